@@ -1,0 +1,78 @@
+"""The only place that chooses what runs a model."""
+
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from samplernn_fast.config import SampleRNNConfig
+from samplernn_fast.errors import BackendUnavailable, ConfigError
+from samplernn_fast.reference import Hidden, ReferenceBackend
+from samplernn_fast.weights import PackedWeights
+
+
+class Backend(Protocol):
+    """What an engine needs of a backend; see `reference.ReferenceBackend` for what each call does."""
+
+    name: str
+    dtypes: tuple[str, ...]
+
+    @staticmethod
+    def unavailable_reasons(config: SampleRNNConfig, device: torch.device) -> list[str]: ...
+    def __init__(self, weights: PackedWeights, device: torch.device, dtype: str) -> None: ...
+    def init_hidden(self, streams: int) -> Hidden: ...
+    def prime(self, hidden: Hidden, history: Tensor, levels: Tensor) -> None: ...
+    def score(self, levels: Tensor) -> Tensor: ...
+    def generate(
+        self,
+        hidden: Hidden,
+        history: Tensor,
+        t: int,
+        draws: Tensor,
+        temperature: Tensor,
+        top_k: int,
+        top_p: float,
+        forced: Tensor,
+    ) -> Tensor: ...
+
+
+# Fastest first: the order in which "auto" tries them.
+BACKENDS: dict[str, type[Backend]] = {"reference": ReferenceBackend}
+
+
+def resolve(name: str, config: SampleRNNConfig, device: torch.device) -> type[Backend]:
+    """The backend called `name`, or for "auto" the first that can run this model on this device.
+
+    Raises BackendUnavailable with the reasons: an explicit name never turns into another one.
+    """
+    if name != "auto" and name not in BACKENDS:
+        raise BackendUnavailable(f"there is no backend {name!r}; this version has: auto, {', '.join(BACKENDS)}")
+    reasons = []
+    for candidate in BACKENDS if name == "auto" else [name]:
+        found = BACKENDS[candidate].unavailable_reasons(config, device)
+        if not found:
+            return BACKENDS[candidate]
+        reasons.append(f"{candidate}: {'; '.join(found)}")
+    raise BackendUnavailable(f"no backend can run this model on {device}: {' | '.join(reasons)}")
+
+
+def resolve_dtype(name: str, backend: type[Backend]) -> str:
+    """The numeric mode called `name` on a backend; "auto" is its fastest one that keeps its promise."""
+    if name == "auto":
+        return backend.dtypes[0]
+    if name not in backend.dtypes:
+        raise ConfigError(f"dtype must be auto or one of {', '.join(backend.dtypes)} on {backend.name}, got {name!r}")
+    return name
+
+
+def resolve_device(name: str | torch.device) -> torch.device:
+    """ "auto" is the GPU where torch sees one, else the CPU."""
+    if isinstance(name, str) and name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise ConfigError(f"device must be auto, cpu, cuda or cuda:N, got {name!r}") from None
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise BackendUnavailable(f"device {name} was asked for, but torch sees no CUDA GPU; use --device cpu")
+    return device

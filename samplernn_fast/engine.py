@@ -1,0 +1,222 @@
+"""`Engine` holds a model's packed weights; `EngineState` is all that changes while audio is made."""
+
+import itertools
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from samplernn_fast import backends, sampling
+from samplernn_fast.errors import CheckpointError, ConfigError
+from samplernn_fast.model import SampleRNN
+from samplernn_fast.weights import pack
+
+Schedule = Sequence[tuple[float, float]]
+Temperature = float | Sequence[float] | Callable[[float], float]
+_BLOCK_SECONDS = 0.5
+
+
+class EngineState:
+    """Where every stream stands: hidden states, the last L levels, the time t, and how to draw.
+
+    Made by `Engine.init_state`. `temperature`, `top_k` and `top_p` may be changed between two calls of `run`.
+    """
+
+    def __init__(self, hidden: list[Tensor], history: Tensor, seed: int, streams: np.ndarray, sample_rate: int) -> None:
+        self.hidden, self.history, self.seed, self.streams = hidden, history, seed, streams
+        self.sample_rate, self.t = sample_rate, 0
+        self._temperature: Temperature = 1.0
+        self.top_k, self.top_p = 0, 1.0
+
+    @property
+    def num_streams(self) -> int:
+        return len(self.streams)
+
+    @property
+    def temperature(self) -> Temperature:
+        """One number, one number per stream, or a function of the time in seconds (as `schedule` makes)."""
+        return self._temperature
+
+    @temperature.setter
+    def temperature(self, value: Temperature) -> None:
+        if callable(value):
+            self._temperature = value
+        elif np.ndim(value) == 0:
+            self._temperature = sampling.check_temperature(value)
+        elif np.ndim(value) == 1 and len(value) == self.num_streams:
+            self._temperature = tuple(sampling.check_temperature(float(one)) for one in value)
+        else:
+            raise ConfigError(f"temperature must be one number or one per stream ({self.num_streams}), got {value!r}")
+
+    def set_truncation(self, top_k: int | None, top_p: float | None) -> None:
+        """Draw from the top_k likeliest levels, and from the top_p nucleus; None is off."""
+        self.top_k, self.top_p = sampling.check_truncation(top_k, top_p)
+
+    def temperatures(self, steps: int) -> Tensor:
+        """The temperature of the next `steps` samples of every stream: (B, steps) float32."""
+        if callable(self._temperature):
+            times = (self.t + np.arange(steps)) / self.sample_rate
+            row = [sampling.check_temperature(float(self._temperature(time))) for time in times]
+            return torch.tensor(row, dtype=torch.float32).expand(self.num_streams, -1)
+        column = torch.tensor(self._temperature, dtype=torch.float32)
+        return column.reshape(-1, 1).expand(self.num_streams, steps)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything but a temperature given as a function, as tensors and numbers that `torch.save` and JSON know."""
+        return {
+            "hidden": [h.clone() for h in self.hidden],
+            "history": self.history.clone(),
+            "t": self.t,
+            "seed": self.seed,
+            "streams": self.streams.tolist(),
+            "temperature": None if callable(self._temperature) else self._temperature,
+            "top_k": self.top_k,
+            "top_p": self.top_p,
+        }
+
+    def load_state_dict(self, saved: dict[str, Any]) -> None:
+        """Go on where `state_dict` was taken. CheckpointError if it is another model's or another number of streams."""
+        shapes = [tuple(h.shape) for h in saved["hidden"]], tuple(saved["history"].shape)
+        expected = [tuple(h.shape) for h in self.hidden], tuple(self.history.shape)
+        if shapes != expected:
+            raise CheckpointError(f"engine state does not fit: expected shapes {expected}, got {shapes}")
+        for mine, theirs in zip(self.hidden, saved["hidden"], strict=True):
+            mine.copy_(theirs)
+        self.history = saved["history"].clone()
+        self.t, self.seed, self.streams = (
+            saved["t"],
+            saved["seed"],
+            np.asarray(saved["streams"], dtype=np.uint32),
+        )
+        self.top_k, self.top_p = saved["top_k"], saved["top_p"]
+        if saved["temperature"] is not None:
+            self.temperature = saved["temperature"]
+
+
+class Engine:
+    """Samples a model. Packs its weights once; they are read-only, so one engine may serve several threads.
+
+    backend: "auto" or a name of `backends.BACKENDS`; dtype: "auto" or one of the backend's numeric modes.
+    """
+
+    def __init__(self, model: SampleRNN, backend: str = "auto", dtype: str = "auto", device: str = "auto") -> None:
+        self.config = model.config
+        self.device = backends.resolve_device(device)
+        chosen = backends.resolve(backend, self.config, self.device)
+        self.dtype = backends.resolve_dtype(dtype, chosen)
+        self._block = max(1, int(_BLOCK_SECONDS * self.config.sample_rate))
+        self.backend: backends.Backend = chosen(pack(model), self.device, self.dtype)
+
+    def init_state(
+        self,
+        num_streams: int = 1,
+        seed: int = 0,
+        temperature: Temperature = 1.0,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        prompt: Tensor | np.ndarray | None = None,
+        first_stream: int = 0,
+    ) -> EngineState:
+        """A fresh state: silence before, learned initial states, t = 0.
+
+        A stream's audio depends on (model, seed, stream number) alone; streams are first_stream, first_stream + 1, ...
+        prompt: levels (n,) or (B, n) of any length, which every stream has heard before it goes on.
+        """
+        if num_streams < 1 or first_stream < 0 or first_stream + num_streams > 2**32:
+            raise ConfigError(f"streams must be numbered 0 to 2^32 - 1, got {num_streams} from {first_stream}")
+        streams = np.arange(first_stream, first_stream + num_streams, dtype=np.uint32)
+        history = torch.full((num_streams, self.config.lookback), self.config.q_zero, device=self.device)
+        hidden = self.backend.init_hidden(num_streams)
+        state = EngineState(hidden, history, sampling.check_seed(seed), streams, self.config.sample_rate)
+        state.temperature = temperature
+        state.set_truncation(top_k, top_p)
+        if prompt is not None:
+            levels = torch.as_tensor(prompt).long()
+            levels = levels.expand(num_streams, -1) if levels.dim() == 1 else levels
+            self.run(state, levels.shape[1], forced=levels)
+        return state
+
+    def run(self, state: EngineState, n: int, forced: Tensor | np.ndarray | None = None) -> Tensor:
+        """The next n levels of every stream, (B, n) int64 on the CPU; advances `state`.
+
+        forced: (B, n) levels to take instead of drawing, -1 where the model is free: prompts, injected silence.
+        """
+        if n < 0:
+            raise ConfigError(f"run: n must be at least 0, got {n}")
+        forced_levels = self._check_forced(state, n, forced)
+        blocks = []
+        for start, stop, known in _segments(state.t, forced_levels, self.config.lookback, self._block):
+            block = forced_levels[:, start:stop]
+            if known:
+                self.backend.prime(state.hidden, state.history, block)
+            else:
+                block = self._draw(state, block)
+            state.history = torch.cat((state.history, block), dim=1)[:, -self.config.lookback :]
+            state.t += stop - start
+            blocks.append(block.cpu())
+        return torch.cat(blocks, dim=1) if blocks else torch.empty(state.num_streams, 0, dtype=torch.int64)
+
+    def score(self, levels: Tensor | np.ndarray) -> Tensor:
+        """Teacher-forced log-probabilities, natural log, from the initial state: (B, L + T) -> (B, T, Q), any T."""
+        levels = torch.as_tensor(levels).long().to(self.device)
+        lookback = self.config.lookback
+        if levels.dim() != 2 or levels.shape[1] < lookback:
+            raise ConfigError(f"score: levels must be (B, L + T) with L = {lookback}, got {tuple(levels.shape)}")
+        self._check_levels(levels, low=0)
+        steps = levels.shape[1] - lookback
+        padded = torch.nn.functional.pad(levels, (0, -steps % lookback), value=self.config.q_zero)
+        return self.backend.score(padded)[:, :steps]
+
+    def _draw(self, state: EngineState, forced: Tensor) -> Tensor:
+        steps = forced.shape[1]
+        draws = sampling.draws(state.seed, state.streams, state.t, steps).to(self.device)
+        temperature = state.temperatures(steps).to(self.device)
+        return self.backend.generate(
+            state.hidden, state.history, state.t, draws, temperature, state.top_k, state.top_p, forced
+        )
+
+    def _check_forced(self, state: EngineState, n: int, forced: Tensor | np.ndarray | None) -> Tensor:
+        if forced is None:
+            return torch.full((state.num_streams, n), -1, device=self.device)
+        levels = torch.as_tensor(forced).long().to(self.device)
+        if tuple(levels.shape) != (state.num_streams, n):
+            raise ConfigError(f"run: forced must be (B, n) = {(state.num_streams, n)}, got {tuple(levels.shape)}")
+        self._check_levels(levels, low=-1)
+        return levels
+
+    def _check_levels(self, levels: Tensor, low: int) -> None:
+        if levels.numel() and not (low <= int(levels.min()) and int(levels.max()) < self.config.q_levels):
+            raise ConfigError(
+                f"levels must be {low} to {self.config.q_levels - 1}, got {int(levels.min())} to {int(levels.max())}"
+            )
+
+
+def _segments(t: int, forced: Tensor, lookback: int, block: int) -> Iterator[tuple[int, int, bool]]:
+    """Cut (B, n) forced levels into (start, stop, known) pieces: whole top frames that every stream is given, which
+    need no sample-level MLP, and pieces of at most `block` samples that are stepped through."""
+    known = (forced >= 0).all(dim=0).cpu().numpy()
+    edges = [0, *(np.flatnonzero(np.diff(known)) + 1).tolist(), len(known)]
+    for start, stop in itertools.pairwise(edges):
+        if start < stop and known[start]:
+            aligned = min(stop, start + -(t + start) % lookback)
+            whole = aligned + (stop - aligned) // lookback * lookback
+            if start < aligned:
+                yield start, aligned, False
+            if aligned < whole:
+                yield aligned, whole, True
+            start = whole
+        for piece in range(start, stop, block):
+            yield piece, min(piece + block, stop), False
+
+
+def schedule(points: Schedule) -> Callable[[float], float]:
+    """A temperature over time: straight lines between (seconds, temperature) points, constant before and after."""
+    if not points or any(not math.isfinite(time) for time, _ in points):
+        raise ConfigError(f"a temperature schedule needs (seconds, temperature) points, got {points!r}")
+    times, values = zip(*sorted(points), strict=True)
+    for value in values:
+        sampling.check_temperature(value)
+    return lambda seconds: float(np.interp(seconds, times, values))

@@ -1,0 +1,210 @@
+"""SampleRNN as the paper describes it (sections 2 and 3): the training forward, and the truth for every sampler.
+
+Letters: B batch, T samples, L = FS(K) lookback, F frame size, D dim, Q levels, E embedding, K tiers.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy, embedding, linear, one_hot, relu
+from torch.nn.utils.parametrizations import weight_norm
+
+from samplernn_fast import quantize
+from samplernn_fast.config import SampleRNNConfig
+from samplernn_fast.errors import ConfigError
+from samplernn_fast.rnn import RNNStack
+
+State = tuple[Tensor, ...]
+
+
+class Tier(nn.Module):
+    """A frame-level module (section 2.1): reads frames of F samples, gives one vector for each unit of the tier below."""
+
+    def __init__(self, config: SampleRNNConfig, tier: int) -> None:
+        super().__init__()
+        self.frame_size, self.ratio = config.frame_sizes[tier + 1], config.ratios[tier]
+        is_top = tier == len(config.ratios) - 1
+        raw = is_top and not config.top_input_linear
+        self.expand = None if raw else nn.Linear(self.frame_size, config.dim)
+        self.rnn = RNNStack(config, self.frame_size if raw else config.dim)
+        self.up = nn.Linear(config.dim, self.ratio * config.dim, bias=config.upsample_bias)
+
+    def up_through(self, layer: nn.Linear) -> tuple[Tensor, Tensor]:
+        """Weight (r D, D) and bias (r D,) of the upsampling followed by `layer`, as one linear map."""
+        weight = (layer.weight @ self.up.weight.unflatten(0, (self.ratio, -1))).flatten(0, 1)
+        bias = layer.bias.expand(self.ratio, -1)
+        if self.up.bias is not None:
+            bias = bias + self.up.bias.unflatten(0, (self.ratio, -1)) @ layer.weight.t()
+        return weight, bias.flatten()
+
+
+class SampleMLP(nn.Module):
+    """The sample-level module (section 2.2): embeddings of the last FS(1) samples, W_x f + c, and the MLP of Eq. 9."""
+
+    def __init__(self, config: SampleRNNConfig) -> None:
+        super().__init__()
+        self.taps = config.frame_sizes[0]
+        width = config.emb_size or config.q_levels
+        self.embedding = nn.Embedding(config.q_levels, config.emb_size) if config.emb_size else None
+        self.input = nn.Linear(self.taps * width, config.dim, bias=False)
+        self.hidden = nn.ModuleList(nn.Linear(config.dim, config.dim) for _ in range(config.mlp_hidden))
+        self.output = nn.Linear(config.dim, config.q_levels)
+
+    def embed(self, context: list[Tensor]) -> Tensor:
+        """Eq. 7: the flattened embeddings (..., taps E) of the levels (...) at each tap, oldest first."""
+        if self.embedding is None:
+            vectors = [
+                one_hot(levels.long(), self.output.out_features).to(self.input.weight.dtype) for levels in context
+            ]
+        else:
+            vectors = [self.embedding(levels) for levels in context]
+        return torch.cat(vectors, dim=-1)
+
+    def tables(self) -> Tensor:
+        """W_x applied to every embedding: (taps, Q, D), oldest sample first. One row replaces a product with W_x."""
+        w_x = self.input.weight.unflatten(1, (self.taps, -1)).permute(1, 2, 0)
+        return w_x if self.embedding is None else self.embedding.weight @ w_x
+
+
+class SampleRNN(nn.Module):
+    """An unconditional model of raw audio: p(x_{t+1} | x_1..x_t) over Q levels (Eq. 1).
+
+    `tiers[0]` is the lowest RNN tier (k = 2 in the paper), `tiers[-1]` the top one.
+    """
+
+    def __init__(self, config: SampleRNNConfig, *, seed: int = 0) -> None:
+        """Weights are drawn from `seed` alone, never from torch's global generator."""
+        super().__init__()
+        self.config = config
+        self.tiers = nn.ModuleList(Tier(config, tier) for tier in range(len(config.ratios)))
+        self.mlp = SampleMLP(config)
+        values = quantize.for_config(config).frame_values(config.frame_input, config.frame_gain)
+        self.frame_values = torch.from_numpy(values)  # float64; not a buffer, so that no cast of the model rounds it
+        self.to(torch.float32)
+        _initialise(self, torch.Generator().manual_seed(seed))
+        _add_weight_norm(self)
+
+    def init_state(self, batch_size: int) -> State:
+        """The learned initial state of every tier, lowest first: (n_rnn, B, H) each, H = D, or 2 D ([h | c]) for LSTM."""
+        return tuple(tier.rnn.h0.unsqueeze(1).expand(-1, batch_size, -1) for tier in self.tiers)
+
+    def forward(self, levels: Tensor, state: State | None = None, reset: Tensor | None = None) -> tuple[Tensor, State]:
+        """Teacher-forced logits of a whole subsequence.
+
+        levels: (B, L + T) integers, the first L are context; T is a multiple of L.
+        state: what an earlier call returned, or None for the initial state.
+        reset: (B,) bool, rows that start a new recording and take the learned initial state.
+        Returns logits (B, T, Q), where logits[:, t] predicts levels[:, L + t] and depends on levels[:, :L + t] only,
+        and the state after the last frame.
+        """
+        steps = self._check(levels)
+        initial = self.init_state(levels.shape[0])
+        if state is None:
+            state = initial
+        elif reset is not None:
+            state = tuple(torch.where(reset[:, None], h0, h) for h0, h in zip(initial, state, strict=True))
+        values = self.frame_values.to(initial[0].device, initial[0].dtype)[levels]
+        new_state, conditioning = [], None
+        for index in reversed(range(len(self.tiers))):
+            tier = self.tiers[index]
+            start = self.config.lookback - tier.frame_size
+            inputs = values[:, start : start + steps].unflatten(1, (-1, tier.frame_size))
+            if tier.expand is not None:
+                inputs = tier.expand(inputs)
+            if conditioning is not None:
+                inputs = inputs + conditioning
+            hidden, last = tier.rnn(inputs, state[index])
+            new_state.insert(0, last)
+            if index > 0:
+                conditioning = tier.up(hidden).unflatten(2, (tier.ratio, -1)).flatten(1, 2)
+        return self._sample_level(levels, hidden, steps), tuple(new_state)
+
+    def _sample_level(self, levels: Tensor, hidden: Tensor, steps: int) -> Tensor:
+        """Eq. 6-9 for the lowest tier's output `hidden` (B, T / FS(2), D) -> logits (B, T, Q)."""
+        tier, mlp = self.tiers[0], self.mlp
+        start = self.config.lookback - mlp.taps
+        context = [levels[:, start + tap : start + tap + steps] for tap in range(mlp.taps)]
+        layers = list(mlp.hidden)
+        if levels.shape[0] * steps < 2 * self.config.q_levels:
+            x = tier.up(hidden).unflatten(2, (tier.ratio, -1)).flatten(1, 2) + mlp.input(mlp.embed(context))
+        else:
+            # With more samples than table rows, products of matrices first save most of the work per sample.
+            tables, weight, bias = mlp.tables(), tier.up.weight, tier.up.bias
+            if not self.config.mlp_input_relu:
+                first = layers.pop(0)
+                tables = tables @ first.weight.t()
+                weight, bias = tier.up_through(first)
+            x = linear(hidden, weight, bias).unflatten(2, (tier.ratio, -1)).flatten(1, 2)
+            for table, levels_at_tap in zip(tables, context, strict=True):
+                x = x + embedding(levels_at_tap, table)
+            if not self.config.mlp_input_relu:
+                x = relu(x)
+        if self.config.mlp_input_relu:
+            x = relu(x)
+        for layer in layers:
+            x = relu(layer(x))
+        return mlp.output(x)
+
+    def nll_bits(self, levels: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Mean negative log-likelihood, in bits per sample, of levels[:, L:] (B, T) from the initial state.
+
+        Any T; mask (B, T) leaves out positions where it is False.
+        """
+        lookback = self.config.lookback
+        steps = levels.shape[1] - lookback
+        padding = -steps % lookback
+        padded = nn.functional.pad(levels, (0, padding), value=self.config.q_zero)
+        logits, _ = self(padded)
+        bits = bits_per_sample(logits[:, :steps], levels[:, lookback:])
+        return bits.mean() if mask is None else (bits * mask).sum() / mask.sum()
+
+    def _check(self, levels: Tensor) -> int:
+        lookback = self.config.lookback
+        if levels.dim() != 2 or levels.dtype not in (torch.int64, torch.int32):
+            raise ConfigError(f"forward: levels must be (B, L + T) integers, got {tuple(levels.shape)} {levels.dtype}")
+        steps = levels.shape[1] - lookback
+        if steps <= 0 or steps % lookback:
+            raise ConfigError(
+                f"forward: T must be a positive multiple of L = {lookback} in levels (B, L + T), got T = {steps}"
+            )
+        return steps
+
+
+def bits_per_sample(logits: Tensor, targets: Tensor) -> Tensor:
+    """Negative log-likelihood of each target, in bits: logits (..., Q), targets (...) -> (...) float32 or float64."""
+    logits = logits.float() if logits.dtype in (torch.bfloat16, torch.float16) else logits
+    losses = cross_entropy(logits.reshape(-1, logits.shape[-1]), targets.reshape(-1).long(), reduction="none")
+    return losses.view(targets.shape) / math.log(2)
+
+
+@torch.no_grad()
+def _initialise(model: SampleRNN, generator: torch.Generator) -> None:
+    """Section 3: N(0, 1) embedding, orthogonal hidden-to-hidden matrices, He elsewhere, LSTM forget bias 3."""
+    dim = model.config.dim
+    for name, parameter in model.named_parameters():
+        if name.endswith("w_hh"):
+            for gate in parameter.split(dim):
+                nn.init.orthogonal_(gate, generator=generator)
+        elif name.endswith("embedding.weight"):
+            parameter.normal_(generator=generator)
+        elif parameter.dim() == 2 and not name.endswith("h0"):
+            parameter.normal_(0, math.sqrt(2 / parameter.shape[1]), generator=generator)
+        else:
+            parameter.zero_()
+        if model.config.rnn == "lstm" and name.endswith("b_ih"):
+            parameter[dim : 2 * dim] = 3.0
+
+
+def _add_weight_norm(model: SampleRNN) -> None:
+    """Weight normalisation (Salimans & Kingma 2016) where the config wants it: one gain per output row by default."""
+    config = model.config
+    if config.weight_norm == "none":
+        return
+    upsampling_axis = 0 if config.upsample_norm_axis == "output" else 1
+    for name, module in list(model.named_modules()):
+        if isinstance(module, nn.Linear):
+            weight_norm(module, "weight", dim=upsampling_axis if name.endswith(".up") else 0)
+        elif hasattr(module, "w_hh") and config.weight_norm == "all":
+            weight_norm(module, "w_ih", dim=0)
+            weight_norm(module, "w_hh", dim=0)

@@ -1,0 +1,227 @@
+"""Sampling in plain torch, one sample at a time: what every backend must equal, and the one that runs anywhere.
+
+`run_frame_network` and `run_sample_network` are one time step of the model; `frame_scan` and `score` are the same
+weights over many known samples at once. Shapes use the letters of `weights.py`, and B streams.
+"""
+
+import torch
+from torch import Tensor
+from torch.nn.functional import embedding, linear, log_softmax, relu
+
+from samplernn_fast.config import SampleRNNConfig
+from samplernn_fast.rnn import gru_scan
+from samplernn_fast.sampling import sample_ref
+from samplernn_fast.weights import PackedWeights, packed_hidden
+
+Hidden = list[Tensor]
+_SCORE_BLOCK = 8192
+
+
+def gru_cell_ref(gates: Tensor, h: Tensor, w_hh: Tensor, b_n: Tensor | None) -> Tensor:
+    """One GRU step: gates (B, 3D) = input products and biases in order r, z, n; h (B, D) -> new h.
+
+    b_n (D,) is the bias inside the reset gate's product; None selects the form that resets before the product.
+    """
+    dim = h.shape[1]
+    if b_n is None:
+        r, z = (gates[:, : 2 * dim] + linear(h, w_hh[: 2 * dim])).sigmoid().chunk(2, dim=1)
+        n = torch.tanh(gates[:, 2 * dim :] + linear(r * h, w_hh[2 * dim :]))
+    else:
+        recurrent = linear(h, w_hh)
+        r, z = (gates[:, : 2 * dim] + recurrent[:, : 2 * dim]).sigmoid().chunk(2, dim=1)
+        n = torch.tanh(gates[:, 2 * dim :] + r * (recurrent[:, 2 * dim :] + b_n))
+    return n + z * (h - n)
+
+
+def lstm_cell_ref(gates: Tensor, state: Tensor, w_hh: Tensor) -> Tensor:
+    """One LSTM step: gates (B, 4D) = input products and bias in order i, f, g, o; state (B, 2D) = [h | c] -> new state."""
+    h, c = state.chunk(2, dim=1)
+    i, f, g, o = (gates + linear(h, w_hh)).chunk(4, dim=1)
+    c = f.sigmoid() * c + i.sigmoid() * g.tanh()
+    return torch.cat((o.sigmoid() * c.tanh(), c), dim=1)
+
+
+class ReferenceBackend:
+    """The `reference` backend: any model, any device torch runs on, float32 or float64."""
+
+    name = "reference"
+    dtypes = ("float32", "float64")
+
+    @staticmethod
+    def unavailable_reasons(config: SampleRNNConfig, device: torch.device) -> list[str]:
+        """Empty: this backend runs every model."""
+        return []
+
+    def __init__(self, weights: PackedWeights, device: torch.device, dtype: str) -> None:
+        self.config = weights.config
+        self.weights = weights.to(device, getattr(torch, dtype))
+        self.device = device
+
+    def init_hidden(self, streams: int) -> Hidden:
+        """The initial hidden state of every tier, lowest first: (n, B, H) each."""
+        tiers = range(len(self.config.ratios))
+        return [self.weights[f"tier{tier}.h0"].unsqueeze(1).repeat(1, streams, 1) for tier in tiers]
+
+    @torch.inference_mode()
+    def generate(
+        self,
+        hidden: Hidden,
+        history: Tensor,
+        t: int,
+        draws: Tensor,
+        temperature: Tensor,
+        top_k: int,
+        top_p: float,
+        forced: Tensor,
+    ) -> Tensor:
+        """Sample n levels of every stream, one at a time; advances `hidden` in place.
+
+        history (B, L) the last levels before time t; draws, temperature, forced (B, n); forced -1 = free.
+        Returns (B, n).
+        """
+        lookback = self.config.lookback
+        levels = torch.cat((history, forced), dim=1)
+        values = self.weights["frame_values"][levels.clamp(min=0)]
+        all_forced = (forced >= 0).all(dim=0).tolist()
+        any_forced = (forced >= 0).any(dim=0).tolist()
+        for step in range(forced.shape[1]):
+            now = lookback + step
+            self.run_frame_network(hidden, values[:, :now], t + step)
+            if all_forced[step]:
+                continue
+            logits = self.run_sample_network(hidden, levels[:, :now], t + step)
+            level = sample_ref(logits, draws[:, step], temperature[:, step], top_k, top_p)
+            if any_forced[step]:
+                level = torch.where(forced[:, step] >= 0, forced[:, step], level)
+            levels[:, now] = level
+            values[:, now] = self.weights["frame_values"][level]
+        return levels[:, lookback:].clone()
+
+    def run_frame_network(self, hidden: Hidden, values: Tensor, t: int) -> None:
+        """Eq. 4-5 at time t: every tier whose frame starts at t reads its last F values (B, >= L), from the top down."""
+        for tier in reversed(range(len(self.config.ratios))):
+            size = self.config.frame_sizes[tier + 1]
+            if t % size:
+                continue
+            gates = linear(values[:, -size:], self.weights[f"tier{tier}.frame"])
+            if tier + 1 < len(self.config.ratios):
+                gates = gates + self._conditioning(hidden, tier + 1, t)
+            self._run_layers(hidden, tier, gates)
+
+    def run_sample_network(self, hidden: Hidden, levels: Tensor, t: int) -> Tensor:
+        """Eq. 7-9 at time t, given the levels (B, >= L) before it: logits (B, Q)."""
+        tables = self.weights["mlp.tables"]
+        x = self._conditioning(hidden, 0, t)
+        for tap, recent in enumerate(levels[:, -tables.shape[0] :].unbind(1)):
+            x = x + embedding(recent, tables[tap])
+        return self._mlp(x)
+
+    def prime(self, hidden: Hidden, history: Tensor, levels: Tensor) -> None:
+        """Advance `hidden` over known levels (B, n), n a multiple of L, starting where a top frame starts."""
+        for start in range(0, levels.shape[1], _SCORE_BLOCK * self.config.lookback):
+            block = levels[:, start : start + _SCORE_BLOCK * self.config.lookback]
+            self.frame_scan(hidden, torch.cat((history, block), dim=1))
+            history = block[:, -self.config.lookback :]
+
+    @torch.inference_mode()
+    def score(self, levels: Tensor) -> Tensor:
+        """Teacher-forced log-probabilities, natural log: levels (B, L + T), T a multiple of L -> (B, T, Q)."""
+        lookback, tables = self.config.lookback, self.weights["mlp.tables"]
+        steps = levels.shape[1] - lookback
+        out = self.frame_scan(self.init_hidden(levels.shape[0]), levels)
+        x = linear(out, self.weights["tier0.up"].flatten(0, 1), self.weights["tier0.up_bias"].flatten())
+        x = x.unflatten(2, (-1, self.config.dim)).flatten(1, 2)
+        for tap, table in enumerate(tables):
+            start = lookback - tables.shape[0] + tap
+            x = x + embedding(levels[:, start : start + steps], table)
+        return log_softmax(self._mlp(x), dim=-1)
+
+    @torch.inference_mode()
+    def frame_scan(self, hidden: Hidden, levels: Tensor) -> Tensor:
+        """All tiers over levels (B, L + T), T a multiple of L; advances `hidden`. Returns the lowest tier's (B, T/F, D)."""
+        lookback = self.config.lookback
+        values, steps = self.weights["frame_values"][levels], levels.shape[1] - lookback
+        conditioning, out = None, values
+        for tier in reversed(range(len(self.config.ratios))):
+            size = self.config.frame_sizes[tier + 1]
+            frames = values[:, lookback - size : lookback - size + steps].unflatten(1, (-1, size))
+            gates = linear(frames, self.weights[f"tier{tier}.frame"])
+            if conditioning is not None:
+                gates = gates + conditioning
+            out = self._scan_layers(hidden, tier, gates)
+            if tier > 0:
+                up, bias = self.weights[f"tier{tier}.up"], self.weights[f"tier{tier}.up_bias"]
+                conditioning = linear(out, up.flatten(0, 1), bias.flatten()).unflatten(2, bias.shape).flatten(1, 2)
+        return out
+
+    def _conditioning(self, hidden: Hidden, tier: int, t: int) -> Tensor:
+        """Eq. 6: what `tier` gives to the unit below that starts at time t, (B, O)."""
+        step = self.config.frame_sizes[tier] if tier > 0 else 1
+        j = t % self.config.frame_sizes[tier + 1] // step
+        return linear(
+            self._tier_output(hidden, tier),
+            self.weights[f"tier{tier}.up"][j],
+            self.weights[f"tier{tier}.up_bias"][j],
+        )
+
+    def _tier_output(self, hidden: Hidden, tier: int) -> Tensor:
+        h = hidden[tier][..., : self.config.dim]
+        if self.config.skip == "none":
+            return h[-1]
+        return linear(
+            h.transpose(0, 1).flatten(1),
+            self.weights[f"tier{tier}.skip_out"],
+            self.weights[f"tier{tier}.skip_bias"],
+        )
+
+    def _run_layers(self, hidden: Hidden, tier: int, read: Tensor) -> None:
+        """One step of a tier's RNN layers; read (B, I G D) holds what the tier's input adds to the gates."""
+        weights, name, dim = self.weights, f"tier{tier}.", self.config.dim
+        reads = read.split(weights[name + "bias"].shape[1], dim=1)
+        for layer in range(self.config.n_rnn):
+            state = hidden[tier][layer]
+            gates = weights[name + "bias"][layer]
+            if layer < len(reads):
+                gates = gates + reads[layer]
+            if layer > 0:
+                gates = gates + linear(hidden[tier][layer - 1, :, :dim], weights[name + "stack"][layer - 1])
+            recurrent = weights[name + "recurrent"][layer]
+            if self.config.rnn == "lstm":
+                state.copy_(lstm_cell_ref(gates, state, recurrent))
+            else:
+                b_n = weights[name + "bias_n"][layer] if self.config.reset_after else None
+                state.copy_(gru_cell_ref(gates, state, recurrent, b_n))
+
+    def _scan_layers(self, hidden: Hidden, tier: int, read: Tensor) -> Tensor:
+        """A tier's RNN layers over N frames: read (B, N, I G D) -> the tier's outputs (B, N, D); advances `hidden`."""
+        weights, name, dim = self.weights, f"tier{tier}.", self.config.dim
+        reads = read.transpose(0, 1).split(weights[name + "bias"].shape[1], dim=2)
+        outputs: list[Tensor] = []
+        for layer in range(self.config.n_rnn):
+            state = hidden[tier][layer]
+            gates = weights[name + "bias"][layer]
+            if layer < len(reads):
+                gates = gates + reads[layer]
+            if layer > 0:
+                gates = gates + linear(outputs[-1], weights[name + "stack"][layer - 1])
+            recurrent = weights[name + "recurrent"][layer]
+            if self.config.rnn == "lstm":
+                out = torch.empty(*gates.shape[:2], dim, dtype=gates.dtype, device=gates.device)
+                for frame, gates_at_frame in enumerate(gates):
+                    state.copy_(lstm_cell_ref(gates_at_frame, state, recurrent))
+                    out[frame] = state[:, :dim]
+            else:
+                b_n = weights[name + "bias_n"][layer] if self.config.reset_after else gates.new_zeros(dim)
+                out = gru_scan(gates, state, recurrent, b_n, self.config.reset_after)
+                state.copy_(out[-1])
+            outputs.append(out)
+        if self.config.skip == "none":
+            return outputs[-1].transpose(0, 1)
+        summed = linear(torch.cat(outputs, dim=2), weights[name + "skip_out"], weights[name + "skip_bias"])
+        return summed.transpose(0, 1)
+
+    def _mlp(self, x: Tensor) -> Tensor:
+        x = relu(x)
+        for layer in range(packed_hidden(self.config)):
+            x = relu(linear(x, self.weights[f"mlp.hidden{layer}"], self.weights[f"mlp.hidden{layer}_bias"]))
+        return linear(x, self.weights["mlp.output"], self.weights["mlp.output_bias"])
