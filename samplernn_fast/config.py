@@ -4,7 +4,8 @@ import dataclasses
 import itertools
 import json
 import typing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 from samplernn_fast.errors import ConfigError
@@ -23,13 +24,13 @@ class SampleRNNConfig:
     """
 
     sample_rate: int = 16000
-    """Samples per second of the audio the model was trained on."""
+    """Samples per second of the audio the model was trained on; 0, before training, is the data folder's rate."""
     quantization: str = "linear"
     """How amplitudes become levels: linear, mu-law, a-law, or the rule of an imported checkpoint."""
     q_levels: int = 256
     """Number of output levels, 2 to 65536."""
     gain: float = 1.0
-    """One factor for the whole data set, applied to audio before quantisation."""
+    """The data set's one factor on amplitude, applied to prompts too; 0, before training, is the data folder's."""
     frame_sizes: tuple[int, ...] = (2, 2, 8)
     """Samples per frame of each tier, lowest first: FS(1), ..., FS(K). FS(1) is what the sample-level MLP sees."""
     dim: int = 1024
@@ -60,18 +61,18 @@ class SampleRNNConfig:
     mlp_input_relu: bool = False
     """ReLU directly after W_x f + c (deepsound, s4); the paper's code has none."""
     frame_input: FrameInput = "code"
-    """Real value of a level q for the frame tiers, before `frame_gain`, with Q = q_levels:
-    "code" (q - Q//2) / (Q/2); "code-half" q / (Q/2) - 1; "code-floor" q / (Q//2) - 1; "amplitude" the decoded amplitude."""
+    """Real value of a level q for the frame tiers, before `frame_gain`, with Q = q_levels: "code" (q - Q//2) / (Q/2);
+    "code-half" q / (Q/2) - 1; "code-floor" q / (Q//2) - 1; "amplitude" the decoded amplitude."""
     frame_gain: float = 2.0
     """Factor on the frame tiers' input; the authors' code scales levels to [-2, 2)."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "frame_sizes", tuple(self.frame_sizes))
-        for field, hint in typing.get_type_hints(type(self)).items():
-            _check_type(field, getattr(self, field), hint)
-        _require(1 <= self.sample_rate <= 768_000, "sample_rate must be 1 to 768000 Hz", self.sample_rate)
+        for name, hint in typing.get_type_hints(type(self)).items():
+            _check_type(name, getattr(self, name), hint)
+        _require(0 <= self.sample_rate <= 768_000, "sample_rate must be 1 to 768000 Hz", self.sample_rate)
         _require(2 <= self.q_levels <= 65536, "q_levels must be 2 to 65536", self.q_levels)
-        _require(self.gain > 0 and self.gain != float("inf"), "gain must be positive", self.gain)
+        _require(0 <= self.gain < float("inf"), "gain must be positive", self.gain)
         _require(
             len(self.frame_sizes) >= 2,
             "frame_sizes needs at least 2 tiers, lowest first, such as (2, 8)",
@@ -109,13 +110,87 @@ class SampleRNNConfig:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "SampleRNNConfig":
         """Raises ConfigError on unknown or ill-typed fields."""
-        known = {field.name for field in dataclasses.fields(cls)}
+        known = {one.name for one in dataclasses.fields(cls)}
         unknown = sorted(set(values) - known)
         _require(not unknown, "unknown model settings; made by a newer version?", unknown)
         return cls(**values)
 
     def to_json(self) -> str:
         return json.dumps(self.to_dict(), sort_keys=True)
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How to train (section 3 of the paper, and its defaults). Never reaches the engine."""
+
+    data: Path
+    """Data folder that `prepare` made."""
+    out: Path
+    """Run folder: model, checkpoints, log. The same command resumes what it finds there."""
+    model: SampleRNNConfig = field(default_factory=lambda: SampleRNNConfig(sample_rate=0, gain=0.0))
+    """What to train; sample rate and gain are the data's."""
+    max_steps: int | None = None
+    """Stop after this many updates in all."""
+    max_minutes: float | None = None
+    """Stop after this much time in all, resumed runs added up."""
+    batch_size: int = 128
+    """Subsequences in one update, over all processes (paper: 128)."""
+    seq_len: int = 512
+    """Samples in one subsequence of truncated back-propagation (paper: 512, Table 3)."""
+    lr: float = 1e-3
+    """Adam's learning rate (paper: 0.001)."""
+    lr_schedule: Literal["constant", "cosine"] = "constant"
+    """"cosine" falls to a hundredth of `lr` at max_steps or max_minutes; the paper keeps it constant."""
+    warmup_steps: int = 0
+    """Updates over which the learning rate rises from 0."""
+    grad_clip: float = 1.0
+    """Every gradient is clipped to [-grad_clip, grad_clip] (paper: 1)."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """"bf16" runs matrix products in bfloat16 (GPUs, and CPUs with AMX or AVX512-BF16)."""
+    compile: bool = False
+    """Compile the model with torch.compile."""
+    device: str = "auto"
+    """auto, cpu or cuda."""
+    seed: int = 0
+    """Draws the initial weights and the order of the data."""
+    log_every: int = 50
+    """Updates between two rows of log.csv."""
+    eval_every: int = 500
+    """Updates between two validations; the best model is kept."""
+    eval_seconds: float = 60.0
+    """Audio of the validation split that those validations read; 0 reads all."""
+    save_every: int = 250
+    """Updates between two checkpoints."""
+    sample_every: int = 0
+    """Updates between two audio samples (samples/, TensorBoard); 0 makes none."""
+    sample_seconds: float = 2.0
+    """Length of those samples."""
+    resume: str = "auto"
+    """auto: go on with the run in `out`, if any. never: refuse a folder that holds one. Or the path of a checkpoint."""
+    num_threads: int = 0
+    """CPU threads; 0 leaves torch's choice."""
+
+    def __post_init__(self) -> None:
+        for name in ("batch_size", "seq_len", "log_every", "eval_every", "save_every"):
+            _require(getattr(self, name) >= 1, f"{name} must be at least 1", getattr(self, name))
+        for name in ("warmup_steps", "eval_seconds", "sample_every", "num_threads"):
+            _require(getattr(self, name) >= 0, f"{name} must be at least 0", getattr(self, name))
+        for name in ("lr", "grad_clip", "sample_seconds"):
+            _require(0 < getattr(self, name) < float("inf"), f"{name} must be positive", getattr(self, name))
+        _require(self.max_steps is None or self.max_steps >= 1, "max_steps must be at least 1", self.max_steps)
+        _require(self.max_minutes is None or self.max_minutes > 0, "max_minutes must be positive", self.max_minutes)
+        endless = self.max_steps is None and self.max_minutes is None
+        _require(
+            not (endless and self.lr_schedule == "cosine"),
+            "a cosine schedule needs --max-steps or --max-minutes",
+            self.lr_schedule,
+        )
+        _require(0 <= self.seed < 2**63, "seed must be 0 to 2^63 - 1", self.seed)
+
+    def to_dict(self) -> dict[str, Any]:
+        """A JSON-able dictionary."""
+        values = {one.name: getattr(self, one.name) for one in dataclasses.fields(self)}
+        return values | {"data": str(self.data), "out": str(self.out), "model": self.model.to_dict()}
 
 
 def _require(condition: bool, message: str, got: object) -> None:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from samplernn_fast import backends, sampling
+from samplernn_fast.checkpoint import model_sha256
 from samplernn_fast.errors import CheckpointError, ConfigError
 from samplernn_fast.model import SampleRNN
 from samplernn_fast.weights import pack
@@ -104,6 +105,7 @@ class Engine:
 
     def __init__(self, model: SampleRNN, backend: str = "auto", dtype: str = "auto", device: str = "auto") -> None:
         self.config = model.config
+        self.model_sha256 = model_sha256(model)
         self.device = backends.resolve_device(device)
         chosen = backends.resolve(backend, self.config, self.device)
         self.dtype = backends.resolve_dtype(dtype, chosen)
@@ -168,7 +170,7 @@ class Engine:
         self._check_levels(levels, low=0)
         steps = levels.shape[1] - lookback
         padded = torch.nn.functional.pad(levels, (0, -steps % lookback), value=self.config.q_zero)
-        return self.backend.score(padded)[:, :steps]
+        return self.backend.score(self.backend.init_hidden(levels.shape[0]), padded)[:, :steps]
 
     def _draw(self, state: EngineState, forced: Tensor) -> Tensor:
         steps = forced.shape[1]

@@ -34,7 +34,7 @@ def gru_cell_ref(gates: Tensor, h: Tensor, w_hh: Tensor, b_n: Tensor | None) -> 
 
 
 def lstm_cell_ref(gates: Tensor, state: Tensor, w_hh: Tensor) -> Tensor:
-    """One LSTM step: gates (B, 4D) = input products and bias in order i, f, g, o; state (B, 2D) = [h | c] -> new state."""
+    """One LSTM step: gates (B, 4D) = input products and bias, order i, f, g, o; state (B, 2D) = [h | c] -> new state."""
     h, c = state.chunk(2, dim=1)
     i, f, g, o = (gates + linear(h, w_hh)).chunk(4, dim=1)
     c = f.sigmoid() * c + i.sigmoid() * g.tanh()
@@ -98,7 +98,7 @@ class ReferenceBackend:
         return levels[:, lookback:].clone()
 
     def run_frame_network(self, hidden: Hidden, values: Tensor, t: int) -> None:
-        """Eq. 4-5 at time t: every tier whose frame starts at t reads its last F values (B, >= L), from the top down."""
+        """Eq. 4-5 at time t: every tier whose frame starts at t reads its last F of the values (B, >= L), top first."""
         for tier in reversed(range(len(self.config.ratios))):
             size = self.config.frame_sizes[tier + 1]
             if t % size:
@@ -124,11 +124,14 @@ class ReferenceBackend:
             history = block[:, -self.config.lookback :]
 
     @torch.inference_mode()
-    def score(self, levels: Tensor) -> Tensor:
-        """Teacher-forced log-probabilities, natural log: levels (B, L + T), T a multiple of L -> (B, T, Q)."""
+    def score(self, hidden: Hidden, levels: Tensor) -> Tensor:
+        """Teacher-forced log-probabilities, natural log: levels (B, L + T), T a multiple of L -> (B, T, Q).
+
+        Starts where a top frame starts, and advances `hidden`.
+        """
         lookback, tables = self.config.lookback, self.weights["mlp.tables"]
         steps = levels.shape[1] - lookback
-        out = self.frame_scan(self.init_hidden(levels.shape[0]), levels)
+        out = self.frame_scan(hidden, levels)
         x = linear(out, self.weights["tier0.up"].flatten(0, 1), self.weights["tier0.up_bias"].flatten())
         x = x.unflatten(2, (-1, self.config.dim)).flatten(1, 2)
         for tap, table in enumerate(tables):
@@ -138,7 +141,7 @@ class ReferenceBackend:
 
     @torch.inference_mode()
     def frame_scan(self, hidden: Hidden, levels: Tensor) -> Tensor:
-        """All tiers over levels (B, L + T), T a multiple of L; advances `hidden`. Returns the lowest tier's (B, T/F, D)."""
+        """All tiers over levels (B, L + T), T a multiple of L; advances `hidden`. Returns the lowest one's (B, T/F, D)."""
         lookback = self.config.lookback
         values, steps = self.weights["frame_values"][levels], levels.shape[1] - lookback
         conditioning, out = None, values

@@ -1,0 +1,252 @@
+"""The calls most users need: `load`, `generate`, `stream`, and the `Audio` that comes back."""
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from samplernn_fast import audio as audio_files
+from samplernn_fast import quantize
+from samplernn_fast.checkpoint import load_model
+from samplernn_fast.config import SampleRNNConfig
+from samplernn_fast.engine import Engine, EngineState, Temperature
+from samplernn_fast.errors import AudioError, ConfigError
+from samplernn_fast.model import SampleRNN
+
+DEMO = "demo"
+_DEMO_FILE = Path(__file__).parent / "bundled" / "model.safetensors"
+_BLOCK_SECONDS = 0.25
+
+ModelLike = str | Path | SampleRNN | Engine
+Prompt = str | Path | np.ndarray
+
+
+@dataclass(frozen=True)
+class Audio:
+    """Generated audio of one or several streams."""
+
+    samples: np.ndarray
+    """(B, T) float32 in [-1, 1]."""
+    tokens: np.ndarray
+    """(B, T) integer levels."""
+    sample_rate: int
+    info: dict[str, Any] = field(default_factory=dict)
+    """How it was made: backend, dtype, speed, model hash, seed, streams, settings."""
+
+    def save(self, path: str | Path, *, overwrite: bool = False) -> list[Path]:
+        """Write .wav, .flac, .ogg or .mp3, with provenance in the file's own metadata; returns the paths.
+
+        Several streams become out-0.wav, out-1.wav, ... by stream number. AudioError when a file exists, before any
+        is written.
+        """
+        path, streams = Path(path), self.info.get("streams", list(range(len(self.samples))))
+        paths = [path] if len(self.samples) == 1 else [path.with_stem(f"{path.stem}-{stream}") for stream in streams]
+        taken = [target for target in paths if target.exists()]
+        if taken and not overwrite:
+            raise AudioError(f"{taken[0]} exists; choose another name, or overwrite with --overwrite")
+        for target, row, stream in zip(paths, self.samples, streams, strict=True):
+            comment = json.dumps(self.info | {"streams": [stream]})
+            audio_files.write(target, row, self.sample_rate, comment=comment, overwrite=overwrite)
+        return paths
+
+
+def load(path: str | Path = DEMO) -> SampleRNN:
+    """The model of a run folder or .safetensors file, or the bundled "demo". Raises CheckpointError."""
+    return load_model(model_path(path))
+
+
+def model_path(name: str | Path) -> Path:
+    """Where a model lies: the bundled file for "demo", unless a run folder of that name is in the way."""
+    return _DEMO_FILE if str(name) == DEMO and not Path(DEMO).exists() else Path(name)
+
+
+def generate(
+    model: ModelLike = DEMO,
+    *,
+    duration: float = 2.0,
+    num_samples: int = 1,
+    temperature: Temperature = 1.0,
+    top_k: int | None = None,
+    top_p: float | None = None,
+    seed: int = 0,
+    prompt: Prompt | None = None,
+    prompt_sample_rate: int | None = None,
+    device: str = "auto",
+    backend: str = "auto",
+    dtype: str = "auto",
+    progress: bool = False,
+    first_stream: int = 0,
+    should_stop: Callable[[], bool] | None = None,
+) -> Audio:
+    """Make `duration` seconds of new audio, `num_samples` streams of it at once.
+
+    model: the bundled demo, a run folder, a .safetensors file, a SampleRNN, or an Engine to use again.
+    temperature: one number, one per stream, or a function of seconds (see `engine.schedule`); 0 takes the likeliest.
+    prompt: what every stream has heard before; a file of any rate and length, or samples (T,) or (B, T) at
+    prompt_sample_rate. The audio returned is what follows it.
+    A stream's audio depends on the model, seed and stream number (from first_stream on) alone, never on num_samples.
+    should_stop is asked several times a second; when it says so, what is done is returned.
+    """
+    stream_ = stream(
+        model,
+        block_seconds=_BLOCK_SECONDS,
+        num_samples=num_samples,
+        temperature=temperature,
+        top_k=top_k,
+        top_p=top_p,
+        seed=seed,
+        prompt=prompt,
+        prompt_sample_rate=prompt_sample_rate,
+        device=device,
+        backend=backend,
+        dtype=dtype,
+        first_stream=first_stream,
+    )
+    if not 0 < duration <= 24 * 3600:
+        raise ConfigError(f"duration must be above 0 and at most a day (86400 seconds), got {duration!r}")
+    config = stream_.engine.config
+    steps = max(1, round(duration * config.sample_rate))
+    blocks, began = [], time.perf_counter()
+    with _bar(progress, steps / config.sample_rate) as advance:
+        while steps > 0 and not (should_stop is not None and should_stop()):
+            blocks.append(stream_.next_levels(min(steps, stream_.block)))
+            steps -= blocks[-1].shape[1]
+            advance(blocks[-1].shape[1] / config.sample_rate)
+    seconds = time.perf_counter() - began
+    tokens = np.concatenate(blocks, axis=1) if blocks else np.empty((num_samples, 0), np.int64)
+    info = stream_.info() | _speed(tokens, seconds, config)
+    return Audio(stream_.quantizer.decode(tokens), tokens, config.sample_rate, info)
+
+
+class Stream:
+    """Endless audio, block by block: iterate, or call `next_levels`. Made by `stream`."""
+
+    def __init__(self, engine: Engine, state: EngineState, block: int) -> None:
+        self.engine, self.state, self.block = engine, state, block
+        self.quantizer = quantize.for_config(engine.config)
+        self.sample_rate = engine.config.sample_rate
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        return self
+
+    def __next__(self) -> np.ndarray:
+        """The next block: (B, n) float32 in [-1, 1]."""
+        return self.quantizer.decode(self.next_levels(self.block))
+
+    def next_levels(self, n: int) -> np.ndarray:
+        """The next n levels of every stream, (B, n)."""
+        return self.engine.run(self.state, n).numpy()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where the stream stands; `load_state_dict` of another stream of the same model goes on from there."""
+        return self.state.state_dict()
+
+    def load_state_dict(self, saved: dict[str, Any]) -> None:
+        self.state.load_state_dict(saved)
+
+    def info(self) -> dict[str, Any]:
+        """Provenance: what made this audio, and with which settings."""
+        from samplernn_fast import __version__
+
+        temperature = self.state.temperature
+        return {
+            "made_by": f"samplernn_fast {__version__}",
+            "model_sha256": self.engine.model_sha256,
+            "backend": self.engine.backend.name,
+            "dtype": self.engine.dtype,
+            "device": str(self.engine.device),
+            "seed": self.state.seed,
+            "streams": self.state.streams.tolist(),
+            "temperature": "schedule" if callable(temperature) else temperature,
+            "top_k": self.state.top_k or None,
+            "top_p": None if self.state.top_p == 1 else self.state.top_p,
+        }
+
+
+def stream(
+    model: ModelLike = DEMO,
+    *,
+    block_seconds: float = _BLOCK_SECONDS,
+    num_samples: int = 1,
+    temperature: Temperature = 1.0,
+    top_k: int | None = None,
+    top_p: float | None = None,
+    seed: int = 0,
+    prompt: Prompt | None = None,
+    prompt_sample_rate: int | None = None,
+    device: str = "auto",
+    backend: str = "auto",
+    dtype: str = "auto",
+    first_stream: int = 0,
+) -> Stream:
+    """Endless audio in blocks (B, n) float32 of `block_seconds`; settings as in `generate`. Any block size makes the
+    same audio. `stream(...).state.temperature = 0.9` takes effect at the next block."""
+    if not 0 < block_seconds <= 3600:
+        raise ConfigError(f"block_seconds must be above 0 and at most 3600, got {block_seconds!r}")
+    if isinstance(model, Engine):
+        engine = model
+    else:
+        loaded = model if isinstance(model, SampleRNN) else load(model)
+        engine = Engine(loaded, backend=backend, dtype=dtype, device=device)
+    levels = None if prompt is None else prompt_levels(engine.config, prompt, prompt_sample_rate)
+    state = engine.init_state(
+        num_samples,
+        seed=seed,
+        temperature=temperature,
+        top_k=top_k,
+        top_p=top_p,
+        prompt=levels,
+        first_stream=first_stream,
+    )
+    return Stream(engine, state, max(1, round(block_seconds * engine.config.sample_rate)))
+
+
+def prompt_levels(config: SampleRNNConfig, prompt: Prompt, sample_rate: int | None = None) -> np.ndarray:
+    """Levels (T,) or (B, T) of a prompt: a file, or samples in [-1, 1] at `sample_rate` (default: the model's).
+
+    The prompt gets the gain that the training data got. A short prompt needs no padding: silence stands before it.
+    """
+    if isinstance(prompt, (str, Path)):
+        samples, _ = audio_files.read(Path(prompt), sample_rate=config.sample_rate)
+    else:
+        samples = np.asarray(prompt, dtype=np.float32)
+        if samples.ndim not in (1, 2):
+            raise ConfigError(f"prompt must be samples (T,) or (B, T), got shape {samples.shape}")
+        if sample_rate not in (None, config.sample_rate):
+            rows = [audio_files.resample(row, sample_rate, config.sample_rate) for row in np.atleast_2d(samples)]
+            samples = np.stack(rows) if samples.ndim == 2 else rows[0]
+    return quantize.for_config(config).encode(samples * config.gain)
+
+
+def _speed(tokens: np.ndarray, seconds: float, config: SampleRNNConfig) -> dict[str, Any]:
+    per_second = tokens.size / max(seconds, 1e-9)
+    real_time = tokens.shape[1] / config.sample_rate / max(seconds, 1e-9)
+    return {
+        "seconds": round(seconds, 4),
+        "samples_per_second": round(per_second, 1),
+        "x_real_time": round(real_time, 4),
+        "rtf": round(1 / real_time, 4) if real_time else None,
+    }
+
+
+class _bar:
+    """A progress bar in seconds of audio, so that its rate is the speed in x real time."""
+
+    def __init__(self, shown: bool, total: float) -> None:
+        self._bar = None
+        if shown:
+            from tqdm import tqdm
+
+            form = "{percentage:3.0f}%|{bar}| {n:.1f}/{total:.1f} s of audio, {rate_noinv_fmt}, {remaining} left"
+            self._bar = tqdm(total=total, unit="x real time", bar_format=form, dynamic_ncols=True)
+
+    def __enter__(self) -> Callable[[float], object]:
+        return self._bar.update if self._bar is not None else lambda seconds: None
+
+    def __exit__(self, *error: object) -> None:
+        if self._bar is not None:
+            self._bar.close()

@@ -1,0 +1,414 @@
+"""The command line: `samplernn-fast COMMAND`, the same as `python -m samplernn_fast COMMAND`.
+
+Each command is a plain function that tyro turns into flags. Results go to standard output, progress to standard error.
+"""
+
+import dataclasses
+import json as json_module
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+
+from samplernn_fast.config import TrainConfig
+from samplernn_fast.errors import ConfigError, SampleRNNError
+
+Out = Annotated[Path, tyro.conf.arg(aliases=["-o"])]
+_USAGE, _FAILURE = 2, 1
+
+
+def prepare(
+    inputs: tyro.conf.Positional[tuple[Path, ...]],
+    /,
+    *,
+    out: Out,
+    sample_rate: int = 16000,
+    chunk_seconds: float = 8.0,
+    split: tuple[float, float, float] = (88, 6, 6),
+    split_seed: int = 0,
+    valid_files: Path | None = None,
+    test_files: Path | None = None,
+    channels: str = "mix",
+    trim_silence_db: float | None = None,
+    gain: float | Literal["auto"] = "auto",
+    workers: int | None = None,
+    overwrite: bool = False,
+) -> None:
+    """Turn audio files into a data folder to train on.
+
+    Reads WAV, FLAC, Ogg, MP3 and more, of any rate, length and channel count, in nested folders. Files that cannot be
+    read are named, skipped and counted.
+
+    Args:
+        inputs: Audio files, or folders to search.
+        out: The data folder to make.
+        sample_rate: Samples per second to train at; other rates are converted (needs soxr).
+        chunk_seconds: Longest piece that training reads in one go.
+        split: Shares of train, valid and test; one recording is never in two of them.
+        split_seed: Draws which recording goes where.
+        valid_files: Text file of names or patterns that are the validation split, one in a line.
+        test_files: The same for the test split.
+        channels: mix, left, right or a channel number from 0.
+        trim_silence_db: Trim what is quieter than this at both ends of each recording, for example -50.
+        gain: One factor for all audio; auto brings the largest peak to 0.98.
+        workers: Files decoded at once.
+        overwrite: Replace an existing data folder.
+    """
+    from samplernn_fast.data import prepare as run
+
+    report = run(
+        inputs,
+        out,
+        sample_rate=sample_rate,
+        chunk_seconds=chunk_seconds,
+        split=split,
+        split_seed=split_seed,
+        valid_files=valid_files,
+        test_files=test_files,
+        channels=channels,
+        trim_silence_db=trim_silence_db,
+        gain=gain,
+        workers=workers,
+        overwrite=overwrite,
+        progress=sys.stderr.isatty(),
+    )
+    print(report.summary())
+
+
+def train(args: Sequence[str], prog: str) -> None:
+    """Train a model: PRESET, then any setting of the run or the model as a flag. The same command resumes."""
+    from samplernn_fast.presets import PRESETS
+
+    if not args or args[0] in ("-h", "--help") or args[0] not in PRESETS:
+        if args and args[0] not in ("-h", "--help"):
+            raise ConfigError(f"train: the first argument is a preset, one of {', '.join(PRESETS)}; got {args[0]!r}")
+        print(f"usage: {prog} PRESET --data FOLDER --out RUN [--help] ...\n\npresets:")
+        for name, (text, _) in PRESETS.items():
+            print(f"  {name:14} {text}")
+        sys.exit(0 if args else _USAGE)
+    text, preset = PRESETS[args[0]]
+    config = tyro.cli(
+        TrainConfig,
+        prog=f"{prog} {args[0]}",
+        description=text,
+        default=dataclasses.replace(preset, data=tyro.MISSING, out=tyro.MISSING),
+        args=args[1:],
+        config=(tyro.conf.OmitArgPrefixes,),
+    )
+    from samplernn_fast.data import AudioData
+    from samplernn_fast.evaluation import evaluate as score
+    from samplernn_fast.training import train as run
+
+    result = run(config)
+    if int(os.environ.get("RANK", "0")):
+        return
+    print(f"{result.run}: {result.steps} steps in {result.seconds / 60:.1f} min, stopped by {result.stopped}")
+    if result.stopped == "signal":
+        print("the same command goes on from here")
+        return
+    data = AudioData.open(config.data)
+    if data.recordings("test"):
+        test = score(result.run, data, "test")
+        print(f"test NLL {test.nll_bits:.4f} bits per sample over {test.n_samples} samples")
+
+
+def generate(
+    model: tyro.conf.Positional[str] = "demo",
+    /,
+    *,
+    output: Out = Path("out.wav"),
+    duration: float = 2.0,
+    num_samples: int = 1,
+    temperature: tuple[str, ...] = ("1.0",),
+    top_k: int | None = None,
+    top_p: float | None = None,
+    seed: int = 0,
+    prompt: Path | None = None,
+    device: str = "auto",
+    backend: str = "auto",
+    dtype: str = "auto",
+    json: bool = False,
+    overwrite: bool = False,
+    shard_index: int = 0,
+    num_shards: int = 1,
+) -> None:
+    """Make new audio with a model.
+
+    Args:
+        model: Run folder, .safetensors file, or the bundled demo.
+        output: File (.wav .flac .ogg .mp3), folder, or - for a WAV on standard output.
+        duration: Seconds of new audio.
+        num_samples: How many different pieces; they become name-0.wav, name-1.wav, ...
+        temperature: One number, one per piece, or a curve over time such as 0:0.7,10:1.1 (seconds:temperature).
+        top_k: Draw from the k likeliest levels only.
+        top_p: Draw from the likeliest levels that together have this probability.
+        seed: The same seed gives the same audio.
+        prompt: Audio file that the new audio goes on from.
+        device: auto, cpu, cuda or cuda:N.
+        backend: auto, or the name of one that `doctor` lists.
+        dtype: auto, or a numeric mode of the backend.
+        json: Print one JSON object instead of text.
+        overwrite: Replace files that exist.
+        shard_index: Which share of the pieces to make, from 0, where several machines make them.
+        num_shards: How many shares there are.
+    """
+    from samplernn_fast import api
+
+    if not 0 <= shard_index < num_shards:
+        raise ConfigError(f"--shard-index must be 0 to --num-shards - 1, got {shard_index} of {num_shards}")
+    first, end = (num_samples * index // num_shards for index in (shard_index, shard_index + 1))
+    if first == end:
+        print("nothing to do: this shard has no pieces", file=sys.stderr)
+        return
+    to_stdout = str(output) == "-"
+    if not to_stdout:
+        output = _output_file(output, model, seed)
+        _refuse_existing(output, range(first, end), num_samples, overwrite)
+    stopping = _stop_on_interrupt()
+    made = api.generate(
+        model,
+        duration=duration,
+        num_samples=end - first,
+        temperature=_temperature(temperature, range(first, end), num_samples),
+        top_k=top_k,
+        top_p=top_p,
+        seed=seed,
+        prompt=prompt,
+        device=device,
+        backend=backend,
+        dtype=dtype,
+        progress=sys.stderr.isatty(),
+        first_stream=first,
+        should_stop=stopping,
+    )
+    if to_stdout:
+        from samplernn_fast import audio
+
+        sys.stdout.buffer.write(audio.encode(".wav", made.samples.T, made.sample_rate))
+    else:
+        _save_and_report(made, output, num_samples, overwrite, json)
+    if stopping():
+        raise SampleRNNError(f"interrupted: kept the first {made.samples.shape[1] / made.sample_rate:.2f} seconds")
+
+
+def evaluate(
+    model: tyro.conf.Positional[str],
+    /,
+    *,
+    data: Path,
+    split: Literal["train", "valid", "test"] = "test",
+    batch_size: int = 32,
+    backend: str = "auto",
+    dtype: str = "auto",
+    device: str = "auto",
+    per_file: bool = False,
+    json: bool = False,
+) -> None:
+    """Negative log-likelihood of a split in bits per sample, whole recordings with the state carried.
+
+    Args:
+        model: Run folder or .safetensors file.
+        data: Data folder that `prepare` made.
+        split: Which recordings to read.
+        batch_size: Recordings read side by side; the result does not depend on it.
+        backend: auto scores with the training forward; a backend's name scores with its own kernels.
+        dtype: Numeric mode of the backend.
+        device: auto, cpu, cuda or cuda:N.
+        per_file: Print a line for every recording too.
+        json: Print one JSON object instead of text, every recording in it.
+    """
+    from samplernn_fast import api
+    from samplernn_fast.evaluation import evaluate as score
+
+    result = score(api.load(model), data, split, batch_size=batch_size, backend=backend, dtype=dtype, device=device)
+    if json:
+        print(json_module.dumps(result.to_dict()))
+        return
+    if per_file:
+        for file in result.per_file:
+            print(f"{file.nll_bits:8.4f}  {file.n_samples:9d}  {file.path}")
+    print(f"{split} NLL {result.nll_bits:.4f} bits per sample over {result.n_samples} samples")
+
+
+def info(model: tyro.conf.Positional[str] = "demo", /, *, json: bool = False) -> None:
+    """What a model is: its settings, size, hash and how it was trained.
+
+    Args:
+        model: Run folder, .safetensors file, or the bundled demo.
+        json: Print one JSON object instead of text.
+    """
+    from samplernn_fast import api, checkpoint
+
+    described = checkpoint.describe(api.model_path(model))
+    if json:
+        print(json_module.dumps(described))
+        return
+    for name in ("file", "made_by", "parameters", "sha256"):
+        print(f"{name:12} {described[name]}")
+    for name, value in described["config"].items():
+        print(f"  {name:18} {value}")
+    for name in ("step", "seconds", "train_bits", "valid_bits", "data"):
+        if name in described["info"]:
+            print(f"{name:12} {described['info'][name]}")
+
+
+def doctor(*, json: bool = False) -> None:
+    """What this machine can run, and why not the rest.
+
+    Args:
+        json: Print one JSON object instead of text.
+    """
+    from samplernn_fast.diagnosis import diagnose
+
+    report = diagnose()
+    if json:
+        print(json_module.dumps(report))
+        return
+    for section, values in report.items():
+        print(section)
+        for name, value in values.items():
+            print(f"  {name:12} {value}")
+
+
+def demo(*, output: Out = Path("demo.wav"), minutes: float = 1.0, seed: int = 0) -> None:
+    """From nothing to sound: synthesise a little music, train on it, and make new audio.
+
+    Args:
+        output: The audio file to write; the training run goes to a folder beside it, named after it.
+        minutes: How long to train.
+        seed: Draws the music, the first weights and the result.
+    """
+    from samplernn_fast.demo import run
+
+    for line in run(output, minutes, seed):
+        print(line, flush=True)
+
+
+COMMANDS: dict[str, Callable[..., None]] = {
+    "prepare": prepare,
+    "train": train,
+    "generate": generate,
+    "evaluate": evaluate,
+    "info": info,
+    "doctor": doctor,
+    "demo": demo,
+}
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run one command and exit: 0, 1 for a failure, 2 for a wrong command line."""
+    args = list(sys.argv[1:] if argv is None else argv)
+    if not args or args[0] in ("-h", "--help", "--version"):
+        _print_overview(version=args[:1] == ["--version"])
+        sys.exit(0 if args else _USAGE)
+    name, rest = args[0], args[1:]
+    if name not in COMMANDS:
+        _fail(f"there is no command {name!r}; the commands are {', '.join(COMMANDS)}", _USAGE)
+    prog = f"samplernn-fast {name}"
+    try:
+        if name == "train":
+            train(rest, prog)
+        else:
+            tyro.cli(COMMANDS[name], prog=prog, args=rest, config=(tyro.conf.OmitArgPrefixes,))
+    except ConfigError as error:
+        _fail(str(error), _USAGE)
+    except SampleRNNError as error:
+        _fail(str(error), _FAILURE)
+    except KeyboardInterrupt:
+        _fail("interrupted", _FAILURE)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(_FAILURE)
+    except OSError as error:
+        _fail(f"{error.filename or 'system'}: {error.strerror or error}", _FAILURE)
+
+
+def _fail(message: str, status: int) -> None:
+    print(f"samplernn-fast: {message}", file=sys.stderr)
+    sys.exit(status)
+
+
+def _print_overview(version: bool) -> None:
+    from samplernn_fast import __version__
+
+    if version:
+        print(f"samplernn-fast {__version__}")
+        return
+    print("usage: samplernn-fast COMMAND [--help] ...\n\ncommands:")
+    for name, function in COMMANDS.items():
+        print(f"  {name:10} {(function.__doc__ or '').splitlines()[0]}")
+
+
+def _output_file(output: Path, model: str, seed: int) -> Path:
+    """A folder becomes a file in it, named after the model and the seed."""
+    if output.is_dir() or not output.suffix:
+        output.mkdir(parents=True, exist_ok=True)
+        return output / f"{Path(model).resolve().stem if model != 'demo' else model}-seed{seed}.wav"
+    return output
+
+
+def _stream_file(output: Path, stream: int, num_samples: int) -> Path:
+    return output if num_samples == 1 else output.with_stem(f"{output.stem}-{stream}")
+
+
+def _refuse_existing(output: Path, streams: range, num_samples: int, overwrite: bool) -> None:
+    """Before any time is spent: is there something in the way?"""
+    from samplernn_fast.errors import AudioError
+
+    for stream in streams:
+        target = _stream_file(output, stream, num_samples)
+        if target.exists() and not overwrite:
+            raise AudioError(f"{target} exists; choose another --output, or replace it with --overwrite")
+
+
+def _save_and_report(made: Any, output: Path, num_samples: int, overwrite: bool, json: bool) -> None:
+    if num_samples > 1 and len(made.samples) == 1:  # one piece of several: it still carries its number
+        output = _stream_file(output, made.info["streams"][0], num_samples)
+    paths = made.save(output, overwrite=overwrite)
+    if json:
+        print(json_module.dumps(made.info | {"files": [str(path) for path in paths]}))
+        return
+    for path in paths:
+        print(path)
+    seconds = made.samples.shape[1] / made.sample_rate
+    speed = f"{made.info['x_real_time']:.3g}x real time (RTF {made.info['rtf']:.3g})"
+    print(f"{len(paths)} x {seconds:.2f} s, {speed}, {made.info['backend']} backend, {made.info['dtype']}")
+
+
+def _temperature(texts: tuple[str, ...], streams: range, num_samples: int) -> Any:
+    from samplernn_fast.engine import schedule
+
+    try:
+        if len(texts) == 1 and ":" in texts[0]:
+            pairs = [pair.split(":") for pair in texts[0].split(",")]
+            return schedule([(float(time), float(value)) for time, value in pairs])
+        values = [float(text) for text in texts]
+    except ValueError as error:
+        if isinstance(error, ConfigError):
+            raise
+        raise ConfigError(
+            f"--temperature must be numbers, or a curve such as 0:0.7,10:1.1, got {' '.join(texts)}"
+        ) from None
+    if len(values) == 1:
+        return values[0]
+    if len(values) != num_samples:
+        raise ConfigError(f"--temperature must be one number or {num_samples}, one per piece, got {len(values)}")
+    return values[streams.start : streams.stop]
+
+
+def _stop_on_interrupt() -> Callable[[], bool]:
+    """ctrl-C once: stop at the next block and keep what is done. Twice: stop at once."""
+    import signal
+
+    caught: list[int] = []
+
+    def note(number: int, frame: object) -> None:
+        if caught:
+            raise KeyboardInterrupt
+        caught.append(number)
+
+    signal.signal(signal.SIGINT, note)
+    return lambda: bool(caught)

@@ -1,0 +1,60 @@
+"""What `doctor` reports: versions, devices, and which backends can run here, with reasons."""
+
+import importlib.metadata
+import importlib.util
+import platform
+from typing import Any
+
+import torch
+
+from samplernn_fast import __version__, backends
+from samplernn_fast.config import SampleRNNConfig
+
+_OPTIONAL = {"soxr": "converts sample rates", "tensorboard": "shows training", "matplotlib": "draws spectrograms"}
+
+
+def diagnose() -> dict[str, dict[str, Any]]:
+    """Sections of name -> value, JSON-able."""
+    config = SampleRNNConfig()
+    devices = [torch.device("cpu")] + [torch.device("cuda", index) for index in range(torch.cuda.device_count())]
+    found: dict[str, Any] = {}
+    for device in devices:
+        for name, backend in backends.BACKENDS.items():
+            reasons = backend.unavailable_reasons(config, device)
+            found[f"{name} on {device}"] = "; ".join(reasons) if reasons else f"runs ({', '.join(backend.dtypes)})"
+    gpus = {str(d): torch.cuda.get_device_name(d) for d in devices if d.type == "cuda"} or {"GPU": "torch sees none"}
+    return {
+        "versions": {
+            "samplernn": __version__,
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            **{name: _version(name) for name in ("numpy", "soundfile", "safetensors")},
+        },
+        "machine": {
+            "system": platform.platform(),
+            "CPU": torch.backends.cpu.get_cpu_capability(),
+            "threads": torch.get_num_threads(),
+            **gpus,
+        },
+        "backends": found,
+        "native": {"samplernn_fast._C": _native()},
+        "optional": {name: _version(name) or f"not installed; {what}" for name, what in _OPTIONAL.items()},
+    }
+
+
+def _version(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _native() -> str:
+    """Whether the compiled part was built, and if not, what to do."""
+    if importlib.util.find_spec("samplernn_fast._C") is None:
+        return "not built: no C++ compiler was found when the package was installed; install one, then pip install -e ."
+    try:
+        from samplernn_fast import _C
+    except ImportError as error:
+        return f"built, but cannot be loaded: {error}"
+    return ", ".join(f"{key} {value}" for key, value in _C.build_info().items())

@@ -1,0 +1,114 @@
+"""Negative log-likelihood in bits per sample over a split: whole recordings, the state carried from start to end."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from samplernn_fast import backends
+from samplernn_fast.checkpoint import load_model
+from samplernn_fast.data import AudioData, EvalBatch, whole_recordings
+from samplernn_fast.engine import Engine
+from samplernn_fast.model import SampleRNN, bits_per_sample
+
+_MAX_LOGITS = 1 << 25
+
+
+@dataclass(frozen=True)
+class FileResult:
+    """One recording's mean bits per sample."""
+
+    path: str
+    nll_bits: float
+    n_samples: int
+
+
+@dataclass(frozen=True)
+class EvalResult:
+    """Mean bits per sample over all samples of a split, and the same for each recording."""
+
+    nll_bits: float
+    n_samples: int
+    per_file: list[FileResult]
+
+    def to_dict(self) -> dict[str, Any]:
+        files = [{"path": f.path, "nll_bits": f.nll_bits, "n_samples": f.n_samples} for f in self.per_file]
+        return {"nll_bits": self.nll_bits, "n_samples": self.n_samples, "per_file": files}
+
+
+def evaluate(
+    model: SampleRNN | str | Path,
+    data: AudioData | str | Path,
+    split: str = "test",
+    *,
+    batch_size: int = 32,
+    backend: str = "auto",
+    dtype: str = "auto",
+    device: str = "auto",
+    max_seconds: float = 0,
+    progress: Callable[[int], object] | None = None,
+) -> EvalResult:
+    """Mean negative log-likelihood of every sample of `split`, in bits.
+
+    A recording is read whole, from silence and the learned initial state, so the number does not depend on
+    batch_size or on chunks. backend "auto" uses the training forward; a name scores through that backend's kernels in
+    `dtype`. max_seconds > 0 stops after that much audio. progress is called with the samples just read.
+    """
+    model = model if isinstance(model, SampleRNN) else load_model(model)
+    data = data if isinstance(data, AudioData) else AudioData.open(data)
+    config = model.config
+    per_row = max(1, _MAX_LOGITS // (batch_size * config.q_levels * config.lookback))
+    seq_len = config.lookback * min(per_row, max(1, 4096 // config.lookback))
+    score = _score_forward(model, device) if backend == "auto" else _score_backend(model, backend, dtype, device)
+    recordings = data.recordings(split)
+    bits = torch.zeros(len(recordings), dtype=torch.float64)
+    counts = torch.zeros(len(recordings), dtype=torch.int64)
+    limit = int(max_seconds * config.sample_rate)
+    for batch in whole_recordings(data, config, split, batch_size, seq_len):
+        losses = score(batch).double().cpu() * batch.mask
+        bits.index_add_(0, batch.recordings, losses.sum(dim=1))
+        counts.index_add_(0, batch.recordings, batch.mask.sum(dim=1))
+        if progress is not None:
+            progress(int(batch.mask.sum()))
+        if limit and int(counts.sum()) >= limit:
+            break
+    rows = zip(recordings, bits.tolist(), counts.tolist(), strict=True)
+    files = [FileResult(recording.path, total / count, count) for recording, total, count in rows if count]
+    return EvalResult(float(bits.sum()) / int(counts.sum()), int(counts.sum()), files)
+
+
+def _score_forward(model: SampleRNN, device: str) -> Callable[[EvalBatch], Tensor]:
+    """Bits (B, T) of each batch by the training forward; the state lives in the closure."""
+    target = backends.resolve_device(device) if device != "auto" else next(model.parameters()).device
+    model = model.to(target)
+    state = None
+
+    @torch.inference_mode()
+    def score(batch: EvalBatch) -> Tensor:
+        nonlocal state
+        levels = batch.levels.to(target)
+        fresh = state is None or state[0].shape[1] != levels.shape[0]
+        logits, state = model(levels, None if fresh else state, batch.reset.to(target))
+        return bits_per_sample(logits, levels[:, model.config.lookback :])
+
+    return score
+
+
+def _score_backend(model: SampleRNN, backend: str, dtype: str, device: str) -> Callable[[EvalBatch], Tensor]:
+    """Bits (B, T) of each batch by an engine's own kernels."""
+    engine = Engine(model, backend=backend, dtype=dtype, device=device)
+    hidden: list[Tensor] = []
+
+    def score(batch: EvalBatch) -> Tensor:
+        nonlocal hidden
+        if bool(batch.reset.any()):
+            hidden = engine.backend.init_hidden(batch.levels.shape[0])
+        logp = engine.backend.score(hidden, batch.levels.to(engine.device))
+        targets = batch.levels[:, model.config.lookback :, None].to(logp.device)
+        return -logp.gather(2, targets)[..., 0] / math.log(2)
+
+    return score

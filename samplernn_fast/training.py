@@ -1,0 +1,391 @@
+"""Training as the paper does it (sections 2.3 and 3): truncated back-propagation with the hidden state carried on.
+
+A run can be killed at any moment; the same command goes on from last.safetensors and ends with the same bits.
+Under torchrun every process owns its rows of the global batch, and the result is that of one process.
+"""
+
+import ctypes
+import json
+import math
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from samplernn_fast import backends, checkpoint
+from samplernn_fast.config import SampleRNNConfig, TrainConfig
+from samplernn_fast.data import AudioData, Batch, TBPTTBatches
+from samplernn_fast.engine import Engine
+from samplernn_fast.errors import ConfigError, DataError, SampleRNNError
+from samplernn_fast.evaluation import evaluate
+from samplernn_fast.model import SampleRNN, State, bits_per_sample
+from samplernn_fast.quantize import for_config
+from samplernn_fast.run_log import RunLog
+
+# Settings that may differ between two parts of one run: they do not change what is learnt from which sample.
+_FREE_SETTINGS = ("data", "out", "max_steps", "max_minutes", "resume", "device", "num_threads", "save_every")
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What a run came to. `stopped` is "max_steps", "max_minutes" or "signal"."""
+
+    run: Path
+    steps: int
+    seconds: float
+    train_bits: float
+    valid_bits: float | None
+    stopped: str
+
+
+def train(config: TrainConfig) -> TrainResult:
+    """Train a model, or go on with the run in `config.out`; returns when its budget is spent or on ctrl-C or SIGTERM.
+
+    Raises DataError or ConfigError before anything is written when data, model and settings do not fit.
+    """
+    with _process_group(config) as (rank, world_size, device), _signals() as caught:
+        if config.num_threads:
+            torch.set_num_threads(config.num_threads)
+        if device.type == "cpu":
+            _keep_freed_memory()
+        trainer = Trainer(config, rank, world_size, device)
+        return trainer.run(caught)
+
+
+class Trainer:
+    """One process's part of a run: model, optimiser, data cursor and hidden state, and the loop over them."""
+
+    def __init__(self, config: TrainConfig, rank: int, world_size: int, device: torch.device) -> None:
+        self.rank, self.world_size, self.device = rank, world_size, device
+        self.data = AudioData.open(config.data)
+        self.config = config = replace(config, model=fit_to_data(config.model, self.data))
+        self.model = SampleRNN(config.model, seed=config.seed).to(device)
+        self.batches = TBPTTBatches(
+            self.data,
+            config.model,
+            batch_size=config.batch_size,
+            seq_len=config.seq_len,
+            seed=config.seed,
+            rank=rank,
+            world_size=world_size,
+        )
+        # The fused update is one pass over the weights; it needs a device it is written for.
+        self.optimizer = torch.optim.Adam(self.model.parameters(), lr=config.lr, fused=device.type in ("cpu", "cuda"))
+        self.state: State | None = None
+        self.step, self.epoch, self.seconds = 0, 0, 0.0
+        self.best_bits = math.inf
+        self.train_bits, self.valid_bits = math.nan, None
+        # Bits and samples since the last row of the log, on the device: reading them would stop a GPU every step.
+        self.sums = torch.zeros(2, dtype=torch.float64, device=device)
+        self._resume()
+        self.forward = self._wrap()
+
+    def run(self, caught: list[int]) -> TrainResult:
+        """Train until max_steps, max_minutes or a signal in `caught`; rank 0 writes everything."""
+        config, stopped = self.config, ""
+        log = self._open_log()
+        began = time.monotonic() - self.seconds
+        try:
+            while not stopped:
+                self.seconds, interrupted = self._agree(time.monotonic() - began, bool(caught))
+                stopped = self._finished(interrupted)
+                if stopped:
+                    break
+                self.update(next(self.batches))
+                if self.step % config.log_every == 0:
+                    self._write_row(log, time.monotonic() - began)
+                if self.step % config.eval_every == 0:
+                    self._validate(log, time.monotonic() - began)
+                if config.sample_every and self.step % config.sample_every == 0:
+                    self._make_sample(log)
+                if self.step % config.save_every == 0:
+                    self.seconds = time.monotonic() - began
+                    self._save()
+            if self.step % config.eval_every:
+                self._validate(log, time.monotonic() - began)
+            self.seconds = time.monotonic() - began
+            if self.state is not None:
+                self._save()
+        finally:
+            if log is not None:
+                log.close()
+        return TrainResult(config.out, self.step, self.seconds, self.train_bits, self.valid_bits, stopped)
+
+    def update(self, batch: Batch) -> None:
+        """One step of Adam on one subsequence; the state is cut from the graph and carried on."""
+        config = self.config
+        levels, reset, mask = (
+            part.to(self.device, non_blocking=True) for part in (batch.levels, batch.reset, batch.mask)
+        )
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.learning_rate()
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=config.precision == "bf16"):
+            logits, state = self.forward(levels, self.state, reset)
+        total = (bits_per_sample(logits, levels[:, config.model.lookback :]) * mask).sum()
+        # Every process divides by the global count: DDP averages the gradients, and world_size undoes its division.
+        loss = total * (self.world_size / batch.n_valid_global)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_value_(self.model.parameters(), config.grad_clip)
+        self.optimizer.step()
+        self.state = tuple(part.detach().float() for part in state)
+        self.sums += torch.stack((total.detach().double(), mask.sum().double()))
+        self.step += 1
+        self.epoch = batch.epoch
+
+    def learning_rate(self) -> float:
+        """The rate of the next update: linear warm-up, then constant, or a cosine down to a hundredth."""
+        config = self.config
+        rate = config.lr * min(1.0, (self.step + 1) / (config.warmup_steps + 1))
+        if config.lr_schedule == "constant":
+            return rate
+        parts = [self.step / config.max_steps] if config.max_steps else []
+        parts += [self.seconds / (60 * config.max_minutes)] if config.max_minutes else []
+        return rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, max(parts)))))
+
+    def _finished(self, interrupted: bool) -> str:
+        if interrupted:
+            return "signal"
+        if self.config.max_steps and self.step >= self.config.max_steps:
+            return "max_steps"
+        return "max_minutes" if self.config.max_minutes and self.seconds >= 60 * self.config.max_minutes else ""
+
+    def _agree(self, seconds: float, interrupted: bool) -> tuple[float, bool]:
+        """The same clock and the same decision to stop in every process."""
+        if self.world_size == 1:
+            return seconds, interrupted
+        shared = torch.tensor([seconds, float(interrupted)], dtype=torch.float64, device=self.device)
+        dist.all_reduce(shared, dist.ReduceOp.MAX)
+        return shared[0].item(), bool(shared[1].item())
+
+    def _write_row(self, log: RunLog | None, seconds: float) -> None:
+        sums = self.sums.clone()
+        if self.world_size > 1:
+            dist.all_reduce(sums)
+        self.sums.zero_()
+        self.train_bits = (sums[0] / sums[1]).item()
+        if not math.isfinite(self.train_bits):
+            raise SampleRNNError(
+                f"the loss stopped being a number before step {self.step}; the last checkpoint in {self.config.out} is"
+                " kept: train again with a lower --lr"
+            )
+        if log is not None:
+            audio_seconds = self.step * self.config.batch_size * self.config.seq_len / self.config.model.sample_rate
+            log.row(self._row(train_bits=self.train_bits, seconds=seconds))
+            log.advance(self.step, f"{self.train_bits:.3f} bits, {self._speed(audio_seconds, seconds):.1f}x real time")
+
+    def _row(self, **values: float) -> dict[str, Any]:
+        audio = self.step * self.config.batch_size * self.config.seq_len / self.config.model.sample_rate
+        seconds = f"{values.pop('seconds'):.1f}"
+        numbers = {name: repr(value) for name, value in values.items()}
+        rate = f"{self.learning_rate():.3g}"
+        return (
+            {"step": self.step, "epoch": self.epoch, "audio_seconds": f"{audio:.1f}", "lr": rate}
+            | numbers
+            | {"seconds": seconds}
+        )
+
+    def _speed(self, audio_seconds: float, seconds: float) -> float:
+        return audio_seconds / max(seconds, 1e-9)
+
+    def _validate(self, log: RunLog | None, seconds: float) -> None:
+        """Score the validation split and keep the best model. Reads its own state: training goes on untouched."""
+        if log is None or not self.data.recordings("valid"):
+            return
+        result = evaluate(self.model, self.data, "valid", max_seconds=self.config.eval_seconds)
+        self.valid_bits = result.nll_bits
+        log.row(self._row(valid_bits=result.nll_bits, seconds=seconds))
+        log.say(f"step {self.step}  train {self.train_bits:.3f}  valid {result.nll_bits:.3f} bits per sample")
+        if result.nll_bits < self.best_bits:
+            self.best_bits = result.nll_bits
+            self._save_model()
+
+    def _make_sample(self, log: RunLog | None) -> None:
+        if log is None:
+            return
+        engine = Engine(self.model)
+        length = int(self.config.sample_seconds * self.config.model.sample_rate)
+        levels = engine.run(engine.init_state(1, seed=self.config.seed), length)
+        log.sample(self.step, for_config(self.config.model).decode(levels[0].numpy()), self.config.model.sample_rate)
+
+    def _open_log(self) -> RunLog | None:
+        if self.rank != 0:
+            return None
+        self.config.out.mkdir(parents=True, exist_ok=True)
+        for leftover in self.config.out.glob(".*.tmp"):
+            leftover.unlink()
+        checkpoint.write_text(
+            self.config.out / checkpoint.CONFIG_FILE, json.dumps(self.config.to_dict(), indent=1) + "\n"
+        )
+        return RunLog(self.config.out, self.step, self.config.max_steps)
+
+    def _wrap(self) -> Any:
+        """The model as the loop calls it: compiled if asked for, gradients averaged if there are several processes."""
+        forward: Any = torch.compile(self.model) if self.config.compile else self.model
+        if self.world_size > 1:
+            ids = [self.device.index] if self.device.type == "cuda" else None
+            forward = torch.nn.parallel.DistributedDataParallel(forward, device_ids=ids, broadcast_buffers=False)
+        return forward
+
+    def _save_model(self) -> None:
+        info = {
+            "step": self.step,
+            "epoch": self.epoch,
+            "seconds": round(self.seconds, 1),
+            "train_bits": self.train_bits,
+        }
+        info |= {"valid_bits": self.valid_bits, "data": str(self.config.data), "training": self.config.to_dict()}
+        checkpoint.save_model(self.config.out / checkpoint.MODEL_FILE, self.model, info)
+
+    def _save(self) -> None:
+        """Write last.safetensors: everything that the next step depends on."""
+        state = self._gather_state()
+        if self.rank == 0:
+            tensors = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
+            for name, parameter in self.model.named_parameters():
+                for key, value in self.optimizer.state[parameter].items():
+                    tensors[f"adam.{key}.{name}"] = value
+            tensors |= {f"state.{tier}": part for tier, part in enumerate(state)}
+            tensors |= {"rng.torch": torch.get_rng_state(), "sums": self.sums}
+            progress = {"step": self.step, "epoch": self.epoch, "seconds": self.seconds, "best_bits": self.best_bits}
+            progress |= {"train_bits": self.train_bits, "valid_bits": self.valid_bits}
+            progress |= {"batches": self.batches.state_dict(), "training": self.config.to_dict()}
+            checkpoint.save_training(self.config.out / checkpoint.LAST_FILE, tensors, self.config.model, progress)
+            if not self.data.recordings("valid") or not (self.config.out / checkpoint.MODEL_FILE).exists():
+                self._save_model()
+        if self.world_size > 1:
+            dist.barrier()
+
+    def _gather_state(self) -> State:
+        """Hidden state and sums of the whole batch, so that a resumed run may use another number of processes."""
+        assert self.state is not None  # nothing is saved before the first step
+        if self.world_size == 1:
+            return self.state
+        parts = []
+        for mine in self.state:
+            rows = [torch.empty_like(mine) for _ in range(self.world_size)]
+            dist.all_gather(rows, mine.contiguous())
+            parts.append(torch.cat(rows, dim=1))
+        total = self.sums.clone()
+        dist.all_reduce(total)
+        self.sums = total if self.rank == 0 else torch.zeros_like(total)
+        return tuple(parts)
+
+    def _resume(self) -> None:
+        """Take everything from the checkpoint that `config.resume` names, if there is one."""
+        config = self.config
+        last = config.out / checkpoint.LAST_FILE
+        if config.resume == "never":
+            if last.exists() or (config.out / checkpoint.MODEL_FILE).exists():
+                raise ConfigError(f"{config.out} holds a run already; choose another --out, or drop --resume never")
+            return
+        source = last if config.resume == "auto" else Path(config.resume)
+        if config.resume == "auto" and not last.exists():
+            return
+        tensors, header = checkpoint.read(source)
+        if header["kind"] != "training":
+            raise ConfigError(f"{source} holds only a model; --resume needs a run's {checkpoint.LAST_FILE}")
+        progress = header["progress"]
+        self._check_same_run(progress["training"], source)
+        weights = {name.removeprefix("model."): t for name, t in tensors.items() if name.startswith("model.")}
+        checkpoint.fill(self.model, weights, source)
+        for name, parameter in self.model.named_parameters():
+            prefixes = ("step", "exp_avg", "exp_avg_sq")
+            moments = {key: tensors[f"adam.{key}.{name}"] for key in prefixes}
+            self.optimizer.state[parameter] = {key: value.to(self.device) for key, value in moments.items()}
+        rows = slice(
+            self.rank * config.batch_size // self.world_size, (self.rank + 1) * config.batch_size // self.world_size
+        )
+        tiers = range(len(self.model.tiers))
+        self.state = tuple(tensors[f"state.{tier}"][:, rows].contiguous().to(self.device) for tier in tiers)
+        if self.rank == 0:
+            self.sums = tensors["sums"].to(self.device)
+        torch.set_rng_state(tensors["rng.torch"])
+        self.batches.load_state_dict(progress["batches"])
+        self.step, self.epoch, self.seconds = progress["step"], progress["epoch"], progress["seconds"]
+        self.best_bits, self.train_bits = progress["best_bits"], progress["train_bits"]
+        self.valid_bits = progress["valid_bits"]
+
+    def _check_same_run(self, saved: dict[str, Any], source: Path) -> None:
+        mine = self.config.to_dict()
+        for name, value in mine.items():
+            if name not in _FREE_SETTINGS and json.loads(json.dumps(value)) != saved.get(name):
+                pairs = [(name, saved.get(name), value)]
+                if name == "model":
+                    pairs = [
+                        (key, saved[name].get(key), new) for key, new in value.items() if saved[name].get(key) != new
+                    ]
+                key, old, new = pairs[0]
+                raise ConfigError(
+                    f"{source} was trained with {key} = {old}, this command says {new}; use the same settings, another"
+                    " --out, or remove the old run"
+                )
+
+
+def fit_to_data(model: SampleRNNConfig, data: AudioData) -> SampleRNNConfig:
+    """`model` with the data's sample rate and gain. DataError if it asks for others."""
+    if model.sample_rate not in (0, data.sample_rate):
+        raise DataError(
+            f"{data.folder}: the audio is at {data.sample_rate} Hz, the model is for {model.sample_rate} Hz;"
+            f" prepare again with --sample-rate {model.sample_rate}, or leave the model's rate to the data"
+        )
+    if model.gain not in (0, data.gain):
+        raise DataError(f"{data.folder}: the audio was scaled by {data.gain}, the model says gain {model.gain}")
+    return replace(model, sample_rate=data.sample_rate, gain=data.gain)
+
+
+@contextmanager
+def _process_group(config: TrainConfig) -> Iterator[tuple[int, int, torch.device]]:
+    """(rank, world size, device): from torchrun's environment where there is one, else a single process."""
+    device = backends.resolve_device(config.device)
+    world_size = int(os.environ.get("WORLD_SIZE", "1"))
+    if world_size == 1:
+        yield 0, 1, device
+        return
+    if device.type == "cuda":
+        device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+        torch.cuda.set_device(device)
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    try:
+        yield dist.get_rank(), world_size, device
+    finally:
+        dist.destroy_process_group()
+
+
+@contextmanager
+def _signals() -> Iterator[list[int]]:
+    """Collects SIGINT and SIGTERM, so that the loop stops between two steps; a second ctrl-C interrupts at once."""
+    caught: list[int] = []
+
+    def note(number: int, frame: object) -> None:
+        if caught and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        caught.append(number)
+
+    try:
+        before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    except ValueError:  # not the main thread: the caller keeps its own signals
+        before = {}
+    try:
+        yield caught
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _keep_freed_memory() -> None:
+    """Tell glibc to reuse big freed blocks: returning them costs page faults at every step (measured: up to 1.3x)."""
+    if sys.platform == "linux":
+        mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+        if mallopt is not None:
+            m_trim_threshold, m_mmap_threshold = -1, -3
+            mallopt(m_mmap_threshold, 2**31 - 1)
+            mallopt(m_trim_threshold, 2**31 - 1)
