@@ -1,0 +1,45 @@
+# make demo   install into .venv, train a small model for a minute, write demo.wav
+# make test   install into .venv, run the tests
+# make lint   formatting, style and types          make soak   the slow tests
+# PYTHON=python3.12 picks the interpreter that makes .venv.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+
+# What an installation depends on; Python sources are live in an editable one.
+INSTALL_INPUTS := pyproject.toml setup.py constraints.txt samplernn_fast/__init__.py \
+  $(shell find csrc -name '*.h' -o -name '*.cpp')
+CLANG_FORMATTED := $(shell find csrc -name '*.h' -o -name '*.cpp' -o -name '*.cuh' -o -name '*.cu')
+
+.PHONY: demo test soak lint clean
+
+demo: $(VENV)/.installed
+	$(BIN)/samplernn-fast demo --output demo.wav
+
+test: $(VENV)/.installed-test
+	$(BIN)/pytest -m "not slow"
+
+soak: $(VENV)/.installed-test
+	$(BIN)/pytest -m slow --timeout 3600
+
+lint: $(VENV)/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/clang-format --dry-run --Werror $(CLANG_FORMATTED)
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: $(BIN)/python $(INSTALL_INPUTS)
+	$(BIN)/python -m pip install -c constraints.txt -e .
+	touch $@
+
+$(VENV)/.installed-%: $(BIN)/python $(INSTALL_INPUTS)
+	$(BIN)/python -m pip install -c constraints.txt -e '.[$*]'
+	touch $@
+
+clean:
+	rm -rf build dist ./*.egg-info samplernn_fast/*.so $(VENV)/.installed*
+	rm -rf .pytest_cache .hypothesis .mypy_cache .ruff_cache

@@ -1,0 +1,150 @@
+// The integer inverse-CDF sampler: logits and one 32-bit draw -> one level.
+//
+// Every step is either integer or a float32 operation rounded on its own, so that equal logits give
+// the equal level in torch, C++ and CUDA. Build with -ffp-contract=off. One text for C++ and CUDA:
+// no library call. samplernn_fast/sampling.py is the same definition in torch.
+#pragma once
+
+#include "philox.h"
+
+namespace srnn {
+
+constexpr float kLargestFloat = 3.402823466e+38f;
+constexpr double kLog2E = 1.4426950408889634;
+
+SRNN_HD float mul_rn(float a, float b) {
+#ifdef __CUDA_ARCH__
+  return __fmul_rn(a, b);
+#else
+  return a * b;
+#endif
+}
+
+SRNN_HD float add_rn(float a, float b) {
+#ifdef __CUDA_ARCH__
+  return __fadd_rn(a, b);
+#else
+  return a + b;
+#endif
+}
+
+// log2(e) / T. Kept finite, because 0 * infinity would turn the largest logit's weight into a NaN.
+SRNN_HD float sampler_scale(float temperature) {
+  const double scale = kLog2E / static_cast<double>(temperature);
+  return scale < static_cast<double>(kLargestFloat) ? static_cast<float>(scale) : kLargestFloat;
+}
+
+// floor(2^23 * 2^((logit - max) * scale)), up to the error of the polynomial. 0 for a NaN.
+SRNN_HD uint32_t sampler_weight(float logit, float max, float scale) {
+  const float y = mul_rn(add_rn(logit, -max), scale);
+  if (!(y >= -24.0f)) return 0;
+  int whole = static_cast<int>(y);
+  if (static_cast<float>(whole) > y) --whole;  // floor: the conversion rounds towards zero
+  const float f = add_rn(y, -static_cast<float>(whole));
+  // 2^f on [0, 1], highest coefficient first; the same numbers as EXP2_COEFFICIENTS in sampling.py.
+  float p = 0.001880902680568397f;
+  p = add_rn(mul_rn(p, f), 0.0089864581823349f);
+  p = add_rn(mul_rn(p, f), 0.05582338199019432f);
+  p = add_rn(mul_rn(p, f), 0.24015720188617706f);
+  p = add_rn(mul_rn(p, f), 0.6931520700454712f);
+  p = add_rn(mul_rn(p, f), 1.0f);
+  // Exact: p has 23 bits after the point. It reaches 2 only where `whole` is below 0.
+  return static_cast<uint32_t>(mul_rn(p, 8388608.0f)) >> -whole;
+}
+
+// floor(fraction * total / 2^32) without 128-bit integers; total < 2^48.
+SRNN_HD uint64_t scale_by_fraction(uint32_t fraction, uint64_t total) {
+  const uint64_t high = fraction >> 16, low = fraction & 0xffffu;
+  return (high * total + ((low * total) >> 16)) >> 16;
+}
+
+SRNN_HD uint64_t sum_weights(const uint32_t* weight, int q_levels) {
+  uint64_t total = 0;
+  for (int i = 0; i < q_levels; ++i) total += weight[i];
+  return total;
+}
+
+// The largest threshold v such that the weights >= v number (or, `by_mass`, add up to) at least
+// `target`; 0 if there is none. Weights have 24 bits, so 24 halvings find it and nothing is sorted.
+SRNN_HD uint32_t keep_threshold(const uint32_t* weight, int q_levels, uint64_t target,
+                                bool by_mass) {
+  uint32_t threshold = 0;
+  for (uint32_t bit = 1u << 23; bit != 0; bit >>= 1) {
+    const uint32_t candidate = threshold | bit;
+    uint64_t reached = 0;
+    for (int i = 0; i < q_levels; ++i) {
+      if (weight[i] >= candidate) reached += by_mass ? weight[i] : 1u;
+    }
+    if (reached >= target) threshold = candidate;
+  }
+  return threshold;
+}
+
+// Zeroes what lies below the threshold; of the weights equal to it, the first `ties` stay.
+SRNN_HD void drop_below(uint32_t* weight, int q_levels, uint32_t threshold, uint64_t ties) {
+  for (int i = 0; i < q_levels; ++i) {
+    if (weight[i] > threshold) continue;
+    const bool keep = weight[i] == threshold && ties > 0;
+    if (keep) {
+      --ties;
+    } else {
+      weight[i] = 0;
+    }
+  }
+}
+
+// Keeps the k largest weights, of equal ones those of the lowest levels.
+SRNN_HD void keep_top_k(uint32_t* weight, int q_levels, int k) {
+  const uint32_t threshold = keep_threshold(weight, q_levels, static_cast<uint64_t>(k), false);
+  if (threshold == 0) return;  // fewer than k weights are positive
+  uint64_t above = 0;
+  for (int i = 0; i < q_levels; ++i) above += weight[i] > threshold;
+  drop_below(weight, q_levels, threshold, static_cast<uint64_t>(k) - above);
+}
+
+// Keeps the largest weights, of equal ones those of the lowest levels, until they reach
+// `fraction` / 2^32 of the total; at least one stays.
+SRNN_HD void keep_top_p(uint32_t* weight, int q_levels, uint32_t fraction) {
+  uint64_t target = scale_by_fraction(fraction, sum_weights(weight, q_levels));
+  if (target == 0) target = 1;
+  const uint32_t threshold = keep_threshold(weight, q_levels, target, true);
+  uint64_t above = 0;
+  for (int i = 0; i < q_levels; ++i) above += weight[i] > threshold ? weight[i] : 0u;
+  drop_below(weight, q_levels, threshold, (target - above + threshold - 1) / threshold);
+}
+
+struct SamplerSettings {
+  int top_k;       // 0: off
+  bool use_top_p;  // keep the smallest set that holds top_p_fraction / 2^32 of the mass
+  uint32_t top_p_fraction;
+};
+
+// One level in [0, q_levels), or -1 if a logit is NaN or the largest one is infinite.
+// logits: (q_levels,); weight: (q_levels,) scratch; temperature >= 0 and finite, 0 is the argmax.
+SRNN_HD int sample_level(const float* logits, int q_levels, uint32_t draw, float temperature,
+                         const SamplerSettings& settings, uint32_t* weight) {
+  int best = 0;
+  bool number = true;
+  for (int i = 0; i < q_levels; ++i) {
+    if (logits[i] > logits[best]) best = i;
+    number = number && logits[i] <= kLargestFloat;  // false for a NaN too
+  }
+  const float max = logits[best];
+  if (!number || max < -kLargestFloat) return -1;
+  if (temperature == 0.0f) return best;
+
+  const float scale = sampler_scale(temperature);
+  for (int i = 0; i < q_levels; ++i) weight[i] = sampler_weight(logits[i], max, scale);
+  if (settings.top_k > 0 && settings.top_k < q_levels) keep_top_k(weight, q_levels, settings.top_k);
+  if (settings.use_top_p) keep_top_p(weight, q_levels, settings.top_p_fraction);
+
+  const uint64_t rank = scale_by_fraction(draw, sum_weights(weight, q_levels));
+  uint64_t prefix = 0;
+  for (int i = 0; i < q_levels; ++i) {
+    prefix += weight[i];
+    if (prefix > rank) return i;
+  }
+  return -1;  // not reached: rank < total, and the largest logit's weight is positive
+}
+
+}  // namespace srnn

@@ -1,0 +1,1 @@
+"""Kernels for accelerators; installed as samplernn_fast.kernels."""

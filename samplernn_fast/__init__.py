@@ -1,0 +1,70 @@
+"""SampleRNN (ICLR 2017): training and fast generation of audio, one sample at a time.
+
+The names below are loaded on first use, so that `import samplernn_fast` stays quick.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:  # what editors and type checkers see; a test compares it with _HOME
+    from samplernn_fast.api import Audio as Audio
+    from samplernn_fast.api import generate as generate
+    from samplernn_fast.api import load as load
+    from samplernn_fast.api import stream as stream
+    from samplernn_fast.config import SampleRNNConfig as SampleRNNConfig
+    from samplernn_fast.config import TrainConfig as TrainConfig
+    from samplernn_fast.data import prepare as prepare
+    from samplernn_fast.engine import Engine as Engine
+    from samplernn_fast.engine import EngineState as EngineState
+    from samplernn_fast.errors import AudioError as AudioError
+    from samplernn_fast.errors import BackendUnavailable as BackendUnavailable
+    from samplernn_fast.errors import CheckpointError as CheckpointError
+    from samplernn_fast.errors import ConfigError as ConfigError
+    from samplernn_fast.errors import DataError as DataError
+    from samplernn_fast.errors import SampleRNNError as SampleRNNError
+    from samplernn_fast.evaluation import EvalResult as EvalResult
+    from samplernn_fast.evaluation import evaluate as evaluate
+    from samplernn_fast.model import SampleRNN as SampleRNN
+    from samplernn_fast.training import TrainResult as TrainResult
+    from samplernn_fast.training import train as train
+
+# Public name -> module. No module may carry a public name: importing a submodule sets it as an attribute
+# of the package, and `samplernn_fast.train` would then be a module or a function, by who came first.
+_HOME = {
+    "generate": "api",
+    "stream": "api",
+    "load": "api",
+    "Audio": "api",
+    "prepare": "data",
+    "train": "training",
+    "TrainResult": "training",
+    "evaluate": "evaluation",
+    "EvalResult": "evaluation",
+    "SampleRNN": "model",
+    "SampleRNNConfig": "config",
+    "TrainConfig": "config",
+    "Engine": "engine",
+    "EngineState": "engine",
+    "SampleRNNError": "errors",
+    "ConfigError": "errors",
+    "AudioError": "errors",
+    "DataError": "errors",
+    "CheckpointError": "errors",
+    "BackendUnavailable": "errors",
+}
+
+__all__ = ["__version__", *_HOME]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+    globals()[name] = value  # the next access finds it without this function
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOME})

@@ -1,0 +1,90 @@
+"""Builds samplernn_fast._C, the optional native extension. pyproject.toml holds everything else.
+
+No torch is needed to build: the extension takes NumPy arrays. Without a compiler the install succeeds and
+the package works without it. After editing C++ in a checkout: python setup.py build_ext --inplace
+"""
+
+import contextlib
+import os
+import shlex
+import shutil
+import subprocess
+from glob import glob
+from pathlib import Path
+
+from pybind11.setup_helpers import Pybind11Extension
+from setuptools import setup
+from setuptools.command.build_ext import build_ext
+from setuptools.errors import CompileError
+
+try:
+    from ninja import ninja_syntax
+except ImportError:  # sources are then compiled one after another
+    ninja_syntax = None
+
+# Contraction into fused multiply-adds would change the sampler's bits from machine to machine.
+CXX_FLAGS = ["-O3", "-ffp-contract=off", "-Wall", "-Wextra"]
+
+
+class BuildExt(build_ext):
+    """`build_ext` that compiles with ninja where it is installed: in parallel, and only what changed."""
+
+    def build_extensions(self):
+        unix = self.compiler.compiler_type == "unix"
+        for extension in self.extensions:
+            extension.extra_compile_args += CXX_FLAGS if unix else ["/O2", "/fp:precise"]
+        if unix and ninja_syntax is not None and shutil.which("ninja"):
+            self._compile_one_by_one = self.compiler.compile
+            self.compiler.compile = self._compile_with_ninja
+        super().build_extensions()
+
+    def _compile_with_ninja(self, sources, output_dir=None, **options):
+        """setuptools decides the commands; they are written to build.ninja instead of being run at once."""
+        with _recorded_commands(self.compiler) as commands:
+            objects = self._compile_one_by_one(sources, output_dir, **options)
+        folder = Path(output_dir or ".")
+        folder.mkdir(parents=True, exist_ok=True)
+        _write_ninja(folder, commands)
+        if self.force:
+            for path in objects:
+                Path(path).unlink(missing_ok=True)
+        jobs = ["-j", os.environ["MAX_JOBS"]] if os.environ.get("MAX_JOBS") else []
+        # -C would change the folder that relative source paths start from, so only the file is named.
+        if subprocess.run(["ninja", "-f", str(folder / "build.ninja"), *jobs]).returncode != 0:
+            raise CompileError("the C++ compiler failed; its messages are above")
+        return objects
+
+
+def _write_ninja(folder, commands):
+    with open(folder / "build.ninja", "w") as file:
+        writer = ninja_syntax.Writer(file)
+        writer.variable("builddir", ninja_syntax.escape(str(folder)))  # ninja's log and header lists
+        writer.rule("cxx", command="$command", description="$command", depfile="$out.d", deps="gcc")
+        for command in commands:
+            target, source = command[command.index("-o") + 1], command[command.index("-c") + 1]
+            line = shlex.join([*command, "-MD", "-MF", f"{target}.d"])
+            writer.build([target], "cxx", [source], variables={"command": ninja_syntax.escape(line)})
+
+
+@contextlib.contextmanager
+def _recorded_commands(compiler):
+    """Collects the commands the compiler object would run, by `call` or, in older setuptools, `spawn`."""
+    commands = []
+    for method in ("call", "spawn"):
+        setattr(compiler, method, lambda command, *args, **kwargs: commands.append(command))
+    try:
+        yield commands
+    finally:
+        del compiler.call, compiler.spawn
+
+
+native = Pybind11Extension(
+    "samplernn_fast._C",
+    ["csrc/bindings.cpp"],
+    depends=sorted(glob("csrc/**/*.h", recursive=True)),
+    include_dirs=["csrc"],
+    cxx_std=17,
+    optional=True,
+)
+
+setup(ext_modules=[native], cmdclass={"build_ext": BuildExt})
