@@ -6,6 +6,7 @@ the package works without it. After editing C++ in a checkout: python setup.py b
 
 import contextlib
 import os
+import platform
 import shlex
 import shutil
 import subprocess
@@ -25,6 +26,10 @@ except ImportError:  # sources are then compiled one after another
 # Contraction into fused multiply-adds would change the sampler's bits from machine to machine.
 CXX_FLAGS = ["-O3", "-ffp-contract=off", "-Wall", "-Wextra"]
 
+# The CPU engine is compiled once for each instruction set; csrc/cpu/dispatch.cpp chooses when the program runs.
+ISA_FLAGS = {"engine_avx2.cpp": ["-mavx2", "-mfma"], "engine_avx512.cpp": ["-mavx512f", "-mfma"]}
+X86_64 = platform.machine().lower() in ("x86_64", "amd64")
+
 
 class BuildExt(build_ext):
     """`build_ext` that compiles with ninja where it is installed: in parallel, and only what changed."""
@@ -33,6 +38,8 @@ class BuildExt(build_ext):
         unix = self.compiler.compiler_type == "unix"
         for extension in self.extensions:
             extension.extra_compile_args += CXX_FLAGS if unix else ["/O2", "/fp:precise"]
+        if unix:
+            _add_isa_flags(self.compiler)
         if unix and ninja_syntax is not None and shutil.which("ninja"):
             self._compile_one_by_one = self.compiler.compile
             self.compiler.compile = self._compile_with_ninja
@@ -66,6 +73,17 @@ def _write_ninja(folder, commands):
             writer.build([target], "cxx", [source], variables={"command": ninja_syntax.escape(line)})
 
 
+def _add_isa_flags(compiler):
+    """setuptools knows no flags for a single source: they are put into the command that compiles it."""
+    compile_one = compiler._compile
+
+    def compile_with_flags(obj, src, ext, cc_args, extra_postargs, pp_opts):
+        flags = ISA_FLAGS.get(Path(src).name, [])
+        compile_one(obj, src, ext, cc_args, [*extra_postargs, *flags], pp_opts)
+
+    compiler._compile = compile_with_flags
+
+
 @contextlib.contextmanager
 def _recorded_commands(compiler):
     """Collects the commands the compiler object would run, by `call` or, in older setuptools, `spawn`."""
@@ -80,7 +98,11 @@ def _recorded_commands(compiler):
 
 native = Pybind11Extension(
     "samplernn_fast._C",
-    ["csrc/bindings.cpp"],
+    [
+        source
+        for source in sorted(glob("csrc/**/*.cpp", recursive=True))
+        if X86_64 or Path(source).name not in ISA_FLAGS
+    ],
     depends=sorted(glob("csrc/**/*.h", recursive=True)),
     include_dirs=["csrc"],
     cxx_std=17,

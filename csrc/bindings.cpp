@@ -1,7 +1,7 @@
 // The pybind11 module samplernn_fast._C. It knows nothing of torch: NumPy arrays in, NumPy arrays
 // out.
-#include <pybind11/numpy.h>
-#include <pybind11/pybind11.h>
+#include "bindings.h"
+
 #include <pybind11/stl.h>
 
 #include <array>
@@ -14,6 +14,18 @@
 #include "sampler.h"
 
 namespace py = pybind11;
+
+srnn::SamplerSettings srnn::checked_settings(int top_k, double top_p) {
+  if (top_k < 0) {
+    throw py::value_error("sample_levels: top_k must be 0 (off) or more, got " +
+                          std::to_string(top_k));
+  }
+  if (!(top_p >= 0)) {
+    throw py::value_error("sample_levels: top_p must be 0 or more, got " + std::to_string(top_p));
+  }
+  const bool use_top_p = top_p < 1;
+  return {top_k, use_top_p, use_top_p ? static_cast<uint32_t>(top_p * 4294967296.0) : 0};
+}
 
 namespace {
 
@@ -54,18 +66,6 @@ py::array_t<uint32_t> philox_block(const std::array<uint32_t, 4>& counter,
   return py::array_t<uint32_t>(4, block.word);
 }
 
-srnn::SamplerSettings checked_settings(int top_k, double top_p) {
-  if (top_k < 0) {
-    throw py::value_error("sample_levels: top_k must be 0 (off) or more, got " +
-                          std::to_string(top_k));
-  }
-  if (!(top_p >= 0)) {
-    throw py::value_error("sample_levels: top_p must be 0 or more, got " + std::to_string(top_p));
-  }
-  const bool use_top_p = top_p < 1;
-  return {top_k, use_top_p, use_top_p ? static_cast<uint32_t>(top_p * 4294967296.0) : 0};
-}
-
 py::array_t<int32_t> sample_levels(const py::array& logits, const py::array& draws,
                                    const py::array& temperature, int top_k, double top_p) {
   const float* logit =
@@ -83,7 +83,7 @@ py::array_t<int32_t> sample_levels(const py::array& logits, const py::array& dra
                             std::to_string(heat[b]) + " in row " + std::to_string(b));
     }
   }
-  const srnn::SamplerSettings settings = checked_settings(top_k, top_p);
+  const srnn::SamplerSettings settings = srnn::checked_settings(top_k, top_p);
 
   py::array_t<int32_t> levels(batch);
   int32_t* out = levels.mutable_data();
@@ -132,5 +132,6 @@ PYBIND11_MODULE(_C, m) {
       py::arg("top_k") = 0, py::arg("top_p") = 1.0,
       "One level per row by the integer inverse CDF: logits float32 (B, Q), draws uint32 (B,), "
       "temperature float32 (B,), 0 = argmax; top_k 0 and top_p >= 1 are off. Returns int32 (B,).");
+  srnn::bind_engine(m);
   m.def("build_info", &build_info, "How this module was compiled.");
 }

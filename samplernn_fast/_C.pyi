@@ -13,3 +13,36 @@ def sample_levels(
     top_p: float = 1.0,
 ) -> NDArray[np.int32]: ...
 def build_info() -> dict[str, str | int]: ...
+def layout_fields(dims: ModelDims) -> list[tuple[str, list[int]]]: ...
+def available_isas() -> list[str]: ...
+
+class ModelDims:
+    def __init__(
+        self,
+        *,
+        dim: int,
+        q_levels: int,
+        n_rnn: int,
+        taps: int,
+        hidden: int,
+        lstm: bool,
+        reset_after: bool,
+        skips: bool,
+        readers_all: bool,
+        frame_sizes: Sequence[int],
+    ) -> None: ...
+
+class CpuEngine:
+    def __init__(self, dims: ModelDims, tensors: dict[str, NDArray[np.float32]], isa: str = "") -> None: ...
+    def generate(
+        self,
+        hidden: Sequence[NDArray[np.float32]],
+        levels: NDArray[np.int64],
+        t: int,
+        draws: NDArray[np.uint32],
+        temperature: NDArray[np.float32],
+        top_k: int,
+        top_p: float,
+    ) -> None: ...
+    def prime(self, hidden: Sequence[NDArray[np.float32]], levels: NDArray[np.int64], t: int) -> None: ...
+    def score(self, hidden: Sequence[NDArray[np.float32]], levels: NDArray[np.int64]) -> NDArray[np.float32]: ...

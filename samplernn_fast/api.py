@@ -60,14 +60,14 @@ def load(path: str | Path = DEMO) -> SampleRNN:
 
 
 def model_path(name: str | Path) -> Path:
-    """Where a model lies: the bundled file for "demo", unless a run folder of that name is in the way."""
-    return _DEMO_FILE if str(name) == DEMO and not Path(DEMO).exists() else Path(name)
+    """Where a model lies: the bundled file for "demo" (a run folder of that name is ./demo)."""
+    return _DEMO_FILE if str(name) == DEMO else Path(name)
 
 
 def generate(
     model: ModelLike = DEMO,
     *,
-    duration: float = 2.0,
+    duration: float = 4.0,
     num_samples: int = 1,
     temperature: Temperature = 1.0,
     top_k: int | None = None,

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from samplernn_fast.config import SampleRNNConfig
+from samplernn_fast.cpu_backend import CpuBackend
 from samplernn_fast.errors import BackendUnavailable, ConfigError
 from samplernn_fast.reference import Hidden, ReferenceBackend
 from samplernn_fast.weights import PackedWeights
@@ -37,11 +38,11 @@ class Backend(Protocol):
 
 
 # Fastest first: the order in which "auto" tries them.
-BACKENDS: dict[str, type[Backend]] = {"reference": ReferenceBackend}
+BACKENDS: dict[str, type[Backend]] = {"cpu": CpuBackend, "reference": ReferenceBackend}
 
 
-def resolve(name: str, config: SampleRNNConfig, device: torch.device) -> type[Backend]:
-    """The backend called `name`, or for "auto" the first that can run this model on this device.
+def resolve(name: str, config: SampleRNNConfig, device: torch.device, dtype: str = "auto") -> type[Backend]:
+    """The backend called `name`, or for "auto" the first that can run this model on this device in `dtype`.
 
     Raises BackendUnavailable with the reasons: an explicit name never turns into another one.
     """
@@ -50,6 +51,8 @@ def resolve(name: str, config: SampleRNNConfig, device: torch.device) -> type[Ba
     reasons = []
     for candidate in BACKENDS if name == "auto" else [name]:
         found = BACKENDS[candidate].unavailable_reasons(config, device)
+        if name == "auto" and dtype not in ("auto", *BACKENDS[candidate].dtypes):
+            found = [f"has no dtype {dtype}, only {', '.join(BACKENDS[candidate].dtypes)}"]
         if not found:
             return BACKENDS[candidate]
         reasons.append(f"{candidate}: {'; '.join(found)}")
@@ -72,7 +75,11 @@ def resolve_device(name: str | torch.device) -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError:
-        raise ConfigError(f"device must be auto, cpu, cuda or cuda:N, got {name!r}") from None
+        device = None
+    if device is None or device.type not in ("cpu", "cuda"):
+        raise ConfigError(f"device must be auto, cpu, cuda or cuda:N, got {str(name)!r}")
     if device.type == "cuda" and not torch.cuda.is_available():
         raise BackendUnavailable(f"device {name} was asked for, but torch sees no CUDA GPU; use --device cpu")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise BackendUnavailable(f"device {name} was asked for, but torch sees {torch.cuda.device_count()} CUDA GPU(s)")
     return device

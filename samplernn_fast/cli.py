@@ -120,7 +120,7 @@ def generate(
     /,
     *,
     output: Out = Path("out.wav"),
-    duration: float = 2.0,
+    duration: float = 4.0,
     num_samples: int = 1,
     temperature: tuple[str, ...] = ("1.0",),
     top_k: int | None = None,

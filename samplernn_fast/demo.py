@@ -35,12 +35,12 @@ def plucked_music(seconds: float, seed: int, sample_rate: int = SAMPLE_RATE) -> 
 
 
 def run(output: Path, minutes: float, seed: int) -> Iterator[str]:
-    """Do the whole way, one line of text for each step. Everything but `output` goes to a folder named after it."""
+    """Do the whole way, one line of text for each step. The rest goes to a folder beside it."""
     if minutes <= 0:
         raise ConfigError(f"minutes must be positive, got {minutes}")
     if output.suffix not in audio.WRITABLE:
         raise AudioError(f"{output}: the demo writes {' '.join(audio.WRITABLE)} files")
-    work = output.with_suffix("")
+    work = output.with_name(f"{output.stem}-run")
     for stale in ("audio", "data", "run"):
         shutil.rmtree(work / stale, ignore_errors=True)
     for index in range(_RECORDINGS):
@@ -56,7 +56,7 @@ def run(output: Path, minutes: float, seed: int) -> Iterator[str]:
     made = generate(work / "run", duration=_RESULT_SECONDS, seed=seed, temperature=0.9)
     made.save(output, overwrite=True)
     speed = f"{made.info['x_real_time']:.3g}x real time (RTF {made.info['rtf']:.3g})"
-    yield f"{output.resolve()}: {_RESULT_SECONDS:g} s of new audio, made at {speed} by the {made.info['backend']} backend"
+    yield f"{output.resolve()}: {_RESULT_SECONDS:g} s of new audio at {speed}, {made.info['backend']} backend"
 
 
 def demo_training(data: Path, out: Path, minutes: float, seed: int) -> TrainConfig:

@@ -19,7 +19,7 @@ State = tuple[Tensor, ...]
 
 
 class Tier(nn.Module):
-    """A frame-level module (section 2.1): reads frames of F samples, gives one vector for each unit of the tier below."""
+    """A frame-level module (section 2.1): reads frames of F samples, gives one vector for each unit below it."""
 
     def __init__(self, config: SampleRNNConfig, tier: int) -> None:
         super().__init__()
@@ -86,7 +86,7 @@ class SampleRNN(nn.Module):
         _add_weight_norm(self)
 
     def init_state(self, batch_size: int) -> State:
-        """The learned initial state of every tier, lowest first: (n_rnn, B, H) each, H = D, or 2 D ([h | c]) for LSTM."""
+        """The initial state of every tier, lowest first: (n_rnn, B, H) each, H = D, or 2 D ([h | c]) for LSTM."""
         return tuple(tier.rnn.h0.unsqueeze(1).expand(-1, batch_size, -1) for tier in self.tiers)
 
     def forward(self, levels: Tensor, state: State | None = None, reset: Tensor | None = None) -> tuple[Tensor, State]:

@@ -34,7 +34,7 @@ def gru_cell_ref(gates: Tensor, h: Tensor, w_hh: Tensor, b_n: Tensor | None) -> 
 
 
 def lstm_cell_ref(gates: Tensor, state: Tensor, w_hh: Tensor) -> Tensor:
-    """One LSTM step: gates (B, 4D) = input products and bias, order i, f, g, o; state (B, 2D) = [h | c] -> new state."""
+    """One LSTM step: gates (B, 4D) = input products and bias, order i, f, g, o; state (B, 2D) = [h | c] -> new."""
     h, c = state.chunk(2, dim=1)
     i, f, g, o = (gates + linear(h, w_hh)).chunk(4, dim=1)
     c = f.sigmoid() * c + i.sigmoid() * g.tanh()
@@ -141,7 +141,7 @@ class ReferenceBackend:
 
     @torch.inference_mode()
     def frame_scan(self, hidden: Hidden, levels: Tensor) -> Tensor:
-        """All tiers over levels (B, L + T), T a multiple of L; advances `hidden`. Returns the lowest one's (B, T/F, D)."""
+        """All tiers over levels (B, L + T), T a multiple of L; advances `hidden`. Returns the lowest's (B, T/F, D)."""
         lookback = self.config.lookback
         values, steps = self.weights["frame_values"][levels], levels.shape[1] - lookback
         conditioning, out = None, values

@@ -20,7 +20,7 @@ class GRUScan(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: FunctionCtx, gates: Tensor, h0: Tensor, w_hh: Tensor, b_n: Tensor, reset_after: bool) -> Tensor:
-        """gates (N, B, 3D) = W_ih x + biases; h0 (B, D); w_hh (3D, D); b_n (D,), inside the reset. Returns (N, B, D)."""
+        """gates (N, B, 3D) = W_ih x + biases; h0 (B, D); w_hh (3D, D); b_n (D,) inside the reset. Returns (N, B, D)."""
         n_frames, batch, dim = gates.shape[0], gates.shape[1], h0.shape[1]
         rz = gates.new_empty(n_frames, batch, 2 * dim)
         n, inner = gates.new_empty(2, n_frames, batch, dim).unbind(0)

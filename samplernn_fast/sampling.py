@@ -69,18 +69,20 @@ def check_seed(seed: int) -> int:
 
 def check_temperature(temperature: float) -> float:
     """Returns the temperature; ConfigError unless it is 0 (always the likeliest level) or positive and finite."""
-    if not (temperature == 0 or 1e-3 <= temperature <= 1e3):
+    number = isinstance(temperature, (int, float, np.number, Tensor, np.ndarray))
+    if not number or not (temperature == 0 or 1e-3 <= temperature <= 1e3):
         raise ConfigError(f"temperature must be 0 or between 0.001 and 1000, got {temperature!r}")
     return float(temperature)
 
 
 def check_truncation(top_k: int | None, top_p: float | None) -> tuple[int, float]:
     """(top_k, top_p) with 0 and 1.0 for "off"; ConfigError when one is out of range."""
-    if top_k is not None and (isinstance(top_k, bool) or int(top_k) != top_k or top_k < 1):
+    if top_k is not None and (isinstance(top_k, bool) or not isinstance(top_k, (int, np.integer)) or top_k < 1):
         raise ConfigError(f"top_k must be a whole number of at least 1, or None, got {top_k!r}")
     if top_p is not None and not 0 < top_p <= 1:
         raise ConfigError(f"top_p must be above 0 and at most 1, or None, got {top_p!r}")
-    return int(top_k or 0), float(1.0 if top_p is None else top_p)
+    # More than any model has levels keeps all of them; the native sampler counts in 32 bits.
+    return min(int(top_k or 0), 1 << 16), float(1.0 if top_p is None else top_p)
 
 
 def weights_ref(logits: Tensor, temperature: Tensor) -> Tensor:
@@ -102,7 +104,7 @@ def multiply_high(draw: Tensor, total: Tensor) -> Tensor:
 
 
 def truncate_ref(weights: Tensor, top_k: int, top_p: float) -> Tensor:
-    """Weights (B, Q) with everything but the top_k largest, then the top_p nucleus, set to 0. Ties: lowest level first."""
+    """Weights (B, Q), 0 outside the top_k largest and then the top_p nucleus. Ties: lowest level first."""
     if not (0 < top_k < weights.shape[1]) and top_p >= 1:
         return weights
     ordered, order = torch.sort(weights, dim=1, descending=True, stable=True)

@@ -96,7 +96,7 @@ def pack(model: SampleRNN) -> PackedWeights:
         tensors |= {f"tier{index}.{name}": value for name, value in _pack_tier(config, tier, below).items()}
         readers = [(matrix, matrix.new_zeros(matrix.shape[0])) for matrix in _input_matrices(config, tier)]
     tensors |= _pack_mlp(model)
-    packed = {field.name: tensors[field.name].contiguous() for field in layout(config)}
+    packed = {field.name: tensors[field.name].detach().contiguous() for field in layout(config)}
     for field in layout(config):
         assert tuple(packed[field.name].shape) == field.shape, (field, packed[field.name].shape)
     return PackedWeights(config, packed)

@@ -1,0 +1,179 @@
+// The CPU engine for Python: arrays are checked here once, and only pointers go further.
+#include "bindings.h"
+
+#include <pybind11/stl.h>
+
+#include <string>
+#include <vector>
+
+#include "cpu/engine.h"
+
+namespace py = pybind11;
+
+namespace srnn {
+namespace {
+
+std::string shape_text(const std::vector<long>& shape) {
+  std::string text = "(";
+  for (size_t axis = 0; axis < shape.size(); ++axis) {
+    text += (axis ? ", " : "") + std::to_string(shape[axis]);
+  }
+  return text + ")";
+}
+
+// The data of an array of this type and shape, C-contiguous: nothing is converted quietly.
+template <typename T>
+T* checked(const py::array& array, const std::vector<long>& shape, const std::string& what) {
+  bool fits = py::isinstance<py::array_t<T>>(array) && (array.flags() & py::array::c_style) != 0 &&
+              array.ndim() == static_cast<py::ssize_t>(shape.size());
+  std::vector<long> got(array.shape(), array.shape() + array.ndim());
+  if (!fits || got != shape) {
+    throw py::value_error("engine: " + what + " must be a C-contiguous array of shape " +
+                          shape_text(shape) + " and the right type, got " + shape_text(got));
+  }
+  return const_cast<T*>(static_cast<const T*>(array.data()));
+}
+
+ModelDims make_dims(int dim, int q_levels, int n_rnn, int taps, int hidden, bool lstm,
+                    bool reset_after, bool skips, bool readers_all, std::vector<int> frame_sizes) {
+  ModelDims m;
+  m.dim = dim, m.q_levels = q_levels, m.n_rnn = n_rnn, m.taps = taps, m.hidden = hidden;
+  m.lstm = lstm, m.reset_after = reset_after, m.skips = skips, m.readers_all = readers_all;
+  m.frame_sizes = std::move(frame_sizes);
+  bool sound = dim >= 1 && dim <= 16384 && q_levels >= 2 && q_levels <= 65536 && n_rnn >= 1 &&
+               n_rnn <= 64 && hidden >= 0 && hidden <= 64 && taps >= 1 && !m.frame_sizes.empty();
+  int below = taps;
+  for (int size : m.frame_sizes) {
+    sound = sound && size >= below && size <= (1 << 24) && size % below == 0;
+    below = size < 1 ? 1 : size;
+  }
+  if (!sound) throw py::value_error("engine: these sizes are no model");
+  return m;
+}
+
+std::unique_ptr<Engine> make(const ModelDims& dims, const py::dict& tensors,
+                             const std::string& isa) {
+  Arrays arrays;
+  for (const Field& field : layout(dims)) {
+    if (!tensors.contains(field.name)) {
+      throw py::value_error("engine: tensor " + field.name + " is missing");
+    }
+    arrays[field.name] =
+        checked<const float>(tensors[field.name.c_str()].cast<py::array>(), field.shape, field.name);
+  }
+  try {
+    return make_engine(dims, arrays, isa);
+  } catch (const std::invalid_argument& error) {
+    throw py::value_error(error.what());
+  }
+}
+
+// A call's arrays, checked; `pointers` keeps the list of hidden arrays alive.
+Streams make_streams(const ModelDims& m, const std::vector<py::array>& hidden, py::array& levels,
+                     long t, std::vector<float*>& pointers) {
+  if (levels.ndim() != 2 || levels.shape(1) < m.lookback() || levels.shape(0) < 1 || t < 0) {
+    throw py::value_error("engine: levels must be (B, L + n), and t at least 0");
+  }
+  if (static_cast<int>(hidden.size()) != m.tiers()) {
+    throw py::value_error("engine: hidden must have one array for each of the " +
+                          std::to_string(m.tiers()) + " tiers");
+  }
+  Streams s;
+  s.count = static_cast<int>(levels.shape(0));
+  s.steps = levels.shape(1) - m.lookback();
+  s.t = t;
+  s.levels = checked<int64_t>(levels, {s.count, m.lookback() + s.steps}, "levels");
+  for (const py::array& h : hidden) {
+    pointers.push_back(checked<float>(h, {m.n_rnn, s.count, m.state_width()}, "hidden"));
+  }
+  s.hidden = pointers.data();
+  return s;
+}
+
+// Levels index tables: a wrong one must be an error, not a wild read. `free` allows -1 after L.
+void check_levels(const ModelDims& m, const Streams& s, bool free) {
+  const long row = m.lookback() + s.steps;
+  for (long i = 0; i < s.count * row; ++i) {
+    const bool may_be_free = free && i % row >= m.lookback();
+    if (s.levels[i] >= m.q_levels || s.levels[i] < (may_be_free ? -1 : 0)) {
+      throw py::value_error("engine: levels must be 0 to " + std::to_string(m.q_levels - 1) +
+                            ", got " + std::to_string(s.levels[i]));
+    }
+  }
+}
+
+void generate(const Engine& engine, const std::vector<py::array>& hidden, py::array levels, long t,
+              const py::array& draws, const py::array& temperature, int top_k, double top_p) {
+  std::vector<float*> pointers;
+  const Streams s = make_streams(engine.dims(), hidden, levels, t, pointers);
+  check_levels(engine.dims(), s, true);
+  Drawing d;
+  d.draws = checked<const uint32_t>(draws, {s.count, s.steps}, "draws");
+  d.temperature = checked<const float>(temperature, {s.count, s.steps}, "temperature");
+  d.sampler = checked_settings(top_k, top_p);
+  bool numbers;
+  {
+    py::gil_scoped_release no_gil;
+    numbers = engine.generate(s, d);
+  }
+  if (!numbers) throw py::value_error("engine: the model gave a logit that is not a number");
+}
+
+void check_whole_frames(const ModelDims& m, const Streams& s) {
+  if (s.t % m.lookback() != 0 || s.steps % m.lookback() != 0) {
+    throw py::value_error("engine: t and the number of levels must be whole top frames of " +
+                          std::to_string(m.lookback()));
+  }
+}
+
+void prime(const Engine& engine, const std::vector<py::array>& hidden, py::array levels, long t) {
+  std::vector<float*> pointers;
+  const Streams s = make_streams(engine.dims(), hidden, levels, t, pointers);
+  check_whole_frames(engine.dims(), s);
+  check_levels(engine.dims(), s, false);
+  py::gil_scoped_release no_gil;
+  engine.prime(s);
+}
+
+py::array_t<float> score(const Engine& engine, const std::vector<py::array>& hidden,
+                         py::array levels) {
+  std::vector<float*> pointers;
+  const Streams s = make_streams(engine.dims(), hidden, levels, 0, pointers);
+  check_whole_frames(engine.dims(), s);
+  check_levels(engine.dims(), s, false);
+  py::array_t<float> logits({long{s.count}, s.steps, long{engine.dims().q_levels}});
+  float* out = logits.mutable_data();
+  py::gil_scoped_release no_gil;
+  engine.score(s, out);
+  return logits;
+}
+
+std::vector<std::pair<std::string, std::vector<long>>> layout_fields(const ModelDims& dims) {
+  std::vector<std::pair<std::string, std::vector<long>>> fields;
+  for (const Field& field : layout(dims)) fields.emplace_back(field.name, field.shape);
+  return fields;
+}
+
+}  // namespace
+
+void bind_engine(py::module_& m) {
+  py::class_<ModelDims>(m, "ModelDims", "Sizes of one model; see csrc/layout.h.")
+      .def(py::init(&make_dims), py::kw_only(), py::arg("dim"), py::arg("q_levels"),
+           py::arg("n_rnn"), py::arg("taps"), py::arg("hidden"), py::arg("lstm"),
+           py::arg("reset_after"), py::arg("skips"), py::arg("readers_all"),
+           py::arg("frame_sizes"));
+  py::class_<Engine>(m, "CpuEngine", "A packed model on the CPU; read-only, for any number of threads.")
+      .def(py::init(&make), py::arg("dims"), py::arg("tensors"), py::arg("isa") = "",
+           "tensors: name -> float32 array, as layout_fields lists them; isa: '' for the best.")
+      .def("generate", &generate, py::arg("hidden"), py::arg("levels"), py::arg("t"),
+           py::arg("draws"), py::arg("temperature"), py::arg("top_k"), py::arg("top_p"),
+           "Fills every -1 in levels (B, L + n) int64 and advances hidden (n, B, H) float32.")
+      .def("prime", &prime, py::arg("hidden"), py::arg("levels"), py::arg("t"),
+           "Advances hidden over known levels, whole top frames.")
+      .def("score", &score, py::arg("hidden"), py::arg("levels"),
+           "Logits (B, n, Q) float32 of known levels (B, L + n), whole top frames; advances hidden.");
+  m.def("layout_fields", &layout_fields, py::arg("dims"), "Names and shapes of the packed tensors.");
+  m.def("available_isas", &available_isas, "Instruction sets built and found here, best first.");
+}
+
+}  // namespace srnn

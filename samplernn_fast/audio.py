@@ -1,0 +1,393 @@
+"""Audio files in and out: everything that touches soundfile or soxr, both loaded on first use.
+
+Samples are float32 with full scale at +-1. Every AudioError is one line that begins with the file's name.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import secrets
+import shlex
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from samplernn_fast.errors import AudioError, ConfigError
+
+PathLike = str | os.PathLike[str]
+Samples = NDArray[np.float32]
+
+READABLE = frozenset(
+    ".wav .wave .flac .ogg .oga .opus .mp3 .aiff .aif .aifc .au .snd .caf .w64 .rf64 .voc .sph .nist .svx .8svx"
+    " .iff .pvf .paf .avr .sds .ircam .sf".split()
+)
+"""Suffixes of files that libsndfile opens."""
+NEEDS_FFMPEG = frozenset(".m4a .m4b .mp4 .aac .wma .ape .wv .amr .webm .mka .ac3".split())
+"""Suffixes of audio that libsndfile does not open; such files are found, so that they are reported."""
+
+_WINDOW_SECONDS = 0.02
+_WAV_COMMENT_BYTES = 2000  # libsndfile drops longer ones without a word
+
+
+@dataclass(frozen=True)
+class AudioInfo:
+    """What a file's header says. `frames` (samples per channel) and `seconds` are None where it does not say."""
+
+    frames: int | None
+    sample_rate: int
+    channels: int
+    seconds: float | None
+
+
+@dataclass(frozen=True)
+class _Format:
+    container: str
+    subtype: str
+    max_rate: int
+    allows: str
+
+
+_FORMATS = {
+    ".wav": _Format("WAV", "PCM_16", 2**31 - 1, "any rate, under 4 GB"),
+    ".flac": _Format("FLAC", "PCM_16", 655_350, "up to 8 channels, up to 65535 Hz or a multiple of 10 Hz"),
+    # libsndfile does not survive Vorbis above 200 kHz, so the limit is checked before it is called
+    ".ogg": _Format("OGG", "VORBIS", 200_000, "up to 200000 Hz"),
+    ".opus": _Format("OGG", "OPUS", 48_000, "8000, 12000, 16000, 24000 or 48000 Hz"),
+    ".mp3": _Format(
+        "MP3",
+        "MPEG_LAYER_III",
+        48_000,
+        "1 or 2 channels; 8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100 or 48000 Hz",
+    ),
+}
+WRITABLE = tuple(_FORMATS)
+"""Suffixes of files that `write` and `encode` make."""
+
+
+def find_audio(inputs: PathLike | Iterable[PathLike]) -> list[Path]:
+    """The files named in `inputs` and the audio files under its folders, sorted by path, each once.
+
+    A file that is named itself is taken whatever its suffix. Below folders, hidden files and folders are skipped.
+    Raises AudioError on a path that does not exist and on a folder that cannot be listed.
+    """
+    found: set[Path] = set()
+    for path in [inputs] if isinstance(inputs, (str, os.PathLike)) else inputs:
+        if os.path.isdir(path):
+            found.update(_walk(Path(path)))
+        elif os.path.exists(path):
+            found.add(Path(path))
+        else:
+            raise AudioError(f"{os.fspath(path)}: no such file or folder")
+    return sorted(found, key=Path.as_posix)
+
+
+def _walk(root: Path) -> Iterator[Path]:
+    def fail(error: OSError) -> None:
+        raise AudioError(f"{error.filename}: cannot be listed: {error.strerror}") from None
+
+    seen: set[str] = set()  # linked folders are followed, but not in circles
+    for folder, subfolders, names in os.walk(root, onerror=fail, followlinks=True):
+        real = os.path.realpath(folder)
+        if real in seen:
+            subfolders.clear()
+            continue
+        seen.add(real)
+        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
+        for name in names:
+            if not name.startswith(".") and os.path.splitext(name)[1].lower() in READABLE | NEEDS_FFMPEG:
+                yield Path(folder, name)
+
+
+def probe(path: PathLike) -> AudioInfo:
+    """Length, rate and channels without decoding. Raises AudioError as `read_blocks` does."""
+    with _open(Path(path)) as (file, _):
+        frames = int(file.frames) if file.frames < 2**62 else None
+        seconds = None if frames is None else frames / file.samplerate
+        return AudioInfo(frames, int(file.samplerate), int(file.channels), seconds)
+
+
+def read(path: PathLike, sample_rate: int | None = None, channels: str | int = "mix") -> tuple[Samples, int]:
+    """A whole file as ((T,) float32, sample rate); arguments and errors as for `read_blocks`."""
+    blocks = list(read_blocks(path, sample_rate, channels))
+    samples = np.concatenate(blocks) if blocks else np.zeros(0, np.float32)
+    return samples, sample_rate or probe(path).sample_rate
+
+
+def read_blocks(
+    path: PathLike, sample_rate: int | None = None, channels: str | int = "mix", block_seconds: float = 30.0
+) -> Iterator[Samples]:
+    """Yields one file as (n,) float32 mono blocks of about `block_seconds`, so that a long file needs little memory.
+
+    sample_rate: of the result in Hz; other files are resampled (soxr, HQ). None keeps the file's own.
+    channels: "mix" (the mean of all), "left", "right", or the number of one channel, counted from 0.
+    The blocks of a file join to the same samples whatever their length.
+
+    Raises AudioError while iterating: a file that is missing, empty, unreadable, damaged or cut short, NaN or
+    infinite samples, a channel that the file does not have, or no soxr where the rate differs.
+    """
+    if sample_rate is not None and sample_rate < 1:
+        raise ConfigError(f"sample_rate must be at least 1 Hz, got {sample_rate}")
+    if not block_seconds > 0:
+        raise ConfigError(f"block_seconds must be positive, got {block_seconds}")
+    path = Path(path)
+    blocks = _mono_blocks(path, channels, block_seconds)
+    rate = probe(path).sample_rate
+    if sample_rate is None or sample_rate == rate:
+        yield from blocks
+        return
+    stream = _soxr(path).ResampleStream(rate, sample_rate, 1, dtype="float32", quality="HQ")
+    for block in blocks:
+        resampled = stream.resample_chunk(block)
+        if len(resampled):
+            yield resampled
+    tail = stream.resample_chunk(np.zeros(0, np.float32), last=True)
+    if len(tail):
+        yield tail
+
+
+def resample(x: ArrayLike, from_rate: int, to_rate: int) -> Samples:
+    """(T,) or (T, C) samples at `from_rate` -> float32 at `to_rate` (soxr, HQ). Raises AudioError without soxr."""
+    x = np.asarray(x, np.float32)
+    if from_rate == to_rate:
+        return x.copy()
+    return np.asarray(_soxr("resampling").resample(x, from_rate, to_rate, quality="HQ"), np.float32)
+
+
+def trim_silence(x: ArrayLike, rate: int, threshold_db: float) -> tuple[int, int]:
+    """(start, stop) of what lies between the first and the last window of 20 ms that is louder than the threshold.
+
+    x: (T,) samples at `rate` Hz. Loudness is RMS in dB below full scale, a constant 1 being 0 dB.
+    (0, 0) if nothing is.
+    """
+    x = np.asarray(x, np.float64)
+    size = max(1, round(rate * _WINDOW_SECONDS))
+    starts = np.arange(0, len(x), size)
+    if not len(starts):
+        return 0, 0
+    power = np.add.reduceat(x * x, starts) / np.diff(np.append(starts, len(x)))
+    loud = np.flatnonzero(power > 10.0 ** (threshold_db / 10.0))
+    if not len(loud):
+        return 0, 0
+    return int(loud[0]) * size, min(int(loud[-1] + 1) * size, len(x))
+
+
+def write(
+    path: PathLike, samples: ArrayLike, sample_rate: int, *, comment: str | None = None, overwrite: bool = False
+) -> None:
+    """Writes (T,) or (T, C) samples; the suffix says how: .wav and .flac (16 bit), .ogg (Vorbis), .opus, .mp3.
+
+    Samples outside [-1, 1] are clipped; 16-bit values are round(32768 * x). `comment` goes into the file's own
+    metadata (WAV: at most 2000 bytes; MP3: ASCII). The file appears whole or not at all.
+
+    Raises AudioError on an unknown suffix, a rate or number of channels that the format does not have, NaN or
+    infinite samples, a file that exists (unless `overwrite`), a full disk or a folder that cannot be written.
+    """
+    path = Path(path)
+    _check_suffix(path, path.suffix)
+    if path.is_dir():
+        raise AudioError(f"{path}: is a folder; name a file")
+    if os.path.lexists(path) and not overwrite:
+        raise AudioError(f"{path}: exists already; choose another name or use --overwrite")
+    _replace(path, _encode(path, path.suffix, samples, sample_rate, comment))
+
+
+def encode(suffix: str, samples: ArrayLike, sample_rate: int, comment: str | None = None) -> bytes:
+    """The bytes of the file that `write` would write under a name with this suffix; arguments and errors as there."""
+    name = f"audio{suffix}"
+    _check_suffix(name, suffix)
+    return bytes(_encode(name, suffix, samples, sample_rate, comment))
+
+
+def _check_suffix(name: object, suffix: str) -> None:
+    if suffix.lower() not in _FORMATS:
+        raise AudioError(f"{name}: the suffix must be one of {' '.join(WRITABLE)}, got {suffix!r}")
+
+
+def _encode(name: object, suffix: str, samples: ArrayLike, sample_rate: int, comment: str | None) -> memoryview:
+    """The bytes of the file `name`. In memory, because libsndfile does not report a full disk."""
+    import soundfile
+
+    data = np.asarray(samples)
+    if data.dtype.kind != "f" or data.ndim not in (1, 2) or not data.size:
+        raise AudioError(f"{name}: samples must be floats of shape (T,) or (T, C), got {data.dtype} {data.shape}")
+    if not np.isfinite(data).all():
+        raise AudioError(f"{name}: not written, the samples hold NaN or infinite values")
+    data = np.clip(data.reshape(len(data), -1), -1.0, 1.0)
+    sample_rate, form = int(sample_rate), _FORMATS[suffix.lower()]
+    refusal = (
+        f"{name}: {suffix.lower()} does not take {data.shape[1]} channels at {sample_rate} Hz (it takes"
+        f" {form.allows}); use .wav or resample"
+    )
+    if not 1 <= sample_rate <= form.max_rate:
+        raise AudioError(refusal)
+    if comment and form.container == "WAV" and len(comment.encode()) > _WAV_COMMENT_BYTES:
+        raise AudioError(f"{name}: the comment is longer than {_WAV_COMMENT_BYTES} bytes; use .flac")
+    if comment and form.container == "MP3" and not comment.isascii():
+        raise AudioError(f"{name}: the comment of an MP3 must be ASCII")
+    if form.subtype == "PCM_16":  # libsndfile would scale by 32767, and levels would not come back exactly
+        data = np.clip(np.floor(data * 32768.0 + 0.5), -32768, 32767).astype(np.int16)
+    else:
+        data = data.astype(np.float32)
+    buffer = io.BytesIO()
+    try:
+        with soundfile.SoundFile(
+            buffer, "w", sample_rate, data.shape[1], format=form.container, subtype=form.subtype
+        ) as file:
+            if comment:
+                file.comment = comment
+            for start in range(0, len(data), 1 << 16):
+                file.write(data[start : start + (1 << 16)])
+        buffer.seek(0)
+        with soundfile.SoundFile(buffer) as file:
+            whole = file.samplerate == sample_rate and file.frames == len(data)
+    except soundfile.SoundFileError:
+        whole = False
+    if not whole:
+        raise AudioError(refusal)
+    return buffer.getbuffer()
+
+
+def _replace(path: Path, content: memoryview) -> None:
+    temporary = path.with_name(f".{secrets.token_hex(8)}.partial")
+    try:
+        try:
+            with open(temporary, "xb") as file:
+                file.write(content)
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise AudioError(f"{path}: cannot be written: {error.strerror}") from None
+
+
+def _mono_blocks(path: Path, channels: str | int, block_seconds: float) -> Iterator[Samples]:
+    import soundfile
+
+    with _open(path) as (file, raw):
+        channel = _channel_index(path, channels, file.channels)
+        size = max(1, round(block_seconds * file.samplerate))
+        done = 0
+        while True:
+            try:
+                block = file.read(size, dtype="float32", always_2d=True)
+            except soundfile.SoundFileError as error:
+                at = done / file.samplerate
+                raise AudioError(f"{path}: damaged after {at:.1f} s ({_reason(error)})") from None
+            if not np.isfinite(block).all():
+                at = (done + int(np.argmin(np.isfinite(block).all(axis=1)))) / file.samplerate
+                raise AudioError(f"{path}: NaN or infinite sample at {at:.3f} s")
+            done += len(block)
+            if len(block):
+                yield block.mean(axis=1) if channel is None else np.ascontiguousarray(block[:, channel])
+            if len(block) < size:
+                break
+        _check_length(path, file, raw, done)
+        if not done:
+            raise AudioError(f"{path}: holds no audio")
+
+
+@contextmanager
+def _open(path: Path) -> Iterator[tuple[Any, BinaryIO]]:
+    """The soundfile.SoundFile and, for `_check_length`, the file that it reads an MP3 through."""
+    import soundfile
+
+    try:
+        raw = open(path, "rb")
+    except OSError as error:
+        raise AudioError(f"{path}: cannot be read: {error.strerror}") from None
+    with raw:
+        if not os.path.getsize(path):
+            raise AudioError(f"{path}: the file is empty")
+        try:
+            file = soundfile.SoundFile(raw if path.suffix.lower() == ".mp3" else path)
+        except soundfile.SoundFileError as error:
+            if path.suffix.lower() in READABLE:
+                raise AudioError(f"{path}: damaged, or not audio ({_reason(error)})") from None
+            raise AudioError(f"{path}: not a format that can be read; convert it: {_ffmpeg(path)}") from None
+        with file:
+            # SoundFile.read seeks to where it already is, which garbles MP3; this keeps it from seeking
+            file.seekable = lambda: False
+            if not file.frames:
+                raise AudioError(f"{path}: holds no audio")
+            if _is_cut_short(path, file):
+                raise _cut_short(path, file.frames / file.samplerate)
+            yield file, raw
+
+
+def _ffmpeg(path: Path) -> str:
+    return shlex.join(["ffmpeg", "-i", str(path), str(path.with_suffix(".wav"))])
+
+
+def _cut_short(path: Path, seconds: float) -> AudioError:
+    return AudioError(f"{path}: cut short, the audio ends after {seconds:.1f} s but should go on; copy it again")
+
+
+def _check_length(path: Path, file: Any, raw: BinaryIO, done: int) -> None:
+    """Raises AudioError where the number of frames that were decoded is not what the file holds."""
+    # without a Xing header the length of an MP3 is an estimate, and decoding ends where the estimate does
+    slack = file.samplerate if file.format == "MP3" else 0
+    if done + slack < file.frames < 2**62:
+        raise _cut_short(path, done / file.samplerate)
+    size = os.path.getsize(path)
+    if file.format == "MP3" and 0 < raw.tell() < size - size // 20 - (1 << 16):
+        raise AudioError(f"{path}: longer than its header says; convert it: {_ffmpeg(path)}")
+
+
+def _is_cut_short(path: Path, file: Any) -> bool:
+    """Whether the header promises more than the file has. libsndfile only notes it in its log and plays on."""
+    if file.format == "OGG":
+        return _last_ogg_page_is_cut(path)
+    for promised, found in re.findall(
+        r"^\s*(?:data|SSND|Data Size|riff|Riff size) *: (\d+) \(should be (\d+)\)", file.extra_info, re.MULTILINE
+    ):
+        # programs that write into a pipe put the largest number there; padding may be missing
+        if int(found) + 16 < int(promised) < 0x7FFF_0000:
+            return True
+    return False
+
+
+def _last_ogg_page_is_cut(path: Path) -> bool:
+    """Ogg page: 27 bytes, the last of them the number n of segments, n sizes, then the segments (RFC 3533)."""
+    with open(path, "rb") as raw:
+        raw.seek(-min(1 << 17, os.path.getsize(path)), os.SEEK_END)  # a page has at most 65307 bytes
+        tail = raw.read()
+    page = tail[max(tail.rfind(b"OggS"), 0) :]
+    if len(page) < 27:
+        return True
+    sizes = page[27 : 27 + page[26]]
+    return len(page) < 27 + page[26] + sum(sizes)
+
+
+def _channel_index(path: Path, channels: str | int, count: int) -> int | None:
+    """None for the mean of all channels."""
+    text = str(channels).strip().lower()
+    if text == "mix":
+        return None
+    named = {"left": "0", "right": "1"}.get(text, text)
+    if not re.fullmatch(r"[0-9]{1,6}", named) or int(named) >= count:
+        raise AudioError(
+            f"{path}: channels must be mix, left, right or a number below {count} (the file's channels),"
+            f" got {channels!r}"
+        )
+    return int(named)
+
+
+def _soxr(subject: object) -> Any:
+    try:
+        import soxr
+    except ImportError:
+        raise AudioError(f"{subject}: changing the sample rate needs soxr; pip install soxr (extra `audio`)") from None
+    return soxr
+
+
+def _reason(error: Exception) -> str:
+    """libsndfile's own words, without its prefixes and on one line."""
+    text = getattr(error, "error_string", None) or str(error)
+    return " ".join(text.split()).removeprefix("Error : ").rstrip(".")

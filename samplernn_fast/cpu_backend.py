@@ -1,0 +1,93 @@
+"""The `cpu` backend: samplernn_fast._C, a C++ engine that knows no torch. This file only hands arrays over."""
+
+import importlib
+
+import torch
+from torch import Tensor
+
+from samplernn_fast.config import SampleRNNConfig
+from samplernn_fast.weights import PackedWeights, packed_hidden
+
+Hidden = list[Tensor]
+
+
+class CpuBackend:
+    """Native sampling on the CPU, any model, float32."""
+
+    name = "cpu"
+    dtypes = ("float32",)
+
+    @staticmethod
+    def unavailable_reasons(config: SampleRNNConfig, device: torch.device) -> list[str]:
+        """Why this backend cannot run; empty when it can."""
+        reasons = [] if device.type == "cpu" else [f"runs on the CPU, not on {device}"]
+        try:
+            importlib.import_module("samplernn_fast._C")
+        except ImportError as error:
+            reasons.append(f"the native part is not built ({error}); install a C++ compiler, then pip install -e .")
+        return reasons
+
+    def __init__(self, weights: PackedWeights, device: torch.device, dtype: str, isa: str = "") -> None:
+        """isa: one of `_C.available_isas()`, "" for the best; for tests."""
+        from samplernn_fast import _C
+
+        self.config = weights.config
+        self._h0 = [weights[f"tier{tier}.h0"].float() for tier in range(len(self.config.ratios))]
+        tensors = {name: tensor.float().contiguous().numpy() for name, tensor in weights.tensors.items()}
+        self._engine = _C.CpuEngine(model_dims(self.config), tensors, isa)
+
+    def init_hidden(self, streams: int) -> Hidden:
+        """The initial hidden state of every tier, lowest first: (n, B, H) each."""
+        return [h0.unsqueeze(1).repeat(1, streams, 1) for h0 in self._h0]
+
+    def generate(
+        self,
+        hidden: Hidden,
+        history: Tensor,
+        t: int,
+        draws: Tensor,
+        temperature: Tensor,
+        top_k: int,
+        top_p: float,
+        forced: Tensor,
+    ) -> Tensor:
+        """As `reference.ReferenceBackend.generate`."""
+        levels = torch.cat((history, forced), dim=1).contiguous()
+        self._engine.generate(
+            [h.numpy() for h in hidden],
+            levels.numpy(),
+            t,
+            draws.to(torch.uint32).contiguous().numpy(),
+            temperature.float().contiguous().numpy(),
+            top_k,
+            top_p,
+        )
+        return levels[:, self.config.lookback :].clone()
+
+    def prime(self, hidden: Hidden, history: Tensor, levels: Tensor) -> None:
+        """Advance `hidden` over known levels (B, n), n a multiple of L, starting where a top frame starts."""
+        both = torch.cat((history, levels), dim=1).contiguous()
+        self._engine.prime([h.numpy() for h in hidden], both.numpy(), 0)
+
+    def score(self, hidden: Hidden, levels: Tensor) -> Tensor:
+        """Log-probabilities (B, T, Q) of levels (B, L + T), T a multiple of L; advances `hidden`."""
+        logits = self._engine.score([h.numpy() for h in hidden], levels.contiguous().numpy())
+        return torch.log_softmax(torch.from_numpy(logits), dim=-1)
+
+
+def model_dims(config: SampleRNNConfig) -> object:
+    """The sizes as `csrc/layout.h` has them."""
+    from samplernn_fast import _C
+
+    return _C.ModelDims(
+        dim=config.dim,
+        q_levels=config.q_levels,
+        n_rnn=config.n_rnn,
+        taps=config.frame_sizes[0],
+        hidden=packed_hidden(config),
+        lstm=config.rnn == "lstm",
+        reset_after=config.reset_after,
+        skips=config.skip != "none",
+        readers_all=config.skip == "full",
+        frame_sizes=list(config.frame_sizes[1:]),
+    )
