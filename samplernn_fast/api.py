@@ -1,5 +1,6 @@
 """The calls most users need: `load`, `generate`, `stream`, and the `Audio` that comes back."""
 
+import hashlib
 import json
 import time
 from collections.abc import Callable, Iterator
@@ -13,13 +14,16 @@ from samplernn_fast import audio as audio_files
 from samplernn_fast import quantize
 from samplernn_fast.checkpoint import load_model
 from samplernn_fast.config import SampleRNNConfig
-from samplernn_fast.engine import Engine, EngineState, Temperature
+from samplernn_fast.engine import Engine, EngineState, Temperature, TemperatureCurve
 from samplernn_fast.errors import AudioError, ConfigError
 from samplernn_fast.model import SampleRNN
 
 DEMO = "demo"
 _DEMO_FILE = Path(__file__).parent / "bundled" / "model.safetensors"
 _BLOCK_SECONDS = 0.25
+
+# Entries of `Audio.info` that differ from run to run.
+_SPEED = ("seconds", "samples_per_second", "x_real_time", "rtf")
 
 ModelLike = str | Path | SampleRNN | Engine
 Prompt = str | Path | np.ndarray
@@ -48,10 +52,18 @@ class Audio:
         taken = [target for target in paths if target.exists()]
         if taken and not overwrite:
             raise AudioError(f"{taken[0]} exists; choose another name, or overwrite with --overwrite")
-        for target, row, stream in zip(paths, self.samples, streams, strict=True):
-            comment = json.dumps(self.info | {"streams": [stream]})
-            audio_files.write(target, row, self.sample_rate, comment=comment, overwrite=overwrite)
+        for row, target in enumerate(paths):
+            comment = json.dumps(self._provenance(row))
+            audio_files.write(target, self.samples[row], self.sample_rate, comment=comment, overwrite=overwrite)
         return paths
+
+    def _provenance(self, row: int) -> dict[str, Any]:
+        """What makes one stream again. No timings: the same audio is the same file."""
+        info = {name: value for name, value in self.info.items() if name not in _SPEED}
+        for name in ("streams", "temperature"):
+            if isinstance(info.get(name), (list, tuple)):
+                info[name] = [info[name][row]]
+        return info
 
 
 def load(path: str | Path = DEMO) -> SampleRNN:
@@ -125,8 +137,8 @@ def generate(
 class Stream:
     """Endless audio, block by block: iterate, or call `next_levels`. Made by `stream`."""
 
-    def __init__(self, engine: Engine, state: EngineState, block: int) -> None:
-        self.engine, self.state, self.block = engine, state, block
+    def __init__(self, engine: Engine, state: EngineState, block: int, prompt_sha256: str | None = None) -> None:
+        self.engine, self.state, self.block, self.prompt_sha256 = engine, state, block, prompt_sha256
         self.quantizer = quantize.for_config(engine.config)
         self.sample_rate = engine.config.sample_rate
 
@@ -152,7 +164,6 @@ class Stream:
         """Provenance: what made this audio, and with which settings."""
         from samplernn_fast import __version__
 
-        temperature = self.state.temperature
         return {
             "made_by": f"samplernn_fast {__version__}",
             "model_sha256": self.engine.model_sha256,
@@ -161,9 +172,10 @@ class Stream:
             "device": str(self.engine.device),
             "seed": self.state.seed,
             "streams": self.state.streams.tolist(),
-            "temperature": "schedule" if callable(temperature) else temperature,
+            "temperature": _temperature_info(self.state.temperature),
             "top_k": self.state.top_k or None,
             "top_p": None if self.state.top_p == 1 else self.state.top_p,
+            "prompt_sha256": self.prompt_sha256,
         }
 
 
@@ -192,6 +204,8 @@ def stream(
     else:
         loaded = model if isinstance(model, SampleRNN) else load(model)
         engine = Engine(loaded, backend=backend, dtype=dtype, device=device)
+    if engine.config.sample_rate == 0:
+        raise ConfigError("this model has no sample rate yet: train it, or give its config one")
     levels = None if prompt is None else prompt_levels(engine.config, prompt, prompt_sample_rate)
     state = engine.init_state(
         num_samples,
@@ -202,7 +216,8 @@ def stream(
         prompt=levels,
         first_stream=first_stream,
     )
-    return Stream(engine, state, max(1, round(block_seconds * engine.config.sample_rate)))
+    prompt_sha256 = None if levels is None else hashlib.sha256(levels.tobytes()).hexdigest()
+    return Stream(engine, state, max(1, round(block_seconds * engine.config.sample_rate)), prompt_sha256)
 
 
 def prompt_levels(config: SampleRNNConfig, prompt: Prompt, sample_rate: int | None = None) -> np.ndarray:
@@ -213,13 +228,22 @@ def prompt_levels(config: SampleRNNConfig, prompt: Prompt, sample_rate: int | No
     if isinstance(prompt, (str, Path)):
         samples, _ = audio_files.read(Path(prompt), sample_rate=config.sample_rate)
     else:
-        samples = np.asarray(prompt, dtype=np.float32)
-        if samples.ndim not in (1, 2):
-            raise ConfigError(f"prompt must be samples (T,) or (B, T), got shape {samples.shape}")
+        samples = np.asarray(prompt)
+        if samples.ndim not in (1, 2) or samples.dtype.kind != "f":
+            found = f"{samples.dtype} {samples.shape}"
+            raise ConfigError(f"prompt must be float samples in [-1, 1], (T,) or (B, T), got {found}")
+        samples = samples.astype(np.float32)
         if sample_rate not in (None, config.sample_rate):
             rows = [audio_files.resample(row, sample_rate, config.sample_rate) for row in np.atleast_2d(samples)]
             samples = np.stack(rows) if samples.ndim == 2 else rows[0]
     return quantize.for_config(config).encode(samples * config.gain)
+
+
+def _temperature_info(temperature: Temperature) -> Any:
+    """As JSON: a number, a list, a curve in the words of `--temperature`, or that it was some function."""
+    if isinstance(temperature, TemperatureCurve) and len(temperature.points) <= 50:  # a WAV's comment is short
+        return str(temperature)
+    return "function" if callable(temperature) else temperature
 
 
 def _speed(tokens: np.ndarray, seconds: float, config: SampleRNNConfig) -> dict[str, Any]:

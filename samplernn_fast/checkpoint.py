@@ -42,13 +42,7 @@ def load_model(path: str | Path) -> SampleRNN:
     Raises CheckpointError when there is none, or when the file is damaged, of another format or version, or holds
     a value that is not finite.
     """
-    file = _model_file(Path(path))
-    tensors, header = read(file)
-    if header["kind"] == "training":
-        tensors = {name.removeprefix("model."): t for name, t in tensors.items() if name.startswith("model.")}
-    model = SampleRNN(_config(file, header))
-    fill(model, tensors, file)
-    return model
+    return _load(Path(path))[0]
 
 
 def fill(model: SampleRNN, tensors: dict[str, Tensor], source: Path) -> None:
@@ -89,14 +83,13 @@ def read(file: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def describe(path: str | Path) -> dict[str, Any]:
-    """Config and provenance of a model, without loading its weights into a module."""
-    file = _model_file(Path(path))
-    tensors, header = read(file)
+    """Config, size, identity and provenance of a model. Raises as `load_model`."""
+    model, file, header = _load(Path(path))
     return {
         "file": str(file),
         "config": header["config"],
-        "parameters": sum(t.numel() for name, t in tensors.items() if "adam." not in name and "state." not in name),
-        "sha256": hashlib.sha256(file.read_bytes()).hexdigest(),
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "model_sha256": model_sha256(model),
         "info": header.get("info") or header.get("progress", {}),
         "made_by": header["made_by"],
     }
@@ -114,6 +107,17 @@ def model_sha256(model: SampleRNN) -> str:
 def write_text(path: Path, text: str) -> None:
     """Write a small file whole or not at all."""
     _replace(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+
+def _load(path: Path) -> tuple[SampleRNN, Path, dict[str, Any]]:
+    """A model, the file it came from, and that file's header."""
+    file = _model_file(path)
+    tensors, header = read(file)
+    if header["kind"] == "training":
+        tensors = {name.removeprefix("model."): t for name, t in tensors.items() if name.startswith("model.")}
+    model = SampleRNN(_config(file, header))
+    fill(model, tensors, file)
+    return model, file, header
 
 
 def _model_file(path: Path) -> Path:

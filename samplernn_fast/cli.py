@@ -3,9 +3,13 @@
 Each command is a plain function that tyro turns into flags. Results go to standard output, progress to standard error.
 """
 
+import contextlib
 import dataclasses
+import functools
+import io
 import json as json_module
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -90,14 +94,8 @@ def train(args: Sequence[str], prog: str) -> None:
             print(f"  {name:14} {text}")
         sys.exit(0 if args else _USAGE)
     text, preset = PRESETS[args[0]]
-    config = tyro.cli(
-        TrainConfig,
-        prog=f"{prog} {args[0]}",
-        description=text,
-        default=dataclasses.replace(preset, data=tyro.MISSING, out=tyro.MISSING),
-        args=args[1:],
-        config=(tyro.conf.OmitArgPrefixes,),
-    )
+    default = dataclasses.replace(preset, data=tyro.MISSING, out=tyro.MISSING)
+    config = _parse(TrainConfig, f"{prog} {args[0]}", args[1:], description=text, default=default)
     from samplernn_fast.data import AudioData
     from samplernn_fast.evaluation import evaluate as score
     from samplernn_fast.training import train as run
@@ -157,6 +155,10 @@ def generate(
     """
     from samplernn_fast import api
 
+    if num_samples < 1:
+        raise ConfigError(f"--num-samples must be at least 1, got {num_samples}")
+    if json and str(output) == "-":
+        raise ConfigError("--json and --output - both write to standard output; choose one")
     if not 0 <= shard_index < num_shards:
         raise ConfigError(f"--shard-index must be 0 to --num-shards - 1, got {shard_index} of {num_shards}")
     first, end = (num_samples * index // num_shards for index in (shard_index, shard_index + 1))
@@ -166,7 +168,7 @@ def generate(
     to_stdout = str(output) == "-"
     if not to_stdout:
         output = _output_file(output, model, seed)
-        _refuse_existing(output, range(first, end), num_samples, overwrite)
+        _check_output(output, range(first, end), num_samples, overwrite)
     stopping = _stop_on_interrupt()
     made = api.generate(
         model,
@@ -184,6 +186,8 @@ def generate(
         first_stream=first,
         should_stop=stopping,
     )
+    if stopping() and not made.samples.size:
+        raise SampleRNNError("interrupted before anything was made")
     if to_stdout:
         from samplernn_fast import audio
 
@@ -246,7 +250,7 @@ def info(model: tyro.conf.Positional[str] = "demo", /, *, json: bool = False) ->
     if json:
         print(json_module.dumps(described))
         return
-    for name in ("file", "made_by", "parameters", "sha256"):
+    for name in ("file", "made_by", "parameters", "model_sha256"):
         print(f"{name:12} {described[name]}")
     for name, value in described["config"].items():
         print(f"  {name:18} {value}")
@@ -312,7 +316,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         if name == "train":
             train(rest, prog)
         else:
-            tyro.cli(COMMANDS[name], prog=prog, args=rest, config=(tyro.conf.OmitArgPrefixes,))
+            _parse(_deferred(COMMANDS[name]), prog, rest)()
     except ConfigError as error:
         _fail(str(error), _USAGE)
     except SampleRNNError as error:
@@ -329,6 +333,36 @@ def main(argv: Sequence[str] | None = None) -> None:
 def _fail(message: str, status: int) -> None:
     print(f"samplernn-fast: {message}", file=sys.stderr)
     sys.exit(status)
+
+
+def _parse(target: Callable[..., Any], prog: str, args: Sequence[str], **options: Any) -> Any:
+    """What tyro makes of the flags. Its complaints, boxes of several lines, become one ConfigError."""
+    complaint = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(complaint):
+            return tyro.cli(target, prog=prog, args=args, config=(tyro.conf.OmitArgPrefixes,), **options)
+    except SystemExit as stop:
+        if not stop.code:
+            raise
+        raise ConfigError(f"{_one_line(complaint.getvalue()).rstrip('.')}; see {prog} --help") from None
+
+
+def _one_line(box: str) -> str:
+    """The first paragraph inside a box drawn with lines."""
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", box)
+    rows = [row.strip("│| ") for row in plain.splitlines() if not re.match(r"[╭╰+]", row)]
+    ruler = next((index for index, row in enumerate(rows) if re.fullmatch(r"[─-]{3,}", row)), len(rows))
+    return " ".join(row for row in rows[:ruler] if row)
+
+
+def _deferred(command: Callable[..., None]) -> Callable[..., Callable[[], None]]:
+    """The same flags, but the call comes later: what a command raises or prints is not part of reading flags."""
+
+    @functools.wraps(command)
+    def later(*args: Any, **kwargs: Any) -> Callable[[], None]:
+        return functools.partial(command, *args, **kwargs)
+
+    return later
 
 
 def _print_overview(version: bool) -> None:
@@ -354,10 +388,15 @@ def _stream_file(output: Path, stream: int, num_samples: int) -> Path:
     return output if num_samples == 1 else output.with_stem(f"{output.stem}-{stream}")
 
 
-def _refuse_existing(output: Path, streams: range, num_samples: int, overwrite: bool) -> None:
-    """Before any time is spent: is there something in the way?"""
+def _check_output(output: Path, streams: range, num_samples: int, overwrite: bool) -> None:
+    """Before any time is spent: can it be written, and is there something in the way?"""
+    from samplernn_fast.audio import WRITABLE
     from samplernn_fast.errors import AudioError
 
+    if output.suffix.lower() not in WRITABLE:
+        raise AudioError(f"{output}: --output must be a folder, - or a file of {' '.join(WRITABLE)}")
+    if not output.parent.is_dir():
+        raise AudioError(f"{output}: there is no folder {output.parent}")
     for stream in streams:
         target = _stream_file(output, stream, num_samples)
         if target.exists() and not overwrite:

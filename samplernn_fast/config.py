@@ -140,7 +140,7 @@ class TrainConfig:
     lr: float = 1e-3
     """Adam's learning rate (paper: 0.001)."""
     lr_schedule: Literal["constant", "cosine"] = "constant"
-    """"cosine" falls to a hundredth of `lr` at max_steps or max_minutes; the paper keeps it constant."""
+    """"cosine" falls to a hundredth of `lr` at max_steps, or without it at max_minutes; the paper keeps it constant."""
     warmup_steps: int = 0
     """Updates over which the learning rate rises from 0."""
     grad_clip: float = 1.0

@@ -15,7 +15,7 @@ class CpuBackend:
     """Native sampling on the CPU, any model, float32."""
 
     name = "cpu"
-    dtypes = ("float32",)
+    dtypes: tuple[str, ...] = ("float32",)
 
     @staticmethod
     def unavailable_reasons(config: SampleRNNConfig, device: torch.device) -> list[str]:

@@ -3,6 +3,7 @@
 import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -26,9 +27,17 @@ class EngineState:
     Made by `Engine.init_state`. `temperature`, `top_k` and `top_p` may be changed between two calls of `run`.
     """
 
-    def __init__(self, hidden: list[Tensor], history: Tensor, seed: int, streams: np.ndarray, sample_rate: int) -> None:
+    def __init__(
+        self,
+        hidden: list[Tensor],
+        history: Tensor,
+        seed: int,
+        streams: np.ndarray,
+        sample_rate: int,
+        model_sha256: str,
+    ) -> None:
         self.hidden, self.history, self.seed, self.streams = hidden, history, seed, streams
-        self.sample_rate, self.t = sample_rate, 0
+        self.sample_rate, self.model_sha256, self.t = sample_rate, model_sha256, 0
         self._temperature: Temperature = 1.0
         self.top_k, self.top_p = 0, 1.0
 
@@ -45,10 +54,12 @@ class EngineState:
     def temperature(self, value: Temperature) -> None:
         if callable(value):
             self._temperature = value
-        elif np.ndim(value) == 0:
-            self._temperature = sampling.check_temperature(value)
-        elif np.ndim(value) == 1 and len(value) == self.num_streams:
-            self._temperature = tuple(sampling.check_temperature(float(one)) for one in value)
+            return
+        values = np.asarray(value)
+        if values.ndim == 0:
+            self._temperature = sampling.check_temperature(values.item())
+        elif values.shape == (self.num_streams,):
+            self._temperature = tuple(sampling.check_temperature(one) for one in values.tolist())
         else:
             raise ConfigError(f"temperature must be one number or one per stream ({self.num_streams}), got {value!r}")
 
@@ -68,6 +79,7 @@ class EngineState:
     def state_dict(self) -> dict[str, Any]:
         """Everything but a temperature given as a function, as tensors and numbers that `torch.save` and JSON know."""
         return {
+            "model_sha256": self.model_sha256,
             "hidden": [h.clone() for h in self.hidden],
             "history": self.history.clone(),
             "t": self.t,
@@ -80,18 +92,17 @@ class EngineState:
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
         """Go on where `state_dict` was taken. CheckpointError if it is another model's or another number of streams."""
+        if saved.get("model_sha256") != self.model_sha256:
+            raise CheckpointError("engine state does not fit: it was saved from another model")
         shapes = [tuple(h.shape) for h in saved["hidden"]], tuple(saved["history"].shape)
         expected = [tuple(h.shape) for h in self.hidden], tuple(self.history.shape)
         if shapes != expected:
             raise CheckpointError(f"engine state does not fit: expected shapes {expected}, got {shapes}")
         for mine, theirs in zip(self.hidden, saved["hidden"], strict=True):
             mine.copy_(theirs)
-        self.history = saved["history"].clone()
-        self.t, self.seed, self.streams = (
-            saved["t"],
-            saved["seed"],
-            np.asarray(saved["streams"], dtype=np.uint32),
-        )
+        self.history = saved["history"].to(self.history.device, copy=True)
+        self.t, self.seed = saved["t"], saved["seed"]
+        self.streams = np.asarray(saved["streams"], dtype=np.uint32)
         self.top_k, self.top_p = saved["top_k"], saved["top_p"]
         if saved["temperature"] is not None:
             self.temperature = saved["temperature"]
@@ -107,7 +118,7 @@ class Engine:
         self.config = model.config
         self.model_sha256 = model_sha256(model)
         self.device = backends.resolve_device(device)
-        chosen = backends.resolve(backend, self.config, self.device)
+        chosen = backends.resolve(backend, self.config, self.device, dtype)
         self.dtype = backends.resolve_dtype(dtype, chosen)
         self._block = max(1, int(_BLOCK_SECONDS * self.config.sample_rate))
         self.backend: backends.Backend = chosen(pack(model), self.device, self.dtype)
@@ -132,12 +143,16 @@ class Engine:
         streams = np.arange(first_stream, first_stream + num_streams, dtype=np.uint32)
         history = torch.full((num_streams, self.config.lookback), self.config.q_zero, device=self.device)
         hidden = self.backend.init_hidden(num_streams)
-        state = EngineState(hidden, history, sampling.check_seed(seed), streams, self.config.sample_rate)
+        checked = sampling.check_seed(seed)
+        state = EngineState(hidden, history, checked, streams, self.config.sample_rate, self.model_sha256)
         state.temperature = temperature
         state.set_truncation(top_k, top_p)
         if prompt is not None:
-            levels = torch.as_tensor(prompt).long()
-            levels = levels.expand(num_streams, -1) if levels.dim() == 1 else levels
+            levels = self._check_levels(prompt, "prompt", low=0)
+            if levels.dim() == 1:
+                levels = levels.expand(num_streams, -1)
+            if levels.dim() != 2 or levels.shape[0] != num_streams:
+                raise ConfigError(f"prompt must be (n,) or (B, n) with B = {num_streams}, got {tuple(levels.shape)}")
             self.run(state, levels.shape[1], forced=levels)
         return state
 
@@ -163,11 +178,10 @@ class Engine:
 
     def score(self, levels: Tensor | np.ndarray) -> Tensor:
         """Teacher-forced log-probabilities, natural log, from the initial state: (B, L + T) -> (B, T, Q), any T."""
-        levels = torch.as_tensor(levels).long().to(self.device)
+        levels = self._check_levels(levels, "score", low=0)
         lookback = self.config.lookback
         if levels.dim() != 2 or levels.shape[1] < lookback:
             raise ConfigError(f"score: levels must be (B, L + T) with L = {lookback}, got {tuple(levels.shape)}")
-        self._check_levels(levels, low=0)
         steps = levels.shape[1] - lookback
         padded = torch.nn.functional.pad(levels, (0, -steps % lookback), value=self.config.q_zero)
         return self.backend.score(self.backend.init_hidden(levels.shape[0]), padded)[:, :steps]
@@ -183,17 +197,21 @@ class Engine:
     def _check_forced(self, state: EngineState, n: int, forced: Tensor | np.ndarray | None) -> Tensor:
         if forced is None:
             return torch.full((state.num_streams, n), -1, device=self.device)
-        levels = torch.as_tensor(forced).long().to(self.device)
+        levels = self._check_levels(forced, "run: forced", low=-1)
         if tuple(levels.shape) != (state.num_streams, n):
             raise ConfigError(f"run: forced must be (B, n) = {(state.num_streams, n)}, got {tuple(levels.shape)}")
-        self._check_levels(levels, low=-1)
         return levels
 
-    def _check_levels(self, levels: Tensor, low: int) -> None:
+    def _check_levels(self, values: Tensor | np.ndarray, what: str, low: int) -> Tensor:
+        """Integers from `low` to Q - 1 as int64 on the engine's device; floats are not rounded quietly."""
+        levels = torch.as_tensor(values)
+        if levels.is_floating_point() and levels.numel():
+            raise ConfigError(f"{what}: levels must be integers, got {levels.dtype}; quantise audio first")
+        levels = levels.long().to(self.device)
         if levels.numel() and not (low <= int(levels.min()) and int(levels.max()) < self.config.q_levels):
-            raise ConfigError(
-                f"levels must be {low} to {self.config.q_levels - 1}, got {int(levels.min())} to {int(levels.max())}"
-            )
+            found = f"{int(levels.min())} to {int(levels.max())}"
+            raise ConfigError(f"{what}: levels must be {low} to {self.config.q_levels - 1}, got {found}")
+        return levels
 
 
 def _segments(t: int, forced: Tensor, lookback: int, block: int) -> Iterator[tuple[int, int, bool]]:
@@ -214,11 +232,23 @@ def _segments(t: int, forced: Tensor, lookback: int, block: int) -> Iterator[tup
             yield piece, min(piece + block, stop), False
 
 
-def schedule(points: Schedule) -> Callable[[float], float]:
+@dataclass(frozen=True)
+class TemperatureCurve:
+    """A temperature over time, as `schedule` makes it; its text is what `--temperature` takes."""
+
+    points: tuple[tuple[float, float], ...]
+
+    def __call__(self, seconds: float) -> float:
+        times, values = zip(*self.points, strict=True)
+        return float(np.interp(seconds, times, values))
+
+    def __str__(self) -> str:
+        return ",".join(f"{time!r}:{value!r}" for time, value in self.points)
+
+
+def schedule(points: Schedule) -> TemperatureCurve:
     """A temperature over time: straight lines between (seconds, temperature) points, constant before and after."""
     if not points or any(not math.isfinite(time) for time, _ in points):
         raise ConfigError(f"a temperature schedule needs (seconds, temperature) points, got {points!r}")
-    times, values = zip(*sorted(points), strict=True)
-    for value in values:
-        sampling.check_temperature(value)
-    return lambda seconds: float(np.interp(seconds, times, values))
+    ordered = sorted(points, key=lambda point: point[0])
+    return TemperatureCurve(tuple((float(time), sampling.check_temperature(value)) for time, value in ordered))

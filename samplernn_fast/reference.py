@@ -45,7 +45,7 @@ class ReferenceBackend:
     """The `reference` backend: any model, any device torch runs on, float32 or float64."""
 
     name = "reference"
-    dtypes = ("float32", "float64")
+    dtypes: tuple[str, ...] = ("float32", "float64")
 
     @staticmethod
     def unavailable_reasons(config: SampleRNNConfig, device: torch.device) -> list[str]:

@@ -5,6 +5,7 @@ is integer arithmetic, and integer sums have no order. `csrc/philox.h` and `csrc
 """
 
 import math
+import numbers
 
 import numpy as np
 import torch
@@ -69,8 +70,7 @@ def check_seed(seed: int) -> int:
 
 def check_temperature(temperature: float) -> float:
     """Returns the temperature; ConfigError unless it is 0 (always the likeliest level) or positive and finite."""
-    number = isinstance(temperature, (int, float, np.number, Tensor, np.ndarray))
-    if not number or not (temperature == 0 or 1e-3 <= temperature <= 1e3):
+    if not isinstance(temperature, numbers.Real) or not (temperature == 0 or 1e-3 <= temperature <= 1e3):
         raise ConfigError(f"temperature must be 0 or between 0.001 and 1000, got {temperature!r}")
     return float(temperature)
 

@@ -1,7 +1,10 @@
-"""samplernn_fast._C: Philox and the integer sampler, against their definitions written out here."""
+"""samplernn_fast._C: Philox and the integer sampler, against their definitions written out here and in torch."""
 
 import numpy as np
 import pytest
+import torch
+
+from samplernn_fast import sampling
 
 _C = pytest.importorskip("samplernn_fast._C", reason="the native extension is not built: no C++ compiler?")
 
@@ -122,20 +125,31 @@ def test_sample_levels_sum_in_64_bits():
     assert got.tolist() == [int(draw) * q_levels >> 32 for draw in draws]
 
 
-def test_sample_levels_equal_torch_twin():
-    import torch
+@pytest.mark.parametrize("seed", [0, 1, 0x0123456789ABCDEF, 2**64 - 1])
+def test_philox_equals_the_torch_twin(seed):
+    streams = [0, 1, 77, 2**32 - 1]
+    for start in (0, 1, 12345, 2**32 - 50, 2**40):
+        twin = sampling.draws(seed, np.array(streams), start, 100)
+        for stream, row in zip(streams, twin.tolist(), strict=True):
+            assert _C.philox(seed, stream, start, 100).tolist() == row
 
-    from samplernn_fast import sampling
 
-    for seed, (top_k, top_p) in enumerate([(0, 1.0), (5, 1.0), (0, 0.8), (40, 0.3)]):
-        logits, draws, temperature = random_case(seed, 500, 256, 4.0)
-        twin = sampling.sample_ref(
-            torch.from_numpy(logits),
-            torch.from_numpy(draws.astype(np.int64)),
-            torch.from_numpy(temperature),
-            top_k,
-            top_p,
-        )
+@pytest.mark.parametrize("q_levels", [2, 3, 51, 64, 256, 1000, 65536])
+@pytest.mark.parametrize(
+    ("top_k", "top_p"), [(0, 1.0), (1, 1.0), (5, 1.0), (0, 0.8), (0, 1e-9), (40, 0.3), (65536, 1.0)]
+)
+def test_sample_levels_equal_the_torch_twin(q_levels, top_k, top_p):
+    batch = 12 if q_levels > 1000 else 120
+    rng = np.random.default_rng(q_levels + top_k)
+    for spread in (0.001, 0.3, 4.0, 1e4):
+        logits = (rng.standard_normal((batch, q_levels)) * spread).astype(np.float32)
+        logits[::3] = np.round(logits[::3] / spread) * spread  # ties
+        logits[1::3, ::2] = -np.inf
+        draws = rng.integers(0, 2**32, batch, dtype=np.uint32)
+        draws[:2] = 0, FULL
+        temperature = np.resize(np.array([0, 0.01, 0.5, 1, 2, 100], np.float32), batch)
+        torch_inputs = [torch.from_numpy(one) for one in (logits, draws.astype(np.int64), temperature)]
+        twin = sampling.sample_ref(*torch_inputs, top_k, top_p)
         assert _C.sample_levels(logits, draws, temperature, top_k, top_p).tolist() == twin.tolist()
 
 

@@ -1,0 +1,40 @@
+"""Fixtures that several test files share: data folders of a little synthesised music."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+from samplernn_fast import audio
+from samplernn_fast.data import prepare
+from samplernn_fast.demo import plucked_music
+
+RATE = 8000
+
+
+@pytest.fixture(scope="session")
+def make_data() -> Callable[..., Path]:
+    """make_data(folder, seconds, valid, test): a data folder of one 8 kHz recording for each length in `seconds`, named
+    0.wav, 1.wav, ...; `valid` and `test` are the numbers of those that are held out."""
+
+    def make(folder: Path, seconds: Sequence[float], valid: Sequence[int] = (), test: Sequence[int] = ()) -> Path:
+        (folder / "audio").mkdir(parents=True)
+        for number, length in enumerate(seconds):
+            audio.write(folder / "audio" / f"{number}.wav", plucked_music(length, seed=number), RATE)
+        lists = {}
+        for name, numbers in (("valid_files", valid), ("test_files", test)):
+            if numbers:
+                lists[name] = folder / f"{name}.txt"
+                lists[name].write_text("".join(f"{number}.wav\n" for number in numbers))
+        everything = {} if lists else {"split": (1, 0, 0)}
+        prepare([folder / "audio"], folder / "data", sample_rate=RATE, chunk_seconds=0.2, **lists, **everything)
+        return folder / "data"
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def data_folder(make_data: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """1.3 s to train on in 5 recordings, 1 to validate, 3 to test. Shared: never write into it."""
+    seconds = (0.11, 0.36, 0.2, 0.27, 0.4, 0.15, 0.12, 0.31, 0.22)
+    return make_data(tmp_path_factory.mktemp("music"), seconds, valid=(5,), test=(6, 7, 8))
