@@ -22,7 +22,7 @@ from torch import nn
 
 from samplernn_fast.config import SampleRNNConfig
 from samplernn_fast.model import SampleRNN, bits_per_sample
-from samplernn_fast.training import fast_cpu_training
+from samplernn_fast.train_process import fast_cpu_training
 
 Q = 256
 SAME_AS_THEIRS = "ours, deepsound's model"

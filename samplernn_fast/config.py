@@ -161,9 +161,9 @@ class TrainConfig:
     """Audio of the validation split that those validations read; 0 reads all."""
     save_every: int = 250
     """Updates between two checkpoints."""
-    sample_every: int = 0
+    sample_every: int = 2500
     """Updates between two audio samples (samples/, TensorBoard); 0 makes none."""
-    sample_seconds: float = 2.0
+    sample_seconds: float = 1.0
     """Length of those samples."""
     resume: str = "auto"
     """auto: go on with the run in `out`, if any. never: refuse a folder that holds one. Or the path of a checkpoint."""

@@ -1,12 +1,16 @@
 """The `cpu` backend: samplernn_fast._C, a C++ engine that knows no torch. This file only hands arrays over."""
 
 import importlib
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from samplernn_fast.config import SampleRNNConfig
 from samplernn_fast.weights import PackedWeights, packed_hidden
+
+if TYPE_CHECKING:
+    from samplernn_fast._C import ModelDims
 
 Hidden = list[Tensor]
 
@@ -75,7 +79,7 @@ class CpuBackend:
         return torch.log_softmax(torch.from_numpy(logits), dim=-1)
 
 
-def model_dims(config: SampleRNNConfig) -> object:
+def model_dims(config: SampleRNNConfig) -> "ModelDims":
     """The sizes as `csrc/layout.h` has them."""
     from samplernn_fast import _C
 

@@ -4,6 +4,8 @@ Letters: B batch, T samples, L = FS(K) lookback, F frame size, D dim, Q levels, 
 """
 
 import math
+from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -48,7 +50,8 @@ class SampleMLP(nn.Module):
         width = config.emb_size or config.q_levels
         self.embedding = nn.Embedding(config.q_levels, config.emb_size) if config.emb_size else None
         self.input = nn.Linear(self.taps * width, config.dim, bias=False)
-        self.hidden = nn.ModuleList(nn.Linear(config.dim, config.dim) for _ in range(config.mlp_hidden))
+        hidden = nn.ModuleList(nn.Linear(config.dim, config.dim) for _ in range(config.mlp_hidden))
+        self.hidden = cast(Sequence[nn.Linear], hidden)
         self.output = nn.Linear(config.dim, config.q_levels)
 
     def embed(self, context: list[Tensor]) -> Tensor:
@@ -77,7 +80,8 @@ class SampleRNN(nn.Module):
         """Weights are drawn from `seed` alone, never from torch's global generator."""
         super().__init__()
         self.config = config
-        self.tiers = nn.ModuleList(Tier(config, tier) for tier in range(len(config.ratios)))
+        tiers = nn.ModuleList(Tier(config, tier) for tier in range(len(config.ratios)))
+        self.tiers = cast(Sequence[Tier], tiers)
         self.mlp = SampleMLP(config)
         values = quantize.for_config(config).frame_values(config.frame_input, config.frame_gain)
         self.frame_values = torch.from_numpy(values)  # float64; not a buffer, so that no cast of the model rounds it
@@ -105,7 +109,8 @@ class SampleRNN(nn.Module):
         elif reset is not None:
             state = tuple(torch.where(reset[:, None], h0, h) for h0, h in zip(initial, state, strict=True))
         values = self.frame_values.to(initial[0].device, initial[0].dtype)[levels]
-        new_state, conditioning = [], None
+        new_state: list[Tensor] = []
+        conditioning: Tensor | None = None
         for index in reversed(range(len(self.tiers))):
             tier = self.tiers[index]
             start = self.config.lookback - tier.frame_size
@@ -130,7 +135,9 @@ class SampleRNN(nn.Module):
             x = tier.up(hidden).unflatten(2, (tier.ratio, -1)).flatten(1, 2) + mlp.input(mlp.embed(context))
         else:
             # With more samples than table rows, products of matrices first save most of the work per sample.
-            tables, weight, bias = mlp.tables(), tier.up.weight, tier.up.bias
+            tables = mlp.tables()
+            weight: Tensor = tier.up.weight
+            bias: Tensor = tier.up.bias
             if not self.config.mlp_input_relu:
                 first = layers.pop(0)
                 tables = tables @ first.weight.t()

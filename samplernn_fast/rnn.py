@@ -4,9 +4,12 @@ Gate order is torch's: r, z, n for the GRU, i, f, g, o for the LSTM.
 Letters: N frames, B batch, D dim, G gates (3 or 4), H state width (D, or 2 D for the LSTM's [h | c]).
 """
 
+from collections.abc import Sequence
+from typing import Any, cast
+
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import FunctionCtx, once_differentiable
+from torch.autograd.function import once_differentiable
 
 from samplernn_fast.config import SampleRNNConfig
 
@@ -19,7 +22,7 @@ class GRUScan(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: FunctionCtx, gates: Tensor, h0: Tensor, w_hh: Tensor, b_n: Tensor, reset_after: bool) -> Tensor:
+    def forward(ctx: Any, gates: Tensor, h0: Tensor, w_hh: Tensor, b_n: Tensor, reset_after: bool) -> Tensor:
         """gates (N, B, 3D) = W_ih x + biases; h0 (B, D); w_hh (3D, D); b_n (D,) inside the reset. Returns (N, B, D)."""
         n_frames, batch, dim = gates.shape[0], gates.shape[1], h0.shape[1]
         rz = gates.new_empty(n_frames, batch, 2 * dim)
@@ -44,7 +47,7 @@ class GRUScan(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: FunctionCtx, d_out: Tensor):
+    def backward(ctx: Any, d_out: Tensor):
         """The state's gradient frame by frame; everything that does not depend on it is computed at once before."""
         rz, n, inner, states, w_hh = ctx.saved_tensors
         n_frames, batch, dim = n.shape
@@ -95,6 +98,11 @@ def gru_scan(gates: Tensor, h0: Tensor, w_hh: Tensor, b_n: Tensor, reset_after: 
 class RNNLayer(nn.Module):
     """One recurrent layer. A GRU that resets after the product has a second bias; the other cells have one."""
 
+    w_ih: Tensor
+    w_hh: Tensor
+    b_ih: Tensor
+    b_hh: Tensor | None
+
     def __init__(self, config: SampleRNNConfig, input_size: int) -> None:
         super().__init__()
         self.rnn, self.reset_after, self.dim = config.rnn, config.reset_after, config.dim
@@ -129,15 +137,18 @@ class RNNLayer(nn.Module):
 class RNNStack(nn.Module):
     """The deep RNN of one tier: n_rnn layers, a learned initial state, and the skips between layers."""
 
+    h0: Tensor
+
     def __init__(self, config: SampleRNNConfig, input_size: int) -> None:
         super().__init__()
         self.skip, dim = config.skip, config.dim
         first = 2 * input_size if self.skip == "prism" else input_size
         later = dim + input_size if self.skip == "full" else dim
         sizes = [first] + [later] * (config.n_rnn - 1)
-        self.layers = nn.ModuleList(RNNLayer(config, size) for size in sizes)
+        self.layers = cast(Sequence[RNNLayer], nn.ModuleList(RNNLayer(config, size) for size in sizes))
         if self.skip != "none":
-            self.skip_out = nn.ModuleList(nn.Linear(dim, dim, bias=layer == 0) for layer in range(config.n_rnn))
+            maps = nn.ModuleList(nn.Linear(dim, dim, bias=layer == 0) for layer in range(config.n_rnn))
+            self.skip_out = cast(Sequence[nn.Linear], maps)
         h0 = torch.zeros(config.n_rnn, dim if config.rnn == "gru" else 2 * dim)
         if config.learn_h0:
             self.h0 = nn.Parameter(h0)

@@ -4,15 +4,10 @@ A run can be killed at any moment; the same command goes on from last.safetensor
 Under torchrun every process owns its rows of the global batch, and the result is that of one process.
 """
 
-import ctypes
 import json
 import math
-import os
-import signal
-import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +15,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from samplernn_fast import backends, checkpoint
+from samplernn_fast import checkpoint
 from samplernn_fast.config import SampleRNNConfig, TrainConfig
 from samplernn_fast.data import AudioData, Batch, TBPTTBatches
 from samplernn_fast.engine import Engine
@@ -29,6 +24,7 @@ from samplernn_fast.evaluation import evaluate
 from samplernn_fast.model import SampleRNN, State, bits_per_sample
 from samplernn_fast.quantize import for_config
 from samplernn_fast.run_log import RunLog
+from samplernn_fast.train_process import fast_cpu_training, process_group, signals
 
 # Settings that may differ between two parts of one run: they do not change what is learnt from which sample.
 _FREE_SETTINGS = ("data", "out", "max_steps", "max_minutes", "resume", "device", "num_threads", "save_every")
@@ -51,7 +47,7 @@ def train(config: TrainConfig) -> TrainResult:
 
     Raises DataError or ConfigError before anything is written when data, model and settings do not fit.
     """
-    with _process_group(config) as (rank, world_size, device), _signals() as caught:
+    with process_group(config.device) as (rank, world_size, device), signals() as caught:
         if config.num_threads:
             torch.set_num_threads(config.num_threads)
         with fast_cpu_training() if device.type == "cpu" else nullcontext():
@@ -80,7 +76,8 @@ class Trainer:
         self.state: State | None = None
         self.step, self.epoch, self.seconds = 0, 0, 0.0
         self.best_bits = math.inf
-        self.train_bits, self.valid_bits = math.nan, None
+        self.train_bits = math.nan
+        self.valid_bits: float | None = None
         # Bits and samples since the last row of the log, on the device: reading them would stop a GPU every step.
         self.sums = torch.zeros(2, dtype=torch.float64, device=device)
         self._resume()
@@ -146,7 +143,7 @@ class Trainer:
         if config.lr_schedule == "constant":
             return rate
         # Steps are the same in every repetition of a run; the clock is not, so it rules only where nothing else does.
-        done = self.step / config.max_steps if config.max_steps else self.seconds / (60 * config.max_minutes)
+        done = self.step / config.max_steps if config.max_steps else self.seconds / (60 * (config.max_minutes or 1))
         return rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, done))))
 
     def _finished(self, interrupted: bool) -> str:
@@ -176,23 +173,27 @@ class Trainer:
                 " kept: train again with a lower --lr"
             )
         if log is not None:
-            audio_seconds = self.step * self.config.batch_size * self.config.seq_len / self.config.model.sample_rate
-            log.row(self._row(train_bits=self.train_bits, seconds=seconds))
-            log.advance(self.step, f"{self.train_bits:.3f} bits, {self._speed(audio_seconds, seconds):.1f}x real time")
+            log.row(self._row(seconds, train_bits=self.train_bits))
+            log.advance(self.step, f"{self.train_bits:.3f} bits, {self._pace(seconds)}")
 
-    def _row(self, **values: float) -> dict[str, Any]:
-        audio = self.step * self.config.batch_size * self.config.seq_len / self.config.model.sample_rate
-        seconds = f"{values.pop('seconds'):.1f}"
-        numbers = {name: repr(value) for name, value in values.items()}
-        rate = f"{self.learning_rate():.3g}"
-        return (
-            {"step": self.step, "epoch": self.epoch, "audio_seconds": f"{audio:.1f}", "lr": rate}
-            | numbers
-            | {"seconds": seconds}
-        )
+    def _row(self, seconds: float, **bits: float) -> dict[str, Any]:
+        """One row of the log; bits are written with all their digits."""
+        row: dict[str, Any] = {"step": self.step, "epoch": self.epoch, "lr": f"{self.learning_rate():.3g}"}
+        row |= {"audio_seconds": f"{self._audio_seconds():.1f}", "seconds": f"{seconds:.1f}"}
+        return row | {name: repr(value) for name, value in bits.items()}
 
-    def _speed(self, audio_seconds: float, seconds: float) -> float:
-        return audio_seconds / max(seconds, 1e-9)
+    def _audio_seconds(self) -> float:
+        return self.step * self.config.batch_size * self.config.seq_len / self.config.model.sample_rate
+
+    def _pace(self, seconds: float) -> str:
+        """Seconds of audio read in a second, and how long the run will still take."""
+        left = []
+        if self.config.max_steps:
+            left.append(seconds / max(self.step, 1) * (self.config.max_steps - self.step))
+        if self.config.max_minutes:
+            left.append(60 * self.config.max_minutes - seconds)
+        until = f", {max(0.0, min(left)) / 60:.1f} min left" if left else ""
+        return f"{self._audio_seconds() / max(seconds, 1e-9):.1f} s of audio a second{until}"
 
     def _validate(self, log: RunLog | None, seconds: float) -> None:
         """Score the validation split and keep the best model. Reads its own state: training goes on untouched."""
@@ -200,7 +201,7 @@ class Trainer:
             return
         result = evaluate(self.model, self.data, "valid", max_seconds=self.config.eval_seconds)
         self.valid_bits = result.nll_bits
-        log.row(self._row(valid_bits=result.nll_bits, seconds=seconds))
+        log.row(self._row(seconds, valid_bits=result.nll_bits))
         log.say(f"step {self.step}  train {self.train_bits:.3f}  valid {result.nll_bits:.3f} bits per sample")
         if result.nll_bits < self.best_bits:
             self.best_bits = result.nll_bits
@@ -209,7 +210,7 @@ class Trainer:
     def _make_sample(self, log: RunLog | None) -> None:
         if log is None:
             return
-        engine = Engine(self.model)
+        engine = Engine(self.model, device="cpu")
         length = int(self.config.sample_seconds * self.config.model.sample_rate)
         levels = engine.run(engine.init_state(1, seed=self.config.seed), length)
         log.sample(self.step, for_config(self.config.model).decode(levels[0].numpy()), self.config.model.sample_rate)
@@ -234,14 +235,12 @@ class Trainer:
         return forward
 
     def _save_model(self) -> None:
-        info = {
-            "step": self.step,
-            "epoch": self.epoch,
-            "seconds": round(self.seconds, 1),
-            "train_bits": self.train_bits,
-        }
-        info |= {"valid_bits": self.valid_bits, "data": str(self.config.data), "training": self.config.to_dict()}
+        info = {"data": str(self.config.data), "training": self.config.to_dict()} | self._numbers()
         checkpoint.save_model(self.config.out / checkpoint.MODEL_FILE, self.model, info)
+
+    def _numbers(self) -> dict[str, Any]:
+        numbers = {"step": self.step, "epoch": self.epoch, "seconds": self.seconds, "best_bits": self.best_bits}
+        return numbers | {"train_bits": self.train_bits, "valid_bits": self.valid_bits}
 
     def _save(self) -> None:
         """Write last.safetensors: everything that the next step depends on."""
@@ -253,9 +252,7 @@ class Trainer:
                     tensors[f"adam.{key}.{name}"] = value
             tensors |= {f"state.{tier}": part for tier, part in enumerate(state)}
             tensors |= {"rng.torch": torch.get_rng_state(), "sums": self.sums}
-            progress = {"step": self.step, "epoch": self.epoch, "seconds": self.seconds, "best_bits": self.best_bits}
-            progress |= {"train_bits": self.train_bits, "valid_bits": self.valid_bits}
-            progress |= {"batches": self.batches.state_dict(), "training": self.config.to_dict()}
+            progress = {"batches": self.batches.state_dict(), "training": self.config.to_dict()} | self._numbers()
             checkpoint.save_training(self.config.out / checkpoint.LAST_FILE, tensors, self.config.model, progress)
             if not self.data.recordings("valid") or not (self.config.out / checkpoint.MODEL_FILE).exists():
                 self._save_model()
@@ -338,62 +335,3 @@ def fit_to_data(model: SampleRNNConfig, data: AudioData) -> SampleRNNConfig:
     if model.gain not in (0, data.gain):
         raise DataError(f"{data.folder}: the audio was scaled by {data.gain}, the model says gain {model.gain}")
     return replace(model, sample_rate=data.sample_rate, gain=data.gain)
-
-
-@contextmanager
-def _process_group(config: TrainConfig) -> Iterator[tuple[int, int, torch.device]]:
-    """(rank, world size, device): from torchrun's environment where there is one, else a single process."""
-    device = backends.resolve_device(config.device)
-    world_size = int(os.environ.get("WORLD_SIZE", "1"))
-    if world_size == 1:
-        yield 0, 1, device
-        return
-    if device.type == "cuda":
-        device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
-        torch.cuda.set_device(device)
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
-    try:
-        yield dist.get_rank(), world_size, device
-    finally:
-        dist.destroy_process_group()
-
-
-@contextmanager
-def _signals() -> Iterator[list[int]]:
-    """Collects SIGINT and SIGTERM, so that the loop stops between two steps; a second ctrl-C interrupts at once."""
-    caught: list[int] = []
-
-    def note(number: int, frame: object) -> None:
-        if caught and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        caught.append(number)
-
-    try:
-        before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-    except ValueError:  # not the main thread: the caller keeps its own signals
-        before = {}
-    try:
-        yield caught
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-@contextmanager
-def fast_cpu_training() -> Iterator[None]:
-    """Two settings without which a CPU wastes time in training; results do not depend on them but for denormals.
-
-    An untrained softmax gives gradients below 1e-38, on which a CPU is slow: flushed to zero (first updates of a
-    256-unit model: 3.0 s to 0.4 s). And glibc is told to reuse big freed blocks instead of returning them to the
-    system, which would cost page faults at every step (up to 1.3x).
-    """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
-    if mallopt is not None:
-        m_trim_threshold, m_mmap_threshold = -1, -3
-        mallopt(m_mmap_threshold, 2**31 - 1)
-        mallopt(m_trim_threshold, 2**31 - 1)
-    torch.set_flush_denormal(True)
-    try:
-        yield
-    finally:
-        torch.set_flush_denormal(False)

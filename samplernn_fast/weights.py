@@ -126,8 +126,9 @@ def _pack_tier(config: SampleRNNConfig, tier: Tier, below: list[tuple[Tensor, Te
     dim, layers = config.dim, tier.rnn.layers
     matrices = _input_matrices(config, tier)
     bias = [layer.b_ih for layer in layers]
-    if config.rnn == "gru" and config.reset_after:
-        bias = [b + torch.cat((layer.b_hh[: 2 * dim], b.new_zeros(dim))) for b, layer in zip(bias, layers, strict=True)]
+    inner = [layer.b_hh for layer in layers if layer.b_hh is not None]  # of a GRU that resets after the product
+    for layer, b_hh in enumerate(inner):
+        bias[layer] = bias[layer] + torch.cat((b_hh[: 2 * dim], b_hh.new_zeros(dim)))
     if tier.expand is not None:
         for layer, matrix in enumerate(matrices):
             bias[layer] = bias[layer] + matrix @ tier.expand.bias
@@ -138,8 +139,8 @@ def _pack_tier(config: SampleRNNConfig, tier: Tier, below: list[tuple[Tensor, Te
         "recurrent": torch.stack([layer.w_hh for layer in layers]),
         "h0": tier.rnn.h0,
     }
-    if config.rnn == "gru" and config.reset_after:
-        packed["bias_n"] = torch.stack([layer.b_hh[2 * dim :] for layer in layers])
+    if inner:
+        packed["bias_n"] = torch.stack([b_hh[2 * dim :] for b_hh in inner])
     if len(layers) > 1:
         packed["stack"] = torch.stack([layer.w_ih[:, :dim] for layer in layers[1:]])
     if config.skip != "none":
