@@ -2,8 +2,9 @@
 
     python bench/training_speed.py [--dim 128 256 512] [--peer CLONE] [--json bench/results/training.json]
 
-Every step is forward, backward, clipping and Adam on the same levels. The models' logits are compared first, and
-nothing is timed when they differ. Rounds alternate between the contestants; medians are reported.
+Every step is forward, backward, clipping and Adam on levels of the same shape. The logits of ours and of plain torch
+are compared first, and nothing is timed when they differ. Each contestant runs in processes of its own, in turn: ours
+with the settings that `train` makes on a CPU, the others as torch comes. Medians are reported.
 """
 
 import argparse
@@ -14,6 +15,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -106,9 +109,10 @@ def deepsound_trainer(clone: Path, ratios: list[int], dim: int) -> Callable[[tor
         result: dict[str, float] = {}
 
         def closure() -> torch.Tensor:
-            optimizer.zero_grad()
-            # Their data carries one more sample at the end than the input they read.
-            loss = their_nn.sequence_nll_loss_bits(predictor(levels[:, :-1], reset), levels[:, model.lookback :])
+            # Their clipping expects a gradient on every weight, as the torch of their time kept.
+            optimizer.zero_grad(set_to_none=False)
+            targets = levels[:, model.lookback :].contiguous()
+            loss = their_nn.sequence_nll_loss_bits(predictor(levels[:, :-1], reset), targets)
             loss.backward()
             result["loss"] = loss.item()
             return loss
@@ -120,35 +124,54 @@ def deepsound_trainer(clone: Path, ratios: list[int], dim: int) -> Callable[[tor
     return step
 
 
-def race(steps: dict[str, Callable[[torch.Tensor], float]], levels: torch.Tensor, rounds: int) -> dict[str, float]:
-    """Median seconds of one step of each contestant, in alternating rounds after two that do not count."""
-    times: dict[str, list[float]] = {name: [] for name in steps}
-    for turn in range(rounds + 2):
-        for name, step in steps.items():
+def contestant(name: str, args: argparse.Namespace, dim: int) -> tuple[Callable[[torch.Tensor], float], int]:
+    """The training step called `name` at this dim, and its lookback."""
+    config = SampleRNNConfig(dim=dim, weight_norm="none")
+    # Their 2 4 is our (2, 2, 8), with their extra input map, shorter MLP and weight norm; ours takes the same.
+    like_theirs = replace(config, top_input_linear=True, mlp_hidden=1, mlp_input_relu=True, weight_norm="linear")
+    if name == "deepsound":
+        return deepsound_trainer(args.peer, [2, 4], dim), config.lookback
+    model = (
+        PlainSampleRNN(config) if name == "plain torch" else SampleRNN(like_theirs if "deepsound" in name else config)
+    )
+    return trainer(model, config.lookback), config.lookback
+
+
+def time_one(name: str, args: argparse.Namespace, dim: int) -> list[float]:
+    """Seconds of single steps after three that do not count. Runs in a process of its own."""
+    with fast_cpu_training() if name.startswith("ours") else nullcontext():
+        step, lookback = contestant(name, args, dim)
+        levels = torch.randint(0, Q, (args.batch_size, lookback + args.seq_len))
+        times = []
+        for turn in range(args.rounds + 3):
             began = time.perf_counter()
             step(levels)
-            if turn >= 2:
-                times[name].append(time.perf_counter() - began)
-    return {name: statistics.median(values) for name, values in times.items()}
+            if turn >= 3:
+                times.append(time.perf_counter() - began)
+    return times
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--dim", type=int, nargs="+", default=[128, 256, 512])
-    parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--batch-size", type=int, default=128, help="the paper's and deepsound's")
     parser.add_argument("--seq-len", type=int, default=512)
-    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--rounds", type=int, default=4, help="steps a process is timed for")
+    parser.add_argument("--passes", type=int, default=2, help="processes for each contestant, in turn")
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--peer", type=Path, help="a clone of deepsound-project/samplernn-pytorch")
     parser.add_argument("--json", type=Path, help="append the results to this file")
+    parser.add_argument("--only", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.threads:
         torch.set_num_threads(args.threads)
+    if args.only:
+        print(json.dumps(time_one(args.only, args, args.dim[0])))
+        return
     rows = []
-    with fast_cpu_training():
-        for dim in args.dim:
-            rows.append(measure(args, dim))
-            print_row(rows[-1])
+    for dim in args.dim:
+        rows.append(measure(args, dim))
+        print_row(rows[-1])
     if args.json:
         record = {"date": datetime.now(UTC).isoformat(timespec="seconds"), "commit": commit(), "rows": rows}
         record |= {"torch": torch.__version__, "threads": torch.get_num_threads(), "processor": processor()}
@@ -161,21 +184,18 @@ def measure(args: argparse.Namespace, dim: int) -> dict:
     config = SampleRNNConfig(dim=dim, weight_norm="none")
     ours, plain = SampleRNN(config), PlainSampleRNN(config)
     plain.copy_from(ours)
-    levels = torch.randint(0, Q, (args.batch_size, config.lookback + args.seq_len))
+    levels = torch.randint(0, Q, (4, config.lookback + 256))
     with torch.no_grad():
         gap = (ours(levels)[0] - plain(levels)[0]).abs().max().item()
     if gap > 1e-3:
         raise SystemExit(f"dim {dim}: logits differ by {gap:.2g} between ours and plain torch; nothing was timed")
-    steps = {"ours": trainer(ours, config.lookback), "plain torch": trainer(plain, config.lookback)}
-    if args.peer:
-        # Their 2 4 is our (2, 2, 8), with their extra input map, shorter MLP and weight norm; ours takes the same.
-        like_theirs = SampleRNNConfig(
-            dim=dim, top_input_linear=True, mlp_hidden=1, mlp_input_relu=True, weight_norm="linear"
-        )
-        steps[SAME_AS_THEIRS] = trainer(SampleRNN(like_theirs), like_theirs.lookback)
-        steps["deepsound"] = deepsound_trainer(args.peer, [2, 4], dim)
-    seconds = race(steps, levels, args.rounds)
-    speeds = {name: args.batch_size * args.seq_len / value for name, value in seconds.items()}
+    names = ["ours", "plain torch"] + ([SAME_AS_THEIRS, "deepsound"] if args.peer else [])
+    times: dict[str, list[float]] = {name: [] for name in names}
+    for _ in range(args.passes):
+        for name in names:
+            times[name] += in_own_process(name, args, dim)
+    samples = args.batch_size * args.seq_len
+    speeds = {name: samples / statistics.median(values) for name, values in times.items()}
     return {
         "dim": dim,
         "batch_size": args.batch_size,
@@ -183,6 +203,18 @@ def measure(args: argparse.Namespace, dim: int) -> dict:
         "gap": gap,
         "samples_per_second": speeds,
     }
+
+
+def in_own_process(name: str, args: argparse.Namespace, dim: int) -> list[float]:
+    """Each contestant gets a fresh process, because settings of the memory allocator are for a whole process."""
+    command = [sys.executable, "-W", "ignore", __file__, "--only", name, "--dim", str(dim)]
+    for flag in ("batch_size", "seq_len", "rounds", "threads"):
+        command += [f"--{flag.replace('_', '-')}", str(getattr(args, flag))]
+    command += ["--peer", str(args.peer)] if args.peer else []
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(f"{name}: {done.stderr.strip().splitlines()[-1]}")
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 def print_row(row: dict) -> None:
