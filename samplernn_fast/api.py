@@ -223,7 +223,8 @@ def stream(
 def prompt_levels(config: SampleRNNConfig, prompt: Prompt, sample_rate: int | None = None) -> np.ndarray:
     """Levels (T,) or (B, T) of a prompt: a file, or samples in [-1, 1] at `sample_rate` (default: the model's).
 
-    The prompt gets the gain that the training data got. A short prompt needs no padding: silence stands before it.
+    The prompt gets the gain and the 16 bits that the training data got, so that audio from it has its very levels.
+    A short prompt needs no padding: silence stands before it.
     """
     if isinstance(prompt, (str, Path)):
         samples, _ = audio_files.read(Path(prompt), sample_rate=config.sample_rate)
@@ -236,7 +237,8 @@ def prompt_levels(config: SampleRNNConfig, prompt: Prompt, sample_rate: int | No
         if sample_rate not in (None, config.sample_rate):
             rows = [audio_files.resample(row, sample_rate, config.sample_rate) for row in np.atleast_2d(samples)]
             samples = np.stack(rows) if samples.ndim == 2 else rows[0]
-    return quantize.for_config(config).encode(samples * config.gain)
+    pcm = np.rint(samples * np.float32(config.gain * 32768))
+    return quantize.for_config(config).encode(pcm / 32768)
 
 
 def _temperature_info(temperature: Temperature) -> Any:

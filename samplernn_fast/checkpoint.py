@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -46,20 +47,27 @@ def load_model(path: str | Path) -> SampleRNN:
 
 
 def fill(model: SampleRNN, tensors: dict[str, Tensor], source: Path) -> None:
-    """Copy `tensors` into a model; CheckpointError names one that is missing, extra, misshapen or not finite."""
+    """Copy `tensors` into a model; CheckpointError names one that `check` refuses, or that is not the model's."""
     wanted = model.state_dict()
+    check(tensors, wanted, source)
+    extra = sorted(set(tensors) - set(wanted))
+    if extra:
+        raise CheckpointError(f"{source}: does not belong to this model: {', '.join(extra[:3])}")
+    model.load_state_dict(tensors)
+
+
+def check(tensors: dict[str, Tensor], wanted: dict[str, Tensor], source: Path) -> None:
+    """CheckpointError names the first of `wanted` that is missing, misshapen, of another kind or not finite."""
     for name, tensor in wanted.items():
         if name not in tensors:
             raise CheckpointError(f"{source}: tensor {name} is missing")
         if tensors[name].shape != tensor.shape:
             expected, found = tuple(tensor.shape), tuple(tensors[name].shape)
             raise CheckpointError(f"{source}: tensor {name} must be {expected}, found {found}")
+        if tensors[name].is_floating_point() != tensor.is_floating_point():
+            raise CheckpointError(f"{source}: tensor {name} must not be {tensors[name].dtype}")
         if not torch.isfinite(tensors[name]).all():
             raise CheckpointError(f"{source}: tensor {name} holds a value that is not finite")
-    extra = sorted(set(tensors) - set(wanted))
-    if extra:
-        raise CheckpointError(f"{source}: does not belong to this model: {', '.join(extra[:3])}")
-    model.load_state_dict(tensors)
 
 
 def read(file: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -115,7 +123,7 @@ def _load(path: Path) -> tuple[SampleRNN, Path, dict[str, Any]]:
     tensors, header = read(file)
     if header["kind"] == "training":
         tensors = {name.removeprefix("model."): t for name, t in tensors.items() if name.startswith("model.")}
-    model = SampleRNN(_config(file, header))
+    model = _blank_model(file, header)
     fill(model, tensors, file)
     return model, file, header
 
@@ -131,9 +139,9 @@ def _model_file(path: Path) -> Path:
     return path
 
 
-def _config(file: Path, header: dict[str, Any]) -> SampleRNNConfig:
+def _blank_model(file: Path, header: dict[str, Any]) -> SampleRNN:
     try:
-        return SampleRNNConfig.from_dict(header["config"])
+        return SampleRNN(SampleRNNConfig.from_dict(header["config"]))
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{file}: its model settings cannot be used: {error}") from None
 
@@ -148,9 +156,9 @@ def _write(path: Path, tensors: dict[str, Tensor], header: dict[str, Any]) -> No
 
 def _replace(path: Path, write: Callable[[Path], object]) -> None:
     """Write under a temporary name, reach the disk, then rename: a reader never sees half a file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         write(temporary)
         with open(temporary, "rb+") as written:
             os.fsync(written.fileno())
@@ -158,4 +166,5 @@ def _replace(path: Path, write: Callable[[Path], object]) -> None:
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"{path}: cannot be written ({error}); what was there before is kept") from None
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)

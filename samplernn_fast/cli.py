@@ -348,11 +348,12 @@ def _parse(target: Callable[..., Any], prog: str, args: Sequence[str], **options
 
 
 def _one_line(box: str) -> str:
-    """The first paragraph inside a box drawn with lines."""
-    plain = re.sub(r"\x1b\[[0-9;]*m", "", box)
-    rows = [row.strip("│| ") for row in plain.splitlines() if not re.match(r"[╭╰+]", row)]
-    ruler = next((index for index, row in enumerate(rows) if re.fullmatch(r"[─-]{3,}", row)), len(rows))
-    return " ".join(row for row in rows[:ruler] if row)
+    """What a box says before its first ruler. Where no line can be drawn, its title has a ruler of its own."""
+    rows = [row.strip("│ ") for row in re.sub(r"\x1b\[[0-9;]*m", "", box).splitlines()]
+    text = "\n".join("\0" if re.match(r"[╭╰]|[─-]{3}", row) else row for row in rows)
+    paragraphs = [" ".join(part.split()) for part in text.split("\0") if part.strip()]
+    found = paragraphs if "╭" in box else paragraphs[1:]
+    return found[0] if found else "these flags cannot be read"
 
 
 def _deferred(command: Callable[..., None]) -> Callable[..., Callable[[], None]]:

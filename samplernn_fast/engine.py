@@ -183,6 +183,9 @@ class Engine:
         if levels.dim() != 2 or levels.shape[1] < lookback:
             raise ConfigError(f"score: levels must be (B, L + T) with L = {lookback}, got {tuple(levels.shape)}")
         steps = levels.shape[1] - lookback
+        if not steps:
+            dtype = getattr(torch, self.dtype)
+            return torch.empty(levels.shape[0], 0, self.config.q_levels, dtype=dtype, device=self.device)
         padded = torch.nn.functional.pad(levels, (0, -steps % lookback), value=self.config.q_zero)
         return self.backend.score(self.backend.init_hidden(levels.shape[0]), padded)[:, :steps]
 

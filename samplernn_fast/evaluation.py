@@ -13,6 +13,7 @@ from samplernn_fast import backends
 from samplernn_fast.checkpoint import load_model
 from samplernn_fast.data import AudioData, EvalBatch, whole_recordings
 from samplernn_fast.engine import Engine
+from samplernn_fast.errors import ConfigError
 from samplernn_fast.model import SampleRNN, bits_per_sample
 
 _MAX_LOGITS = 1 << 25
@@ -61,6 +62,8 @@ def evaluate(
     model = model if isinstance(model, SampleRNN) else load_model(model)
     data = data if isinstance(data, AudioData) else AudioData.open(data)
     config = model.config
+    if batch_size < 1:
+        raise ConfigError(f"batch_size must be at least 1, got {batch_size}")
     per_row = max(1, _MAX_LOGITS // (batch_size * config.q_levels * config.lookback))
     seq_len = config.lookback * min(per_row, max(1, 4096 // config.lookback))
     score = _score_forward(model, device) if backend == "auto" else _score_backend(model, backend, dtype, device)

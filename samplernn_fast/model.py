@@ -77,12 +77,13 @@ class SampleRNN(nn.Module):
     """
 
     def __init__(self, config: SampleRNNConfig, *, seed: int = 0) -> None:
-        """Weights are drawn from `seed` alone, never from torch's global generator."""
+        """Weights are drawn from `seed` alone; torch's global generator is left as it was."""
         super().__init__()
         self.config = config
-        tiers = nn.ModuleList(Tier(config, tier) for tier in range(len(config.ratios)))
+        with torch.random.fork_rng(devices=[]):  # torch's layers draw weights of their own first
+            tiers = nn.ModuleList(Tier(config, tier) for tier in range(len(config.ratios)))
+            self.mlp = SampleMLP(config)
         self.tiers = cast(Sequence[Tier], tiers)
-        self.mlp = SampleMLP(config)
         values = quantize.for_config(config).frame_values(config.frame_input, config.frame_gain)
         self.frame_values = torch.from_numpy(values)  # float64; not a buffer, so that no cast of the model rounds it
         self.to(torch.float32)

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from torch import Tensor
 
 from samplernn_fast import checkpoint
 from samplernn_fast.config import SampleRNNConfig, TrainConfig
@@ -50,7 +51,10 @@ def train(config: TrainConfig) -> TrainResult:
     with process_group(config.device) as (rank, world_size, device), signals() as caught:
         if config.num_threads:
             torch.set_num_threads(config.num_threads)
-        with fast_cpu_training() if device.type == "cpu" else nullcontext():
+        fast = fast_cpu_training() if device.type == "cpu" else nullcontext()
+        # Nothing in the loop draws from torch's generator; seeded and saved, it stays so for whoever adds something.
+        with fast, torch.random.fork_rng(devices=[]):
+            torch.manual_seed(config.seed)
             return Trainer(config, rank, world_size, device).run(caught)
 
 
@@ -85,30 +89,24 @@ class Trainer:
 
     def run(self, caught: list[int]) -> TrainResult:
         """Train until max_steps, max_minutes or a signal in `caught`; rank 0 writes everything."""
-        config, stopped = self.config, ""
+        config = self.config
         log = self._open_log()
         began = time.monotonic() - self.seconds
+        stopped = self._finished(interrupted=False)  # a run that was complete before stays as it is
         try:
             while not stopped:
+                self.update(next(self.batches))
                 self.seconds, interrupted = self._agree(time.monotonic() - began, bool(caught))
                 stopped = self._finished(interrupted)
-                if stopped:
-                    break
-                self.update(next(self.batches))
                 if self.step % config.log_every == 0:
-                    self._write_row(log, time.monotonic() - began)
-                if self.step % config.eval_every == 0:
-                    self._validate(log, time.monotonic() - began)
+                    self._write_row(log)
+                # A signal asks for no validation of its own: the checkpoint must not wait, nor the curve change.
+                if self.step % config.eval_every == 0 or stopped.startswith("max"):
+                    self._validate(log)
                 if config.sample_every and self.step % config.sample_every == 0:
                     self._make_sample(log)
-                if self.step % config.save_every == 0:
-                    self.seconds = time.monotonic() - began
+                if stopped or self.step % config.save_every == 0:
                     self._save()
-            if self.step % config.eval_every:
-                self._validate(log, time.monotonic() - began)
-            self.seconds = time.monotonic() - began
-            if self.state is not None:
-                self._save()
         finally:
             if log is not None:
                 log.close()
@@ -161,47 +159,50 @@ class Trainer:
         dist.all_reduce(shared, dist.ReduceOp.MAX)
         return shared[0].item(), bool(shared[1].item())
 
-    def _write_row(self, log: RunLog | None, seconds: float) -> None:
+    def _write_row(self, log: RunLog | None) -> None:
         sums = self.sums.clone()
         if self.world_size > 1:
             dist.all_reduce(sums)
         self.sums.zero_()
         self.train_bits = (sums[0] / sums[1]).item()
         if not math.isfinite(self.train_bits):
-            raise SampleRNNError(
-                f"the loss stopped being a number before step {self.step}; the last checkpoint in {self.config.out} is"
-                " kept: train again with a lower --lr"
-            )
+            raise self._diverged()
         if log is not None:
-            log.row(self._row(seconds, train_bits=self.train_bits))
-            log.advance(self.step, f"{self.train_bits:.3f} bits, {self._pace(seconds)}")
+            log.row(self._row(train_bits=self.train_bits))
+            log.advance(self.step, f"{self.train_bits:.3f} bits, {self._pace()}")
 
-    def _row(self, seconds: float, **bits: float) -> dict[str, Any]:
+    def _diverged(self) -> SampleRNNError:
+        return SampleRNNError(
+            f"the loss stopped being a number before step {self.step}; the last checkpoint in {self.config.out} is"
+            " kept: train again with a lower --lr"
+        )
+
+    def _row(self, **bits: float) -> dict[str, Any]:
         """One row of the log; bits are written with all their digits."""
         row: dict[str, Any] = {"step": self.step, "epoch": self.epoch, "lr": f"{self.learning_rate():.3g}"}
-        row |= {"audio_seconds": f"{self._audio_seconds():.1f}", "seconds": f"{seconds:.1f}"}
+        row |= {"audio_seconds": f"{self._audio_seconds():.1f}", "seconds": f"{self.seconds:.1f}"}
         return row | {name: repr(value) for name, value in bits.items()}
 
     def _audio_seconds(self) -> float:
         return self.step * self.config.batch_size * self.config.seq_len / self.config.model.sample_rate
 
-    def _pace(self, seconds: float) -> str:
+    def _pace(self) -> str:
         """Seconds of audio read in a second, and how long the run will still take."""
         left = []
         if self.config.max_steps:
-            left.append(seconds / max(self.step, 1) * (self.config.max_steps - self.step))
+            left.append(self.seconds / self.step * (self.config.max_steps - self.step))
         if self.config.max_minutes:
-            left.append(60 * self.config.max_minutes - seconds)
+            left.append(60 * self.config.max_minutes - self.seconds)
         until = f", {max(0.0, min(left)) / 60:.1f} min left" if left else ""
-        return f"{self._audio_seconds() / max(seconds, 1e-9):.1f} s of audio a second{until}"
+        return f"{self._audio_seconds() / max(self.seconds, 1e-9):.1f} s of audio a second{until}"
 
-    def _validate(self, log: RunLog | None, seconds: float) -> None:
+    def _validate(self, log: RunLog | None) -> None:
         """Score the validation split and keep the best model. Reads its own state: training goes on untouched."""
         if log is None or not self.data.recordings("valid"):
             return
         result = evaluate(self.model, self.data, "valid", max_seconds=self.config.eval_seconds)
         self.valid_bits = result.nll_bits
-        log.row(self._row(seconds, valid_bits=result.nll_bits))
+        log.row(self._row(valid_bits=result.nll_bits))
         log.say(f"step {self.step}  train {self.train_bits:.3f}  valid {result.nll_bits:.3f} bits per sample")
         if result.nll_bits < self.best_bits:
             self.best_bits = result.nll_bits
@@ -218,7 +219,6 @@ class Trainer:
     def _open_log(self) -> RunLog | None:
         if self.rank != 0:
             return None
-        self.config.out.mkdir(parents=True, exist_ok=True)
         for leftover in self.config.out.glob(".*.tmp"):
             leftover.unlink()
         checkpoint.write_text(
@@ -239,11 +239,15 @@ class Trainer:
         checkpoint.save_model(self.config.out / checkpoint.MODEL_FILE, self.model, info)
 
     def _numbers(self) -> dict[str, Any]:
-        numbers = {"step": self.step, "epoch": self.epoch, "seconds": self.seconds, "best_bits": self.best_bits}
-        return numbers | {"train_bits": self.train_bits, "valid_bits": self.valid_bits}
+        """Where the run stands, for JSON: what was not measured yet is None there, NaN or infinite here."""
+        numbers: dict[str, float | None] = {"step": self.step, "epoch": self.epoch, "seconds": self.seconds}
+        numbers |= {"best_bits": self.best_bits, "train_bits": self.train_bits, "valid_bits": self.valid_bits}
+        return {name: value if value is not None and math.isfinite(value) else None for name, value in numbers.items()}
 
     def _save(self) -> None:
         """Write last.safetensors: everything that the next step depends on."""
+        if not all(bool(torch.isfinite(parameter).all()) for parameter in self.model.parameters()):
+            raise self._diverged()
         state = self._gather_state()
         if self.rank == 0:
             tensors = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
@@ -292,9 +296,9 @@ class Trainer:
         self._check_same_run(progress["training"], source)
         weights = {name.removeprefix("model."): t for name, t in tensors.items() if name.startswith("model.")}
         checkpoint.fill(self.model, weights, source)
+        checkpoint.check(tensors, self._beside_weights(), source)
         for name, parameter in self.model.named_parameters():
-            prefixes = ("step", "exp_avg", "exp_avg_sq")
-            moments = {key: tensors[f"adam.{key}.{name}"] for key in prefixes}
+            moments = {key: tensors[f"adam.{key}.{name}"] for key in ("step", "exp_avg", "exp_avg_sq")}
             self.optimizer.state[parameter] = {key: value.to(self.device) for key, value in moments.items()}
         rows = slice(
             self.rank * config.batch_size // self.world_size, (self.rank + 1) * config.batch_size // self.world_size
@@ -306,8 +310,18 @@ class Trainer:
         torch.set_rng_state(tensors["rng.torch"])
         self.batches.load_state_dict(progress["batches"])
         self.step, self.epoch, self.seconds = progress["step"], progress["epoch"], progress["seconds"]
-        self.best_bits, self.train_bits = progress["best_bits"], progress["train_bits"]
+        self.best_bits = math.inf if progress["best_bits"] is None else progress["best_bits"]
+        self.train_bits = math.nan if progress["train_bits"] is None else progress["train_bits"]
         self.valid_bits = progress["valid_bits"]
+
+    def _beside_weights(self) -> dict[str, Tensor]:
+        """Tensors shaped as those of a training checkpoint that are not weights."""
+        wanted = {"sums": self.sums, "rng.torch": torch.get_rng_state()}
+        wanted |= {f"state.{tier}": part for tier, part in enumerate(self.model.init_state(self.config.batch_size))}
+        for name, parameter in self.model.named_parameters():
+            wanted |= {f"adam.step.{name}": torch.zeros(())}
+            wanted |= {f"adam.{moment}.{name}": parameter for moment in ("exp_avg", "exp_avg_sq")}
+        return wanted
 
     def _check_same_run(self, saved: dict[str, Any], source: Path) -> None:
         mine = self.config.to_dict()

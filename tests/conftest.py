@@ -1,15 +1,21 @@
 """Fixtures that several test files share: data folders of a little synthesised music."""
 
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
+import torch
 
 from samplernn_fast import audio
 from samplernn_fast.data import prepare
 from samplernn_fast.demo import plucked_music
 
 RATE = 8000
+
+# The models are tiny: more threads only wait for each other, for minutes where another process holds a core.
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the processes that tests start
+torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 
 
 @pytest.fixture(scope="session")

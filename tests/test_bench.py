@@ -54,7 +54,7 @@ def test_a_wrong_backend_is_not_timed(monkeypatch, capsys):
     monkeypatch.setattr(
         ReferenceBackend,
         "score",
-        lambda self, hidden, levels: right(self, hidden, levels) + (1e-3 if self.weights["mlp.output"].itemsize == 4 else 0),
+        lambda self, hidden, levels: right(self, hidden, levels) + 1e-3 * (self.weights["mlp.output"].itemsize == 4),
     )
     with pytest.raises(SystemExit, match="nothing was timed"):
         sampling_speed.checked_engines(SampleRNNConfig(dim=16), ["reference"], "cpu")

@@ -1,5 +1,6 @@
 """samplernn_fast.sampling: the randomness and the draw, against exact integers and the exact distribution."""
 
+import hashlib
 import math
 
 import numpy as np
@@ -103,6 +104,15 @@ def test_the_power_of_two_is_right_to_two_in_ten_million():
         assert (got <= exact * (1 + 2e-7)).all() and (got > exact * (1 - 2e-7) - 1).all()
 
 
+def test_the_bits_of_the_weights_stay_what_they_are():
+    """Every backend and every stored seed rests on them: a polynomial that is merely as good makes other audio."""
+    logits = np.append(0.0, -np.arange(1, 65536) / 4096)
+    got = weights(logits, 0.8)
+    assert got[[1, 100, 1234, 4321, 50000]].tolist() == [8386048, 8136476, 5756259, 2243888, 1]
+    digest = hashlib.sha256(got.astype("<i8").tobytes()).hexdigest()
+    assert digest == "18f3aeb65911a5352258992db20a37779bcd7504c1c3d298aa10123b03a8e8a8"
+
+
 @every_temperature
 def test_weights_are_the_softmax_at_every_temperature(temperature):
     logits = random_logits(1, 4096, spread=3 * temperature)
@@ -127,7 +137,7 @@ def test_the_largest_logit_weighs_a_whole_and_25_octaves_less_weigh_nothing():
 
 @pytest.mark.parametrize(("temperature", "count"), [(0.8, 1_000_000), (0.3, 200_000), (2.0, 200_000)])
 def test_draws_have_the_softmax_frequencies(temperature, count):
-    q_levels, block = 256, 8000
+    q_levels, block = 256, 500
     row = random_logits(3, q_levels, spread=0.8 * temperature)
     logits = torch.from_numpy(row).expand(block, -1)
     counts = np.zeros(q_levels)
@@ -169,7 +179,7 @@ def test_levels_are_those_of_exact_integers(q_levels, top_k, top_p):
 
 
 def kept_by_definition(all_weights, top_k, top_p):
-    """Python integers: the top_k largest, then the fewest of them that reach top_p; lowest levels first among equals."""
+    """In Python integers: the top_k largest, then the fewest that reach top_p; of equal ones the lowest levels."""
     order = sorted(range(len(all_weights)), key=lambda level: (-all_weights[level], level))
     if top_k:
         order = order[:top_k]
