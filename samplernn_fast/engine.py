@@ -38,6 +38,7 @@ class EngineState:
     ) -> None:
         self.hidden, self.history, self.seed, self.streams = hidden, history, seed, streams
         self.sample_rate, self.model_sha256, self.t = sample_rate, model_sha256, 0
+        self.prompt_length = 0  # a schedule of temperatures starts behind the prompt
         self._temperature: Temperature = 1.0
         self.top_k, self.top_p = 0, 1.0
 
@@ -70,7 +71,7 @@ class EngineState:
     def temperatures(self, steps: int) -> Tensor:
         """The temperature of the next `steps` samples of every stream: (B, steps) float32."""
         if callable(self._temperature):
-            times = (self.t + np.arange(steps)) / self.sample_rate
+            times = np.maximum(0, self.t - self.prompt_length + np.arange(steps)) / self.sample_rate
             row = [sampling.check_temperature(float(self._temperature(time))) for time in times]
             return torch.tensor(row, dtype=torch.float32).expand(self.num_streams, -1)
         column = torch.tensor(self._temperature, dtype=torch.float32)
@@ -83,6 +84,7 @@ class EngineState:
             "hidden": [h.clone() for h in self.hidden],
             "history": self.history.clone(),
             "t": self.t,
+            "prompt_length": self.prompt_length,
             "seed": self.seed,
             "streams": self.streams.tolist(),
             "temperature": None if callable(self._temperature) else self._temperature,
@@ -101,7 +103,7 @@ class EngineState:
         for mine, theirs in zip(self.hidden, saved["hidden"], strict=True):
             mine.copy_(theirs)
         self.history = saved["history"].to(self.history.device, copy=True)
-        self.t, self.seed = saved["t"], saved["seed"]
+        self.t, self.prompt_length, self.seed = saved["t"], saved["prompt_length"], saved["seed"]
         self.streams = np.asarray(saved["streams"], dtype=np.uint32)
         self.top_k, self.top_p = saved["top_k"], saved["top_p"]
         if saved["temperature"] is not None:
@@ -154,6 +156,7 @@ class Engine:
             if levels.dim() != 2 or levels.shape[0] != num_streams:
                 raise ConfigError(f"prompt must be (n,) or (B, n) with B = {num_streams}, got {tuple(levels.shape)}")
             self.run(state, levels.shape[1], forced=levels)
+            state.prompt_length = state.t
         return state
 
     def run(self, state: EngineState, n: int, forced: Tensor | np.ndarray | None = None) -> Tensor:

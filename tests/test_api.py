@@ -322,13 +322,13 @@ def test_wav_and_flac_hold_the_very_levels(tmp_path):
 
 
 def test_a_curve_of_temperature_is_told_in_the_words_of_the_command_line(model, tmp_path):
-    from samplernn_fast import cli
+    from samplernn_fast import generate_command
 
     made = make(model, temperature=schedule([(0, 0.2), (0.01, 1.5)]))
     [path] = made.save(tmp_path / "out.wav")
     told = comment_of(path)["temperature"]
     assert told == "0.0:0.2,0.01:1.5"
-    again = make(model, temperature=cli._temperature((told,), range(1), 1))
+    again = make(model, temperature=generate_command.parse_temperature((told,), range(1), 1))
     assert np.array_equal(again.tokens, made.tokens)
     assert make(model, temperature=lambda seconds: 1.0).info["temperature"] == "function"
     long = make(model, temperature=schedule([(i / 7, 1 + 1 / (i + 3)) for i in range(300)]))

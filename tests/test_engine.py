@@ -430,3 +430,22 @@ def test_a_model_with_a_value_that_is_not_finite_is_refused():
         model.mlp.output.bias[3] = float("nan")
     with pytest.raises(CheckpointError, match=r"mlp\.output\.bias holds a value that is not finite"):
         Engine(model)
+
+
+def test_a_schedule_starts_behind_the_prompt():
+    engine = Engine(make_model(CASES["paper-3tier"]), backend="reference")
+    seen: list[float] = []
+
+    def temperature(seconds: float) -> float:
+        seen.append(seconds)
+        return 1.0
+
+    state = engine.init_state(temperature=temperature, prompt=random_levels(engine.config, 1, 37)[0])
+    seen.clear()
+    engine.run(state, 3)
+    assert seen == [0.0, 1 / engine.config.sample_rate, 2 / engine.config.sample_rate]
+    again = engine.init_state(temperature=temperature)
+    again.load_state_dict(state.state_dict())
+    seen.clear()
+    engine.run(again, 1)
+    assert seen == [3 / engine.config.sample_rate]

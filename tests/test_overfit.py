@@ -15,36 +15,31 @@ from samplernn_fast.training import train
 
 RATE, PROMPT = 8000, 800
 MODELS = {
-    "two-tiers": ({"frame_sizes": (4, 16), "dim": 96}, 4e-3, 700),
-    "three-tiers": ({"frame_sizes": (8, 8, 16), "dim": 64}, 6e-3, 700),
+    "two-tiers": ((4, 16), 6e-3),
+    "three-tiers": ((8, 8, 16), 8e-3),
 }
 
 
 @pytest.mark.parametrize("name", MODELS)
 def test_a_second_of_music_is_learnt_by_heart_and_generated_again(name, tmp_path):
-    fields, lr, steps = MODELS[name]
+    frame_sizes, lr = MODELS[name]
     audio.write(tmp_path / "audio.wav", plucked_music(1.0, seed=3), RATE)
     prepare([tmp_path / "audio.wav"], tmp_path / "data", sample_rate=RATE, split=(1, 0, 0))
-    shape = {"sample_rate": 0, "gain": 0.0, "emb_size": 32, "q_levels": 64, "quantization": "mu-law"}
-    model = SampleRNNConfig.from_dict(shape | fields)
+    shape = {"sample_rate": 0, "gain": 0.0, "dim": 96, "emb_size": 32, "quantization": "mu-law"}
+    model = SampleRNNConfig(frame_sizes=frame_sizes, **shape)
     settings = {"batch_size": 1, "seq_len": 800, "lr": lr, "lr_schedule": "cosine", "warmup_steps": 20}
-    config = TrainConfig(data=tmp_path / "data", out=tmp_path / "run", model=model, max_steps=steps, **settings)
+    config = TrainConfig(data=tmp_path / "data", out=tmp_path / "run", model=model, max_steps=600, **settings)
     train(config)
     assert evaluate(tmp_path / "run", tmp_path / "data", "train").nll_bits < 0.1
 
-    data = AudioData.open(tmp_path / "data")
-    pcm = data.samples(data.recordings("train")[0])
-    quantizer = for_config(load_model(tmp_path / "run").config)
+    data, learnt = AudioData.open(tmp_path / "data"), load_model(tmp_path / "run").config
+    pcm, quantizer = data.samples(data.recordings("train")[0]), for_config(learnt)
     recorded = quantizer.encode(pcm / 32768.0)
-    assert len(np.unique(recorded)) > 40  # music, not silence
-
-    # The prompt is a file of its own: the first tenth of a second, before the gain of the data folder.
+    assert len(np.unique(recorded)) > 150  # music, not silence
+    # A prompt is read from audio as it was before `prepare`, and has the very levels that were trained on.
+    assert prompt_levels(learnt, tmp_path / "audio.wav").tolist() == recorded.tolist()
     samples, _ = audio.read(tmp_path / "audio.wav")
     audio.write(tmp_path / "prompt.wav", samples[:PROMPT], RATE)
-    assert (
-        prompt_levels(load_model(tmp_path / "run").config, tmp_path / "prompt.wav").tolist()
-        == recorded[:PROMPT].tolist()
-    )
     made = generate(tmp_path / "run", duration=1 - PROMPT / RATE, temperature=0, prompt=tmp_path / "prompt.wav")
     made.save(tmp_path / "out.wav")
 
@@ -54,6 +49,6 @@ def test_a_second_of_music_is_learnt_by_heart_and_generated_again(name, tmp_path
     assert levels.tolist() == made.tokens[0].tolist()
     wrong = np.flatnonzero(levels != recorded[PROMPT:])
     assert len(wrong) == 0, f"{len(wrong)} of {len(levels)} samples differ, the first is number {wrong[0]}"
-    # As sound: the error is that of 64 levels.
+    # As sound: what is left is the rounding to 256 levels, 30 dB below.
     error = back - pcm[PROMPT:] / 32768.0
-    assert np.sqrt(np.mean(error**2)) < 0.1 * np.sqrt(np.mean(back**2))
+    assert np.sqrt(np.mean(error**2)) < 0.03 * np.sqrt(np.mean(back**2))
