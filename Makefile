@@ -15,7 +15,7 @@ CLANG_FORMATTED := $(shell find csrc -name '*.h' -o -name '*.cpp' -o -name '*.cu
 .PHONY: demo test soak lint clean
 
 demo: $(VENV)/.installed
-	$(BIN)/samplernn-fast demo --output demo.wav
+	$(BIN)/samplernn-fast demo --output demo.wav --overwrite
 
 test: $(VENV)/.installed-test
 	$(BIN)/pytest -m "not slow"

@@ -13,10 +13,14 @@ import subprocess
 from glob import glob
 from pathlib import Path
 
-from pybind11.setup_helpers import Pybind11Extension
 from setuptools import setup
 from setuptools.command.build_ext import build_ext
 from setuptools.errors import CompileError
+
+try:
+    from pybind11.setup_helpers import Pybind11Extension
+except ImportError:  # without build isolation it may be missing; the package works without the extension
+    Pybind11Extension = None
 
 try:
     from ninja import ninja_syntax
@@ -96,17 +100,18 @@ def _recorded_commands(compiler):
         del compiler.call, compiler.spawn
 
 
-native = Pybind11Extension(
-    "samplernn_fast._C",
-    [
-        source
-        for source in sorted(glob("csrc/**/*.cpp", recursive=True))
-        if X86_64 or Path(source).name not in ISA_FLAGS
-    ],
-    depends=sorted(glob("csrc/**/*.h", recursive=True)),
-    include_dirs=["csrc"],
-    cxx_std=17,
-    optional=True,
-)
+def native_extension():
+    """samplernn_fast._C. Sources with flags of their own come last: templates of the standard library that several
+    objects hold are linked from the first one, which must be one that runs on every machine."""
+    sources = sorted(glob("csrc/**/*.cpp", recursive=True), key=lambda source: (Path(source).name in ISA_FLAGS, source))
+    return Pybind11Extension(
+        "samplernn_fast._C",
+        [source for source in sources if X86_64 or Path(source).name not in ISA_FLAGS],
+        depends=sorted(glob("csrc/**/*.h", recursive=True)),
+        include_dirs=["csrc"],
+        cxx_std=17,
+        optional=True,
+    )
 
-setup(ext_modules=[native], cmdclass={"build_ext": BuildExt})
+
+setup(ext_modules=[native_extension()] if Pybind11Extension else [], cmdclass={"build_ext": BuildExt})

@@ -26,6 +26,7 @@ template <typename T>
 T* checked(const py::array& array, const std::vector<long>& shape, const std::string& what) {
   bool fits = py::isinstance<py::array_t<T>>(array) && (array.flags() & py::array::c_style) != 0 &&
               array.ndim() == static_cast<py::ssize_t>(shape.size());
+  fits = fits && (std::is_const<T>::value || array.writeable());
   std::vector<long> got(array.shape(), array.shape() + array.ndim());
   if (!fits || got != shape) {
     throw py::value_error("engine: " + what + " must be a C-contiguous array of shape " +

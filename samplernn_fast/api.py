@@ -100,7 +100,8 @@ def generate(
     temperature: one number, one per stream, or a function of seconds (see `engine.schedule`); 0 takes the likeliest.
     prompt: what every stream has heard before; a file of any rate and length, or samples (T,) or (B, T) at
     prompt_sample_rate. The audio returned is what follows it.
-    A stream's audio depends on the model, seed and stream number (from first_stream on) alone, never on num_samples.
+    A stream's audio depends on the model, seed and stream number (from first_stream on) alone, not on num_samples
+    (on the reference backend in float32 but for the rounding of torch's matrix products).
     should_stop is asked several times a second; when it says so, what is done is returned.
     """
     stream_ = stream(
@@ -234,6 +235,8 @@ def prompt_levels(config: SampleRNNConfig, prompt: Prompt, sample_rate: int | No
             found = f"{samples.dtype} {samples.shape}"
             raise ConfigError(f"prompt must be float samples in [-1, 1], (T,) or (B, T), got {found}")
         samples = samples.astype(np.float32)
+        if sample_rate is not None and sample_rate < 1:
+            raise ConfigError(f"prompt_sample_rate must be at least 1 Hz, got {sample_rate}")
         if sample_rate not in (None, config.sample_rate):
             rows = [audio_files.resample(row, sample_rate, config.sample_rate) for row in np.atleast_2d(samples)]
             samples = np.stack(rows) if samples.ndim == 2 else rows[0]
@@ -243,7 +246,7 @@ def prompt_levels(config: SampleRNNConfig, prompt: Prompt, sample_rate: int | No
 
 def _temperature_info(temperature: Temperature) -> Any:
     """As JSON: a number, a list, a curve in the words of `--temperature`, or that it was some function."""
-    if isinstance(temperature, TemperatureCurve) and len(temperature.points) <= 50:  # a WAV's comment is short
+    if isinstance(temperature, TemperatureCurve) and len(str(temperature)) <= 600:  # a WAV's comment is short
         return str(temperature)
     return "function" if callable(temperature) else temperature
 

@@ -94,6 +94,9 @@ def train(args: Sequence[str], prog: str) -> None:
             print(f"  {name:14} {text}")
         sys.exit(0 if args else _USAGE)
     text, preset = PRESETS[args[0]]
+    flags = {arg.split("=")[0].replace("_", "-") for arg in args}
+    if "--max-steps" in flags and "--max-minutes" not in flags:
+        preset = dataclasses.replace(preset, max_steps=1, max_minutes=None)  # the preset's clock gives way to steps
     default = dataclasses.replace(preset, data=tyro.MISSING, out=tyro.MISSING)
     config = _parse(TrainConfig, f"{prog} {args[0]}", args[1:], description=text, default=default)
     from samplernn_fast.data import AudioData
@@ -192,17 +195,18 @@ def doctor(*, json: bool = False) -> None:
             print(f"  {name:12} {value}")
 
 
-def demo(*, output: Out = Path("demo.wav"), minutes: float = 1.0, seed: int = 0) -> None:
+def demo(*, output: Out = Path("demo.wav"), minutes: float = 1.0, seed: int = 0, overwrite: bool = False) -> None:
     """From nothing to sound: synthesise a little music, train on it, and make new audio.
 
     Args:
         output: The audio file to write; the training run goes to a folder beside it, named after it.
         minutes: How long to train.
         seed: Draws the music, the first weights and the result.
+        overwrite: Replace an earlier result.
     """
     from samplernn_fast.demo import run
 
-    for line in run(output, minutes, seed):
+    for line in run(output, minutes, seed, overwrite=overwrite):
         print(line, flush=True)
 
 
@@ -238,6 +242,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         _fail(str(error), _FAILURE)
     except KeyboardInterrupt:
         _fail("interrupted", _FAILURE)
+    except MemoryError:
+        _fail("not enough memory; use a smaller --batch-size, --num-samples or model", _FAILURE)
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(_FAILURE)

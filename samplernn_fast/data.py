@@ -200,7 +200,9 @@ class _Rows:
         self._lookback = config.lookback
         self._silence = config.q_zero
         # lut_int16 is indexed by value + 32768; rolled, a negative value is numpy's index from the end.
-        self._level_of = np.roll(np.asarray(for_config(config).lut_int16()), 32768).astype(np.int64)
+        # Data prepared with another gain than the model's is brought to the loudness that the model knows.
+        table = for_config(config).lut_int16((config.gain or data.gain) / data.gain)
+        self._level_of = np.roll(table, 32768).astype(np.int64)
 
     def tensors(
         self, starts: IntArray, counts: IntArray, reset: npt.NDArray[np.bool_]

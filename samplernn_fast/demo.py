@@ -13,6 +13,7 @@ from samplernn_fast.api import generate
 from samplernn_fast.config import SampleRNNConfig, TrainConfig
 from samplernn_fast.data import prepare
 from samplernn_fast.errors import AudioError, ConfigError
+from samplernn_fast.sampling import check_seed
 from samplernn_fast.training import train
 
 SAMPLE_RATE = 8000
@@ -34,12 +35,15 @@ def plucked_music(seconds: float, seed: int, sample_rate: int = SAMPLE_RATE) -> 
     return (0.5 * samples / np.abs(samples).max()).astype(np.float32)
 
 
-def run(output: Path, minutes: float, seed: int) -> Iterator[str]:
+def run(output: Path, minutes: float, seed: int, *, overwrite: bool = False) -> Iterator[str]:
     """Do the whole way, one line of text for each step. The rest goes to a folder beside it."""
     if minutes <= 0:
         raise ConfigError(f"minutes must be positive, got {minutes}")
     if output.suffix not in audio.WRITABLE:
         raise AudioError(f"{output}: the demo writes {' '.join(audio.WRITABLE)} files")
+    if output.exists() and not overwrite:
+        raise AudioError(f"{output} exists; choose another --output, or replace it with --overwrite")
+    check_seed(seed)
     work = output.with_name(f"{output.stem}-run")
     for stale in ("audio", "data", "run"):
         shutil.rmtree(work / stale, ignore_errors=True)

@@ -10,7 +10,7 @@ import torch
 from samplernn_fast import __version__, backends
 from samplernn_fast.config import SampleRNNConfig
 
-_OPTIONAL = {"soxr": "converts sample rates", "tensorboard": "shows training", "matplotlib": "draws spectrograms"}
+_OPTIONAL = {"soxr": "converts sample rates", "tensorboard": "shows training with sound and spectrograms"}
 
 
 def diagnose() -> dict[str, dict[str, Any]]:

@@ -78,7 +78,7 @@ class EngineState:
         return column.reshape(-1, 1).expand(self.num_streams, steps)
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything but a temperature given as a function, as tensors and numbers that `torch.save` and JSON know."""
+        """Everything but a temperature given as a function, as tensors and numbers that `torch.save` keeps."""
         return {
             "model_sha256": self.model_sha256,
             "hidden": [h.clone() for h in self.hidden],
@@ -196,9 +196,15 @@ class Engine:
         steps = forced.shape[1]
         draws = sampling.draws(state.seed, state.streams, state.t, steps).to(self.device)
         temperature = state.temperatures(steps).to(self.device)
-        return self.backend.generate(
-            state.hidden, state.history, state.t, draws, temperature, state.top_k, state.top_p, forced
-        )
+        settings = (draws, temperature, state.top_k, state.top_p, forced)
+        try:
+            block = self.backend.generate(state.hidden, state.history, state.t, *settings)
+            sound = int(block.max()) < self.config.q_levels
+        except (ValueError, IndexError):  # what the backends make of such a logit
+            sound = False
+        if not sound:
+            raise CheckpointError("the model gives logits that are not finite numbers; its weights are too large")
+        return block
 
     def _check_forced(self, state: EngineState, n: int, forced: Tensor | np.ndarray | None) -> Tensor:
         if forced is None:

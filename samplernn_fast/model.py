@@ -9,7 +9,7 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, embedding, linear, one_hot, relu
+from torch.nn.functional import cross_entropy, embedding, linear, relu
 from torch.nn.utils.parametrizations import weight_norm
 
 from samplernn_fast import quantize
@@ -56,12 +56,8 @@ class SampleMLP(nn.Module):
 
     def embed(self, context: list[Tensor]) -> Tensor:
         """Eq. 7: the flattened embeddings (..., taps E) of the levels (...) at each tap, oldest first."""
-        if self.embedding is None:
-            vectors = [
-                one_hot(levels.long(), self.output.out_features).to(self.input.weight.dtype) for levels in context
-            ]
-        else:
-            vectors = [self.embedding(levels) for levels in context]
+        assert self.embedding is not None  # one-hot levels go through `tables`
+        vectors = [self.embedding(levels) for levels in context]
         return torch.cat(vectors, dim=-1)
 
     def tables(self) -> Tensor:
@@ -132,7 +128,7 @@ class SampleRNN(nn.Module):
         start = self.config.lookback - mlp.taps
         context = [levels[:, start + tap : start + tap + steps] for tap in range(mlp.taps)]
         layers = list(mlp.hidden)
-        if levels.shape[0] * steps < 2 * self.config.q_levels:
+        if mlp.embedding is not None and levels.shape[0] * steps < 2 * self.config.q_levels:
             x = tier.up(hidden).unflatten(2, (tier.ratio, -1)).flatten(1, 2) + mlp.input(mlp.embed(context))
         else:
             # With more samples than table rows, products of matrices first save most of the work per sample.
@@ -145,7 +141,9 @@ class SampleRNN(nn.Module):
                 weight, bias = tier.up_through(first)
             x = linear(hidden, weight, bias).unflatten(2, (tier.ratio, -1)).flatten(1, 2)
             for table, levels_at_tap in zip(tables, context, strict=True):
-                x = x + embedding(levels_at_tap, table)
+                # In float32 also under autocast: the gradient of a row is a sum over thousands of samples, and the
+                # CPU adds it up in the table's own dtype.
+                x = x + embedding(levels_at_tap, table.to(torch.promote_types(table.dtype, torch.float32)))
             if not self.config.mlp_input_relu:
                 x = relu(x)
         if self.config.mlp_input_relu:

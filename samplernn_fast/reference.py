@@ -14,7 +14,7 @@ from samplernn_fast.sampling import sample_ref
 from samplernn_fast.weights import PackedWeights, packed_hidden
 
 Hidden = list[Tensor]
-_SCORE_BLOCK = 8192
+_PRIME_FLOATS = 1 << 22  # bound on streams x frames x units of one parallel block
 
 
 def gru_cell_ref(gates: Tensor, h: Tensor, w_hh: Tensor, b_n: Tensor | None) -> Tensor:
@@ -118,10 +118,13 @@ class ReferenceBackend:
 
     def prime(self, hidden: Hidden, history: Tensor, levels: Tensor) -> None:
         """Advance `hidden` over known levels (B, n), n a multiple of L, starting where a top frame starts."""
-        for start in range(0, levels.shape[1], _SCORE_BLOCK * self.config.lookback):
-            block = levels[:, start : start + _SCORE_BLOCK * self.config.lookback]
+        lookback = self.config.lookback
+        row = levels.shape[0] * self.config.dim * (lookback // self.config.frame_sizes[1])
+        step = lookback * max(1, _PRIME_FLOATS // row)
+        for start in range(0, levels.shape[1], step):
+            block = levels[:, start : start + step]
             self.frame_scan(hidden, torch.cat((history, block), dim=1))
-            history = block[:, -self.config.lookback :]
+            history = block[:, -lookback:]
 
     @torch.inference_mode()
     def score(self, hidden: Hidden, levels: Tensor) -> Tensor:

@@ -84,7 +84,6 @@ class GRUScan(torch.autograd.Function):
         return d_gates.view(n_frames, batch, 3 * dim), d_h, d_w, d_b, None
 
 
-@torch.compiler.disable
 def gru_scan(gates: Tensor, h0: Tensor, w_hh: Tensor, b_n: Tensor, reset_after: bool) -> Tensor:
     """`GRUScan`, in one dtype: under autocast everything goes to its dtype, as torch's own GRU does."""
     device = gates.device.type
@@ -106,6 +105,7 @@ class RNNLayer(nn.Module):
     def __init__(self, config: SampleRNNConfig, input_size: int) -> None:
         super().__init__()
         self.rnn, self.reset_after, self.dim = config.rnn, config.reset_after, config.dim
+        self.scan = gru_scan  # a compiled model takes one that the compiler leaves alone: `keep_scans_uncompiled`
         width = config.dim * (3 if config.rnn == "gru" else 4)
         self.w_ih = nn.Parameter(torch.empty(width, input_size))
         self.w_hh = nn.Parameter(torch.empty(width, config.dim))
@@ -130,7 +130,7 @@ class RNNLayer(nn.Module):
         if self.b_hh is not None:
             outer, b_n = self.b_hh.split((2 * self.dim, self.dim))
             bias = bias + torch.cat((outer, outer.new_zeros(self.dim)))
-        out = gru_scan(nn.functional.linear(x, self.w_ih, bias), state, self.w_hh, b_n, self.reset_after)
+        out = self.scan(nn.functional.linear(x, self.w_ih, bias), state, self.w_hh, b_n, self.reset_after)
         return out, out[-1]
 
 
@@ -171,3 +171,12 @@ class RNNStack(nn.Module):
                 summed = projected if summed is None else summed + projected
         result = out if summed is None else summed
         return result.transpose(0, 1), torch.stack(new_state)
+
+
+def keep_scans_uncompiled(model: nn.Module) -> None:
+    """Before torch.compile: it would unroll every frame of a scan. Not a decorator, because torch.compiler.disable
+    imports the compiler, 1.3 s that every start of the program would pay."""
+    scan = torch.compiler.disable(gru_scan)
+    for module in model.modules():
+        if isinstance(module, RNNLayer):
+            module.scan = scan

@@ -74,7 +74,11 @@ def read_log(path: Path) -> list[dict[str, str]]:
     with open(path, newline="", encoding="utf-8") as file:
         text = file.read()
     whole = text[: text.rfind("\n") + 1]
-    return [row for row in csv.DictReader(io.StringIO(whole)) if row["step"].isdigit() and None not in row.values()]
+    return [
+        row
+        for row in csv.DictReader(io.StringIO(whole))
+        if (row.get("step") or "").isdigit() and None not in row.values()
+    ]
 
 
 def spectrogram(samples: "np.ndarray", window: int = 512) -> "np.ndarray":

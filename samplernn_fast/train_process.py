@@ -6,6 +6,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 
 import torch
 import torch.distributed as dist
@@ -24,7 +25,8 @@ def process_group(device_name: str) -> Iterator[tuple[int, int, torch.device]]:
     if device.type == "cuda":
         device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
         torch.cuda.set_device(device)
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    # The other ranks wait while the first one validates, which may take longer than torch's ten minutes.
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=timedelta(hours=12))
     try:
         yield dist.get_rank(), world_size, device
     finally:
@@ -58,7 +60,8 @@ def fast_cpu_training() -> Iterator[None]:
 
     An untrained softmax gives gradients below 1e-38, on which a CPU is slow: flushed to zero (first updates of a
     256-unit model: 3.0 s to 0.4 s). And glibc is told to reuse big freed blocks instead of returning them to the
-    system, which would cost page faults at every step (up to 1.3x).
+    system, which would cost page faults at every step (up to 1.3x). The memory setting stays for the process, and torch
+    sets denormals for threads that it starts from here on: begin training before other parallel work.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is not None:

@@ -24,11 +24,15 @@ from samplernn_fast.errors import ConfigError, DataError, SampleRNNError
 from samplernn_fast.evaluation import evaluate
 from samplernn_fast.model import SampleRNN, State, bits_per_sample
 from samplernn_fast.quantize import for_config
+from samplernn_fast.rnn import keep_scans_uncompiled
 from samplernn_fast.run_log import RunLog
 from samplernn_fast.train_process import fast_cpu_training, process_group, signals
 
-# Settings that may differ between two parts of one run: they do not change what is learnt from which sample.
-_FREE_SETTINGS = ("data", "out", "max_steps", "max_minutes", "resume", "device", "num_threads", "save_every")
+# Settings that may differ between two parts of one run: where it lies, when it ends, what is looked at on the way.
+_FREE_SETTINGS = frozenset(
+    "data out max_steps max_minutes resume device num_threads".split()
+    + "save_every log_every eval_every eval_seconds sample_every sample_seconds".split()
+)
 
 
 @dataclass(frozen=True)
@@ -228,7 +232,10 @@ class Trainer:
 
     def _wrap(self) -> Any:
         """The model as the loop calls it: compiled if asked for, gradients averaged if there are several processes."""
-        forward: Any = torch.compile(self.model) if self.config.compile else self.model
+        forward: Any = self.model
+        if self.config.compile:
+            keep_scans_uncompiled(self.model)
+            forward = torch.compile(self.model)
         if self.world_size > 1:
             ids = [self.device.index] if self.device.type == "cuda" else None
             forward = torch.nn.parallel.DistributedDataParallel(forward, device_ids=ids, broadcast_buffers=False)
@@ -286,13 +293,15 @@ class Trainer:
             if last.exists() or (config.out / checkpoint.MODEL_FILE).exists():
                 raise ConfigError(f"{config.out} holds a run already; choose another --out, or drop --resume never")
             return
-        source = last if config.resume == "auto" else Path(config.resume)
         if config.resume == "auto" and not last.exists():
             return
+        source = last if last.exists() else Path(config.resume)
         tensors, header = checkpoint.read(source)
         if header["kind"] != "training":
             raise ConfigError(f"{source} holds only a model; --resume needs a run's {checkpoint.LAST_FILE}")
         progress = header["progress"]
+        if config.resume != "auto" and source == last and progress["training"]["resume"] != config.resume:
+            raise ConfigError(f"{config.out} holds another run; choose another --out to go on from {config.resume}")
         self._check_same_run(progress["training"], source)
         weights = {name.removeprefix("model."): t for name, t in tensors.items() if name.startswith("model.")}
         checkpoint.fill(self.model, weights, source)

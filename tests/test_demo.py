@@ -23,7 +23,7 @@ def test_the_whole_way(tmp_path, monkeypatch):
     monkeypatch.setattr(demo, "_RESULT_SECONDS", 0.25)
     target = tmp_path / "tune.wav"
     for _ in range(2):  # a second demo in the same place starts afresh
-        lines = list(demo.run(target, minutes=0.02, seed=0))
+        lines = list(demo.run(target, minutes=0.02, seed=0, overwrite=True))
         samples, rate = audio.read(target)
         assert rate == demo.SAMPLE_RATE and len(samples) == 2000
         assert str(target) in lines[-1] and "x real time" in lines[-1]
@@ -35,4 +35,9 @@ def test_what_cannot_work_is_said_first(tmp_path):
         list(demo.run(tmp_path / "a.wav", minutes=0, seed=0))
     with pytest.raises(AudioError, match=r"\.wav"):
         list(demo.run(tmp_path / "a.txt", minutes=1, seed=0))
-    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(ConfigError, match="seed"):
+        list(demo.run(tmp_path / "a.wav", minutes=1, seed=-1))
+    (tmp_path / "kept.wav").write_bytes(b"mine")
+    with pytest.raises(AudioError, match="overwrite"):
+        list(demo.run(tmp_path / "kept.wav", minutes=1, seed=0))
+    assert [path.name for path in tmp_path.iterdir()] == ["kept.wav"]

@@ -449,3 +449,15 @@ def test_a_schedule_starts_behind_the_prompt():
     seen.clear()
     engine.run(again, 1)
     assert seen == [3 / engine.config.sample_rate]
+
+
+@pytest.mark.parametrize("backend", ["reference", "cpu"])
+def test_logits_that_overflow_are_an_error(backend):
+    model = make_model(CASES["paper-3tier"], dtype=torch.float32)
+    with torch.no_grad():
+        model.mlp.output.parametrizations.weight.original0.fill_(3e38)
+    if backends.BACKENDS[backend].unavailable_reasons(model.config, torch.device("cpu")):
+        pytest.skip("the native part is not built")
+    overflowing = Engine(model, backend=backend)
+    with pytest.raises(CheckpointError, match="not finite"):
+        overflowing.run(overflowing.init_state(), 50)

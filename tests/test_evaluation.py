@@ -1,17 +1,20 @@
 """Evaluation: bits per sample of whole recordings, by whatever path and in whatever batches they are read."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
 from cases import make_model
 
-from samplernn_fast import checkpoint
+from samplernn_fast import audio, checkpoint
 from samplernn_fast.backends import BACKENDS
 from samplernn_fast.config import SampleRNNConfig
-from samplernn_fast.data import AudioData
+from samplernn_fast.data import AudioData, prepare
+from samplernn_fast.demo import plucked_music
 from samplernn_fast.errors import BackendUnavailable, CheckpointError, ConfigError, DataError
 from samplernn_fast.evaluation import evaluate
+from samplernn_fast.model import SampleRNN
 from samplernn_fast.quantize import for_config
 
 RATE = 8000
@@ -142,3 +145,21 @@ def test_what_does_not_fit_is_refused(data, make_data, tmp_path):
             evaluate(model, data, batch_size=batch_size)
     with pytest.raises(BackendUnavailable, match="no backend 'abacus'"):
         evaluate(model, data, backend="abacus")
+
+
+def test_data_of_another_gain_is_heard_as_the_model_knows_it(tmp_path):
+    (tmp_path / "in").mkdir()
+    audio.write(tmp_path / "in" / "a.wav", plucked_music(0.5, seed=1), 8000)
+    folders = {gain: tmp_path / str(gain) for gain in ("auto", 1.0)}
+    for gain, folder in folders.items():
+        prepare([tmp_path / "in"], folder, sample_rate=8000, split=(1, 0, 0), gain=gain)
+    loud = AudioData.open(folders["auto"])
+    assert loud.gain > 1.5
+    model = SampleRNN(SampleRNNConfig(dim=16, q_levels=64, sample_rate=8000, gain=loud.gain))
+    with torch.no_grad():  # a model that minds how loud a sample is
+        model.mlp.output.bias.copy_(-0.05 * (torch.arange(64) - 40.0) ** 2)
+    own, other = (evaluate(model, folder, "train").nll_bits for folder in folders.values())
+    quiet = SampleRNN(replace(model.config, gain=1.0))
+    quiet.load_state_dict(model.state_dict())
+    assert other == pytest.approx(own, abs=0.02)
+    assert abs(evaluate(quiet, folders[1.0], "train").nll_bits - own) > 0.1

@@ -153,3 +153,22 @@ def test_nll_bits_counts_any_length_and_the_mask():
 def test_forward_refuses_what_it_cannot_align(shape, dtype):
     with pytest.raises(ConfigError, match="levels"):
         make_model(CASES["paper-3tier"])(torch.zeros(shape, dtype=dtype))
+
+
+def test_bf16_gradients_follow_float32_ones():
+    """Silence is one level, thousands of times in a batch: its table row must not be added up in bfloat16."""
+    config = SampleRNNConfig(dim=32, emb_size=16, q_levels=64)
+    levels = random_levels(config, 8, config.lookback + 512)
+    levels[:, ::2] = config.q_zero
+    levels[:, : levels.shape[1] * 3 // 4] = config.q_zero
+    gradients = []
+    for enabled in (False, True):
+        model = SampleRNN(config)
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            model.nll_bits(levels).backward()
+        gradients.append({name: p.grad for name, p in model.named_parameters()})
+    for name, exact in gradients[0].items():
+        if exact.norm() > 1e-3:
+            cosine = torch.nn.functional.cosine_similarity(exact.flatten(), gradients[1][name].flatten(), dim=0)
+            assert cosine > 0.98, (name, cosine.item())
+            assert 0.9 < gradients[1][name].norm() / exact.norm() < 1.1, name

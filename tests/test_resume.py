@@ -241,3 +241,15 @@ def test_a_damaged_checkpoint_is_named_and_left(data_folder, tmp_path):
         train(replace(config, max_steps=5))
     last.write_bytes(whole)
     assert train(replace(config, max_steps=5)).steps == 5
+
+
+def test_a_run_begun_from_a_checkpoint_goes_on_with_its_own(data_folder, tmp_path):
+    first = tiny(data_folder, tmp_path / "first", steps=4)
+    train(first)
+    source = str(tmp_path / "first" / checkpoint.LAST_FILE)
+    assert train(replace(first, out=tmp_path / "second", max_steps=8, resume=source)).steps == 8
+    before = (tmp_path / "second" / checkpoint.LAST_FILE).read_bytes()
+    assert train(replace(first, out=tmp_path / "second", max_steps=8, resume=source)).steps == 8
+    assert (tmp_path / "second" / checkpoint.LAST_FILE).read_bytes() == before
+    with pytest.raises(ConfigError, match="another run"):
+        train(replace(first, out=tmp_path / "second", max_steps=9, resume=str(tmp_path / "elsewhere.safetensors")))
