@@ -57,7 +57,7 @@ def generate(
     from samplernn_fast import api
 
     if not 1 <= num_samples <= 100_000:
-        raise ConfigError(f"--num-samples must be 1 to 100000, got {num_samples}")
+        raise ConfigError(f"--num-samples must be at least 1 and at most 100000, got {num_samples}")
     if json and str(output) == "-":
         raise ConfigError("--json and --output - both write to standard output; choose one")
     if not 0 <= shard_index < num_shards:
