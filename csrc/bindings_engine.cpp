@@ -1,11 +1,10 @@
 // The CPU engine for Python: arrays are checked here once, and only pointers go further.
-#include "bindings.h"
-
 #include <pybind11/stl.h>
 
 #include <string>
 #include <vector>
 
+#include "bindings.h"
 #include "cpu/engine.h"
 
 namespace py = pybind11;
@@ -59,8 +58,8 @@ std::unique_ptr<Engine> make(const ModelDims& dims, const py::dict& tensors,
     if (!tensors.contains(field.name)) {
       throw py::value_error("engine: tensor " + field.name + " is missing");
     }
-    arrays[field.name] =
-        checked<const float>(tensors[field.name.c_str()].cast<py::array>(), field.shape, field.name);
+    arrays[field.name] = checked<const float>(tensors[field.name.c_str()].cast<py::array>(),
+                                              field.shape, field.name);
   }
   try {
     return make_engine(dims, arrays, isa);
@@ -163,7 +162,8 @@ void bind_engine(py::module_& m) {
            py::arg("n_rnn"), py::arg("taps"), py::arg("hidden"), py::arg("lstm"),
            py::arg("reset_after"), py::arg("skips"), py::arg("readers_all"),
            py::arg("frame_sizes"));
-  py::class_<Engine>(m, "CpuEngine", "A packed model on the CPU; read-only, for any number of threads.")
+  py::class_<Engine>(m, "CpuEngine",
+                     "A packed model on the CPU; read-only, for any number of threads.")
       .def(py::init(&make), py::arg("dims"), py::arg("tensors"), py::arg("isa") = "",
            "tensors: name -> float32 array, as layout_fields lists them; isa: '' for the best.")
       .def("generate", &generate, py::arg("hidden"), py::arg("levels"), py::arg("t"),
@@ -172,8 +172,10 @@ void bind_engine(py::module_& m) {
       .def("prime", &prime, py::arg("hidden"), py::arg("levels"), py::arg("t"),
            "Advances hidden over known levels, whole top frames.")
       .def("score", &score, py::arg("hidden"), py::arg("levels"),
-           "Logits (B, n, Q) float32 of known levels (B, L + n), whole top frames; advances hidden.");
-  m.def("layout_fields", &layout_fields, py::arg("dims"), "Names and shapes of the packed tensors.");
+           "Logits (B, n, Q) float32 of known levels (B, L + n), whole top frames; advances "
+           "hidden.");
+  m.def("layout_fields", &layout_fields, py::arg("dims"),
+        "Names and shapes of the packed tensors.");
   m.def("available_isas", &available_isas, "Instruction sets built and found here, best first.");
 }
 

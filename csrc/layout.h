@@ -17,9 +17,9 @@ struct ModelDims {
   int taps = 0;    // FS(1): levels that the sample-level MLP sees
   int hidden = 0;  // hidden layers left after folding
   bool lstm = false;
-  bool reset_after = true;  // GRU only
-  bool skips = false;       // all layers' outputs are summed
-  bool readers_all = false;  // every layer reads the tier's input
+  bool reset_after = true;       // GRU only
+  bool skips = false;            // all layers' outputs are summed
+  bool readers_all = false;      // every layer reads the tier's input
   std::vector<int> frame_sizes;  // FS(2), ..., FS(K): one for each RNN tier, lowest first
 
   int tiers() const { return static_cast<int>(frame_sizes.size()); }

@@ -1,5 +1,5 @@
-// exp, sigmoid and tanh without libm: float32 operations only, each rounded on its own, so that they
-// give the same bits on every machine. Loops over them vectorise.
+// exp, sigmoid and tanh without libm: float32 operations only, each rounded on its own, so that
+// they give the same bits on every machine. Loops over them vectorise.
 #pragma once
 
 #include <cstdint>

@@ -22,8 +22,7 @@ struct Isa {
 const Isa kIsas[] = {
 #if defined(__x86_64__)
     {"avx512", [] { return __builtin_cpu_supports("avx512f") != 0; }, make_engine_avx512},
-    {"avx2",
-     [] { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); },
+    {"avx2", [] { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); },
      make_engine_avx2},
 #endif
     {"baseline", [] { return true; }, make_engine_baseline},

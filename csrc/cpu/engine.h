@@ -16,9 +16,9 @@ namespace srnn {
 // What changes while levels are made. Rows are streams; nothing is kept after a call.
 struct Streams {
   int count = 0;
-  long t = 0;                    // time of the first new sample
+  long t = 0;                      // time of the first new sample
   float* const* hidden = nullptr;  // one array (n, B, H) for each tier, advanced in place
-  int64_t* levels = nullptr;     // (B, L + steps): L known levels, then forced ones or -1
+  int64_t* levels = nullptr;       // (B, L + steps): L known levels, then forced ones or -1
   long steps = 0;
 };
 

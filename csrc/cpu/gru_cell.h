@@ -10,15 +10,16 @@
 namespace srnn {
 namespace SRNN_ISA {
 
-// The recurrent matrices of one layer. A GRU keeps those of r and z apart from that of n, because one
-// of its two forms applies r between them.
+// The recurrent matrices of one layer. A GRU keeps those of r and z apart from that of n, because
+// one of its two forms applies r between them.
 struct CellWeights {
-  Matrix first;             // GRU: (2D, D) of r and z. LSTM: (4D, D).
-  Matrix candidate;         // GRU: (D, D) of n.
+  Matrix first;                   // GRU: (2D, D) of r and z. LSTM: (4D, D).
+  Matrix candidate;               // GRU: (D, D) of n.
   const float* bias_n = nullptr;  // GRU that resets after the product: (D,), else null
 };
 
-// gates (B, 3D) hold input products and biases; h (B, D) becomes the new state. inner: (B, D) scratch.
+// gates (B, 3D) hold input products and biases; h (B, D) becomes the new state. inner: (B, D)
+// scratch.
 inline void gru_cell(const CellWeights& w, int dim, int streams, float* gates, float* h,
                      float* inner) {
   const long stride = 3L * dim;

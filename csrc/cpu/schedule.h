@@ -15,13 +15,13 @@ namespace srnn {
 namespace SRNN_ISA {
 
 struct TierWeights {
-  Matrix frame;                   // (I G D, F)
-  const float* bias = nullptr;    // (n, G D)
+  Matrix frame;                 // (I G D, F)
+  const float* bias = nullptr;  // (n, G D)
   std::vector<CellWeights> cells;
-  std::vector<Matrix> stack;      // (G D, D) of layers 1, ..., n - 1
-  Matrix skip_out;                // (D, n D)
+  std::vector<Matrix> stack;  // (G D, D) of layers 1, ..., n - 1
+  Matrix skip_out;            // (D, n D)
   const float* skip_bias = nullptr;
-  std::vector<Matrix> up;         // r of (O, D)
+  std::vector<Matrix> up;          // r of (O, D)
   const float* up_bias = nullptr;  // (r, O)
 };
 

@@ -1,7 +1,7 @@
 // The only file with SIMD: a float vector, its fused multiply-add, and the panel product.
 //
-// Compiled once for each instruction set, inside namespace SRNN_ISA. A matrix is stored in panels of
-// 32 outputs, column after column, so that one step broadcasts an input and streams 32 weights.
+// Compiled once for each instruction set, inside namespace SRNN_ISA. A matrix is stored in panels
+// of 32 outputs, column after column, so that one step broadcasts an input and streams 32 weights.
 // Every output has one accumulator that takes its inputs in ascending order, whatever the batch:
 // a stream's numbers do not depend on how many others are made beside it.
 #pragma once
@@ -82,8 +82,10 @@ inline void panel_product(const float* weights, int cols, const float* const* x,
   }
 }
 
-// The same for one stream and two neighbouring panels: enough chains to hide the latency of the FMA.
-inline void two_panels(const float* first, const float* second, int cols, const float* x, float* y) {
+// The same for one stream and two neighbouring panels: enough chains to hide the latency of the
+// FMA.
+inline void two_panels(const float* first, const float* second, int cols, const float* x,
+                       float* y) {
   Vector a[kVectors], b[kVectors];
   for (int v = 0; v < kVectors; ++v) {
     a[v] = load(y + v * kLanes);
