@@ -8,16 +8,12 @@ Rounds alternate between the contestants of a row; medians are reported, with th
 """
 
 import argparse
-import importlib
-import json
 import statistics
-import subprocess
-import sys
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 
+import record
 import torch
 
 from samplernn_fast import backends
@@ -45,7 +41,7 @@ def main() -> None:
     if args.threads:
         torch.set_num_threads(args.threads)
     rows = []
-    print(f"{processor()}, torch {torch.__version__}, {torch.get_num_threads()} threads for torch")
+    print(f"{record.processor()}, torch {torch.__version__}, {torch.get_num_threads()} threads for torch")
     for dim in args.dim:
         config = SampleRNNConfig(dim=dim, frame_sizes=tuple(args.frame_sizes), sample_rate=SAMPLE_RATE)
         engines = checked_engines(config, args.backend, args.device)
@@ -54,7 +50,7 @@ def main() -> None:
             rows += row
             print_rows(row)
     if args.json:
-        save(args.json, rows)
+        record.append(args.json, rows)
 
 
 def checked_engines(config: SampleRNNConfig, names: list[str], device: str) -> dict[str, Engine]:
@@ -114,11 +110,7 @@ def sampler(engine: Engine, batch_size: int) -> Callable[[int], object]:
 
 def deepsound_sampler(clone: Path, dim: int, batch_size: int) -> Callable[[int], object]:
     """Their own Generator on their own model of the paper's shape: ratios 2 4 are frames of 2 and 8 samples."""
-    sys.path.insert(0, str(clone))
-    try:
-        their_model = importlib.import_module("model")
-    finally:
-        sys.path.remove(str(clone))
+    (their_model,) = record.peer_modules(clone, "model")
     model = their_model.SampleRNN(frame_sizes=[2, 4], n_rnn=1, dim=dim, learn_h0=True, q_levels=256, weight_norm=True)
     generator = their_model.Generator(model)
 
@@ -153,22 +145,6 @@ def print_rows(rows: list[dict]) -> None:
             f"  {real_time:8.3f}x real time (RTF {1 / real_time:.4g})  {speed / slowest:6.1f}x the slowest",
             flush=True,
         )
-
-
-def save(path: Path, rows: list[dict]) -> None:
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
-    record = {"date": datetime.now(UTC).isoformat(timespec="seconds"), "commit": commit, "processor": processor()}
-    record |= {"torch": torch.__version__, "threads": torch.get_num_threads(), "rows": rows}
-    runs = json.loads(path.read_text()) if path.exists() else []
-    path.write_text(json.dumps([*runs, record], indent=1) + "\n")
-
-
-def processor() -> str:
-    """The processor's name, and what torch makes of it."""
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return f"{names[0] if names else 'unknown processor'} ({torch.backends.cpu.get_cpu_capability()})"
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ with the settings that `train` makes on a CPU, the others as torch comes. Median
 """
 
 import argparse
-import importlib
 import json
 import statistics
 import subprocess
@@ -17,9 +16,9 @@ import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 
+import record
 import torch
 from torch import nn
 
@@ -93,12 +92,7 @@ def trainer(model: nn.Module, lookback: int) -> Callable[[torch.Tensor], float]:
 
 def deepsound_trainer(clone: Path, ratios: list[int], dim: int) -> Callable[[torch.Tensor], float]:
     """One update of deepsound's own, unmodified Predictor and optimiser wrapper."""
-    sys.path.insert(0, str(clone))
-    try:
-        their_model, their_nn = importlib.import_module("model"), importlib.import_module("nn")
-        their_optim = importlib.import_module("optim")
-    finally:
-        sys.path.remove(str(clone))
+    their_model, their_nn, their_optim = record.peer_modules(clone, "model", "nn", "optim")
     model = their_model.SampleRNN(frame_sizes=ratios, n_rnn=1, dim=dim, learn_h0=True, q_levels=Q, weight_norm=True)
     predictor = their_model.Predictor(model)
     optimizer = their_optim.gradient_clipping(torch.optim.Adam(predictor.parameters()))
@@ -173,10 +167,7 @@ def main() -> None:
         rows.append(measure(args, dim))
         print_row(rows[-1])
     if args.json:
-        record = {"date": datetime.now(UTC).isoformat(timespec="seconds"), "commit": commit(), "rows": rows}
-        record |= {"torch": torch.__version__, "threads": torch.get_num_threads(), "processor": processor()}
-        runs = json.loads(args.json.read_text()) if args.json.exists() else []
-        args.json.write_text(json.dumps([*runs, record], indent=1) + "\n")
+        record.append(args.json, rows)
 
 
 def measure(args: argparse.Namespace, dim: int) -> dict:
@@ -224,20 +215,6 @@ def print_row(row: dict) -> None:
     if "deepsound" in speeds:
         ratios.append(f"{speeds[SAME_AS_THEIRS] / speeds['deepsound']:.2f}x deepsound")
     print(f"dim {row['dim']}: {', '.join(parts)}  ->  {', '.join(ratios)}", flush=True)
-
-
-def commit() -> str:
-    found = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True)
-    return found.stdout.strip() or "unknown"
-
-
-def processor() -> str:
-    """The processor's name, and what torch makes of it."""
-    cpuinfo = Path("/proc/cpuinfo")
-    names = [
-        line.split(":", 1)[1].strip() for line in cpuinfo.read_text().splitlines() if line.startswith("model name")
-    ]
-    return f"{names[0] if names else 'unknown'} ({torch.backends.cpu.get_cpu_capability()})"
 
 
 if __name__ == "__main__":

@@ -1,0 +1,37 @@
+"""What both benchmarks share: the machine's name, results kept as JSON, and a peer's modules."""
+
+import importlib
+import json
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from types import ModuleType
+
+import torch
+
+
+def append(path: Path, rows: list[dict]) -> None:
+    """Add a record of `rows`, with date, commit and versions, to the JSON list in `path`."""
+    found = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True)
+    record = {"date": datetime.now(UTC).isoformat(timespec="seconds"), "commit": found.stdout.strip() or "unknown"}
+    record |= {"processor": processor(), "torch": torch.__version__, "threads": torch.get_num_threads(), "rows": rows}
+    runs = json.loads(path.read_text()) if path.exists() else []
+    path.write_text(json.dumps([*runs, record], indent=1) + "\n")
+
+
+def processor() -> str:
+    """The processor's name, and what torch makes of it."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return f"{names[0] if names else 'unknown processor'} ({torch.backends.cpu.get_cpu_capability()})"
+
+
+def peer_modules(clone: Path, *names: str) -> list[ModuleType]:
+    """Modules of a clone that is no package, such as deepsound's `model`."""
+    sys.path.insert(0, str(clone))
+    try:
+        return [importlib.import_module(name) for name in names]
+    finally:
+        sys.path.remove(str(clone))
