@@ -51,7 +51,7 @@ class CpuEngine final : public Engine {
     }
     mlp_.output = Matrix(take("mlp.output"), m_.q_levels, m_.dim);
     mlp_.output_bias = at("mlp.output_bias");
-    for (auto name = packed_.begin(); name != packed_.end(); ++name) data_.erase(*name);
+    for (const std::string& name : packed_) data_.erase(name);
   }
 
   const ModelDims& dims() const override { return m_; }
@@ -61,7 +61,7 @@ class CpuEngine final : public Engine {
     for (int tier = 0; tier < m_.tiers(); ++tier) refresh_output(tier, streams, scratch);
     const long row = m_.lookback() + streams.steps;
     for (long step = 0; step < streams.steps; ++step) {
-      run_frames(streams, step, 0, scratch);
+      run_frames(streams, step, scratch);
       bool known = true;
       for (int s = 0; s < streams.count; ++s) {
         known = known && streams.levels[s * row + m_.lookback() + step] >= 0;
@@ -84,14 +84,14 @@ class CpuEngine final : public Engine {
   void prime(const Streams& streams) const override {
     Scratch scratch = make_scratch(streams.count);
     for (long step = 0; step < streams.steps; step += m_.frame_sizes[0]) {
-      run_frames(streams, step, 0, scratch);
+      run_frames(streams, step, scratch);
     }
   }
 
   void score(const Streams& streams, float* logits) const override {
     Scratch scratch = make_scratch(streams.count);
     for (long step = 0; step < streams.steps; ++step) {
-      run_frames(streams, step, 0, scratch);
+      run_frames(streams, step, scratch);
       run_samples(streams, step, scratch, scratch.logits.data());
       for (int s = 0; s < streams.count; ++s) {
         const float* from = scratch.logits.data() + long{s} * m_.q_levels;
@@ -156,11 +156,11 @@ class CpuEngine final : public Engine {
     return s;
   }
 
-  // Eq. 4-5: every tier down to `lowest` whose frame starts at this step, from the top down.
-  void run_frames(const Streams& streams, long step, int lowest, Scratch& scratch) const {
+  // Eq. 4-5: every tier whose frame starts at this step, from the top down.
+  void run_frames(const Streams& streams, long step, Scratch& scratch) const {
     const long t = streams.t + step, row = m_.lookback() + streams.steps;
     const float* value_of = at("frame_values");
-    for (int tier = m_.tiers() - 1; tier >= lowest; --tier) {
+    for (int tier = m_.tiers() - 1; tier >= 0; --tier) {
       const int size = m_.frame_sizes[tier];
       if (t % size != 0) continue;
       if (tier + 1 < m_.tiers()) {
