@@ -31,7 +31,12 @@ except ImportError:  # sources are then compiled one after another
 CXX_FLAGS = ["-O3", "-ffp-contract=off", "-Wall", "-Wextra"]
 
 # The CPU engine is compiled once for each instruction set; csrc/cpu/dispatch.cpp chooses when the program runs.
-ISA_FLAGS = {"engine_avx2.cpp": ["-mavx2", "-mfma"], "engine_avx512.cpp": ["-mavx512f", "-mfma"]}
+_AVX512 = ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mfma"]
+ISA_FLAGS = {
+    "engine_avx2.cpp": ["-mavx2", "-mfma"],
+    "engine_avx512.cpp": _AVX512,
+    "engine_avx512_vnni.cpp": [*_AVX512, "-mavx512vnni"],
+}
 X86_64 = platform.machine().lower() in ("x86_64", "amd64")
 
 

@@ -51,8 +51,8 @@ ModelDims make_dims(int dim, int q_levels, int n_rnn, int taps, int hidden, bool
   return m;
 }
 
-std::unique_ptr<Engine> make(const ModelDims& dims, const py::dict& tensors,
-                             const std::string& isa) {
+std::unique_ptr<Engine> make(const ModelDims& dims, const py::dict& tensors, const std::string& isa,
+                             const std::string& mode, int num_threads) {
   Arrays arrays;
   for (const Field& field : layout(dims)) {
     if (!tensors.contains(field.name)) {
@@ -62,7 +62,7 @@ std::unique_ptr<Engine> make(const ModelDims& dims, const py::dict& tensors,
                                               field.shape, field.name);
   }
   try {
-    return make_engine(dims, arrays, isa);
+    return make_engine(dims, arrays, {isa, mode, num_threads});
   } catch (const std::invalid_argument& error) {
     throw py::value_error(error.what());
   }
@@ -132,7 +132,7 @@ void prime(const Engine& engine, const std::vector<py::array>& hidden, py::array
   check_whole_frames(engine.dims(), s);
   check_levels(engine.dims(), s, false);
   py::gil_scoped_release no_gil;
-  engine.prime(s);
+  engine.follow(s, nullptr);
 }
 
 py::array_t<float> score(const Engine& engine, const std::vector<py::array>& hidden,
@@ -144,7 +144,7 @@ py::array_t<float> score(const Engine& engine, const std::vector<py::array>& hid
   py::array_t<float> logits({long{s.count}, s.steps, long{engine.dims().q_levels}});
   float* out = logits.mutable_data();
   py::gil_scoped_release no_gil;
-  engine.score(s, out);
+  engine.follow(s, out);
   return logits;
 }
 
@@ -165,7 +165,16 @@ void bind_engine(py::module_& m) {
   py::class_<Engine>(m, "CpuEngine",
                      "A packed model on the CPU; read-only, for any number of threads.")
       .def(py::init(&make), py::arg("dims"), py::arg("tensors"), py::arg("isa") = "",
-           "tensors: name -> float32 array, as layout_fields lists them; isa: '' for the best.")
+           py::arg("mode") = "float32", py::arg("num_threads") = 0,
+           "tensors: name -> float32 array, as layout_fields lists them; isa: '' for the best; "
+           "mode: "
+           "float32, bfloat16 or int8; num_threads: 0 for a choice by the size of the work.")
+      .def("threads", &Engine::threads, py::arg("streams"),
+           "Threads that a call with this many streams uses.")
+      .def_property_readonly("isa", [](const Engine& engine) { return engine.info().isa; })
+      .def_property_readonly("mode", [](const Engine& engine) { return engine.info().mode; })
+      .def_property_readonly("weight_bytes",
+                             [](const Engine& engine) { return engine.info().weight_bytes; })
       .def("generate", &generate, py::arg("hidden"), py::arg("levels"), py::arg("t"),
            py::arg("draws"), py::arg("temperature"), py::arg("top_k"), py::arg("top_p"),
            "Fills every -1 in levels (B, L + n) int64 and advances hidden (n, B, H) float32.")

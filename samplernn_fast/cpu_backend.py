@@ -16,10 +16,10 @@ Hidden = list[Tensor]
 
 
 class CpuBackend:
-    """Native sampling on the CPU, any model, float32."""
+    """Native sampling on the CPU, any model, in float32, bfloat16 or int8 (see csrc/cpu/int8.h)."""
 
     name = "cpu"
-    dtypes: tuple[str, ...] = ("float32",)
+    dtypes: tuple[str, ...] = ("float32", "bfloat16", "int8")
 
     @staticmethod
     def unavailable_reasons(config: SampleRNNConfig, device: torch.device) -> list[str]:
@@ -31,14 +31,16 @@ class CpuBackend:
             reasons.append(f"the native part is not built ({error}); install a C++ compiler, then pip install -e .")
         return reasons
 
-    def __init__(self, weights: PackedWeights, device: torch.device, dtype: str, isa: str = "") -> None:
-        """isa: one of `_C.available_isas()`, "" for the best; for tests."""
+    def __init__(
+        self, weights: PackedWeights, device: torch.device, dtype: str, isa: str = "", num_threads: int = 0
+    ) -> None:
+        """isa: one of `_C.available_isas()`, "" for the best; for tests. num_threads: 0 chooses by the work."""
         from samplernn_fast import _C
 
         self.config = weights.config
         self._h0 = [weights[f"tier{tier}.h0"].float() for tier in range(len(self.config.ratios))]
         tensors = {name: tensor.float().contiguous().numpy() for name, tensor in weights.tensors.items()}
-        self._engine = _C.CpuEngine(model_dims(self.config), tensors, isa)
+        self._engine = _C.CpuEngine(model_dims(self.config), tensors, isa, dtype, num_threads)
 
     def init_hidden(self, streams: int) -> Hidden:
         """The initial hidden state of every tier, lowest first: (n, B, H) each."""

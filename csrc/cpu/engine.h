@@ -7,6 +7,7 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "layout.h"
 #include "sampler.h"
@@ -22,30 +23,66 @@ struct Streams {
   long steps = 0;
 };
 
+// Some of the streams of a call.
+struct StreamSlice {
+  StreamSlice(const Streams& s, const ModelDims& m, int first_, int count_)
+      : first(first_),
+        count(count_),
+        total(s.count),
+        t(s.t),
+        steps(s.steps),
+        row(m.lookback() + s.steps),
+        hidden(s.hidden),
+        levels(s.levels + first_ * row) {}
+
+  // The state of one of these streams in one layer.
+  float* state(const ModelDims& m, int tier, int layer, int stream) const {
+    return hidden[tier] + (long{layer} * total + first + stream) * m.state_width();
+  }
+
+  int first, count, total;
+  long t, steps, row;
+  float* const* hidden;
+  int64_t* levels;
+};
+
 struct Drawing {
   const uint32_t* draws = nullptr;     // (B, steps)
   const float* temperature = nullptr;  // (B, steps)
   SamplerSettings sampler = {};
 };
 
+// What an engine was built with, for reports and benchmarks.
+struct EngineInfo {
+  std::string isa, mode;
+  size_t weight_bytes = 0;
+};
+
 class Engine {
  public:
   virtual ~Engine() = default;
   virtual const ModelDims& dims() const = 0;
+  virtual EngineInfo info() const = 0;
+  // Threads that a call with this many streams uses.
+  virtual int threads(int streams) const = 0;
   // Fills every level that is -1. Returns false when a logit is not a number.
   virtual bool generate(const Streams& streams, const Drawing& drawing) const = 0;
-  // Advances `hidden` over known levels; steps is a multiple of L and t starts a top frame.
-  virtual void prime(const Streams& streams) const = 0;
-  // The same, with the logits (B, steps, Q) of every step.
-  virtual void score(const Streams& streams, float* logits) const = 0;
+  // Advances `hidden` over known levels; steps is a multiple of L and t starts a top frame. Fills
+  // logits (B, steps, Q) unless it is null.
+  virtual void follow(const Streams& streams, float* logits) const = 0;
 };
 
 using Arrays = std::map<std::string, const float*>;
 
-// The engine for the best instruction set of this machine, or for the one named `isa`.
-// Throws std::invalid_argument when that one is unknown or not to be had.
+struct EngineOptions {
+  std::string isa;               // empty: the best of this machine
+  std::string mode = "float32";  // or bfloat16, int8
+  int num_threads = 0;           // 0: by the size of the work
+};
+
+// Throws std::invalid_argument when an option is unknown or not to be had here.
 std::unique_ptr<Engine> make_engine(const ModelDims& dims, const Arrays& arrays,
-                                    const std::string& isa);
+                                    const EngineOptions& options);
 
 // Names of the instruction sets that were built and that this machine has, best first.
 std::vector<std::string> available_isas();

@@ -1,11 +1,10 @@
-// The CPU engine, compiled for this file's instruction set (flags: ISA_FLAGS in setup.py).
+// The engine for AVX2 and FMA.
 #define SRNN_ISA avx2
-#include "schedule.h"
+#include "engine_impl.h"
 
 namespace srnn {
-
-std::unique_ptr<Engine> make_engine_avx2(const ModelDims& dims, const Arrays& arrays) {
-  return std::make_unique<avx2::CpuEngine>(dims, arrays);
+std::unique_ptr<Engine> make_engine_avx2(const ModelDims& dims, const Arrays& arrays,
+                                         const EngineOptions& options) {
+  return avx2::make(dims, arrays, options);
 }
-
 }  // namespace srnn

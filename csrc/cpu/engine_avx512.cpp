@@ -1,11 +1,10 @@
-// The CPU engine, compiled for this file's instruction set (flags: ISA_FLAGS in setup.py).
+// The engine for AVX-512 (F, BW).
 #define SRNN_ISA avx512
-#include "schedule.h"
+#include "engine_impl.h"
 
 namespace srnn {
-
-std::unique_ptr<Engine> make_engine_avx512(const ModelDims& dims, const Arrays& arrays) {
-  return std::make_unique<avx512::CpuEngine>(dims, arrays);
+std::unique_ptr<Engine> make_engine_avx512(const ModelDims& dims, const Arrays& arrays,
+                                           const EngineOptions& options) {
+  return avx512::make(dims, arrays, options);
 }
-
 }  // namespace srnn

@@ -1,11 +1,10 @@
-// The CPU engine, compiled for this file's instruction set (flags: ISA_FLAGS in setup.py).
+// The engine for the instruction set that every machine of this kind has.
 #define SRNN_ISA baseline
-#include "schedule.h"
+#include "engine_impl.h"
 
 namespace srnn {
-
-std::unique_ptr<Engine> make_engine_baseline(const ModelDims& dims, const Arrays& arrays) {
-  return std::make_unique<baseline::CpuEngine>(dims, arrays);
+std::unique_ptr<Engine> make_engine_baseline(const ModelDims& dims, const Arrays& arrays,
+                                             const EngineOptions& options) {
+  return baseline::make(dims, arrays, options);
 }
-
 }  // namespace srnn

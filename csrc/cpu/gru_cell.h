@@ -1,66 +1,104 @@
-// One step of a memory cell for B streams, after the matrix products of its input.
+// One step of a memory cell for B streams, after the products of its input.
 // Gate order is torch's: r, z, n for the GRU and i, f, g, o for the LSTM.
 #pragma once
 
-#include <vector>
-
 #include "activations.h"
-#include "simd.h"
+#include "panels.h"
 
 namespace srnn {
 namespace SRNN_ISA {
 
-// The recurrent matrices of one layer. A GRU keeps those of r and z apart from that of n, because
-// one of its two forms applies r between them.
+// The recurrent matrices of one layer. A GRU keeps that of n apart from those of r and z, because
+// the reset gate stands on one side of it or the other.
+template <class Mode>
 struct CellWeights {
-  Matrix first;                   // GRU: (2D, D) of r and z. LSTM: (4D, D).
-  Matrix candidate;               // GRU: (D, D) of n.
-  const float* bias_n = nullptr;  // GRU that resets after the product: (D,), else null
+  typename Mode::Matrix first;      // GRU: blocks r, z. LSTM: all four.
+  typename Mode::Matrix candidate;  // GRU: n.
+  const float* bias_n = nullptr;    // GRU that resets after the product, else null
 };
 
-// gates (B, 3D) hold input products and biases; h (B, D) becomes the new state. inner: (B, D)
-// scratch.
-inline void gru_cell(const CellWeights& w, int dim, int streams, float* gates, float* h,
-                     float* inner) {
-  const long stride = 3L * dim;
-  product(w.first, streams, h, dim, gates, stride);
-  for (int s = 0; s < streams; ++s) {
-    float* rz = gates + s * stride;
-    for (int i = 0; i < 2 * dim; ++i) rz[i] = sigmoid(rz[i]);
-    for (int i = 0; i < dim; ++i) {
-      inner[s * dim + i] = w.bias_n != nullptr ? w.bias_n[i] : rz[i] * h[s * dim + i];
-    }
+// What a step works on. Arrays are (B, width), width being dim in whole panels; a member of a team
+// writes its own units, and the cell meets the others where it reads all of them.
+struct CellArrays {
+  int streams = 0, panels = 0;
+  long width = 0;
+  float* gates = nullptr;  // products of the input and biases: a row of blocks for each stream
+  long gates_stride = 0;
+  const float* h = nullptr;
+  float* new_h = nullptr;
+  float* cell = nullptr;   // LSTM: updated in place
+  float* inner = nullptr;  // GRU scratch
+
+  long first_unit(Share share) const { return long{share.first} * kPanel; }
+  long last_unit(Share share) const { return long{share.last} * kPanel; }
+};
+
+template <class Mode>
+void gru_reset_after(const CellWeights<Mode>& w, const Member& member,
+                     const typename Mode::Rows& h_rows, const CellArrays& a) {
+  const Share share = member.share(a.panels);
+  const long first = a.first_unit(share), last = a.last_unit(share);
+  Mode::product(w.first, h_rows, 0, a.streams, share, a.gates, a.gates_stride);
+  for (int s = 0; s < a.streams; ++s) {
+    for (long i = first; i < last; ++i) a.inner[s * a.width + i] = w.bias_n[i];
   }
-  if (w.bias_n != nullptr) {
-    product(w.candidate, streams, h, dim, inner, dim);
-    for (int s = 0; s < streams; ++s) {
-      float* g = gates + s * stride;
-      for (int i = 0; i < dim; ++i) g[2 * dim + i] += g[i] * inner[s * dim + i];
-    }
-  } else {
-    product(w.candidate, streams, inner, dim, gates + 2 * dim, stride);
-  }
-  for (int s = 0; s < streams; ++s) {
-    const float* g = gates + s * stride;
-    float* state = h + s * dim;
-    for (int i = 0; i < dim; ++i) {
-      const float n = tanh_approx(g[2 * dim + i]);
-      state[i] = n + g[dim + i] * (state[i] - n);
+  Mode::product(w.candidate, h_rows, 0, a.streams, share, a.inner, a.width);
+  for (int s = 0; s < a.streams; ++s) {
+    const float *r = a.gates + s * a.gates_stride, *z = r + a.width, *n = z + a.width;
+    const float *inner = a.inner + s * a.width, *h = a.h + s * a.width;
+    float* new_h = a.new_h + s * a.width;
+#pragma GCC ivdep
+    for (long i = first; i < last; ++i) {
+      const float candidate = tanh_approx(n[i] + sigmoid(r[i]) * inner[i]);
+      new_h[i] = candidate + sigmoid(z[i]) * (h[i] - candidate);
     }
   }
 }
 
-// gates (B, 4D) hold input products and bias; state (B, 2D) = [h | c] becomes the new state.
-inline void lstm_cell(const CellWeights& w, int dim, int streams, float* gates, float* state) {
-  const long stride = 4L * dim;
-  product(w.first, streams, state, 2L * dim, gates, stride);
-  for (int s = 0; s < streams; ++s) {
-    const float* g = gates + s * stride;
-    float *h = state + 2L * s * dim, *c = h + dim;
-    for (int i = 0; i < dim; ++i) {
-      const float cell = sigmoid(g[dim + i]) * c[i] + sigmoid(g[i]) * tanh_approx(g[2 * dim + i]);
-      c[i] = cell;
-      h[i] = sigmoid(g[3 * dim + i]) * tanh_approx(cell);
+template <class Mode>
+void gru_reset_before(const CellWeights<Mode>& w, const Member& member,
+                      const typename Mode::Rows& h_rows, typename Mode::Rows& inner_rows,
+                      const CellArrays& a) {
+  const Share share = member.share(a.panels);
+  const long first = a.first_unit(share), last = a.last_unit(share);
+  Mode::product(w.first, h_rows, 0, a.streams, share, a.gates, a.gates_stride);
+  for (int s = 0; s < a.streams; ++s) {
+    const float *r = a.gates + s * a.gates_stride, *h = a.h + s * a.width;
+    float* inner = a.inner + s * a.width;
+#pragma GCC ivdep
+    for (long i = first; i < last; ++i) inner[i] = sigmoid(r[i]) * h[i];
+  }
+  member.meet();
+  for (int s = 0; s < a.streams; ++s) inner_rows.set(s, a.inner + s * a.width);
+  float* candidates = a.gates + 2 * a.width;
+  Mode::product(w.candidate, inner_rows, 0, a.streams, share, candidates, a.gates_stride);
+  for (int s = 0; s < a.streams; ++s) {
+    const float *z = a.gates + s * a.gates_stride + a.width, *n = z + a.width;
+    const float* h = a.h + s * a.width;
+    float* new_h = a.new_h + s * a.width;
+#pragma GCC ivdep
+    for (long i = first; i < last; ++i) {
+      const float candidate = tanh_approx(n[i]);
+      new_h[i] = candidate + sigmoid(z[i]) * (h[i] - candidate);
+    }
+  }
+}
+
+template <class Mode>
+void lstm_cell(const CellWeights<Mode>& w, const Member& member, const typename Mode::Rows& h_rows,
+               const CellArrays& a) {
+  const Share share = member.share(a.panels);
+  const long first = a.first_unit(share), last = a.last_unit(share);
+  Mode::product(w.first, h_rows, 0, a.streams, share, a.gates, a.gates_stride);
+  for (int s = 0; s < a.streams; ++s) {
+    const float *in = a.gates + s * a.gates_stride, *forget = in + a.width;
+    const float *g = forget + a.width, *out = g + a.width;
+    float *cell = a.cell + s * a.width, *new_h = a.new_h + s * a.width;
+#pragma GCC ivdep
+    for (long i = first; i < last; ++i) {
+      const float c = sigmoid(forget[i]) * cell[i] + sigmoid(in[i]) * tanh_approx(g[i]);
+      cell[i] = c;
+      new_h[i] = sigmoid(out[i]) * tanh_approx(c);
     }
   }
 }

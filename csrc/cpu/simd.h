@@ -1,149 +1,94 @@
-// The only file with SIMD: a float vector, its fused multiply-add, and the panel product.
+// The only file with intrinsics: vectors and the multiply-adds that the products are made of.
 //
-// Compiled once for each instruction set, inside namespace SRNN_ISA. A matrix is stored in panels
-// of 32 outputs, column after column, so that one step broadcasts an input and streams 32 weights.
-// Every output has one accumulator that takes its inputs in ascending order, whatever the batch:
-// a stream's numbers do not depend on how many others are made beside it.
+// Compiled once for each instruction set, inside namespace SRNN_ISA. SRNN_LANES may be set by hand
+// to walk the text of a wider machine on a narrower one: every primitive has a plain form too.
 #pragma once
 
+#include <cstdint>
 #include <cstring>
-#include <memory>
-#include <vector>
 
-#if defined(__AVX512F__) || defined(__FMA__)
+#if defined(__SSE2__)
 #include <immintrin.h>
+#endif
+
+#if !defined(SRNN_LANES)
+#if defined(__AVX512F__)
+#define SRNN_LANES 16
+#elif defined(__AVX2__)
+#define SRNN_LANES 8
+#else
+#define SRNN_LANES 4
+#endif
 #endif
 
 namespace srnn {
 namespace SRNN_ISA {
 
-#if defined(__AVX512F__)
-constexpr int kLanes = 16;
-typedef float Vector __attribute__((vector_size(64)));
-inline Vector fma(Vector a, Vector b, Vector c) { return (Vector)_mm512_fmadd_ps(a, b, c); }
-#elif defined(__FMA__)
-constexpr int kLanes = 8;
-typedef float Vector __attribute__((vector_size(32)));
-inline Vector fma(Vector a, Vector b, Vector c) { return (Vector)_mm256_fmadd_ps(a, b, c); }
-#else
-constexpr int kLanes = 4;
-typedef float Vector __attribute__((vector_size(16)));
-inline Vector fma(Vector a, Vector b, Vector c) { return a * b + c; }
-#endif
-
-constexpr int kPanel = 32;
+constexpr int kLanes = SRNN_LANES;
+constexpr int kPanel = kLanes == 16 ? 64 : 32;  // outputs that lie side by side in a matrix
 constexpr int kVectors = kPanel / kLanes;
 
-inline Vector load(const float* p) {
+typedef float Floats __attribute__((vector_size(4 * kLanes)));
+typedef int32_t Ints __attribute__((vector_size(4 * kLanes)));
+typedef int16_t Shorts __attribute__((vector_size(4 * kLanes)));
+
+template <class Vector>
+inline Vector load(const void* from) {
   Vector v;
-  std::memcpy(&v, p, sizeof(v));
+  std::memcpy(&v, from, sizeof(v));
   return v;
 }
-inline void store(float* p, Vector v) { std::memcpy(p, &v, sizeof(v)); }
-inline Vector broadcast(float x) { return x - Vector{}; }
+template <class Vector>
+inline void store(void* to, Vector v) {
+  std::memcpy(to, &v, sizeof(v));
+}
+inline Floats broadcast(float x) { return x - Floats{}; }
 
-// A matrix (rows, cols) in panels. Rows are padded with zeros to a whole panel.
-struct Matrix {
-  int rows = 0, cols = 0;
-  std::vector<float> data;
-
-  Matrix() = default;
-  Matrix(const float* source, int rows_, int cols_) : rows(rows_), cols(cols_) {
-    const int panels = (rows + kPanel - 1) / kPanel;
-    data.assign(size_t{1} * panels * cols * kPanel, 0.0f);
-    for (int row = 0; row < rows; ++row) {
-      float* panel = data.data() + size_t{1} * (row / kPanel) * cols * kPanel + row % kPanel;
-      for (int col = 0; col < cols; ++col) {
-        panel[size_t{1} * col * kPanel] = source[size_t{1} * row * cols + col];
-      }
-    }
-  }
-  const float* panel(int index) const { return data.data() + size_t{1} * index * cols * kPanel; }
-};
-
-// y[0:32] += W x for R streams and one panel. x, y: rows of their streams.
-template <int R>
-inline void panel_product(const float* weights, int cols, const float* const* x, float* const* y) {
-  Vector sum[R][kVectors];
-  for (int r = 0; r < R; ++r) {
-    for (int v = 0; v < kVectors; ++v) sum[r][v] = load(y[r] + v * kLanes);
-  }
-  for (int col = 0; col < cols; ++col) {
-    for (int r = 0; r < R; ++r) {
-      const Vector input = broadcast(x[r][col]);
-      for (int v = 0; v < kVectors; ++v) {
-        sum[r][v] = fma(load(weights + v * kLanes), input, sum[r][v]);
-      }
-    }
-    weights += kPanel;
-  }
-  for (int r = 0; r < R; ++r) {
-    for (int v = 0; v < kVectors; ++v) store(y[r] + v * kLanes, sum[r][v]);
-  }
+// a * b + c with one rounding where the machine has it; the same everywhere but in the baseline.
+inline Floats fma(Floats a, Floats b, Floats c) {
+#if defined(__AVX512F__) && SRNN_LANES == 16
+  return (Floats)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
+#elif defined(__FMA__) && SRNN_LANES == 8
+  return (Floats)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
+#elif defined(__FMA__)
+  for (int i = 0; i < kLanes; ++i) c[i] = __builtin_fmaf(a[i], b[i], c[i]);
+  return c;
+#else
+  return a * b + c;
+#endif
 }
 
-// The same for one stream and two neighbouring panels: enough chains to hide the latency of the
-// FMA.
-inline void two_panels(const float* first, const float* second, int cols, const float* x,
-                       float* y) {
-  Vector a[kVectors], b[kVectors];
-  for (int v = 0; v < kVectors; ++v) {
-    a[v] = load(y + v * kLanes);
-    b[v] = load(y + kPanel + v * kLanes);
-  }
-  for (int col = 0; col < cols; ++col) {
-    const Vector input = broadcast(x[col]);
-    for (int v = 0; v < kVectors; ++v) {
-      a[v] = fma(load(first + v * kLanes), input, a[v]);
-      b[v] = fma(load(second + v * kLanes), input, b[v]);
-    }
-    first += kPanel;
-    second += kPanel;
-  }
-  for (int v = 0; v < kVectors; ++v) {
-    store(y + v * kLanes, a[v]);
-    store(y + kPanel + v * kLanes, b[v]);
-  }
+// Two or four small integers at `from`, repeated in every 32-bit lane.
+inline Ints broadcast_word(const void* from) {
+  int32_t word;
+  std::memcpy(&word, from, sizeof(word));
+  return word - Ints{};
 }
 
-// y += W x for `streams` rows; x has rows of x_stride floats, y of y_stride.
-inline void product(const Matrix& w, int streams, const float* x, long x_stride, float* y,
-                    long y_stride) {
-  const int whole = w.rows / kPanel;
-  constexpr int kRows = 3;
-  int panel = 0;
-  if (streams == 1) {
-    for (; panel + 2 <= whole; panel += 2) {
-      two_panels(w.panel(panel), w.panel(panel + 1), w.cols, x, y + panel * kPanel);
-    }
+// Sums of neighbouring products: lane i is a[2i] b[2i] + a[2i+1] b[2i+1].
+inline Ints multiply_pairs(Shorts a, Shorts b) {
+#if defined(__AVX512BW__) && SRNN_LANES == 16
+  return (Ints)_mm512_madd_epi16((__m512i)a, (__m512i)b);
+#elif defined(__AVX2__) && SRNN_LANES == 8
+  return (Ints)_mm256_madd_epi16((__m256i)a, (__m256i)b);
+#elif defined(__SSE2__) && SRNN_LANES == 4
+  return (Ints)_mm_madd_epi16((__m128i)a, (__m128i)b);
+#else
+  const Ints x = (Ints)a, y = (Ints)b;
+  return (x >> 16) * (y >> 16) + (x << 16 >> 16) * (y << 16 >> 16);
+#endif
+}
+
+// sum + the four products of unsigned bytes of a and signed bytes of b in every lane.
+inline Ints add_quads(Ints sum, Ints a, Ints b) {
+#if defined(__AVX512VNNI__) && SRNN_LANES == 16
+  return (Ints)_mm512_dpbusd_epi32((__m512i)sum, (__m512i)a, (__m512i)b);
+#else
+  for (int shift = 0; shift < 32; shift += 8) {
+    sum += ((a >> shift) & 255) * (b << (24 - shift) >> 24);
   }
-  for (; panel < whole; ++panel) {
-    int row = 0;
-    for (; row + kRows <= streams; row += kRows) {
-      const float* inputs[kRows];
-      float* outputs[kRows];
-      for (int r = 0; r < kRows; ++r) {
-        inputs[r] = x + (row + r) * x_stride;
-        outputs[r] = y + (row + r) * y_stride + panel * kPanel;
-      }
-      panel_product<kRows>(w.panel(panel), w.cols, inputs, outputs);
-    }
-    for (; row < streams; ++row) {
-      const float* input = x + row * x_stride;
-      float* output = y + row * y_stride + panel * kPanel;
-      panel_product<1>(w.panel(panel), w.cols, &input, &output);
-    }
-  }
-  const int rest = w.rows - whole * kPanel;
-  for (int row = 0; rest > 0 && row < streams; ++row) {
-    float buffer[kPanel] = {};
-    const float* input = x + row * x_stride;
-    float* output = y + row * y_stride + whole * kPanel;
-    std::memcpy(buffer, output, sizeof(float) * rest);
-    float* target = buffer;
-    panel_product<1>(w.panel(whole), w.cols, &input, &target);
-    std::memcpy(output, buffer, sizeof(float) * rest);
-  }
+  return sum;
+#endif
 }
 
 }  // namespace SRNN_ISA

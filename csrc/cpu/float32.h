@@ -1,0 +1,175 @@
+// Products in float32, and in bfloat16 on processors without tiles: bfloat16 weights and inputs,
+// float32 sums.
+#pragma once
+
+#include <cmath>
+
+#include "panels.h"
+
+namespace srnn {
+namespace SRNN_ISA {
+
+inline uint16_t to_bfloat16(float x) {
+  uint32_t bits;
+  std::memcpy(&bits, &x, sizeof(bits));
+  if ((bits & 0x7fffffffu) > 0x7f800000u) return static_cast<uint16_t>(bits >> 16 | 64);  // NaN
+  return static_cast<uint16_t>((bits + 0x7fffu + (bits >> 16 & 1)) >> 16);
+}
+inline float from_bfloat16(uint16_t x) {
+  const uint32_t bits = uint32_t{x} << 16;
+  float value;
+  std::memcpy(&value, &bits, sizeof(value));
+  return value;
+}
+
+// Inputs of a product, one row for each stream or time step.
+template <bool kBfloat16>
+struct FloatRows {
+  int cols = 0;
+  long stride = 0;
+  Buffer<float> values;
+
+  FloatRows() = default;
+  FloatRows(int rows, int cols_)
+      : cols(cols_), stride(round_up(cols_, 16)), values(size_t{1} * rows * stride) {}
+
+  void set(int row, const float* x) {
+    float* to = values.data() + row * stride;
+    if (!kBfloat16) {
+      std::memcpy(to, x, sizeof(float) * cols);
+    } else {
+      for (int i = 0; i < cols; ++i) to[i] = from_bfloat16(to_bfloat16(x[i]));
+    }
+  }
+  void copy(int row, const FloatRows& from, int from_row) {
+    std::memcpy(values.data() + row * stride, from.values.data() + from_row * from.stride,
+                sizeof(float) * cols);
+  }
+};
+
+struct Float32 {
+  static constexpr bool kBfloat16 = false;
+  typedef float Weight;
+  static constexpr int kGroup = 1;  // inputs that lie together for each output
+};
+
+struct Bfloat16 {
+  static constexpr bool kBfloat16 = true;
+  typedef uint16_t Weight;
+  static constexpr int kGroup = 2;
+};
+
+template <class Format>
+struct FloatMatrix {
+  int blocks = 0, panels = 0, cols = 0;  // cols: padded to whole groups
+  const typename Format::Weight* data = nullptr;
+
+  FloatMatrix() = default;
+  FloatMatrix(const Source& from, Arena& arena)
+      : blocks(from.blocks),
+        panels(panels_of(from.rows)),
+        cols(static_cast<int>(round_up(from.cols, Format::kGroup))) {
+    auto* to = arena.take<typename Format::Weight>(size_t{1} * blocks * panels * kPanel * cols);
+    data = to;
+    for (int block = 0; block < blocks; ++block) {
+      for (int panel = 0; panel < panels; ++panel) {
+        for (int group = 0; group < cols; group += Format::kGroup) {
+          for (int row = panel * kPanel; row < (panel + 1) * kPanel; ++row) {
+            for (int col = group; col < group + Format::kGroup; ++col) {
+              put(to++, from.at(block, row, col));
+            }
+          }
+        }
+      }
+    }
+  }
+  const typename Format::Weight* panel(int index) const {
+    return data + size_t{1} * index * kPanel * cols;
+  }
+
+ private:
+  static void put(float* to, float value) { *to = value; }
+  static void put(uint16_t* to, float value) { *to = to_bfloat16(value); }
+};
+
+// sum[v] += the group of weights at `w` times the inputs at x.
+template <int P, int R>
+inline void add_group(const float* const* w, long at, const float* const* x, int col,
+                      Floats (*sum)[kVectors * P]) {
+  for (int r = 0; r < R; ++r) {
+    const Floats input = broadcast(x[r][col]);
+    for (int p = 0; p < P; ++p) {
+      for (int v = 0; v < kVectors; ++v) {
+        sum[r][p * kVectors + v] =
+            fma(load<Floats>(w[p] + at + v * kLanes), input, sum[r][p * kVectors + v]);
+      }
+    }
+  }
+}
+template <int P, int R>
+inline void add_group(const uint16_t* const* w, long at, const float* const* x, int col,
+                      Floats (*sum)[kVectors * P]) {
+  for (int p = 0; p < P; ++p) {
+    for (int v = 0; v < kVectors; ++v) {
+      // The lower half of a lane is the earlier input.
+      const Ints pair = load<Ints>(w[p] + at + v * kLanes * 2);
+      const Floats first = (Floats)(pair << 16), second = (Floats)(pair & -65536);
+      for (int r = 0; r < R; ++r) {
+        Floats& s = sum[r][p * kVectors + v];
+        s = fma(first, broadcast(x[r][col]), s);
+        s = fma(second, broadcast(x[r][col + 1]), s);
+      }
+    }
+  }
+}
+
+// Two panels for one row: enough chains to hide the latency of the multiply-add.
+template <class Format>
+struct FloatTile {
+  static constexpr int kRows = kLanes == 16 ? 6 : 3;
+  static constexpr bool kPairs = true;
+
+  const FloatMatrix<Format>& w;
+  const float* x;
+  long x_stride;
+  float* y;
+  long y_stride;
+
+  template <int P, int R>
+  void run(int panel, int row) const {
+    Floats sum[R][kVectors * P];
+    const float* inputs[R];
+    const typename Format::Weight* weights[P];
+    for (int p = 0; p < P; ++p) weights[p] = w.panel(panel + p);
+    for (int r = 0; r < R; ++r) {
+      inputs[r] = x + (row + r) * x_stride;
+      const float* from = y + (row + r) * y_stride + long{panel} * kPanel;
+      for (int v = 0; v < kVectors * P; ++v) sum[r][v] = load<Floats>(from + v * kLanes);
+    }
+    for (int col = 0; col < w.cols; col += Format::kGroup) {
+      add_group<P, R>(weights, long{col} * kPanel, inputs, col, sum);
+    }
+    for (int r = 0; r < R; ++r) {
+      float* to = y + (row + r) * y_stride + long{panel} * kPanel;
+      for (int v = 0; v < kVectors * P; ++v) store(to + v * kLanes, sum[r][v]);
+    }
+  }
+};
+
+// What a numeric mode is to the engine: how weights and inputs are kept, and their product.
+template <class Format>
+struct FloatMode {
+  typedef FloatMatrix<Format> Matrix;
+  typedef FloatRows<Format::kBfloat16> Rows;
+
+  // y += W x for `rows` rows from first_row on, this share of every block; y has y_stride floats a
+  // row and kPanel * panels a block.
+  static void product(const Matrix& w, const Rows& x, int first_row, int rows, Share share,
+                      float* y, long y_stride) {
+    const float* from = x.values.data() + first_row * x.stride;
+    walk_panels(w.blocks, w.panels, share, rows, FloatTile<Format>{w, from, x.stride, y, y_stride});
+  }
+};
+
+}  // namespace SRNN_ISA
+}  // namespace srnn

@@ -1,0 +1,288 @@
+// Products of 8-bit weights and 14-bit inputs (W8A14), summed exactly in 32-bit integers.
+//
+// A weight is a row's scale times -127, ..., 127; an input is its row's scale times at most
+// +-8191, fewer where long rows could overflow the sum. Integer sums have no order, so every
+// instruction set, thread count and batch gives the same bits.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "panels.h"
+
+#if defined(SRNN_TILES)
+#include "tiles.h"
+#endif
+
+namespace srnn {
+namespace SRNN_ISA {
+
+// The largest input code of rows of `cols`: 127 * limit * cols < 2^31.
+inline int32_t code_limit(int cols) { return std::min<int32_t>(8191, 2147483647 / 127 / cols); }
+
+// Codes of one row at `scale`, found from its largest magnitude; returns the scale. A row that is
+// not finite has scale NaN, so that the logits show it.
+inline float quantise_row(const float* x, int cols, int32_t limit, int16_t* codes) {
+  int32_t peak_bits = 0;
+  for (int i = 0; i < cols; ++i) {
+    int32_t bits;
+    std::memcpy(&bits, x + i, sizeof(bits));
+    bits &= 0x7fffffff;
+    peak_bits = bits > peak_bits ? bits : peak_bits;
+  }
+  float peak;
+  std::memcpy(&peak, &peak_bits, sizeof(peak));
+  if (peak_bits >= 0x7f800000 || peak < 1e-30f) {
+    std::fill(codes, codes + cols, int16_t{0});
+    return peak_bits >= 0x7f800000 ? std::numeric_limits<float>::quiet_NaN() : 0.0f;
+  }
+  const float top = static_cast<float>(limit), per_unit = top / peak;
+  for (int i = 0; i < cols; ++i) {
+    const float scaled = x[i] * per_unit;
+    codes[i] = static_cast<int16_t>(static_cast<int32_t>(scaled + (scaled < 0 ? -0.5f : 0.5f)));
+  }
+  return peak / top;
+}
+
+// With dot products of bytes (VNNI, tiles) a code + 8192 is kept as two planes of 7 bits; else as
+// one 16-bit number.
+#if defined(SRNN_PLANES)
+constexpr int kGroup = 4, kColumns = 64, kRowUnit = 16;
+#else
+constexpr int kGroup = 4, kColumns = 4, kRowUnit = 1;
+#endif
+
+struct CodeRows {
+  int cols = 0;
+  int32_t limit = 0;
+  long stride = 0;
+#if defined(SRNN_PLANES)
+  Buffer<uint8_t> high, low;
+#else
+  Buffer<int16_t> codes;
+  Buffer<int32_t> bias;  // what the bias of the even weights adds
+#endif
+  Buffer<int16_t> scratch;
+  Buffer<float> scales;
+
+  CodeRows() = default;
+  CodeRows(int rows, int cols_)
+      : cols(cols_),
+        limit(code_limit(cols_)),
+        stride(round_up(cols_, kCacheLine)),
+#if defined(SRNN_PLANES)
+        high(round_up(rows, kRowUnit) * stride),
+        low(round_up(rows, kRowUnit) * stride),
+#else
+        codes(rows * stride),
+        bias(rows),
+#endif
+        scratch(stride),
+        scales(rows) {
+  }
+
+  void set(int row, const float* x) {
+#if defined(SRNN_PLANES)
+    scales[row] = quantise_row(x, cols, limit, scratch.data());
+    uint8_t *h = high.data() + row * stride, *l = low.data() + row * stride;
+    for (int i = 0; i < cols; ++i) {
+      const int code = scratch[i] + 8192;
+      h[i] = static_cast<uint8_t>(code >> 7);
+      l[i] = static_cast<uint8_t>(code & 127);
+    }
+#else
+    int16_t* to = codes.data() + row * stride;
+    scales[row] = quantise_row(x, cols, limit, to);
+    uint32_t sum = 0;  // sums may wrap round: the exact one they lead to does not
+    for (int i = 0; i < cols; ++i) sum += static_cast<uint32_t>((i & 2) ? 0 : to[i]);
+    bias[row] = static_cast<int32_t>(sum * 128u);
+#endif
+  }
+
+  void copy(int row, const CodeRows& from, int from_row) {
+#if defined(SRNN_PLANES)
+    std::memcpy(high.data() + row * stride, from.high.data() + from_row * from.stride, cols);
+    std::memcpy(low.data() + row * stride, from.low.data() + from_row * from.stride, cols);
+#else
+    std::memcpy(codes.data() + row * stride, from.codes.data() + from_row * from.stride,
+                sizeof(int16_t) * cols);
+    bias[row] = from.bias[from_row];
+#endif
+    scales[row] = from.scales[from_row];
+  }
+};
+
+struct CodeMatrix {
+  int blocks = 0, panels = 0, cols = 0;  // cols: padded with zeros to kColumns
+  const int8_t* data = nullptr;
+  const float* scales = nullptr;    // of every output
+  const int32_t* offset = nullptr;  // 8192 times the sum of an output's codes
+
+  CodeMatrix() = default;
+  CodeMatrix(const Source& from, Arena& arena)
+      : blocks(from.blocks),
+        panels(panels_of(from.rows)),
+        cols(static_cast<int>(round_up(from.cols, kColumns))) {
+    const size_t outputs = size_t{1} * blocks * panels * kPanel;
+    int8_t* to = arena.take<int8_t>(outputs * cols);
+    float* scale = arena.take<float>(outputs);
+    int32_t* sums = arena.take<int32_t>(outputs);
+    data = to, scales = scale, offset = sums;
+    for (int block = 0; block < blocks; ++block) {
+      for (int row = 0; row < panels * kPanel; ++row) {
+        const size_t output = size_t{1} * block * panels * kPanel + row;
+        int8_t* panel_data = to + output / kPanel * kPanel * cols;
+        pack_output(from, block, row, panel_data + output % kPanel * kGroup, scale + output,
+                    sums + output);
+      }
+    }
+  }
+  const int8_t* panel(int index) const { return data + size_t{1} * index * kPanel * cols; }
+
+ private:
+  void pack_output(const Source& from, int block, int row, int8_t* to, float* scale,
+                   int32_t* sum) const {
+    float peak = 0;
+    for (int col = 0; col < from.cols; ++col) {
+      peak = std::max(peak, std::fabs(from.at(block, row, col)));
+    }
+    *scale = peak / 127;
+    const float per_unit = peak > 1e-30f ? 127 / peak : 0;
+    for (int col = 0; col < cols; ++col) {
+      const float scaled = from.at(block, row, col) * per_unit;
+      const int code = static_cast<int>(scaled + (scaled < 0 ? -0.5f : 0.5f));
+      *sum =
+          static_cast<int32_t>(static_cast<uint32_t>(*sum) + 8192u * static_cast<uint32_t>(code));
+#if defined(SRNN_PLANES)
+      to[long{col} / kGroup * kGroup * kPanel + col % kGroup] = static_cast<int8_t>(code);
+#else
+      // Inputs 0 and 1 of a group in the even bytes, 2 and 3 in the odd ones: even bytes are read
+      // by masking a 16-bit word, for which they carry a bias of 128; odd ones by a shift.
+      static constexpr int kPlace[4] = {0, 2, 1, 3};
+      const int stored = (col & 2) ? code : code + 128;
+      to[long{col} / kGroup * kGroup * kPanel + kPlace[col % kGroup]] =
+          static_cast<int8_t>(static_cast<uint8_t>(stored));
+#endif
+    }
+  }
+};
+
+// y += scale_w * scale_x * sum for one vector of outputs.
+inline void add_scaled(float* y, Ints sum, const float* w_scale, float x_scale) {
+  const Floats factor = load<Floats>(w_scale) * broadcast(x_scale);
+  store(y, load<Floats>(y) + __builtin_convertvector(sum, Floats) * factor);
+}
+
+#if defined(SRNN_PLANES)
+
+struct CodeTile {
+  static constexpr int kRows = 3;
+  static constexpr bool kPairs = false;
+
+  const CodeMatrix& w;
+  const CodeRows& x;
+  int first_row;
+  float* y;
+  long y_stride;
+
+  template <int P, int R>
+  void run(int panel, int row) const {
+    static_assert(P == 1, "one panel has enough chains");
+    Ints high[R][kVectors] = {}, low[R][kVectors] = {};
+    const int8_t* weights = w.panel(panel);
+    const uint8_t* high_in = x.high.data() + (first_row + row) * x.stride;
+    const uint8_t* low_in = x.low.data() + (first_row + row) * x.stride;
+    for (int col = 0; col < x.cols; col += kGroup) {
+      for (int v = 0; v < kVectors; ++v) {
+        const Ints group = load<Ints>(weights + long{col} * kPanel + v * kLanes * kGroup);
+        for (int r = 0; r < R; ++r) {
+          high[r][v] = add_quads(high[r][v], broadcast_word(high_in + r * x.stride + col), group);
+          low[r][v] = add_quads(low[r][v], broadcast_word(low_in + r * x.stride + col), group);
+        }
+      }
+    }
+    const long output = long{panel} * kPanel;
+    for (int r = 0; r < R; ++r) {
+      float* to = y + (row + r) * y_stride + output;
+      for (int v = 0; v < kVectors; ++v) {
+        const long at = output + v * kLanes;
+        const Ints sum = (high[r][v] << 7) + low[r][v] - load<Ints>(w.offset + at);
+        add_scaled(to + v * kLanes, sum, w.scales + at, x.scales[first_row + row + r]);
+      }
+    }
+  }
+};
+
+#else
+
+struct CodeTile {
+  static constexpr int kRows = 4;
+  static constexpr bool kPairs = false;
+
+  const CodeMatrix& w;
+  const CodeRows& x;
+  int first_row;
+  float* y;
+  long y_stride;
+
+  template <int P, int R>
+  void run(int panel, int row) const {
+    static_assert(P == 1, "one panel has enough chains");
+    // Half a panel at a time for several rows: what is summed must fit the registers.
+    constexpr int kWide = R == 1 ? kVectors : kVectors / 2;
+    for (int v = 0; v < kVectors; v += kWide) run_part<kWide, R>(panel, row, v);
+  }
+
+ private:
+  template <int V, int R>
+  void run_part(int panel, int row, int first_vector) const {
+    Ints sum[R][V] = {};
+    const int8_t* weights = w.panel(panel) + first_vector * kLanes * kGroup;
+    const int16_t* inputs = x.codes.data() + (first_row + row) * x.stride;
+    for (int col = 0; col < w.cols; col += kGroup) {
+      Shorts even[V], odd[V];
+      for (int v = 0; v < V; ++v) {
+        const Shorts group = load<Shorts>(weights + v * kLanes * kGroup);
+        even[v] = group & 255;
+        odd[v] = group >> 8;
+      }
+      for (int r = 0; r < R; ++r) {
+        const Shorts first = (Shorts)broadcast_word(inputs + r * x.stride + col);
+        const Shorts second = (Shorts)broadcast_word(inputs + r * x.stride + col + 2);
+        for (int v = 0; v < V; ++v) {
+          sum[r][v] += multiply_pairs(even[v], first);
+          sum[r][v] += multiply_pairs(odd[v], second);
+        }
+      }
+      weights += kPanel * kGroup;
+    }
+    const long output = long{panel} * kPanel + first_vector * kLanes;
+    for (int r = 0; r < R; ++r) {
+      const int source = first_row + row + r;
+      float* to = y + (row + r) * y_stride + output;
+      for (int v = 0; v < V; ++v) {
+        const Ints exact = sum[r][v] - (x.bias[source] - Ints{});
+        add_scaled(to + v * kLanes, exact, w.scales + output + v * kLanes, x.scales[source]);
+      }
+    }
+  }
+};
+
+#endif
+
+struct Int8Mode {
+  typedef CodeMatrix Matrix;
+  typedef CodeRows Rows;
+
+  static void product(const Matrix& w, const Rows& x, int first_row, int rows, Share share,
+                      float* y, long y_stride) {
+#if defined(SRNN_TILES)
+    if (rows > 2) return tile_product(w, x, first_row, rows, share, y, y_stride);
+#endif
+    walk_panels(w.blocks, w.panels, share, rows, CodeTile{w, x, first_row, y, y_stride});
+  }
+};
+
+}  // namespace SRNN_ISA
+}  // namespace srnn
