@@ -28,7 +28,7 @@ except ImportError:  # sources are then compiled one after another
     ninja_syntax = None
 
 # Contraction into fused multiply-adds would change the sampler's bits from machine to machine.
-CXX_FLAGS = ["-O3", "-ffp-contract=off", "-Wall", "-Wextra"]
+CXX_FLAGS = ["-O3", "-ffp-contract=off", "-fno-trapping-math", "-Wall", "-Wextra"]
 
 # The CPU engine is compiled once for each instruction set; csrc/cpu/dispatch.cpp chooses when the program runs.
 _AVX512 = ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mfma"]

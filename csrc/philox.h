@@ -11,10 +11,11 @@ using uint64_t = unsigned long long;
 #include <stdint.h>
 #endif
 
+// static: sources compiled for several instruction sets each keep a copy of their own.
 #ifdef __CUDACC__
-#define SRNN_HD __host__ __device__ inline
+#define SRNN_HD static __host__ __device__ inline
 #else
-#define SRNN_HD inline
+#define SRNN_HD static inline
 #endif
 
 namespace srnn {

@@ -36,10 +36,10 @@ SRNN_HD float sampler_scale(float temperature) {
 
 // floor(2^23 * 2^((logit - max) * scale)), up to the error of the polynomial. 0 for a NaN.
 SRNN_HD uint32_t sampler_weight(float logit, float max, float scale) {
-  const float y = mul_rn(add_rn(logit, -max), scale);
-  if (!(y >= -24.0f)) return 0;
+  const float exact = mul_rn(add_rn(logit, -max), scale);
+  const float y = exact >= -24.0f ? exact : -24.0f;
   int whole = static_cast<int>(y);
-  if (static_cast<float>(whole) > y) --whole;  // floor: the conversion rounds towards zero
+  whole -= static_cast<float>(whole) > y;  // floor: the conversion rounds towards zero
   const float f = add_rn(y, -static_cast<float>(whole));
   // 2^f on [0, 1], highest coefficient first; the same numbers as EXP2_COEFFICIENTS in sampling.py.
   float p = 0.001880902680568397f;
@@ -48,8 +48,9 @@ SRNN_HD uint32_t sampler_weight(float logit, float max, float scale) {
   p = add_rn(mul_rn(p, f), 0.24015720188617706f);
   p = add_rn(mul_rn(p, f), 0.6931520700454712f);
   p = add_rn(mul_rn(p, f), 1.0f);
-  // Exact: p has 23 bits after the point. It reaches 2 only where `whole` is below 0.
-  return static_cast<uint32_t>(mul_rn(p, 8388608.0f)) >> -whole;
+  // Exact: p has 23 bits after the point. It reaches 2 only where `whole` is below 0; at -24
+  // nothing is left.
+  return static_cast<uint32_t>(static_cast<int>(mul_rn(p, 8388608.0f))) >> -whole;
 }
 
 // floor(fraction * total / 2^32) without 128-bit integers; total < 2^48.
@@ -58,10 +59,47 @@ SRNN_HD uint64_t scale_by_fraction(uint32_t fraction, uint64_t total) {
   return (high * total + ((low * total) >> 16)) >> 16;
 }
 
+constexpr int kSumBlock = 16;  // that many weights have a sum of less than 2^32
+
+SRNN_HD uint32_t sum_block(const uint32_t* weight) {
+  uint32_t sum = 0;
+  for (int i = 0; i < kSumBlock; ++i) sum += weight[i];
+  return sum;
+}
+
 SRNN_HD uint64_t sum_weights(const uint32_t* weight, int q_levels) {
   uint64_t total = 0;
-  for (int i = 0; i < q_levels; ++i) total += weight[i];
+  int i = 0;
+  for (; i + kSumBlock <= q_levels; i += kSumBlock) total += sum_block(weight + i);
+  for (; i < q_levels; ++i) total += weight[i];
   return total;
+}
+
+// The first level whose prefix sum exceeds `rank`, or -1.
+SRNN_HD int level_of_rank(const uint32_t* weight, int q_levels, uint64_t rank) {
+  uint64_t prefix = 0;
+  int i = 0;
+  for (; i + kSumBlock <= q_levels; i += kSumBlock) {
+    const uint64_t next = prefix + sum_block(weight + i);
+    if (next > rank) break;
+    prefix = next;
+  }
+  for (; i < q_levels; ++i) {
+    prefix += weight[i];
+    if (prefix > rank) return i;
+  }
+  return -1;
+}
+
+// Integers in the order of the floats they are the bits of; a NaN is beyond both infinities.
+SRNN_HD int32_t order_of(float x) {
+#ifdef __CUDA_ARCH__
+  const int32_t bits = __float_as_int(x);
+#else
+  int32_t bits;
+  __builtin_memcpy(&bits, &x, sizeof(bits));
+#endif
+  return bits ^ ((bits >> 31) & 0x7fffffff);
 }
 
 // The largest threshold v such that the weights >= v number (or, `by_mass`, add up to) at least
@@ -123,15 +161,21 @@ struct SamplerSettings {
 // logits: (q_levels,); weight: (q_levels,) scratch; temperature >= 0 and finite, 0 is the argmax.
 SRNN_HD int sample_level(const float* logits, int q_levels, uint32_t draw, float temperature,
                          const SamplerSettings& settings, uint32_t* weight) {
-  int best = 0;
-  bool number = true;
-  for (int i = 0; i < q_levels; ++i) {
-    if (logits[i] > logits[best]) best = i;
-    number = number && logits[i] <= kLargestFloat;  // false for a NaN too
+  int32_t highest = order_of(logits[0]), lowest = highest;
+  for (int i = 1; i < q_levels; ++i) {
+    const int32_t order = order_of(logits[i]);
+    highest = order > highest ? order : highest;
+    lowest = order < lowest ? order : lowest;
   }
+  constexpr int32_t kLargest = 0x7f7fffff, kInfinity = 0x7f800000;
+  if (highest > kLargest || highest < ~kLargest || lowest < ~kInfinity) return -1;
+  int best = 0;
+  while (order_of(logits[best]) != highest) ++best;
   const float max = logits[best];
-  if (!number || max < -kLargestFloat) return -1;
-  if (temperature == 0.0f) return best;
+  if (temperature == 0.0f) {
+    for (best = 0; logits[best] != max;) ++best;  // 0 and -0 are equal
+    return best;
+  }
 
   const float scale = sampler_scale(temperature);
   for (int i = 0; i < q_levels; ++i) weight[i] = sampler_weight(logits[i], max, scale);
@@ -139,12 +183,7 @@ SRNN_HD int sample_level(const float* logits, int q_levels, uint32_t draw, float
   if (settings.use_top_p) keep_top_p(weight, q_levels, settings.top_p_fraction);
 
   const uint64_t rank = scale_by_fraction(draw, sum_weights(weight, q_levels));
-  uint64_t prefix = 0;
-  for (int i = 0; i < q_levels; ++i) {
-    prefix += weight[i];
-    if (prefix > rank) return i;
-  }
-  return -1;  // not reached: rank < total, and the largest logit's weight is positive
+  return level_of_rank(weight, q_levels, rank);  // found: rank < total, the largest weight is > 0
 }
 
 }  // namespace srnn

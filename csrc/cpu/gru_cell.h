@@ -33,6 +33,11 @@ struct CellArrays {
   long last_unit(Share share) const { return long{share.last} * kPanel; }
 };
 
+// The new state: the candidate where the update gate z (before its sigmoid) is shut, h where open.
+inline Floats blend(Floats candidate, const float* z, const float* h) {
+  return candidate + sigmoid(load<Floats>(z)) * (load<Floats>(h) - candidate);
+}
+
 template <class Mode>
 void gru_reset_after(const CellWeights<Mode>& w, const Member& member,
                      const typename Mode::Rows& h_rows, const CellArrays& a) {
@@ -47,10 +52,10 @@ void gru_reset_after(const CellWeights<Mode>& w, const Member& member,
     const float *r = a.gates + s * a.gates_stride, *z = r + a.width, *n = z + a.width;
     const float *inner = a.inner + s * a.width, *h = a.h + s * a.width;
     float* new_h = a.new_h + s * a.width;
-#pragma GCC ivdep
-    for (long i = first; i < last; ++i) {
-      const float candidate = tanh_approx(n[i] + sigmoid(r[i]) * inner[i]);
-      new_h[i] = candidate + sigmoid(z[i]) * (h[i] - candidate);
+    for (long i = first; i < last; i += kLanes) {
+      const Floats reset = sigmoid(load<Floats>(r + i));
+      const Floats candidate = tanh_approx(load<Floats>(n + i) + reset * load<Floats>(inner + i));
+      store(new_h + i, blend(candidate, z + i, h + i));
     }
   }
 }
@@ -65,8 +70,9 @@ void gru_reset_before(const CellWeights<Mode>& w, const Member& member,
   for (int s = 0; s < a.streams; ++s) {
     const float *r = a.gates + s * a.gates_stride, *h = a.h + s * a.width;
     float* inner = a.inner + s * a.width;
-#pragma GCC ivdep
-    for (long i = first; i < last; ++i) inner[i] = sigmoid(r[i]) * h[i];
+    for (long i = first; i < last; i += kLanes) {
+      store(inner + i, sigmoid(load<Floats>(r + i)) * load<Floats>(h + i));
+    }
   }
   member.meet();
   for (int s = 0; s < a.streams; ++s) inner_rows.set(s, a.inner + s * a.width);
@@ -76,10 +82,8 @@ void gru_reset_before(const CellWeights<Mode>& w, const Member& member,
     const float *z = a.gates + s * a.gates_stride + a.width, *n = z + a.width;
     const float* h = a.h + s * a.width;
     float* new_h = a.new_h + s * a.width;
-#pragma GCC ivdep
-    for (long i = first; i < last; ++i) {
-      const float candidate = tanh_approx(n[i]);
-      new_h[i] = candidate + sigmoid(z[i]) * (h[i] - candidate);
+    for (long i = first; i < last; i += kLanes) {
+      store(new_h + i, blend(tanh_approx(load<Floats>(n + i)), z + i, h + i));
     }
   }
 }
@@ -94,11 +98,11 @@ void lstm_cell(const CellWeights<Mode>& w, const Member& member, const typename 
     const float *in = a.gates + s * a.gates_stride, *forget = in + a.width;
     const float *g = forget + a.width, *out = g + a.width;
     float *cell = a.cell + s * a.width, *new_h = a.new_h + s * a.width;
-#pragma GCC ivdep
-    for (long i = first; i < last; ++i) {
-      const float c = sigmoid(forget[i]) * cell[i] + sigmoid(in[i]) * tanh_approx(g[i]);
-      cell[i] = c;
-      new_h[i] = sigmoid(out[i]) * tanh_approx(c);
+    for (long i = first; i < last; i += kLanes) {
+      const Floats kept = sigmoid(load<Floats>(forget + i)) * load<Floats>(cell + i);
+      const Floats added = sigmoid(load<Floats>(in + i)) * tanh_approx(load<Floats>(g + i));
+      store(cell + i, kept + added);
+      store(new_h + i, sigmoid(load<Floats>(out + i)) * tanh_approx(kept + added));
     }
   }
 }

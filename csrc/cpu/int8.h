@@ -217,7 +217,7 @@ struct CodeTile {
 #else
 
 struct CodeTile {
-  static constexpr int kRows = 4;
+  static constexpr int kRows = 3;
   static constexpr bool kPairs = false;
 
   const CodeMatrix& w;

@@ -322,7 +322,7 @@ class Walk {
   void finish_layer(float* x, int rows) {
     for (int row = 0; row < rows; ++row) {
       float* own = x + row * model_.width + first_unit();
-      for (long unit = 0; unit < units(); ++unit) own[unit] = own[unit] > 0.0f ? own[unit] : 0.0f;
+      for (long i = 0; i < units(); i += kLanes) store(own + i, relu(load<Floats>(own + i)));
     }
     member_.meet();
     for (int row = 0; row < rows; ++row) x_rows_.set(row, x + row * model_.width);
