@@ -6,6 +6,7 @@
 
 #include "bindings.h"
 #include "cpu/engine.h"
+#include "cpu/team.h"
 
 namespace py = pybind11;
 
@@ -148,6 +149,13 @@ py::array_t<float> score(const Engine& engine, const std::vector<py::array>& hid
   return logits;
 }
 
+void check_threads(int threads) {
+  if (threads < 1 || threads > kMostThreads) {
+    throw py::value_error("engine: threads must be 1 to " + std::to_string(kMostThreads) +
+                          ", got " + std::to_string(threads));
+  }
+}
+
 std::vector<std::pair<std::string, std::vector<long>>> layout_fields(const ModelDims& dims) {
   std::vector<std::pair<std::string, std::vector<long>>> fields;
   for (const Field& field : layout(dims)) fields.emplace_back(field.name, field.shape);
@@ -171,6 +179,24 @@ void bind_engine(py::module_& m) {
            "float32, bfloat16 or int8; num_threads: 0 for a choice by the size of the work.")
       .def("threads", &Engine::threads, py::arg("streams"),
            "Threads that a call with this many streams uses.")
+      .def(
+          "read_bandwidth",
+          [](const Engine& engine, size_t bytes, int threads) {
+            check_threads(threads);
+            py::gil_scoped_release no_gil;
+            return engine.read_bandwidth(bytes, threads);
+          },
+          py::arg("bytes"), py::arg("threads") = 1,
+          "Bytes a second that this machine reads from a working set, measured now.")
+      .def(
+          "peak_rate",
+          [](const Engine& engine, int threads) {
+            check_threads(threads);
+            py::gil_scoped_release no_gil;
+            return engine.peak_rate(threads);
+          },
+          py::arg("threads") = 1,
+          "Multiply-adds a second in this mode that touch only registers, measured now.")
       .def_property_readonly("isa", [](const Engine& engine) { return engine.info().isa; })
       .def_property_readonly("mode", [](const Engine& engine) { return engine.info().mode; })
       .def_property_readonly("weight_bytes",
@@ -185,6 +211,7 @@ void bind_engine(py::module_& m) {
            "hidden.");
   m.def("layout_fields", &layout_fields, py::arg("dims"),
         "Names and shapes of the packed tensors.");
+  m.def("usable_cores", &usable_cores, "Processor cores that this process may use.");
   m.def("available_isas", &available_isas, "Instruction sets built and found here, best first.");
 }
 

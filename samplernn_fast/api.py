@@ -90,6 +90,7 @@ def generate(
     device: str = "auto",
     backend: str = "auto",
     dtype: str = "auto",
+    num_threads: int | None = None,
     progress: bool = False,
     first_stream: int = 0,
     should_stop: Callable[[], bool] | None = None,
@@ -117,6 +118,7 @@ def generate(
         device=device,
         backend=backend,
         dtype=dtype,
+        num_threads=num_threads,
         first_stream=first_stream,
     )
     if not 0 < duration <= 24 * 3600:
@@ -194,6 +196,7 @@ def stream(
     device: str = "auto",
     backend: str = "auto",
     dtype: str = "auto",
+    num_threads: int | None = None,
     first_stream: int = 0,
 ) -> Stream:
     """Endless audio in blocks (B, n) float32 of `block_seconds`; settings as in `generate`. Any block size makes the
@@ -204,7 +207,7 @@ def stream(
         engine = model
     else:
         loaded = model if isinstance(model, SampleRNN) else load(model)
-        engine = Engine(loaded, backend=backend, dtype=dtype, device=device)
+        engine = Engine(loaded, backend=backend, dtype=dtype, device=device, num_threads=num_threads)
     if engine.config.sample_rate == 0:
         raise ConfigError("this model has no sample rate yet: train it, or give its config one")
     levels = None if prompt is None else prompt_levels(engine.config, prompt, prompt_sample_rate)

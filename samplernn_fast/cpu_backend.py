@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from samplernn_fast.config import SampleRNNConfig
+from samplernn_fast.errors import ConfigError
 from samplernn_fast.weights import PackedWeights, packed_hidden
 
 if TYPE_CHECKING:
@@ -32,15 +33,22 @@ class CpuBackend:
         return reasons
 
     def __init__(
-        self, weights: PackedWeights, device: torch.device, dtype: str, isa: str = "", num_threads: int = 0
+        self,
+        weights: PackedWeights,
+        device: torch.device,
+        dtype: str,
+        num_threads: int | None = None,
+        isa: str = "",
     ) -> None:
-        """isa: one of `_C.available_isas()`, "" for the best; for tests. num_threads: 0 chooses by the work."""
+        """num_threads: None chooses by the work. isa: one of `_C.available_isas()`, "" for the best; for tests."""
         from samplernn_fast import _C
 
         self.config = weights.config
         self._h0 = [weights[f"tier{tier}.h0"].float() for tier in range(len(self.config.ratios))]
         tensors = {name: tensor.float().contiguous().numpy() for name, tensor in weights.tensors.items()}
-        self._engine = _C.CpuEngine(model_dims(self.config), tensors, isa, dtype, num_threads)
+        if num_threads is not None and not 1 <= num_threads <= 256:
+            raise ConfigError(f"num_threads must be 1 to 256, got {num_threads}")
+        self.native = _C.CpuEngine(model_dims(self.config), tensors, isa, dtype, num_threads or 0)
 
     def init_hidden(self, streams: int) -> Hidden:
         """The initial hidden state of every tier, lowest first: (n, B, H) each."""
@@ -59,7 +67,7 @@ class CpuBackend:
     ) -> Tensor:
         """As `reference.ReferenceBackend.generate`."""
         levels = torch.cat((history, forced), dim=1).contiguous()
-        self._engine.generate(
+        self.native.generate(
             [h.numpy() for h in hidden],
             levels.numpy(),
             t,
@@ -73,11 +81,11 @@ class CpuBackend:
     def prime(self, hidden: Hidden, history: Tensor, levels: Tensor) -> None:
         """Advance `hidden` over known levels (B, n), n a multiple of L, starting where a top frame starts."""
         both = torch.cat((history, levels), dim=1).contiguous()
-        self._engine.prime([h.numpy() for h in hidden], both.numpy(), 0)
+        self.native.prime([h.numpy() for h in hidden], both.numpy(), 0)
 
     def score(self, hidden: Hidden, levels: Tensor) -> Tensor:
         """Log-probabilities (B, T, Q) of levels (B, L + T), T a multiple of L; advances `hidden`."""
-        logits = self._engine.score([h.numpy() for h in hidden], levels.contiguous().numpy())
+        logits = self.native.score([h.numpy() for h in hidden], levels.contiguous().numpy())
         return torch.log_softmax(torch.from_numpy(logits), dim=-1)
 
 

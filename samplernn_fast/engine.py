@@ -114,16 +114,24 @@ class Engine:
     """Samples a model. Packs its weights once; they are read-only, so one engine may serve several threads.
 
     backend: "auto" or a name of `backends.BACKENDS`; dtype: "auto" or one of the backend's numeric modes.
+    num_threads: of the `cpu` backend; None chooses by the model's size and the number of streams.
     """
 
-    def __init__(self, model: SampleRNN, backend: str = "auto", dtype: str = "auto", device: str = "auto") -> None:
+    def __init__(
+        self,
+        model: SampleRNN,
+        backend: str = "auto",
+        dtype: str = "auto",
+        device: str = "auto",
+        num_threads: int | None = None,
+    ) -> None:
         self.config = model.config
         self.model_sha256 = model_sha256(model)
         self.device = backends.resolve_device(device)
         chosen = backends.resolve(backend, self.config, self.device, dtype)
         self.dtype = backends.resolve_dtype(dtype, chosen)
         self._block = max(1, int(_BLOCK_SECONDS * self.config.sample_rate))
-        self.backend: backends.Backend = chosen(pack(model), self.device, self.dtype)
+        self.backend: backends.Backend = chosen(pack(model), self.device, self.dtype, num_threads)
 
     def init_state(
         self,
@@ -187,7 +195,7 @@ class Engine:
             raise ConfigError(f"score: levels must be (B, L + T) with L = {lookback}, got {tuple(levels.shape)}")
         steps = levels.shape[1] - lookback
         if not steps:
-            dtype = getattr(torch, self.dtype)
+            dtype = torch.float64 if self.dtype == "float64" else torch.float32
             return torch.empty(levels.shape[0], 0, self.config.q_levels, dtype=dtype, device=self.device)
         padded = torch.nn.functional.pad(levels, (0, -steps % lookback), value=self.config.q_zero)
         return self.backend.score(self.backend.init_hidden(levels.shape[0]), padded)[:, :steps]

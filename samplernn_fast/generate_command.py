@@ -29,6 +29,7 @@ def generate(
     device: str = "auto",
     backend: str = "auto",
     dtype: str = "auto",
+    num_threads: int | None = None,
     json: bool = False,
     overwrite: bool = False,
     shard_index: int = 0,
@@ -49,6 +50,7 @@ def generate(
         device: auto, cpu, cuda or cuda:N.
         backend: auto, or the name of one that `doctor` lists.
         dtype: auto, or a numeric mode of the backend.
+        num_threads: Threads of the cpu backend; without it, as many as the work is worth.
         json: Print one JSON object instead of text.
         overwrite: Replace files that exist.
         shard_index: Which share of the pieces to make, from 0, where several machines make them.
@@ -83,6 +85,7 @@ def generate(
         device=device,
         backend=backend,
         dtype=dtype,
+        num_threads=num_threads,
         progress=sys.stderr.isatty(),
         first_stream=first,
         should_stop=stopping,

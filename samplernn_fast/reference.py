@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn.functional import embedding, linear, log_softmax, relu
 
 from samplernn_fast.config import SampleRNNConfig
+from samplernn_fast.errors import ConfigError
 from samplernn_fast.rnn import gru_scan
 from samplernn_fast.sampling import sample_ref
 from samplernn_fast.weights import PackedWeights, packed_hidden
@@ -52,7 +53,11 @@ class ReferenceBackend:
         """Empty: this backend runs every model."""
         return []
 
-    def __init__(self, weights: PackedWeights, device: torch.device, dtype: str) -> None:
+    def __init__(
+        self, weights: PackedWeights, device: torch.device, dtype: str, num_threads: int | None = None
+    ) -> None:
+        if num_threads is not None:
+            raise ConfigError("num_threads is for the cpu backend; reference uses torch's (torch.set_num_threads)")
         self.config = weights.config
         self.weights = weights.to(device, getattr(torch, dtype))
         self.device = device

@@ -30,7 +30,7 @@ def test_scores_equal_the_reference(name, isa):
     levels = random_levels(config, 3, config.lookback * 5)
     exact = Engine(model, backend="reference", dtype="float64")
     expected = exact.score(levels).float()
-    backend = CpuBackend(pack(model), torch.device("cpu"), "float32", isa)
+    backend = CpuBackend(pack(model), torch.device("cpu"), "float32", isa=isa)
     hidden = backend.init_hidden(3)
     got = backend.score(hidden, levels)
     torch.testing.assert_close(got, expected, rtol=0, atol=1e-4)

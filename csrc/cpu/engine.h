@@ -70,6 +70,9 @@ class Engine {
   // Advances `hidden` over known levels; steps is a multiple of L and t starts a top frame. Fills
   // logits (B, steps, Q) unless it is null.
   virtual void follow(const Streams& streams, float* logits) const = 0;
+  // Measured now: bytes a second read from a working set, and multiply-adds a second in registers.
+  virtual double read_bandwidth(size_t bytes, int threads) const = 0;
+  virtual double peak_rate(int threads) const = 0;
 };
 
 using Arrays = std::map<std::string, const float*>;

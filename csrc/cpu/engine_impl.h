@@ -3,8 +3,7 @@
 
 #include <stdexcept>
 
-#include "float32.h"
-#include "int8.h"
+#include "roofline.h"
 #include "walk.h"
 
 #define SRNN_STRING_OF(name) #name
@@ -44,6 +43,11 @@ class CpuEngine final : public Engine {
     const long steps = std::min(frames * frame, std::max(long{frame}, streams.steps));
     run(streams, static_cast<int>(steps), [&](Walk<Mode>& walk) { walk.follow(logits); });
   }
+
+  double read_bandwidth(size_t bytes, int threads) const override {
+    return SRNN_ISA::read_bandwidth(bytes, threads);
+  }
+  double peak_rate(int threads) const override { return SRNN_ISA::peak_rate<Mode>(threads); }
 
  private:
   // Enough streams: one each for single threads. Fewer: one team of all threads.
