@@ -1,114 +1,151 @@
 """How fast audio is made: samples per second and x real time of every backend, beside plain torch and a peer.
 
-    python bench/sampling_speed.py [--dim 256 1024] [--batch-size 1 16 64] [--peer CLONE] [--json FILE]
+    python bench/sampling_speed.py [--dim 256 1024] [--batch-size 1 64] [--peer CLONE] [--json FILE]
 
 Every backend's scores are compared with the reference in float64 first, and nothing is timed when they differ.
 Rounds alternate between the contestants of a row; medians are reported, with the 20th and 80th percentiles.
+"Plain torch" is bench/plain_torch.py in float32 and bfloat16, and through torch.compile unless --no-compile.
 --peer times deepsound-project/samplernn-pytorch's own Generator, unmodified, on a model of the same size.
+The share of the roofline is what a sample takes by the measured read bandwidth and multiply-add rate, whichever
+is slower, over what it took.
 """
 
 import argparse
 import statistics
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import record
 import torch
+from plain_torch import PlainTorch
 
 from samplernn_fast import backends
 from samplernn_fast.config import SampleRNNConfig
 from samplernn_fast.engine import Engine
 from samplernn_fast.model import SampleRNN
+from samplernn_fast.weights import pack, packed_hidden
 
 SAMPLE_RATE = 16000
-PARITY_STEPS, PARITY_BOUND = 64, 1e-4
+PARITY_STEPS = 64
+# Largest difference of log-probabilities from the reference in float64; for modes that round weights, the mean square
+# difference in standard deviations of the log-probabilities (8-bit weights of an untrained model make 0.01).
+PARITY_BOUNDS = {"float32": 1e-4, "bfloat16": 0.05, "int8": 0.05}
+WEIGHT_BYTES = {"float32": 4, "bfloat16": 2, "int8": 1}
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """`make(n)` makes n more samples of every stream. roofline: seconds a step could take, 0 if unknown."""
+
+    name: str
+    threads: int
+    make: Callable[[int], object]
+    roofline: float = 0.0
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--dim", type=int, nargs="+", default=[256, 1024])
-    parser.add_argument("--batch-size", type=int, nargs="+", default=[1, 16])
-    parser.add_argument("--backend", nargs="+", default=list(backends.BACKENDS))
-    parser.add_argument("--frame-sizes", type=int, nargs="+", default=[2, 2, 8])
-    parser.add_argument("--seconds", type=float, default=0.5, help="time of one round of one contestant, about")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--device", default="auto")
-    parser.add_argument("--threads", type=int, default=0, help="torch's threads; 0 leaves its choice")
-    parser.add_argument("--peer", type=Path, help="a clone of deepsound-project/samplernn-pytorch")
-    parser.add_argument("--json", type=Path, help="append the rows to this file")
-    args = parser.parse_args()
-    if args.threads:
-        torch.set_num_threads(args.threads)
+    args = parse()
+    torch.set_num_threads(max(args.threads))
     rows = []
     print(f"{record.processor()}, torch {torch.__version__}, {torch.get_num_threads()} threads for torch")
     for dim in args.dim:
         config = SampleRNNConfig(dim=dim, frame_sizes=tuple(args.frame_sizes), sample_rate=SAMPLE_RATE)
-        engines = checked_engines(config, args.backend, args.device)
+        model = SampleRNN(config)
+        engines = checked_engines(model, args)
         for batch_size in args.batch_size:
-            row = measure(engines, batch_size, args)
+            contestants = engine_contestants(engines, batch_size)
+            contestants += plain_contestants(model, batch_size, args)
+            if args.peer:
+                contestants.append(deepsound(args.peer, dim, batch_size))
+            row = measure(contestants, config, batch_size, args)
             rows += row
             print_rows(row)
     if args.json:
         record.append(args.json, rows)
 
 
-def checked_engines(config: SampleRNNConfig, names: list[str], device: str) -> dict[str, Engine]:
-    """An engine for each backend that can run the model, after its scores were compared with the reference."""
-    model = SampleRNN(config)
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--dim", type=int, nargs="+", default=[256, 1024])
+    parser.add_argument("--batch-size", type=int, nargs="+", default=[1, 64])
+    parser.add_argument("--backend", nargs="+", default=list(backends.BACKENDS))
+    parser.add_argument("--dtype", nargs="+", help="numeric modes; those that a backend has, all when left out")
+    parser.add_argument("--threads", type=int, nargs="+", default=[1, torch.get_num_threads()])
+    parser.add_argument("--frame-sizes", type=int, nargs="+", default=[2, 2, 8])
+    parser.add_argument("--seconds", type=float, default=0.3, help="time of one round of one contestant, about")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--no-plain", action="store_true", help="leave plain torch out")
+    parser.add_argument("--no-compile", action="store_true", help="leave torch.compile out")
+    parser.add_argument("--peer", type=Path, help="a clone of deepsound-project/samplernn-pytorch")
+    parser.add_argument("--json", type=Path, help="append the rows to this file")
+    return parser.parse_args()
+
+
+def checked_engines(model: SampleRNN, args: argparse.Namespace) -> list[tuple[int, Engine]]:
+    """(threads, engine) for each backend, mode and thread count that can run the model, after its scores were
+    compared with the reference."""
+    config = model.config
     levels = torch.randint(0, config.q_levels, (2, config.lookback + PARITY_STEPS))
     exact = Engine(model, backend="reference", dtype="float64", device="cpu").score(levels)
-    engines = {}
-    for name in names:
-        reasons = backends.BACKENDS[name].unavailable_reasons(config, backends.resolve_device(device))
+    engines = []
+    for name in args.backend:
+        backend = backends.BACKENDS[name]
+        reasons = backend.unavailable_reasons(config, backends.resolve_device(args.device))
         if reasons:
             print(f"{name}: not run ({'; '.join(reasons)})")
             continue
-        engine = Engine(model, backend=name, device=device)
-        gap = (engine.score(levels).cpu().double() - exact).abs().max().item()
-        if gap > PARITY_BOUND:
-            raise SystemExit(f"{name}, dim {config.dim}: scores differ by {gap:.2g}; nothing was timed")
-        engines[name] = engine
+        for dtype in backend.dtypes:
+            if dtype == "float64" or (args.dtype and dtype not in args.dtype):
+                continue
+            for threads in sorted(set(args.threads)) if name == "cpu" else [torch.get_num_threads()]:
+                chosen = threads if name == "cpu" else None
+                engine = Engine(model, backend=name, dtype=dtype, device=args.device, num_threads=chosen)
+                gap = difference(engine.score(levels).cpu().double(), exact, dtype)
+                if not gap <= PARITY_BOUNDS[dtype]:
+                    raise SystemExit(f"{name} {dtype}, dim {config.dim}: scores differ by {gap:.2g}; nothing was timed")
+                engines.append((threads, engine))
     return engines
 
 
-def measure(engines: dict[str, Engine], batch_size: int, args: argparse.Namespace) -> list[dict]:
-    """One row for each contestant: rounds alternate, so that a busy machine disturbs all of them alike."""
-    config = next(iter(engines.values())).config
-    contestants = {f"{name} {engine.dtype}": sampler(engine, batch_size) for name, engine in engines.items()}
-    if args.peer:
-        contestants["deepsound Generator"] = deepsound_sampler(args.peer, config.dim, batch_size)
-    steps = {name: fitting_steps(make, args.seconds) for name, make in contestants.items()}
-    times: dict[str, list[float]] = {name: [] for name in contestants}
-    for _ in range(args.rounds):
-        for name, make in contestants.items():
-            times[name].append(timed(make, steps[name]) / steps[name])
-    medians = {name: statistics.median(values) for name, values in times.items()}
-    rows = []
-    for name, values in times.items():
-        ordered = sorted(values)
-        middle = medians[name]
-        rows.append(
-            {
-                "contestant": name,
-                "dim": config.dim,
-                "batch_size": batch_size,
-                "frame_sizes": list(config.frame_sizes),
-                "samples_per_second": batch_size / middle,
-                "x_real_time_per_stream": 1 / middle / SAMPLE_RATE,
-                "seconds_per_step_p20_p50_p80": [ordered[len(ordered) // 5], middle, ordered[len(ordered) * 4 // 5]],
-            }
-        )
-    return rows
+def difference(scores: torch.Tensor, exact: torch.Tensor, dtype: str) -> float:
+    """How far scores are from the exact ones, in the unit of PARITY_BOUNDS."""
+    if dtype == "float32":
+        return (scores - exact).abs().max().item()
+    return ((scores - exact).square().mean().sqrt() / exact.std()).item()
 
 
-def sampler(engine: Engine, batch_size: int) -> Callable[[int], object]:
-    """Makes n more samples of `batch_size` streams; the state goes on from call to call."""
-    state = engine.init_state(batch_size)
-    return lambda n: engine.run(state, n)
+def engine_contestants(engines: list[tuple[int, Engine]], batch_size: int) -> list[Contestant]:
+    """One contestant for each engine, its state going on from call to call."""
+    found = []
+    for threads, engine in engines:
+        state = engine.init_state(batch_size)
+
+        def make(n: int, engine: Engine = engine, state: object = state) -> object:
+            return engine.run(state, n)
+
+        best = roofline(engine, batch_size, threads) if engine.backend.name == "cpu" else 0.0
+        found.append(Contestant(f"{engine.backend.name} {engine.dtype}", threads, make, best))
+    return found
 
 
-def deepsound_sampler(clone: Path, dim: int, batch_size: int) -> Callable[[int], object]:
+def plain_contestants(model: SampleRNN, batch_size: int, args: argparse.Namespace) -> list[Contestant]:
+    """Plain torch, eager and compiled, float32 and bfloat16."""
+    if args.no_plain:
+        return []
+    weights = pack(model)
+    found = []
+    for compiled in [False] if args.no_compile else [False, True]:
+        for dtype in (torch.float32, torch.bfloat16):
+            plain = PlainTorch(weights, batch_size, dtype, compiled)
+            name = f"torch{'.compile' if compiled else ''} {str(dtype).removeprefix('torch.')}"
+            found.append(Contestant(name, torch.get_num_threads(), plain.make))
+    return found
+
+
+def deepsound(clone: Path, dim: int, batch_size: int) -> Contestant:
     """Their own Generator on their own model of the paper's shape: ratios 2 4 are frames of 2 and 8 samples."""
     (their_model,) = record.peer_modules(clone, "model")
     model = their_model.SampleRNN(frame_sizes=[2, 4], n_rnn=1, dim=dim, learn_h0=True, q_levels=256, weight_norm=True)
@@ -118,7 +155,61 @@ def deepsound_sampler(clone: Path, dim: int, batch_size: int) -> Callable[[int],
         with torch.no_grad():
             return generator(batch_size, n)
 
-    return make
+    return Contestant("deepsound Generator", torch.get_num_threads(), make)
+
+
+def matrix_work(config: SampleRNNConfig) -> tuple[float, float]:
+    """Multiply-adds of the matrix products of one sample of one stream, and the weights of all matrices."""
+    dim, square, layers = config.dim, config.dim**2, config.n_rnn
+    gates = (3 if config.rnn == "gru" else 4) * square
+    readers = layers if config.skip == "full" else 1
+    work = stored = float(packed_hidden(config) * square + config.q_levels * dim)
+    for tier, ratio in enumerate(config.ratios):
+        size = config.frame_sizes[tier + 1]
+        step = layers * gates + (layers - 1) * gates + (layers * square if config.skip != "none" else 0)
+        below = square if tier == 0 else readers * gates
+        work += (step + ratio * below) / size
+        stored += step + ratio * below
+    return work, stored
+
+
+def roofline(engine: Engine, batch_size: int, threads: int) -> float:
+    """Seconds of one step at best: its weights read once by every thread that makes streams, or its multiply-adds."""
+    work, stored = matrix_work(engine.config)
+    native = engine.backend.native
+    size = WEIGHT_BYTES[engine.dtype]
+    shared = batch_size < threads  # then the threads share each step, and each reads its part
+    bandwidth = native.read_bandwidth(int(stored * size) * (1 if shared else threads), threads)
+    reading = work * size * (1 if shared else threads) / bandwidth
+    return max(reading, work * batch_size / native.peak_rate(threads))
+
+
+def measure(
+    contestants: list[Contestant], config: SampleRNNConfig, batch_size: int, args: argparse.Namespace
+) -> list[dict]:
+    """One row for each contestant: rounds alternate, so that a busy machine disturbs all of them alike."""
+    steps = [fitting_steps(contestant.make, args.seconds) for contestant in contestants]
+    times: list[list[float]] = [[] for _ in contestants]
+    for _ in range(args.rounds):
+        for index, contestant in enumerate(contestants):
+            times[index].append(timed(contestant.make, steps[index]) / steps[index])
+    rows = []
+    for contestant, values in zip(contestants, times, strict=True):
+        ordered, middle = sorted(values), statistics.median(values)
+        rows.append(
+            {
+                "contestant": contestant.name,
+                "threads": contestant.threads,
+                "dim": config.dim,
+                "batch_size": batch_size,
+                "frame_sizes": list(config.frame_sizes),
+                "samples_per_second": batch_size / middle,
+                "x_real_time_per_stream": 1 / middle / SAMPLE_RATE,
+                "seconds_per_step_p20_p50_p80": [ordered[len(ordered) // 5], middle, ordered[len(ordered) * 4 // 5]],
+                "share_of_roofline": contestant.roofline / middle or None,
+            }
+        )
+    return rows
 
 
 def fitting_steps(make: Callable[[int], object], seconds: float) -> int:
@@ -137,12 +228,15 @@ def timed(make: Callable[[int], object], steps: int) -> float:
 
 
 def print_rows(rows: list[dict]) -> None:
-    slowest = min(row["samples_per_second"] for row in rows)
+    """A line for each row, and the best row of the engines beside the best of plain torch."""
+    plain = [row["samples_per_second"] for row in rows if row["contestant"].startswith("torch")]
     for row in rows:
-        speed, real_time = row["samples_per_second"], row["x_real_time_per_stream"]
+        speed, real_time, share = row["samples_per_second"], row["x_real_time_per_stream"], row["share_of_roofline"]
         print(
-            f"dim {row['dim']:5d}  batch {row['batch_size']:4d}  {row['contestant']:22}  {speed:12,.0f} samples/s"
-            f"  {real_time:8.3f}x real time (RTF {1 / real_time:.4g})  {speed / slowest:6.1f}x the slowest",
+            f"dim {row['dim']:5d}  batch {row['batch_size']:4d}  {row['contestant']:22} {row['threads']:3d} threads"
+            f"  {speed:12,.0f} samples/s  {real_time:8.3f}x real time (RTF {1 / real_time:.4g})"
+            + (f"  {speed / max(plain):6.2f}x best torch" if plain else "")
+            + (f"  {share:4.0%} of roofline" if share else ""),
             flush=True,
         )
 

@@ -8,7 +8,7 @@ namespace srnn {
 namespace SRNN_ISA {
 
 // e^x to about 2 ulp for |x| <= 87; clamped outside. NaN stays NaN.
-__attribute__((always_inline)) inline Floats exp_approx(Floats x) {
+SRNN_INLINE Floats exp_approx(Floats x) {
   x = x < -87.0f ? broadcast(-87.0f) : x;
   x = x > 87.0f ? broadcast(87.0f) : x;
   const Floats scaled = x * 1.44269504f;
@@ -27,9 +27,9 @@ __attribute__((always_inline)) inline Floats exp_approx(Floats x) {
   return p * (Floats)power;
 }
 
-inline Floats sigmoid(Floats x) { return 1.0f / (1.0f + exp_approx(-x)); }
-inline Floats tanh_approx(Floats x) { return 1.0f - 2.0f / (1.0f + exp_approx(2.0f * x)); }
-inline Floats relu(Floats x) { return x > 0.0f ? x : Floats{}; }
+SRNN_INLINE Floats sigmoid(Floats x) { return 1.0f / (1.0f + exp_approx(-x)); }
+SRNN_INLINE Floats tanh_approx(Floats x) { return 1.0f - 2.0f / (1.0f + exp_approx(2.0f * x)); }
+SRNN_INLINE Floats relu(Floats x) { return x > 0.0f ? x : Floats{}; }
 
 }  // namespace SRNN_ISA
 }  // namespace srnn

@@ -92,41 +92,38 @@ struct FloatMatrix {
   static void put(uint16_t* to, float value) { *to = to_bfloat16(value); }
 };
 
-// sum[v] += the group of weights at `w` times the inputs at x.
-template <int P, int R>
-inline void add_group(const float* const* w, long at, const float* const* x, int col,
-                      Floats (*sum)[kVectors * P]) {
+// sum[r][p][v] += weights of one group of inputs, from `at` on in each panel, times the inputs x.
+template <int V, int P, int R>
+SRNN_INLINE void add_group(const float* const* w, long at, const float* const* x, int col,
+                           Floats (&sum)[R][P][V]) {
   for (int r = 0; r < R; ++r) {
     const Floats input = broadcast(x[r][col]);
     for (int p = 0; p < P; ++p) {
-      for (int v = 0; v < kVectors; ++v) {
-        sum[r][p * kVectors + v] =
-            fma(load<Floats>(w[p] + at + v * kLanes), input, sum[r][p * kVectors + v]);
+      for (int v = 0; v < V; ++v) {
+        sum[r][p][v] = fma(load<Floats>(w[p] + at + v * kLanes), input, sum[r][p][v]);
       }
     }
   }
 }
-template <int P, int R>
-inline void add_group(const uint16_t* const* w, long at, const float* const* x, int col,
-                      Floats (*sum)[kVectors * P]) {
+template <int V, int P, int R>
+SRNN_INLINE void add_group(const uint16_t* const* w, long at, const float* const* x, int col,
+                           Floats (&sum)[R][P][V]) {
   for (int p = 0; p < P; ++p) {
-    for (int v = 0; v < kVectors; ++v) {
+    for (int v = 0; v < V; ++v) {
       // The lower half of a lane is the earlier input.
       const Ints pair = load<Ints>(w[p] + at + v * kLanes * 2);
       const Floats first = (Floats)(pair << 16), second = (Floats)(pair & -65536);
       for (int r = 0; r < R; ++r) {
-        Floats& s = sum[r][p * kVectors + v];
-        s = fma(first, broadcast(x[r][col]), s);
-        s = fma(second, broadcast(x[r][col + 1]), s);
+        sum[r][p][v] = fma(first, broadcast(x[r][col]), sum[r][p][v]);
+        sum[r][p][v] = fma(second, broadcast(x[r][col + 1]), sum[r][p][v]);
       }
     }
   }
 }
 
-// Two panels for one row: enough chains to hide the latency of the multiply-add.
 template <class Format>
 struct FloatTile {
-  static constexpr int kRows = kLanes == 16 ? 6 : 3;
+  static constexpr int kRows = 6, kPart = kLanes == 16 ? 4 : 2;
   static constexpr bool kPairs = true;
 
   const FloatMatrix<Format>& w;
@@ -135,23 +132,31 @@ struct FloatTile {
   float* y;
   long y_stride;
 
-  template <int P, int R>
-  void run(int panel, int row) const {
-    Floats sum[R][kVectors * P];
+  template <int V, int P, int R>
+  void run(int panel, int first_vector, int row) const {
+    Floats sum[R][P][V];
     const float* inputs[R];
+    float* outputs[R];
     const typename Format::Weight* weights[P];
-    for (int p = 0; p < P; ++p) weights[p] = w.panel(panel + p);
+    for (int p = 0; p < P; ++p) {
+      weights[p] = w.panel(panel + p) + first_vector * kLanes * Format::kGroup;
+    }
     for (int r = 0; r < R; ++r) {
       inputs[r] = x + (row + r) * x_stride;
-      const float* from = y + (row + r) * y_stride + long{panel} * kPanel;
-      for (int v = 0; v < kVectors * P; ++v) sum[r][v] = load<Floats>(from + v * kLanes);
+      outputs[r] = y + (row + r) * y_stride + long{panel} * kPanel + first_vector * kLanes;
+      for (int p = 0; p < P; ++p) {
+        for (int v = 0; v < V; ++v) {
+          sum[r][p][v] = load<Floats>(outputs[r] + p * kPanel + v * kLanes);
+        }
+      }
     }
     for (int col = 0; col < w.cols; col += Format::kGroup) {
-      add_group<P, R>(weights, long{col} * kPanel, inputs, col, sum);
+      add_group<V, P, R>(weights, long{col} * kPanel, inputs, col, sum);
     }
     for (int r = 0; r < R; ++r) {
-      float* to = y + (row + r) * y_stride + long{panel} * kPanel;
-      for (int v = 0; v < kVectors * P; ++v) store(to + v * kLanes, sum[r][v]);
+      for (int p = 0; p < P; ++p) {
+        for (int v = 0; v < V; ++v) store(outputs[r] + p * kPanel + v * kLanes, sum[r][p][v]);
+      }
     }
   }
 };

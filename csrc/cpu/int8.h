@@ -169,15 +169,15 @@ struct CodeMatrix {
 };
 
 // y += scale_w * scale_x * sum for one vector of outputs.
-inline void add_scaled(float* y, Ints sum, const float* w_scale, float x_scale) {
+SRNN_INLINE void add_scaled(float* y, Ints sum, const float* w_scale, float x_scale) {
   const Floats factor = load<Floats>(w_scale) * broadcast(x_scale);
   store(y, load<Floats>(y) + __builtin_convertvector(sum, Floats) * factor);
 }
 
-#if defined(SRNN_PLANES)
+constexpr long kPrefetch = 1024;  // bytes ahead, measured
 
 struct CodeTile {
-  static constexpr int kRows = 3;
+  static constexpr int kRows = 3, kPart = kLanes == 16 ? kVectors : 2;
   static constexpr bool kPairs = false;
 
   const CodeMatrix& w;
@@ -186,60 +186,65 @@ struct CodeTile {
   float* y;
   long y_stride;
 
-  template <int P, int R>
-  void run(int panel, int row) const {
-    static_assert(P == 1, "one panel has enough chains");
-    Ints high[R][kVectors] = {}, low[R][kVectors] = {};
-    const int8_t* weights = w.panel(panel);
-    const uint8_t* high_in = x.high.data() + (first_row + row) * x.stride;
-    const uint8_t* low_in = x.low.data() + (first_row + row) * x.stride;
+  template <int V, int P, int R>
+  void run(int panel, int first_vector, int row) const {
+    Ints sum[R][V];
+    sum_codes<V, R>(panel, first_vector, first_row + row, sum);
+    const long output = long{panel} * kPanel + first_vector * kLanes;
+    for (int r = 0; r < R; ++r) {
+      float* to = y + (row + r) * y_stride + output;
+      for (int v = 0; v < V; ++v) {
+        add_scaled(to + v * kLanes, sum[r][v], w.scales + output + v * kLanes,
+                   x.scales[first_row + row + r]);
+      }
+    }
+  }
+
+ private:
+  // One row streams its weights from afar; several find them near.
+  template <int V, int R>
+  SRNN_INLINE static void fetch_ahead(const int8_t* weights) {
+    for (int line = 0; R == 1 && line < V * kLanes * kGroup; line += kCacheLine) {
+      prefetch(weights + kPrefetch + line);
+    }
+  }
+
+#if defined(SRNN_PLANES)
+
+  template <int V, int R>
+  SRNN_INLINE void sum_codes(int panel, int first_vector, int row, Ints (&sum)[R][V]) const {
+    Ints high[R][V] = {}, low[R][V] = {};
+    const int8_t* weights = w.panel(panel) + first_vector * kLanes * kGroup;
+    const uint8_t *high_in = x.high.data() + row * x.stride,
+                  *low_in = x.low.data() + row * x.stride;
     for (int col = 0; col < x.cols; col += kGroup) {
-      for (int v = 0; v < kVectors; ++v) {
-        const Ints group = load<Ints>(weights + long{col} * kPanel + v * kLanes * kGroup);
+      for (int v = 0; v < V; ++v) {
+        const Ints group = load<Ints>(weights + v * kLanes * kGroup);
         for (int r = 0; r < R; ++r) {
           high[r][v] = add_quads(high[r][v], broadcast_word(high_in + r * x.stride + col), group);
           low[r][v] = add_quads(low[r][v], broadcast_word(low_in + r * x.stride + col), group);
         }
       }
+      fetch_ahead<V, R>(weights);
+      weights += kPanel * kGroup;
     }
-    const long output = long{panel} * kPanel;
+    const int32_t* offset = w.offset + long{panel} * kPanel + first_vector * kLanes;
     for (int r = 0; r < R; ++r) {
-      float* to = y + (row + r) * y_stride + output;
-      for (int v = 0; v < kVectors; ++v) {
-        const long at = output + v * kLanes;
-        const Ints sum = (high[r][v] << 7) + low[r][v] - load<Ints>(w.offset + at);
-        add_scaled(to + v * kLanes, sum, w.scales + at, x.scales[first_row + row + r]);
+      for (int v = 0; v < V; ++v) {
+        sum[r][v] = (high[r][v] << 7) + low[r][v] - load<Ints>(offset + v * kLanes);
       }
     }
   }
-};
 
 #else
 
-struct CodeTile {
-  static constexpr int kRows = 3;
-  static constexpr bool kPairs = false;
-
-  const CodeMatrix& w;
-  const CodeRows& x;
-  int first_row;
-  float* y;
-  long y_stride;
-
-  template <int P, int R>
-  void run(int panel, int row) const {
-    static_assert(P == 1, "one panel has enough chains");
-    // Half a panel at a time for several rows: what is summed must fit the registers.
-    constexpr int kWide = R == 1 ? kVectors : kVectors / 2;
-    for (int v = 0; v < kVectors; v += kWide) run_part<kWide, R>(panel, row, v);
-  }
-
- private:
   template <int V, int R>
-  void run_part(int panel, int row, int first_vector) const {
-    Ints sum[R][V] = {};
+  SRNN_INLINE void sum_codes(int panel, int first_vector, int row, Ints (&sum)[R][V]) const {
+    for (int r = 0; r < R; ++r) {
+      for (int v = 0; v < V; ++v) sum[r][v] = Ints{};
+    }
     const int8_t* weights = w.panel(panel) + first_vector * kLanes * kGroup;
-    const int16_t* inputs = x.codes.data() + (first_row + row) * x.stride;
+    const int16_t* inputs = x.codes.data() + row * x.stride;
     for (int col = 0; col < w.cols; col += kGroup) {
       Shorts even[V], odd[V];
       for (int v = 0; v < V; ++v) {
@@ -255,21 +260,16 @@ struct CodeTile {
           sum[r][v] += multiply_pairs(odd[v], second);
         }
       }
+      fetch_ahead<V, R>(weights);
       weights += kPanel * kGroup;
     }
-    const long output = long{panel} * kPanel + first_vector * kLanes;
     for (int r = 0; r < R; ++r) {
-      const int source = first_row + row + r;
-      float* to = y + (row + r) * y_stride + output;
-      for (int v = 0; v < V; ++v) {
-        const Ints exact = sum[r][v] - (x.bias[source] - Ints{});
-        add_scaled(to + v * kLanes, exact, w.scales + output + v * kLanes, x.scales[source]);
-      }
+      for (int v = 0; v < V; ++v) sum[r][v] -= x.bias[row + r] - Ints{};
     }
   }
-};
 
 #endif
+};
 
 struct Int8Mode {
   typedef CodeMatrix Matrix;

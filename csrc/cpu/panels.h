@@ -26,22 +26,32 @@ struct Source {
   }
 };
 
-// Calls tile<panels, rows>(panel, row) so that every panel of `share` in every block meets rows
-// [first_row, first_row + rows).
+// Calls tile.run<vectors, panels, rows>(panel, first vector, row) so that every panel of `share` in
+// every block meets `rows` rows. One row takes whole panels, or two at once where one has too few
+// sums to hide the latency of an addition. Several rows take parts of a panel, which stay in the
+// nearest cache while all rows pass by; what is summed at once must fit the registers.
 template <class Tile>
 inline void walk_panels(int blocks, int panels, Share share, int rows, const Tile& tile) {
-  constexpr int kRows = Tile::kRows;
+  constexpr int kRows = Tile::kRows, kPart = Tile::kPart;
   for (int block = 0; block < blocks; ++block) {
     int panel = block * panels + share.first;
     const int last = block * panels + share.last;
-    if constexpr (Tile::kPairs) {
-      for (; rows == 1 && panel + 2 <= last; panel += 2) tile.template run<2, 1>(panel, 0);
+    if (rows == 1) {
+      for (; Tile::kPairs && panel + 2 <= last; panel += 2) {
+        tile.template run<kVectors, 2, 1>(panel, 0, 0);
+      }
+      for (; panel < last; ++panel) tile.template run<kVectors, 1, 1>(panel, 0, 0);
+      continue;
     }
     for (; panel < last; ++panel) {
-      int row = 0;
-      for (; row + kRows <= rows; row += kRows) tile.template run<1, kRows>(panel, row);
-      for (; row + 2 <= rows; row += 2) tile.template run<1, 2>(panel, row);
-      if (row < rows) tile.template run<1, 1>(panel, row);
+      for (int part = 0; part < kVectors; part += kPart) {
+        int row = 0;
+        for (; row + kRows <= rows; row += kRows) {
+          tile.template run<kPart, 1, kRows>(panel, part, row);
+        }
+        for (; row + 2 <= rows; row += 2) tile.template run<kPart, 1, 2>(panel, part, row);
+        if (row < rows) tile.template run<kPart, 1, 1>(panel, part, row);
+      }
     }
   }
 }

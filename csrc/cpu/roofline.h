@@ -67,10 +67,13 @@ constexpr int kRounds = 1000;
 // Multiply-adds of one call in each mode, in registers.
 inline int32_t register_work(const FloatMode<Float32>*, long* macs) {
   Floats sum[kChains] = {};
-  Floats a = broadcast(1.0f), b = broadcast(0.5f);
+  Floats a = broadcast(1.0f);
+  const Floats b = broadcast(0.5f);
   for (int round = 0; round < kRounds; ++round) {
-    asm volatile("" : "+x"(a), "+x"(b));
-    for (int i = 0; i < kChains; ++i) sum[i] = fma(a, b, sum[i]);
+    for (int i = 0; i < kChains; ++i) {
+      asm volatile("" : "+x"(a));  // or the product would be made once
+      sum[i] = fma(a, b, sum[i]);
+    }
   }
   *macs = long{kRounds} * kChains * kLanes;
   for (int i = 1; i < kChains; ++i) sum[0] += sum[i];
@@ -81,10 +84,11 @@ inline int32_t register_work(const FloatMode<Bfloat16>*, long* macs) {
 }
 inline int32_t register_work(const Int8Mode*, long* macs) {
   Ints sum[kChains] = {};
-  Ints a = broadcast_word("\1\1\1\1"), b = a;
+  Ints a = broadcast_word("\1\1\1\1");
+  const Ints b = a;
   for (int round = 0; round < kRounds; ++round) {
-    asm volatile("" : "+x"(a), "+x"(b));
     for (int i = 0; i < kChains; ++i) {
+      asm volatile("" : "+x"(a));
 #if defined(SRNN_PLANES)
       sum[i] = add_quads(sum[i], a, b);
 #else

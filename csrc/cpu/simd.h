@@ -32,20 +32,22 @@ typedef float Floats __attribute__((vector_size(4 * kLanes)));
 typedef int32_t Ints __attribute__((vector_size(4 * kLanes)));
 typedef int16_t Shorts __attribute__((vector_size(4 * kLanes)));
 
+#define SRNN_INLINE __attribute__((always_inline)) inline
+
 template <class Vector>
-inline Vector load(const void* from) {
+SRNN_INLINE Vector load(const void* from) {
   Vector v;
   std::memcpy(&v, from, sizeof(v));
   return v;
 }
 template <class Vector>
-inline void store(void* to, Vector v) {
+SRNN_INLINE void store(void* to, Vector v) {
   std::memcpy(to, &v, sizeof(v));
 }
-inline Floats broadcast(float x) { return x - Floats{}; }
+SRNN_INLINE Floats broadcast(float x) { return x - Floats{}; }
 
 // a * b + c with one rounding where the machine has it; the same everywhere but in the baseline.
-inline Floats fma(Floats a, Floats b, Floats c) {
+SRNN_INLINE Floats fma(Floats a, Floats b, Floats c) {
 #if defined(__AVX512F__) && SRNN_LANES == 16
   return (Floats)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
 #elif defined(__FMA__) && SRNN_LANES == 8
@@ -59,14 +61,14 @@ inline Floats fma(Floats a, Floats b, Floats c) {
 }
 
 // Two or four small integers at `from`, repeated in every 32-bit lane.
-inline Ints broadcast_word(const void* from) {
+SRNN_INLINE Ints broadcast_word(const void* from) {
   int32_t word;
   std::memcpy(&word, from, sizeof(word));
   return word - Ints{};
 }
 
 // Sums of neighbouring products: lane i is a[2i] b[2i] + a[2i+1] b[2i+1].
-inline Ints multiply_pairs(Shorts a, Shorts b) {
+SRNN_INLINE Ints multiply_pairs(Shorts a, Shorts b) {
 #if defined(__AVX512BW__) && SRNN_LANES == 16
   return (Ints)_mm512_madd_epi16((__m512i)a, (__m512i)b);
 #elif defined(__AVX2__) && SRNN_LANES == 8
@@ -79,8 +81,11 @@ inline Ints multiply_pairs(Shorts a, Shorts b) {
 #endif
 }
 
+// Asks for the cache line at `at` ahead of its use.
+SRNN_INLINE void prefetch(const void* at) { __builtin_prefetch(at); }
+
 // sum + the four products of unsigned bytes of a and signed bytes of b in every lane.
-inline Ints add_quads(Ints sum, Ints a, Ints b) {
+SRNN_INLINE Ints add_quads(Ints sum, Ints a, Ints b) {
 #if defined(__AVX512VNNI__) && SRNN_LANES == 16
   return (Ints)_mm512_dpbusd_epi32((__m512i)sum, (__m512i)a, (__m512i)b);
 #else
