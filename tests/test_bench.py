@@ -1,5 +1,6 @@
 """The benchmarks run, check parity before they time, and write rows that can be read back."""
 
+import argparse
 import json
 import subprocess
 import sys
@@ -29,7 +30,20 @@ def test_training_speed(tmp_path):
 
 def test_sampling_speed(tmp_path):
     file = tmp_path / "sampling.json"
-    args = ("--dim", "16", "--batch-size", "1", "3", "--seconds", "0.01", "--rounds", "1", "--json", str(file))
+    args = (
+        "--dim",
+        "16",
+        "--batch-size",
+        "1",
+        "3",
+        "--no-compile",
+        "--seconds",
+        "0.01",
+        "--rounds",
+        "1",
+        "--json",
+        str(file),
+    )
     for _ in range(2):  # rows are appended
         done = run("sampling_speed.py", *args)
         assert done.returncode == 0, done.stderr
@@ -37,7 +51,7 @@ def test_sampling_speed(tmp_path):
     records = json.loads(file.read_text())
     assert len(records) == 2
     contestants = {row["contestant"] for row in records[0]["rows"]}
-    assert "reference float32" in contestants
+    assert {"reference float32", "torch float32", "torch bfloat16"} <= contestants
     assert {row["batch_size"] for row in records[0]["rows"]} == {1, 3}
 
 
@@ -47,8 +61,10 @@ def test_a_wrong_backend_is_not_timed(monkeypatch, capsys):
     import sampling_speed
 
     from samplernn_fast.config import SampleRNNConfig
+    from samplernn_fast.model import SampleRNN
     from samplernn_fast.reference import ReferenceBackend
 
+    arguments = argparse.Namespace(backend=["reference"], dtype=None, device="cpu", threads=[1])
     right = ReferenceBackend.score
     monkeypatch.setattr(sampling_speed, "PARITY_STEPS", 8)
     monkeypatch.setattr(
@@ -57,4 +73,4 @@ def test_a_wrong_backend_is_not_timed(monkeypatch, capsys):
         lambda self, hidden, levels: right(self, hidden, levels) + 1e-3 * (self.weights["mlp.output"].itemsize == 4),
     )
     with pytest.raises(SystemExit, match="nothing was timed"):
-        sampling_speed.checked_engines(SampleRNNConfig(dim=16), ["reference"], "cpu")
+        sampling_speed.checked_engines(SampleRNN(SampleRNNConfig(dim=16)), arguments)
