@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:  # what editors and type checkers see; a test compares it with _HOME
+    from samplernn_fast import compat as compat
     from samplernn_fast.api import Audio as Audio
     from samplernn_fast.api import generate as generate
     from samplernn_fast.api import load as load
@@ -26,6 +27,8 @@ if TYPE_CHECKING:  # what editors and type checkers see; a test compares it with
     from samplernn_fast.errors import SampleRNNError as SampleRNNError
     from samplernn_fast.evaluation import EvalResult as EvalResult
     from samplernn_fast.evaluation import evaluate as evaluate
+    from samplernn_fast.importing.checkpoints import import_checkpoint as import_checkpoint
+    from samplernn_fast.importing.live import accelerate as accelerate
     from samplernn_fast.model import SampleRNN as SampleRNN
     from samplernn_fast.training import TrainResult as TrainResult
     from samplernn_fast.training import train as train
@@ -42,6 +45,8 @@ _HOME = {
     "TrainResult": "training",
     "evaluate": "evaluation",
     "EvalResult": "evaluation",
+    "import_checkpoint": "importing.checkpoints",
+    "accelerate": "importing.live",
     "SampleRNN": "model",
     "SampleRNNConfig": "config",
     "TrainConfig": "config",
@@ -59,6 +64,8 @@ __all__ = ["__version__", *_HOME]
 
 
 def __getattr__(name: str) -> object:
+    if name == "compat":  # a package, whose import sets the attribute
+        return import_module(f"{__name__}.compat")
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
@@ -67,4 +74,4 @@ def __getattr__(name: str) -> object:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOME})
+    return sorted({*globals(), *_HOME, "compat"})

@@ -46,7 +46,7 @@ def load_model(path: str | Path) -> SampleRNN:
     return _load(Path(path))[0]
 
 
-def fill(model: SampleRNN, tensors: dict[str, Tensor], source: Path) -> None:
+def fill(model: SampleRNN, tensors: dict[str, Tensor], source: Path | str) -> None:
     """Copy `tensors` into a model; CheckpointError names one that `check` refuses, or that is not the model's."""
     wanted = model.state_dict()
     check(tensors, wanted, source)
@@ -56,7 +56,7 @@ def fill(model: SampleRNN, tensors: dict[str, Tensor], source: Path) -> None:
     model.load_state_dict(tensors)
 
 
-def check(tensors: dict[str, Tensor], wanted: dict[str, Tensor], source: Path) -> None:
+def check(tensors: dict[str, Tensor], wanted: dict[str, Tensor], source: Path | str) -> None:
     """CheckpointError names the first of `wanted` that is missing, misshapen, of another kind or not finite."""
     for name, tensor in wanted.items():
         if name not in tensors:

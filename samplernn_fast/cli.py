@@ -20,6 +20,7 @@ import tyro
 from samplernn_fast.config import TrainConfig
 from samplernn_fast.errors import ConfigError, SampleRNNError
 from samplernn_fast.generate_command import Out, generate
+from samplernn_fast.import_command import import_
 
 _USAGE, _FAILURE = 2, 1
 
@@ -172,7 +173,7 @@ def info(model: tyro.conf.Positional[str] = "demo", /, *, json: bool = False) ->
         print(f"{name:12} {described[name]}")
     for name, value in described["config"].items():
         print(f"  {name:18} {value}")
-    for name in ("step", "seconds", "train_bits", "valid_bits", "data"):
+    for name in ("imported", "step", "seconds", "train_bits", "valid_bits", "data"):
         if name in described["info"]:
             print(f"{name:12} {described['info'][name]}")
 
@@ -215,6 +216,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "train": train,
     "generate": generate,
     "evaluate": evaluate,
+    "import": import_,
     "info": info,
     "doctor": doctor,
     "demo": demo,

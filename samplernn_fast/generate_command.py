@@ -12,6 +12,9 @@ import tyro
 from samplernn_fast.errors import AudioError, ConfigError, SampleRNNError
 
 Out = Annotated[Path, tyro.conf.arg(aliases=["-o"])]
+# PRiSM's and dadabots' names for the same flags; either spelling, with - or _, is read.
+Seconds = Annotated[float, tyro.conf.arg(aliases=["--dur", "--n-secs"])]
+Pieces = Annotated[int, tyro.conf.arg(aliases=["--num-seqs", "--n-seqs"])]
 
 
 def generate(
@@ -19,8 +22,8 @@ def generate(
     /,
     *,
     output: Out = Path("out.wav"),
-    duration: float = 4.0,
-    num_samples: int = 1,
+    duration: Seconds = 4.0,
+    num_samples: Pieces = 1,
     temperature: tuple[str, ...] = ("1.0",),
     top_k: int | None = None,
     top_p: float | None = None,

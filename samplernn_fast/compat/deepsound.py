@@ -1,0 +1,38 @@
+"""deepsound-project/samplernn-pytorch: its Generator, on our engine."""
+
+import torch
+from torch import Tensor, nn
+
+from samplernn_fast.importing.live import AcceleratedSampler, accelerate
+
+
+class Generator:
+    """Takes the place of the project's `model.Generator`: the same call, the same result.
+
+    As there, the model may be trained between two calls: its weights are read again when they changed. `seed` and the
+    number of sequences made so far decide the draws, not torch's global generator.
+    """
+
+    def __init__(self, model: nn.Module, cuda: bool = False, *, seed: int = 0) -> None:
+        self.model, self.cuda = model, cuda
+        self._seed = seed
+        self._sampler: AcceleratedSampler | None = None
+        self._weights: dict[str, Tensor] = {}
+
+    @torch.no_grad()
+    def __call__(self, n_seqs: int, seq_len: int) -> Tensor:
+        """(n_seqs, seq_len) new levels, a LongTensor on the CPU, each sequence from silence."""
+        return self._current()(n_seqs, seq_len)
+
+    def _current(self) -> AcceleratedSampler:
+        weights = self.model.state_dict()
+        same = self._weights.keys() == weights.keys() and all(
+            torch.equal(kept, weights[name]) for name, kept in self._weights.items()
+        )
+        if self._sampler is None or not same:
+            device = "cuda" if self.cuda else "cpu"
+            sampler = accelerate(self.model, seed=self._seed, device=device)
+            sampler.next_stream = self._sampler.next_stream if self._sampler is not None else 0
+            self._sampler = sampler
+            self._weights = {name: tensor.detach().clone() for name, tensor in weights.items()}
+        return self._sampler

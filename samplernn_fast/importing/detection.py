@@ -1,0 +1,65 @@
+"""Which project wrote a checkpoint: by the bytes it begins or ends with, and by its tensors' names."""
+
+import struct
+from pathlib import Path
+
+from samplernn_fast.errors import CheckpointError
+from samplernn_fast.importing import deepsound, prism, tf_bundle
+from samplernn_fast.importing.torch_file import read_torch_file
+
+FORMATS = ("deepsound", "prism", "s4", "theano")
+_ZIP = b"PK\x03\x04"
+_LEGACY_TORCH = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # torch's magic number, pickled
+_HDF5 = b"\x89HDF\r\n"
+_PICKLES = (b"(", b"}", b"]", b"c", b"\x80")  # how a pickled dict or list, or a call, begins
+_ENDINGS = ("", ".pt", ".pth", ".ckpt", ".pkl", ".torch", ".tar", ".bin")
+
+
+def resolve(path: Path) -> Path:
+    """The file that a path means; a folder must hold one checkpoint. TensorFlow prefixes stay as they are."""
+    if not path.is_dir() or any(path.glob("*.index")):
+        return path
+    files = [file for file in sorted(path.iterdir()) if file.is_file() and _looks_like_one(file)]
+    if len(files) != 1:
+        names = ", ".join(file.name for file in files[:4]) or "none"
+        raise CheckpointError(f"{path}: must hold one checkpoint, found {names}; name the file you mean")
+    return files[0]
+
+
+def detect(path: Path) -> str:
+    """The name of the project, one of FORMATS. Raises CheckpointError when it is none of them."""
+    if path.is_dir() or path.name == "checkpoint" or prism.index_file(path).is_file():
+        return "prism"
+    start, end = _ends(path)
+    if len(end) == 8 and struct.unpack("<Q", end)[0] == tf_bundle.MAGIC:
+        return "prism"
+    if start.startswith((_ZIP, _LEGACY_TORCH)):
+        return "deepsound" if deepsound.keeps_h0(read_torch_file(path)[0]) else "s4"
+    if start.startswith(_HDF5):
+        raise CheckpointError(f"{path}: an HDF5 file; give PRiSM's TensorFlow checkpoint (.index and .data files)")
+    if b"samplernn_fast" in start:
+        raise CheckpointError(f"{path}: is a model of samplernn_fast already; use it as it is")
+    if start.startswith(_PICKLES):
+        return "theano"
+    raise CheckpointError(
+        f"{path}: no checkpoint of {', '.join(FORMATS)} (truncated, or of another project); give --format if it is one"
+    )
+
+
+def _ends(path: Path) -> tuple[bytes, bytes]:
+    """The first 4096 and the last 8 bytes."""
+    try:
+        with open(path, "rb") as opened:
+            start = opened.read(4096)
+            opened.seek(max(0, opened.seek(0, 2) - 8))
+            return start, opened.read()
+    except FileNotFoundError:
+        raise CheckpointError(f"{path}: no such checkpoint") from None
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from None
+
+
+def _looks_like_one(file: Path) -> bool:
+    if file.name == "args.pkl" or file.suffix.lower() not in (*_ENDINGS, file.suffix if "ep" in file.name else ""):
+        return False
+    return _ends(file)[0].startswith((_ZIP, _LEGACY_TORCH, *_PICKLES))

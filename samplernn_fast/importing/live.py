@@ -1,0 +1,97 @@
+"""A torch module of another project, alive in this process, sampled by our engine."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from torch import Tensor, nn
+
+from samplernn_fast import checkpoint
+from samplernn_fast.engine import Engine, Temperature
+from samplernn_fast.errors import ConfigError
+from samplernn_fast.importing import deepsound, s4
+from samplernn_fast.importing.settings import Settings
+from samplernn_fast.model import SampleRNN
+from samplernn_fast.sampling import check_seed
+
+_SOURCE = "accelerate"
+
+
+class AcceleratedSampler:
+    """Draws levels from a module's weights as they were when it was made. Made by `accelerate`.
+
+    `engine` and its config serve everything else: states, prompts, scores, streams.
+    """
+
+    def __init__(self, engine: Engine, seed: int) -> None:
+        self.engine, self.seed, self.next_stream = engine, check_seed(seed), 0
+
+    def __call__(
+        self,
+        n_seqs: int,
+        seq_len: int,
+        *,
+        temperature: Temperature = 1.0,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        prompt: Tensor | np.ndarray | None = None,
+    ) -> Tensor:
+        """New levels (n_seqs, seq_len) int64 on the CPU, from silence or behind `prompt` levels (n,) or (n_seqs, n).
+
+        Every call draws new streams: they are numbered on from call to call, so the same calls after the same seed give
+        the same audio. torch's global generator is not touched.
+        """
+        state = self.engine.init_state(
+            n_seqs, self.seed, temperature, top_k, top_p, prompt=prompt, first_stream=self.next_stream
+        )
+        levels = self.engine.run(state, seq_len)
+        self.next_stream += n_seqs
+        return levels
+
+
+def accelerate(
+    module: nn.Module,
+    *,
+    quantization: str | None = None,
+    sample_rate: int | None = None,
+    seed: int = 0,
+    backend: str = "auto",
+    dtype: str = "auto",
+    device: str = "auto",
+) -> AcceleratedSampler:
+    """A fast sampler of a SampleRNN module of deepsound's samplernn-pytorch or of state-spaces/s4.
+
+    module: the model, or what wraps it (deepsound's Predictor, s4's Lightning module); it is known by its tensors, and
+    its project is not imported. Its weights are read once: later changes of them have no effect.
+    quantization: for s4, linear or mu-law; the module's own attribute of that name is used where it has one.
+    Raises CheckpointError, naming the tensor, for a module that does not fit.
+    """
+    model = model_of(module, quantization, sample_rate)
+    return AcceleratedSampler(Engine(model, backend=backend, dtype=dtype, device=device), seed)
+
+
+def model_of(module: nn.Module, quantization: str | None = None, sample_rate: int | None = None) -> SampleRNN:
+    """A model of ours with a copy of the module's weights. Raises as `accelerate`."""
+    if not isinstance(module, nn.Module):
+        raise ConfigError(f"{_SOURCE}: must be a torch module, got {type(module).__name__}")
+    tensors = {name: tensor.detach().cpu() for name, tensor in module.state_dict().items()}
+    given: dict[str, Any] = {"quantization": quantization, "sample_rate": sample_rate}
+    settings = Settings({name: value for name, value in given.items() if value is not None}, _SOURCE)
+    config, placed = _converter(tensors)(tensors, _with_attribute(settings, module), _SOURCE)
+    model = SampleRNN(config)
+    checkpoint.fill(model, placed, _SOURCE)
+    return model
+
+
+def _converter(tensors: Mapping[str, Tensor]) -> Any:
+    return deepsound.convert if deepsound.keeps_h0(tensors) else s4.convert
+
+
+def _with_attribute(settings: Settings, module: nn.Module) -> Settings:
+    """s4's module says how its levels were made."""
+    for part in module.modules():
+        kind = getattr(part, "quantization", None)
+        if hasattr(part, "frame_level_rnns") and isinstance(kind, str):
+            settings.add_beside({"quantization": kind}, "the module")
+            break
+    return settings

@@ -1,0 +1,82 @@
+"""The check that ends every import: the model's forward, the sampler one sample at a time, and the native engine."""
+
+import copy
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from samplernn_fast.backends import BACKENDS
+from samplernn_fast.errors import CheckpointError
+from samplernn_fast.model import SampleRNN
+from samplernn_fast.reference import ReferenceBackend
+from samplernn_fast.weights import pack
+
+_LEAST_SAMPLES = 48
+REFERENCE_LIMIT, CPU_LIMIT = 1e-9, 1e-4
+"""Largest differences of log-probabilities, for logits up to 10; float64 and float32."""
+
+
+@dataclass(frozen=True)
+class Parity:
+    """Largest differences of teacher-forced log-probabilities over `samples` levels of two streams."""
+
+    samples: int
+    reference: float
+    """The sampler's steps against the training forward, float64."""
+    cpu: float | None
+    """The native engine, float32, against the training forward, float64; None where it cannot run."""
+    cpu_missing: str
+    scale: float
+    """The limits grow with the largest logit from 10 on, as rounding does."""
+
+    def lines(self) -> list[str]:
+        """What was compared and found, to print."""
+        found = [
+            f"parity over {self.samples} samples: reference steps against model.forward, float64:"
+            f" {self.reference:.1e} (limit {REFERENCE_LIMIT * self.scale:.0e})"
+        ]
+        if self.cpu is None:
+            return [*found, f"parity of the cpu backend was not checked: {self.cpu_missing}"]
+        return [*found, f"parity of the cpu backend, float32: {self.cpu:.1e} (limit {CPU_LIMIT * self.scale:.0e})"]
+
+
+@torch.inference_mode()
+def check_parity(model: SampleRNN, source: str) -> Parity:
+    """Compare the paths of a model on random levels. Raises CheckpointError when they differ by more than rounding."""
+    config = model.config
+    exact = copy.deepcopy(model).double()
+    steps = -(-_LEAST_SAMPLES // config.lookback) * config.lookback
+    generator = torch.Generator().manual_seed(0)
+    levels = torch.randint(0, config.q_levels, (2, config.lookback + steps), generator=generator)
+    levels[0, : config.lookback] = config.q_zero
+    logits, _ = exact(levels)
+    wanted = logits.log_softmax(dim=-1)
+    weights, device = pack(model), torch.device("cpu")
+    stepped = _step_logits(ReferenceBackend(weights, device, "float64"), levels).log_softmax(dim=-1)
+    reasons = BACKENDS["cpu"].unavailable_reasons(config, device)
+    native = None
+    if not reasons:
+        backend = BACKENDS["cpu"](weights, device, "float32")
+        native = _largest(backend.score(backend.init_hidden(2), levels), wanted)
+    scale = max(1.0, float(logits.abs().max()) / 10)
+    found = Parity(2 * steps, _largest(stepped, wanted), native, "; ".join(reasons), scale)
+    # Written so that a NaN fails too.
+    if not (found.reference <= REFERENCE_LIMIT * scale and (native is None or native <= CPU_LIMIT * scale)):
+        raise CheckpointError(f"{source}: nothing was imported: {'; '.join(found.lines())}")
+    return found
+
+
+def _step_logits(backend: ReferenceBackend, levels: Tensor) -> Tensor:
+    """Teacher-forced logits (B, T, Q), made one sample at a time."""
+    lookback = backend.config.lookback
+    hidden, logits = backend.init_hidden(levels.shape[0]), []
+    values = backend.weights["frame_values"][levels]
+    for t in range(levels.shape[1] - lookback):
+        backend.run_frame_network(hidden, values[:, : lookback + t], t)
+        logits.append(backend.run_sample_network(hidden, levels[:, : lookback + t], t))
+    return torch.stack(logits, dim=1)
+
+
+def _largest(got: Tensor, wanted: Tensor) -> float:
+    return float((got.double() - wanted).abs().max())

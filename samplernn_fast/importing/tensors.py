@@ -1,0 +1,108 @@
+"""A checkpoint's tensors by name: each is taken once, with the shape that the rest of the file demands."""
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from samplernn_fast.config import SampleRNNConfig
+from samplernn_fast.errors import CheckpointError, ConfigError
+
+_MOST_PARTS = 1000  # tiers or layers; a larger number in a name is a damaged file
+
+
+class NamedTensors:
+    """Tensors under the names a project gave them. Whatever does not fit is a CheckpointError that names the tensor."""
+
+    def __init__(self, tensors: Mapping[str, Tensor], source: str, marker: str) -> None:
+        """source: the file, for messages. marker: a pattern at which the project's own names begin; what stands before
+        it (`model.`, `module.`) is the prefix of all of them."""
+        prefixes = {match[0] for name in tensors if (match := re.match(rf".*?(?={marker})", name))}
+        if not prefixes:
+            first = marker.split("|")[0].replace("\\", "")
+            raise CheckpointError(f"{source}: no tensor is called {first}..., so this is no checkpoint of that project")
+        self.prefix = min(prefixes, key=lambda prefix: (len(prefix), prefix))
+        self.source = source
+        self._tensors = dict(tensors)
+        self._taken: set[str] = set()
+
+    def __contains__(self, name: str) -> bool:
+        return self.prefix + name in self._tensors
+
+    def count(self, pattern: str, first: int = 0) -> int:
+        """How many parts are numbered: one more than the largest number that `pattern`'s group finds, less `first`."""
+        matches = (re.match(re.escape(self.prefix) + pattern, name) for name in self._tensors)
+        numbers = [int(match[1]) for match in matches if match]
+        found = max(numbers, default=first - 1) + 1 - first
+        if not 0 < found <= _MOST_PARTS:
+            raise CheckpointError(f"{self.source}: {found} tensors' names match {pattern}; the file is damaged")
+        return found
+
+    def any(self, pattern: str) -> bool:
+        """Whether some name holds `pattern`."""
+        return any(re.search(pattern, name) for name in self._tensors)
+
+    def dimensions(self, name: str) -> int:
+        """How many dimensions a tensor has."""
+        return self._find(name).dim()
+
+    def shape(self, name: str, dimensions: int) -> tuple[int, ...]:
+        """The shape of a tensor that decides the model's sizes. It must have so many dimensions."""
+        shape = tuple(self._find(name).shape)
+        if len(shape) != dimensions or 0 in shape:
+            raise CheckpointError(f"{self.source}: tensor {name} must have {dimensions} dimensions, found {shape}")
+        return shape
+
+    def take(self, name: str, shape: tuple[int, ...]) -> Tensor:
+        """The tensor, which must have this shape and hold finite floating-point numbers."""
+        tensor = self._find(name)
+        if tuple(tensor.shape) != shape:
+            raise CheckpointError(f"{self.source}: tensor {name} must be {shape}, found {tuple(tensor.shape)}")
+        if not tensor.is_floating_point():
+            raise CheckpointError(f"{self.source}: tensor {name} must be of floating-point numbers, not {tensor.dtype}")
+        if not torch.isfinite(tensor).all():
+            raise CheckpointError(f"{self.source}: tensor {name} holds a value that is not finite")
+        self._taken.add(self.prefix + name)
+        return tensor.detach()
+
+    def finish(self, unused: Callable[[str], bool] = lambda name: False) -> None:
+        """Raise if a tensor was not taken, except those that `unused` (given the full name) says take no part."""
+        extra = sorted(name for name in self._tensors if name not in self._taken and not unused(name))
+        if extra:
+            raise CheckpointError(
+                f"{self.source}: {len(extra)} tensor(s) do not belong to this model: {', '.join(extra[:3])}"
+            )
+
+    def _find(self, name: str) -> Tensor:
+        if name not in self:
+            raise CheckpointError(f"{self.source}: tensor {self.prefix}{name} is missing")
+        return self._tensors[self.prefix + name]
+
+
+class Placed:
+    """The tensors of a model of ours while a reader puts them together; weight-norm gains stay gains."""
+
+    def __init__(self) -> None:
+        self.tensors: dict[str, Tensor] = {}
+
+    def put(self, name: str, tensor: Tensor) -> None:
+        """A tensor that is a parameter or buffer under this very name."""
+        self.tensors[name] = tensor.contiguous()
+
+    def put_matrix(self, module: str, name: str, matrix: Tensor, gain: Tensor | None) -> None:
+        """A matrix of a module, with its weight-norm gains where there are some: W = gain * matrix / |matrix|."""
+        if gain is None:
+            self.put(f"{module}.{name}", matrix)
+            return
+        self.put(f"{module}.parametrizations.{name}.original0", gain)
+        self.put(f"{module}.parametrizations.{name}.original1", matrix)
+
+
+def config_of_sizes(source: str, fields: dict[str, Any]) -> SampleRNNConfig:
+    """The config with these fields; CheckpointError where the sizes found in a file cannot be a model's."""
+    try:
+        return SampleRNNConfig(**fields)
+    except ConfigError as error:
+        raise CheckpointError(f"{source}: its model cannot be used: {error}") from None
