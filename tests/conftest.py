@@ -1,8 +1,12 @@
 """Fixtures that several test files share: data folders of a little synthesised music."""
 
+import importlib
 import os
-from collections.abc import Callable, Sequence
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
@@ -44,3 +48,19 @@ def data_folder(make_data: Callable[..., Path], tmp_path_factory: pytest.TempPat
     """1.3 s to train on in 5 recordings, 1 to validate, 3 to test. Shared: never write into it."""
     seconds = (0.11, 0.36, 0.2, 0.27, 0.4, 0.15, 0.12, 0.31, 0.22)
     return make_data(tmp_path_factory.mktemp("music"), seconds, valid=(5,), test=(6, 7, 8))
+
+
+@pytest.fixture
+def peer(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
+    """deepsound's own `model`, from a clone of deepsound-project/samplernn-pytorch: DEEPSOUND_CLONE, or peer in the
+    folder for temporary files."""
+    clone = Path(os.environ.get("DEEPSOUND_CLONE", Path(tempfile.gettempdir()) / "peer"))
+    if not (clone / "model.py").is_file():
+        pytest.skip(f"no clone of deepsound-project/samplernn-pytorch at {clone}")
+    names = ("model", "nn", "utils")  # its files; other packages may have modules of such names
+    before = {name: sys.modules.pop(name) for name in names if name in sys.modules}
+    monkeypatch.syspath_prepend(str(clone))
+    yield importlib.import_module("model")
+    for name in names:
+        sys.modules.pop(name, None)
+    sys.modules.update(before)

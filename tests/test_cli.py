@@ -164,6 +164,15 @@ def test_generate_into_a_folder(model, tmp_path, capsys):
     assert names == ["tune-seed7.wav", "tune-seed8-0.wav", "tune-seed8-1.wav"]
 
 
+@pytest.mark.parametrize(
+    ("seconds", "pieces"),
+    [("--dur", "--num_seqs"), ("--dur", "--num-seqs"), ("--n_secs", "--n_seqs"), ("--n-secs", "--n-seqs")],
+)
+def test_generate_takes_other_projects_flags(model, capsys, seconds, pieces):
+    assert run("generate", model, seconds, 0.02, pieces, 2, "--json") == 0
+    assert [audio.probe(file).frames for file in json.loads(capsys.readouterr().out)["files"]] == [160, 160]
+
+
 def test_generate_to_standard_output_is_a_wav_and_nothing_else(model, tmp_path, capsysbinary):
     assert make(model, "-o", "-") == 0
     shown = capsysbinary.readouterr()

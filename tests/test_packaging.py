@@ -54,6 +54,11 @@ def test_kernels_are_part_of_the_package(tmp_path):
     assert python(code, tmp_path) == "samplernn_fast.kernels"
 
 
+def test_compat_is_loaded_on_first_use(tmp_path):
+    code = "import samplernn_fast as s; print(s.compat.deepsound.Generator.__name__)"
+    assert python(code, tmp_path) == "Generator"
+
+
 def test_every_public_name_is_there():
     for name in samplernn_fast.__all__:
         assert getattr(samplernn_fast, name) is not None, name

@@ -7,21 +7,11 @@ from cases import CASES, make_model, random_levels
 
 from samplernn_fast import sampling
 from samplernn_fast.engine import Engine
+from samplernn_fast.importing.parity import step_logits
 from samplernn_fast.reference import ReferenceBackend
 from samplernn_fast.weights import layout, pack
 
 every_case = pytest.mark.parametrize("name", CASES)
-
-
-def step_logits(backend: ReferenceBackend, levels: torch.Tensor) -> torch.Tensor:
-    """Teacher-forced logits, made one sample at a time."""
-    lookback = backend.config.lookback
-    hidden, logits = backend.init_hidden(levels.shape[0]), []
-    values = backend.weights["frame_values"][levels]
-    for t in range(levels.shape[1] - lookback):
-        backend.run_frame_network(hidden, values[:, : lookback + t], t)
-        logits.append(backend.run_sample_network(hidden, levels[:, : lookback + t], t))
-    return torch.stack(logits, dim=1)
 
 
 @every_case

@@ -2,6 +2,7 @@
 
 import io
 import pickle
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,9 @@ def read_pickle(path: Path) -> Any:
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from None
     try:
-        return _ArrayUnpickler(io.BytesIO(data), encoding="latin1").load()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of odd escapes in damaged text
+            return _ArrayUnpickler(io.BytesIO(data), encoding="latin1").load()
     except _Forbidden as error:
         raise CheckpointError(
             f"{path}: refused: it asks for {error}, which is no array and might run code; nothing of it was loaded"

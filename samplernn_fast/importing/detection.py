@@ -1,5 +1,6 @@
 """Which project wrote a checkpoint: by the bytes it begins or ends with, and by its tensors' names."""
 
+import re
 import struct
 from pathlib import Path
 
@@ -12,7 +13,7 @@ _ZIP = b"PK\x03\x04"
 _LEGACY_TORCH = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # torch's magic number, pickled
 _HDF5 = b"\x89HDF\r\n"
 _PICKLES = (b"(", b"}", b"]", b"c", b"\x80")  # how a pickled dict or list, or a call, begins
-_ENDINGS = ("", ".pt", ".pth", ".ckpt", ".pkl", ".torch", ".tar", ".bin")
+_FILE_NAMES = re.compile(r".*\.(pt|pth|ckpt|pkl|bin)|(best-)?ep\d+-it\d+.*|[^.]+")
 
 
 def resolve(path: Path) -> Path:
@@ -60,6 +61,6 @@ def _ends(path: Path) -> tuple[bytes, bytes]:
 
 
 def _looks_like_one(file: Path) -> bool:
-    if file.name == "args.pkl" or file.suffix.lower() not in (*_ENDINGS, file.suffix if "ep" in file.name else ""):
+    if file.name == "args.pkl" or not _FILE_NAMES.fullmatch(file.name):
         return False
     return _ends(file)[0].startswith((_ZIP, _LEGACY_TORCH, *_PICKLES))

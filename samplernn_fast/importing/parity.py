@@ -53,7 +53,7 @@ def check_parity(model: SampleRNN, source: str) -> Parity:
     logits, _ = exact(levels)
     wanted = logits.log_softmax(dim=-1)
     weights, device = pack(model), torch.device("cpu")
-    stepped = _step_logits(ReferenceBackend(weights, device, "float64"), levels).log_softmax(dim=-1)
+    stepped = step_logits(ReferenceBackend(weights, device, "float64"), levels).log_softmax(dim=-1)
     reasons = BACKENDS["cpu"].unavailable_reasons(config, device)
     native = None
     if not reasons:
@@ -67,7 +67,7 @@ def check_parity(model: SampleRNN, source: str) -> Parity:
     return found
 
 
-def _step_logits(backend: ReferenceBackend, levels: Tensor) -> Tensor:
+def step_logits(backend: ReferenceBackend, levels: Tensor) -> Tensor:
     """Teacher-forced logits (B, T, Q), made one sample at a time."""
     lookback = backend.config.lookback
     hidden, logits = backend.init_hidden(levels.shape[0]), []

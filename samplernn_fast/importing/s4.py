@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from samplernn_fast.config import SampleRNNConfig
@@ -45,21 +46,15 @@ def convert(
     settings.agree(_facts(structure), source)
     names = ("model.quantization", "dataset.quantization")
     quantization = settings.quantization("s4", names, ("mu-law", "linear"))
-    initial, learn_h0 = [], False
+    learn_h0 = named.any(r"\.rnn\.h0$")  # no tier has one where the initial state is not learned: zero
+    initial = []
     for tier, (layers, dim) in enumerate(deepsound.h0_shapes(structure)):
-        name = f"frame_level_rnns.{tier}.rnn.h0"
-        learned = name in named  # it has none where the initial state is not learned: zero
-        initial.append(named.take(name, (layers, 1, dim))[:, 0] if learned else _zeros(named, layers, dim))
-        learn_h0 = learn_h0 or learned
+        learned = named.take(f"frame_level_rnns.{tier}.rnn.h0", (layers, 1, dim))[:, 0] if learn_h0 else None
+        initial.append(torch.zeros(layers, dim) if learned is None else learned)
     placed = deepsound.place(named, structure, initial)
     named.finish()
     frame_input = "amplitude" if quantization == "mu-law-s4" else "code-half"
     return deepsound.config_of(source, structure, settings, quantization, frame_input, learn_h0), placed
-
-
-def _zeros(named: NamedTensors, layers: int, dim: int) -> Tensor:
-    shape = (3 * dim, dim)
-    return named.take("frame_level_rnns.0.rnn.weight_hh_l0", shape).new_zeros(layers, dim)
 
 
 def _facts(structure: deepsound.Structure) -> dict[str, Any]:
@@ -75,8 +70,8 @@ def _facts(structure: deepsound.Structure) -> dict[str, Any]:
 def _read_beside(path: Path, settings: Settings) -> None:
     """A .pt file has no settings: those of the .ckpt it was made from, or of hydra, where they lie beside it."""
     origin = path.with_suffix(".ckpt")
-    if origin != path and origin.is_file():
-        settings.add_beside(read_torch_file(origin)[1], origin.name)
+    if origin != path and origin.is_file() and (parameters := read_torch_file(origin)[1]):
+        settings.add_beside(parameters, origin.name)
         return
     for name in _BESIDE:
         if (path.parent / name).is_file():

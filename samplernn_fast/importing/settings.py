@@ -12,7 +12,9 @@ from samplernn_fast.errors import CheckpointError, ConfigError
 from samplernn_fast.quantize import QUANTIZATIONS
 
 DEFAULT_SAMPLE_RATE = 16000
-"""What all four projects write audio at unless told otherwise; none of them stores it in a checkpoint."""
+"""What all four projects write audio at unless told otherwise; none of them stores it in a checkpoint.
+
+(PRiSM wrote 22050 Hz in earlier versions.)"""
 
 
 @dataclass

@@ -55,14 +55,21 @@ def _read_beside(path: Path, settings: Settings) -> None:
     for file in (path.with_name("args.pkl"), path.parent.parent / "args.pkl"):
         if file.is_file():
             words = read_pickle(file)
-            flags = [str(word) for word in words] if isinstance(words, list) else []
-            pairs = itertools.pairwise(flags)
-            settings.add_beside({flag[2:]: _value(word) for flag, word in pairs if flag[:2] == "--"}, file.name)
+            line = [part for word in words for part in str(word).split("=", 1)] if isinstance(words, list) else []
+            values = {flag[2:]: _value(word) for flag, word in itertools.pairwise(line) if flag[:2] == "--"}
+            settings.add_beside(values | _rate_of_script(" ".join(line[:1])), file.name)
             return
-    # The folder of a run is named after its command line: ...-q_typemu-law-batch_size128...
-    found = re.search(r"-q_type(linear|mu-law)-", str(path.parent.resolve()))
+    # The folder of a run is named after its command line: ...two_tier.py-expX-...-q_typemu-law-batch_size128...
+    folder = str(path.parent.resolve())
+    found = re.search(r"-q_type(linear|mu-law)-", folder)
     if found:
-        settings.add_beside({"q_type": found[1]}, "the name of its folder")
+        settings.add_beside({"q_type": found[1]} | _rate_of_script(folder), "the name of its folder")
+
+
+def _rate_of_script(text: str) -> dict[str, int]:
+    """The rate is a constant of the script: 16 kHz, but for dadabots' scripts named after theirs (two_tier32k.py)."""
+    script = re.search(r"(?:two|three)_tier(?:_generate)?(\d+)?k?\w*\.py", text)
+    return {"sample_rate": 1000 * int(script[1] or 16)} if script else {}
 
 
 def _value(word: str) -> Any:
@@ -86,7 +93,7 @@ def _config(named: NamedTensors, settings: Settings, tiers: list[str]) -> Sample
         frame_sizes.append(named.shape(f"BigFrameLevel.{cell}1.Step.Input.W0", 2)[0])
         if frame_sizes[2] % low:
             raise CheckpointError(f"{named.source}: the frame sizes {low} and {frame_sizes[2]} do not divide")
-    one_hot = "SampleLevel.Embedding" not in named  # the 2-tier script's emb_size 0
+    one_hot = len(tiers) == 1 and "SampleLevel.Embedding" not in named  # the 2-tier script's emb_size 0
     width = 0 if one_hot else named.shape("SampleLevel.Embedding", 2)[1]
     skips = named.any(r"\+inpskip\.")
     facts = {

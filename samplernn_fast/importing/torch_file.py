@@ -18,7 +18,10 @@ from samplernn_fast.errors import CheckpointError
 
 _STATE_KEYS = ("state_dict", "model_state_dict", "model")
 # What Lightning and hydra leave beside the tensors. Nothing of these packages is imported or called.
-_INERT = re.compile(r"(omegaconf|typing|pathlib|pytorch_lightning|lightning|lightning_fabric|numpy)\.[\w.]+")
+_INERT = re.compile(
+    r"(omegaconf|pytorch_lightning|lightning|lightning_fabric)\.[\w.]+|typing\.Any|pathlib\.\w*Path"
+    r"|numpy\.(ndarray|dtype|dtypes\.\w+|_?core\.multiarray\.(_reconstruct|scalar))"
+)
 _AS_DICT = re.compile(r"collections\.defaultdict|[\w.]*\.AttributeDict")
 _AS_NAME = ("builtins.dict", "builtins.list", "builtins.int", "builtins.float", "builtins.str", "builtins.bool")
 

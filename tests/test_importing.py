@@ -1,0 +1,280 @@
+"""Checkpoints of many shapes, made from our own models in other projects' names and files, come back bit for bit."""
+
+import copy
+import json
+
+import numpy as np
+import pytest
+import torch
+from cases import random_levels
+from exporters import deepsound_state, float32_model, prism_arrays, theano_arrays, write_bundle, write_theano
+
+import samplernn_fast as srnn
+from samplernn_fast import checkpoint, cli
+from samplernn_fast.config import SampleRNNConfig
+from samplernn_fast.errors import CheckpointError, ConfigError
+from samplernn_fast.importing.checkpoints import read_checkpoint
+from samplernn_fast.importing.parity import check_parity
+
+_TORCH = {"top_input_linear": True, "mlp_hidden": 1, "mlp_input_relu": True, "upsample_norm_axis": "input"}
+
+
+def torch_config(frames, *, q=256, dim=16, n=1, emb=None, norm=True, h0=True, quantization="linear-deepsound"):
+    return SampleRNNConfig(
+        **_TORCH,
+        frame_sizes=(frames[0], *frames),
+        q_levels=q,
+        dim=dim,
+        n_rnn=n,
+        emb_size=emb or q,
+        weight_norm="linear" if norm else "none",
+        learn_h0=h0,
+        quantization=quantization,
+        frame_input="amplitude" if quantization == "mu-law-s4" else "code-half",
+    )
+
+
+DEEPSOUND = {
+    "odd": (torch_config((3, 15), q=100, dim=17, n=3), "model.", False),
+    "four tiers": (torch_config((2, 4, 8, 16), q=32, dim=8, norm=False), "", False),
+    "one tier": (torch_config((5,), q=33, dim=7, n=2), "module.model.", False),
+    "taps of 1": (torch_config((1, 7), q=2, dim=5, h0=False), "model.", False),
+    "new weight norm": (torch_config((16, 64), dim=33, n=2), "_orig_mod.", True),
+    "ratio 1": (torch_config((4, 4, 12), q=300, dim=9), "model.", False),
+}
+S4 = {
+    "mu-law": (torch_config((8, 16, 32), dim=19, emb=12, quantization="mu-law-s4"), "model."),
+    "linear": (torch_config((3, 6), dim=10, n=4, emb=31, quantization="linear-s4"), ""),
+    "no h0": (torch_config((2, 4), dim=11, emb=8, h0=False, quantization="mu-law-s4"), "_forward_module.model."),
+    "no weight norm": (torch_config((5, 5), dim=6, n=2, emb=300, norm=False, quantization="linear-s4"), "model."),
+}
+
+
+def prism_config(low, top, *, rnn="gru", n=1, skip=False, q=256, dim=16, quantization="linear-prism"):
+    return SampleRNNConfig(
+        frame_sizes=(low, low, top),
+        rnn=rnn,
+        n_rnn=n,
+        skip="prism" if skip else "none",
+        q_levels=q,
+        emb_size=q,
+        dim=dim,
+        quantization=quantization,
+        learn_h0=False,
+        weight_norm="none",
+        upsample_bias=False,
+        top_input_linear=True,
+        frame_input="code-half",
+    )
+
+
+PRISM = {
+    "gru": (prism_config(2, 8, dim=13, n=4, quantization="mu-law-prism"), 1),
+    "gru with skips": (prism_config(3, 9, n=3, skip=True, q=20, dim=9), 2),
+    "one layer with skips": (prism_config(1, 5, skip=True, q=7, dim=4), 1),
+    "lstm": (prism_config(16, 64, rnn="lstm", n=2, q=100, dim=11), 3),
+    "lstm with skips": (prism_config(4, 4, rnn="lstm", n=2, skip=True, dim=8), 1),
+}
+
+
+def theano_config(*frames, rnn="gru", n=1, skip=False, q=256, dim=16, emb=8, norm=True, h0=True, mu=False):
+    return SampleRNNConfig(
+        frame_sizes=(frames[0], *frames),
+        rnn=rnn,
+        n_rnn=n,
+        skip="full" if skip else "none",
+        q_levels=q,
+        emb_size=emb,
+        dim=dim,
+        reset_after=False,
+        weight_norm="all" if norm else "none",
+        learn_h0=h0,
+        quantization="mu-law-theano" if mu else "linear-theano",
+        frame_input="code-floor",
+    )
+
+
+THEANO = {
+    "paper's three tiers": (theano_config(2, 8, dim=21, emb=13), None),
+    "three tiers, skips": (theano_config(3, 6, n=3, skip=True, q=51, dim=9), 0),
+    "three tiers, LSTM, skips": (theano_config(2, 4, rnn="lstm", n=2, skip=True, q=17, dim=7, mu=False), 2),
+    "three tiers, LSTM, plain": (theano_config(5, 5, rnn="lstm", n=5, dim=6, norm=False, mu=True), 4),
+    "two tiers, deep": (theano_config(16, n=5, q=64, dim=12), 2),
+    "two tiers, one-hot": (theano_config(4, n=2, q=11, dim=10, emb=0), None),
+    "two tiers, skips, plain": (theano_config(7, n=4, skip=True, q=33, dim=8, norm=False, h0=False), 2),
+    "two tiers, LSTM of 12 layers": (theano_config(2, rnn="lstm", n=12, skip=True, q=9, dim=5), 2),
+}
+
+
+def cases(table):
+    return pytest.mark.parametrize("name", table)
+
+
+def assert_same_model(got: srnn.SampleRNN, wanted: srnn.SampleRNN) -> None:
+    """The same config, and the same logits to 1e-12 in float64."""
+    assert got.config == wanted.config
+    levels = random_levels(wanted.config, 3, wanted.config.lookback * 3)
+    with torch.no_grad():
+        expected = copy.deepcopy(wanted).double()(levels)[0]
+        found = copy.deepcopy(got).double()(levels)[0]
+    assert expected.std() > 0.05
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
+
+
+def kind(config: SampleRNNConfig) -> str:
+    return config.quantization.rsplit("-", 1)[0]
+
+
+@cases(DEEPSOUND)
+def test_deepsound(name, tmp_path):
+    config, prefix, new_style = DEEPSOUND[name]
+    model = float32_model(config)
+    torch.save(deepsound_state(model, prefix, new_style=new_style), tmp_path / "best-ep1-it2")
+    assert_same_model(read_checkpoint(tmp_path / "best-ep1-it2").model, model)
+    assert_same_model(read_checkpoint(tmp_path).model, model)
+
+
+@cases(S4)
+def test_s4(name, tmp_path):
+    config, prefix = S4[name]
+    model = float32_model(config)
+    state = deepsound_state(model, prefix, h0_in_gru=True)
+    torch.save(state, tmp_path / "model.pt")
+    assert_same_model(read_checkpoint(tmp_path / "model.pt", quantization=kind(config)).model, model)
+    torch.save({"epoch": 3, "state_dict": state, "optimizer_states": [{"lr": 0.1}]}, tmp_path / "model.ckpt")
+    found = read_checkpoint(tmp_path / "model.ckpt", config={"quantization": kind(config)})
+    assert_same_model(found.model, model)
+    (tmp_path / "config.json").write_text(json.dumps({"dataset": {"quantization": kind(config)}}))
+    assert_same_model(read_checkpoint(tmp_path / "model.pt").model, model)
+
+
+@cases(PRISM)
+def test_prism(name, tmp_path):
+    config, shards = PRISM[name]
+    model = float32_model(config)
+    write_bundle(tmp_path / "model.ckpt-3", prism_arrays(model, "model/" if shards > 1 else ""), shards)
+    settings = {"q_type": kind(config), "frame_sizes": list(config.frame_sizes[1:]), "num_rnn_layers": config.n_rnn}
+    settings |= {"dim": config.dim, "rnn_type": config.rnn, "skip_conn": config.skip == "prism", "emb_size": 3}
+    (tmp_path / "mine.config.json").write_text(json.dumps(settings))
+    assert_same_model(read_checkpoint(tmp_path).model, model)
+    assert_same_model(read_checkpoint(tmp_path / "model.ckpt-3.index").model, model)
+    (tmp_path / "mine.config.json").unlink()
+    assert_same_model(read_checkpoint(tmp_path / "model.ckpt-3", quantization=kind(config)).model, model)
+
+
+@cases(THEANO)
+def test_theano(name, tmp_path):
+    config, protocol = THEANO[name]
+    model = float32_model(config)
+    write_theano(tmp_path / "params_e1.pkl", theano_arrays(model), protocol)
+    assert_same_model(read_checkpoint(tmp_path / "params_e1.pkl", quantization=kind(config)).model, model)
+
+
+def test_theano_settings_come_from_the_run_folder(tmp_path):
+    model = float32_model(theano_config(4, mu=True))
+    params = tmp_path / "exp" / "params"
+    params.mkdir(parents=True)
+    write_theano(params / "params.pkl", theano_arrays(model))
+    with pytest.raises(ConfigError, match="--quantization linear or mu-law"):
+        read_checkpoint(params / "params.pkl")
+    words = "two_tier.py --frame_size 4 --dim 16 --n_rnn 1 --rnn_type GRU --skip_conn F --q_type mu-law"
+    write_theano(tmp_path / "exp" / "args.pkl", words.split(), protocol=0)
+    found = read_checkpoint(params / "params.pkl")
+    assert_same_model(found.model, model)
+    assert found.notes == ["settings read from args.pkl"]
+    named = tmp_path / "two_tier.py-frame_size4-q_typemu-law-batch_size128" / "params"
+    named.mkdir(parents=True)
+    write_theano(named / "params.pkl", theano_arrays(model))
+    assert_same_model(read_checkpoint(named / "params.pkl").model, model)
+
+
+@pytest.mark.parametrize(
+    ("script", "rate"),
+    [
+        ("models/two_tier/two_tier.py", 16000),
+        ("models/three_tier/three_tier.py", 16000),
+        ("two_tier32k.py", 32000),
+        ("models/two_tier/two_tier16k_conditioning.py", 16000),
+        ("two_tier_generate32k.py", 32000),
+    ],
+)
+def test_theano_scripts_tell_the_sample_rate(script, rate, tmp_path):
+    write_theano(tmp_path / "params.pkl", theano_arrays(float32_model(theano_config(4))))
+    write_theano(tmp_path / "args.pkl", [script, "--q_type=linear", "--dim=16"], protocol=0)
+    assert read_checkpoint(tmp_path / "params.pkl").model.config.sample_rate == rate
+    assert read_checkpoint(tmp_path / "params.pkl", sample_rate=8000).model.config.sample_rate == 8000
+
+
+@pytest.mark.parametrize("dtype", ["f8", "f2"])
+def test_other_precisions_are_read(dtype, tmp_path):
+    """float64 is rounded to our float32, float16 kept exactly."""
+    model = float32_model(prism_config(2, 4, q=9, dim=8))
+    rounded = copy.deepcopy(model)
+    if dtype == "f2":
+        rounded.load_state_dict({name: tensor.half().float() for name, tensor in model.state_dict().items()})
+    arrays = prism_arrays(rounded)
+    write_bundle(tmp_path / "c", {n: a.astype(dtype) if a.dtype == "f4" else a for n, a in arrays.items()})
+    assert_same_model(read_checkpoint(tmp_path / "c").model, rounded)
+
+
+def test_a_run_folder_like_any_other(tmp_path, capsys):
+    config, prefix, _ = DEEPSOUND["odd"]
+    torch.save(deepsound_state(float32_model(config), prefix), tmp_path / "ep1-it2")
+    cli.main(["import", str(tmp_path / "ep1-it2"), "-o", str(tmp_path / "run"), "--sample-rate", "8000"])
+    printed = capsys.readouterr().out
+    assert "parity" in printed and "linear-deepsound" in printed and "assumed" not in printed
+    assert (tmp_path / "run" / checkpoint.CONFIG_FILE).is_file()
+    assert srnn.load(tmp_path / "run").config.sample_rate == 8000
+    prompt = np.sin(np.arange(400) / 10).astype(np.float32)
+    for backend in ("cpu", "reference"):
+        audio = srnn.generate(tmp_path / "run", duration=0.05, num_samples=2, prompt=prompt, backend=backend)
+        assert audio.samples.shape == (2, 400) and audio.sample_rate == 8000
+    assert next(srnn.stream(tmp_path / "run", block_seconds=0.01)).shape == (1, 80)
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["import", str(tmp_path / "ep1-it2"), "-o", str(tmp_path / "run")])
+    assert stop.value.code == 1 and "--overwrite" in capsys.readouterr().err
+
+
+def test_an_assumed_sample_rate_is_said(tmp_path):
+    config, prefix, _ = DEEPSOUND["odd"]
+    torch.save(deepsound_state(float32_model(config), prefix), tmp_path / "ep1-it2")
+    with pytest.warns(UserWarning, match="16000 Hz is assumed"):
+        assert srnn.import_checkpoint(tmp_path / "ep1-it2").config.sample_rate == 16000
+    (tmp_path / "mine.yaml").write_text("sample_rate: 44100\n")
+    assert srnn.import_checkpoint(tmp_path / "ep1-it2", config=tmp_path / "mine.yaml").config.sample_rate == 44100
+
+
+def test_parity_notices_a_wrong_path(monkeypatch):
+    model = float32_model(DEEPSOUND["odd"][0])
+    assert check_parity(model, "x").reference < 1e-12
+    from samplernn_fast import reference
+
+    monkeypatch.setattr(reference, "gru_cell_ref", lambda gates, h, w_hh, b_n: h)
+    with pytest.raises(CheckpointError, match="nothing was imported: parity"):
+        check_parity(model, "x")
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    ("ratios", "n_rnn", "dim", "learn_h0", "q_levels", "normed"),
+    [((16, 4), 2, 40, True, 256, True), ((3, 2, 5), 1, 17, False, 50, False), ((2,), 3, 9, True, 31, True)],
+)
+def test_deepsounds_own_class(peer, monkeypatch, tmp_path, ratios, n_rnn, dim, learn_h0, q_levels, normed):
+    torch.manual_seed(3)
+    theirs = peer.SampleRNN(list(ratios), n_rnn, dim, learn_h0, q_levels, normed)
+    with torch.no_grad():
+        for name, parameter in theirs.named_parameters():
+            if parameter.dim() == 1 or name.endswith(("h0", "upsampling.bias")):
+                parameter.normal_(0, 0.3)
+            elif name.endswith("weight_g"):
+                parameter.mul_(torch.rand_like(parameter) + 0.5)
+    # Theirs divides in float32; everything else of it runs in float64.
+    monkeypatch.setattr(peer.utils, "linear_dequantize", lambda samples, levels: samples.double() / (levels / 2) - 1)
+    predictor = peer.Predictor(theirs)
+    torch.save(predictor.state_dict(), tmp_path / "ep1-it1")
+    model = read_checkpoint(tmp_path / "ep1-it1").model.double()
+    levels = random_levels(model.config, 3, theirs.lookback * 4)
+    with torch.no_grad():
+        wanted = predictor.double()(levels[:, :-1], reset=True)
+        found = model(levels)[0].log_softmax(dim=-1)
+    torch.testing.assert_close(found, wanted, rtol=0, atol=1e-12)
