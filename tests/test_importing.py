@@ -144,7 +144,8 @@ def test_s4(name, tmp_path):
     torch.save({"epoch": 3, "state_dict": state, "optimizer_states": [{"lr": 0.1}]}, tmp_path / "model.ckpt")
     found = read_checkpoint(tmp_path / "model.ckpt", config={"quantization": kind(config)})
     assert_same_model(found.model, model)
-    (tmp_path / "config.json").write_text(json.dumps({"dataset": {"quantization": kind(config)}}))
+    hydra = {"dataset": {"quantization": kind(config)}, "model": {"quantization": "${dataset.quantization}"}}
+    (tmp_path / "config.json").write_text(json.dumps(hydra))
     assert_same_model(read_checkpoint(tmp_path / "model.pt").model, model)
 
 

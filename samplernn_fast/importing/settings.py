@@ -12,9 +12,7 @@ from samplernn_fast.errors import CheckpointError, ConfigError
 from samplernn_fast.quantize import QUANTIZATIONS
 
 DEFAULT_SAMPLE_RATE = 16000
-"""What all four projects write audio at unless told otherwise; none of them stores it in a checkpoint.
-
-(PRiSM wrote 22050 Hz in earlier versions.)"""
+"""What all four projects write audio at unless told otherwise; no checkpoint stores it. PRiSM once wrote 22050 Hz."""
 
 
 @dataclass
@@ -105,4 +103,5 @@ def _lookup(values: Mapping[str, Any], name: str) -> Any:
     found: Any = values
     for part in name.split("."):
         found = found.get(part) if isinstance(found, Mapping) else None
-    return found
+    unresolved = isinstance(found, str) and found.startswith("${")  # hydra's reference to another setting
+    return None if unresolved else found
