@@ -10,6 +10,7 @@ import platform
 import shlex
 import shutil
 import subprocess
+import tempfile
 from glob import glob
 from pathlib import Path
 
@@ -30,13 +31,21 @@ except ImportError:  # sources are then compiled one after another
 # Contraction into fused multiply-adds would change the sampler's bits from machine to machine.
 CXX_FLAGS = ["-O3", "-ffp-contract=off", "-fno-trapping-math", "-Wall", "-Wextra"]
 
-# The CPU engine is compiled once for each instruction set; csrc/cpu/dispatch.cpp chooses when the program runs.
+# The CPU engine is compiled once for each instruction set; csrc/cpu/dispatch.cpp chooses when the program runs. In the
+# order of how many machines have it.
 _AVX512 = ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mfma"]
 ISA_FLAGS = {
     "engine_avx2.cpp": ["-mavx2", "-mfma"],
     "engine_avx512.cpp": _AVX512,
     "engine_avx512_vnni.cpp": [*_AVX512, "-mavx512vnni"],
+    "engine_amx.cpp": [*_AVX512, "-mavx512vnni", "-mamx-tile", "-mamx-int8", "-mamx-bf16"],
 }
+# For tests: the text of the wide instruction sets, on a machine that has AVX2.
+EMULATED = bool(os.environ.get("SAMPLERNN_FAST_EMULATE"))
+if EMULATED:
+    CXX_FLAGS.append("-DSRNN_EMULATED")
+    for _source in ("engine_avx512.cpp", "engine_avx512_vnni.cpp", "engine_amx.cpp"):
+        ISA_FLAGS[_source] = [*ISA_FLAGS["engine_avx2.cpp"], "-DSRNN_LANES=16", "-Wno-psabi"]
 X86_64 = platform.machine().lower() in ("x86_64", "amd64")
 
 
@@ -48,10 +57,16 @@ class BuildExt(build_ext):
         for extension in self.extensions:
             extension.extra_compile_args += CXX_FLAGS if unix else ["/O2", "/fp:precise"]
         if unix:
+            if X86_64 and not _accepts(self.compiler, ISA_FLAGS["engine_amx.cpp"]):  # GCC 10 and older
+                for extension in self.extensions:
+                    extension.sources = [source for source in extension.sources if "engine_amx" not in source]
+                    extension.extra_compile_args.append("-DSRNN_NO_AMX")
             _add_isa_flags(self.compiler)
         if unix and ninja_syntax is not None and shutil.which("ninja"):
             self._compile_one_by_one = self.compiler.compile
             self.compiler.compile = self._compile_with_ninja
+        if unix:
+            _link_plain_objects_first(self.compiler)
         super().build_extensions()
 
     def _compile_with_ninja(self, sources, output_dir=None, **options):
@@ -69,6 +84,18 @@ class BuildExt(build_ext):
         if subprocess.run(["ninja", "-f", str(folder / "build.ninja"), *jobs]).returncode != 0:
             raise CompileError("the C++ compiler failed; its messages are above")
         return objects
+
+
+def _accepts(compiler, flags):
+    """Whether the compiler knows these flags."""
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder, "empty.cpp")
+        source.write_text("")
+        try:
+            compiler.compile([str(source)], output_dir=folder, extra_postargs=flags)
+        except CompileError:
+            return False
+    return True
 
 
 def _write_ninja(folder, commands):
@@ -93,6 +120,20 @@ def _add_isa_flags(compiler):
     compiler._compile = compile_with_flags
 
 
+def _link_plain_objects_first(compiler):
+    """Templates of the standard library that several objects hold are linked from the first one: it must be one that
+    runs on every machine, then on the most. setuptools sorts by name."""
+    compile_all, width = compiler.compile, list(ISA_FLAGS)
+
+    def compile_in_order(sources, **options):
+        objects = compile_all(sources, **options)
+        names = [Path(path).with_suffix(".cpp").name for path in objects]
+        ranks = [width.index(name) + 1 if name in width else 0 for name in names]
+        return [path for _, _, path in sorted(zip(ranks, names, objects, strict=True))]
+
+    compiler.compile = compile_in_order
+
+
 @contextlib.contextmanager
 def _recorded_commands(compiler):
     """Collects the commands the compiler object would run, by `call` or, in older setuptools, `spawn`."""
@@ -106,9 +147,8 @@ def _recorded_commands(compiler):
 
 
 def native_extension():
-    """samplernn_fast._C. Sources with flags of their own come last: templates of the standard library that several
-    objects hold are linked from the first one, which must be one that runs on every machine."""
-    sources = sorted(glob("csrc/**/*.cpp", recursive=True), key=lambda source: (Path(source).name in ISA_FLAGS, source))
+    """samplernn_fast._C, with every instruction set of this kind of machine."""
+    sources = sorted(glob("csrc/**/*.cpp", recursive=True))
     return Pybind11Extension(
         "samplernn_fast._C",
         [source for source in sources if X86_64 or Path(source).name not in ISA_FLAGS],

@@ -20,6 +20,8 @@ class Backend(Protocol):
 
     @staticmethod
     def unavailable_reasons(config: SampleRNNConfig, device: torch.device) -> list[str]: ...
+    @classmethod
+    def auto_dtype(cls, weights: PackedWeights, device: torch.device) -> str: ...
     def __init__(
         self, weights: PackedWeights, device: torch.device, dtype: str, num_threads: int | None = None
     ) -> None: ...
@@ -61,10 +63,10 @@ def resolve(name: str, config: SampleRNNConfig, device: torch.device, dtype: str
     raise BackendUnavailable(f"no backend can run this model on {device}: {' | '.join(reasons)}")
 
 
-def resolve_dtype(name: str, backend: type[Backend]) -> str:
-    """The numeric mode called `name` on a backend; "auto" is its fastest one that keeps its promise."""
+def resolve_dtype(name: str, backend: type[Backend], weights: PackedWeights, device: torch.device) -> str:
+    """The numeric mode called `name` on a backend; "auto" is its fastest one that keeps its promise for this model."""
     if name == "auto":
-        return backend.dtypes[0]
+        return backend.auto_dtype(weights, device)
     if name not in backend.dtypes:
         raise ConfigError(f"dtype must be auto or one of {', '.join(backend.dtypes)} on {backend.name}, got {name!r}")
     return name

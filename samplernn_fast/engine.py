@@ -129,9 +129,10 @@ class Engine:
         self.model_sha256 = model_sha256(model)
         self.device = backends.resolve_device(device)
         chosen = backends.resolve(backend, self.config, self.device, dtype)
-        self.dtype = backends.resolve_dtype(dtype, chosen)
+        weights = pack(model)
+        self.dtype = backends.resolve_dtype(dtype, chosen, weights, self.device)
         self._block = max(1, int(_BLOCK_SECONDS * self.config.sample_rate))
-        self.backend: backends.Backend = chosen(pack(model), self.device, self.dtype, num_threads)
+        self.backend: backends.Backend = chosen(weights, self.device, self.dtype, num_threads)
 
     def init_state(
         self,

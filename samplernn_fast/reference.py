@@ -62,6 +62,11 @@ class ReferenceBackend:
         self.weights = weights.to(device, getattr(torch, dtype))
         self.device = device
 
+    @classmethod
+    def auto_dtype(cls, weights: PackedWeights, device: torch.device) -> str:
+        """float32, for any model."""
+        return "float32"
+
     def init_hidden(self, streams: int) -> Hidden:
         """The initial hidden state of every tier, lowest first: (n, B, H) each."""
         tiers = range(len(self.config.ratios))

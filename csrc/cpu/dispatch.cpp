@@ -5,6 +5,14 @@
 #include "engine.h"
 #include "team.h"
 
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
+#if defined(__linux__)
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
+
 namespace srnn {
 
 typedef std::unique_ptr<Engine> MakeEngine(const ModelDims&, const Arrays&, const EngineOptions&);
@@ -12,6 +20,9 @@ typedef std::unique_ptr<Engine> MakeEngine(const ModelDims&, const Arrays&, cons
 MakeEngine make_engine_baseline;
 #if defined(__x86_64__)
 MakeEngine make_engine_avx2, make_engine_avx512, make_engine_avx512_vnni;
+#if !defined(SRNN_NO_AMX)
+MakeEngine make_engine_amx;
+#endif
 #endif
 
 namespace {
@@ -22,7 +33,11 @@ struct Isa {
   MakeEngine* make;
 };
 
-#if defined(__x86_64__)
+#if defined(SRNN_EMULATED)  // wide instruction sets walked on a narrow machine, for tests
+bool has_avx2() { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
+bool has_avx512() { return has_avx2(); }
+bool has_vnni() { return has_avx2(); }
+#elif defined(__x86_64__)
 bool has_avx2() { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
 bool has_avx512() {
   return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
@@ -31,8 +46,31 @@ bool has_avx512() {
 bool has_vnni() { return has_avx512() && __builtin_cpu_supports("avx512vnni"); }
 #endif
 
+#if defined(__x86_64__) && !defined(SRNN_NO_AMX)
+// Tiles need the processor, the system, and the system's permission for this process.
+bool has_amx() {
+#if defined(SRNN_EMULATED)
+  return true;
+#elif defined(__linux__)
+  unsigned a, b, c, d;
+  if (!has_vnni() || __get_cpuid_count(7, 0, &a, &b, &c, &d) == 0) return false;
+  constexpr unsigned kBfloat16 = 1u << 22, kTile = 1u << 24, kInt8 = 1u << 25;
+  constexpr unsigned kNeeded = kBfloat16 | kTile | kInt8;
+  if ((d & kNeeded) != kNeeded) return false;
+  constexpr int kRequestPermission = 0x1023, kTileData = 18;  // ARCH_REQ_XCOMP_PERM
+  static const bool granted = syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+  return granted;
+#else
+  return false;
+#endif
+}
+#endif
+
 const Isa kIsas[] = {
 #if defined(__x86_64__)
+#if !defined(SRNN_NO_AMX)
+    {"amx", has_amx, make_engine_amx},
+#endif
     {"avx512_vnni", has_vnni, make_engine_avx512_vnni},
     {"avx512", has_avx512, make_engine_avx512},
     {"avx2", has_avx2, make_engine_avx2},

@@ -23,17 +23,23 @@ struct Streams {
   long steps = 0;
 };
 
-// Some of the streams of a call.
+// Some of the streams of a call, from one of its steps on.
 struct StreamSlice {
-  StreamSlice(const Streams& s, const ModelDims& m, int first_, int count_)
+  StreamSlice(const Streams& s, const ModelDims& m, int first_, int count_, long from_)
       : first(first_),
         count(count_),
         total(s.count),
-        t(s.t),
-        steps(s.steps),
+        t(s.t + from_),
+        from(from_),
+        steps(s.steps - from_),
         row(m.lookback() + s.steps),
         hidden(s.hidden),
-        levels(s.levels + first_ * row) {}
+        levels(s.levels + first_ * row + from_) {}
+
+  // Where what belongs to a step of one of these streams stands in an array (B, steps) of the call.
+  long place(int stream, long step) const {
+    return (long{first} + stream) * (from + steps) + from + step;
+  }
 
   // The state of one of these streams in one layer.
   float* state(const ModelDims& m, int tier, int layer, int stream) const {
@@ -41,7 +47,7 @@ struct StreamSlice {
   }
 
   int first, count, total;
-  long t, steps, row;
+  long t, from, steps, row;
   float* const* hidden;
   int64_t* levels;
 };

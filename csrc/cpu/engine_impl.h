@@ -30,18 +30,14 @@ class CpuEngine final : public Engine {
   }
 
   bool generate(const Streams& streams, const Drawing& drawing) const override {
-    std::atomic<bool> sound{true};
-    run(streams, 1, [&](Walk<Mode>& walk) {
-      if (!walk.generate(drawing)) sound.store(false);
-    });
-    return sound.load();
+    return run(streams, 1, [&](Walk<Mode>& walk) { return walk.generate(drawing); });
   }
 
   void follow(const Streams& streams, float* logits) const override {
     const int frame = model_.m.lookback();
     const long frames = std::max(1L, kRowsAtOnce / (long{frame} * streams.count));
     const long steps = std::min(frames * frame, std::max(long{frame}, streams.steps));
-    run(streams, static_cast<int>(steps), [&](Walk<Mode>& walk) { walk.follow(logits); });
+    run(streams, static_cast<int>(steps), [&](Walk<Mode>& walk) { return walk.follow(logits); });
   }
 
   double read_bandwidth(size_t bytes, int threads) const override {
@@ -50,10 +46,25 @@ class CpuEngine final : public Engine {
   double peak_rate(int threads) const override { return SRNN_ISA::peak_rate<Mode>(threads); }
 
  private:
-  // Enough streams: one each for single threads. Fewer: one team of all threads.
+  // All steps; after a team has parted, the rest by one thread, and alone for a while from then on.
   template <class Job>
-  void run(const Streams& streams, int steps, const Job& job) const {
-    Crew crew(threads(streams.count));
+  bool run(const Streams& streams, int steps_at_once, const Job& job) const {
+    const Clock::duration now = Clock::now().time_since_epoch();
+    const bool alone = streams.count == 1 && now.count() < alone_until_.load();
+    long done = run_together(streams, 0, alone ? 1 : threads(streams.count), steps_at_once, job);
+    if (0 <= done && done < streams.steps) {
+      alone_until_.store((Clock::now().time_since_epoch() + kAlone).count());
+      done = run_together(streams, done, 1, steps_at_once, job);
+    }
+    return done >= 0;
+  }
+
+  // Enough streams: each thread takes some for itself. Fewer: one team of all threads.
+  // Returns the first step that was not made, -1 when a logit is not a number.
+  template <class Job>
+  long run_together(const Streams& streams, long from, int threads, int steps_at_once,
+                    const Job& job) const {
+    Crew crew(threads);
     const int teams = streams.count >= crew.size() ? crew.size() : 1;
     const int size = crew.size() / teams;
     std::vector<std::unique_ptr<TeamArrays>> arrays;
@@ -62,33 +73,43 @@ class CpuEngine final : public Engine {
     for (int team = 0; team < teams; ++team) {
       const int first = static_cast<int>(long{streams.count} * team / teams);
       const int last = static_cast<int>(long{streams.count} * (team + 1) / teams);
-      const StreamSlice slice(streams, model_.m, first, last - first);
+      const StreamSlice slice(streams, model_.m, first, last - first, from);
       arrays.push_back(std::make_unique<TeamArrays>(model_.m, model_.width, model_.input_width(),
                                                     model_.gates_width(), model_.logit_width(),
-                                                    slice.count, steps));
+                                                    slice.count, steps_at_once));
       barriers.push_back(std::make_unique<Barrier>(size));
       for (int rank = 0; rank < size; ++rank) {
         const Member member{rank, size, barriers.back().get()};
-        walks.push_back(std::make_unique<Walk<Mode>>(model_, member, *arrays.back(), slice, steps));
+        walks.push_back(
+            std::make_unique<Walk<Mode>>(model_, member, *arrays.back(), slice, steps_at_once));
       }
     }
-    crew.run([&](int thread) { job(*walks[thread]); });
+    std::vector<long> made(crew.size());
+    crew.run([&](int thread) {
+      const TileScope tiles;
+      made[thread] = job(*walks[thread]);
+    });
+    const long least = *std::min_element(made.begin(), made.end());
+    return least < 0 ? -1 : from + least;
   }
+
+  static constexpr std::chrono::seconds kAlone{1};
 
   const Model<Mode> model_;
   const std::string mode_;
   const int num_threads_;
+  mutable std::atomic<Clock::rep> alone_until_{0};
 };
 
 inline std::unique_ptr<Engine> make(const ModelDims& dims, const Arrays& arrays,
                                     const EngineOptions& options) {
   if (options.mode == "float32") {
-    return std::make_unique<CpuEngine<FloatMode<Float32>>>(dims, arrays, options);
+    return std::make_unique<CpuEngine<Float32Mode>>(dims, arrays, options);
   }
   if (options.mode == "bfloat16") {
-    return std::make_unique<CpuEngine<FloatMode<Bfloat16>>>(dims, arrays, options);
+    return std::make_unique<CpuEngine<Bfloat16Mode>>(dims, arrays, options);
   }
-  if (options.mode == "int8") return std::make_unique<CpuEngine<Int8Mode>>(dims, arrays, options);
+  if (options.mode == "int8") return std::make_unique<CpuEngine<CodeMode>>(dims, arrays, options);
   throw std::invalid_argument("numeric mode must be float32, bfloat16 or int8, got " +
                               options.mode);
 }

@@ -50,25 +50,26 @@ struct FloatRows {
 struct Float32 {
   static constexpr bool kBfloat16 = false;
   typedef float Weight;
-  static constexpr int kGroup = 1;  // inputs that lie together for each output
+  static constexpr int kGroup = 1;    // inputs that lie together for each output
+  static constexpr int kColumns = 1;  // inputs are padded to a multiple of it
 };
 
 struct Bfloat16 {
   static constexpr bool kBfloat16 = true;
   typedef uint16_t Weight;
-  static constexpr int kGroup = 2;
+  static constexpr int kGroup = 2, kColumns = 2;
 };
 
 template <class Format>
 struct FloatMatrix {
-  int blocks = 0, panels = 0, cols = 0;  // cols: padded to whole groups
+  int blocks = 0, panels = 0, cols = 0;  // cols: padded with zeros
   const typename Format::Weight* data = nullptr;
 
   FloatMatrix() = default;
   FloatMatrix(const Source& from, Arena& arena)
       : blocks(from.blocks),
         panels(panels_of(from.rows)),
-        cols(static_cast<int>(round_up(from.cols, Format::kGroup))) {
+        cols(static_cast<int>(round_up(from.cols, Format::kColumns))) {
     auto* to = arena.take<typename Format::Weight>(size_t{1} * blocks * panels * kPanel * cols);
     data = to;
     for (int block = 0; block < blocks; ++block) {
@@ -167,12 +168,12 @@ struct FloatMode {
   typedef FloatMatrix<Format> Matrix;
   typedef FloatRows<Format::kBfloat16> Rows;
 
-  // y += W x for `rows` rows from first_row on, this share of every block; y has y_stride floats a
+  // y += W x for `rows` rows, this share of every block; y has y_stride floats a
   // row and kPanel * panels a block.
-  static void product(const Matrix& w, const Rows& x, int first_row, int rows, Share share,
-                      float* y, long y_stride) {
-    const float* from = x.values.data() + first_row * x.stride;
-    walk_panels(w.blocks, w.panels, share, rows, FloatTile<Format>{w, from, x.stride, y, y_stride});
+  static void product(const Matrix& w, const Rows& x, int rows, Share share, float* y,
+                      long y_stride) {
+    walk_panels(w.blocks, w.panels, share, rows,
+                FloatTile<Format>{w, x.values.data(), x.stride, y, y_stride});
   }
 };
 

@@ -43,11 +43,11 @@ void gru_reset_after(const CellWeights<Mode>& w, const Member& member,
                      const typename Mode::Rows& h_rows, const CellArrays& a) {
   const Share share = member.share(a.panels);
   const long first = a.first_unit(share), last = a.last_unit(share);
-  Mode::product(w.first, h_rows, 0, a.streams, share, a.gates, a.gates_stride);
+  Mode::product(w.first, h_rows, a.streams, share, a.gates, a.gates_stride);
   for (int s = 0; s < a.streams; ++s) {
     for (long i = first; i < last; ++i) a.inner[s * a.width + i] = w.bias_n[i];
   }
-  Mode::product(w.candidate, h_rows, 0, a.streams, share, a.inner, a.width);
+  Mode::product(w.candidate, h_rows, a.streams, share, a.inner, a.width);
   for (int s = 0; s < a.streams; ++s) {
     const float *r = a.gates + s * a.gates_stride, *z = r + a.width, *n = z + a.width;
     const float *inner = a.inner + s * a.width, *h = a.h + s * a.width;
@@ -66,7 +66,7 @@ void gru_reset_before(const CellWeights<Mode>& w, const Member& member,
                       const CellArrays& a) {
   const Share share = member.share(a.panels);
   const long first = a.first_unit(share), last = a.last_unit(share);
-  Mode::product(w.first, h_rows, 0, a.streams, share, a.gates, a.gates_stride);
+  Mode::product(w.first, h_rows, a.streams, share, a.gates, a.gates_stride);
   for (int s = 0; s < a.streams; ++s) {
     const float *r = a.gates + s * a.gates_stride, *h = a.h + s * a.width;
     float* inner = a.inner + s * a.width;
@@ -77,7 +77,7 @@ void gru_reset_before(const CellWeights<Mode>& w, const Member& member,
   member.meet();
   for (int s = 0; s < a.streams; ++s) inner_rows.set(s, a.inner + s * a.width);
   float* candidates = a.gates + 2 * a.width;
-  Mode::product(w.candidate, inner_rows, 0, a.streams, share, candidates, a.gates_stride);
+  Mode::product(w.candidate, inner_rows, a.streams, share, candidates, a.gates_stride);
   for (int s = 0; s < a.streams; ++s) {
     const float *z = a.gates + s * a.gates_stride + a.width, *n = z + a.width;
     const float* h = a.h + s * a.width;
@@ -93,7 +93,7 @@ void lstm_cell(const CellWeights<Mode>& w, const Member& member, const typename 
                const CellArrays& a) {
   const Share share = member.share(a.panels);
   const long first = a.first_unit(share), last = a.last_unit(share);
-  Mode::product(w.first, h_rows, 0, a.streams, share, a.gates, a.gates_stride);
+  Mode::product(w.first, h_rows, a.streams, share, a.gates, a.gates_stride);
   for (int s = 0; s < a.streams; ++s) {
     const float *in = a.gates + s * a.gates_stride, *forget = in + a.width;
     const float *g = forget + a.width, *out = g + a.width;

@@ -11,10 +11,6 @@
 
 #include "panels.h"
 
-#if defined(SRNN_TILES)
-#include "tiles.h"
-#endif
-
 namespace srnn {
 namespace SRNN_ISA {
 
@@ -182,20 +178,18 @@ struct CodeTile {
 
   const CodeMatrix& w;
   const CodeRows& x;
-  int first_row;
   float* y;
   long y_stride;
 
   template <int V, int P, int R>
   void run(int panel, int first_vector, int row) const {
     Ints sum[R][V];
-    sum_codes<V, R>(panel, first_vector, first_row + row, sum);
+    sum_codes<V, R>(panel, first_vector, row, sum);
     const long output = long{panel} * kPanel + first_vector * kLanes;
     for (int r = 0; r < R; ++r) {
       float* to = y + (row + r) * y_stride + output;
       for (int v = 0; v < V; ++v) {
-        add_scaled(to + v * kLanes, sum[r][v], w.scales + output + v * kLanes,
-                   x.scales[first_row + row + r]);
+        add_scaled(to + v * kLanes, sum[r][v], w.scales + output + v * kLanes, x.scales[row + r]);
       }
     }
   }
@@ -275,12 +269,9 @@ struct Int8Mode {
   typedef CodeMatrix Matrix;
   typedef CodeRows Rows;
 
-  static void product(const Matrix& w, const Rows& x, int first_row, int rows, Share share,
-                      float* y, long y_stride) {
-#if defined(SRNN_TILES)
-    if (rows > 2) return tile_product(w, x, first_row, rows, share, y, y_stride);
-#endif
-    walk_panels(w.blocks, w.panels, share, rows, CodeTile{w, x, first_row, y, y_stride});
+  static void product(const Matrix& w, const Rows& x, int rows, Share share, float* y,
+                      long y_stride) {
+    walk_panels(w.blocks, w.panels, share, rows, CodeTile{w, x, y, y_stride});
   }
 };
 

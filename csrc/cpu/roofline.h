@@ -4,8 +4,7 @@
 
 #include <chrono>
 
-#include "float32.h"
-#include "int8.h"
+#include "modes.h"
 
 namespace srnn {
 namespace SRNN_ISA {
@@ -65,13 +64,13 @@ constexpr int kChains = 10;  // independent sums: enough to hide every latency
 constexpr int kRounds = 1000;
 
 // Multiply-adds of one call in each mode, in registers.
-inline int32_t register_work(const FloatMode<Float32>*, long* macs) {
+inline int32_t register_work(const Float32Mode*, long* macs) {
   Floats sum[kChains] = {};
   Floats a = broadcast(1.0f);
   const Floats b = broadcast(0.5f);
   for (int round = 0; round < kRounds; ++round) {
     for (int i = 0; i < kChains; ++i) {
-      asm volatile("" : "+x"(a));  // or the product would be made once
+      forget(a);  // or the product would be made once
       sum[i] = fma(a, b, sum[i]);
     }
   }
@@ -79,16 +78,16 @@ inline int32_t register_work(const FloatMode<Float32>*, long* macs) {
   for (int i = 1; i < kChains; ++i) sum[0] += sum[i];
   return fold((Ints)sum[0]);
 }
-inline int32_t register_work(const FloatMode<Bfloat16>*, long* macs) {
-  return register_work(static_cast<const FloatMode<Float32>*>(nullptr), macs);
+inline int32_t register_work(const Bfloat16Mode*, long* macs) {
+  return register_work(static_cast<const Float32Mode*>(nullptr), macs);
 }
-inline int32_t register_work(const Int8Mode*, long* macs) {
+inline int32_t register_work(const CodeMode*, long* macs) {
   Ints sum[kChains] = {};
   Ints a = broadcast_word("\1\1\1\1");
   const Ints b = a;
   for (int round = 0; round < kRounds; ++round) {
     for (int i = 0; i < kChains; ++i) {
-      asm volatile("" : "+x"(a));
+      forget(a);
 #if defined(SRNN_PLANES)
       sum[i] = add_quads(sum[i], a, b);
 #else

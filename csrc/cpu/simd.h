@@ -81,6 +81,16 @@ SRNN_INLINE Ints multiply_pairs(Shorts a, Shorts b) {
 #endif
 }
 
+// Makes the compiler forget what it knows of a value.
+template <class Vector>
+SRNN_INLINE void forget(Vector& value) {
+#if defined(__x86_64__) && !defined(SRNN_EMULATED)
+  asm volatile("" : "+x"(value));
+#else
+  asm volatile("" : "+m"(value));
+#endif
+}
+
 // Asks for the cache line at `at` ahead of its use.
 SRNN_INLINE void prefetch(const void* at) { __builtin_prefetch(at); }
 

@@ -1,6 +1,7 @@
 #include "team.h"
 
 #include <algorithm>
+#include <chrono>
 #include <fstream>
 #include <set>
 #include <string>
@@ -45,10 +46,13 @@ void Barrier::wait() {
     if (epoch_.load(std::memory_order_acquire) != epoch) return;
     pause();
   }
+  typedef std::chrono::steady_clock Clock;
+  const Clock::time_point began = Clock::now();
   std::unique_lock<std::mutex> lock(mutex_);
   sleepers_.fetch_add(1);
   awake_.wait(lock, [&] { return epoch_.load() != epoch; });
   sleepers_.fetch_sub(1);
+  slept_.fetch_add(std::chrono::nanoseconds(Clock::now() - began).count());
 }
 
 // A thread of the pool: sleeps until it is given a job.

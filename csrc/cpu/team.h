@@ -4,6 +4,7 @@
 #include <atomic>
 #include <condition_variable>
 #include <cstddef>
+#include <cstdint>
 #include <functional>
 #include <mutex>
 #include <vector>
@@ -21,12 +22,15 @@ class Barrier {
  public:
   explicit Barrier(int size) : size_(size) {}
   void wait();
+  // Seconds that members have slept here, all together.
+  double slept() const { return slept_.load(std::memory_order_relaxed) * 1e-9; }
 
  private:
   const int size_;
   std::atomic<int> arrived_{0};
   std::atomic<unsigned> epoch_{0};
   std::atomic<int> sleepers_{0};
+  std::atomic<int64_t> slept_{0};  // nanoseconds
   std::mutex mutex_;
   std::condition_variable awake_;
 };

@@ -7,6 +7,7 @@
 #pragma once
 
 #include <algorithm>
+#include <chrono>
 #include <vector>
 
 #include "model.h"
@@ -36,10 +37,20 @@ struct TeamArrays {
   }
 
   Buffer<float> inner, gates, output, x, other, logits, inputs;
+  bool parting = false;
   // Of every layer; written to one side while the other may still be read.
   std::vector<Buffer<float>> hidden[2];
   std::vector<Buffer<float>> cells;
 };
+
+typedef std::chrono::steady_clock Clock;
+inline double seconds_since(Clock::time_point began) {
+  return std::chrono::duration<double>(Clock::now() - began).count();
+}
+
+constexpr long kStepsBetweenDoubts = 32;
+constexpr double kPartingSeconds = 0.002;  // the start of a team is no sign
+constexpr double kPartingShare = 0.25;     // two members gain about a half where nothing disturbs
 
 template <class Mode>
 class Walk {
@@ -70,32 +81,36 @@ class Walk {
     }
   }
 
-  // Fills every level that is -1. False when a logit is not a number.
-  bool generate(const Drawing& drawing) {
+  // Fills every level that is -1. Returns the steps made: all, or fewer where the team is parting;
+  // -1 when a logit is not a number.
+  long generate(const Drawing& drawing) {
     if (member_.rank > 0) {  // every member draws the same levels, into an array of its own
-      own_levels_.assign(levels_, levels_ + streams_.count * streams_.row);
+      own_levels_.assign(levels_, levels_ + streams_.count * streams_.row - streams_.from);
       levels_ = own_levels_.data();
     }
     start();
     for (int tier = 0; tier < m_.tiers(); ++tier) refresh_output(tier, 0, 1);
-    bool sound = true;
-    for (long step = 0; step < streams_.steps && sound; ++step) {
+    long step = 0;
+    for (; step < streams_.steps; ++step) {
+      if (step % kStepsBetweenDoubts == 0 && parting()) break;
       for (int tier = m_.tiers() - 1; tier >= 0; --tier) {
         if ((streams_.t + step) % m_.frame_sizes[tier] == 0) run_tier(tier, step, 1);
       }
       if (known(step)) continue;  // what comes next does not depend on the logits
       run_samples(step, 1);
-      sound = draw(step, drawing);
+      if (!draw(step, drawing)) return -1;
     }
     finish();
-    return sound;
+    return step;
   }
 
   // Advances over known levels, whole top frames; fills logits (B, steps, Q) unless it is null.
-  void follow(float* logits) {
+  // Returns the steps made, as `generate` does.
+  long follow(float* logits) {
     start();
-    for (long step = 0; step < streams_.steps; step += steps_) {
-      const int count = static_cast<int>(std::min<long>(steps_, streams_.steps - step));
+    long step = 0;
+    for (int count; step < streams_.steps && !parting(); step += count) {
+      count = static_cast<int>(std::min<long>(steps_, streams_.steps - step));
       for (int tier = m_.tiers() - 1; tier >= 0; --tier) {
         run_tier(tier, step, count / m_.frame_sizes[tier]);
       }
@@ -104,6 +119,7 @@ class Walk {
       if (member_.rank == 0) copy_logits(step, count, logits);
     }
     finish();
+    return std::min(step, streams_.steps);
   }
 
  private:
@@ -112,6 +128,20 @@ class Walk {
   long units() const { return long{share().last - share().first} * kPanel; }
   int index(int tier, int layer) const { return tier * m_.n_rnn + layer; }
   float* hidden(int at) const { return team_.hidden[sides_[at]][at].data(); }
+
+  // Whether the team gives up, which all members decide alike: on a busy machine they wait for each
+  // other's turns, and one is faster alone.
+  bool parting() {
+    if (member_.size == 1) return false;
+    if (member_.rank == 0) {
+      const double slept = member_.barrier->slept();
+      team_.parting = slept > kPartingSeconds && slept > kPartingShare * seconds_since(began_);
+    }
+    member_.meet();
+    const bool decided = team_.parting;
+    member_.meet();  // before it is written again
+    return decided;
+  }
 
   void start() {
     for (int at = 0; at < static_cast<int>(sides_.size()) && member_.rank == 0; ++at) {
@@ -198,12 +228,12 @@ class Walk {
     const int unit = tier == 0 ? 1 : m_.frame_sizes[tier - 1], ratio = m_.ratio(tier);
     if (units == 1) {
       const long j = (streams_.t + step) % m_.frame_sizes[tier] / unit;
-      Mode::product(w.up[j], outputs_[tier], 0, streams_.count, share(), y, width);
+      Mode::product(w.up[j], outputs_[tier], streams_.count, share(), y, width);
       return;
     }
     const int rows = streams_.count * units / ratio;
     for (int j = 0; j < ratio; ++j) {
-      Mode::product(w.up[j], outputs_[tier], 0, rows, share(), y + j * width, ratio * width);
+      Mode::product(w.up[j], outputs_[tier], rows, share(), y + j * width, ratio * width);
     }
   }
 
@@ -227,7 +257,7 @@ class Walk {
       }
     }
     if (layer > 0) {
-      Mode::product(w.stack[layer - 1], hidden_rows_[at - 1], 0, a.streams, share(), a.gates,
+      Mode::product(w.stack[layer - 1], hidden_rows_[at - 1], a.streams, share(), a.gates,
                     a.gates_stride);
     }
     a.h = hidden(at);
@@ -264,7 +294,7 @@ class Walk {
       std::copy_n(w.skip_bias + first_unit(), units(),
                   team_.output.data() + s * model_.width + first_unit());
     }
-    Mode::product(w.skip_out, joined_rows_, 0, streams_.count, share(), team_.output.data(),
+    Mode::product(w.skip_out, joined_rows_, streams_.count, share(), team_.output.data(),
                   model_.width);
     member_.meet();
     for (int s = 0; s < streams_.count; ++s) {
@@ -285,7 +315,7 @@ class Walk {
       for (int row = 0; row < rows; ++row) {
         std::copy_n(bias, units(), other + row * model_.width + first_unit());
       }
-      Mode::product(w.hidden[layer], x_rows_, 0, rows, share(), other, model_.width);
+      Mode::product(w.hidden[layer], x_rows_, rows, share(), other, model_.width);
       finish_layer(other, rows);
       std::swap(x, other);
     }
@@ -295,7 +325,7 @@ class Walk {
     for (int row = 0; row < rows; ++row) {
       std::copy_n(w.output_bias + first, last - first, team_.logits.data() + row * width + first);
     }
-    Mode::product(w.output, x_rows_, 0, rows, part, team_.logits.data(), width);
+    Mode::product(w.output, x_rows_, rows, part, team_.logits.data(), width);
     member_.meet();
   }
 
@@ -331,7 +361,7 @@ class Walk {
   bool draw(long step, const Drawing& drawing) {
     for (int s = 0; s < streams_.count; ++s) {
       if (level(s, step) >= 0) continue;
-      const long at = (streams_.first + s) * streams_.steps + step;
+      const long at = streams_.place(s, step);
       const float* logits = team_.logits.data() + s * model_.logit_width();
       const int drawn = sample_level(logits, m_.q_levels, drawing.draws[at],
                                      drawing.temperature[at], drawing.sampler, weights_.data());
@@ -345,12 +375,13 @@ class Walk {
     for (int s = 0; s < streams_.count; ++s) {
       for (int i = 0; i < count; ++i) {
         const float* from = team_.logits.data() + (long{s} * count + i) * model_.logit_width();
-        const long at = (streams_.first + s) * streams_.steps + step + i;
+        const long at = streams_.place(s, step + i);
         std::copy_n(from, m_.q_levels, logits + at * m_.q_levels);
       }
     }
   }
 
+  const Clock::time_point began_ = Clock::now();
   const Model<Mode>& model_;
   const ModelDims& m_;
   const Member member_;

@@ -1,0 +1,247 @@
+// Products on tile registers (AMX): 16 rows of inputs at once, bytes or bfloat16.
+//
+// Where the processor has none, the same text runs on tiles in memory: slow, for tests.
+#pragma once
+
+#include "float32.h"
+#include "int8.h"
+
+namespace srnn {
+namespace SRNN_ISA {
+
+constexpr int kTileRows = 16;
+constexpr int kTileBytes = 64;  // of a row
+static_assert(kPanel == 64 && kRowUnit == kTileRows, "panels and rows are cut into whole tiles");
+
+#if defined(__AMX_TILE__)
+
+// The intrinsics take register numbers as text.
+#define SRNN_TILE_ZERO(tile) _tile_zero(tile)
+#define SRNN_TILE_LOAD(tile, from, stride) _tile_loadd(tile, from, stride)
+#define SRNN_TILE_STORE(tile, to, stride) _tile_stored(tile, to, stride)
+#define SRNN_TILE_DOT_BYTES(sum, a, b) _tile_dpbssd(sum, a, b)
+#define SRNN_TILE_DOT_BFLOAT16(sum, a, b) _tile_dpbf16ps(sum, a, b)
+
+// A thread's tiles are set up while this lives.
+struct TileScope {
+  TileScope() {
+    struct alignas(64) {
+      uint8_t palette = 1, start_row = 0, reserved[14] = {};
+      uint16_t bytes[16] = {};
+      uint8_t rows[16] = {};
+    } config;
+    for (int tile = 0; tile < 8; ++tile) config.bytes[tile] = kTileBytes, config.rows[tile] = 16;
+    _tile_loadconfig(&config);
+  }
+  ~TileScope() { _tile_release(); }
+};
+
+#else
+
+struct EmulatedTile {
+  unsigned char row[kTileRows][kTileBytes];
+
+  void zero() { std::memset(row, 0, sizeof(row)); }
+  void load(const void* from, long stride) {
+    for (int i = 0; i < kTileRows; ++i) {
+      std::memcpy(row[i], static_cast<const char*>(from) + i * stride, kTileBytes);
+    }
+  }
+  void store(void* to, long stride) const {
+    for (int i = 0; i < kTileRows; ++i) {
+      std::memcpy(static_cast<char*>(to) + i * stride, row[i], kTileBytes);
+    }
+  }
+  // Element k of a row and column: inputs lie along a's rows, and in groups of a lane down b's.
+  template <class T>
+  T at(int i, int k) const {
+    T value;
+    std::memcpy(&value, row[i] + k * sizeof(T), sizeof(T));
+    return value;
+  }
+  template <class T, class Sum, class Convert>
+  void add_dot(const EmulatedTile& a, const EmulatedTile& b, Convert convert) {
+    constexpr int kInLane = 4 / sizeof(T);
+    for (int m = 0; m < kTileRows; ++m) {
+      for (int n = 0; n < kTileRows; ++n) {
+        Sum sum = at<Sum>(m, n);
+        for (int k = 0; k < kTileRows * kInLane; ++k) {
+          sum += convert(a.at<T>(m, k)) * convert(b.at<T>(k / kInLane, n * kInLane + k % kInLane));
+        }
+        std::memcpy(row[m] + n * 4, &sum, 4);
+      }
+    }
+  }
+};
+
+inline EmulatedTile& emulated_tile(int index) {
+  static thread_local EmulatedTile tiles[8];
+  return tiles[index];
+}
+
+#define SRNN_TILE_ZERO(tile) emulated_tile(tile).zero()
+#define SRNN_TILE_LOAD(tile, from, stride) emulated_tile(tile).load(from, stride)
+#define SRNN_TILE_STORE(tile, to, stride) emulated_tile(tile).store(to, stride)
+#define SRNN_TILE_DOT_BYTES(sum, a, b)                                            \
+  emulated_tile(sum).add_dot<int8_t, int32_t>(emulated_tile(a), emulated_tile(b), \
+                                              [](int8_t x) { return int32_t{x}; })
+#define SRNN_TILE_DOT_BFLOAT16(sum, a, b)                                         \
+  emulated_tile(sum).add_dot<uint16_t, float>(emulated_tile(a), emulated_tile(b), \
+                                              [](uint16_t x) { return from_bfloat16(x); })
+
+struct TileScope {
+  TileScope() {}
+  ~TileScope() {}
+};
+
+#endif
+
+// y += the scaled sums of one panel for up to 16 rows, whose planes stand in `high` and `low`.
+inline void add_tile_sums(const CodeMatrix& w, int panel, int half, const CodeRows& x, int row,
+                          int rows, const int32_t (*high)[32], const int32_t (*low)[32], float* y,
+                          long y_stride) {
+  const long output = long{panel} * kPanel + half * 32;
+  for (int r = 0; r < rows; ++r) {
+    float* to = y + (row + r) * y_stride + output;
+    for (int at = 0; at < 32; at += kLanes) {
+      const Ints sum = (load<Ints>(high[r] + at) << 7) + load<Ints>(low[r] + at) -
+                       load<Ints>(w.offset + output + at);
+      add_scaled(to + at, sum, w.scales + output + at, x.scales[row + r]);
+    }
+  }
+}
+
+// Three rows and more: 16 rows by 32 outputs at a time, both planes of the inputs side by side.
+inline void tile_product(const CodeMatrix& w, const CodeRows& x, int rows, Share share, float* y,
+                         long y_stride) {
+  alignas(64) int32_t high[kTileRows][32], low[kTileRows][32];
+  constexpr long kLine = kPanel * kGroup;  // bytes of a panel for one group of inputs
+  for (int block = 0; block < w.blocks; ++block) {
+    for (int panel = block * w.panels + share.first; panel < block * w.panels + share.last;
+         ++panel) {
+      for (int row = 0; row < rows; row += kTileRows) {
+        const uint8_t *h = x.high.data() + row * x.stride, *l = x.low.data() + row * x.stride;
+        for (int half = 0; half < 2; ++half) {
+          const int8_t* weights = w.panel(panel) + half * 2 * kTileBytes;
+          SRNN_TILE_ZERO(0);
+          SRNN_TILE_ZERO(1);
+          SRNN_TILE_ZERO(2);
+          SRNN_TILE_ZERO(3);
+          for (int col = 0; col < w.cols; col += kTileBytes) {
+            SRNN_TILE_LOAD(4, h + col, x.stride);
+            SRNN_TILE_LOAD(6, weights, kLine);
+            SRNN_TILE_DOT_BYTES(0, 4, 6);
+            SRNN_TILE_LOAD(7, weights + kTileBytes, kLine);
+            SRNN_TILE_DOT_BYTES(1, 4, 7);
+            SRNN_TILE_LOAD(5, l + col, x.stride);
+            SRNN_TILE_DOT_BYTES(2, 5, 6);
+            SRNN_TILE_DOT_BYTES(3, 5, 7);
+            weights += kTileRows * kLine;
+          }
+          SRNN_TILE_STORE(0, high[0], sizeof(high[0]));
+          SRNN_TILE_STORE(1, high[0] + 16, sizeof(high[0]));
+          SRNN_TILE_STORE(2, low[0], sizeof(low[0]));
+          SRNN_TILE_STORE(3, low[0] + 16, sizeof(low[0]));
+          add_tile_sums(w, panel, half, x, row, std::min(kTileRows, rows - row), high, low, y,
+                        y_stride);
+        }
+      }
+    }
+  }
+}
+
+// bfloat16 inputs as they are, 16 rows to a tile.
+struct TileRows {
+  int cols = 0;
+  long stride = 0;
+  Buffer<uint16_t> values;
+
+  TileRows() = default;
+  TileRows(int rows, int cols_)
+      : cols(cols_),
+        stride(round_up(cols_, kTileBytes / 2)),
+        values(round_up(rows, kTileRows) * stride) {}
+
+  void set(int row, const float* x) {
+    uint16_t* to = values.data() + row * stride;
+    for (int i = 0; i < cols; ++i) to[i] = to_bfloat16(x[i]);
+  }
+  void copy(int row, const TileRows& from, int from_row) {
+    std::memcpy(values.data() + row * stride, from.values.data() + from_row * from.stride,
+                sizeof(uint16_t) * cols);
+  }
+};
+
+struct TileFormat : Bfloat16 {
+  static constexpr int kColumns = kTileBytes / 2;
+};
+
+// One kernel for any number of rows: another order of the sums would be other bits.
+struct TileBfloat16Mode {
+  typedef FloatMatrix<TileFormat> Matrix;
+  typedef TileRows Rows;
+
+  static void product(const Matrix& w, const Rows& x, int rows, Share share, float* y,
+                      long y_stride) {
+    alignas(64) float sums[kTileRows][kPanel];
+    constexpr long kLine = kPanel * TileFormat::kGroup;  // weights for one pair of inputs
+    for (int block = 0; block < w.blocks; ++block) {
+      for (int panel = block * w.panels + share.first; panel < block * w.panels + share.last;
+           ++panel) {
+        for (int row = 0; row < rows; row += kTileRows) {
+          sum_panel(w.panel(panel), kLine, w.cols, x.values.data() + row * x.stride, x.stride,
+                    sums);
+          for (int r = 0; r < std::min(kTileRows, rows - row); ++r) {
+            float* to = y + (row + r) * y_stride + long{panel} * kPanel;
+            for (int at = 0; at < kPanel; at += kLanes) {
+              store(to + at, load<Floats>(to + at) + load<Floats>(sums[r] + at));
+            }
+          }
+        }
+      }
+    }
+  }
+
+ private:
+  static void sum_panel(const uint16_t* weights, long line, int cols, const uint16_t* x,
+                        long stride, float (*sums)[kPanel]) {
+    SRNN_TILE_ZERO(0);
+    SRNN_TILE_ZERO(1);
+    SRNN_TILE_ZERO(2);
+    SRNN_TILE_ZERO(3);
+    for (int col = 0; col < cols; col += TileFormat::kColumns) {
+      SRNN_TILE_LOAD(4, x + col, stride * 2);
+      SRNN_TILE_LOAD(5, weights, line * 2);
+      SRNN_TILE_DOT_BFLOAT16(0, 4, 5);
+      SRNN_TILE_LOAD(6, weights + 32, line * 2);
+      SRNN_TILE_DOT_BFLOAT16(1, 4, 6);
+      SRNN_TILE_LOAD(7, weights + 64, line * 2);
+      SRNN_TILE_DOT_BFLOAT16(2, 4, 7);
+      SRNN_TILE_LOAD(5, weights + 96, line * 2);
+      SRNN_TILE_DOT_BFLOAT16(3, 4, 5);
+      weights += kTileRows * line;
+    }
+    SRNN_TILE_STORE(0, sums[0], sizeof(sums[0]));
+    SRNN_TILE_STORE(1, sums[0] + 16, sizeof(sums[0]));
+    SRNN_TILE_STORE(2, sums[0] + 32, sizeof(sums[0]));
+    SRNN_TILE_STORE(3, sums[0] + 48, sizeof(sums[0]));
+  }
+};
+
+// int8 by tiles for three rows and more, by byte dot products for fewer: the sums are exact.
+struct TileInt8Mode {
+  typedef CodeMatrix Matrix;
+  typedef CodeRows Rows;
+
+  static void product(const Matrix& w, const Rows& x, int rows, Share share, float* y,
+                      long y_stride) {
+    if (rows > 2) {
+      tile_product(w, x, rows, share, y, y_stride);
+    } else {
+      Int8Mode::product(w, x, rows, share, y, y_stride);
+    }
+  }
+};
+
+}  // namespace SRNN_ISA
+}  // namespace srnn
