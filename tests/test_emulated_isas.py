@@ -50,8 +50,11 @@ for name, config in CASES.items():
     for isa in isas:
         assert gaps["float32", isa] <= 1e-4, (name, isa, gaps)
         assert scores["int8", isa].equal(scores["int8", "baseline"]), (name, isa)
-        plain = scores["bfloat16", "avx2"]  # tiles sum in another order, the others in the same
-        assert (scores["bfloat16", isa] - plain).abs().max() <= (0.02 if isa == "amx" else 1e-4), (name, isa)
+        if isa == "amx":  # tiles sum in another order
+            assert gaps["bfloat16", isa] <= 2 * gaps["bfloat16", "avx2"], (name, gaps)
+        elif isa.startswith("avx512"):
+            assert scores["bfloat16", isa].equal(scores["bfloat16", "avx2"]), (name, isa)
+            assert scores["float32", isa].equal(scores["float32", "avx2"]), (name, isa)
 print("equal")
 """
 
