@@ -32,13 +32,22 @@ class Tier(nn.Module):
         self.rnn = RNNStack(config, self.frame_size if raw else config.dim)
         self.up = nn.Linear(config.dim, self.ratio * config.dim, bias=config.upsample_bias)
 
-    def up_through(self, layer: nn.Linear) -> tuple[Tensor, Tensor]:
-        """Weight (r D, D) and bias (r D,) of the upsampling followed by `layer`, as one linear map."""
-        weight = (layer.weight @ self.up.weight.unflatten(0, (self.ratio, -1))).flatten(0, 1)
-        bias = layer.bias.expand(self.ratio, -1)
-        if self.up.bias is not None:
-            bias = bias + self.up.bias.unflatten(0, (self.ratio, -1)) @ layer.weight.t()
-        return weight, bias.flatten()
+    def upsample(self, hidden: Tensor) -> Tensor:
+        """Eq. 6: hidden (B, N, D) -> one vector for each unit below, (B, N r, D)."""
+        return self.up(hidden).unflatten(2, (self.ratio, -1)).flatten(1, 2)
+
+    def up_through(self, matrix: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+        """`upsample` followed by matrix (O, D) and bias (O,) as one map per unit below: (r, O, D) and (r, O)."""
+        weight = matrix @ self.up.weight.unflatten(0, (self.ratio, -1))
+        if self.up.bias is None:
+            return weight, bias.expand(self.ratio, -1)
+        return weight, self.up.bias.unflatten(0, (self.ratio, -1)) @ matrix.t() + bias
+
+    def expand_through(self, matrix: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+        """The frame's input map followed by matrix (O, input) and bias (O,), as one map: (O, F) and (O,)."""
+        if self.expand is None:
+            return matrix, bias
+        return matrix @ self.expand.weight, bias + matrix @ self.expand.bias
 
 
 class SampleMLP(nn.Module):
@@ -99,7 +108,7 @@ class SampleRNN(nn.Module):
         Returns logits (B, T, Q), where logits[:, t] predicts levels[:, L + t] and depends on levels[:, :L + t] only,
         and the state after the last frame.
         """
-        steps = self._check(levels)
+        self._check(levels)
         initial = self.init_state(levels.shape[0])
         if state is None:
             state = initial
@@ -107,50 +116,81 @@ class SampleRNN(nn.Module):
             state = tuple(torch.where(reset[:, None], h0, h) for h0, h in zip(initial, state, strict=True))
         values = self.frame_values.to(initial[0].device, initial[0].dtype)[levels]
         new_state: list[Tensor] = []
-        conditioning: Tensor | None = None
+        hidden: Tensor | None = None
         for index in reversed(range(len(self.tiers))):
             tier = self.tiers[index]
-            start = self.config.lookback - tier.frame_size
-            inputs = values[:, start : start + steps].unflatten(1, (-1, tier.frame_size))
-            if tier.expand is not None:
-                inputs = tier.expand(inputs)
-            if conditioning is not None:
-                inputs = inputs + conditioning
-            hidden, last = tier.rnn(inputs, state[index])
+            if self._reads_gates(index, levels):
+                hidden, last = tier.rnn.run_gates(self._gates(index, values, hidden), state[index])
+            else:
+                frames = self._windows(values, tier.frame_size).unflatten(1, (-1, tier.frame_size))
+                inputs = frames if tier.expand is None else tier.expand(frames)
+                if hidden is not None:
+                    inputs = inputs + self.tiers[index + 1].upsample(hidden)
+                hidden, last = tier.rnn(inputs, state[index])
             new_state.insert(0, last)
-            if index > 0:
-                conditioning = tier.up(hidden).unflatten(2, (tier.ratio, -1)).flatten(1, 2)
-        return self._sample_level(levels, hidden, steps), tuple(new_state)
+        assert hidden is not None
+        return self._sample_level(levels, hidden), tuple(new_state)
 
-    def _sample_level(self, levels: Tensor, hidden: Tensor, steps: int) -> Tensor:
+    def _windows(self, samples: Tensor, size: int) -> Tensor:
+        """(B, T) of samples (B, L + T): what a unit that sees `size` samples has before each of the T predictions."""
+        start = self.config.lookback - size
+        return samples[:, start : start + samples.shape[1] - self.config.lookback]
+
+    def _reads_gates(self, index: int, levels: Tensor) -> bool:
+        """Whether products of matrices come first in a tier: there must be more rows to save them on than they cost."""
+        tier, config = self.tiers[index], self.config
+        if config.skip != "none" or not tier.rnn.layers[0].scans(levels.device):
+            return False
+        is_top = index == len(self.tiers) - 1
+        above, cost = (tier, tier.frame_size) if is_top else (self.tiers[index + 1], 3 * config.dim)
+        return levels.shape[0] * (levels.shape[1] - config.lookback) >= 2 * cost * above.frame_size
+
+    def _gates(self, index: int, values: Tensor, hidden: Tensor | None) -> Tensor:
+        """W_ih (W_x f + c) + b of Eq. 4-5 as (W_ih W_x) f + (W_ih W_j) h, h the output (B, N, D) of the tier above.
+
+        Returns (N, B, R, 3D) for R frames of tier `index` under each frame above; R is 1 at the top.
+        """
+        tier = self.tiers[index]
+        layer = tier.rnn.layers[0]
+        weight, bias = tier.expand_through(layer.w_ih, layer.gate_bias())
+        ratio = 1 if hidden is None else self.tiers[index + 1].ratio
+        frames = self._windows(values, tier.frame_size).unflatten(1, (-1, ratio * tier.frame_size)).transpose(0, 1)
+        if hidden is not None:
+            above, bias = self.tiers[index + 1].up_through(layer.w_ih, bias)
+            # One product for both: h, and beside it the R frames, each of which only its own gates read.
+            weight = torch.cat((above.flatten(0, 1), torch.block_diag(*[weight] * ratio)), dim=1)
+            frames = torch.cat((hidden.transpose(0, 1), frames), dim=2)
+        return linear(frames, weight, bias.flatten()).unflatten(2, (ratio, -1))
+
+    def _sample_level(self, levels: Tensor, hidden: Tensor) -> Tensor:
         """Eq. 6-9 for the lowest tier's output `hidden` (B, T / FS(2), D) -> logits (B, T, Q)."""
         tier, mlp = self.tiers[0], self.mlp
-        start = self.config.lookback - mlp.taps
+        steps, start = levels.shape[1] - self.config.lookback, self.config.lookback - mlp.taps
         context = [levels[:, start + tap : start + tap + steps] for tap in range(mlp.taps)]
         layers = list(mlp.hidden)
         if mlp.embedding is not None and levels.shape[0] * steps < 2 * self.config.q_levels:
-            x = tier.up(hidden).unflatten(2, (tier.ratio, -1)).flatten(1, 2) + mlp.input(mlp.embed(context))
-        else:
-            # With more samples than table rows, products of matrices first save most of the work per sample.
-            tables = mlp.tables()
-            weight: Tensor = tier.up.weight
-            bias: Tensor = tier.up.bias
-            if not self.config.mlp_input_relu:
-                first = layers.pop(0)
-                tables = tables @ first.weight.t()
-                weight, bias = tier.up_through(first)
-            x = linear(hidden, weight, bias).unflatten(2, (tier.ratio, -1)).flatten(1, 2)
-            for table, levels_at_tap in zip(tables, context, strict=True):
-                # In float32 also under autocast: the gradient of a row is a sum over thousands of samples, and the
-                # CPU adds it up in the table's own dtype.
-                x = x + embedding(levels_at_tap, table.to(torch.promote_types(table.dtype, torch.float32)))
-            if not self.config.mlp_input_relu:
-                x = relu(x)
-        if self.config.mlp_input_relu:
-            x = relu(x)
+            x = tier.upsample(hidden) + mlp.input(mlp.embed(context))
+            return self._mlp(relu(x) if self.config.mlp_input_relu else x, layers)
+        # With more samples than table rows, products of matrices first save most of the work per sample.
+        tables = mlp.tables()
+        weight: Tensor = tier.up.weight
+        bias: Tensor = tier.up.bias
+        if not self.config.mlp_input_relu:
+            first = layers.pop(0)
+            tables = tables @ first.weight.t()
+            weight, bias = (part.flatten(0, 1) for part in tier.up_through(first.weight, first.bias))
+        # In float32 also under autocast: the gradient of a row is a sum over thousands of samples, and the
+        # CPU adds it up in the table's own dtype.
+        tables = tables.to(torch.promote_types(tables.dtype, torch.float32))
+        x = linear(hidden, weight, bias).unflatten(2, (tier.ratio, -1)).flatten(1, 2)
+        for table, levels_at_tap in zip(tables, context, strict=True):
+            x = embedding(levels_at_tap, table).add_(x)
+        return self._mlp(relu(x), layers)
+
+    def _mlp(self, x: Tensor, layers: list[nn.Linear]) -> Tensor:
         for layer in layers:
             x = relu(layer(x))
-        return mlp.output(x)
+        return self.mlp.output(x)
 
     def nll_bits(self, levels: Tensor, mask: Tensor | None = None) -> Tensor:
         """Mean negative log-likelihood, in bits per sample, of levels[:, L:] (B, T) from the initial state.
@@ -165,7 +205,7 @@ class SampleRNN(nn.Module):
         bits = bits_per_sample(logits[:, :steps], levels[:, lookback:])
         return bits.mean() if mask is None else (bits * mask).sum() / mask.sum()
 
-    def _check(self, levels: Tensor) -> int:
+    def _check(self, levels: Tensor) -> None:
         lookback = self.config.lookback
         if levels.dim() != 2 or levels.dtype not in (torch.int64, torch.int32):
             raise ConfigError(f"forward: levels must be (B, L + T) integers, got {tuple(levels.shape)} {levels.dtype}")
@@ -174,7 +214,6 @@ class SampleRNN(nn.Module):
             raise ConfigError(
                 f"forward: T must be a positive multiple of L = {lookback} in levels (B, L + T), got T = {steps}"
             )
-        return steps
 
 
 def bits_per_sample(logits: Tensor, targets: Tensor) -> Tensor:

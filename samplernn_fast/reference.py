@@ -228,7 +228,7 @@ class ReferenceBackend:
                     out[frame] = state[:, :dim]
             else:
                 b_n = weights[name + "bias_n"][layer] if self.config.reset_after else gates.new_zeros(dim)
-                out = gru_scan(gates, state, recurrent, b_n, self.config.reset_after)
+                out = gru_scan(gates.unsqueeze(2), state, recurrent, b_n, self.config.reset_after)
                 state.copy_(out[-1])
             outputs.append(out)
         if self.config.skip == "none":

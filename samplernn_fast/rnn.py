@@ -4,7 +4,7 @@ Gate order is torch's: r, z, n for the GRU, i, f, g, o for the LSTM.
 Letters: N frames, B batch, D dim, G gates (3 or 4), H state width (D, or 2 D for the LSTM's [h | c]).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, cast
 
 import torch
@@ -13,9 +13,12 @@ from torch.autograd.function import once_differentiable
 
 from samplernn_fast.config import SampleRNNConfig
 
+# Frames x batch x units whose slopes are worked out together in a backward pass: they should stay in the cache.
+_SLOPES_AT_ONCE = 1 << 18
+
 
 class GRUScan(torch.autograd.Function):
-    """The recurrent half of a GRU over N frames, both forms, for the CPU.
+    """The recurrent half of a GRU, both forms, for the CPU. Frame n R + j reads gates[n, :, j].
 
     torch's own CPU GRU runs one small product per frame for the weights' gradient; here the backward pass only
     walks the state's gradient and leaves one large product for the end. On CUDA cuDNN is used instead.
@@ -23,65 +26,109 @@ class GRUScan(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, gates: Tensor, h0: Tensor, w_hh: Tensor, b_n: Tensor, reset_after: bool) -> Tensor:
-        """gates (N, B, 3D) = W_ih x + biases; h0 (B, D); w_hh (3D, D); b_n (D,) inside the reset. Returns (N, B, D)."""
-        n_frames, batch, dim = gates.shape[0], gates.shape[1], h0.shape[1]
-        rz = gates.new_empty(n_frames, batch, 2 * dim)
-        n, inner = gates.new_empty(2, n_frames, batch, dim).unbind(0)
+        """gates (N, B, R, 3D) = W_ih x + biases; h0 (B, D); w_hh (3D, D); b_n (D,) inside the reset: (N R, B, D)."""
+        (batch, dim), n_frames = h0.shape, gates.shape[0] * gates.shape[2]
+        sums = gates.new_empty(n_frames, batch, 3 * dim)  # r, z, and what stands inside n's product with r or W_hn
+        n = gates.new_empty(n_frames, batch, dim)
         states = gates.new_empty(n_frames + 1, batch, dim)
         states[0] = h0
         w_rz, w_n = w_hh[: 2 * dim].t(), w_hh[2 * dim :].t()
-        for t in range(n_frames):
-            h = states[t]
-            torch.addmm(gates[t, :, : 2 * dim], h, w_rz, out=rz[t]).sigmoid_()
-            r, z = rz[t, :, :dim], rz[t, :, dim:]
+        for t, gates_at_t in enumerate(_frames(gates)):
+            h, rz, inner = states[t], sums[t, :, : 2 * dim], sums[t, :, 2 * dim :]
+            r, z = rz[:, :dim], rz[:, dim:]
+            rz.copy_(gates_at_t[:, : 2 * dim])
             if reset_after:
-                torch.addmm(b_n, h, w_n, out=inner[t])
-                torch.addcmul(gates[t, :, 2 * dim :], r, inner[t], out=n[t]).tanh_()
+                inner.copy_(b_n)
+                sums[t].addmm_(h, w_hh.t())
+                rz.sigmoid_()
+                torch.addcmul(gates_at_t[:, 2 * dim :], r, inner, out=n[t]).tanh_()
             else:
-                torch.mul(r, h, out=inner[t])
-                torch.addmm(gates[t, :, 2 * dim :], inner[t], w_n, out=n[t]).tanh_()
+                rz.addmm_(h, w_rz).sigmoid_()
+                torch.mul(r, h, out=inner)
+                torch.addmm(gates_at_t[:, 2 * dim :], inner, w_n, out=n[t]).tanh_()
             torch.lerp(n[t], h, z, out=states[t + 1])
-        ctx.save_for_backward(rz, n, inner, states, w_hh)
-        ctx.reset_after = reset_after
+        ctx.save_for_backward(sums, n, states, w_hh)
+        ctx.groups, ctx.reset_after = gates.shape[0], reset_after
         return states[1:]
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, d_out: Tensor):
-        """The state's gradient frame by frame; everything that does not depend on it is computed at once before."""
-        rz, n, inner, states, w_hh = ctx.saved_tensors
+        """The state's gradient frame by frame, slopes for a few frames at once, the weights' gradient at the end."""
+        sums, n, states, w_hh = ctx.saved_tensors
         n_frames, batch, dim = n.shape
-        r, z, h = rz[..., :dim], rz[..., dim:], states[:-1]
-        slope_n = (1 - z) * (1 - n * n)
-        d_gates = n.new_empty(n_frames, batch, 3, dim)
-        d_h = torch.zeros_like(states[0])
+        d_gates = n.new_empty(ctx.groups, batch, n_frames // ctx.groups, 3 * dim)
+        flat, h = d_gates.view(-1, 3 * dim), _grouped(states[:-1], ctx.groups).reshape(-1, dim)
         if ctx.reset_after:
-            slopes = torch.stack((slope_n * r * inner * (1 - r), (h - n) * z * (1 - z), slope_n * r), dim=2)
-            d_states = torch.empty_like(n)
-            for t in reversed(range(n_frames)):
-                torch.add(d_h, d_out[t], out=d_states[t])
-                torch.mul(slopes[t], d_states[t].unsqueeze(1), out=d_gates[t])
-                d_h = torch.addmm(d_states[t] * z[t], d_gates[t].view(batch, 3 * dim), w_hh)
-            flat = d_gates.view(n_frames * batch, 3 * dim)
-            d_w = flat.t() @ h.reshape(-1, dim)
+            d_n = torch.empty_like(n)
+            d_h = _walk_reset_after(d_out, sums, n, states, w_hh, _frames(d_gates), d_n)
+            d_w = flat.t() @ h
             d_b = flat[:, 2 * dim :].sum(0)
-            torch.mul(slope_n, d_states, out=d_gates[:, :, 2])
+            d_gates[..., 2 * dim :] = _grouped(d_n, ctx.groups)
         else:
-            slope_z, slope_r = (h - n) * z * (1 - z), h * r * (1 - r)
-            w_rz, w_n = w_hh[: 2 * dim], w_hh[2 * dim :]
-            for t in reversed(range(n_frames)):
-                d_state = d_h + d_out[t]
-                torch.mul(slope_n[t], d_state, out=d_gates[t, :, 2])
-                torch.mul(slope_z[t], d_state, out=d_gates[t, :, 1])
-                d_inner = d_gates[t, :, 2] @ w_n
-                torch.mul(slope_r[t], d_inner, out=d_gates[t, :, 0])
-                d_h = torch.addmm(d_state * z[t], d_gates[t, :, :2].reshape(batch, 2 * dim), w_rz).addcmul_(
-                    d_inner, r[t]
-                )
-            flat = d_gates.view(n_frames * batch, 3 * dim)
-            d_w = torch.cat((flat[:, : 2 * dim].t() @ h.reshape(-1, dim), flat[:, 2 * dim :].t() @ inner.view(-1, dim)))
+            d_h = _walk_reset_before(d_out, sums, n, states, w_hh, _frames(d_gates))
+            inner = _grouped(sums[..., 2 * dim :], ctx.groups).reshape(-1, dim)
+            d_w = torch.cat((flat[:, : 2 * dim].t() @ h, flat[:, 2 * dim :].t() @ inner))
             d_b = None
-        return d_gates.view(n_frames, batch, 3 * dim), d_h, d_w, d_b, None
+        return d_gates, d_h, d_w, d_b, None
+
+
+def _frames(gates: Tensor) -> list[Tensor]:
+    """Views of (N, B, R, O) frame by frame: N R times (B, O)."""
+    return [frame for group in gates.unbind(0) for frame in group.unbind(1)]
+
+
+def _grouped(frames: Tensor, groups: int) -> Tensor:
+    """(N R, B, O) in the order of the gates: (N, B, R, O)."""
+    return frames.unflatten(0, (groups, -1)).transpose(1, 2)
+
+
+def _backwards(n: Tensor) -> Iterator[slice]:
+    """Runs of frames, last first, short enough for the cache."""
+    step = max(1, _SLOPES_AT_ONCE // n[0].numel())
+    for end in range(n.shape[0], 0, -step):
+        yield slice(max(0, end - step), end)
+
+
+def _walk_reset_after(
+    d_out: Tensor, sums: Tensor, n: Tensor, states: Tensor, w_hh: Tensor, d_gates: list[Tensor], d_n: Tensor
+) -> Tensor:
+    """Fills d_gates with the gradient of W_hh h + b, d_n with that of the input's part of n; returns h0's (B, D)."""
+    dim, d_h = n.shape[2], d_out[-1]
+    for run in _backwards(n):
+        (r, z, inner), n_run = sums[run].split(dim, dim=2), n[run]
+        slope_n = (1 - z) * (1 - n_run * n_run)
+        slope_z, slope_inner = (states[run] - n_run) * z * (1 - z), slope_n * r
+        slopes = torch.stack((slope_inner * inner * (1 - r), slope_z, slope_inner), dim=2)
+        for t in reversed(range(run.start, run.stop)):
+            at = t - run.start
+            torch.mul(slopes[at], d_h.unsqueeze(1), out=d_gates[t].unflatten(1, (3, dim)))
+            torch.mul(slope_n[at], d_h, out=d_n[t])
+            # In place on a fresh sum: one pass, and the product needs no copy of what it is added to.
+            d_h = torch.addcmul(d_out[t - 1], d_h, z[at]) if t else d_h * z[at]
+            d_h.addmm_(d_gates[t], w_hh)
+    return d_h
+
+
+def _walk_reset_before(
+    d_out: Tensor, sums: Tensor, n: Tensor, states: Tensor, w_hh: Tensor, d_gates: list[Tensor]
+) -> Tensor:
+    """Fills d_gates with the gradient of all three gates; returns that of h0 (B, D)."""
+    dim, d_h = n.shape[2], d_out[-1]
+    w_rz, w_n = w_hh[: 2 * dim], w_hh[2 * dim :]
+    for run in _backwards(n):
+        (r, z, _), n_run, h = sums[run].split(dim, dim=2), n[run], states[run]
+        slope_n = (1 - z) * (1 - n_run * n_run)
+        slope_z, slope_r = (h - n_run) * z * (1 - z), h * r * (1 - r)
+        for t in reversed(range(run.start, run.stop)):
+            at, (d_r, d_z, d_n) = t - run.start, d_gates[t].split(dim, dim=1)
+            torch.mul(slope_n[at], d_h, out=d_n)
+            torch.mul(slope_z[at], d_h, out=d_z)
+            d_inner = d_n @ w_n
+            torch.mul(slope_r[at], d_inner, out=d_r)
+            d_h = torch.addcmul(d_out[t - 1], d_h, z[at]) if t else d_h * z[at]
+            d_h.addcmul_(d_inner, r[at]).addmm_(d_gates[t][:, : 2 * dim], w_rz)
+    return d_h
 
 
 def gru_scan(gates: Tensor, h0: Tensor, w_hh: Tensor, b_n: Tensor, reset_after: bool) -> Tensor:
@@ -122,15 +169,26 @@ class RNNLayer(nn.Module):
                 x, (h.contiguous(), c.contiguous()), weights, True, 1, 0.0, self.training, False, False
             )
             return out, torch.cat((h[0], c[0]), dim=-1)
-        if self.b_hh is not None and x.is_cuda:
+        if self.b_hh is not None and not self.scans(x.device):
             weights = [self.w_ih, self.w_hh, self.b_ih, self.b_hh]
             out, h = torch.gru(x, state.unsqueeze(0).contiguous(), weights, True, 1, 0.0, self.training, False, False)
             return out, h[0]
-        bias, b_n = self.b_ih, self.b_ih.new_zeros(self.dim)
-        if self.b_hh is not None:
-            outer, b_n = self.b_hh.split((2 * self.dim, self.dim))
-            bias = bias + torch.cat((outer, outer.new_zeros(self.dim)))
-        out = self.scan(nn.functional.linear(x, self.w_ih, bias), state, self.w_hh, b_n, self.reset_after)
+        return self.run_gates(nn.functional.linear(x, self.w_ih, self.gate_bias()).unsqueeze(2), state)
+
+    def scans(self, device: torch.device) -> bool:
+        """Whether `run_gates` is this layer's way on that device; other cells are torch's or cuDNN's."""
+        return self.rnn == "gru" and not (self.reset_after and device.type == "cuda")
+
+    def gate_bias(self) -> Tensor:
+        """(G D,) the biases that are always added to W_ih x."""
+        if self.b_hh is None:
+            return self.b_ih
+        return self.b_ih + torch.cat((self.b_hh[: 2 * self.dim], self.b_hh.new_zeros(self.dim)))
+
+    def run_gates(self, gates: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        """As forward, from gates (N, B, R, 3D) = W_ih x + gate_bias of frames in groups of R -> (N R, B, D), (B, D)."""
+        b_n = self.b_ih.new_zeros(self.dim) if self.b_hh is None else self.b_hh[2 * self.dim :]
+        out = self.scan(gates, state, self.w_hh, b_n, self.reset_after)
         return out, out[-1]
 
 
@@ -171,6 +229,15 @@ class RNNStack(nn.Module):
                 summed = projected if summed is None else summed + projected
         result = out if summed is None else summed
         return result.transpose(0, 1), torch.stack(new_state)
+
+    def run_gates(self, gates: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        """As forward without skips, from what the first layer makes of x: see `RNNLayer.run_gates`."""
+        out, last = self.layers[0].run_gates(gates, state[0])
+        new_state = [last]
+        for module, before in zip(self.layers[1:], state[1:], strict=True):
+            out, last = module(out, before)
+            new_state.append(last)
+        return out.transpose(0, 1), torch.stack(new_state)
 
 
 def keep_scans_uncompiled(model: nn.Module) -> None:

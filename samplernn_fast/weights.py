@@ -125,16 +125,14 @@ def _pack_tier(config: SampleRNNConfig, tier: Tier, below: list[tuple[Tensor, Te
     """One RNN tier; `below` holds (matrix, bias) of whatever reads its conditioning."""
     dim, layers = config.dim, tier.rnn.layers
     matrices = _input_matrices(config, tier)
-    bias = [layer.b_ih for layer in layers]
+    bias = [layer.gate_bias() for layer in layers]
     inner = [layer.b_hh for layer in layers if layer.b_hh is not None]  # of a GRU that resets after the product
-    for layer, b_hh in enumerate(inner):
-        bias[layer] = bias[layer] + torch.cat((b_hh[: 2 * dim], b_hh.new_zeros(dim)))
-    if tier.expand is not None:
-        for layer, matrix in enumerate(matrices):
-            bias[layer] = bias[layer] + matrix @ tier.expand.bias
-        matrices = [matrix @ tier.expand.weight for matrix in matrices]
+    frame = []
+    for layer, matrix in enumerate(matrices):
+        through, bias[layer] = tier.expand_through(matrix, bias[layer])
+        frame.append(through)
     packed = {
-        "frame": torch.cat(matrices),
+        "frame": torch.cat(frame),
         "bias": torch.stack(bias),
         "recurrent": torch.stack([layer.w_hh for layer in layers]),
         "h0": tier.rnn.h0,
@@ -147,17 +145,13 @@ def _pack_tier(config: SampleRNNConfig, tier: Tier, below: list[tuple[Tensor, Te
         packed["skip_out"] = torch.cat([linear.weight for linear in tier.rnn.skip_out], dim=1)
         packed["skip_bias"] = tier.rnn.skip_out[0].bias
     reader, reader_bias = (torch.cat(parts) for parts in zip(*below, strict=True))
-    up = tier.up.weight.unflatten(0, (tier.ratio, dim))
-    up_bias = up.new_zeros(tier.ratio, dim) if tier.up.bias is None else tier.up.bias.unflatten(0, (tier.ratio, dim))
-    packed["up"] = reader @ up
-    packed["up_bias"] = up_bias @ reader.t() + reader_bias
+    packed["up"], packed["up_bias"] = tier.up_through(reader, reader_bias)
     return packed
 
 
 def _pack_mlp(model: SampleRNN) -> dict[str, Tensor]:
     mlp, hidden = model.mlp, list(model.mlp.hidden)
-    w_x = mlp.input.weight.unflatten(1, (mlp.taps, -1)).permute(1, 2, 0)
-    tables = w_x if mlp.embedding is None else mlp.embedding.weight @ w_x
+    tables = mlp.tables()
     if not model.config.mlp_input_relu:
         tables = tables @ hidden.pop(0).weight.t()
     packed = {"mlp.tables": tables, "mlp.output": mlp.output.weight, "mlp.output_bias": mlp.output.bias}

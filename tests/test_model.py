@@ -6,6 +6,7 @@ import pytest
 import torch
 from cases import CASES, make_model, random_levels
 
+from samplernn_fast import rnn
 from samplernn_fast.config import SampleRNNConfig
 from samplernn_fast.errors import ConfigError
 from samplernn_fast.model import SampleRNN, bits_per_sample
@@ -63,16 +64,37 @@ def test_reset_restarts_single_rows(name):
 
 
 @every_case
-def test_products_of_matrices_first_change_nothing(name):
-    """Long batches take the folded path of the sample level, short ones the plain one."""
+def test_products_of_matrices_first_change_nothing(name, monkeypatch):
+    """Long batches multiply matrices first, at the sample level and in GRU tiers; short ones take the plain path."""
     config = CASES[name]
-    model = make_model(config)
-    frames = -(-2 * config.q_levels // config.lookback)
-    levels = random_levels(config, 1, config.lookback * (frames + 1))
+    model, lookback, multiplied = make_model(config), config.lookback, []
+
+    def noted(self, index, *rest, gates=SampleRNN._gates):
+        multiplied.append(index)
+        return gates(self, index, *rest)
+
+    monkeypatch.setattr(SampleRNN, "_gates", noted)
+    levels = random_levels(config, 16, lookback * (1 - -6 * config.dim // 16))
     with torch.no_grad():
         folded, _ = model(levels)
-        plain, _ = model(levels[:, : config.lookback * min(2, frames)])
-    torch.testing.assert_close(folded[:, : plain.shape[1]], plain, rtol=0, atol=1e-10)
+    tiers = list(range(len(config.ratios)))
+    assert multiplied == (tiers[::-1] if config.rnn == "gru" and config.skip == "none" else [])
+    multiplied.clear()
+    with torch.no_grad():
+        plain, _ = model(levels[:1, : 2 * lookback])
+    assert not multiplied
+    torch.testing.assert_close(folded[:1, :lookback], plain, rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("name", ["paper-3tier", "four-tiers", "deepsound", "theano-gru-odd-levels"])
+def test_products_of_matrices_first_keep_gradients(name, monkeypatch):
+    config = CASES[name]
+    model = make_model(config)
+    levels = random_levels(config, 16, config.lookback * 13)
+    folded = torch.autograd.grad(model.nll_bits(levels), list(model.parameters()))
+    monkeypatch.setattr(SampleRNN, "_reads_gates", lambda *_: False)
+    plain = torch.autograd.grad(model.nll_bits(levels), list(model.parameters()))
+    torch.testing.assert_close(folded, plain, rtol=1e-9, atol=1e-10)
 
 
 @every_case
@@ -84,15 +106,17 @@ def test_every_parameter_learns(name):
         assert parameter.grad is not None and parameter.grad.abs().sum() > 0, parameter_name
 
 
+@pytest.mark.parametrize("frames_at_once", [1, 4, 6])
 @pytest.mark.parametrize("reset_after", [True, False])
-def test_gru_scan_gradients(reset_after):
+def test_gru_scan_gradients(reset_after, frames_at_once, monkeypatch):
+    monkeypatch.setattr(rnn, "_SLOPES_AT_ONCE", 3 * 7 * frames_at_once)
     generator = torch.Generator().manual_seed(0)
 
     def random(*shape):
         return torch.randn(*shape, generator=generator, dtype=torch.float64, requires_grad=True)
 
     b_n = random(7) if reset_after else torch.zeros(7, dtype=torch.float64)
-    inputs = (random(5, 3, 21), random(3, 7), random(21, 7), b_n)
+    inputs = (random(3, 3, 2, 21), random(3, 7), random(21, 7), b_n)
     assert torch.autograd.gradcheck(lambda *x: GRUScan.apply(*x, reset_after), inputs)
 
 
@@ -104,7 +128,7 @@ def test_gru_scan_equals_torch_gru():
     expected, _ = gru(x, h)
     bias = gru.bias_ih_l0 + torch.cat((gru.bias_hh_l0[:18], torch.zeros(9)))
     gates = torch.nn.functional.linear(x, gru.weight_ih_l0, bias)
-    got = GRUScan.apply(gates, h[0], gru.weight_hh_l0, gru.bias_hh_l0[18:], True)
+    got = GRUScan.apply(gates.unsqueeze(2), h[0], gru.weight_hh_l0, gru.bias_hh_l0[18:], True)
     torch.testing.assert_close(got, expected, rtol=0, atol=1e-13)
 
 
