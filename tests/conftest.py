@@ -1,7 +1,8 @@
-"""Fixtures that several test files share: data folders of a little synthesised music."""
+"""Fixtures that several test files share: data folders of a little synthesised music, small models, a trained run."""
 
 import importlib
 import os
+import signal
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -10,10 +11,15 @@ from types import ModuleType
 
 import pytest
 import torch
+from cases import make_model
+from command_line import TINY, run
+from small import CONFIG
 
-from samplernn_fast import audio
+from samplernn_fast import audio, checkpoint
 from samplernn_fast.data import prepare
 from samplernn_fast.demo import plucked_music
+from samplernn_fast.engine import Engine
+from samplernn_fast.model import SampleRNN
 
 RATE = 8000
 
@@ -64,3 +70,40 @@ def peer(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
     for name in names:
         sys.modules.pop(name, None)
     sys.modules.update(before)
+
+
+@pytest.fixture(scope="session")
+def model() -> SampleRNN:
+    """A small model with random weights. Shared: never change it."""
+    return make_model(CONFIG, dtype=torch.float32)
+
+
+@pytest.fixture(scope="session")
+def run_folder(model: SampleRNN, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run folder that holds `model`."""
+    folder = tmp_path_factory.mktemp("run")
+    checkpoint.save_model(folder / "model.safetensors", model, {"step": 3})
+    return folder
+
+
+@pytest.fixture(scope="session")
+def engine(model: SampleRNN) -> Engine:
+    """`model` where rows of a batch are exactly those of a single stream."""
+    return Engine(model, backend="reference", dtype="float64", device="cpu")
+
+
+@pytest.fixture(scope="session")
+def trained(data_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run folder of three steps of training, made by the command line itself."""
+    out = tmp_path_factory.mktemp("cli") / "tune"
+    assert run(*f"train laptop --data {data_folder} --out {out} --max-steps 3 {TINY}".split()) == 0
+    return out
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A test in a folder of its own, and ctrl-C as it was before."""
+    monkeypatch.chdir(tmp_path)
+    before = signal.getsignal(signal.SIGINT)
+    yield
+    signal.signal(signal.SIGINT, before)

@@ -1,0 +1,33 @@
+"""Engines of a few models on every backend whose sums have one order, made once."""
+
+import dataclasses
+import functools
+
+import pytest
+import torch
+from cases import CASES, make_model
+
+from samplernn_fast import backends
+from samplernn_fast.engine import Engine
+
+# At 100 Hz an engine works in blocks of 50 samples, so that short runs cross their borders.
+NAMES = ("paper-3tier", "theano-lstm-skips", "two-levels")
+
+
+MODELS = {name: dataclasses.replace(CASES[name], sample_rate=100) for name in NAMES}
+
+
+every_model = pytest.mark.parametrize("name", NAMES)
+
+
+# Where sums have one order for every batch, or more digits than any draw can tell apart. Float32 on the reference is
+# left out: a matrix product of torch rounds a row differently beside other rows.
+every_mode = pytest.mark.parametrize(("backend", "dtype"), [("reference", "float64"), ("cpu", "float32")])
+
+
+@functools.cache
+def engine(name="paper-3tier", backend="reference", dtype="float64"):
+    reasons = backends.BACKENDS[backend].unavailable_reasons(MODELS[name], torch.device("cpu"))
+    if reasons:
+        pytest.skip("; ".join(reasons))
+    return Engine(make_model(MODELS[name]), backend=backend, dtype=dtype)
