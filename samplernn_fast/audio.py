@@ -8,7 +8,6 @@ from __future__ import annotations
 import io
 import os
 import re
-import secrets
 import shlex
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -20,6 +19,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from samplernn_fast.errors import AudioError, ConfigError
+from samplernn_fast.files import replacing
 
 PathLike = str | os.PathLike[str]
 Samples = NDArray[np.float32]
@@ -255,14 +255,9 @@ def _encode(name: object, suffix: str, samples: ArrayLike, sample_rate: int, com
 
 
 def _replace(path: Path, content: memoryview) -> None:
-    temporary = path.with_name(f".{secrets.token_hex(8)}.partial")
     try:
-        try:
-            with open(temporary, "xb") as file:
-                file.write(content)
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with replacing(path) as temporary:
+            temporary.write_bytes(content)
     except OSError as error:
         raise AudioError(f"{path}: cannot be written: {error.strerror}") from None
 

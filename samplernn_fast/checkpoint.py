@@ -6,9 +6,7 @@ needs), config.json (the same settings, to read), log.csv and samples/.
 
 import hashlib
 import json
-import os
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +17,7 @@ from torch import Tensor
 
 from samplernn_fast.config import SampleRNNConfig
 from samplernn_fast.errors import CheckpointError
+from samplernn_fast.files import replacing
 from samplernn_fast.model import SampleRNN
 
 FORMAT_VERSION = 1
@@ -155,16 +154,9 @@ def _write(path: Path, tensors: dict[str, Tensor], header: dict[str, Any]) -> No
 
 
 def _replace(path: Path, write: Callable[[Path], object]) -> None:
-    """Write under a temporary name, reach the disk, then rename: a reader never sees half a file."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write(temporary)
-        with open(temporary, "rb+") as written:
-            os.fsync(written.fileno())
-        os.replace(temporary, path)
+        with replacing(path) as temporary:
+            write(temporary)
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"{path}: cannot be written ({error}); what was there before is kept") from None
-    finally:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)

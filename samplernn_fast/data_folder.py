@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from samplernn_fast.errors import ConfigError, DataError
+from samplernn_fast.files import replacing
 
 FORMAT = "samplernn_fast data"
 FORMAT_VERSION = 1
@@ -50,11 +51,10 @@ class Manifest:
     versions: dict[str, str] = field(default_factory=dict)
 
     def write(self, folder: Path) -> None:
-        """Writes manifest.json into `folder`, to a temporary name first."""
+        """Writes manifest.json into `folder`, whole or not at all."""
         values = {"format": FORMAT, "format_version": FORMAT_VERSION} | asdict(self)
-        temporary = folder / (MANIFEST_FILE + ".tmp")
-        temporary.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
-        os.replace(temporary, folder / MANIFEST_FILE)
+        with replacing(folder / MANIFEST_FILE) as temporary:
+            temporary.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
 
     @classmethod
     def read(cls, folder: Path) -> "Manifest":

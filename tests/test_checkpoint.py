@@ -15,7 +15,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from samplernn_fast import checkpoint
+from samplernn_fast import checkpoint, files
 from samplernn_fast.config import SampleRNNConfig
 from samplernn_fast.errors import CheckpointError
 
@@ -224,7 +224,7 @@ def test_a_new_file_replaces_the_old_one_whole(file, monkeypatch):
         seen.append(checkpoint.load_model(file).state_dict())
         os.rename(source, target)
 
-    monkeypatch.setattr(checkpoint.os, "replace", spy)
+    monkeypatch.setattr(files.os, "replace", spy)
     checkpoint.save_model(file, new)
     assert len(seen) == 1 and same(seen[0], old.state_dict())
     assert same(checkpoint.load_model(file).state_dict(), new.state_dict())
