@@ -95,11 +95,10 @@ def train(args: Sequence[str], prog: str) -> None:
             print(f"  {name:14} {text}")
         sys.exit(0 if args else _USAGE)
     text, preset = PRESETS[args[0]]
-    flags = {arg.split("=")[0].replace("_", "-") for arg in args}
-    if "--max-steps" in flags and "--max-minutes" not in flags:
-        preset = dataclasses.replace(preset, max_steps=1, max_minutes=None)  # the preset's clock gives way to steps
     default = dataclasses.replace(preset, data=tyro.MISSING, out=tyro.MISSING)
     config = _parse(TrainConfig, f"{prog} {args[0]}", args[1:], description=text, default=default)
+    if config.max_steps and not any(re.match("--max[-_]minutes", arg) for arg in args):
+        config = dataclasses.replace(config, max_minutes=None)  # the preset's clock gives way to steps asked for
     from samplernn_fast.data import AudioData
     from samplernn_fast.evaluation import evaluate as score
     from samplernn_fast.training import train as run
