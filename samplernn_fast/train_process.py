@@ -12,6 +12,7 @@ import torch
 import torch.distributed as dist
 
 from samplernn_fast import backends
+from samplernn_fast.errors import ConfigError
 
 
 @contextmanager
@@ -52,6 +53,17 @@ def signals() -> Iterator[list[int]]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def check_compiler(device: torch.device) -> None:
+    """ConfigError where torch.compile cannot make a program for `device`, asked before a run writes anything."""
+    try:
+        torch.compile(lambda x: x.sin() + 1)(torch.zeros(2, device=device))
+    except Exception as error:  # whatever the compiler, its cache, a driver or this Python's version raises
+        reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        raise ConfigError(
+            f"--compile: torch.compile does not work here ({reason}); train without --compile, or install what it needs"
+        ) from None
 
 
 @contextmanager

@@ -26,7 +26,7 @@ from samplernn_fast.model import SampleRNN, State, bits_per_sample
 from samplernn_fast.quantize import for_config
 from samplernn_fast.rnn import keep_scans_uncompiled
 from samplernn_fast.run_log import RunLog
-from samplernn_fast.train_process import fast_cpu_training, process_group, signals
+from samplernn_fast.train_process import check_compiler, fast_cpu_training, process_group, signals
 
 # Settings that may differ between two parts of one run: where it lies, when it ends, what is looked at on the way.
 _FREE_SETTINGS = frozenset(
@@ -67,6 +67,8 @@ class Trainer:
 
     def __init__(self, config: TrainConfig, rank: int, world_size: int, device: torch.device) -> None:
         self.rank, self.world_size, self.device = rank, world_size, device
+        if config.compile:
+            check_compiler(device)
         self.data = AudioData.open(config.data)
         self.config = config = replace(config, model=fit_to_data(config.model, self.data))
         self.model = SampleRNN(config.model, seed=config.seed).to(device)
