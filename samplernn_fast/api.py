@@ -16,7 +16,7 @@ from samplernn_fast.checkpoint import load_model
 from samplernn_fast.config import SampleRNNConfig
 from samplernn_fast.engine import Engine, EngineState, Temperature, TemperatureCurve
 from samplernn_fast.errors import AudioError, ConfigError
-from samplernn_fast.model import SampleRNN
+from samplernn_fast.model import AudioModel
 
 DEMO = "demo"
 _DEMO_FILE = Path(__file__).parent / "bundled" / "model.safetensors"
@@ -25,7 +25,7 @@ _BLOCK_SECONDS = 0.25
 # Entries of `Audio.info` that differ from run to run.
 _SPEED = ("seconds", "samples_per_second", "x_real_time", "rtf")
 
-ModelLike = str | Path | SampleRNN | Engine
+ModelLike = str | Path | AudioModel | Engine
 Prompt = str | Path | np.ndarray
 
 
@@ -66,7 +66,7 @@ class Audio:
         return info
 
 
-def load(path: str | Path = DEMO) -> SampleRNN:
+def load(path: str | Path = DEMO) -> AudioModel:
     """The model of a run folder or .safetensors file, or the bundled "demo". Raises CheckpointError."""
     return load_model(model_path(path))
 
@@ -206,7 +206,7 @@ def stream(
     if isinstance(model, Engine):
         engine = model
     else:
-        loaded = model if isinstance(model, SampleRNN) else load(model)
+        loaded = model if isinstance(model, AudioModel) else load(model)
         engine = Engine(loaded, backend=backend, dtype=dtype, device=device, num_threads=num_threads)
     if engine.config.sample_rate == 0:
         raise ConfigError("this model has no sample rate yet: train it, or give its config one")

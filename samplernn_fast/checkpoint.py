@@ -18,14 +18,15 @@ from torch import Tensor
 from samplernn_fast.config import SampleRNNConfig
 from samplernn_fast.errors import CheckpointError
 from samplernn_fast.files import replacing
-from samplernn_fast.model import SampleRNN
+from samplernn_fast.model import AudioModel
+from samplernn_fast.variants import build_model
 
 FORMAT_VERSION = 1
 MODEL_FILE, LAST_FILE, CONFIG_FILE = "model.safetensors", "last.safetensors", "config.json"
 _KEY = "samplernn_fast"
 
 
-def save_model(path: Path, model: SampleRNN, info: dict[str, Any] | None = None) -> None:
+def save_model(path: Path, model: AudioModel, info: dict[str, Any] | None = None) -> None:
     """Write one .safetensors file that holds a model whole: weights, config, and `info` (JSON-able)."""
     header = {"kind": "model", "config": model.config.to_dict(), "info": info or {}}
     _write(path, model.state_dict(), header)
@@ -36,7 +37,7 @@ def save_training(path: Path, tensors: dict[str, Tensor], config: SampleRNNConfi
     _write(path, tensors, {"kind": "training", "config": config.to_dict(), "progress": progress})
 
 
-def load_model(path: str | Path) -> SampleRNN:
+def load_model(path: str | Path) -> AudioModel:
     """The model of a run folder or of a single .safetensors file, on the CPU.
 
     Raises CheckpointError when there is none, or when the file is damaged, of another format or version, or holds
@@ -45,7 +46,7 @@ def load_model(path: str | Path) -> SampleRNN:
     return _load(Path(path))[0]
 
 
-def fill(model: SampleRNN, tensors: dict[str, Tensor], source: Path | str) -> None:
+def fill(model: AudioModel, tensors: dict[str, Tensor], source: Path | str) -> None:
     """Copy `tensors` into a model; CheckpointError names one that `check` refuses, or that is not the model's."""
     wanted = model.state_dict()
     check(tensors, wanted, source)
@@ -102,7 +103,7 @@ def describe(path: str | Path) -> dict[str, Any]:
     }
 
 
-def model_sha256(model: SampleRNN) -> str:
+def model_sha256(model: AudioModel) -> str:
     """Identity of a model: a hash of its config and weights, the same wherever it is stored."""
     digest = hashlib.sha256(model.config.to_json().encode())
     for name, tensor in sorted(model.state_dict().items()):
@@ -116,7 +117,7 @@ def write_text(path: Path, text: str) -> None:
     _replace(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
-def _load(path: Path) -> tuple[SampleRNN, Path, dict[str, Any]]:
+def _load(path: Path) -> tuple[AudioModel, Path, dict[str, Any]]:
     """A model, the file it came from, and that file's header."""
     file = _model_file(path)
     tensors, header = read(file)
@@ -138,9 +139,9 @@ def _model_file(path: Path) -> Path:
     return path
 
 
-def _blank_model(file: Path, header: dict[str, Any]) -> SampleRNN:
+def _blank_model(file: Path, header: dict[str, Any]) -> AudioModel:
     try:
-        return SampleRNN(SampleRNNConfig.from_dict(header["config"]))
+        return build_model(SampleRNNConfig.from_dict(header["config"]))
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{file}: its model settings cannot be used: {error}") from None
 

@@ -32,7 +32,8 @@ class SampleRNNConfig:
     gain: float = 1.0
     """The data set's one factor on amplitude, applied to prompts too; 0, before training, is the data folder's."""
     frame_sizes: tuple[int, ...] = (2, 2, 8)
-    """Samples per frame of each tier, lowest first: FS(1), ..., FS(K). FS(1) is what the sample-level MLP sees."""
+    """Samples per frame of each tier, lowest first: FS(1), ..., FS(K). FS(1) is what the sample-level MLP sees.
+    (1,) is the paper's one-tier baseline."""
     dim: int = 1024
     """Units of every RNN and of the hidden layers of the MLP."""
     n_rnn: int = 1
@@ -74,10 +75,11 @@ class SampleRNNConfig:
         _require(2 <= self.q_levels <= 65536, "q_levels must be 2 to 65536", self.q_levels)
         _require(0 <= self.gain < float("inf"), "gain must be positive", self.gain)
         _require(
-            len(self.frame_sizes) >= 2,
-            "frame_sizes needs at least 2 tiers, lowest first, such as (2, 8)",
+            len(self.frame_sizes) >= 2 or self.one_tier,
+            "frame_sizes needs at least 2 tiers, lowest first, such as (2, 8), or is (1,) for the one-tier baseline",
             self.frame_sizes,
         )
+        _require(self.emb_size > 0 or not self.one_tier, "emb_size of the one-tier baseline must be at least 1", 0)
         _require(min(self.frame_sizes) >= 1, "frame_sizes must be at least 1", self.frame_sizes)
         for small, large in itertools.pairwise(self.frame_sizes):
             _require(large % small == 0, "each of frame_sizes must divide the next", self.frame_sizes)
@@ -98,10 +100,15 @@ class SampleRNNConfig:
         return self.q_levels // 2
 
     @property
+    def one_tier(self) -> bool:
+        """Whether this is the paper's baseline: one RNN over single samples (Eq. 2-3)."""
+        return self.frame_sizes == (1,)
+
+    @property
     def ratios(self) -> tuple[int, ...]:
         """r of Eq. 6 for every RNN tier, lowest first: vectors of conditioning that one of its frames gives."""
-        below = (1, *self.frame_sizes[1:-1])
-        return tuple(size // step for size, step in zip(self.frame_sizes[1:], below, strict=True))
+        steps = (1, *self.frame_sizes[1:])
+        return tuple(size // step for step, size in itertools.pairwise(steps))
 
     def to_dict(self) -> dict[str, Any]:
         """A JSON-able dictionary; `from_dict` reads it back."""
@@ -184,6 +191,11 @@ class TrainConfig:
             not (endless and self.lr_schedule == "cosine"),
             "a cosine schedule needs --max-steps or --max-minutes",
             self.lr_schedule,
+        )
+        _require(
+            not (self.model.one_tier and self.sample_every),
+            "sample_every must be 0 for the one-tier baseline, which has no sampler",
+            self.sample_every,
         )
         _require(0 <= self.seed < 2**63, "seed must be 0 to 2^63 - 1", self.seed)
 

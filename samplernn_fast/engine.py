@@ -13,7 +13,7 @@ from torch import Tensor
 from samplernn_fast import backends, sampling
 from samplernn_fast.checkpoint import model_sha256
 from samplernn_fast.errors import CheckpointError, ConfigError
-from samplernn_fast.model import SampleRNN
+from samplernn_fast.model import AudioModel, SampleRNN
 from samplernn_fast.weights import pack
 
 Schedule = Sequence[tuple[float, float]]
@@ -119,12 +119,16 @@ class Engine:
 
     def __init__(
         self,
-        model: SampleRNN,
+        model: AudioModel,
         backend: str = "auto",
         dtype: str = "auto",
         device: str = "auto",
         num_threads: int | None = None,
     ) -> None:
+        if not isinstance(model, SampleRNN):
+            raise ConfigError(
+                "the one-tier baseline cannot be sampled: the engine runs tiers of frames; train and evaluate do work"
+            )
         self.config = model.config
         self.model_sha256 = model_sha256(model)
         self.device = backends.resolve_device(device)

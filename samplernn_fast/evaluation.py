@@ -14,7 +14,7 @@ from samplernn_fast.checkpoint import load_model
 from samplernn_fast.data import AudioData, EvalBatch, whole_recordings
 from samplernn_fast.engine import Engine
 from samplernn_fast.errors import ConfigError
-from samplernn_fast.model import SampleRNN, bits_per_sample
+from samplernn_fast.model import AudioModel, bits_per_sample
 
 _MAX_LOGITS = 1 << 25
 
@@ -42,7 +42,7 @@ class EvalResult:
 
 
 def evaluate(
-    model: SampleRNN | str | Path,
+    model: AudioModel | str | Path,
     data: AudioData | str | Path,
     split: str = "test",
     *,
@@ -59,7 +59,7 @@ def evaluate(
     batch_size or on chunks. backend "auto" uses the training forward; a name scores through that backend's kernels in
     `dtype`. max_seconds > 0 stops after that much audio. progress is called with the samples just read.
     """
-    model = model if isinstance(model, SampleRNN) else load_model(model)
+    model = model if isinstance(model, AudioModel) else load_model(model)
     data = data if isinstance(data, AudioData) else AudioData.open(data)
     config = model.config
     if batch_size < 1:
@@ -84,7 +84,7 @@ def evaluate(
     return EvalResult(float(bits.sum()) / int(counts.sum()), int(counts.sum()), files)
 
 
-def _score_forward(model: SampleRNN, device: str) -> Callable[[EvalBatch], Tensor]:
+def _score_forward(model: AudioModel, device: str) -> Callable[[EvalBatch], Tensor]:
     """Bits (B, T) of each batch by the training forward; the state lives in the closure."""
     target = backends.resolve_device(device) if device != "auto" else next(model.parameters()).device
     model = model.to(target)
@@ -101,7 +101,7 @@ def _score_forward(model: SampleRNN, device: str) -> Callable[[EvalBatch], Tenso
     return score
 
 
-def _score_backend(model: SampleRNN, backend: str, dtype: str, device: str) -> Callable[[EvalBatch], Tensor]:
+def _score_backend(model: AudioModel, backend: str, dtype: str, device: str) -> Callable[[EvalBatch], Tensor]:
     """Bits (B, T) of each batch by an engine's own kernels."""
     engine = Engine(model, backend=backend, dtype=dtype, device=device)
     hidden: list[Tensor] = []

@@ -75,46 +75,83 @@ class SampleMLP(nn.Module):
         return w_x if self.embedding is None else self.embedding.weight @ w_x
 
 
-class SampleRNN(nn.Module):
-    """An unconditional model of raw audio: p(x_{t+1} | x_1..x_t) over Q levels (Eq. 1).
+class AudioModel(nn.Module):
+    """An unconditional model of raw audio: p(x_{t+1} | x_1..x_t) over Q levels (Eq. 1), as training and scoring use it.
+
+    model(levels, state, reset), with levels (B, L + T) integers, the first L = `config.lookback` context, and T a
+    multiple of L; state: what an earlier call returned, or None for the initial state; reset: (B,) bool, rows that
+    start a new recording and take the learned initial state. Returns logits (B, T, Q), where logits[:, t] predicts
+    levels[:, L + t] and depends on levels[:, :L + t] only, and the state after the last sample.
+    """
+
+    def __init__(self, config: SampleRNNConfig) -> None:
+        super().__init__()
+        self.config = config
+
+    def init_state(self, batch_size: int) -> State:
+        """The initial state of every deep RNN: (n_rnn, B, H) each, H = D, or 2 D ([h | c]) for LSTM."""
+        raise NotImplementedError
+
+    def start(self, levels: Tensor, state: State | None, reset: Tensor | None) -> State:
+        """The state that a call starts from. ConfigError when its levels cannot be aligned."""
+        lookback = self.config.lookback
+        if levels.dim() != 2 or levels.dtype not in (torch.int64, torch.int32):
+            raise ConfigError(f"forward: levels must be (B, L + T) integers, got {tuple(levels.shape)} {levels.dtype}")
+        steps = levels.shape[1] - lookback
+        if steps <= 0 or steps % lookback:
+            raise ConfigError(
+                f"forward: T must be a positive multiple of L = {lookback} in levels (B, L + T), got T = {steps}"
+            )
+        initial = self.init_state(levels.shape[0])
+        if state is None or reset is None:
+            return initial if state is None else state
+        return tuple(torch.where(reset[:, None], h0, h) for h0, h in zip(initial, state, strict=True))
+
+    def nll_bits(self, levels: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Mean negative log-likelihood, in bits per sample, of levels[:, L:] (B, T) from the initial state.
+
+        Any T; mask (B, T) leaves out positions where it is False.
+        """
+        lookback = self.config.lookback
+        steps = levels.shape[1] - lookback
+        padding = -steps % lookback
+        padded = nn.functional.pad(levels, (0, padding), value=self.config.q_zero)
+        logits, _ = self(padded)
+        bits = bits_per_sample(logits[:, :steps], levels[:, lookback:])
+        return bits.mean() if mask is None else (bits * mask).sum() / mask.sum()
+
+    def draw_weights(self, seed: int) -> None:
+        """Section 3's initial weights, from `seed` alone, and weight normalisation."""
+        self.to(torch.float32)
+        _initialise(self, torch.Generator().manual_seed(seed))
+        _add_weight_norm(self)
+
+
+class SampleRNN(AudioModel):
+    """The paper's model: K tiers (section 2), the truth for every sampler.
 
     `tiers[0]` is the lowest RNN tier (k = 2 in the paper), `tiers[-1]` the top one.
     """
 
     def __init__(self, config: SampleRNNConfig, *, seed: int = 0) -> None:
         """Weights are drawn from `seed` alone; torch's global generator is left as it was."""
-        super().__init__()
-        self.config = config
+        super().__init__(config)
         with torch.random.fork_rng(devices=[]):  # torch's layers draw weights of their own first
             tiers = nn.ModuleList(Tier(config, tier) for tier in range(len(config.ratios)))
             self.mlp = SampleMLP(config)
         self.tiers = cast(Sequence[Tier], tiers)
         values = quantize.for_config(config).frame_values(config.frame_input, config.frame_gain)
         self.frame_values = torch.from_numpy(values)  # float64; not a buffer, so that no cast of the model rounds it
-        self.to(torch.float32)
-        _initialise(self, torch.Generator().manual_seed(seed))
-        _add_weight_norm(self)
+        self.draw_weights(seed)
 
     def init_state(self, batch_size: int) -> State:
-        """The initial state of every tier, lowest first: (n_rnn, B, H) each, H = D, or 2 D ([h | c]) for LSTM."""
+        """The initial state of every tier, lowest first: (n_rnn, B, H) each."""
         return tuple(tier.rnn.h0.unsqueeze(1).expand(-1, batch_size, -1) for tier in self.tiers)
 
     def forward(self, levels: Tensor, state: State | None = None, reset: Tensor | None = None) -> tuple[Tensor, State]:
-        """Teacher-forced logits of a whole subsequence.
-
-        levels: (B, L + T) integers, the first L are context; T is a multiple of L.
-        state: what an earlier call returned, or None for the initial state.
-        reset: (B,) bool, rows that start a new recording and take the learned initial state.
-        Returns logits (B, T, Q), where logits[:, t] predicts levels[:, L + t] and depends on levels[:, :L + t] only,
-        and the state after the last frame.
-        """
-        self._check(levels)
-        initial = self.init_state(levels.shape[0])
-        if state is None:
-            state = initial
-        elif reset is not None:
-            state = tuple(torch.where(reset[:, None], h0, h) for h0, h in zip(initial, state, strict=True))
-        values = self.frame_values.to(initial[0].device, initial[0].dtype)[levels]
+        """Teacher-forced logits of a whole subsequence, and the state after it: see `AudioModel`."""
+        state = self.start(levels, state, reset)
+        values = self.frame_values.to(self.tiers[0].rnn.h0)[levels]
         new_state: list[Tensor] = []
         hidden: Tensor | None = None
         for index in reversed(range(len(self.tiers))):
@@ -192,29 +229,6 @@ class SampleRNN(nn.Module):
             x = relu(layer(x))
         return self.mlp.output(x)
 
-    def nll_bits(self, levels: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Mean negative log-likelihood, in bits per sample, of levels[:, L:] (B, T) from the initial state.
-
-        Any T; mask (B, T) leaves out positions where it is False.
-        """
-        lookback = self.config.lookback
-        steps = levels.shape[1] - lookback
-        padding = -steps % lookback
-        padded = nn.functional.pad(levels, (0, padding), value=self.config.q_zero)
-        logits, _ = self(padded)
-        bits = bits_per_sample(logits[:, :steps], levels[:, lookback:])
-        return bits.mean() if mask is None else (bits * mask).sum() / mask.sum()
-
-    def _check(self, levels: Tensor) -> None:
-        lookback = self.config.lookback
-        if levels.dim() != 2 or levels.dtype not in (torch.int64, torch.int32):
-            raise ConfigError(f"forward: levels must be (B, L + T) integers, got {tuple(levels.shape)} {levels.dtype}")
-        steps = levels.shape[1] - lookback
-        if steps <= 0 or steps % lookback:
-            raise ConfigError(
-                f"forward: T must be a positive multiple of L = {lookback} in levels (B, L + T), got T = {steps}"
-            )
-
 
 def bits_per_sample(logits: Tensor, targets: Tensor) -> Tensor:
     """Negative log-likelihood of each target, in bits: logits (..., Q), targets (...) -> (...) float32 or float64."""
@@ -224,7 +238,7 @@ def bits_per_sample(logits: Tensor, targets: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def _initialise(model: SampleRNN, generator: torch.Generator) -> None:
+def _initialise(model: AudioModel, generator: torch.Generator) -> None:
     """Section 3: N(0, 1) embedding, orthogonal hidden-to-hidden matrices, He elsewhere, LSTM forget bias 3."""
     dim = model.config.dim
     for name, parameter in model.named_parameters():
@@ -241,7 +255,7 @@ def _initialise(model: SampleRNN, generator: torch.Generator) -> None:
             parameter[dim : 2 * dim] = 3.0
 
 
-def _add_weight_norm(model: SampleRNN) -> None:
+def _add_weight_norm(model: AudioModel) -> None:
     """Weight normalisation (Salimans & Kingma 2016) where the config wants it: one gain per output row by default."""
     config = model.config
     if config.weight_norm == "none":

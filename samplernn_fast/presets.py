@@ -35,6 +35,10 @@ PRESETS: dict[str, tuple[str, TrainConfig]] = {
         "The paper's best 2-tier model (section 3): three GRU layers; FS 16 and subsequences of 1024 as in its code.",
         TrainConfig(data=_DATA, out=_OUT, model=_model(frame_sizes=(16, 16), n_rnn=3), seq_len=1024),
     ),
+    "rnn": (
+        "The paper's one-tier baseline (Eq. 2-3): a GRU over single samples, three hidden layers as in its code.",
+        TrainConfig(data=_DATA, out=_OUT, model=_model(frame_sizes=(1,), mlp_hidden=3), sample_every=0),
+    ),
     "authors-3tier": (
         "The 3-tier model as the authors' code has it: GRU that resets before the product.",
         TrainConfig(data=_DATA, out=_OUT, model=_model(reset_after=False, frame_input="code-floor")),

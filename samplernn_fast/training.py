@@ -22,11 +22,12 @@ from samplernn_fast.data import AudioData, Batch, TBPTTBatches
 from samplernn_fast.engine import Engine
 from samplernn_fast.errors import ConfigError, DataError, SampleRNNError
 from samplernn_fast.evaluation import evaluate
-from samplernn_fast.model import SampleRNN, State, bits_per_sample
+from samplernn_fast.model import State, bits_per_sample
 from samplernn_fast.quantize import for_config
 from samplernn_fast.rnn import keep_scans_uncompiled
 from samplernn_fast.run_log import RunLog
 from samplernn_fast.train_process import check_compiler, fast_cpu_training, process_group, signals
+from samplernn_fast.variants import build_model
 
 # Settings that may differ between two parts of one run: where it lies, when it ends, what is looked at on the way.
 _FREE_SETTINGS = frozenset(
@@ -71,7 +72,7 @@ class Trainer:
             check_compiler(device)
         self.data = AudioData.open(config.data)
         self.config = config = replace(config, model=fit_to_data(config.model, self.data))
-        self.model = SampleRNN(config.model, seed=config.seed).to(device)
+        self.model = build_model(config.model, seed=config.seed).to(device)
         self.batches = TBPTTBatches(
             self.data,
             config.model,
@@ -314,7 +315,7 @@ class Trainer:
         rows = slice(
             self.rank * config.batch_size // self.world_size, (self.rank + 1) * config.batch_size // self.world_size
         )
-        tiers = range(len(self.model.tiers))
+        tiers = range(len(self.model.init_state(1)))
         self.state = tuple(tensors[f"state.{tier}"][:, rows].contiguous().to(self.device) for tier in tiers)
         if self.rank == 0:
             self.sums = tensors["sums"].to(self.device)

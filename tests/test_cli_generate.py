@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 import soundfile
-from command_line import RATE, make, strict_json
+from command_line import RATE, make, run, strict_json
 
 import samplernn_fast as srnn
 from samplernn_fast import audio, checkpoint, demo
@@ -50,9 +50,9 @@ def test_generate_into_a_folder(model, tmp_path, capsys):
     ("seconds", "pieces"),
     [("--dur", "--num_seqs"), ("--dur", "--num-seqs"), ("--n_secs", "--n_seqs"), ("--n-secs", "--n-seqs")],
 )
-def test_generate_takes_other_projects_flags(trained, capsys, seconds, pieces):
-    assert run("generate", trained, seconds, 0.02, pieces, 2, "--json") == 0
-    assert [audio.probe(file).frames for file in json.loads(capsys.readouterr().out)["files"]] == [160, 160]
+def test_generate_takes_other_projects_flags(model, capsys, seconds, pieces):
+    assert run("generate", model, seconds, 0.02, pieces, 2, "--json") == 0
+    assert [audio.probe(file).frames for file in strict_json(capsys.readouterr().out)["files"]] == [160, 160]
 
 
 def test_generate_to_standard_output_is_a_wav_and_nothing_else(model, tmp_path, capsysbinary):
