@@ -189,10 +189,11 @@ def doctor(*, json: bool = False) -> None:
     if json:
         print(json_module.dumps(report))
         return
+    width = max(len(name) for values in report.values() for name in values)
     for section, values in report.items():
         print(section)
         for name, value in values.items():
-            print(f"  {name:12} {value}")
+            print(f"  {name:{width}} {value}")
 
 
 def demo(*, output: Out = Path("demo.wav"), minutes: float = 1.0, seed: int = 0, overwrite: bool = False) -> None:

@@ -21,7 +21,7 @@ def diagnose() -> dict[str, dict[str, Any]]:
     for device in devices:
         for name, backend in backends.BACKENDS.items():
             reasons = backend.unavailable_reasons(config, device)
-            found[f"{name} on {device}"] = "; ".join(reasons) if reasons else f"runs ({', '.join(backend.dtypes)})"
+            found[f"{name} on {device}"] = "; ".join(reasons) or "runs"
     gpus = {str(d): torch.cuda.get_device_name(d) for d in devices if d.type == "cuda"} or {"GPU": "torch sees none"}
     return {
         "versions": {
@@ -37,7 +37,8 @@ def diagnose() -> dict[str, dict[str, Any]]:
             **gpus,
         },
         "backends": found,
-        "native": {"samplernn_fast._C": _native()},
+        "numeric modes": {name: ", ".join(backend.dtypes) for name, backend in backends.BACKENDS.items()},
+        "native": _native(),
         "optional": {name: _version(name) or f"not installed; {what}" for name, what in _OPTIONAL.items()},
     }
 
@@ -49,12 +50,20 @@ def _version(name: str) -> str | None:
         return None
 
 
-def _native() -> str:
-    """Whether the compiled part was built, and if not, what to do."""
+def _native() -> dict[str, Any]:
+    """Whether the compiled part was built and what it finds here; where it was not, what to do."""
     if importlib.util.find_spec("samplernn_fast._C") is None:
-        return "not built: no C++ compiler was found when the package was installed; install one, then pip install -e ."
+        missing = "no C++ compiler was found when the package was installed; install one, then pip install -e ."
+        return {"samplernn_fast._C": f"not built: {missing}"}
     try:
         from samplernn_fast import _C
     except ImportError as error:
-        return f"built, but cannot be loaded: {error}"
-    return ", ".join(f"{key} {value}" for key, value in _C.build_info().items())
+        return {"samplernn_fast._C": f"built, but cannot be loaded: {error}"}
+    isas, cores = _C.available_isas(), _C.usable_cores()
+    return {
+        "samplernn_fast._C": ", ".join(f"{key} {value}" for key, value in _C.build_info().items()),
+        "instruction sets": ", ".join(isas),  # built and found here, best first
+        "instruction set used": isas[0],
+        "usable cores": cores,
+        "threads": f"1 to {cores}, by the model's size and the streams; --num-threads sets them",
+    }

@@ -128,10 +128,36 @@ def test_doctor(capsys):
     assert run("doctor", "--json") == 0
     shown = strict_json(capsys.readouterr().out)
     assert shown["versions"]["samplernn"] == srnn.__version__
-    assert shown["backends"]["reference on cpu"].startswith("runs")
+    assert shown["backends"]["reference on cpu"] == "runs"
+    assert shown["numeric modes"] == {"cpu": "float32, bfloat16, int8", "reference": "float32, float64"}
     assert run("doctor") == 0
     text = capsys.readouterr().out
     assert "reference on cpu" in text and torch.__version__ in text
+
+
+def test_doctor_says_what_the_native_part_uses(capsys):
+    native = pytest.importorskip("samplernn_fast._C", reason="the native part is not built: no C++ compiler")
+    assert run("doctor", "--json") == 0
+    shown = strict_json(capsys.readouterr().out)["native"]
+    assert shown["instruction sets"].split(", ") == native.available_isas()
+    engine = srnn.Engine(srnn.load(), backend="cpu").backend.native
+    assert shown["instruction set used"] == engine.isa
+    assert shown["usable cores"] == native.usable_cores() <= os.cpu_count()
+    assert engine.threads(streams=1000) == shown["usable cores"]
+
+
+@pytest.mark.parametrize(
+    ("found", "expected"),
+    [(None, "not built: no C\\+\\+ compiler"), ("a file", "built, but cannot be loaded: .*_C")],
+)
+def test_doctor_says_why_the_native_part_does_not_run(found, expected, monkeypatch, capsys):
+    with monkeypatch.context() as patch:
+        patch.delattr(srnn, "_C", raising=False)
+        patch.setitem(sys.modules, "samplernn_fast._C", None)  # importing it now fails
+        patch.setattr("importlib.util.find_spec", lambda name: found)
+        assert run("doctor", "--json") == 0
+    shown = strict_json(capsys.readouterr().out)["native"]
+    assert list(shown) == ["samplernn_fast._C"] and re.match(expected, shown["samplernn_fast._C"])
 
 
 def test_demo_prints_each_step(tmp_path, monkeypatch, capsys):
