@@ -21,7 +21,7 @@ class Backend(Protocol):
     @staticmethod
     def unavailable_reasons(config: SampleRNNConfig, device: torch.device) -> list[str]: ...
     @classmethod
-    def auto_dtype(cls, weights: PackedWeights, device: torch.device) -> str: ...
+    def dtype_reasons(cls, weights: PackedWeights, device: torch.device, dtype: str) -> list[str]: ...
     def __init__(
         self, weights: PackedWeights, device: torch.device, dtype: str, num_threads: int | None = None
     ) -> None: ...
@@ -64,11 +64,17 @@ def resolve(name: str, config: SampleRNNConfig, device: torch.device, dtype: str
 
 
 def resolve_dtype(name: str, backend: type[Backend], weights: PackedWeights, device: torch.device) -> str:
-    """The numeric mode called `name` on a backend; "auto" is its fastest one that keeps its promise for this model."""
+    """The numeric mode called `name` on a backend; "auto" is its first one, which rounds the least that is fast.
+
+    Raises BackendUnavailable where the mode would not keep its promise for this model.
+    """
     if name == "auto":
-        return backend.auto_dtype(weights, device)
+        return backend.dtypes[0]
     if name not in backend.dtypes:
         raise ConfigError(f"dtype must be auto or one of {', '.join(backend.dtypes)} on {backend.name}, got {name!r}")
+    reasons = backend.dtype_reasons(weights, device, name)
+    if reasons:
+        raise BackendUnavailable(f"{backend.name} does not offer {name} for this model: {'; '.join(reasons)}")
     return name
 
 

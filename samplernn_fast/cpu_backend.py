@@ -57,12 +57,14 @@ class CpuBackend:
         self.native = _C.CpuEngine(model_dims(self.config), tensors, isa, dtype, num_threads or 0)
 
     @classmethod
-    def auto_dtype(cls, weights: PackedWeights, device: torch.device) -> str:
-        """int8 where it keeps its promise for this model, else float32.
+    def dtype_reasons(cls, weights: PackedWeights, device: torch.device, dtype: str) -> list[str]:
+        """Why a numeric mode would not keep its promise for this model; empty when it does.
 
-        The promise is a likelihood within 0.005 bit a sample of float32's on real audio. What is measured here is the
-        mean divergence KL(float32 || int8) along audio that the model makes itself, from its own first sound on.
+        int8 promises a likelihood within 0.005 bit a sample of float32's on real audio. What is measured here is the
+        mean divergence KL(float32 || int8) along audio that the model makes itself, from its first sound on.
         """
+        if dtype != "int8":
+            return []
         fast, exact = cls(weights, device, "int8"), cls(weights, device, "float32")
         config = weights.config
         steps = config.lookback * max(1, _CHECK_STEPS // config.lookback)
@@ -81,7 +83,9 @@ class CpuBackend:
         levels = torch.cat((levels, drawn), dim=1)
         p, q = (backend.score(backend.init_hidden(_CHECK_STREAMS), levels) for backend in (exact, fast))
         divergence = (p.exp() * (p - q)).sum(dim=-1).mean().item() / math.log(2)
-        return "int8" if divergence <= _INT8_BITS else "float32"
+        if divergence <= _INT8_BITS:
+            return []
+        return [f"8-bit weights would cost {divergence:.3g} bit a sample, more than {_INT8_BITS}; use float32"]
 
     def init_hidden(self, streams: int) -> Hidden:
         """The initial hidden state of every tier, lowest first: (n, B, H) each."""

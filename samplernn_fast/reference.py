@@ -63,9 +63,9 @@ class ReferenceBackend:
         self.device = device
 
     @classmethod
-    def auto_dtype(cls, weights: PackedWeights, device: torch.device) -> str:
-        """float32, for any model."""
-        return "float32"
+    def dtype_reasons(cls, weights: PackedWeights, device: torch.device, dtype: str) -> list[str]:
+        """Empty: both modes do for any model."""
+        return []
 
     def init_hidden(self, streams: int) -> Hidden:
         """The initial hidden state of every tier, lowest first: (n, B, H) each."""

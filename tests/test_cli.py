@@ -2,7 +2,10 @@
 
 import dataclasses
 import json
+import os
+import re
 import statistics
+import sys
 import time
 
 import numpy as np

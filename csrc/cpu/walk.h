@@ -89,7 +89,10 @@ class Walk {
       levels_ = own_levels_.data();
     }
     start();
-    for (int tier = 0; tier < m_.tiers(); ++tier) refresh_output(tier, 0, 1);
+    for (int tier = 0; tier < m_.tiers(); ++tier) {
+      refresh_output(tier, 0, 1);
+      member_.meet();  // the next tier's output takes the place of this one's
+    }
     long step = 0;
     for (; step < streams_.steps; ++step) {
       if (step % kStepsBetweenDoubts == 0 && parting()) break;
