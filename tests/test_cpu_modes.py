@@ -73,18 +73,17 @@ def test_scores_are_close_to_float64(name, mode, isa):
 @pytest.mark.parametrize("mode", MODES[1:])
 @every_shape
 def test_a_mode_computes_what_it_defines(name, mode, isa):
-    """Against the definition in `mode_oracle`: a scale wrong by 1 %, one weight, one bias, 126 codes instead of 127
-    or halves rounded otherwise would show in every sample, in the fourth digit or before."""
+    """Against the definition in `mode_oracle`. A bias left out, gates swapped, a scale wrong by half a per cent, 126
+    codes for 127 or 8,192 for 8,191 each move every step by 5e-4 or more."""
     config = SHAPES[name]
-    levels = random_levels(config, 3, config.lookback * (1 if config.q_levels > 1000 else 3), seed=1)
+    levels = random_levels(config, 3, config.lookback * (2 if config.q_levels > 1000 else 4), seed=1)
     backend = engine_of(name, mode, isa=isa).backend
     scores = backend.score(backend.init_hidden(3), levels).double()
     wanted = torch.log_softmax(mode_logits(packed(name)[1], mode, levels), dim=-1)
     worst = (scores - wanted).abs().amax(dim=-1).flatten()
-    # A vector of 256 meets an edge between codes at nearly every step; one code of an input is 1e-4 of it in int8.
-    usual = torch.quantile(worst, {"bfloat16": 0.8, "int8": 0.1}[mode] if config.dim < 256 else 0.2)
-    assert usual < (1e-5 if mode == "bfloat16" or config.dim < 256 else 2e-3)
-    assert worst.max() < {"bfloat16": 0.05, "int8": 0.01}[mode]
+    # The longer the vectors, the more steps in which an input lies on the edge between two codes.
+    assert torch.quantile(worst, 0.1) < 1e-4
+    assert worst.max() < {"bfloat16": 0.15, "int8": 0.03}[mode]
 
 
 @every_mode
