@@ -23,7 +23,8 @@ from plain_torch import PlainTorch
 
 from samplernn_fast import backends
 from samplernn_fast.config import SampleRNNConfig
-from samplernn_fast.engine import Engine
+from samplernn_fast.engine import Engine, EngineState
+from samplernn_fast.importing.live import accelerate
 from samplernn_fast.model import SampleRNN
 from samplernn_fast.weights import pack, packed_hidden
 
@@ -62,6 +63,11 @@ def main() -> None:
             row = measure(contestants, config, batch_size, args)
             rows += row
             print_rows(row)
+    if args.peer:
+        contestants, config = deepsound_default(args.peer)
+        rows += measure(contestants, config, 1, args)
+        print("deepsound's default model, dim 1024, ratios 16 4, two GRU layers, one stream, and accelerate() of it:")
+        print_rows(rows[-len(contestants) :])
     if args.json:
         record.append(args.json, rows)
 
@@ -123,7 +129,7 @@ def engine_contestants(engines: list[tuple[int, Engine]], batch_size: int) -> li
     for threads, engine in engines:
         state = engine.init_state(batch_size)
 
-        def make(n: int, engine: Engine = engine, state: object = state) -> object:
+        def make(n: int, engine: Engine = engine, state: EngineState = state) -> object:
             return engine.run(state, n)
 
         best = roofline(engine, batch_size, threads) if engine.backend.name == "cpu" else 0.0
@@ -156,6 +162,30 @@ def deepsound(clone: Path, dim: int, batch_size: int) -> Contestant:
             return generator(batch_size, n)
 
     return Contestant("deepsound Generator", torch.get_num_threads(), make)
+
+
+def deepsound_default(clone: Path) -> tuple[list[Contestant], SampleRNNConfig]:
+    """deepsound's Generator on its default model, and `accelerate` of that very module."""
+    (their_model,) = record.peer_modules(clone, "model")
+    module = their_model.SampleRNN(
+        frame_sizes=[16, 4], n_rnn=2, dim=1024, learn_h0=True, q_levels=256, weight_norm=True
+    )
+    generator = their_model.Generator(module)
+
+    def theirs(n: int) -> object:
+        with torch.no_grad():
+            return generator(1, n)
+
+    found = [Contestant("deepsound Generator", torch.get_num_threads(), theirs)]
+    for dtype in ("float32", "int8"):
+        engine = accelerate(module, dtype=dtype).engine
+        state = engine.init_state(1)
+
+        def make(n: int, engine: Engine = engine, state: EngineState = state) -> object:
+            return engine.run(state, n)
+
+        found.append(Contestant(f"accelerate {dtype}", engine.backend.native.threads(1), make))
+    return found, engine.config
 
 
 def matrix_work(config: SampleRNNConfig) -> tuple[float, float]:

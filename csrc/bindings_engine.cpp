@@ -1,6 +1,7 @@
 // The CPU engine for Python: arrays are checked here once, and only pointers go further.
 #include <pybind11/stl.h>
 
+#include <limits>
 #include <string>
 #include <vector>
 
@@ -82,6 +83,9 @@ Streams make_streams(const ModelDims& m, const std::vector<py::array>& hidden, p
   Streams s;
   s.count = static_cast<int>(levels.shape(0));
   s.steps = levels.shape(1) - m.lookback();
+  if (t > std::numeric_limits<long>::max() - s.steps) {
+    throw py::value_error("engine: t is too large, got " + std::to_string(t));
+  }
   s.t = t;
   s.levels = checked<int64_t>(levels, {s.count, m.lookback() + s.steps}, "levels");
   for (const py::array& h : hidden) {

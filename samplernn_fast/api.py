@@ -258,7 +258,7 @@ def _speed(tokens: np.ndarray, seconds: float, config: SampleRNNConfig) -> dict[
     per_second = tokens.size / max(seconds, 1e-9)
     real_time = tokens.shape[1] / config.sample_rate / max(seconds, 1e-9)
     return {
-        "seconds": round(seconds, 4),
+        "seconds": round(seconds, 6),
         "samples_per_second": round(per_second, 1),
         "x_real_time": round(real_time, 4),
         "rtf": round(1 / real_time, 4) if real_time else None,

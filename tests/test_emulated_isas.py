@@ -10,6 +10,8 @@ import pytest
 
 _C = pytest.importorskip("samplernn_fast._C", reason="the native part is not built: no C++ compiler")
 
+pytest.importorskip("pybind11", reason="building needs pybind11: pip install -e '.[test]'")
+
 ROOT = Path(__file__).parents[1]
 WIDE = ["amx", "avx512_vnni", "avx512"]
 

@@ -29,7 +29,7 @@ SRNN_INLINE Floats exp_approx(Floats x) {
 
 SRNN_INLINE Floats sigmoid(Floats x) { return 1.0f / (1.0f + exp_approx(-x)); }
 SRNN_INLINE Floats tanh_approx(Floats x) { return 1.0f - 2.0f / (1.0f + exp_approx(2.0f * x)); }
-SRNN_INLINE Floats relu(Floats x) { return x > 0.0f ? x : Floats{}; }
+SRNN_INLINE Floats relu(Floats x) { return x < 0.0f ? Floats{} : x; }  // NaN stays NaN
 
 }  // namespace SRNN_ISA
 }  // namespace srnn

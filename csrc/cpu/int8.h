@@ -140,13 +140,18 @@ struct CodeMatrix {
   void pack_output(const Source& from, int block, int row, int8_t* to, float* scale,
                    int32_t* sum) const {
     float peak = 0;
+    bool finite = true;
     for (int col = 0; col < from.cols; ++col) {
-      peak = std::max(peak, std::fabs(from.at(block, row, col)));
+      const float size = std::fabs(from.at(block, row, col));
+      peak = std::max(peak, size);
+      finite = finite && std::isfinite(size);
     }
-    *scale = peak / 127;
+    // A row that is not finite has codes of 0 and the scale NaN, so that the logits show it.
+    if (!finite) peak = 0;
+    *scale = finite ? peak / 127 : std::numeric_limits<float>::quiet_NaN();
     const float per_unit = peak > 1e-30f ? 127 / peak : 0;
     for (int col = 0; col < cols; ++col) {
-      const float scaled = from.at(block, row, col) * per_unit;
+      const float scaled = finite ? from.at(block, row, col) * per_unit : 0;
       const int code = static_cast<int>(scaled + (scaled < 0 ? -0.5f : 0.5f));
       *sum =
           static_cast<int32_t>(static_cast<uint32_t>(*sum) + 8192u * static_cast<uint32_t>(code));
