@@ -1,6 +1,7 @@
 # make demo   install into .venv, train a small model for a minute, write demo.wav
 # make test   install into .venv, run the tests
 # make lint   formatting, style and types          make soak   the slow tests
+# make sanitize   the C++ engine under the address, undefined-behaviour and thread sanitizers
 # PYTHON=python3.12 picks the interpreter that makes .venv.
 
 PYTHON ?= python3
@@ -10,9 +11,9 @@ BIN := $(VENV)/bin
 # What an installation depends on; Python sources are live in an editable one.
 INSTALL_INPUTS := pyproject.toml setup.py constraints.txt samplernn_fast/__init__.py \
   $(shell find csrc -name '*.h' -o -name '*.cpp')
-CLANG_FORMATTED := $(shell find csrc -name '*.h' -o -name '*.cpp' -o -name '*.cuh' -o -name '*.cu')
+CLANG_FORMATTED := $(shell find csrc tests/native -name '*.h' -o -name '*.cpp' -o -name '*.cuh' -o -name '*.cu')
 
-.PHONY: demo test soak lint clean
+.PHONY: demo test soak lint sanitize clean
 
 demo: $(VENV)/.installed
 	$(BIN)/samplernn-fast demo --output demo.wav --overwrite
@@ -28,6 +29,9 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/clang-format --dry-run --Werror $(CLANG_FORMATTED)
+
+sanitize: $(VENV)/.installed-dev
+	$(BIN)/python tests/native/build.py address undefined thread
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
