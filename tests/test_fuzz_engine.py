@@ -171,7 +171,7 @@ def call_arguments(draw, sizes: dict[str, Any], method: str) -> dict[str, Any]:
     return values
 
 
-@settings(max_examples=800, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=600, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
 @given(st.data())
 def fuzz(data: st.DataObject) -> None:
     from samplernn_fast import _C

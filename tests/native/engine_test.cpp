@@ -2,6 +2,7 @@
 //
 // Small random models of several shapes, in every numeric mode and instruction set, on 1, 2 and 4
 // threads. Built and run by tests/native/build.py. Prints what differs; exit status 1 if anything.
+// Arguments: the instruction sets to run, all that are available if there are none.
 #include "cpu/engine.h"
 
 #include <cmath>
@@ -212,15 +213,17 @@ void check_callers(const Shape& shape, const Weights& w) {
 
 }  // namespace
 
-int main() {
+int main(int count, char** arguments) {
+  std::vector<std::string> isas(arguments + 1, arguments + count);
+  if (isas.empty()) isas = available_isas();
   std::printf("instruction sets:");
-  for (const std::string& isa : available_isas()) std::printf(" %s", isa.c_str());
+  for (const std::string& isa : isas) std::printf(" %s", isa.c_str());
   std::printf("; %d usable cores\n", usable_cores());
   for (const Shape& shape : shapes()) {
     const Weights w(shape.dims);
     for (const char* mode : {"float32", "bfloat16", "int8"}) {
       std::vector<Run> made;
-      for (const std::string& isa : available_isas()) made.push_back(check(shape, w, isa, mode));
+      for (const std::string& isa : isas) made.push_back(check(shape, w, isa, mode));
       for (const Run& run : made) {
         const bool promised = std::strcmp(mode, "int8") == 0;
         expect(!promised || same(run, made[0]), std::string(shape.name) + ": int8 on every ISA");
