@@ -13,7 +13,7 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import tyro
 
@@ -21,6 +21,10 @@ from samplernn_fast.config import TrainConfig
 from samplernn_fast.errors import ConfigError, SampleRNNError
 from samplernn_fast.generate_command import Out, generate
 from samplernn_fast.import_command import import_
+
+if TYPE_CHECKING:
+    from samplernn_fast.data import AudioData
+    from samplernn_fast.evaluation import EvalResult
 
 _USAGE, _FAILURE = 2, 1
 
@@ -100,7 +104,6 @@ def train(args: Sequence[str], prog: str) -> None:
     if config.max_steps and not any(re.match("--max[-_]minutes", arg) for arg in args):
         config = dataclasses.replace(config, max_minutes=None)  # the preset's clock gives way to steps asked for
     from samplernn_fast.data import AudioData
-    from samplernn_fast.evaluation import evaluate as score
     from samplernn_fast.training import train as run
 
     result = run(config)
@@ -112,7 +115,7 @@ def train(args: Sequence[str], prog: str) -> None:
         return
     data = AudioData.open(config.data)
     if data.recordings("test"):
-        test = score(result.run, data, "test")
+        test = _score(result.run, data, "test", device=config.device)
         print(f"test NLL {test.nll_bits:.4f} bits per sample over {test.n_samples} samples")
 
 
@@ -136,16 +139,18 @@ def evaluate(
         data: Data folder that `prepare` made.
         split: Which recordings to read.
         batch_size: Recordings read side by side; the result does not depend on it.
-        backend: auto scores with the training forward; a backend's name scores with its own kernels.
+        backend: A backend's name scores with its own kernels, forward with the training forward; auto takes the cpu
+            backend on a CPU and the training forward on a GPU.
         dtype: Numeric mode of the backend.
         device: auto, cpu, cuda or cuda:N.
         per_file: Print a line for every recording too.
         json: Print one JSON object instead of text, every recording in it.
     """
     from samplernn_fast import api
-    from samplernn_fast.evaluation import evaluate as score
+    from samplernn_fast.data import AudioData
 
-    result = score(api.load(model), data, split, batch_size=batch_size, backend=backend, dtype=dtype, device=device)
+    settings = {"batch_size": batch_size, "backend": backend, "dtype": dtype, "device": device}
+    result = _score(api.model_path(model), AudioData.open(data), split, **settings)
     if json:
         print(json_module.dumps(result.to_dict()))
         return
@@ -153,6 +158,17 @@ def evaluate(
         for file in result.per_file:
             print(f"{file.nll_bits:8.4f}  {file.n_samples:9d}  {file.path}")
     print(f"{split} NLL {result.nll_bits:.4f} bits per sample over {result.n_samples} samples")
+
+
+def _score(model: Path, data: "AudioData", split: str, **settings: Any) -> "EvalResult":
+    """`evaluation.evaluate` with a bar of the samples read, where somebody watches."""
+    from tqdm import tqdm
+
+    from samplernn_fast.evaluation import evaluate as run
+
+    total = sum(recording.length for recording in data.recordings(split))
+    with tqdm(total=total, desc=split, unit=" samples", unit_scale=True, disable=not sys.stderr.isatty()) as bar:
+        return run(model, data, split, progress=bar.update, **settings)
 
 
 def info(model: tyro.conf.Positional[str] = "demo", /, *, json: bool = False) -> None:

@@ -48,7 +48,7 @@ class Batch:
 
 @dataclass(frozen=True)
 class EvalBatch:
-    """One step of evaluation over whole recordings; rows stay until their group's longest recording ends."""
+    """One step of evaluation over whole recordings. A row leaves when its recording ends; the rest keep their order."""
 
     levels: "torch.Tensor"
     """(B, L + T) int64."""
@@ -183,7 +183,8 @@ def _walk_groups(rows: "_Rows", recordings: list[Recording], batch_size: int) ->
     for first in range(0, len(by_length), batch_size):
         group = by_length[first : first + batch_size]
         for position in range(0, int(lengths[group].max()), rows.seq_len):
-            counts = np.clip(lengths[group] - position, 0, rows.seq_len)
+            group = group[lengths[group] > position]
+            counts = np.minimum(lengths[group] - position, rows.seq_len)
             starting = np.full(len(group), position == 0)
             levels, reset, mask = rows.tensors(offsets[group] + position, counts, starting)
             yield EvalBatch(levels, reset, mask, torch.from_numpy(group))

@@ -122,7 +122,7 @@ class Engine:
         model: AudioModel,
         backend: str = "auto",
         dtype: str = "auto",
-        device: str = "auto",
+        device: str | torch.device = "auto",
         num_threads: int | None = None,
     ) -> None:
         if not isinstance(model, SampleRNN):

@@ -11,10 +11,11 @@ from torch import Tensor
 
 from samplernn_fast import backends
 from samplernn_fast.checkpoint import load_model
+from samplernn_fast.cpu_backend import CpuBackend
 from samplernn_fast.data import AudioData, EvalBatch, whole_recordings
 from samplernn_fast.engine import Engine
 from samplernn_fast.errors import ConfigError
-from samplernn_fast.model import AudioModel, bits_per_sample
+from samplernn_fast.model import AudioModel, SampleRNN, bits_per_sample
 
 _MAX_LOGITS = 1 << 25
 
@@ -56,17 +57,24 @@ def evaluate(
     """Mean negative log-likelihood of every sample of `split`, in bits.
 
     A recording is read whole, from silence and the learned initial state, so the number does not depend on
-    batch_size or on chunks. backend "auto" uses the training forward; a name scores through that backend's kernels in
-    `dtype`. max_seconds > 0 stops after that much audio. progress is called with the samples just read.
+    batch_size or on chunks. backend: a name scores through that backend's kernels in `dtype`; "forward" is the training
+    forward; "auto" takes the `cpu` backend where the model is on the CPU and can run there, else the training forward.
+    device "auto" is where a model given as such lies, and the GPU, where there is one, for a path. max_seconds > 0
+    stops after that much audio. progress is called with the samples just read.
     """
-    model = model if isinstance(model, AudioModel) else load_model(model)
+    if not isinstance(model, AudioModel):
+        model = load_model(model).to(backends.resolve_device(device))
     data = data if isinstance(data, AudioData) else AudioData.open(data)
     config = model.config
     if batch_size < 1:
         raise ConfigError(f"batch_size must be at least 1, got {batch_size}")
     per_row = max(1, _MAX_LOGITS // (batch_size * config.q_levels * config.lookback))
     seq_len = config.lookback * min(per_row, max(1, 4096 // config.lookback))
-    score = _score_forward(model, device) if backend == "auto" else _score_backend(model, backend, dtype, device)
+    target = next(model.parameters()).device if device == "auto" else backends.resolve_device(device)
+    chosen = _choose(model, target) if backend == "auto" else backend
+    if chosen == "forward" and dtype != "auto":
+        raise ConfigError(f"the training forward scores in the model's own dtype; name a backend to score in {dtype}")
+    score = _score_forward(model, target) if chosen == "forward" else _score_backend(model, chosen, dtype, target)
     recordings = data.recordings(split)
     bits = torch.zeros(len(recordings), dtype=torch.float64)
     counts = torch.zeros(len(recordings), dtype=torch.int64)
@@ -84,34 +92,45 @@ def evaluate(
     return EvalResult(float(bits.sum()) / int(counts.sum()), int(counts.sum()), files)
 
 
-def _score_forward(model: AudioModel, device: str) -> Callable[[EvalBatch], Tensor]:
+def _choose(model: AudioModel, device: torch.device) -> str:
+    """What scores fastest: on a CPU our kernels, which stand other processes better than torch's threads."""
+    if not isinstance(model, SampleRNN) or next(model.parameters()).dtype != torch.float32:
+        return "forward"
+    return "forward" if CpuBackend.unavailable_reasons(model.config, device) else CpuBackend.name
+
+
+def _score_forward(model: AudioModel, device: torch.device) -> Callable[[EvalBatch], Tensor]:
     """Bits (B, T) of each batch by the training forward; the state lives in the closure."""
-    target = backends.resolve_device(device) if device != "auto" else next(model.parameters()).device
-    model = model.to(target)
-    state = None
+    model = model.to(device)
+    state: list[Tensor] | None = None
 
     @torch.inference_mode()
     def score(batch: EvalBatch) -> Tensor:
         nonlocal state
-        levels = batch.levels.to(target)
-        fresh = state is None or state[0].shape[1] != levels.shape[0]
-        logits, state = model(levels, None if fresh else state, batch.reset.to(target))
+        levels = batch.levels.to(device)
+        kept = None if state is None or bool(batch.reset.any()) else _first_rows(state, levels.shape[0])
+        logits, state = model(levels, kept, batch.reset.to(device))
         return bits_per_sample(logits, levels[:, model.config.lookback :])
 
     return score
 
 
-def _score_backend(model: AudioModel, backend: str, dtype: str, device: str) -> Callable[[EvalBatch], Tensor]:
+def _score_backend(model: AudioModel, backend: str, dtype: str, device: torch.device) -> Callable[[EvalBatch], Tensor]:
     """Bits (B, T) of each batch by an engine's own kernels."""
     engine = Engine(model, backend=backend, dtype=dtype, device=device)
     hidden: list[Tensor] = []
 
     def score(batch: EvalBatch) -> Tensor:
         nonlocal hidden
-        if bool(batch.reset.any()):
-            hidden = engine.backend.init_hidden(batch.levels.shape[0])
+        rows = batch.levels.shape[0]
+        hidden = engine.backend.init_hidden(rows) if bool(batch.reset.any()) else _first_rows(hidden, rows)
         logp = engine.backend.score(hidden, batch.levels.to(engine.device))
         targets = batch.levels[:, model.config.lookback :, None].to(logp.device)
         return -logp.gather(2, targets)[..., 0] / math.log(2)
 
     return score
+
+
+def _first_rows(state: list[Tensor], rows: int) -> list[Tensor]:
+    """The states (n, B, H) of the recordings that still go on: the shortest of a group are its last rows."""
+    return state if state[0].shape[1] == rows else [h[:, :rows].contiguous() for h in state]

@@ -281,6 +281,12 @@ def test_whole_recordings_puts_equal_lengths_together():
     assert groups == [[1, 3]] * 10 + [[2, 0]]
 
 
+def test_whole_recordings_lets_a_row_go_when_its_recording_ends():
+    data = counting_data([30, 80, 16], 10)
+    steps = list(whole_recordings(data, CONFIG, "train", 3, 8))
+    assert [step.recordings.tolist() for step in steps] == [[1, 0, 2]] * 2 + [[1, 0]] * 2 + [[1]] * 6
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     folder = tmp_path / "data"

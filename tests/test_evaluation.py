@@ -75,7 +75,7 @@ def test_it_does_not_depend_on_the_batch(data):
             assert left.n_samples == right.n_samples and left.nll_bits == pytest.approx(right.nll_bits, abs=1e-5)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", ["auto", *BACKENDS])
 @pytest.mark.parametrize("name", MODELS)
 def test_backends_agree_with_the_training_forward(name, backend, data):
     model = make_model(config_of(data, **MODELS[name]), dtype=torch.float32)
@@ -83,11 +83,17 @@ def test_backends_agree_with_the_training_forward(name, backend, data):
         result = evaluate(model, data, "test", backend=backend, batch_size=2)
     except BackendUnavailable as reason:
         pytest.skip(str(reason))
-    expected = evaluate(model, data, "test")
+    expected = evaluate(model, data, "test", backend="forward")
     assert result.nll_bits == pytest.approx(expected.nll_bits, abs=1e-4)
     for left, right in zip(result.per_file, expected.per_file, strict=True):
         assert (left.path, left.n_samples) == (right.path, right.n_samples)
         assert left.nll_bits == pytest.approx(right.nll_bits, abs=1e-4)
+
+
+def test_a_float64_model_keeps_its_precision(data):
+    model = make_model(config_of(data))
+    assert next(model.parameters()).dtype == torch.float64
+    assert evaluate(model, data, "test") == evaluate(model, data, "test", backend="forward")
 
 
 def test_splits_paths_and_json(data, tmp_path):
@@ -145,6 +151,8 @@ def test_what_does_not_fit_is_refused(data, make_data, tmp_path):
             evaluate(model, data, batch_size=batch_size)
     with pytest.raises(BackendUnavailable, match="no backend 'abacus'"):
         evaluate(model, data, backend="abacus")
+    with pytest.raises(ConfigError, match="name a backend to score in int8"):
+        evaluate(model, data, backend="forward", dtype="int8")
 
 
 def test_data_of_another_gain_is_heard_as_the_model_knows_it(tmp_path):
