@@ -10,6 +10,7 @@ import platform
 import shlex
 import shutil
 import subprocess
+import sys
 import tempfile
 from glob import glob
 from pathlib import Path
@@ -40,12 +41,21 @@ ISA_FLAGS = {
     "engine_avx512_vnni.cpp": [*_AVX512, "-mavx512vnni"],
     "engine_amx.cpp": [*_AVX512, "-mavx512vnni", "-mamx-tile", "-mamx-int8", "-mamx-bf16"],
 }
+# What a compiler and its assembler must know to build one of them.
+PROBES = {
+    "engine_avx512.cpp": "#include <immintrin.h>\n__m512i f(__m512i a) { return _mm512_madd_epi16(a, a); }\n",
+    "engine_avx512_vnni.cpp": "#include <immintrin.h>\n__m512i f(__m512i a) { return _mm512_dpbusd_epi32(a, a, a); }\n",
+    "engine_amx.cpp": "#include <immintrin.h>\nvoid f() { _tile_dpbssd(0, 1, 2); _tile_dpbf16ps(0, 1, 2); }\n",
+}
 # For tests: the text of the wide instruction sets, on a machine that has AVX2.
 EMULATED = bool(os.environ.get("SAMPLERNN_FAST_EMULATE"))
 if EMULATED:
     CXX_FLAGS.append("-DSRNN_EMULATED")
-    for _source in ("engine_avx512.cpp", "engine_avx512_vnni.cpp", "engine_amx.cpp"):
+    for _source in PROBES:
+        PROBES[_source] = ""
         ISA_FLAGS[_source] = [*ISA_FLAGS["engine_avx2.cpp"], "-DSRNN_LANES=16", "-Wno-psabi"]
+if sys.platform == "darwin":  # a universal Python would compile for Arm with flags of x86, or the other way round
+    os.environ.setdefault("ARCHFLAGS", f"-arch {platform.machine()}")
 X86_64 = platform.machine().lower() in ("x86_64", "amd64")
 
 
@@ -57,10 +67,7 @@ class BuildExt(build_ext):
         for extension in self.extensions:
             extension.extra_compile_args += CXX_FLAGS if unix else ["/O2", "/fp:precise"]
         if unix:
-            if X86_64 and not _accepts(self.compiler, ISA_FLAGS["engine_amx.cpp"]):  # GCC 10 and older
-                for extension in self.extensions:
-                    extension.sources = [source for source in extension.sources if "engine_amx" not in source]
-                    extension.extra_compile_args.append("-DSRNN_NO_AMX")
+            self._leave_out_unknown_isas()
             _add_isa_flags(self.compiler)
         if unix and ninja_syntax is not None and shutil.which("ninja"):
             self._compile_one_by_one = self.compiler.compile
@@ -68,6 +75,15 @@ class BuildExt(build_ext):
         if unix:
             _link_plain_objects_first(self.compiler)
         super().build_extensions()
+
+    def _leave_out_unknown_isas(self):
+        """Old compilers and assemblers do not know every instruction set: they build the others."""
+        for source, probe in PROBES.items() if X86_64 else ():
+            if _accepts(self.compiler, ISA_FLAGS[source], probe):
+                continue
+            for extension in self.extensions:
+                extension.sources = [path for path in extension.sources if Path(path).name != source]
+                extension.extra_compile_args.append(f"-DSRNN_NO_{source[len('engine_') : -len('.cpp')].upper()}")
 
     def _compile_with_ninja(self, sources, output_dir=None, **options):
         """setuptools decides the commands; they are written to build.ninja instead of being run at once."""
@@ -86,11 +102,11 @@ class BuildExt(build_ext):
         return objects
 
 
-def _accepts(compiler, flags):
-    """Whether the compiler knows these flags."""
+def _accepts(compiler, flags, text):
+    """Whether the compiler takes this text with these flags."""
     with tempfile.TemporaryDirectory() as folder:
-        source = Path(folder, "empty.cpp")
-        source.write_text("")
+        source = Path(folder, "probe.cpp")
+        source.write_text(text)
         try:
             compiler.compile([str(source)], output_dir=folder, extra_postargs=flags)
         except CompileError:

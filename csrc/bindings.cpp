@@ -27,9 +27,7 @@ srnn::SamplerSettings srnn::checked_settings(int top_k, double top_p) {
   return {top_k, use_top_p, use_top_p ? static_cast<uint32_t>(top_p * 4294967296.0) : 0};
 }
 
-namespace {
-
-std::string describe(const py::array& array) {
+std::string srnn::describe(const py::array& array) {
   std::string text = py::str(array.dtype()).cast<std::string>() + " (";
   for (py::ssize_t axis = 0; axis < array.ndim(); ++axis) {
     text += (axis ? ", " : "") + std::to_string(array.shape(axis));
@@ -37,18 +35,7 @@ std::string describe(const py::array& array) {
   return text + (array.ndim() == 1 ? ",)" : ")");
 }
 
-// The data of an array that must have this type and be C-contiguous: nothing is converted quietly.
-template <typename T>
-const T* checked(const py::array& array, bool shape_fits, const std::string& what) {
-  const bool typed = py::isinstance<py::array_t<T>>(array);
-  const bool packed = (array.flags() & py::array::c_style) != 0 &&
-                      (array.flags() & py::detail::npy_api::NPY_ARRAY_ALIGNED_) != 0;
-  if (!typed || !packed || !shape_fits) {
-    throw py::value_error("sample_levels: " + what + ", got " + (packed ? "" : "strided ") +
-                          describe(array));
-  }
-  return static_cast<const T*>(array.data());
-}
+namespace {
 
 py::array_t<uint32_t> philox(uint64_t seed, uint32_t stream, uint64_t t0, py::ssize_t n) {
   if (n < 0) throw py::value_error("philox: n must be 0 or more, got " + std::to_string(n));
@@ -68,15 +55,16 @@ py::array_t<uint32_t> philox_block(const std::array<uint32_t, 4>& counter,
 
 py::array_t<int32_t> sample_levels(const py::array& logits, const py::array& draws,
                                    const py::array& temperature, int top_k, double top_p) {
-  const float* logit =
-      checked<float>(logits, logits.ndim() == 2 && logits.shape(1) > 0 && logits.shape(1) <= 65536,
-                     "logits must be C-contiguous float32 (B, Q) with Q = 1 to 65536");
+  const float* logit = srnn::checked<const float>(
+      logits, logits.ndim() == 2 && logits.shape(1) > 0 && logits.shape(1) <= 65536,
+      "sample_levels: logits must be C-contiguous float32 (B, Q) with Q = 1 to 65536");
   const py::ssize_t batch = logits.shape(0), q_levels = logits.shape(1);
   const auto is_row = [batch](const py::array& a) { return a.ndim() == 1 && a.shape(0) == batch; };
   const std::string row = "(B,) = (" + std::to_string(batch) + ",)";
-  const uint32_t* draw = checked<uint32_t>(draws, is_row(draws), "draws must be uint32 " + row);
-  const float* heat =
-      checked<float>(temperature, is_row(temperature), "temperature must be float32 " + row);
+  const uint32_t* draw = srnn::checked<const uint32_t>(
+      draws, is_row(draws), "sample_levels: draws must be uint32 " + row);
+  const float* heat = srnn::checked<const float>(
+      temperature, is_row(temperature), "sample_levels: temperature must be float32 " + row);
   for (py::ssize_t b = 0; b < batch; ++b) {
     if (!(heat[b] >= 0) || !std::isfinite(heat[b])) {
       throw py::value_error("sample_levels: temperature must be finite and 0 or more, got " +

@@ -4,9 +4,31 @@
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 
+#include <string>
+#include <type_traits>
+
 #include "sampler.h"
 
 namespace srnn {
+
+// The dtype and shape of an array, for messages.
+std::string describe(const pybind11::array& array);
+
+// The data of an array that must have this type and be C-contiguous and aligned, and writeable
+// unless T is const: nothing is converted quietly. `what` says what must hold.
+template <typename T>
+T* checked(const pybind11::array& array, bool shape_fits, const std::string& what) {
+  namespace py = pybind11;
+  const bool typed = py::isinstance<py::array_t<std::remove_const_t<T>>>(array);
+  const bool packed = (array.flags() & py::array::c_style) != 0 &&
+                      (array.flags() & py::detail::npy_api::NPY_ARRAY_ALIGNED_) != 0;
+  const bool mutable_enough = std::is_const_v<T> || array.writeable();
+  if (!typed || !packed || !shape_fits || !mutable_enough) {
+    throw py::value_error(what + ", got " + (packed ? "" : "strided ") +
+                          (mutable_enough ? "" : "read-only ") + describe(array));
+  }
+  return const_cast<T*>(static_cast<const T*>(array.data()));
+}
 
 // Throws value_error on settings out of range; top_k 0 and top_p >= 1 are off.
 SamplerSettings checked_settings(int top_k, double top_p);

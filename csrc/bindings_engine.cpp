@@ -22,18 +22,12 @@ std::string shape_text(const std::vector<long>& shape) {
   return text + ")";
 }
 
-// The data of an array of this type and shape, C-contiguous: nothing is converted quietly.
 template <typename T>
-T* checked(const py::array& array, const std::vector<long>& shape, const std::string& what) {
-  bool fits = py::isinstance<py::array_t<T>>(array) && (array.flags() & py::array::c_style) != 0 &&
-              array.ndim() == static_cast<py::ssize_t>(shape.size());
-  fits = fits && (std::is_const<T>::value || array.writeable());
-  std::vector<long> got(array.shape(), array.shape() + array.ndim());
-  if (!fits || got != shape) {
-    throw py::value_error("engine: " + what + " must be a C-contiguous array of shape " +
-                          shape_text(shape) + " and the right type, got " + shape_text(got));
-  }
-  return const_cast<T*>(static_cast<const T*>(array.data()));
+T* checked_shape(const py::array& array, const std::vector<long>& shape, const std::string& what) {
+  const std::vector<long> got(array.shape(), array.shape() + array.ndim());
+  const std::string type = py::str(py::dtype::of<std::remove_const_t<T>>()).cast<std::string>();
+  return checked<T>(array, got == shape,
+                    "engine: " + what + " must be C-contiguous " + type + " " + shape_text(shape));
 }
 
 ModelDims make_dims(int dim, int q_levels, int n_rnn, int taps, int hidden, bool lstm,
@@ -60,8 +54,8 @@ std::unique_ptr<Engine> make(const ModelDims& dims, const py::dict& tensors, con
     if (!tensors.contains(field.name)) {
       throw py::value_error("engine: tensor " + field.name + " is missing");
     }
-    arrays[field.name] = checked<const float>(tensors[field.name.c_str()].cast<py::array>(),
-                                              field.shape, field.name);
+    arrays[field.name] = checked_shape<const float>(tensors[field.name.c_str()].cast<py::array>(),
+                                                    field.shape, field.name);
   }
   try {
     return make_engine(dims, arrays, {isa, mode, num_threads});
@@ -87,9 +81,9 @@ Streams make_streams(const ModelDims& m, const std::vector<py::array>& hidden, p
     throw py::value_error("engine: t is too large, got " + std::to_string(t));
   }
   s.t = t;
-  s.levels = checked<int64_t>(levels, {s.count, m.lookback() + s.steps}, "levels");
+  s.levels = checked_shape<int64_t>(levels, {s.count, m.lookback() + s.steps}, "levels");
   for (const py::array& h : hidden) {
-    pointers.push_back(checked<float>(h, {m.n_rnn, s.count, m.state_width()}, "hidden"));
+    pointers.push_back(checked_shape<float>(h, {m.n_rnn, s.count, m.state_width()}, "hidden"));
   }
   s.hidden = pointers.data();
   return s;
@@ -113,8 +107,8 @@ void generate(const Engine& engine, const std::vector<py::array>& hidden, py::ar
   const Streams s = make_streams(engine.dims(), hidden, levels, t, pointers);
   check_levels(engine.dims(), s, true);
   Drawing d;
-  d.draws = checked<const uint32_t>(draws, {s.count, s.steps}, "draws");
-  d.temperature = checked<const float>(temperature, {s.count, s.steps}, "temperature");
+  d.draws = checked_shape<const uint32_t>(draws, {s.count, s.steps}, "draws");
+  d.temperature = checked_shape<const float>(temperature, {s.count, s.steps}, "temperature");
   d.sampler = checked_settings(top_k, top_p);
   bool numbers;
   {
@@ -203,6 +197,9 @@ void bind_engine(py::module_& m) {
           "Multiply-adds a second in this mode that touch only registers, measured now.")
       .def_property_readonly("isa", [](const Engine& engine) { return engine.info().isa; })
       .def_property_readonly("mode", [](const Engine& engine) { return engine.info().mode; })
+      .def_property_readonly(
+          "partings", [](const Engine& engine) { return engine.info().partings; },
+          "How often a team of threads gave up on a busy machine; one thread then went on.")
       .def_property_readonly("weight_bytes",
                              [](const Engine& engine) { return engine.info().weight_bytes; })
       .def("generate", &generate, py::arg("hidden"), py::arg("levels"), py::arg("t"),
@@ -217,6 +214,7 @@ void bind_engine(py::module_& m) {
         "Names and shapes of the packed tensors.");
   m.def("usable_cores", &usable_cores, "Processor cores that this process may use.");
   m.def("available_isas", &available_isas, "Instruction sets built and found here, best first.");
+  m.def("built_isas", &built_isas, "Instruction sets that were built, best first.");
 }
 
 }  // namespace srnn

@@ -41,6 +41,9 @@ class Backend(Protocol):
     ) -> Tensor: ...
 
 
+# Modes by speed, for "fastest"; none of them is slower than the one after it on any backend.
+_BY_SPEED = ("int8", "bfloat16", "float32")
+
 # Fastest first: the order in which "auto" tries them.
 BACKENDS: dict[str, type[Backend]] = {"cpu": CpuBackend, "reference": ReferenceBackend}
 
@@ -55,7 +58,7 @@ def resolve(name: str, config: SampleRNNConfig, device: torch.device, dtype: str
     reasons = []
     for candidate in BACKENDS if name == "auto" else [name]:
         found = BACKENDS[candidate].unavailable_reasons(config, device)
-        if name == "auto" and dtype not in ("auto", *BACKENDS[candidate].dtypes):
+        if name == "auto" and dtype not in ("auto", "fastest", *BACKENDS[candidate].dtypes):
             found = [f"has no dtype {dtype}, only {', '.join(BACKENDS[candidate].dtypes)}"]
         if not found:
             return BACKENDS[candidate]
@@ -64,14 +67,18 @@ def resolve(name: str, config: SampleRNNConfig, device: torch.device, dtype: str
 
 
 def resolve_dtype(name: str, backend: type[Backend], weights: PackedWeights, device: torch.device) -> str:
-    """The numeric mode called `name` on a backend; "auto" is its first one, which rounds the least that is fast.
+    """The numeric mode called `name` on a backend.
 
-    Raises BackendUnavailable where the mode would not keep its promise for this model.
+    "auto" is its first one, which gives the same levels as other backends and projects wherever logits are not very
+    close; "fastest" is the fastest one that keeps its promise for this model, which may be int8. Raises BackendUnavailable where the mode would not keep its promise for this model.
     """
     if name == "auto":
         return backend.dtypes[0]
+    if name == "fastest":
+        offered = (mode for mode in _BY_SPEED if mode in backend.dtypes)
+        return next(mode for mode in offered if not backend.dtype_reasons(weights, device, mode))
     if name not in backend.dtypes:
-        raise ConfigError(f"dtype must be auto or one of {', '.join(backend.dtypes)} on {backend.name}, got {name!r}")
+        raise ConfigError(f"dtype must be auto, fastest or one of {', '.join(backend.dtypes)} on {backend.name}, got {name!r}")
     reasons = backend.dtype_reasons(weights, device, name)
     if reasons:
         raise BackendUnavailable(f"{backend.name} does not offer {name} for this model: {'; '.join(reasons)}")

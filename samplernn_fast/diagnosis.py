@@ -63,6 +63,7 @@ def _native() -> dict[str, Any]:
     return {
         "samplernn_fast._C": ", ".join(f"{key} {value}" for key, value in _C.build_info().items()),
         "instruction sets": ", ".join(isas),  # built and found here, best first
+        "built, but not for this machine": ", ".join(isa for isa in _C.built_isas() if isa not in isas) or "none",
         "instruction set used": isas[0],
         "usable cores": cores,
         "threads": f"1 to {cores}, by the model's size and the streams; --num-threads sets them",

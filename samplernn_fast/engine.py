@@ -113,7 +113,8 @@ class EngineState:
 class Engine:
     """Samples a model. Packs its weights once; they are read-only, so one engine may serve several threads.
 
-    backend: "auto" or a name of `backends.BACKENDS`; dtype: "auto" or one of the backend's numeric modes.
+    backend: "auto" or a name of `backends.BACKENDS`; dtype: "auto", "fastest" or one of the backend's numeric modes
+    (see `backends.resolve_dtype`).
     num_threads: of the `cpu` backend; None chooses by the model's size and the number of streams.
     """
 

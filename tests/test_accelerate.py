@@ -43,7 +43,7 @@ def greedy(engine: srnn.Engine, n: int) -> torch.Tensor:
 def test_it_samples_the_modules_weights(prefix):
     fast = srnn.accelerate(deepsound_like(prefix=prefix))
     assert fast.engine.config == CONFIG
-    direct = srnn.Engine(float32_model(CONFIG))
+    direct = srnn.Engine(float32_model(CONFIG), dtype="fastest")
     assert torch.equal(greedy(fast.engine, 60), greedy(direct, 60))
     drawn = direct.run(direct.init_state(3), 50)
     assert torch.equal(fast(3, 50), drawn)
@@ -113,6 +113,7 @@ def test_generator_answers_as_deepsounds_does():
     assert torch.equal(torch.random.get_rng_state(), before)
     assert not torch.equal(generator(3, 50), made)  # new sequences every time
     assert torch.equal(Generator(deepsound_like())(3, 50), made)
+    assert Generator(deepsound_like(), dtype="float32")._current().engine.dtype == "float32"
 
 
 def test_generator_follows_a_model_that_is_trained():
@@ -124,7 +125,7 @@ def test_generator_follows_a_model_that_is_trained():
     assert generator._sampler is sampler  # nothing changed: nothing is read again
     other = float32_model(CONFIG, seed=9)
     module.load_state_dict(deepsound_state(other, ""))
-    engine = srnn.Engine(other)
+    engine = srnn.Engine(other, dtype="fastest")
     assert torch.equal(generator(2, 30), engine.run(engine.init_state(2, first_stream=4), 30))
     for parameter in module.parameters():
         parameter.data.mul_(1.5)  # leaves no trace in a tensor's version
@@ -140,7 +141,7 @@ def test_deepsounds_own_generator_and_ours_agree(peer, monkeypatch):
     with torch.no_grad():
         wanted = peer.Generator(theirs)(2, 100)
     assert wanted.unique().numel() > 3
-    fast = srnn.accelerate(peer.Predictor(theirs))
+    fast = srnn.accelerate(peer.Predictor(theirs), dtype="float32")
     assert torch.equal(fast(2, 100, temperature=0), wanted)
     ours = Generator(theirs)(2, 100)
     assert ours.dtype == wanted.dtype and ours.shape == wanted.shape

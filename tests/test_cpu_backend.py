@@ -92,7 +92,7 @@ def test_wrong_arrays_are_errors_not_crashes():
         _C.CpuEngine(dims, {name: tensor for name, tensor in tensors.items() if name != "tier0.up"})
     with pytest.raises(ValueError, match=r"mlp\.output"):
         _C.CpuEngine(dims, tensors | {"mlp.output": tensors["mlp.output"][:-1]})
-    with pytest.raises(ValueError, match="right type"):
+    with pytest.raises(ValueError, match=r"must be C-contiguous float32 \(64, 32\), got float64"):
         _C.CpuEngine(dims, tensors | {"mlp.output": tensors["mlp.output"].astype(np.float64)})
     engine = _C.CpuEngine(dims, tensors)
     hidden = [np.zeros((1, 1, 32), np.float32) for _ in range(2)]

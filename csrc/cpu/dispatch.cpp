@@ -19,10 +19,8 @@ typedef std::unique_ptr<Engine> MakeEngine(const ModelDims&, const Arrays&, cons
 
 MakeEngine make_engine_baseline;
 #if defined(__x86_64__)
-MakeEngine make_engine_avx2, make_engine_avx512, make_engine_avx512_vnni;
-#if !defined(SRNN_NO_AMX)
-MakeEngine make_engine_amx;
-#endif
+MakeEngine make_engine_avx2, make_engine_avx512, make_engine_avx512_vnni, make_engine_amx;
+bool tiles_work_amx();
 #endif
 
 namespace {
@@ -35,8 +33,8 @@ struct Isa {
 
 #if defined(SRNN_EMULATED)  // wide instruction sets walked on a narrow machine, for tests
 bool has_avx2() { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
-bool has_avx512() { return has_avx2(); }
-bool has_vnni() { return has_avx2(); }
+[[maybe_unused]] bool has_avx512() { return has_avx2(); }
+[[maybe_unused]] bool has_vnni() { return has_avx2(); }
 #elif defined(__x86_64__)
 bool has_avx2() { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
 bool has_avx512() {
@@ -47,10 +45,11 @@ bool has_vnni() { return has_avx512() && __builtin_cpu_supports("avx512vnni"); }
 #endif
 
 #if defined(__x86_64__) && !defined(SRNN_NO_AMX)
-// Tiles need the processor, the system, and the system's permission for this process.
+// Tiles need the processor, the system, and the system's permission for this process; and they are
+// tried once before they are relied on.
 bool has_amx() {
 #if defined(SRNN_EMULATED)
-  return true;
+  return has_avx2() && tiles_work_amx();
 #elif defined(__linux__)
   unsigned a, b, c, d;
   if (!has_vnni() || __get_cpuid_count(7, 0, &a, &b, &c, &d) == 0) return false;
@@ -58,8 +57,9 @@ bool has_amx() {
   constexpr unsigned kNeeded = kBfloat16 | kTile | kInt8;
   if ((d & kNeeded) != kNeeded) return false;
   constexpr int kRequestPermission = 0x1023, kTileData = 18;  // ARCH_REQ_XCOMP_PERM
-  static const bool granted = syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
-  return granted;
+  static const bool usable =
+      syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0 && tiles_work_amx();
+  return usable;
 #else
   return false;
 #endif
@@ -71,8 +71,12 @@ const Isa kIsas[] = {
 #if !defined(SRNN_NO_AMX)
     {"amx", has_amx, make_engine_amx},
 #endif
+#if !defined(SRNN_NO_AVX512_VNNI)
     {"avx512_vnni", has_vnni, make_engine_avx512_vnni},
+#endif
+#if !defined(SRNN_NO_AVX512)
     {"avx512", has_avx512, make_engine_avx512},
+#endif
     {"avx2", has_avx2, make_engine_avx2},
 #endif
     {"baseline", [] { return true; }, make_engine_baseline},
@@ -85,6 +89,12 @@ std::vector<std::string> available_isas() {
   for (const Isa& isa : kIsas) {
     if (isa.here()) names.push_back(isa.name);
   }
+  return names;
+}
+
+std::vector<std::string> built_isas() {
+  std::vector<std::string> names;
+  for (const Isa& isa : kIsas) names.push_back(isa.name);
   return names;
 }
 

@@ -62,6 +62,7 @@ struct Drawing {
 struct EngineInfo {
   std::string isa, mode;
   size_t weight_bytes = 0;
+  long partings = 0;  // how often a team gave up on a busy machine; one thread then went on
 };
 
 class Engine {
@@ -95,5 +96,7 @@ std::unique_ptr<Engine> make_engine(const ModelDims& dims, const Arrays& arrays,
 
 // Names of the instruction sets that were built and that this machine has, best first.
 std::vector<std::string> available_isas();
+// Names of all that were built.
+std::vector<std::string> built_isas();
 
 }  // namespace srnn

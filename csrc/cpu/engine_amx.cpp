@@ -5,6 +5,8 @@
 #include "engine_impl.h"
 
 namespace srnn {
+bool tiles_work_amx() { return amx::tiles_work(); }
+
 std::unique_ptr<Engine> make_engine_amx(const ModelDims& dims, const Arrays& arrays,
                                         const EngineOptions& options) {
   return amx::make(dims, arrays, options);

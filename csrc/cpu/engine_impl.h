@@ -22,11 +22,13 @@ class CpuEngine final : public Engine {
       : model_(dims, arrays), mode_(options.mode), num_threads_(options.num_threads) {}
 
   const ModelDims& dims() const override { return model_.m; }
-  EngineInfo info() const override { return {SRNN_STRING(SRNN_ISA), mode_, model_.bytes()}; }
+  EngineInfo info() const override {
+    return {SRNN_STRING(SRNN_ISA), mode_, model_.bytes(), partings_.load()};
+  }
 
   int threads(int streams) const override {
-    if (num_threads_ > 0) return num_threads_;
-    return default_threads(model_.bytes(), streams);
+    const int asked = num_threads_ > 0 ? num_threads_ : default_threads(model_.bytes(), streams);
+    return std::min(asked, std::max(streams, model_.panels));  // a member owns a stream or a panel
   }
 
   bool generate(const Streams& streams, const Drawing& drawing) const override {
@@ -54,6 +56,7 @@ class CpuEngine final : public Engine {
     long done = run_together(streams, 0, alone ? 1 : threads(streams.count), steps_at_once, job);
     if (0 <= done && done < streams.steps) {
       alone_until_.store((Clock::now().time_since_epoch() + kAlone).count());
+      partings_.fetch_add(1);
       done = run_together(streams, done, 1, steps_at_once, job);
     }
     return done >= 0;
@@ -99,6 +102,7 @@ class CpuEngine final : public Engine {
   const std::string mode_;
   const int num_threads_;
   mutable std::atomic<Clock::rep> alone_until_{0};
+  mutable std::atomic<long> partings_{0};
 };
 
 inline std::unique_ptr<Engine> make(const ModelDims& dims, const Arrays& arrays,

@@ -169,6 +169,11 @@ struct CodeMatrix {
   }
 };
 
+// The sum of products with codes, from those with their two planes of 7 bits.
+SRNN_INLINE Ints join_planes(Ints high, Ints low, Ints offset) {
+  return subtract(add((Ints)((Words)high << 7), low), offset);
+}
+
 // y += scale_w * scale_x * sum for one vector of outputs.
 SRNN_INLINE void add_scaled(float* y, Ints sum, const float* w_scale, float x_scale) {
   const Floats factor = load<Floats>(w_scale) * broadcast(x_scale);
@@ -230,7 +235,7 @@ struct CodeTile {
     const int32_t* offset = w.offset + long{panel} * kPanel + first_vector * kLanes;
     for (int r = 0; r < R; ++r) {
       for (int v = 0; v < V; ++v) {
-        sum[r][v] = (high[r][v] << 7) + low[r][v] - load<Ints>(offset + v * kLanes);
+        sum[r][v] = join_planes(high[r][v], low[r][v], load<Ints>(offset + v * kLanes));
       }
     }
   }
@@ -255,15 +260,15 @@ struct CodeTile {
         const Shorts first = (Shorts)broadcast_word(inputs + r * x.stride + col);
         const Shorts second = (Shorts)broadcast_word(inputs + r * x.stride + col + 2);
         for (int v = 0; v < V; ++v) {
-          sum[r][v] += multiply_pairs(even[v], first);
-          sum[r][v] += multiply_pairs(odd[v], second);
+          sum[r][v] = add(sum[r][v], multiply_pairs(even[v], first));
+          sum[r][v] = add(sum[r][v], multiply_pairs(odd[v], second));
         }
       }
       fetch_ahead<V, R>(weights);
       weights += kPanel * kGroup;
     }
     for (int r = 0; r < R; ++r) {
-      for (int v = 0; v < V; ++v) sum[r][v] -= x.bias[row + r] - Ints{};
+      for (int v = 0; v < V; ++v) sum[r][v] = subtract(sum[r][v], x.bias[row + r] - Ints{});
     }
   }
 

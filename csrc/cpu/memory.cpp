@@ -24,8 +24,9 @@ void* Arena::take_bytes(size_t bytes) {
   used_ += bytes;
   if (bytes > left_) {
     const size_t size = round_up(bytes, kHugePage);
-    void* block = std::aligned_alloc(kHugePage, size);
-    if (block == nullptr) throw std::bad_alloc();
+    blocks_.reserve(blocks_.size() + 1);
+    void* block = nullptr;  // aligned_alloc is missing in older systems' libraries
+    if (posix_memalign(&block, kHugePage, size) != 0) throw std::bad_alloc();
     blocks_.push_back(block);
 #if defined(__linux__)
     madvise(block, size, MADV_HUGEPAGE);

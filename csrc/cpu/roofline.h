@@ -62,6 +62,15 @@ inline double read_bandwidth(size_t bytes, int threads) {
 
 constexpr int kChains = 10;  // independent sums: enough to hide every latency
 constexpr int kRounds = 1000;
+#if defined(SRNN_TILES)
+constexpr int kTileRounds = 20;
+
+inline int32_t stored_sum() {
+  alignas(64) int32_t sums[kTileRows][kTileBytes / 4];
+  SRNN_TILE_STORE(0, sums[0], sizeof(sums[0]));
+  return sums[0][0];
+}
+#endif
 
 // Multiply-adds of one call in each mode, in registers.
 inline int32_t register_work(const Float32Mode*, long* macs) {
@@ -78,10 +87,10 @@ inline int32_t register_work(const Float32Mode*, long* macs) {
   for (int i = 1; i < kChains; ++i) sum[0] += sum[i];
   return fold((Ints)sum[0]);
 }
-inline int32_t register_work(const Bfloat16Mode*, long* macs) {
+inline int32_t register_work(const FloatMode<Bfloat16>*, long* macs) {
   return register_work(static_cast<const Float32Mode*>(nullptr), macs);
 }
-inline int32_t register_work(const CodeMode*, long* macs) {
+inline int32_t register_work(const Int8Mode*, long* macs) {
   Ints sum[kChains] = {};
   Ints a = broadcast_word("\1\1\1\1");
   const Ints b = a;
@@ -101,12 +110,49 @@ inline int32_t register_work(const CodeMode*, long* macs) {
   return fold(sum[0]);
 }
 
+#if defined(SRNN_TILES)
+inline int32_t register_work(const TileInt8Mode*, long* macs) {
+  SRNN_TILE_ZERO(0);
+  SRNN_TILE_ZERO(1);
+  SRNN_TILE_ZERO(2);
+  SRNN_TILE_ZERO(3);
+  SRNN_TILE_ZERO(4);
+  SRNN_TILE_ZERO(5);
+  for (int round = 0; round < kTileRounds; ++round) {
+    SRNN_TILE_DOT_BYTES(0, 4, 5);
+    SRNN_TILE_DOT_BYTES(1, 4, 5);
+    SRNN_TILE_DOT_BYTES(2, 4, 5);
+    SRNN_TILE_DOT_BYTES(3, 4, 5);
+  }
+  // Two planes make one input.
+  *macs = long{kTileRounds} * 4 * kTileRows * kTileRows * kTileBytes / 2;
+  return stored_sum();
+}
+inline int32_t register_work(const TileBfloat16Mode*, long* macs) {
+  SRNN_TILE_ZERO(0);
+  SRNN_TILE_ZERO(1);
+  SRNN_TILE_ZERO(2);
+  SRNN_TILE_ZERO(3);
+  SRNN_TILE_ZERO(4);
+  SRNN_TILE_ZERO(5);
+  for (int round = 0; round < kTileRounds; ++round) {
+    SRNN_TILE_DOT_BFLOAT16(0, 4, 5);
+    SRNN_TILE_DOT_BFLOAT16(1, 4, 5);
+    SRNN_TILE_DOT_BFLOAT16(2, 4, 5);
+    SRNN_TILE_DOT_BFLOAT16(3, 4, 5);
+  }
+  *macs = long{kTileRounds} * 4 * kTileRows * kTileRows * kTileBytes / 2;
+  return stored_sum();
+}
+#endif
+
 // Multiply-adds a second of `threads` threads in this mode.
 template <class Mode>
 double peak_rate(int threads) {
   Crew crew(threads);
   std::vector<double> rates(crew.size());
   crew.run([&](int thread) {
+    const TileScope tiles;
     long macs = 0;
     const double calls =
         calls_per_second([&] { return register_work(static_cast<const Mode*>(nullptr), &macs); });

@@ -11,6 +11,10 @@
 #include <immintrin.h>
 #endif
 
+#if !defined(__clang__) && defined(__GNUC__) && __GNUC__ < 9
+#error "the CPU engine needs GCC 9 or newer, or Clang: conversions between vectors"
+#endif
+
 #if !defined(SRNN_LANES)
 #if defined(__AVX512F__)
 #define SRNN_LANES 16
@@ -30,6 +34,7 @@ constexpr int kVectors = kPanel / kLanes;
 
 typedef float Floats __attribute__((vector_size(4 * kLanes)));
 typedef int32_t Ints __attribute__((vector_size(4 * kLanes)));
+typedef uint32_t Words __attribute__((vector_size(4 * kLanes)));
 typedef int16_t Shorts __attribute__((vector_size(4 * kLanes)));
 
 #define SRNN_INLINE __attribute__((always_inline)) inline
@@ -60,6 +65,10 @@ SRNN_INLINE Floats fma(Floats a, Floats b, Floats c) {
 #endif
 }
 
+// Sums of integers may wrap round on the way to an exact one, which signed numbers must not.
+SRNN_INLINE Ints add(Ints a, Ints b) { return (Ints)((Words)a + (Words)b); }
+SRNN_INLINE Ints subtract(Ints a, Ints b) { return (Ints)((Words)a - (Words)b); }
+
 // Two or four small integers at `from`, repeated in every 32-bit lane.
 SRNN_INLINE Ints broadcast_word(const void* from) {
   int32_t word;
@@ -77,7 +86,8 @@ SRNN_INLINE Ints multiply_pairs(Shorts a, Shorts b) {
   return (Ints)_mm_madd_epi16((__m128i)a, (__m128i)b);
 #else
   const Ints x = (Ints)a, y = (Ints)b;
-  return (x >> 16) * (y >> 16) + (x << 16 >> 16) * (y << 16 >> 16);
+  const Ints low_x = (Ints)((Words)x << 16) >> 16, low_y = (Ints)((Words)y << 16) >> 16;
+  return add((x >> 16) * (y >> 16), low_x * low_y);
 #endif
 }
 
@@ -100,7 +110,7 @@ SRNN_INLINE Ints add_quads(Ints sum, Ints a, Ints b) {
   return (Ints)_mm512_dpbusd_epi32((__m512i)sum, (__m512i)a, (__m512i)b);
 #else
   for (int shift = 0; shift < 32; shift += 8) {
-    sum += ((a >> shift) & 255) * (b << (24 - shift) >> 24);
+    sum = add(sum, ((a >> shift) & 255) * ((Ints)((Words)b << (24 - shift)) >> 24));
   }
   return sum;
 #endif

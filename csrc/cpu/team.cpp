@@ -3,14 +3,16 @@
 #include <algorithm>
 #include <chrono>
 #include <fstream>
+#include <memory>
 #include <set>
 #include <string>
-#include <system_error>
 #include <thread>
 
+#if defined(__unix__) || defined(__APPLE__)
+#include <pthread.h>
+#endif
 #if defined(__linux__)
 #include <sched.h>
-#include <unistd.h>
 #endif
 
 namespace srnn {
@@ -81,26 +83,33 @@ namespace {
 struct Pool {
   std::mutex mutex;
   std::vector<Crew::Hand*> idle;
+  size_t hands = 0;
 };
 
+std::mutex pool_mutex;
+Pool* current_pool = nullptr;
+
 Pool& pool() {
-  static std::mutex mutex;
-  static Pool* current = nullptr;
-  std::lock_guard<std::mutex> lock(mutex);
-#if defined(__linux__)
+  std::lock_guard<std::mutex> lock(pool_mutex);
+#if defined(__unix__) || defined(__APPLE__)
   // A forked child has none of its parent's threads: it starts a pool of its own.
-  static pid_t owner = 0;
-  if (owner != getpid()) current = nullptr;
-  owner = getpid();
+  static const int registered =
+      pthread_atfork([] { pool_mutex.lock(); }, [] { pool_mutex.unlock(); },
+                     [] {
+                       current_pool = nullptr;
+                       pool_mutex.unlock();
+                     });
+  static_cast<void>(registered);
 #endif
-  if (current == nullptr) current = new Pool;
-  return *current;
+  if (current_pool == nullptr) current_pool = new Pool;
+  return *current_pool;
 }
 
 }  // namespace
 
 Crew::Crew(int threads) {
   if (threads <= 1) return;
+  hands_.reserve(threads - 1);
   Pool& shared = pool();
   std::lock_guard<std::mutex> lock(shared.mutex);
   while (static_cast<int>(hands_.size()) < threads - 1) {
@@ -109,14 +118,15 @@ Crew::Crew(int threads) {
       shared.idle.pop_back();
       continue;
     }
-    Hand* hand = new Hand;
     try {
-      std::thread([hand] { hand->work(); }).detach();
-    } catch (const std::system_error&) {
-      delete hand;
+      shared.idle.reserve(shared.hands + 1);  // so that giving hands back never fails
+      std::unique_ptr<Hand> hand(new Hand);
+      std::thread([at = hand.get()] { at->work(); }).detach();
+      hands_.push_back(hand.release());
+      ++shared.hands;
+    } catch (const std::exception&) {  // no more threads or memory: fewer hands do
       return;
     }
-    hands_.push_back(hand);
   }
 }
 
@@ -141,12 +151,12 @@ void Crew::run(const std::function<void(int)>& job) {
   }
 }
 
-int usable_cores() {
-  const int threads = std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
 #if defined(__linux__)
-  cpu_set_t set;
-  CPU_ZERO(&set);
-  if (sched_getaffinity(0, sizeof(set), &set) != 0) return threads;
+
+namespace {
+
+// Physical cores behind a set of hardware threads.
+int cores_of(const cpu_set_t& set) {
   std::set<std::string> cores;
   for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu) {
     if (!CPU_ISSET(cpu, &set)) continue;
@@ -156,13 +166,47 @@ int usable_cores() {
     cores.insert(siblings.empty() ? std::to_string(cpu) : siblings);
   }
   return std::max(1, static_cast<int>(cores.size()));
-#else
-  return threads;
-#endif
 }
 
+// Whole processors that a container's quota of time is worth; `most` where there is no quota.
+int within_quota(int most) {
+  double quota = 0, period = 0;  // a quota of "max", or -1, is none
+  if (!(std::ifstream("/sys/fs/cgroup/cpu.max") >> quota >> period)) {
+    std::ifstream("/sys/fs/cgroup/cpu/cpu.cfs_quota_us") >> quota;
+    std::ifstream("/sys/fs/cgroup/cpu/cpu.cfs_period_us") >> period;
+  }
+  if (quota <= 0 || period <= 0) return most;
+  return std::max(1, std::min(most, static_cast<int>(quota / period)));
+}
+
+}  // namespace
+
+int usable_cores() {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  if (sched_getaffinity(0, sizeof(set), &set) != 0) {
+    return std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
+  }
+  // Asked before every call; the files are read again only where the set of processors changed.
+  static std::mutex mutex;
+  static cpu_set_t known;
+  static int cores = 0;
+  std::lock_guard<std::mutex> lock(mutex);
+  if (cores == 0 || !CPU_EQUAL(&known, &set)) {
+    known = set;
+    cores = within_quota(cores_of(set));
+  }
+  return cores;
+}
+
+#else
+
+int usable_cores() { return std::max(1, static_cast<int>(std::thread::hardware_concurrency())); }
+
+#endif
+
 int default_threads(size_t model_bytes, int streams) {
-  static const int cores = usable_cores();
+  const int cores = usable_cores();
   // Several streams share no vector, so each thread takes its own. A single one is split only where
   // the weights outgrow a core's own cache: then more cores bring more of them.
   if (streams > 1) return std::min({cores, streams, kMostThreads});

@@ -60,6 +60,7 @@ class Crew {
 
   int size() const { return static_cast<int>(hands_.size()) + 1; }
   // job(0), ..., job(size() - 1) at once, job(0) on the calling thread; returns after all of them.
+  // A job must not throw: its neighbours may be waiting for it.
   void run(const std::function<void(int)>& job);
 
   struct Hand;

@@ -13,6 +13,9 @@ constexpr int kTileRows = 16;
 constexpr int kTileBytes = 64;  // of a row
 static_assert(kPanel == 64 && kRowUnit == kTileRows, "panels and rows are cut into whole tiles");
 
+// Some compilers' intrinsics do not say which memory they read: it must be written by then.
+inline void settle_memory() { asm volatile("" ::: "memory"); }
+
 #if defined(__AMX_TILE__)
 
 // The intrinsics take register numbers as text.
@@ -31,6 +34,7 @@ struct TileScope {
       uint8_t rows[16] = {};
     } config;
     for (int tile = 0; tile < 8; ++tile) config.bytes[tile] = kTileBytes, config.rows[tile] = 16;
+    settle_memory();
     _tile_loadconfig(&config);
   }
   ~TileScope() { _tile_release(); }
@@ -104,8 +108,8 @@ inline void add_tile_sums(const CodeMatrix& w, int panel, int half, const CodeRo
   for (int r = 0; r < rows; ++r) {
     float* to = y + (row + r) * y_stride + output;
     for (int at = 0; at < 32; at += kLanes) {
-      const Ints sum = (load<Ints>(high[r] + at) << 7) + load<Ints>(low[r] + at) -
-                       load<Ints>(w.offset + output + at);
+      const Ints sum = join_planes(load<Ints>(high[r] + at), load<Ints>(low[r] + at),
+                                   load<Ints>(w.offset + output + at));
       add_scaled(to + at, sum, w.scales + output + at, x.scales[row + r]);
     }
   }
@@ -123,6 +127,7 @@ inline void tile_product(const CodeMatrix& w, const CodeRows& x, int rows, Share
         const uint8_t *h = x.high.data() + row * x.stride, *l = x.low.data() + row * x.stride;
         for (int half = 0; half < 2; ++half) {
           const int8_t* weights = w.panel(panel) + half * 2 * kTileBytes;
+          settle_memory();
           SRNN_TILE_ZERO(0);
           SRNN_TILE_ZERO(1);
           SRNN_TILE_ZERO(2);
@@ -205,6 +210,7 @@ struct TileBfloat16Mode {
  private:
   static void sum_panel(const uint16_t* weights, long line, int cols, const uint16_t* x,
                         long stride, float (*sums)[kPanel]) {
+    settle_memory();
     SRNN_TILE_ZERO(0);
     SRNN_TILE_ZERO(1);
     SRNN_TILE_ZERO(2);
@@ -242,6 +248,43 @@ struct TileInt8Mode {
     }
   }
 };
+
+// Whether this machine's tiles give the sums that they should, on a small product in both modes.
+inline bool tiles_work() {
+  constexpr int kInputs = 5, kCols = 2 * kTileBytes;
+  std::vector<float> weights(kPanel * kCols), inputs(kInputs * kCols);
+  uint32_t state = 1;
+  for (std::vector<float>* values : {&weights, &inputs}) {
+    for (float& value : *values) {
+      state = state * 1664525u + 1013904223u;
+      value = static_cast<float>(state >> 8) / 8388608.0f - 1.0f;
+    }
+  }
+  Arena arena;
+  const Source source{weights.data(), 1, kPanel, kCols};
+  const TileInt8Mode::Matrix codes(source, arena);
+  const TileBfloat16Mode::Matrix halves(source, arena);
+  TileInt8Mode::Rows code_rows(kInputs, kCols);
+  TileBfloat16Mode::Rows half_rows(kInputs, kCols);
+  for (int row = 0; row < kInputs; ++row) {
+    code_rows.set(row, inputs.data() + row * kCols);
+    half_rows.set(row, inputs.data() + row * kCols);
+  }
+  std::vector<float> tiled(kInputs * kPanel), plain(kInputs * kPanel), sums(kInputs * kPanel);
+  const TileScope tiles;
+  TileInt8Mode::product(codes, code_rows, kInputs, {0, 1}, tiled.data(), kPanel);
+  Int8Mode::product(codes, code_rows, kInputs, {0, 1}, plain.data(), kPanel);
+  TileBfloat16Mode::product(halves, half_rows, kInputs, {0, 1}, sums.data(), kPanel);
+  for (int at = 0; at < kInputs * kPanel; ++at) {
+    double sum = 0;
+    for (int col = 0; col < kCols; ++col) {
+      sum += double{from_bfloat16(to_bfloat16(inputs[at / kPanel * kCols + col]))} *
+             from_bfloat16(to_bfloat16(weights[at % kPanel * kCols + col]));
+    }
+    if (std::fabs(sums[at] - sum) > 1e-3) return false;
+  }
+  return tiled == plain;
+}
 
 }  // namespace SRNN_ISA
 }  // namespace srnn

@@ -1,9 +1,10 @@
 // The tier walk: which tier runs at which sample, and what it hands down (Eq. 1-9).
 //
-// A team of threads makes one set of streams: each member owns some units of every vector and
-// computes only those; they meet where a vector must be whole. Alone, a member owns everything.
-// Sampling goes step by step; known levels go tier by tier over many frames at once, by the same
-// products.
+// Whoever is in the middle of a walk must not fail, since others wait for it: all memory is taken
+// by the constructors. A team of threads makes one set of streams: each member owns some units of
+// every vector and computes only those; they meet where a vector must be whole. Alone, a member
+// owns everything. Sampling goes step by step; known levels go tier by tier over many frames at
+// once, by the same products.
 #pragma once
 
 #include <algorithm>
@@ -79,13 +80,14 @@ class Walk {
       for (int layer = 0; layer < m_.n_rnn; ++layer)
         hidden_rows_.emplace_back(streams.count, m_.dim);
     }
+    if (member.rank > 0) own_levels_.resize(streams.count * streams.row - streams.from);
   }
 
   // Fills every level that is -1. Returns the steps made: all, or fewer where the team is parting;
   // -1 when a logit is not a number.
   long generate(const Drawing& drawing) {
     if (member_.rank > 0) {  // every member draws the same levels, into an array of its own
-      own_levels_.assign(levels_, levels_ + streams_.count * streams_.row - streams_.from);
+      std::copy_n(levels_, own_levels_.size(), own_levels_.data());
       levels_ = own_levels_.data();
     }
     start();
@@ -138,7 +140,8 @@ class Walk {
     if (member_.size == 1) return false;
     if (member_.rank == 0) {
       const double slept = member_.barrier->slept();
-      team_.parting = slept > kPartingSeconds && slept > kPartingShare * seconds_since(began_);
+      const double most = (member_.size - 1) * seconds_since(began_);  // somebody always works
+      team_.parting = slept > kPartingSeconds && slept > kPartingShare * most;
     }
     member_.meet();
     const bool decided = team_.parting;

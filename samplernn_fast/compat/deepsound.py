@@ -10,11 +10,11 @@ class Generator:
     """Takes the place of the project's `model.Generator`: the same call, the same result.
 
     As there, the model may be trained between two calls: its weights are read again when they changed. `seed` and the
-    number of sequences made so far decide the draws, not torch's global generator.
+    number of sequences made so far decide the draws, not torch's global generator. `dtype` is as in `accelerate`.
     """
 
-    def __init__(self, model: nn.Module, cuda: bool = False, *, seed: int = 0) -> None:
-        self.model, self.cuda = model, cuda
+    def __init__(self, model: nn.Module, cuda: bool = False, *, seed: int = 0, dtype: str = "fastest") -> None:
+        self.model, self.cuda, self.dtype = model, cuda, dtype
         self._seed = seed
         self._sampler: AcceleratedSampler | None = None
         self._weights: dict[str, Tensor] = {}
@@ -31,7 +31,7 @@ class Generator:
         )
         if self._sampler is None or not same:
             device = "cuda" if self.cuda else "cpu"
-            sampler = accelerate(self.model, seed=self._seed, device=device)
+            sampler = accelerate(self.model, seed=self._seed, device=device, dtype=self.dtype)
             sampler.next_stream = self._sampler.next_stream if self._sampler is not None else 0
             self._sampler = sampler
             self._weights = {name: tensor.detach().clone() for name, tensor in weights.items()}
