@@ -9,6 +9,7 @@ from samplernn_fast.config import SampleRNNConfig
 from samplernn_fast.cpu_backend import CpuBackend
 from samplernn_fast.errors import BackendUnavailable, ConfigError
 from samplernn_fast.reference import Hidden, ReferenceBackend
+from samplernn_fast.sampling import Randomness
 from samplernn_fast.weights import PackedWeights
 
 
@@ -33,7 +34,7 @@ class Backend(Protocol):
         hidden: Hidden,
         history: Tensor,
         t: int,
-        draws: Tensor,
+        randomness: Randomness,
         temperature: Tensor,
         top_k: int,
         top_p: float,
@@ -70,7 +71,8 @@ def resolve_dtype(name: str, backend: type[Backend], weights: PackedWeights, dev
     """The numeric mode called `name` on a backend.
 
     "auto" is its first one, which gives the same levels as other backends and projects wherever logits are not very
-    close; "fastest" is the fastest one that keeps its promise for this model, which may be int8. Raises BackendUnavailable where the mode would not keep its promise for this model.
+    close; "fastest" is the fastest one that keeps its promise for this model, which may be int8.
+    Raises BackendUnavailable where the mode would not keep its promise for this model.
     """
     if name == "auto":
         return backend.dtypes[0]
@@ -78,7 +80,8 @@ def resolve_dtype(name: str, backend: type[Backend], weights: PackedWeights, dev
         offered = (mode for mode in _BY_SPEED if mode in backend.dtypes)
         return next(mode for mode in offered if not backend.dtype_reasons(weights, device, mode))
     if name not in backend.dtypes:
-        raise ConfigError(f"dtype must be auto, fastest or one of {', '.join(backend.dtypes)} on {backend.name}, got {name!r}")
+        names = f"auto, fastest or one of {', '.join(backend.dtypes)}"
+        raise ConfigError(f"dtype must be {names} on {backend.name}, got {name!r}")
     reasons = backend.dtype_reasons(weights, device, name)
     if reasons:
         raise BackendUnavailable(f"{backend.name} does not offer {name} for this model: {'; '.join(reasons)}")

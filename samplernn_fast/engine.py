@@ -208,9 +208,9 @@ class Engine:
 
     def _draw(self, state: EngineState, forced: Tensor) -> Tensor:
         steps = forced.shape[1]
-        draws = sampling.draws(state.seed, state.streams, state.t, steps).to(self.device)
+        randomness = sampling.Randomness(state.seed, state.streams)
         temperature = state.temperatures(steps).to(self.device)
-        settings = (draws, temperature, state.top_k, state.top_p, forced)
+        settings = (randomness, temperature, state.top_k, state.top_p, forced)
         try:
             block = self.backend.generate(state.hidden, state.history, state.t, *settings)
             sound = int(block.max()) < self.config.q_levels

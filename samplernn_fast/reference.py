@@ -11,7 +11,7 @@ from torch.nn.functional import embedding, linear, log_softmax, relu
 from samplernn_fast.config import SampleRNNConfig
 from samplernn_fast.errors import ConfigError
 from samplernn_fast.rnn import gru_scan
-from samplernn_fast.sampling import sample_ref
+from samplernn_fast.sampling import Randomness, sample_ref
 from samplernn_fast.weights import PackedWeights, packed_hidden
 
 Hidden = list[Tensor]
@@ -78,7 +78,7 @@ class ReferenceBackend:
         hidden: Hidden,
         history: Tensor,
         t: int,
-        draws: Tensor,
+        randomness: Randomness,
         temperature: Tensor,
         top_k: int,
         top_p: float,
@@ -86,12 +86,12 @@ class ReferenceBackend:
     ) -> Tensor:
         """Sample n levels of every stream, one at a time; advances `hidden` in place.
 
-        history (B, L) the last levels before time t; draws, temperature, forced (B, n); forced -1 = free.
-        Returns (B, n).
+        history (B, L) the last levels before time t; temperature, forced (B, n); forced -1 = free. Returns (B, n).
         """
         lookback = self.config.lookback
         levels = torch.cat((history, forced), dim=1)
         values = self.weights["frame_values"][levels.clamp(min=0)]
+        draws = randomness.draws(t, forced.shape[1]).to(forced.device)
         all_forced = (forced >= 0).all(dim=0).tolist()
         any_forced = (forced >= 0).any(dim=0).tolist()
         for step in range(forced.shape[1]):

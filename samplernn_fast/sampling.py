@@ -6,6 +6,7 @@ is integer arithmetic, and integer sums have no order. `csrc/philox.h` and `csrc
 
 import math
 import numbers
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -59,6 +60,20 @@ def draws(seed: int, streams: np.ndarray, start: int, steps: int) -> Tensor:
     counter[..., 2] = np.asarray(streams, dtype=np.uint32)[:, None]
     words = philox(counter, (seed & 0xFFFFFFFF, seed >> 32))[..., 0]
     return torch.from_numpy(words.astype(np.int64))
+
+
+@dataclass(frozen=True, eq=False)
+class Randomness:
+    """What every draw of a call depends on, besides the time: small enough to be handed to a GPU, which draws there."""
+
+    seed: int
+    """64 bits, one for all streams."""
+    streams: np.ndarray
+    """(B,) uint32: the number of each stream."""
+
+    def draws(self, start: int, steps: int) -> Tensor:
+        """The draws of samples start .. start + steps - 1 of every stream: (B, steps) int64 below 2^32, on the CPU."""
+        return draws(self.seed, self.streams, start, steps)
 
 
 def check_seed(seed: int) -> int:

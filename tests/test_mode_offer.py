@@ -1,4 +1,4 @@
-"""Which numeric modes are offered for a model: those that keep their promise, measured on audio that it makes itself."""
+"""Which numeric modes are offered for a model: those that keep their promise on audio that it makes itself."""
 
 import pytest
 import torch

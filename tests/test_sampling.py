@@ -58,6 +58,13 @@ def test_a_draw_depends_on_seed_stream_and_time_alone():
         assert torch.equal(part, whole[streams, start : start + steps])
 
 
+def test_randomness_is_what_the_draws_of_a_call_depend_on():
+    streams = np.array([2, 9], np.uint32)
+    randomness = sampling.Randomness(2**40 + 1, streams)
+    for start, steps in [(0, 3), (2**33, 2), (5, 0)]:
+        assert torch.equal(randomness.draws(start, steps), sampling.draws(2**40 + 1, streams, start, steps))
+
+
 def test_draws_use_every_bit_of_seed_stream_and_time():
     base = sampling.draws(0, np.array([0]), 0, 8)
     for bit in range(64):
