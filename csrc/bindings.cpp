@@ -110,7 +110,7 @@ py::dict build_info() {
 }  // namespace
 
 PYBIND11_MODULE(_C, m) {
-  m.doc() = "Native parts of samplernn_fast; they take NumPy arrays.";
+  m.doc() = "Native parts of samplernn_fast; they take NumPy arrays, or numbers that are pointers.";
   m.def("philox", &philox, py::arg("seed"), py::arg("stream"), py::arg("t0"), py::arg("n"),
         "The draws of samples t0 to t0 + n - 1 of a stream: uint32 (n,).");
   m.def("philox_block", &philox_block, py::arg("counter"), py::arg("key"),
@@ -121,5 +121,6 @@ PYBIND11_MODULE(_C, m) {
       "One level per row by the integer inverse CDF: logits float32 (B, Q), draws uint32 (B,), "
       "temperature float32 (B,), 0 = argmax; top_k 0 and top_p >= 1 are off. Returns int32 (B,).");
   srnn::bind_engine(m);
+  srnn::bind_cuda(m);
   m.def("build_info", &build_info, "How this module was compiled.");
 }

@@ -34,5 +34,6 @@ T* checked(const pybind11::array& array, bool shape_fits, const std::string& wha
 SamplerSettings checked_settings(int top_k, double top_p);
 
 void bind_engine(pybind11::module_& m);
+void bind_cuda(pybind11::module_& m);
 
 }  // namespace srnn

@@ -62,3 +62,44 @@ class CpuEngine:
     ) -> None: ...
     def prime(self, hidden: Sequence[NDArray[np.float32]], levels: NDArray[np.int64], t: int) -> None: ...
     def score(self, hidden: Sequence[NDArray[np.float32]], levels: NDArray[np.int64]) -> NDArray[np.float32]: ...
+
+class CudaError(RuntimeError): ...
+
+class Nvrtc:
+    path: str
+    version: tuple[int, int]
+    def __init__(self, path: str) -> None: ...
+    def archs(self) -> list[int]: ...
+    def compile(self, name: str, text: str, headers: dict[str, str], options: Sequence[str]) -> tuple[bytes, str]: ...
+
+class CudaDriver:
+    path: str
+    version: int
+    def __init__(self, path: str = "") -> None: ...
+
+class CudaDevice:
+    name: str
+    capability: tuple[int, int]
+    multiprocessors: int
+    shared_bytes: int
+    cooperative: int
+    run_time_limit: int
+    def __init__(self, driver: CudaDriver, ordinal: int) -> None: ...
+    def synchronize(self, stream: int) -> None: ...
+
+class CudaKernel:
+    registers: int
+    local_bytes: int
+    static_shared_bytes: int
+    max_threads: int
+    def __init__(self, device: CudaDevice, cubin: bytes, name: str) -> None: ...
+    def blocks_per_multiprocessor(self, threads: int, shared_bytes: int) -> int: ...
+    def launch(
+        self,
+        blocks: int,
+        threads: int,
+        shared_bytes: int,
+        cooperative: bool,
+        stream: int,
+        arguments: Sequence[bytes],
+    ) -> None: ...

@@ -1,5 +1,6 @@
 """Fixtures that several test files share: data folders of a little synthesised music, small models, a trained run."""
 
+import gc
 import importlib
 import os
 import signal
@@ -13,6 +14,7 @@ import pytest
 import torch
 from cases import make_model
 from command_line import TINY, run
+from fake_gpu import FOLDER, FakeGpu, compile_library
 from small import CONFIG
 
 from samplernn_fast import audio, checkpoint
@@ -98,6 +100,23 @@ def trained(data_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     out = tmp_path_factory.mktemp("cli") / "tune"
     assert run(*f"train laptop --data {data_folder} --out {out} --max-steps 3 {TINY}".split()) == 0
     return out
+
+
+@pytest.fixture(scope="session")
+def fake_libcuda(tmp_path_factory: pytest.TempPathFactory) -> FakeGpu:
+    """The library that plays a GPU and its driver; tests take `fake_gpu`."""
+    return FakeGpu(compile_library(FOLDER / "libcuda.cpp", tmp_path_factory.mktemp("driver") / "libcuda.so"))
+
+
+@pytest.fixture
+def fake_gpu(fake_libcuda: FakeGpu, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[FakeGpu]:
+    """A machine with one GPU and an empty cache of kernels. Fails a test that leaves something in the driver."""
+    fake_libcuda.reset()
+    monkeypatch.setenv("SAMPLERNN_FAST_LIBCUDA", fake_libcuda.path)
+    monkeypatch.setenv("SAMPLERNN_FAST_CACHE", str(tmp_path / "cache"))
+    yield fake_libcuda
+    gc.collect()
+    assert fake_libcuda.held == 0
 
 
 @pytest.fixture

@@ -1,0 +1,181 @@
+#include "driver.h"
+
+namespace srnn::cuda {
+
+namespace {
+
+// What a user can do about an error of the driver.
+const char* advice(Result error) {
+  switch (error) {
+    case 2:
+      return "free memory of the GPU or make fewer streams at once";
+    case 3:
+      return "a forked process cannot use CUDA: start processes by spawn";
+    case 34:
+      return "this libcuda is a stub for linking: install the NVIDIA driver";
+    case 35:
+    case 36:
+    case 209:
+    case 218:
+    case 222:
+      return "the driver and the compiled kernel do not fit: update the NVIDIA driver";
+    case 46:
+    case 802:
+    case 805:
+      return "the GPU is not ready or held by another process: see nvidia-smi";
+    case 100:
+    case 101:
+      return "no such GPU is visible: see nvidia-smi and CUDA_VISIBLE_DEVICES";
+    case 701:
+    case 720:
+      return "the kernel does not fit on what is free of the GPU: use another backend";
+    case 803:
+    case 804:
+      return "the driver's library and kernel module differ: restart the machine";
+    case 700:
+    case 702:
+    case 710:
+    case 714:
+    case 715:
+    case 716:
+    case 717:
+    case 718:
+    case 719:
+      return "the process must be started again before it can use the GPU; please report this";
+    default:
+      return "see nvidia-smi, or use another backend";
+  }
+}
+
+}  // namespace
+
+Driver::Driver(const std::string& path) : library_(path.empty() ? "libcuda.so.1" : path) {
+#define SRNN_CUDA_FIND(function, parameters) library_.find(api_.function, #function);
+  SRNN_CUDA_DRIVER_CALLS(SRNN_CUDA_FIND)
+#undef SRNN_CUDA_FIND
+  check(api_.cuInit(0), "cuInit");
+  check(api_.cuDriverGetVersion(&version_), "cuDriverGetVersion");
+}
+
+void Driver::check(Result result, const char* call) const {
+  if (result == 0) return;
+  const char* name = nullptr;
+  const char* text = nullptr;
+  if (api_.cuGetErrorName(result, &name) != 0 || name == nullptr) name = "unknown error";
+  if (api_.cuGetErrorString(result, &text) != 0 || text == nullptr) text = "no description";
+  throw Error(std::string(call) + " failed: " + name + " (" + std::to_string(result) + "), " +
+              text + "; " + advice(result));
+}
+
+Device::Device(std::shared_ptr<Driver> driver, int ordinal) : driver_(std::move(driver)) {
+  driver_->check(driver_->api().cuDeviceGet(&id_, ordinal), "cuDeviceGet");
+}
+
+Device::~Device() {
+  if (context_ != nullptr) driver_->api().cuDevicePrimaryCtxRelease_v2(id_);
+}
+
+ContextHandle Device::context() const {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  if (context_ == nullptr) {
+    driver_->check(driver_->api().cuDevicePrimaryCtxRetain(&context_, id_),
+                   "cuDevicePrimaryCtxRetain");
+  }
+  return context_;
+}
+
+int Device::attribute(DeviceAttribute attribute) const {
+  int value = 0;
+  driver_->check(driver_->api().cuDeviceGetAttribute(&value, attribute, id_),
+                 "cuDeviceGetAttribute");
+  return value;
+}
+
+std::string Device::name() const {
+  char text[256] = "";
+  driver_->check(driver_->api().cuDeviceGetName(text, sizeof(text), id_), "cuDeviceGetName");
+  return text;
+}
+
+void Device::synchronize(StreamHandle stream) const {
+  const CurrentContext current(*this);
+  driver_->check(driver_->api().cuStreamSynchronize(stream), "cuStreamSynchronize");
+}
+
+CurrentContext::CurrentContext(const Device& device) : device_(device) {
+  const Driver& driver = device.driver();
+  driver.check(driver.api().cuCtxPushCurrent_v2(device.context()), "cuCtxPushCurrent");
+}
+
+CurrentContext::~CurrentContext() {
+  ContextHandle popped = nullptr;
+  device_.driver().api().cuCtxPopCurrent_v2(&popped);
+}
+
+Kernel::Kernel(std::shared_ptr<Device> device, const std::string& cubin, const std::string& name)
+    : device_(std::move(device)) {
+  const CurrentContext current(*device_);
+  const Driver& driver = device_->driver();
+  driver.check(driver.api().cuModuleLoadData(&module_, cubin.data()), "cuModuleLoadData");
+  const Result found = driver.api().cuModuleGetFunction(&function_, module_, name.c_str());
+  if (found != 0) driver.api().cuModuleUnload(module_);
+  driver.check(found, "cuModuleGetFunction");
+}
+
+Kernel::~Kernel() {
+  // At the end of the process the driver may have gone first: there is nothing left to free then.
+  const DriverApi& api = device_->driver().api();
+  try {
+    const CurrentContext current(*device_);
+    api.cuModuleUnload(module_);
+  } catch (const Error&) {
+  }
+}
+
+int Kernel::attribute(FunctionAttribute attribute) const {
+  int value = 0;
+  const Driver& driver = device_->driver();
+  const CurrentContext current(*device_);
+  driver.check(driver.api().cuFuncGetAttribute(&value, attribute, function_), "cuFuncGetAttribute");
+  return value;
+}
+
+int Kernel::blocks_per_multiprocessor(const Shape& shape) {
+  const Driver& driver = device_->driver();
+  const CurrentContext current(*device_);
+  driver.check(driver.api().cuFuncSetAttribute(function_, kDynamicSharedBytes,
+                                               static_cast<int>(shape.shared_bytes)),
+               "cuFuncSetAttribute");
+  int blocks = 0;
+  driver.check(driver.api().cuOccupancyMaxActiveBlocksPerMultiprocessor(
+                   &blocks, function_, static_cast<int>(shape.threads), shape.shared_bytes),
+               "cuOccupancyMaxActiveBlocksPerMultiprocessor");
+  return blocks;
+}
+
+void Kernel::launch(const Shape& shape, StreamHandle stream,
+                    const std::vector<std::string>& arguments) const {
+  std::vector<void*> pointers;
+  for (const std::string& argument : arguments) {
+    pointers.push_back(const_cast<char*>(argument.data()));  // the driver copies and never writes
+  }
+  LaunchAttribute cooperative = {};
+  cooperative.id = kCooperative;
+  cooperative.value.cooperative = 1;
+  LaunchConfig config = {shape.blocks,
+                         1,
+                         1,
+                         shape.threads,
+                         1,
+                         1,
+                         shape.shared_bytes,
+                         stream,
+                         &cooperative,
+                         shape.cooperative ? 1u : 0u};
+  const Driver& driver = device_->driver();
+  const CurrentContext current(*device_);
+  driver.check(driver.api().cuLaunchKernelEx(&config, function_, pointers.data(), nullptr),
+               "cuLaunchKernelEx");
+}
+
+}  // namespace srnn::cuda

@@ -1,0 +1,100 @@
+// The CUDA driver: a GPU's primary context (the one torch uses), modules of machine code, launches.
+//
+// Every call that fails throws Error with one line. What an object holds in the driver goes with
+// the object; a parent lives until its last child has gone.
+#pragma once
+
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "driver_api.h"
+#include "library.h"
+
+namespace srnn::cuda {
+
+class Driver {
+ public:
+  // path: of libcuda, empty for the system's. Throws Error without a driver or a GPU.
+  explicit Driver(const std::string& path);
+
+  const DriverApi& api() const { return api_; }
+  const std::string& path() const { return library_.path(); }
+  // The newest CUDA that the driver runs: 13020 is 13.2.
+  int version() const { return version_; }
+  void check(Result result, const char* call) const;
+
+ private:
+  Library library_;
+  DriverApi api_;
+  int version_ = 0;
+};
+
+class Device {
+ public:
+  // ordinal: counted as torch counts its cuda devices. Asking for attributes costs nothing; the
+  // context is made, or found where torch made it, when it is first needed.
+  Device(std::shared_ptr<Driver> driver, int ordinal);
+  ~Device();
+  Device(const Device&) = delete;
+  Device& operator=(const Device&) = delete;
+
+  const Driver& driver() const { return *driver_; }
+  int attribute(DeviceAttribute attribute) const;
+  std::string name() const;
+  // Waits until the stream has done all that was put into it: where a kernel's failure shows.
+  void synchronize(StreamHandle stream) const;
+
+ private:
+  friend class CurrentContext;
+  ContextHandle context() const;
+
+  std::shared_ptr<Driver> driver_;
+  DeviceId id_ = 0;
+  mutable std::mutex mutex_;
+  mutable ContextHandle context_ = nullptr;
+};
+
+// Makes a device's context current in this thread, and the one before current again.
+class CurrentContext {
+ public:
+  explicit CurrentContext(const Device& device);
+  ~CurrentContext();
+  CurrentContext(const CurrentContext&) = delete;
+  CurrentContext& operator=(const CurrentContext&) = delete;
+
+ private:
+  const Device& device_;
+};
+
+// How a kernel is started.
+struct Shape {
+  unsigned blocks = 1, threads = 1, shared_bytes = 0;
+  bool cooperative = false;  // all blocks run at the same time, or the launch fails
+};
+
+class Kernel {
+ public:
+  // The function `name` of a cubin, loaded into the device's context.
+  Kernel(std::shared_ptr<Device> device, const std::string& cubin, const std::string& name);
+  ~Kernel();
+  Kernel(const Kernel&) = delete;
+  Kernel& operator=(const Kernel&) = delete;
+
+  const Device& device() const { return *device_; }
+  int attribute(FunctionAttribute attribute) const;
+  // Blocks of this shape that one multiprocessor holds at a time. Raises the kernel's limit of
+  // shared memory where the shape needs it.
+  int blocks_per_multiprocessor(const Shape& shape);
+  // Puts a launch into the stream and returns. arguments: the bytes of each parameter.
+  void launch(const Shape& shape, StreamHandle stream,
+              const std::vector<std::string>& arguments) const;
+
+ private:
+  std::shared_ptr<Device> device_;
+  ModuleHandle module_ = nullptr;
+  FunctionHandle function_ = nullptr;
+};
+
+}  // namespace srnn::cuda

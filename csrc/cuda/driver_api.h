@@ -1,0 +1,116 @@
+// The part of the CUDA driver API and of NVRTC that is used, declared here so that no CUDA header
+// is needed to build. Names, numbers and layouts are those of cuda.h and nvrtc.h; a test compares
+// them where a CUDA toolkit is installed.
+#pragma once
+
+#include <cstddef>
+
+namespace srnn::cuda {
+
+using Result = int;  // CUresult, nvrtcResult: 0 is success
+using DeviceId = int;
+using DevicePointer = unsigned long long;
+using ContextHandle = struct ContextObject*;
+using ModuleHandle = struct ModuleObject*;
+using FunctionHandle = struct FunctionObject*;
+using StreamHandle = struct StreamObject*;
+using EventHandle = struct EventObject*;
+using ProgramHandle = struct ProgramObject*;
+
+enum DeviceAttribute : int {
+  kMultiprocessors = 16,
+  kRunTimeLimit = 17,  // a display's watchdog ends long kernels
+  kCapabilityMajor = 75,
+  kCapabilityMinor = 76,
+  kCooperativeLaunch = 95,
+  kSharedBytesPerBlock = 97,  // the most a kernel may ask for
+};
+
+enum FunctionAttribute : int {
+  kMaxThreads = 0,
+  kStaticSharedBytes = 1,
+  kLocalBytes = 3,
+  kRegisters = 4,
+  kDynamicSharedBytes = 8,
+};
+
+enum LaunchAttributeId : int { kCooperative = 2 };
+
+union LaunchAttributeValue {
+  char pad[64];
+  int cooperative;
+};
+
+struct LaunchAttribute {
+  LaunchAttributeId id;
+  char pad[4];
+  LaunchAttributeValue value;
+};
+
+struct LaunchConfig {
+  unsigned grid_x, grid_y, grid_z;
+  unsigned block_x, block_y, block_z;
+  unsigned shared_bytes;
+  StreamHandle stream;
+  LaunchAttribute* attributes;
+  unsigned attribute_count;
+};
+
+constexpr unsigned kNoTiming = 2;  // CU_EVENT_DISABLE_TIMING
+
+// X(function, parameters) for every driver entry point; the names are those of the library's
+// symbols.
+#define SRNN_CUDA_DRIVER_CALLS(X)                                                            \
+  X(cuInit, (unsigned flags))                                                                \
+  X(cuDriverGetVersion, (int* version))                                                      \
+  X(cuGetErrorName, (Result error, const char** name))                                       \
+  X(cuGetErrorString, (Result error, const char** text))                                     \
+  X(cuDeviceGet, (DeviceId * device, int ordinal))                                           \
+  X(cuDeviceGetName, (char* name, int length, DeviceId device))                              \
+  X(cuDeviceGetAttribute, (int* value, DeviceAttribute attribute, DeviceId device))          \
+  X(cuDevicePrimaryCtxRetain, (ContextHandle * context, DeviceId device))                    \
+  X(cuDevicePrimaryCtxRelease_v2, (DeviceId device))                                         \
+  X(cuCtxPushCurrent_v2, (ContextHandle context))                                            \
+  X(cuCtxPopCurrent_v2, (ContextHandle * context))                                           \
+  X(cuModuleLoadData, (ModuleHandle * module, const void* image))                            \
+  X(cuModuleUnload, (ModuleHandle module))                                                   \
+  X(cuModuleGetFunction, (FunctionHandle * function, ModuleHandle module, const char* name)) \
+  X(cuFuncGetAttribute, (int* value, FunctionAttribute attribute, FunctionHandle function))  \
+  X(cuFuncSetAttribute, (FunctionHandle function, FunctionAttribute attribute, int value))   \
+  X(cuOccupancyMaxActiveBlocksPerMultiprocessor,                                             \
+    (int* blocks, FunctionHandle function, int threads, size_t dynamic_shared_bytes))        \
+  X(cuLaunchKernelEx,                                                                        \
+    (const LaunchConfig* config, FunctionHandle function, void** arguments, void** extra))   \
+  X(cuMemHostAlloc, (void** pointer, size_t bytes, unsigned flags))                          \
+  X(cuMemFreeHost, (void* pointer))                                                          \
+  X(cuMemcpyDtoHAsync_v2, (void* to, DevicePointer from, size_t bytes, StreamHandle stream)) \
+  X(cuEventCreate, (EventHandle * event, unsigned flags))                                    \
+  X(cuEventRecord, (EventHandle event, StreamHandle stream))                                 \
+  X(cuEventSynchronize, (EventHandle event))                                                 \
+  X(cuEventDestroy_v2, (EventHandle event))                                                  \
+  X(cuStreamSynchronize, (StreamHandle stream))
+
+#define SRNN_NVRTC_CALLS(X)                                                                \
+  X(nvrtcVersion, (int* major, int* minor))                                                \
+  X(nvrtcGetNumSupportedArchs, (int* count))                                               \
+  X(nvrtcGetSupportedArchs, (int* archs))                                                  \
+  X(nvrtcCreateProgram, (ProgramHandle * program, const char* source, const char* name,    \
+                         int headers, const char* const* texts, const char* const* names)) \
+  X(nvrtcCompileProgram, (ProgramHandle program, int count, const char* const* options))   \
+  X(nvrtcGetProgramLogSize, (ProgramHandle program, size_t* bytes))                        \
+  X(nvrtcGetProgramLog, (ProgramHandle program, char* log))                                \
+  X(nvrtcGetCUBINSize, (ProgramHandle program, size_t* bytes))                             \
+  X(nvrtcGetCUBIN, (ProgramHandle program, char* cubin))                                   \
+  X(nvrtcDestroyProgram, (ProgramHandle * program))
+
+#define SRNN_CUDA_MEMBER(function, parameters) Result(*function) parameters = nullptr;
+struct DriverApi {
+  SRNN_CUDA_DRIVER_CALLS(SRNN_CUDA_MEMBER)
+};
+struct NvrtcApi {
+  SRNN_NVRTC_CALLS(SRNN_CUDA_MEMBER)
+  const char* (*nvrtcGetErrorString)(Result) = nullptr;
+};
+#undef SRNN_CUDA_MEMBER
+
+}  // namespace srnn::cuda

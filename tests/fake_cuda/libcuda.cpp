@@ -1,0 +1,304 @@
+// A stand-in for libcuda.so: the entry points of csrc/cuda/driver_api.h on the CPU. It keeps count
+// of what is held, writes down every call, and fails where it is told to. Device memory is host
+// memory.
+//
+// A module is an ELF file. One for GPUs has the functions whose names stand in it, and launches of
+// them do nothing; one for this machine is loaded, and a launch runs `extern "C" void <name>(void**
+// arguments, const LaunchConfig* config)`.
+#include <dlfcn.h>
+#include <elf.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <deque>
+#include <map>
+#include <mutex>
+#include <sstream>
+#include <string>
+#include <vector>
+
+#include "cuda/driver_api.h"
+
+namespace api = srnn::cuda;
+
+namespace srnn::cuda {
+struct ContextObject {};
+struct EventObject {};
+struct FunctionObject {
+  ModuleObject* module;
+  std::string name;
+  int dynamic_shared_bytes;
+};
+struct ModuleObject {
+  void* library;  // null for a GPU's
+  std::string image;
+  std::deque<FunctionObject> functions;
+};
+}  // namespace srnn::cuda
+
+namespace {
+
+struct Failure {
+  int error, after;
+};
+
+std::mutex mutex;
+std::ostringstream calls;
+std::map<std::string, Failure> failures;
+std::map<int, int> device_attributes, function_attributes;
+int version, blocks_per_multiprocessor;
+int contexts, modules, host_memory, events;
+api::ContextObject primary;
+thread_local std::vector<api::ContextObject*> stack;
+
+constexpr int kInvalidValue = 1, kNoDevice = 101, kInvalidImage = 200, kNoContext = 201,
+              kNotFound = 500, kTooLarge = 720;
+
+// Writes the call down; what it is to return.
+int enter(const char* call, bool needs_context = false) {
+  const std::lock_guard<std::mutex> lock(mutex);
+  calls << call << '\n';
+  const auto found = failures.find(call);
+  if (found != failures.end() && found->second.after-- <= 0) return found->second.error;
+  return needs_context && stack.empty() ? kNoContext : 0;
+}
+
+size_t elf_bytes(const void* image) {
+  const auto* header = static_cast<const Elf64_Ehdr*>(image);
+  if (std::memcmp(header->e_ident, ELFMAG, SELFMAG) != 0) return 0;
+  return header->e_shoff + size_t{header->e_shnum} * header->e_shentsize;
+}
+
+void* load(const std::string& image) {
+  const int file = memfd_create("kernel", 0);
+  if (write(file, image.data(), image.size()) != static_cast<ssize_t>(image.size())) return nullptr;
+  void* library = dlopen(("/proc/self/fd/" + std::to_string(file)).c_str(), RTLD_NOW | RTLD_LOCAL);
+  if (library == nullptr) std::fprintf(stderr, "%s\n", dlerror());
+  close(file);
+  return library;
+}
+
+}  // namespace
+
+extern "C" {
+
+// As after a start: nothing is held, nothing fails.
+void fake_reset() {
+  contexts = modules = host_memory = events = 0;
+  stack.clear();
+  calls.str("");
+  failures.clear();
+  device_attributes = {{api::kMultiprocessors, 4},   {api::kRunTimeLimit, 0},
+                       {api::kCapabilityMajor, 9},   {api::kCapabilityMinor, 0},
+                       {api::kCooperativeLaunch, 1}, {api::kSharedBytesPerBlock, 232448}};
+  function_attributes = {{api::kMaxThreads, 1024},
+                         {api::kStaticSharedBytes, 0},
+                         {api::kLocalBytes, 0},
+                         {api::kRegisters, 64}};
+  version = 13000;
+  blocks_per_multiprocessor = 1;
+}
+
+// From the call after the next `after` ones on, `call` returns `error`.
+void fake_fail(const char* call, int error, int after) { failures[call] = {error, after}; }
+void fake_set_version(int value) { version = value; }
+void fake_set_blocks(int value) { blocks_per_multiprocessor = value; }
+void fake_set_device(int attribute, int value) { device_attributes[attribute] = value; }
+void fake_set_function(int attribute, int value) { function_attributes[attribute] = value; }
+
+const char* fake_calls() {
+  static std::string text;
+  text = calls.str();
+  return text.c_str();
+}
+
+// Everything that is held, 0 where nothing leaks.
+int fake_held() {
+  return contexts + modules + host_memory + events + static_cast<int>(stack.size());
+}
+
+int cuInit(unsigned) { return enter("cuInit"); }
+
+int cuDriverGetVersion(int* value) {
+  *value = version;
+  return enter("cuDriverGetVersion");
+}
+
+int cuGetErrorName(int error, const char** name) {
+  static const std::map<int, const char*> names = {
+      {2, "CUDA_ERROR_OUT_OF_MEMORY"},
+      {100, "CUDA_ERROR_NO_DEVICE"},
+      {200, "CUDA_ERROR_INVALID_IMAGE"},
+      {209, "CUDA_ERROR_NO_BINARY_FOR_GPU"},
+      {500, "CUDA_ERROR_NOT_FOUND"},
+      {719, "CUDA_ERROR_LAUNCH_FAILED"},
+      {720, "CUDA_ERROR_COOPERATIVE_LAUNCH_TOO_LARGE"}};
+  const auto found = names.find(error);
+  *name = found == names.end() ? nullptr : found->second;
+  return *name == nullptr ? kInvalidValue : 0;
+}
+
+int cuGetErrorString(int error, const char** text) {
+  *text = error == 2 ? "out of memory" : nullptr;
+  return *text == nullptr ? kInvalidValue : 0;
+}
+
+int cuDeviceGet(api::DeviceId* device, int ordinal) {
+  *device = ordinal;
+  const int result = enter("cuDeviceGet");
+  return result == 0 && ordinal != 0 ? kNoDevice : result;
+}
+
+int cuDeviceGetName(char* name, int length, api::DeviceId) {
+  std::strncpy(name, "Fake GPU", length);
+  return enter("cuDeviceGetName");
+}
+
+int cuDeviceGetAttribute(int* value, api::DeviceAttribute attribute, api::DeviceId) {
+  *value = device_attributes.at(attribute);
+  return enter("cuDeviceGetAttribute");
+}
+
+int cuDevicePrimaryCtxRetain(api::ContextHandle* context, api::DeviceId) {
+  const int result = enter("cuDevicePrimaryCtxRetain");
+  if (result == 0) ++contexts, *context = &primary;
+  return result;
+}
+
+int cuDevicePrimaryCtxRelease_v2(api::DeviceId) {
+  --contexts;
+  return enter("cuDevicePrimaryCtxRelease");
+}
+
+int cuCtxPushCurrent_v2(api::ContextHandle context) {
+  const int result = enter("cuCtxPushCurrent");
+  if (result == 0) stack.push_back(context);
+  return result;
+}
+
+int cuCtxPopCurrent_v2(api::ContextHandle* context) {
+  *context = stack.back();
+  stack.pop_back();
+  return enter("cuCtxPopCurrent");
+}
+
+int cuModuleLoadData(api::ModuleHandle* module, const void* image) {
+  if (const int result = enter("cuModuleLoadData", true)) return result;
+  const std::string file(static_cast<const char*>(image), elf_bytes(image));
+  if (file.empty()) return kInvalidImage;
+  void* library = nullptr;
+  if (reinterpret_cast<const Elf64_Ehdr*>(file.data())->e_machine != EM_CUDA) {
+    library = load(file);
+    if (library == nullptr) return kInvalidImage;
+  }
+  ++modules;
+  *module = new api::ModuleObject{library, file, {}};
+  return 0;
+}
+
+int cuModuleUnload(api::ModuleHandle module) {
+  const int result = enter("cuModuleUnload", true);
+  if (result != 0) return result;
+  if (module->library != nullptr) dlclose(module->library);
+  delete module;
+  --modules;
+  return 0;
+}
+
+int cuModuleGetFunction(api::FunctionHandle* function, api::ModuleHandle module, const char* name) {
+  if (const int result = enter("cuModuleGetFunction", true)) return result;
+  const bool found = module->library != nullptr ? dlsym(module->library, name) != nullptr
+                                                : module->image.find(name) != std::string::npos;
+  if (!found) return kNotFound;
+  module->functions.push_back({module, name, 0});
+  *function = &module->functions.back();
+  return 0;
+}
+
+int cuFuncGetAttribute(int* value, api::FunctionAttribute attribute, api::FunctionHandle) {
+  *value = function_attributes.at(attribute);
+  return enter("cuFuncGetAttribute", true);
+}
+
+int cuFuncSetAttribute(api::FunctionHandle function, api::FunctionAttribute attribute, int value) {
+  if (const int result = enter("cuFuncSetAttribute", true)) return result;
+  if (attribute != api::kDynamicSharedBytes || value > device_attributes[api::kSharedBytesPerBlock])
+    return kInvalidValue;
+  function->dynamic_shared_bytes = value;
+  return 0;
+}
+
+int cuOccupancyMaxActiveBlocksPerMultiprocessor(int* blocks, api::FunctionHandle function,
+                                                int threads, size_t bytes) {
+  *blocks = threads <= function_attributes[api::kMaxThreads] &&
+                    bytes <= static_cast<size_t>(function->dynamic_shared_bytes)
+                ? blocks_per_multiprocessor
+                : 0;
+  return enter("cuOccupancyMaxActiveBlocksPerMultiprocessor", true);
+}
+
+int cuLaunchKernelEx(const api::LaunchConfig* config, api::FunctionHandle function,
+                     void** arguments, void** extra) {
+  if (const int result = enter("cuLaunchKernelEx", true)) return result;
+  if (extra != nullptr || config->block_x == 0 ||
+      config->grid_y * config->grid_z * config->block_y * config->block_z != 1 ||
+      config->shared_bytes > static_cast<unsigned>(function->dynamic_shared_bytes)) {
+    return kInvalidValue;
+  }
+  for (unsigned i = 0; i < config->attribute_count; ++i) {
+    const api::LaunchAttribute& attribute = config->attributes[i];
+    if (attribute.id != api::kCooperative || attribute.value.cooperative != 1) return kInvalidValue;
+    const int room = device_attributes[api::kMultiprocessors] * blocks_per_multiprocessor;
+    if (static_cast<int>(config->grid_x) > room) return kTooLarge;
+  }
+  if (function->module->library == nullptr) return 0;
+  using Run = void(void**, const api::LaunchConfig*);
+  reinterpret_cast<Run*>(dlsym(function->module->library, function->name.c_str()))(arguments,
+                                                                                   config);
+  return 0;
+}
+
+int cuMemHostAlloc(void** pointer, size_t bytes, unsigned) {
+  const int result = enter("cuMemHostAlloc", true);
+  if (result == 0) ++host_memory, *pointer = std::malloc(bytes);
+  return result;
+}
+
+int cuMemFreeHost(void* pointer) {
+  const int result = enter("cuMemFreeHost", true);
+  if (result == 0) --host_memory, std::free(pointer);
+  return result;
+}
+
+int cuMemcpyDtoHAsync_v2(void* to, api::DevicePointer from, size_t bytes, api::StreamHandle) {
+  const int result = enter("cuMemcpyDtoHAsync", true);
+  if (result == 0) std::memcpy(to, reinterpret_cast<const void*>(from), bytes);
+  return result;
+}
+
+int cuEventCreate(api::EventHandle* event, unsigned) {
+  const int result = enter("cuEventCreate", true);
+  if (result == 0) ++events, *event = new api::EventObject;
+  return result;
+}
+
+int cuEventRecord(api::EventHandle, api::StreamHandle) { return enter("cuEventRecord", true); }
+int cuEventSynchronize(api::EventHandle) { return enter("cuEventSynchronize", true); }
+
+int cuEventDestroy_v2(api::EventHandle event) {
+  const int result = enter("cuEventDestroy", true);
+  if (result == 0) --events, delete event;
+  return result;
+}
+
+int cuStreamSynchronize(api::StreamHandle) { return enter("cuStreamSynchronize", true); }
+
+}  // extern "C"
+
+// Every entry point is here, with the parameters that the driver layer calls it with.
+#define SRNN_LISTED(function, parameters) ::function,
+[[maybe_unused]] static const api::DriverApi all = {SRNN_CUDA_DRIVER_CALLS(SRNN_LISTED)};
+[[maybe_unused]] static const bool ready = (fake_reset(), true);
