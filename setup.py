@@ -170,6 +170,7 @@ def native_extension():
         [source for source in sources if X86_64 or Path(source).name not in ISA_FLAGS],
         depends=sorted(glob("csrc/**/*.h", recursive=True)),
         include_dirs=["csrc"],
+        libraries=["dl"] if platform.system() == "Linux" else [],
         cxx_std=17,
         optional=True,
     )

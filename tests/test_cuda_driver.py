@@ -1,4 +1,4 @@
-"""samplernn_fast._C's CUDA driver layer, against a libcuda that runs kernels on the CPU and fails where it is told to."""
+"""The CUDA driver layer of samplernn_fast._C, against a libcuda that runs kernels on the CPU and fails where told to."""
 
 import importlib.util
 import struct
