@@ -1,0 +1,86 @@
+// The contract between the host and the persistent CUDA kernel (persistent.cuh).
+//
+// One launch walks all tiers for `steps` samples of SRNN_BATCH streams. How it is built:
+//   source   #include "cuda/persistent.cuh" with csrc/ as the root of the includes; no other header
+//   options  --std=c++17 --fmad=false (products that may be fused say so), one real arch (sm_XX)
+//   defines  whole numbers, all of them needed:
+//     SRNN_DIM            D
+//     SRNN_Q              Q, number of levels
+//     SRNN_N_RNN          RNN layers in each tier
+//     SRNN_TAPS           FS(1)
+//     SRNN_TIERS          number of RNN tiers
+//     SRNN_FRAME_SIZES    FS(2),FS(3),... lowest first, separated by commas
+//     SRNN_HIDDEN         hidden layers left after folding (weights.packed_hidden)
+//     SRNN_LSTM           1 for the LSTM, 0 for the GRU
+//     SRNN_RESET_AFTER    1: the GRU's reset gate stands after the product
+//     SRNN_SKIPS          1: maps of all layers' outputs are summed
+//     SRNN_READERS_ALL    1: every layer reads the tier's input
+//     SRNN_MODE           0 float32, 1 bfloat16, 2 int8
+//     SRNN_BATCH          B, streams of one launch
+//     SRNN_THREADS        threads of a block, a multiple of 32
+//     SRNN_BLOCKS         blocks of the grid: B and D rows are shared out by ceil(D / SRNN_BLOCKS)
+//                         units, so it must be ceil(D / ceil(D / n)) for some n
+//     SRNN_SHARED_BYTES   the most dynamic shared memory a block may have
+//     SRNN_EXCHANGE       0 counters, 1 tagged packets
+// How it is launched: `srnn_generate(Params)`, cooperative, SRNN_BLOCKS x SRNN_THREADS, with
+// srnn_sizes[kSharedBytes] of dynamic shared memory; the module exports
+//     __constant__ unsigned long long srnn_sizes[kSizes]
+// Before every launch the host sets the workspace and the error words to zero.
+#pragma once
+
+#include "philox.h"  // integer types
+
+namespace srnn {
+
+// Where a number stands in srnn_sizes.
+enum SizeIndex {
+  kSizeOfParams = 0,  // sizeof(Params), to compare
+  kWeightBytes,       // of the block of weights
+  kWorkspaceBytes,    // of the workspace
+  kSharedBytes,       // of dynamic shared memory, at most SRNN_SHARED_BYTES
+  kResidentBytes,     // of a block's weights that stay in shared memory, for reports
+  kSizes
+};
+
+enum ErrorCode {
+  kNoError = 0,
+  kTimedOut = 1,   // a wait passed the time limit
+  kNotFinite = 2,  // a logit is NaN or the largest one infinite
+};
+
+// Words of Params::error. The first failure fills them; a second one leaves them alone.
+enum ErrorWord {
+  kErrorCode = 0,
+  kErrorBlock,  // which block
+  kErrorPlace,  // kTimedOut: which exchange (names in cuda_plan.exchange_names); else the stream
+  kErrorCount,  // kTimedOut: the how manieth of its kind in this launch, from 1 on
+  kErrorStep,   // of the launch, from 0 on
+  kErrorWords = 8
+};
+
+// Arrays are on the device, rows contiguous, without overlap.
+struct Params {
+  // Every tensor of weights.layout in its order, each from a multiple of 256 bytes on. Matrices of
+  // products (recurrent, stack, skip_out, up, mlp.hidden*, mlp.output) have the mode's format, rows
+  // padded with zeros to a multiple of 16 bytes; in int8 a float scale for every row follows, from
+  // the next multiple of 256 bytes on. Everything else is float32. cuda_plan.pack_weights makes it.
+  const unsigned char* weights;
+  float* hidden;             // (n, B, H) of every tier, lowest first; advanced in place
+  const int32_t* history;    // (B, L) the levels before time t
+  const int32_t* forced;     // (B, steps) a level, or -1 where the model is free; null: all free
+  int32_t* levels;           // (B, steps) written
+  float* logits;             // (B, steps, Q) written where not null, for forced samples too
+  const float* temperature;  // (B, steps)
+  const uint64_t* seeds;     // (B)
+  const uint32_t* streams;   // (B) stream numbers
+  unsigned char* workspace;  // zero at the start
+  uint32_t* error;           // (kErrorWords), zero at the start
+  uint64_t time_limit;       // of one wait, in nanoseconds
+  int64_t t;                 // time of the first new sample
+  int32_t steps;             // 1 to 2^24
+  int32_t top_k;             // 0: off
+  uint32_t use_top_p;        // keep the smallest set that holds top_p_fraction / 2^32 of the mass
+  uint32_t top_p_fraction;
+};
+
+}  // namespace srnn

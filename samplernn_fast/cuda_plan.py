@@ -1,0 +1,110 @@
+"""What the persistent CUDA kernel is built from: its defines, and the block of weights it reads.
+
+`csrc/cuda/params.h` is the contract; sizes of buffers are worked out by the compiled text and exported with it.
+"""
+
+import torch
+from torch import Tensor
+
+from samplernn_fast.config import SampleRNNConfig
+from samplernn_fast.weights import PackedWeights, layout, packed_hidden
+
+MODES: tuple[str, ...] = ("float32", "bfloat16", "int8")
+"""Numeric modes, by SRNN_MODE."""
+EXCHANGES: tuple[str, ...] = ("counters", "tagged")
+"""How blocks tell each other their results, by SRNN_EXCHANGE."""
+COMPILE_OPTIONS: tuple[str, ...] = ("--std=c++17", "--fmad=false")
+"""Without `--fmad=false` the numbers that must be equal on every machine are not."""
+MAX_STEPS = 1 << 24
+"""Samples of one launch at most."""
+
+_ALIGNMENT = 256
+_ROW_BYTES = 16
+_CODE_LIMIT = 127
+_MATRICES = ("recurrent", "stack", "skip_out", "up", "output")
+
+
+def grid_blocks(dim: int, most: int) -> int:
+    """Blocks that share out `dim` units evenly, at most `most` and none of them idle."""
+    return -(-dim // -(-dim // most))
+
+
+def defines(
+    config: SampleRNNConfig, dtype: str, batch: int, blocks: int, threads: int, shared_bytes: int, exchange: str
+) -> dict[str, str]:
+    """The compile-time constants of params.h.
+
+    blocks: as `grid_blocks` gives it; threads: of a block, a multiple of 32; shared_bytes: what a block may have at
+    most, as the device says.
+    """
+    assert blocks == grid_blocks(config.dim, blocks) and threads % 32 == 0, (blocks, threads)
+    numbers = {
+        "DIM": config.dim,
+        "Q": config.q_levels,
+        "N_RNN": config.n_rnn,
+        "TAPS": config.frame_sizes[0],
+        "TIERS": len(config.ratios),
+        "HIDDEN": packed_hidden(config),
+        "LSTM": int(config.rnn == "lstm"),
+        "RESET_AFTER": int(config.reset_after),
+        "SKIPS": int(config.skip != "none"),
+        "READERS_ALL": int(config.skip == "full"),
+        "MODE": MODES.index(dtype),
+        "BATCH": batch,
+        "THREADS": threads,
+        "BLOCKS": blocks,
+        "SHARED_BYTES": shared_bytes,
+        "EXCHANGE": EXCHANGES.index(exchange),
+    }
+    texts = {name: str(number) for name, number in numbers.items()}
+    texts["FRAME_SIZES"] = ",".join(map(str, config.frame_sizes[1:]))
+    return {f"SRNN_{name}": text for name, text in texts.items()}
+
+
+def exchange_names(config: SampleRNNConfig) -> list[str]:
+    """The exchanges by the number that an error word gives them."""
+    tiers, layers = range(len(config.ratios)), range(config.n_rnn)
+    names = [f"hidden state of tier {tier}, layer {layer}" for tier in tiers for layer in layers]
+    names += [f"reset state of tier {tier}, layer {layer}" for tier in tiers for layer in layers]
+    names += [f"output of tier {tier}" for tier in tiers]
+    names += [f"input of MLP layer {layer}" for layer in range(packed_hidden(config) + 1)]
+    return names + ["logits", "levels"]
+
+
+def pack_weights(weights: PackedWeights, dtype: str) -> Tensor:
+    """The block of weights in a numeric mode: (bytes,) uint8 on the CPU, as `Params::weights` describes it."""
+    parts: list[Tensor] = []
+    for field in layout(weights.config):
+        tensor = weights[field.name].float()
+        if field.name.split(".")[-1].rstrip("0123456789") in (*_MATRICES, "hidden"):
+            parts += _matrix(tensor.flatten(0, -2), dtype)
+        else:
+            parts.append(tensor)
+    return torch.cat([_padded(part.contiguous().view(-1).view(torch.uint8), _ALIGNMENT) for part in parts])
+
+
+def _padded(x: Tensor, unit: int) -> Tensor:
+    return torch.nn.functional.pad(x, (0, -x.shape[-1] % unit))
+
+
+def _matrix(rows: Tensor, dtype: str) -> list[Tensor]:
+    """A matrix in the mode's format, and in int8 the scale of every row."""
+    if dtype == "float32":
+        return [_padded(rows, _ROW_BYTES // 4)]
+    if dtype == "bfloat16":
+        return [_padded(rows.bfloat16(), _ROW_BYTES // 2)]
+    codes, scales = quantise_rows(rows)
+    return [_padded(codes, _ROW_BYTES), scales]
+
+
+def quantise_rows(rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Codes -127, ..., 127 (rows, cols) int8 and a scale (rows,) for each row, by the float32 steps of
+    csrc/cpu/int8.h, so that both engines have the same ones. A row that is not finite has codes 0 and the scale NaN."""
+    peak = rows.abs().amax(dim=1)
+    finite = torch.isfinite(rows).all(dim=1)
+    peak = torch.where(finite, peak, 0.0)
+    limit = torch.tensor(float(_CODE_LIMIT), dtype=torch.float32)
+    per_unit = torch.where(peak > 1e-30, limit / peak, 0.0)
+    scaled = torch.where(finite[:, None], rows, 0.0) * per_unit[:, None]
+    codes = (scaled + torch.where(scaled < 0, -0.5, 0.5)).trunc().to(torch.int8)
+    return codes, torch.where(finite, peak / limit, torch.nan)
