@@ -1,17 +1,77 @@
 // NVRTC and the CUDA driver for Python: pointers and streams are numbers, arguments are bytes.
 #include <pybind11/stl.h>
 
+#include <algorithm>
+#include <cstring>
+#include <map>
+#include <stdexcept>
+
 #include "bindings.h"
 #include "cuda/driver.h"
 #include "cuda/nvrtc.h"
+#include "cuda/params.h"
 
 namespace py = pybind11;
 
 namespace srnn {
 namespace {
 
-using cuda::Device, cuda::Driver, cuda::Kernel, cuda::Nvrtc, cuda::Shape;
+using cuda::Device, cuda::Driver, cuda::Kernel, cuda::Nvrtc, cuda::Readback;
 using NoGil = py::call_guard<py::gil_scoped_release>;
+
+// A number that Python handed over as a pointer of the device.
+template <typename T>
+T* pointer_of(uintptr_t number) {
+  return reinterpret_cast<T*>(number);
+}
+
+py::bytes params(uintptr_t weights, uintptr_t hidden, uintptr_t history, uintptr_t forced,
+                 uintptr_t levels, uintptr_t logits, uintptr_t temperature, uintptr_t seeds,
+                 uintptr_t streams, uintptr_t workspace, uintptr_t error, uint64_t time_limit,
+                 int64_t t, int32_t steps, int top_k, double top_p) {
+  const SamplerSettings sampler = checked_settings(top_k, top_p);
+  Params p = {};
+  p.weights = pointer_of<const unsigned char>(weights);
+  p.hidden = pointer_of<float>(hidden);
+  p.history = pointer_of<const int32_t>(history);
+  p.forced = pointer_of<const int32_t>(forced);
+  p.levels = pointer_of<int32_t>(levels);
+  p.logits = pointer_of<float>(logits);
+  p.temperature = pointer_of<const float>(temperature);
+  p.seeds = pointer_of<const uint64_t>(seeds);
+  p.streams = pointer_of<const uint32_t>(streams);
+  p.workspace = pointer_of<unsigned char>(workspace);
+  p.error = pointer_of<uint32_t>(error);
+  p.time_limit = time_limit, p.t = t, p.steps = steps;
+  p.top_k = sampler.top_k, p.use_top_p = sampler.use_top_p;
+  p.top_p_fraction = sampler.top_p_fraction;
+  return py::bytes(reinterpret_cast<const char*>(&p), sizeof(p));
+}
+
+std::map<std::string, uint64_t> sizes(const Kernel& kernel) {
+  const std::string bytes = kernel.constant("srnn_sizes");
+  uint64_t size[kSizes] = {};
+  std::memcpy(size, bytes.data(), std::min(bytes.size(), sizeof(size)));
+  if (size[kSizeOfParams] != sizeof(Params)) {
+    throw cuda::Error("the kernel takes " + std::to_string(size[kSizeOfParams]) +
+                      " bytes of parameters, the host has " + std::to_string(sizeof(Params)) +
+                      "; install the package again");
+  }
+  return {{"weights", size[kWeightBytes]},
+          {"workspace", size[kWorkspaceBytes]},
+          {"shared", size[kSharedBytes]},
+          {"resident", size[kResidentBytes]}};
+}
+
+std::map<std::string, uint32_t> error_words(const std::string& bytes) {
+  uint32_t word[kErrorWords] = {};
+  std::memcpy(word, bytes.data(), std::min(bytes.size(), sizeof(word)));
+  return {{"code", word[kErrorCode]},
+          {"block", word[kErrorBlock]},
+          {"place", word[kErrorPlace]},
+          {"count", word[kErrorCount]},
+          {"step", word[kErrorStep]}};
+}
 
 cuda::StreamHandle stream_of(uintptr_t stream) {
   return reinterpret_cast<cuda::StreamHandle>(stream);
@@ -65,6 +125,13 @@ void bind_device(py::module_& m) {
       .def_property_readonly("run_time_limit", number(cuda::kRunTimeLimit),
                              "Whether the system ends kernels that run for seconds.")
       .def(
+          "clear",
+          [](const Device& device, uintptr_t pointer, size_t bytes, uintptr_t stream) {
+            device.clear(pointer, bytes, stream_of(stream));
+          },
+          py::arg("pointer"), py::arg("bytes"), py::arg("stream"), NoGil(),
+          "Put zeros into device memory, in the stream's turn.")
+      .def(
           "synchronize",
           [](const Device& device, uintptr_t stream) { device.synchronize(stream_of(stream)); },
           py::arg("stream"), NoGil(), "Wait for all that was put into the stream.");
@@ -81,6 +148,7 @@ void bind_kernel(py::module_& m) {
       .def_property_readonly("local_bytes", number(cuda::kLocalBytes))
       .def_property_readonly("static_shared_bytes", number(cuda::kStaticSharedBytes))
       .def_property_readonly("max_threads", number(cuda::kMaxThreads))
+      .def_property_readonly("sizes", &sizes, "Bytes of the buffers; see csrc/cuda/params.h.")
       .def(
           "blocks_per_multiprocessor",
           [](Kernel& kernel, unsigned threads, unsigned shared_bytes) {
@@ -102,11 +170,53 @@ void bind_kernel(py::module_& m) {
 
 }  // namespace
 
+void bind_readback(py::module_& m) {
+  py::class_<Readback>(m, "CudaReadback", "Copies to the host while the GPU goes on.")
+      .def(py::init<std::shared_ptr<Device>, size_t>(), py::arg("device"), py::arg("bytes"),
+           NoGil())
+      .def_property_readonly("bytes", &Readback::bytes, "The most it holds.")
+      .def(
+          "start",
+          [](Readback& readback, uintptr_t from, size_t bytes, uintptr_t stream) {
+            if (bytes > readback.bytes())
+              throw std::invalid_argument("CudaReadback: too many bytes");
+            readback.start(from, bytes, stream_of(stream));
+          },
+          py::arg("from_pointer"), py::arg("bytes"), py::arg("stream"), NoGil(),
+          "Put a copy into the stream and return.")
+      .def(
+          "wait",
+          [](const Readback& readback, size_t bytes) {
+            const void* memory;
+            {
+              py::gil_scoped_release no_gil;
+              memory = readback.wait();
+            }
+            return py::bytes(static_cast<const char*>(memory), std::min(bytes, readback.bytes()));
+          },
+          py::arg("bytes"), "Wait for the copy; its first bytes.");
+}
+
+void bind_params(py::module_& m) {
+  m.def("cuda_params", &params, py::kw_only(), py::arg("weights"), py::arg("hidden"),
+        py::arg("history"), py::arg("forced"), py::arg("levels"), py::arg("logits"),
+        py::arg("temperature"), py::arg("seeds"), py::arg("streams"), py::arg("workspace"),
+        py::arg("error"), py::arg("time_limit"), py::arg("t"), py::arg("steps"), py::arg("top_k"),
+        py::arg("top_p"), "The argument of the kernel of csrc/cuda/params.h; 0 is no array.");
+  m.def("cuda_error", &error_words, py::arg("words"),
+        "The error words of a launch by name; code 0 is none.");
+  m.attr("CUDA_ERROR_BYTES") = kErrorWords * sizeof(uint32_t);
+  m.attr("CUDA_TIMED_OUT") = static_cast<int>(kTimedOut);
+  m.attr("CUDA_NOT_FINITE") = static_cast<int>(kNotFinite);
+}
+
 void bind_cuda(py::module_& m) {
   py::register_exception<cuda::Error>(m, "CudaError", PyExc_RuntimeError);
   bind_nvrtc(m);
   bind_device(m);
   bind_kernel(m);
+  bind_readback(m);
+  bind_params(m);
 }
 
 }  // namespace srnn

@@ -1,3 +1,4 @@
+import builtins
 from collections.abc import Sequence
 
 import numpy as np
@@ -85,6 +86,7 @@ class CudaDevice:
     cooperative: int
     run_time_limit: int
     def __init__(self, driver: CudaDriver, ordinal: int) -> None: ...
+    def clear(self, pointer: int, bytes: int, stream: int) -> None: ...
     def synchronize(self, stream: int) -> None: ...
 
 class CudaKernel:
@@ -92,6 +94,7 @@ class CudaKernel:
     local_bytes: int
     static_shared_bytes: int
     max_threads: int
+    sizes: dict[str, int]
     def __init__(self, device: CudaDevice, cubin: bytes, name: str) -> None: ...
     def blocks_per_multiprocessor(self, threads: int, shared_bytes: int) -> int: ...
     def launch(
@@ -103,3 +106,34 @@ class CudaKernel:
         stream: int,
         arguments: Sequence[bytes],
     ) -> None: ...
+
+class CudaReadback:
+    bytes: int
+    def __init__(self, device: CudaDevice, bytes: int) -> None: ...
+    def start(self, from_pointer: int, bytes: int, stream: int) -> None: ...
+    def wait(self, bytes: int) -> builtins.bytes: ...
+
+CUDA_ERROR_BYTES: int
+CUDA_TIMED_OUT: int
+CUDA_NOT_FINITE: int
+
+def cuda_error(words: bytes) -> dict[str, int]: ...
+def cuda_params(
+    *,
+    weights: int,
+    hidden: int,
+    history: int,
+    forced: int,
+    levels: int,
+    logits: int,
+    temperature: int,
+    seeds: int,
+    streams: int,
+    workspace: int,
+    error: int,
+    time_limit: int,
+    t: int,
+    steps: int,
+    top_k: int,
+    top_p: float,
+) -> bytes: ...

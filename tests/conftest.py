@@ -14,7 +14,7 @@ import pytest
 import torch
 from cases import make_model
 from command_line import TINY, run
-from fake_gpu import FOLDER, FakeGpu, compile_library
+from fake_gpu import FOLDER, FakeGpu, FakeNvrtc, compile_library
 from small import CONFIG
 
 from samplernn_fast import audio, checkpoint
@@ -117,6 +117,21 @@ def fake_gpu(fake_libcuda: FakeGpu, monkeypatch: pytest.MonkeyPatch, tmp_path: P
     yield fake_libcuda
     gc.collect()
     assert fake_libcuda.held == 0
+
+
+@pytest.fixture(scope="session")
+def fake_libnvrtc(tmp_path_factory: pytest.TempPathFactory) -> FakeNvrtc:
+    """The library that plays NVRTC; tests take `fake_nvrtc`."""
+    return FakeNvrtc(compile_library(FOLDER / "libnvrtc.cpp", tmp_path_factory.mktemp("nvrtc") / "libnvrtc.so.13"))
+
+
+@pytest.fixture
+def fake_nvrtc(fake_libnvrtc: FakeNvrtc, monkeypatch: pytest.MonkeyPatch) -> FakeNvrtc:
+    """The only NVRTC there is. A cubin of it is the options and the source, in text."""
+    fake_libnvrtc.reset()
+    monkeypatch.setenv("SAMPLERNN_FAST_NVRTC", fake_libnvrtc.path)
+    monkeypatch.setenv("FAKE_NVRTC_COMPILER", f"sh {FOLDER / 'copy.sh'}")
+    return fake_libnvrtc
 
 
 @pytest.fixture

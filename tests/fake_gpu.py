@@ -69,3 +69,27 @@ class FakeGpu:
     def held(self) -> int:
         """Contexts, modules, memory, events and places on the context stack that nobody has given back."""
         return self._library.fake_held()
+
+
+class FakeNvrtc:
+    """The controls of a fake libnvrtc."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = str(path)
+        self._library = ctypes.CDLL(self.path)
+        self.reset()
+
+    def reset(self) -> None:
+        """Version 13.0, which knows sm_80, 86, 89, 90 and 100."""
+        self._library.fake_nvrtc_reset()
+
+    def set_version(self, major: int, minor: int) -> None:
+        self._library.fake_nvrtc_set_version(major, minor)
+
+    def set_arch(self, arch: int) -> None:
+        """The only architecture that it knows."""
+        self._library.fake_nvrtc_set_arch(arch)
+
+    @property
+    def compilations(self) -> int:
+        return self._library.fake_nvrtc_compilations()

@@ -1,4 +1,4 @@
-"""The CUDA driver layer of samplernn_fast._C, against a libcuda that runs kernels on the CPU and fails where told to."""
+"""The CUDA driver layer of samplernn_fast._C, on a libcuda that runs kernels on the CPU and fails where told to."""
 
 import importlib.util
 import struct
@@ -21,6 +21,8 @@ __global__ void add(const float* x, float* y, int n) {
 """
 ON_CPU = f"""
 #include "cuda/driver_api.h"
+#include "cuda/params.h"
+extern "C" const uint64_t srnn_sizes[srnn::kSizes] = {{sizeof(srnn::Params), 1, 1ull << 40, 3, 4}};
 struct Index {{ unsigned x; }};
 static Index blockIdx, blockDim, threadIdx;
 #define __global__ static
@@ -144,6 +146,14 @@ CALLS = (
     "cuFuncSetAttribute",
     "cuOccupancyMaxActiveBlocksPerMultiprocessor",
     "cuLaunchKernelEx",
+    "cuModuleGetGlobal",
+    "cuMemcpyDtoH",
+    "cuMemsetD8Async",
+    "cuMemHostAlloc",
+    "cuEventCreate",
+    "cuMemcpyDtoHAsync",
+    "cuEventRecord",
+    "cuEventSynchronize",
     "cuStreamSynchronize",
 )
 
@@ -154,6 +164,13 @@ def everything(gpu, cubin):
     kernel = _C.CudaKernel(device, cubin, "add")
     assert kernel.registers and kernel.blocks_per_multiprocessor(128, 0)
     launch(kernel)
+    assert kernel.sizes["workspace"] == 1 << 40
+    zeros = np.ones(5, np.float32)
+    device.clear(zeros.ctypes.data, 8, 0)
+    assert zeros.tolist() == [0, 0, 1, 1, 1]
+    readback = _C.CudaReadback(device, 20)
+    readback.start(zeros.ctypes.data, 12, 0)
+    assert np.frombuffer(readback.wait(12), np.float32).tolist() == [0, 0, 1]
     device.synchronize(0)
 
 
@@ -171,7 +188,7 @@ def test_a_call_that_fails_is_named_and_leaves_nothing(fake_gpu, cubin, call):
 
 def test_nothing_else_is_called(fake_gpu, cubin):
     everything(fake_gpu, cubin)
-    undone = {"cuCtxPopCurrent", "cuModuleUnload", "cuDevicePrimaryCtxRelease"}
+    undone = {"cuCtxPopCurrent", "cuModuleUnload", "cuDevicePrimaryCtxRelease", "cuMemFreeHost", "cuEventDestroy"}
     assert set(fake_gpu.calls) == {*CALLS, *undone}
 
 
@@ -219,6 +236,39 @@ def test_what_is_no_driver_is_refused(path, text):
 def test_a_device_that_is_not_there(fake_gpu):
     with pytest.raises(_C.CudaError, match="cuDeviceGet failed"):
         _C.CudaDevice(_C.CudaDriver(fake_gpu.path), 1)
+
+
+def test_sizes_are_those_the_kernel_exports(fake_gpu, cubin):
+    expected = {"weights": 1, "workspace": 1 << 40, "shared": 3, "resident": 4}
+    assert load(fake_gpu, cubin).sizes == expected
+
+
+def test_a_kernel_of_another_version_is_refused(fake_gpu, tmp_path):
+    (tmp_path / "old.cpp").write_text(ON_CPU.replace("{sizeof(srnn::Params), ", "{8, "))
+    old = compile_library(tmp_path / "old.cpp", tmp_path / "old.so").read_bytes()
+    with pytest.raises(_C.CudaError, match="takes 8 bytes of parameters, the host has"):
+        load(fake_gpu, old).sizes  # noqa: B018
+
+
+def test_a_kernel_without_sizes_is_refused(fake_gpu, tmp_path):
+    (tmp_path / "bare.cpp").write_text(ON_CPU.replace("srnn_sizes", "other_sizes"))
+    bare = compile_library(tmp_path / "bare.cpp", tmp_path / "bare.so").read_bytes()
+    with pytest.raises(_C.CudaError, match="cuModuleGetGlobal failed"):
+        load(fake_gpu, bare).sizes  # noqa: B018
+
+
+def test_error_words_have_names():
+    words = np.arange(1, 9, dtype=np.uint32)
+    assert words.nbytes == _C.CUDA_ERROR_BYTES
+    assert _C.cuda_error(words.tobytes()) == {"code": 1, "block": 2, "place": 3, "count": 4, "step": 5}
+    assert _C.cuda_error(bytes(32))["code"] == 0 not in (_C.CUDA_TIMED_OUT, _C.CUDA_NOT_FINITE)
+
+
+def test_a_readback_holds_no_more_than_it_was_made_for(fake_gpu):
+    readback = _C.CudaReadback(_C.CudaDevice(_C.CudaDriver(fake_gpu.path), 0), 8)
+    with pytest.raises(ValueError, match="too many bytes"):
+        readback.start(0, 9, 0)
+    assert readback.bytes == 8 and len(readback.wait(100)) == 8
 
 
 @pytest.mark.parametrize(("image", "call"), [(b"no code" * 100, "cuModuleLoadData"), (None, "cuModuleGetFunction")])

@@ -102,6 +102,11 @@ void Device::synchronize(StreamHandle stream) const {
   driver_->check(driver_->api().cuStreamSynchronize(stream), "cuStreamSynchronize");
 }
 
+void Device::clear(DevicePointer to, size_t bytes, StreamHandle stream) const {
+  const CurrentContext current(*this);
+  driver_->check(driver_->api().cuMemsetD8Async(to, 0, bytes, stream), "cuMemsetD8Async");
+}
+
 CurrentContext::CurrentContext(const Device& device) : device_(device) {
   const Driver& driver = device.driver();
   driver.check(driver.api().cuCtxPushCurrent_v2(device.context()), "cuCtxPushCurrent");
@@ -137,6 +142,18 @@ int Kernel::attribute(FunctionAttribute attribute) const {
   const Driver& driver = device_->driver();
   const CurrentContext current(*device_);
   driver.check(driver.api().cuFuncGetAttribute(&value, attribute, function_), "cuFuncGetAttribute");
+  return value;
+}
+
+std::string Kernel::constant(const std::string& name) const {
+  const Driver& driver = device_->driver();
+  const CurrentContext current(*device_);
+  DevicePointer pointer = 0;
+  size_t bytes = 0;
+  driver.check(driver.api().cuModuleGetGlobal_v2(&pointer, &bytes, module_, name.c_str()),
+               "cuModuleGetGlobal");
+  std::string value(bytes, '\0');
+  driver.check(driver.api().cuMemcpyDtoH_v2(&value[0], pointer, bytes), "cuMemcpyDtoH");
   return value;
 }
 
@@ -176,6 +193,42 @@ void Kernel::launch(const Shape& shape, StreamHandle stream,
   const CurrentContext current(*device_);
   driver.check(driver.api().cuLaunchKernelEx(&config, function_, pointers.data(), nullptr),
                "cuLaunchKernelEx");
+}
+
+Readback::Readback(std::shared_ptr<Device> device, size_t bytes)
+    : device_(std::move(device)), bytes_(bytes) {
+  const Driver& driver = device_->driver();
+  const CurrentContext current(*device_);
+  driver.check(driver.api().cuMemHostAlloc(&memory_, bytes, 0), "cuMemHostAlloc");
+  const Result made = driver.api().cuEventCreate(&event_, kNoTiming);
+  if (made != 0) driver.api().cuMemFreeHost(memory_);
+  driver.check(made, "cuEventCreate");
+}
+
+Readback::~Readback() {
+  const DriverApi& api = device_->driver().api();
+  try {  // as in ~Kernel
+    const CurrentContext current(*device_);
+    api.cuEventSynchronize(event_);  // a copy may be on its way
+    api.cuEventDestroy_v2(event_);
+    api.cuMemFreeHost(memory_);
+  } catch (const Error&) {
+  }
+}
+
+void Readback::start(DevicePointer from, size_t bytes, StreamHandle stream) {
+  const Driver& driver = device_->driver();
+  const CurrentContext current(*device_);
+  driver.check(driver.api().cuMemcpyDtoHAsync_v2(memory_, from, bytes, stream),
+               "cuMemcpyDtoHAsync");
+  driver.check(driver.api().cuEventRecord(event_, stream), "cuEventRecord");
+}
+
+const void* Readback::wait() const {
+  const Driver& driver = device_->driver();
+  const CurrentContext current(*device_);
+  driver.check(driver.api().cuEventSynchronize(event_), "cuEventSynchronize");
+  return memory_;
 }
 
 }  // namespace srnn::cuda

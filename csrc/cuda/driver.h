@@ -43,6 +43,8 @@ class Device {
   const Driver& driver() const { return *driver_; }
   int attribute(DeviceAttribute attribute) const;
   std::string name() const;
+  // Puts zeros into device memory, in the stream's turn.
+  void clear(DevicePointer to, size_t bytes, StreamHandle stream) const;
   // Waits until the stream has done all that was put into it: where a kernel's failure shows.
   void synchronize(StreamHandle stream) const;
 
@@ -84,6 +86,8 @@ class Kernel {
 
   const Device& device() const { return *device_; }
   int attribute(FunctionAttribute attribute) const;
+  // The bytes of a constant that the cubin exports.
+  std::string constant(const std::string& name) const;
   // Blocks of this shape that one multiprocessor holds at a time. Raises the kernel's limit of
   // shared memory where the shape needs it.
   int blocks_per_multiprocessor(const Shape& shape);
@@ -95,6 +99,27 @@ class Kernel {
   std::shared_ptr<Device> device_;
   ModuleHandle module_ = nullptr;
   FunctionHandle function_ = nullptr;
+};
+
+// Copies results to the host while the GPU goes on, into memory that the GPU writes itself.
+class Readback {
+ public:
+  Readback(std::shared_ptr<Device> device, size_t bytes);
+  ~Readback();
+  Readback(const Readback&) = delete;
+  Readback& operator=(const Readback&) = delete;
+
+  size_t bytes() const { return bytes_; }
+  // Puts the copy into the stream and returns. The copy before must have been waited for.
+  void start(DevicePointer from, size_t bytes, StreamHandle stream);
+  // Waits for the copy, and for all that was put into the stream before it.
+  const void* wait() const;
+
+ private:
+  std::shared_ptr<Device> device_;
+  size_t bytes_;
+  void* memory_ = nullptr;
+  EventHandle event_ = nullptr;
 };
 
 }  // namespace srnn::cuda

@@ -60,34 +60,38 @@ constexpr unsigned kNoTiming = 2;  // CU_EVENT_DISABLE_TIMING
 
 // X(function, parameters) for every driver entry point; the names are those of the library's
 // symbols.
-#define SRNN_CUDA_DRIVER_CALLS(X)                                                            \
-  X(cuInit, (unsigned flags))                                                                \
-  X(cuDriverGetVersion, (int* version))                                                      \
-  X(cuGetErrorName, (Result error, const char** name))                                       \
-  X(cuGetErrorString, (Result error, const char** text))                                     \
-  X(cuDeviceGet, (DeviceId * device, int ordinal))                                           \
-  X(cuDeviceGetName, (char* name, int length, DeviceId device))                              \
-  X(cuDeviceGetAttribute, (int* value, DeviceAttribute attribute, DeviceId device))          \
-  X(cuDevicePrimaryCtxRetain, (ContextHandle * context, DeviceId device))                    \
-  X(cuDevicePrimaryCtxRelease_v2, (DeviceId device))                                         \
-  X(cuCtxPushCurrent_v2, (ContextHandle context))                                            \
-  X(cuCtxPopCurrent_v2, (ContextHandle * context))                                           \
-  X(cuModuleLoadData, (ModuleHandle * module, const void* image))                            \
-  X(cuModuleUnload, (ModuleHandle module))                                                   \
-  X(cuModuleGetFunction, (FunctionHandle * function, ModuleHandle module, const char* name)) \
-  X(cuFuncGetAttribute, (int* value, FunctionAttribute attribute, FunctionHandle function))  \
-  X(cuFuncSetAttribute, (FunctionHandle function, FunctionAttribute attribute, int value))   \
-  X(cuOccupancyMaxActiveBlocksPerMultiprocessor,                                             \
-    (int* blocks, FunctionHandle function, int threads, size_t dynamic_shared_bytes))        \
-  X(cuLaunchKernelEx,                                                                        \
-    (const LaunchConfig* config, FunctionHandle function, void** arguments, void** extra))   \
-  X(cuMemHostAlloc, (void** pointer, size_t bytes, unsigned flags))                          \
-  X(cuMemFreeHost, (void* pointer))                                                          \
-  X(cuMemcpyDtoHAsync_v2, (void* to, DevicePointer from, size_t bytes, StreamHandle stream)) \
-  X(cuEventCreate, (EventHandle * event, unsigned flags))                                    \
-  X(cuEventRecord, (EventHandle event, StreamHandle stream))                                 \
-  X(cuEventSynchronize, (EventHandle event))                                                 \
-  X(cuEventDestroy_v2, (EventHandle event))                                                  \
+#define SRNN_CUDA_DRIVER_CALLS(X)                                                                \
+  X(cuInit, (unsigned flags))                                                                    \
+  X(cuDriverGetVersion, (int* version))                                                          \
+  X(cuGetErrorName, (Result error, const char** name))                                           \
+  X(cuGetErrorString, (Result error, const char** text))                                         \
+  X(cuDeviceGet, (DeviceId * device, int ordinal))                                               \
+  X(cuDeviceGetName, (char* name, int length, DeviceId device))                                  \
+  X(cuDeviceGetAttribute, (int* value, DeviceAttribute attribute, DeviceId device))              \
+  X(cuDevicePrimaryCtxRetain, (ContextHandle * context, DeviceId device))                        \
+  X(cuDevicePrimaryCtxRelease_v2, (DeviceId device))                                             \
+  X(cuCtxPushCurrent_v2, (ContextHandle context))                                                \
+  X(cuCtxPopCurrent_v2, (ContextHandle * context))                                               \
+  X(cuModuleLoadData, (ModuleHandle * module, const void* image))                                \
+  X(cuModuleUnload, (ModuleHandle module))                                                       \
+  X(cuModuleGetFunction, (FunctionHandle * function, ModuleHandle module, const char* name))     \
+  X(cuModuleGetGlobal_v2,                                                                        \
+    (DevicePointer * pointer, size_t* bytes, ModuleHandle module, const char* name))             \
+  X(cuFuncGetAttribute, (int* value, FunctionAttribute attribute, FunctionHandle function))      \
+  X(cuFuncSetAttribute, (FunctionHandle function, FunctionAttribute attribute, int value))       \
+  X(cuOccupancyMaxActiveBlocksPerMultiprocessor,                                                 \
+    (int* blocks, FunctionHandle function, int threads, size_t dynamic_shared_bytes))            \
+  X(cuLaunchKernelEx,                                                                            \
+    (const LaunchConfig* config, FunctionHandle function, void** arguments, void** extra))       \
+  X(cuMemHostAlloc, (void** pointer, size_t bytes, unsigned flags))                              \
+  X(cuMemFreeHost, (void* pointer))                                                              \
+  X(cuMemsetD8Async, (DevicePointer to, unsigned char value, size_t bytes, StreamHandle stream)) \
+  X(cuMemcpyDtoH_v2, (void* to, DevicePointer from, size_t bytes))                               \
+  X(cuMemcpyDtoHAsync_v2, (void* to, DevicePointer from, size_t bytes, StreamHandle stream))     \
+  X(cuEventCreate, (EventHandle * event, unsigned flags))                                        \
+  X(cuEventRecord, (EventHandle event, StreamHandle stream))                                     \
+  X(cuEventSynchronize, (EventHandle event))                                                     \
+  X(cuEventDestroy_v2, (EventHandle event))                                                      \
   X(cuStreamSynchronize, (StreamHandle stream))
 
 #define SRNN_NVRTC_CALLS(X)                                                                \

@@ -1,0 +1,81 @@
+"""Compiled GPU kernels, kept between processes in a folder of the user's.
+
+Several processes may read and write at once: a file appears whole or not at all. A damaged one is as good as none, and
+so is a folder that cannot be written: the kernel is then compiled again.
+"""
+
+import hashlib
+import os
+import time
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+
+from samplernn_fast import files
+
+MOST_FILES = 64
+_MAGIC = b"samplernn cubin\n"
+_ABANDONED_SECONDS = 3600.0  # a temporary file that old was left by a process that was killed
+
+
+def folder() -> Path:
+    """SAMPLERNN_FAST_CACHE, or samplernn_fast in XDG_CACHE_HOME, or in ~/.cache. RuntimeError without a home."""
+    if chosen := os.environ.get("SAMPLERNN_FAST_CACHE"):
+        return Path(chosen).expanduser() / "cubins"
+    shared = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    if not shared.is_absolute():  # as the XDG specification asks
+        shared = Path.home() / ".cache"
+    return shared / "samplernn_fast" / "cubins"
+
+
+def key(parts: Iterable[str]) -> str:
+    """A name for what is made from `parts`: source texts, options, the compiler. Equal only for equal lists."""
+    digest = hashlib.sha256()
+    for part in parts:
+        encoded = part.encode()
+        digest.update(len(encoded).to_bytes(8, "little") + encoded)
+    return digest.hexdigest()
+
+
+def read(name: str) -> bytes | None:
+    """The cubin kept under `name`, or None if there is none that is whole."""
+    try:
+        path = _path(name)
+        content = path.read_bytes()
+        start = len(_MAGIC) + 32
+        digest, cubin = content[len(_MAGIC) : start], content[start:]
+        if content[: len(_MAGIC)] != _MAGIC or not cubin or hashlib.sha256(cubin).digest() != digest:
+            return None
+        with suppress(OSError):
+            os.utime(path)  # used now: the last to go
+        return cubin
+    except (OSError, RuntimeError):
+        return None
+
+
+def write(name: str, cubin: bytes) -> None:
+    """Keep a cubin, and of all the `MOST_FILES` used last. Does nothing where the folder cannot be written."""
+    with suppress(OSError, RuntimeError):
+        path = _path(name)
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with files.replacing(path) as temporary:
+            temporary.write_bytes(_MAGIC + hashlib.sha256(cubin).digest() + cubin)
+        _remove_old(path.parent)
+
+
+def _path(name: str) -> Path:
+    return folder() / f"{name}.cubin"
+
+
+def _remove_old(kept: Path) -> None:
+    ages = []
+    for path in kept.iterdir():
+        with suppress(OSError):  # another process may have removed it
+            used = path.stat().st_mtime
+            if path.suffix == ".cubin":
+                ages.append((used, path))
+            elif path.suffix == ".tmp" and time.time() - used > _ABANDONED_SECONDS:
+                path.unlink()
+    for _, path in sorted(ages, reverse=True)[MOST_FILES:]:
+        with suppress(OSError):
+            path.unlink()
