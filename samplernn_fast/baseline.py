@@ -18,8 +18,8 @@ class OneTierRNN(AudioModel):
     Its config has frame_sizes (1,). Of the other fields, those of frames, of the upsampling and of W_x mean nothing.
     """
 
-    def __init__(self, config: SampleRNNConfig, *, seed: int = 0) -> None:
-        """Weights are drawn from `seed` alone; torch's global generator is left as it was."""
+    def __init__(self, config: SampleRNNConfig, *, seed: int | None = 0) -> None:
+        """Weights are drawn from `seed` alone, None leaves them to be filled in; torch's generator is left alone."""
         super().__init__(config)
         with torch.random.fork_rng(devices=[]):
             self.embedding = nn.Embedding(config.q_levels, config.emb_size)

@@ -141,7 +141,7 @@ def _model_file(path: Path) -> Path:
 
 def _blank_model(file: Path, header: dict[str, Any]) -> AudioModel:
     try:
-        return build_model(SampleRNNConfig.from_dict(header["config"]))
+        return build_model(SampleRNNConfig.from_dict(header["config"]), seed=None)
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{file}: its model settings cannot be used: {error}") from None
 

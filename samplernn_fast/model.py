@@ -38,10 +38,15 @@ class Tier(nn.Module):
 
     def up_through(self, matrix: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
         """`upsample` followed by matrix (O, D) and bias (O,) as one map per unit below: (r, O, D) and (r, O)."""
-        weight = matrix @ self.up.weight.unflatten(0, (self.ratio, -1))
-        if self.up.bias is None:
-            return weight, bias.expand(self.ratio, -1)
-        return weight, self.up.bias.unflatten(0, (self.ratio, -1)) @ matrix.t() + bias
+        weight, own_bias = self.up_maps()
+        if own_bias is None:
+            return matrix @ weight, bias.expand(self.ratio, -1)
+        return matrix @ weight, own_bias @ matrix.t() + bias
+
+    def up_maps(self) -> tuple[Tensor, Tensor | None]:
+        """`upsample` as one map for each unit below: (r, D, D) and (r, D)."""
+        bias = None if self.up.bias is None else self.up.bias.unflatten(0, (self.ratio, -1))
+        return self.up.weight.unflatten(0, (self.ratio, -1)), bias
 
     def expand_through(self, matrix: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
         """The frame's input map followed by matrix (O, input) and bias (O,), as one map: (O, F) and (O,)."""
@@ -120,10 +125,11 @@ class AudioModel(nn.Module):
         bits = bits_per_sample(logits[:, :steps], levels[:, lookback:])
         return bits.mean() if mask is None else (bits * mask).sum() / mask.sum()
 
-    def draw_weights(self, seed: int) -> None:
-        """Section 3's initial weights, from `seed` alone, and weight normalisation."""
+    def draw_weights(self, seed: int | None) -> None:
+        """Section 3's initial weights, from `seed` alone, where it is not None; and weight normalisation."""
         self.to(torch.float32)
-        _initialise(self, torch.Generator().manual_seed(seed))
+        if seed is not None:
+            _initialise(self, torch.Generator().manual_seed(seed))
         _add_weight_norm(self)
 
 
@@ -133,8 +139,8 @@ class SampleRNN(AudioModel):
     `tiers[0]` is the lowest RNN tier (k = 2 in the paper), `tiers[-1]` the top one.
     """
 
-    def __init__(self, config: SampleRNNConfig, *, seed: int = 0) -> None:
-        """Weights are drawn from `seed` alone; torch's global generator is left as it was."""
+    def __init__(self, config: SampleRNNConfig, *, seed: int | None = 0) -> None:
+        """Weights are drawn from `seed` alone, None leaves them to be filled in; torch's generator is left alone."""
         super().__init__(config)
         with torch.random.fork_rng(devices=[]):  # torch's layers draw weights of their own first
             tiers = nn.ModuleList(Tier(config, tier) for tier in range(len(config.ratios)))

@@ -5,7 +5,7 @@ from samplernn_fast.config import SampleRNNConfig
 from samplernn_fast.model import AudioModel, SampleRNN
 
 
-def build_model(config: SampleRNNConfig, *, seed: int = 0) -> AudioModel:
-    """A new model of `config`, its weights drawn from `seed`."""
+def build_model(config: SampleRNNConfig, *, seed: int | None = 0) -> AudioModel:
+    """A new model of `config`, its weights drawn from `seed`, or any numbers where it is None, to be filled in."""
     variant = OneTierRNN if config.one_tier else SampleRNN
     return variant(config, seed=seed)

@@ -105,7 +105,7 @@ def pack(model: SampleRNN) -> PackedWeights:
 def _sample_level_reader(model: SampleRNN) -> list[tuple[Tensor, Tensor]]:
     """What reads the lowest tier's conditioning: the first hidden layer, or nothing where a ReLU comes first."""
     if model.config.mlp_input_relu:
-        return [(torch.eye(model.config.dim).double(), torch.zeros(model.config.dim).double())]
+        return []
     first = model.mlp.hidden[0]
     return [(first.weight, first.bias)]
 
@@ -122,7 +122,7 @@ def _input_matrices(config: SampleRNNConfig, tier: Tier) -> list[Tensor]:
 
 
 def _pack_tier(config: SampleRNNConfig, tier: Tier, below: list[tuple[Tensor, Tensor]]) -> dict[str, Tensor]:
-    """One RNN tier; `below` holds (matrix, bias) of whatever reads its conditioning."""
+    """One RNN tier; `below` holds (matrix, bias) of whatever reads its conditioning, if anything does."""
     dim, layers = config.dim, tier.rnn.layers
     matrices = _input_matrices(config, tier)
     bias = [layer.gate_bias() for layer in layers]
@@ -144,8 +144,12 @@ def _pack_tier(config: SampleRNNConfig, tier: Tier, below: list[tuple[Tensor, Te
     if config.skip != "none":
         packed["skip_out"] = torch.cat([linear.weight for linear in tier.rnn.skip_out], dim=1)
         packed["skip_bias"] = tier.rnn.skip_out[0].bias
-    reader, reader_bias = (torch.cat(parts) for parts in zip(*below, strict=True))
-    packed["up"], packed["up_bias"] = tier.up_through(reader, reader_bias)
+    if below:
+        reader, reader_bias = (torch.cat(parts) for parts in zip(*below, strict=True))
+        packed["up"], packed["up_bias"] = tier.up_through(reader, reader_bias)
+    else:
+        packed["up"], up_bias = tier.up_maps()
+        packed["up_bias"] = packed["up"].new_zeros(tier.ratio, dim) if up_bias is None else up_bias
     return packed
 
 

@@ -80,7 +80,7 @@ def model_of(module: nn.Module, quantization: str | None = None, sample_rate: in
     given: dict[str, Any] = {"quantization": quantization, "sample_rate": sample_rate}
     settings = Settings({name: value for name, value in given.items() if value is not None}, _SOURCE)
     config, placed = _converter(tensors)(tensors, _with_attribute(settings, module), _SOURCE)
-    model = SampleRNN(config)
+    model = SampleRNN(config, seed=None)
     checkpoint.fill(model, placed, _SOURCE)
     return model
 
