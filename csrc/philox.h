@@ -11,9 +11,10 @@ using uint64_t = unsigned long long;
 #include <stdint.h>
 #endif
 
+// A function for the CPU, or where nvcc or NVRTC reads it for the GPU.
 // static: sources compiled for several instruction sets each keep a copy of their own.
 #ifdef __CUDACC__
-#define SRNN_HD static __host__ __device__ inline
+#define SRNN_HD static __device__ inline
 #else
 #define SRNN_HD static inline
 #endif

@@ -102,53 +102,94 @@ SRNN_HD int32_t order_of(float x) {
   return bits ^ ((bits >> 31) & 0x7fffffff);
 }
 
+// The float that `order_of` made an integer of.
+SRNN_HD float float_of_order(int32_t order) {
+  const int32_t bits = order ^ ((order >> 31) & 0x7fffffff);
+#ifdef __CUDA_ARCH__
+  return __int_as_float(bits);
+#else
+  float x;
+  __builtin_memcpy(&x, &bits, sizeof(x));
+  return x;
+#endif
+}
+
+// A row may be shared out: each member of a team has the levels from some `first` on. This is the
+// team of one; a warp of a GPU is another.
+#ifndef __CUDACC__
+struct Alone {
+  template <class Number>
+  static Number max(Number x) {
+    return x;
+  }
+  static uint64_t sum(uint64_t x) { return x; }
+  static uint64_t before(uint64_t) { return 0; }       // sum over the members of lower levels
+  static int first_found(int level) { return level; }  // of the member with the lowest levels
+};
+#endif
+
+// The members' part of a row of weights.
+struct WeightPart {
+  uint32_t* weight;
+  int count;
+};
+
 // The largest threshold v such that the weights >= v number (or, `by_mass`, add up to) at least
 // `target`; 0 if there is none. Weights have 24 bits, so 24 halvings find it and nothing is sorted.
-SRNN_HD uint32_t keep_threshold(const uint32_t* weight, int q_levels, uint64_t target,
-                                bool by_mass) {
+template <class Team>
+SRNN_HD uint32_t keep_threshold(WeightPart part, uint64_t target, bool by_mass, const Team& team) {
   uint32_t threshold = 0;
   for (uint32_t bit = 1u << 23; bit != 0; bit >>= 1) {
     const uint32_t candidate = threshold | bit;
     uint64_t reached = 0;
-    for (int i = 0; i < q_levels; ++i) {
-      if (weight[i] >= candidate) reached += by_mass ? weight[i] : 1u;
+    for (int i = 0; i < part.count; ++i) {
+      if (part.weight[i] >= candidate) reached += by_mass ? part.weight[i] : 1u;
     }
-    if (reached >= target) threshold = candidate;
+    if (team.sum(reached) >= target) threshold = candidate;
   }
   return threshold;
 }
 
 // Zeroes what lies below the threshold; of the weights equal to it, the first `ties` stay.
-SRNN_HD void drop_below(uint32_t* weight, int q_levels, uint32_t threshold, uint64_t ties) {
-  for (int i = 0; i < q_levels; ++i) {
-    if (weight[i] > threshold) continue;
-    const bool keep = weight[i] == threshold && ties > 0;
+template <class Team>
+SRNN_HD void drop_below(WeightPart part, uint32_t threshold, uint64_t ties, const Team& team) {
+  uint64_t equal = 0;
+  for (int i = 0; i < part.count; ++i) equal += part.weight[i] == threshold;
+  const uint64_t taken = team.before(equal);
+  ties = taken < ties ? ties - taken : 0;
+  for (int i = 0; i < part.count; ++i) {
+    if (part.weight[i] > threshold) continue;
+    const bool keep = part.weight[i] == threshold && ties > 0;
     if (keep) {
       --ties;
     } else {
-      weight[i] = 0;
+      part.weight[i] = 0;
     }
   }
 }
 
 // Keeps the k largest weights, of equal ones those of the lowest levels.
-SRNN_HD void keep_top_k(uint32_t* weight, int q_levels, int k) {
-  const uint32_t threshold = keep_threshold(weight, q_levels, static_cast<uint64_t>(k), false);
+template <class Team>
+SRNN_HD void keep_top_k(WeightPart part, int k, const Team& team) {
+  const uint32_t threshold = keep_threshold(part, static_cast<uint64_t>(k), false, team);
   if (threshold == 0) return;  // fewer than k weights are positive
   uint64_t above = 0;
-  for (int i = 0; i < q_levels; ++i) above += weight[i] > threshold;
-  drop_below(weight, q_levels, threshold, static_cast<uint64_t>(k) - above);
+  for (int i = 0; i < part.count; ++i) above += part.weight[i] > threshold;
+  drop_below(part, threshold, static_cast<uint64_t>(k) - team.sum(above), team);
 }
 
 // Keeps the largest weights, of equal ones those of the lowest levels, until they reach
 // `fraction` / 2^32 of the total; at least one stays.
-SRNN_HD void keep_top_p(uint32_t* weight, int q_levels, uint32_t fraction) {
-  uint64_t target = scale_by_fraction(fraction, sum_weights(weight, q_levels));
+template <class Team>
+SRNN_HD void keep_top_p(WeightPart part, uint32_t fraction, const Team& team) {
+  const uint64_t total = team.sum(sum_weights(part.weight, part.count));
+  uint64_t target = scale_by_fraction(fraction, total);
   if (target == 0) target = 1;
-  const uint32_t threshold = keep_threshold(weight, q_levels, target, true);
+  const uint32_t threshold = keep_threshold(part, target, true, team);
   uint64_t above = 0;
-  for (int i = 0; i < q_levels; ++i) above += weight[i] > threshold ? weight[i] : 0u;
-  drop_below(weight, q_levels, threshold, (target - above + threshold - 1) / threshold);
+  for (int i = 0; i < part.count; ++i) above += part.weight[i] > threshold ? part.weight[i] : 0u;
+  above = team.sum(above);
+  drop_below(part, threshold, (target - above + threshold - 1) / threshold, team);
 }
 
 struct SamplerSettings {
@@ -157,33 +198,49 @@ struct SamplerSettings {
   uint32_t top_p_fraction;
 };
 
-// One level in [0, q_levels), or -1 if a logit is NaN or the largest one is infinite.
-// logits: (q_levels,); weight: (q_levels,) scratch; temperature >= 0 and finite, 0 is the argmax.
-SRNN_HD int sample_level(const float* logits, int q_levels, uint32_t draw, float temperature,
-                         const SamplerSettings& settings, uint32_t* weight) {
-  int32_t highest = order_of(logits[0]), lowest = highest;
-  for (int i = 1; i < q_levels; ++i) {
+// One level in [0, q_levels), or -1 if a logit is NaN or the largest one is infinite; the same for
+// every member. logits: (count,) of this member, the levels from `first` on; weight: (count,)
+// scratch; temperature >= 0 and finite, 0 is the argmax.
+template <class Team>
+SRNN_HD int sample_level(const float* logits, int first, int count, int q_levels, uint32_t draw,
+                         float temperature, const SamplerSettings& settings, uint32_t* weight,
+                         const Team& team) {
+  int32_t highest = -0x7fffffff - 1, lowest = 0x7fffffff;
+  for (int i = 0; i < count; ++i) {
     const int32_t order = order_of(logits[i]);
     highest = order > highest ? order : highest;
     lowest = order < lowest ? order : lowest;
   }
+  highest = team.max(highest);
+  lowest = ~team.max(~lowest);
   constexpr int32_t kLargest = 0x7f7fffff, kInfinity = 0x7f800000;
   if (highest > kLargest || highest < ~kLargest || lowest < ~kInfinity) return -1;
-  int best = 0;
-  while (order_of(logits[best]) != highest) ++best;
-  const float max = logits[best];
+  const float max = float_of_order(highest);
   if (temperature == 0.0f) {
-    for (best = 0; logits[best] != max;) ++best;  // 0 and -0 are equal
-    return best;
+    int best = 0;
+    while (best < count && logits[best] != max) ++best;  // 0 and -0 are equal
+    return team.first_found(best < count ? first + best : -1);
   }
 
   const float scale = sampler_scale(temperature);
-  for (int i = 0; i < q_levels; ++i) weight[i] = sampler_weight(logits[i], max, scale);
-  if (settings.top_k > 0 && settings.top_k < q_levels) keep_top_k(weight, q_levels, settings.top_k);
-  if (settings.use_top_p) keep_top_p(weight, q_levels, settings.top_p_fraction);
+  for (int i = 0; i < count; ++i) weight[i] = sampler_weight(logits[i], max, scale);
+  const WeightPart part = {weight, count};
+  if (settings.top_k > 0 && settings.top_k < q_levels) keep_top_k(part, settings.top_k, team);
+  if (settings.use_top_p) keep_top_p(part, settings.top_p_fraction, team);
 
-  const uint64_t rank = scale_by_fraction(draw, sum_weights(weight, q_levels));
-  return level_of_rank(weight, q_levels, rank);  // found: rank < total, the largest weight is > 0
+  const uint64_t own = sum_weights(weight, count), before = team.before(own);
+  const uint64_t rank = scale_by_fraction(draw, team.sum(own));
+  // Found by one member: rank < total, and the largest weight is > 0.
+  const bool mine = before <= rank && rank - before < own;
+  return team.first_found(mine ? first + level_of_rank(weight, count, rank - before) : -1);
 }
+
+#ifndef __CUDACC__
+// The same for a whole row: logits (q_levels,), weight (q_levels,).
+SRNN_HD int sample_level(const float* logits, int q_levels, uint32_t draw, float temperature,
+                         const SamplerSettings& settings, uint32_t* weight) {
+  return sample_level(logits, 0, q_levels, q_levels, draw, temperature, settings, weight, Alone());
+}
+#endif
 
 }  // namespace srnn
