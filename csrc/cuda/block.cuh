@@ -1,0 +1,80 @@
+// What a thread knows of its place, of the time, and of the arrays of its block.
+//
+// A warp owns units (one, or every kWarps-th) and its lanes own streams, the same in every phase:
+// what an owner keeps for itself needs no barrier.
+#pragma once
+
+#include "cuda/shape.cuh"
+
+namespace srnn {
+
+struct Block {
+  const Params& p;
+  unsigned char* arrays;  // kArrays: in shared memory or in the workspace
+  int thread, lane, warp, index;
+  int first_unit, units;  // of D
+  int step = 0;           // of this launch
+  uint32_t begin = 0;     // time of the first sample, in its top frame
+  uint32_t samples = 0;   // sample-level networks run in this launch
+  uint32_t exchanges = 0;
+
+  SRNN_DEVICE_MEMBER uint32_t now() const { return begin + static_cast<uint32_t>(step); }
+
+  SRNN_DEVICE_MEMBER float* raw(int row) const { return at<float>(kArrays.raw) + row * kRawCols; }
+  SRNN_DEVICE_MEMBER uint32_t* draw_weights(int row) const {
+    return at<uint32_t>(kArrays.weights) + row * kRawCols;
+  }
+  // The higher 7 bits of the codes of staged rows, behind them the lower 7 bits.
+  SRNN_DEVICE_MEMBER unsigned char* codes(int row) const {
+    return arrays + kArrays.codes + row * kCodeCols;
+  }
+  SRNN_DEVICE_MEMBER float* scales() const { return at<float>(kArrays.scales); }
+  SRNN_DEVICE_MEMBER float* own() const { return at<float>(kArrays.own); }
+  SRNN_DEVICE_MEMBER Draw* draws(int at_step) const {
+    return at<Draw>(kArrays.draws) + (at_step & 1) * kBatch;
+  }
+  SRNN_DEVICE_MEMBER int32_t* levels(int stream) const {
+    return at<int32_t>(kArrays.levels) + stream * kLookback;
+  }
+
+  // One number for each own unit and stream.
+  SRNN_DEVICE_MEMBER float& state(int tier, int layer, int part, int unit, int stream) const {
+    return cell(kArrays.state, (tier * kLayers + layer) * (kLstm ? 2 : 1) + part, unit, stream);
+  }
+  SRNN_DEVICE_MEMBER float& early(int tier, int layer, int gate, int unit, int stream) const {
+    return cell(kArrays.early, (tier * kLayers + layer) * kEarlyGates + gate, unit, stream);
+  }
+  // What `tier` gives to the unit below it that comes next, without the bias.
+  SRNN_DEVICE_MEMBER float& conditioning(int tier, int block, int unit, int stream) const {
+    const int before = tier == 0 ? 0 : 1 + (tier - 1) * kReaders * kGates;
+    return cell(kArrays.conditioning, before + block, unit, stream);
+  }
+  SRNN_DEVICE_MEMBER float& kept(int part, int unit, int stream) const {
+    return cell(kArrays.kept, part, unit, stream);
+  }
+
+  template <class T>
+  SRNN_DEVICE_MEMBER T* at(uint64_t offset) const {
+    return reinterpret_cast<T*>(arrays + offset);
+  }
+  SRNN_DEVICE_MEMBER float& cell(uint64_t offset, int index, int unit, int stream) const {
+    return at<float>(offset)[(index * kUnits + unit) * kBatch + stream];
+  }
+};
+
+// Streams of the tile that begins at a stream.
+SRNN_DEVICE int live_rows(int first) { return kBatch - first < kTile ? kBatch - first : kTile; }
+
+SRNN_DEVICE const float* floats_at(const Block& b, uint64_t offset) {
+  return reinterpret_cast<const float*>(b.p.weights + offset);
+}
+
+SRNN_DEVICE void report(const Block& b, ErrorCode code, uint32_t place, uint32_t count) {
+  if (!claim_word(b.p.error + kErrorCode, code)) return;
+  b.p.error[kErrorBlock] = static_cast<uint32_t>(b.index);
+  b.p.error[kErrorPlace] = place;
+  b.p.error[kErrorCount] = count;
+  b.p.error[kErrorStep] = static_cast<uint32_t>(b.step);
+}
+
+}  // namespace srnn

@@ -1,0 +1,169 @@
+// How blocks tell each other their results.
+//
+// An exchange is a place (which result) and a count (the how manieth of its kind in this launch,
+// from 1 on). All blocks take part in all exchanges, in the same order. Each place has two buffers,
+// used in turn. That is enough: whoever writes the third result has read the second of every block,
+// and a block gives its second only after it is done with the first.
+//   counters: results are stored, then every block adds 1 to a counter and waits for all of them
+//   tagged:   a result travels in packets of 16 bytes that carry the count, so whoever finds the
+//             count has the result; no barrier between blocks and no fence
+#pragma once
+
+#include "cuda/block.cuh"
+#include "cuda/numeric.cuh"
+
+namespace srnn {
+
+constexpr int kLooksBetweenClocks = 64;
+
+// A wait with a time limit, which ends also when another block has given up.
+class Patience {
+ public:
+  SRNN_DEVICE_MEMBER Patience(const Block& b, int place, uint32_t count)
+      : b_(b), place_(place), count_(count) {}
+
+  // Whether to look again; false after reporting that the time is up.
+  SRNN_DEVICE_MEMBER bool more() {
+    pause();
+    if (++looks_ % kLooksBetweenClocks != 0) return true;
+    if (read_word(b_.p.error + kErrorCode) != kNoError) return false;
+    const uint64_t now = clock_ns();
+    if (began_ == 0) began_ = now;
+    if (now - began_ <= b_.p.time_limit) return true;
+    report(b_, kTimedOut, static_cast<uint32_t>(place_), count_);
+    return false;
+  }
+
+ private:
+  const Block& b_;
+  const int place_;
+  const uint32_t count_;
+  int looks_ = 0;
+  uint64_t began_ = 0;
+};
+
+template <class V>
+SRNN_DEVICE unsigned char* buffer_of(const Block& b, int place, uint32_t count) {
+  constexpr uint64_t kUnitBytes = exchange_bytes<UnitVectors>(), kBytes = vector_bytes<V>();
+  const uint64_t offset = place == kLevelPlace   ? kLevelOffset
+                          : place == kLogitPlace ? kLogitOffset
+                                                 : place * kUnitBytes;
+  return b.p.workspace + kCounterBytes + offset + (count & 1) * V::kRows * kBytes;
+}
+
+// Gives this block's chunk of every vector, own (kRows, kChunk), to all blocks.
+template <class V>
+SRNN_DEVICE void publish(Block& b, int place, uint32_t count) {
+  constexpr uint64_t kBytes = vector_bytes<V>();
+  constexpr int kPackets = packets<V>();
+  unsigned char* buffer = buffer_of<V>(b, place, count);
+  const float* own = b.own();
+  const int first = b.index * V::kChunk;
+  block_sync();  // own is complete
+  if constexpr (kTagged) {
+    for (int i = b.thread; i < V::kRows * kPackets; i += kThreads) {
+      const int row = i / kPackets, packet = i % kPackets;
+      uint32_t word[kPayload];
+      for (int k = 0; k < kPayload; ++k) {
+        const int at = packet * kPayload + k;
+        word[k] = at < V::kChunk && first + at < V::kCols ? bits_of(own[row * V::kChunk + at]) : 0;
+      }
+      put_packet(buffer + row * kBytes + (b.index * kPackets + packet) * 16,
+                 {word[0], word[1], word[2], count});
+    }
+  } else {
+    for (int i = b.thread; i < V::kRows * V::kChunk; i += kThreads) {
+      const int row = i / V::kChunk, col = first + i % V::kChunk;
+      if (col < V::kCols) put_float(reinterpret_cast<float*>(buffer + row * kBytes) + col, own[i]);
+    }
+    ++b.exchanges;
+    block_sync();  // all of it is stored
+    if (b.thread == 0) count_up(reinterpret_cast<uint32_t*>(b.p.workspace));
+  }
+}
+
+// Waits until every block has taken part in the last exchange. False after the time limit.
+SRNN_DEVICE bool wait_for_counter(const Block& b, int place, uint32_t count) {
+  bool late = false;
+  if (b.thread == 0) {
+    const uint32_t* counter = reinterpret_cast<const uint32_t*>(b.p.workspace);
+    const uint32_t target = b.exchanges * kBlocks;
+    Patience patience(b, place, count);
+    // The difference stays right when the counter passes 2^32.
+    while (static_cast<int32_t>(read_count(counter) - target) < 0 && !late) {
+      late = !patience.more();
+    }
+  }
+  return !block_any(late);
+}
+
+enum class Age {
+  kNew,  // of the last exchange, which may be under way
+  kOld   // of an earlier one, which this block has already read
+};
+
+// Reads vectors first, ..., first + rows - 1 of an exchange: take(row, col, x) for each number,
+// with rows from 0 on. The caller's threads meet before and after. False after the time limit.
+template <class V, class Take>
+SRNN_DEVICE bool gather_packets(const Block& b, int place, uint32_t count, int first, int rows,
+                                const Take& take) {
+  constexpr uint64_t kBytes = vector_bytes<V>();
+  constexpr int kPackets = packets<V>(), kRowPackets = kPackets * kBlocks;
+  const unsigned char* buffer = buffer_of<V>(b, place, count) + first * kBytes;
+  for (int i = b.thread; i < rows * kRowPackets; i += kThreads) {
+    const int row = i / kRowPackets, packet = i % kRowPackets;
+    const unsigned char* from = buffer + row * kBytes + packet * 16;
+    Quad q = get_packet(from);
+    if (q.w != count) {
+      Patience patience(b, place, count);
+      while (q.w != count) {
+        if (!patience.more()) return false;
+        q = get_packet(from);
+      }
+    }
+    const int at = packet % kPackets * kPayload, col = packet / kPackets * V::kChunk + at;
+    const uint32_t word[kPayload] = {q.x, q.y, q.z};
+    for (int k = 0; k < kPayload; ++k) {
+      if (at + k < V::kChunk && col + k < V::kCols) take(row, col + k, float_of(word[k]));
+    }
+  }
+  return true;
+}
+
+template <class V, class Take>
+SRNN_DEVICE void gather_floats(const Block& b, int place, uint32_t count, int first, int rows,
+                               const Take& take) {
+  constexpr uint64_t kBytes = vector_bytes<V>();
+  constexpr int kQuads = static_cast<int>(kBytes / 16);
+  const unsigned char* buffer = buffer_of<V>(b, place, count) + first * kBytes;
+  for (int i = b.thread; i < rows * kQuads; i += kThreads) {
+    const int row = i / kQuads, col = i % kQuads * 4;
+    const Quad q = get_quad(buffer + row * kBytes + col * 4);
+    const uint32_t word[4] = {q.x, q.y, q.z, q.w};
+    for (int k = 0; k < 4; ++k) {
+      if (col + k < V::kCols) take(row, col + k, float_of(word[k]));
+    }
+  }
+}
+
+// As above, by either protocol: starts with a barrier of the block and ends with one.
+// As above, by either protocol: starts with a barrier of the block and ends with one.
+template <class V, class Take>
+SRNN_DEVICE bool gather(const Block& b, int place, uint32_t count, Age age, int first, int rows,
+                        const Take& take) {
+  if constexpr (kTagged) {
+    block_sync();  // what `take` writes over has been read
+    return !block_any(!gather_packets<V>(b, place, count, first, rows, take));
+  } else {
+    if (age == Age::kOld) {
+      block_sync();
+    } else if (!wait_for_counter(b, place, count)) {
+      return false;
+    }
+    gather_floats<V>(b, place, count, first, rows, take);
+    block_sync();
+    return true;
+  }
+}
+
+}  // namespace srnn

@@ -1,0 +1,216 @@
+// The persistent kernel: one launch walks all tiers for many samples of all streams (Eq. 1-9).
+// See params.h for how it is built and launched.
+#pragma once
+
+#if defined(SRNN_SHIM)
+#include "prims_shim.h"
+#else
+#include "cuda/prims_device.h"
+#endif
+// After the words that the kernels are written in.
+#include "cuda/sample.cuh"
+
+namespace srnn {
+
+// --- start and end ----------------------------------------------------------------------------
+
+template <int kCols, int kRows, int kChunk>
+SRNN_DEVICE void copy_rows(const Block& b, unsigned char* to, uint64_t offset, int matrix_blocks) {
+  constexpr uint64_t kBytes = row_bytes(kCols);
+  constexpr int kQuads = static_cast<int>(kBytes / 16);
+  const int first = b.index * kChunk;
+  const int rows = kRows - first < kChunk ? kRows - first : kChunk;
+  for (int block = 0; block < matrix_blocks; ++block) {
+    const unsigned char* from =
+        b.p.weights + offset + (uint64_t{1} * block * kRows + first) * kBytes;
+    unsigned char* row = to + uint64_t{1} * block * kChunk * kBytes;
+    for (int i = b.thread; i < rows * kQuads; i += kThreads) {
+      reinterpret_cast<Quad*>(row)[i] = reinterpret_cast<const Quad*>(from)[i];
+    }
+  }
+}
+
+template <int kLayer>
+SRNN_DEVICE void copy_hidden(const Block& b) {
+  if constexpr (kLayer < kHidden) {
+    constexpr Resident kStay = kResidents.hidden[kLayer];
+    constexpr uint64_t kAt = kOffsets.hidden[kLayer];
+    if constexpr (kStay.on) {
+      copy_rows<kDim, kDim, kUnits>(b, shared_memory() + kStay.offset, kAt, 1);
+    }
+    copy_hidden<kLayer + 1>(b);
+  }
+}
+
+// The rows that stay in shared memory.
+template <int kTier>
+SRNN_DEVICE void copy_tier(const Block& b) {
+  if constexpr (kTier < kTiers) {
+    constexpr TierOffsets kAt = kOffsets.tier[kTier];
+    constexpr Resident kUp = kResidents.up[kTier], kRecurrent = kResidents.recurrent[kTier];
+    constexpr Resident kStack = kResidents.stack[kTier];
+    constexpr int kUpBlocks = ratio(kTier) * below_blocks(kTier);
+    unsigned char* shared = shared_memory();
+    if constexpr (kUp.on) {
+      copy_rows<kDim, kDim, kUnits>(b, shared + kUp.offset, kAt.up, kUpBlocks);
+    }
+    if constexpr (kRecurrent.on) {
+      copy_rows<kDim, kDim, kUnits>(b, shared + kRecurrent.offset, kAt.recurrent, kLayers * kGates);
+    }
+    if constexpr (kStack.on) {
+      copy_rows<kDim, kDim, kUnits>(b, shared + kStack.offset, kAt.stack, (kLayers - 1) * kGates);
+    }
+    copy_tier<kTier + 1>(b);
+  }
+}
+
+// Calls visit(own number, number of the host) for every own unit of every state.
+template <class Visit>
+SRNN_DEVICE void visit_state(const Block& b, const Visit& visit) {
+  constexpr int kParts = kLstm ? 2 : 1;
+  for (int at = 0; at < kTiers * kLayers * kParts; ++at) {
+    const int part = at % kParts, layer = at / kParts;
+    for (int first = 0; first < kBatch; first += kTile) {
+      const int stream = first + b.lane;
+      if (b.lane >= live_rows(first)) continue;
+      float* row = b.p.hidden + (uint64_t{1} * layer * kBatch + stream) * kStateWidth;
+      for (int u = b.warp; u < b.units; u += kWarps) {
+        visit(b.state(layer / kLayers, layer % kLayers, part, u, stream),
+              row[part * kDim + b.first_unit + u]);
+      }
+    }
+  }
+}
+
+SRNN_DEVICE void load(const Block& b) {
+  constexpr Resident kOutput = kResidents.output;
+  constexpr uint64_t kAt = kOffsets.output;
+  if constexpr (kOutput.on) {
+    copy_rows<kDim, kLevels, kLogitRows>(b, shared_memory() + kOutput.offset, kAt, 1);
+  }
+  copy_hidden<0>(b);
+  copy_tier<0>(b);
+  visit_state(b, [](float& own, float& theirs) { own = theirs; });
+  for (int i = b.thread; i < kBatch * kLookback; i += kThreads) {
+    const int stream = i / kLookback, ago = i % kLookback;
+    b.levels(stream)[(b.begin + ago) % kLookback] = b.p.history[i];
+  }
+  prepare_draws(b, 0);
+  block_sync();
+}
+
+// --- the walk ---------------------------------------------------------------------------------
+
+// A tier that is in the middle of a frame when a unit below begins at `now`.
+template <int kTier>
+SRNN_DEVICE bool goes_on(uint32_t now) {
+  constexpr uint32_t kSize = frame_size(kTier), kUnit = unit_size(kTier);
+  return now % kUnit == 0 && now % kSize != 0;
+}
+
+// Everything that the first sample needs of the frames before it.
+template <int kTier>
+SRNN_DEVICE bool start_tiers(Block& b) {
+  if constexpr (kTier >= 0) {
+    if constexpr (kSkips) {
+      if (!run_output<kTier>(b, 0)) return false;
+    }
+    if (!refresh_early<kTier>(b, 0)) return false;
+    if (goes_on<kTier>(b.now())) {
+      if (!refresh_conditioning<kTier>(b, 0, kSkips ? Age::kNew : Age::kOld, b.now())) return false;
+    }
+    return start_tiers<kTier - 1>(b);
+  }
+  return true;
+}
+
+// Tiers whose frame begins now, top first.
+template <int kTier>
+SRNN_DEVICE bool run_tiers(Block& b) {
+  if constexpr (kTier >= 0) {
+    constexpr uint32_t kSize = frame_size(kTier);
+    if (b.now() % kSize == 0) {
+      const uint32_t frame = frames_begun<kTier>(b);
+      for (int layer = 0; layer < kLayers; ++layer) {
+        if (!run_layer<kTier>(b, layer, frame)) return false;
+      }
+      if constexpr (kSkips) {
+        if (!run_output<kTier>(b, frame)) return false;
+      }
+      if (!refresh_conditioning<kTier>(b, frame, Age::kNew, b.now())) return false;
+    }
+    return run_tiers<kTier - 1>(b);
+  }
+  return true;
+}
+
+// What later samples will need, while the others' part of this one is on its way.
+template <int kTier>
+SRNN_DEVICE bool prepare_tiers(const Block& b) {
+  if constexpr (kTier < kTiers) {
+    constexpr uint32_t kSize = frame_size(kTier);
+    const uint32_t frame = frames_begun<kTier>(b);
+    if (goes_on<kTier>(b.now() + 1)) {
+      if (!refresh_conditioning<kTier>(b, frame, Age::kOld, b.now() + 1)) return false;
+    }
+    if (b.now() % kSize == 0 && !refresh_early<kTier>(b, frame)) return false;
+    return prepare_tiers<kTier + 1>(b);
+  }
+  return true;
+}
+
+SRNN_DEVICE bool prepare_next(const Block& b) {
+  if (b.step + 1 >= b.p.steps) return true;  // the next launch starts anew
+  prepare_draws(b, b.step + 1);
+  return prepare_tiers<0>(b);
+}
+
+SRNN_DEVICE bool run_step(Block& b) {
+  if (!run_tiers<kTiers - 1>(b)) return false;
+  if (all_forced(b)) {
+    if (!prepare_next(b)) return false;
+    keep_forced(b);
+    return true;
+  }
+  ++b.samples;
+  read_levels(b);
+  publish<UnitVectors>(b, kMlpPlace, b.samples);
+  if (!prepare_next(b) || !run_hidden<0>(b) || !run_logits(b)) return false;
+  if constexpr (kDrawAll) {
+    return draw_all(b);
+  } else {
+    return draw_own(b);
+  }
+}
+
+SRNN_DEVICE unsigned char* block_arrays(const Params& p) {
+  constexpr uint64_t kBytes = align(kArrays.end);
+  if (kArraysShared) return shared_memory();
+  return p.workspace + kCounterBytes + kExchangeBytes + block_id() * kBytes;
+}
+
+}  // namespace srnn
+
+SRNN_CONSTANT unsigned long long srnn_sizes[srnn::kSizes] = {
+    sizeof(srnn::Params), srnn::kOffsets.end, srnn::kWorkspaceEnd, srnn::kResidents.end,
+    srnn::kResidents.end - srnn::kArraysBytes};
+
+SRNN_KERNEL(srnn::kThreads) srnn_generate(SRNN_PARAMETER srnn::Params p) {
+  using namespace srnn;
+  const int thread = thread_id(), index = block_id(), first = index * kUnits;
+  Block b = {p,
+             block_arrays(p),
+             thread,
+             thread % kWarpSize,
+             thread / kWarpSize,
+             index,
+             first,
+             kDim - first < kUnits ? kDim - first : kUnits};
+  b.begin = static_cast<uint32_t>(p.t % kLookback);
+  load(b);
+  if (!start_tiers<kTiers - 1>(b)) return;
+  for (; b.step < p.steps; ++b.step) {
+    if (!run_step(b)) return;
+  }
+  visit_state(b, [](float& own, float& theirs) { theirs = own; });
+}

@@ -1,0 +1,234 @@
+// Everything about one model that is known when the kernel is compiled: sizes, where each tensor
+// lies in the block of weights, which exchanges there are, and what fits into shared memory.
+#pragma once
+
+#include "cuda/params.h"
+
+// A function of sizes, for the compiler.
+#ifdef __CUDACC__
+#define SRNN_CONSTEXPR __host__ __device__ constexpr
+#else
+#define SRNN_CONSTEXPR constexpr
+#endif
+
+namespace srnn {
+
+constexpr int kWarpSize = 32;
+constexpr int kDim = SRNN_DIM, kLevels = SRNN_Q, kLayers = SRNN_N_RNN, kTaps = SRNN_TAPS;
+constexpr int kTiers = SRNN_TIERS, kHidden = SRNN_HIDDEN, kBatch = SRNN_BATCH;
+constexpr int kThreads = SRNN_THREADS, kBlocks = SRNN_BLOCKS, kWarps = kThreads / kWarpSize;
+constexpr bool kLstm = SRNN_LSTM, kResetAfter = SRNN_RESET_AFTER && !kLstm;
+constexpr bool kSkips = SRNN_SKIPS, kTagged = SRNN_EXCHANGE == 1;
+constexpr bool kBfloat16 = SRNN_MODE == 1, kInt8 = SRNN_MODE == 2;
+constexpr int kGates = kLstm ? 4 : 3, kReaders = SRNN_READERS_ALL ? kLayers : 1;
+constexpr int kStateWidth = kLstm ? 2 * kDim : kDim;
+
+SRNN_CONSTEXPR int divide_up(int a, int b) { return (a + b - 1) / b; }
+SRNN_CONSTEXPR uint64_t round_up(uint64_t a, uint64_t unit) { return (a + unit - 1) / unit * unit; }
+SRNN_CONSTEXPR int smaller(int a, int b) { return a < b ? a : b; }
+SRNN_CONSTEXPR int larger(int a, int b) { return a > b ? a : b; }
+
+struct FrameSizes {
+  int size[kTiers];
+};
+constexpr FrameSizes kFrameSizes = {{SRNN_FRAME_SIZES}};
+// FS of an RNN tier, lowest first, and the samples of one unit below it.
+SRNN_CONSTEXPR int frame_size(int tier) { return kFrameSizes.size[tier]; }
+SRNN_CONSTEXPR int unit_size(int tier) { return tier == 0 ? 1 : kFrameSizes.size[tier - 1]; }
+SRNN_CONSTEXPR int ratio(int tier) { return frame_size(tier) / unit_size(tier); }
+constexpr int kLookback = frame_size(kTiers - 1);
+// Blocks of D outputs that a tier gives to the unit below it.
+SRNN_CONSTEXPR int below_blocks(int tier) { return tier == 0 ? 1 : kReaders * kGates; }
+
+// Units of every vector of dim D, logits and (where levels are drawn apart) streams of one block.
+constexpr int kUnits = divide_up(kDim, kBlocks);
+constexpr int kLogitRows = divide_up(kLevels, kBlocks);
+// Streams whose vectors are in shared memory at once; the sums of a row do not depend on it.
+constexpr int kTile = smaller(kBatch, 8);
+// Few streams are drawn by every block; of more, each block draws some.
+constexpr bool kDrawAll = kBatch <= kTile;
+constexpr int kDrawStreams = kDrawAll ? kBatch : divide_up(kBatch, kBlocks);
+static_assert(kThreads % kWarpSize == 0 && kBlocks == divide_up(kDim, kUnits), "see params.h");
+
+// --- the block of weights ---------------------------------------------------------------------
+
+constexpr int kWeightSize = kInt8 ? 1 : kBfloat16 ? 2 : 4;
+constexpr int kRowUnit = 16 / kWeightSize;  // inputs of one 16-byte load
+SRNN_CONSTEXPR int padded_cols(int cols) { return static_cast<int>(round_up(cols, kRowUnit)); }
+SRNN_CONSTEXPR uint64_t row_bytes(int cols) {
+  return uint64_t{1} * padded_cols(cols) * kWeightSize;
+}
+SRNN_CONSTEXPR uint64_t align(uint64_t bytes) { return round_up(bytes, 256); }
+SRNN_CONSTEXPR uint64_t matrix_bytes(uint64_t rows, int cols) {
+  return align(rows * row_bytes(cols)) + (kInt8 ? align(rows * 4) : 0);
+}
+SRNN_CONSTEXPR uint64_t floats(uint64_t count) { return align(count * 4); }
+
+struct TierOffsets {
+  uint64_t frame, bias, recurrent, bias_n, stack, skip_out, skip_bias, up, up_bias;
+};
+struct Offsets {
+  uint64_t frame_values, tables, hidden[kHidden + 1], hidden_bias[kHidden + 1];
+  uint64_t output, output_bias, end;
+  TierOffsets tier[kTiers];
+};
+
+// The order is that of weights.layout.
+SRNN_CONSTEXPR Offsets make_offsets() {
+  Offsets to = {};
+  const uint64_t gates = uint64_t{1} * kGates * kDim;
+  uint64_t at = floats(kLevels);
+  for (int tier = 0; tier < kTiers; ++tier) {
+    TierOffsets& w = to.tier[tier];
+    const uint64_t below = uint64_t{1} * ratio(tier) * below_blocks(tier) * kDim;
+    w.frame = at, at += floats(kReaders * gates * frame_size(tier));
+    w.bias = at, at += floats(kLayers * gates);
+    w.recurrent = at, at += matrix_bytes(kLayers * gates, kDim);
+    at += floats(uint64_t{1} * kLayers * kStateWidth);  // h0: the host makes the first state
+    w.bias_n = at, at += kResetAfter ? floats(uint64_t{1} * kLayers * kDim) : 0;
+    w.stack = at, at += kLayers > 1 ? matrix_bytes((kLayers - 1) * gates, kDim) : 0;
+    w.skip_out = at, at += kSkips ? matrix_bytes(kDim, kLayers * kDim) : 0;
+    w.skip_bias = at, at += kSkips ? floats(kDim) : 0;
+    w.up = at, at += matrix_bytes(below, kDim);
+    w.up_bias = at, at += floats(below);
+  }
+  to.tables = at, at += floats(uint64_t{1} * kTaps * kLevels * kDim);
+  for (int layer = 0; layer < kHidden; ++layer) {
+    to.hidden[layer] = at, at += matrix_bytes(kDim, kDim);
+    to.hidden_bias[layer] = at, at += floats(kDim);
+  }
+  to.output = at, at += matrix_bytes(kLevels, kDim);
+  to.output_bias = at, at += floats(kLevels);
+  to.end = at;
+  return to;
+}
+constexpr Offsets kOffsets = make_offsets();
+
+// --- exchanges --------------------------------------------------------------------------------
+
+// The numbering of cuda_plan.exchange_names.
+constexpr int kStatePlace = 0, kInnerPlace = kStatePlace + kTiers * kLayers;
+constexpr int kOutPlace = kInnerPlace + kTiers * kLayers, kMlpPlace = kOutPlace + kTiers;
+constexpr int kLogitPlace = kMlpPlace + kHidden + 1, kLevelPlace = kLogitPlace + 1;
+constexpr int kPlaces = kLevelPlace + 1;
+
+constexpr int kPayload = 3;  // floats of a packet of 16 bytes; the fourth word is its tag
+
+// What one exchange carries: kRows vectors of kCols numbers, kChunk of them from each block.
+struct UnitVectors {
+  static constexpr int kRows = kBatch, kCols = kDim, kChunk = kUnits;
+};
+struct LogitVectors {
+  static constexpr int kRows = kBatch, kCols = kLevels, kChunk = kLogitRows;
+};
+struct LevelVector {
+  static constexpr int kRows = 1, kCols = kBatch, kChunk = kDrawStreams;
+};
+template <class V>
+SRNN_CONSTEXPR int packets() {
+  return divide_up(V::kChunk, kPayload);
+}
+// Bytes of one vector in the buffer of an exchange.
+template <class V>
+SRNN_CONSTEXPR uint64_t vector_bytes() {
+  return kTagged ? uint64_t{16} * kBlocks * packets<V>() : round_up(uint64_t{4} * V::kCols, 16);
+}
+// Of both buffers: one may be written while the other is still read.
+template <class V>
+SRNN_CONSTEXPR uint64_t exchange_bytes() {
+  return align(2 * V::kRows * vector_bytes<V>());
+}
+constexpr uint64_t kLogitOffset = kLogitPlace * exchange_bytes<UnitVectors>();
+constexpr uint64_t kLevelOffset = kLogitOffset + exchange_bytes<LogitVectors>();
+constexpr uint64_t kExchangeBytes = kLevelOffset + (kDrawAll ? 0 : exchange_bytes<LevelVector>());
+
+// --- memory of a block ------------------------------------------------------------------------
+
+// Products with the last hidden state that wait for the next frame: all gates of an LSTM and of a
+// GRU that resets after the product; r and z of the other.
+constexpr int kEarlyGates = kLstm || kResetAfter ? kGates : 2;
+constexpr int kMostCols = kSkips ? kLayers * kDim : kDim;
+constexpr int kRawCols = static_cast<int>(round_up(larger(kMostCols, kLevels), 16));
+constexpr int kCodeCols = static_cast<int>(round_up(kMostCols, 16));
+constexpr int kCellFloats = kUnits * kBatch;  // a number for each own unit and stream
+
+SRNN_CONSTEXPR int conditioning_floats() {
+  int blocks = 0;
+  for (int tier = 0; tier < kTiers; ++tier) blocks += below_blocks(tier);
+  return blocks * kCellFloats;
+}
+
+// How one sample of one stream is to be made.
+struct Draw {
+  int32_t forced;  // the level, or -1
+  uint32_t draw;
+  float temperature;
+};
+
+// Arrays that only one block uses, in the order in which they may be in shared memory.
+struct BlockArrays {
+  uint64_t raw, codes, scales, own, draws, state, early, conditioning, kept, levels, weights, end;
+};
+SRNN_CONSTEXPR BlockArrays make_block_arrays() {
+  BlockArrays to = {};
+  uint64_t at = 0;
+  to.scales = at, at += round_up(kTile * 4, 16);
+  to.draws = at, at += round_up(uint64_t{2} * kBatch * sizeof(Draw), 16);
+  to.raw = at, at += uint64_t{4} * kTile * kRawCols;
+  to.codes = at, at += kInt8 ? uint64_t{2} * kTile * kCodeCols : 0;
+  to.own = at, at += round_up(uint64_t{4} * kBatch * larger(kUnits, kLogitRows), 16);
+  to.weights = at, at += uint64_t{4} * kTile * kRawCols;
+  to.state = at, at += round_up(uint64_t{4} * kTiers * kLayers * (kLstm ? 2 : 1) * kCellFloats, 16);
+  to.early = at, at += round_up(uint64_t{4} * kTiers * kLayers * kEarlyGates * kCellFloats, 16);
+  to.conditioning = at, at += round_up(uint64_t{4} * conditioning_floats(), 16);
+  to.kept = at, at += round_up(uint64_t{8} * kCellFloats, 16);
+  to.levels = at, at += round_up(uint64_t{4} * kBatch * kLookback, 16);
+  to.end = round_up(at, 16);
+  return to;
+}
+constexpr BlockArrays kArrays = make_block_arrays();
+// Either all of a block's arrays are in shared memory, or all of them in the workspace.
+constexpr bool kArraysShared = kArrays.end <= SRNN_SHARED_BYTES;
+constexpr uint64_t kArraysBytes = kArraysShared ? kArrays.end : 0;
+
+// A matrix whose own rows may stay in shared memory, and whether they do.
+struct Resident {
+  bool on;
+  uint64_t offset;  // in shared memory
+};
+struct Residents {
+  Resident output, hidden[kHidden + 1], up[kTiers], recurrent[kTiers], stack[kTiers];
+  uint64_t end;
+};
+SRNN_CONSTEXPR Resident place_resident(uint64_t& at, uint64_t rows, int cols) {
+  const uint64_t bytes = rows * row_bytes(cols);
+  if (rows == 0 || at + bytes > SRNN_SHARED_BYTES) return {false, 0};
+  const Resident placed = {true, at};
+  at += bytes;
+  return placed;
+}
+// The most often read rows first; what does not fit is read from L2 each time.
+SRNN_CONSTEXPR Residents make_residents() {
+  Residents to = {};
+  uint64_t at = kArraysBytes;
+  to.output = place_resident(at, kLogitRows, kDim);
+  for (int i = 0; i < kHidden; ++i) to.hidden[i] = place_resident(at, kUnits, kDim);
+  for (int tier = 0; tier < kTiers; ++tier) {
+    const uint64_t gates = uint64_t{1} * kGates * kUnits;
+    const uint64_t below = uint64_t{1} * ratio(tier) * below_blocks(tier) * kUnits;
+    to.up[tier] = place_resident(at, below, kDim);
+    to.recurrent[tier] = place_resident(at, kLayers * gates, kDim);
+    to.stack[tier] = place_resident(at, (kLayers - 1) * gates, kDim);
+  }
+  to.end = at;
+  return to;
+}
+constexpr Residents kResidents = make_residents();
+
+// --- the workspace ----------------------------------------------------------------------------
+
+constexpr uint64_t kCounterBytes = 256;
+constexpr uint64_t kWorkspaceEnd =
+    kCounterBytes + kExchangeBytes + (kArraysShared ? 0 : align(kArrays.end) * kBlocks);
+
+}  // namespace srnn

@@ -1,0 +1,254 @@
+// One frame of an RNN tier (Eq. 4-6): its layers, and what it gives to the units below.
+//
+// What a step needs of its newest inputs is on the critical path; products with older ones are made
+// in the background, while the blocks wait for each other anyway: `refresh_early` (recurrent
+// products for the next frame) and `refresh_conditioning` (for the next unit below).
+#pragma once
+
+#include "cuda/product.cuh"
+
+namespace srnn {
+
+// Frames of a tier that began in this launch, up to now.
+template <int kTier>
+SRNN_DEVICE uint32_t frames_begun(const Block& b) {
+  constexpr uint32_t kSize = frame_size(kTier);
+  return b.now() / kSize + 1 - (b.begin + kSize - 1) / kSize;
+}
+
+SRNN_DEVICE int state_place(int tier, int layer) { return kStatePlace + tier * kLayers + layer; }
+
+// Puts h of a layer, streams first, ..., into staged columns from col_offset on: after its frame
+// number `frame` of this launch, before all of them with 0.
+template <int kTier>
+SRNN_DEVICE bool gather_state(const Block& b, int layer, uint32_t frame, Age age, int first,
+                              int rows, int col_offset) {
+  const Stager take{b, col_offset};
+  if (frame > 0) {
+    return gather<UnitVectors>(b, state_place(kTier, layer), frame, age, first, rows, take);
+  }
+  constexpr uint64_t kTierFloats = uint64_t{1} * kLayers * kBatch * kStateWidth;
+  const float* hidden =
+      b.p.hidden + kTier * kTierFloats + (uint64_t{1} * layer * kBatch + first) * kStateWidth;
+  block_sync();
+  for (int i = b.thread; i < rows * kDim; i += kThreads) {
+    take(i / kDim, i % kDim, hidden[i / kDim * kStateWidth + i % kDim]);
+  }
+  block_sync();
+  return true;
+}
+
+template <int kTier>
+SRNN_DEVICE bool stage_state(const Block& b, int layer, uint32_t frame, Age age, int first,
+                             int rows) {
+  if (!gather_state<kTier>(b, layer, frame, age, first, rows, 0)) return false;
+  finish_staging<kDim>(b, rows);
+  return true;
+}
+
+template <int kTier>
+SRNN_DEVICE Rows recurrent_rows(const Block& b, int layer) {
+  constexpr TierOffsets kAt = kOffsets.tier[kTier];
+  constexpr Resident kStay = kResidents.recurrent[kTier];
+  return own_rows<kDim, kDim, kUnits>(b, kStay.on ? shared_memory() + kStay.offset : nullptr,
+                                      kAt.recurrent, uint64_t{1} * kLayers * kGates * kDim,
+                                      layer * kGates);
+}
+
+// Products of all layers' states with their recurrent matrices, for the next frame.
+template <int kTier>
+SRNN_DEVICE bool refresh_early(const Block& b, uint32_t frame) {
+  constexpr uint64_t kBias = kOffsets.tier[kTier].bias_n;
+  for (int layer = 0; layer < kLayers; ++layer) {
+    const Rows w = recurrent_rows<kTier>(b, layer);
+    for (int first = 0; first < kBatch; first += kTile) {
+      const int rows = live_rows(first);
+      if (!stage_state<kTier>(b, layer, frame, Age::kOld, first, rows)) return false;
+      for (int u = b.warp; u < b.units; u += kWarps) {
+        float terms[kEarlyGates];
+        multiply<kDim, kEarlyGates>(b, w, u, terms);
+        if (kResetAfter) terms[2] += floats_at(b, kBias)[layer * kDim + b.first_unit + u];
+        if (b.lane >= rows) continue;
+        for (int g = 0; g < kEarlyGates; ++g)
+          b.early(kTier, layer, g, u, first + b.lane) = terms[g];
+      }
+    }
+  }
+  return true;
+}
+
+// --- one layer --------------------------------------------------------------------------------
+
+// The place in a tier's frame of the unit below that begins now.
+template <int kTier>
+SRNN_DEVICE int unit_of_frame(uint32_t now) {
+  constexpr uint32_t kSize = frame_size(kTier), kUnit = unit_size(kTier);
+  return static_cast<int>(now % kSize / kUnit);
+}
+
+// Biases of a layer's gates, and where it reads the tier's input, that input: the frame's samples
+// and what the tier above gives.
+template <int kTier>
+SRNN_DEVICE void begin_gates(const Block& b, int layer, int u, int stream, float (&y)[kGates]) {
+  constexpr TierOffsets kAt = kOffsets.tier[kTier];
+  constexpr bool kTop = kTier + 1 == kTiers;
+  constexpr int kAbove = kTop ? kTier : kTier + 1, kSize = frame_size(kTier);
+  constexpr uint64_t kUpBias = kOffsets.tier[kAbove].up_bias, kValues = kOffsets.frame_values;
+  const int unit = b.first_unit + u;
+  for (int g = 0; g < kGates; ++g) {
+    y[g] = floats_at(b, kAt.bias)[(layer * kGates + g) * kDim + unit];
+  }
+  if (layer >= kReaders) return;
+  if (!kTop) {
+    const int block = unit_of_frame<kAbove>(b.now()) * kReaders * kGates + layer * kGates;
+    for (int g = 0; g < kGates; ++g) y[g] += floats_at(b, kUpBias)[(block + g) * kDim + unit];
+  }
+  const float* frame = floats_at(b, kAt.frame);
+  for (int i = 0; i < kSize; ++i) {
+    const uint32_t slot = (b.now() + kLookback - kSize + i) % kLookback;
+    const float value = floats_at(b, kValues)[b.levels(stream)[slot]];
+    for (int g = 0; g < kGates; ++g) {
+      y[g] += value * frame[(uint64_t{1} * (layer * kGates + g) * kDim + unit) * kSize + i];
+    }
+  }
+  if (!kTop) {
+    for (int g = 0; g < kGates; ++g) {
+      y[g] += b.conditioning(kAbove, layer * kGates + g, u, stream);
+    }
+  }
+}
+
+// The new h of an LSTM or of a GRU that resets after the product; for the other form of the GRU,
+// the state that its candidate reads.
+template <int kTier>
+SRNN_DEVICE float run_cell(const Block& b, int layer, int u, int stream, float (&y)[kGates]) {
+  float& h = b.state(kTier, layer, 0, u, stream);
+  for (int g = 0; g < (kResetAfter ? 2 : kEarlyGates); ++g) {
+    y[g] += b.early(kTier, layer, g, u, stream);
+  }
+  if constexpr (kLstm) {
+    float& c = b.state(kTier, layer, 1, u, stream);
+    const float kept = sigmoid(y[1]) * c, added = sigmoid(y[0]) * tanh_approx(y[2]);
+    c = kept + added;
+    h = sigmoid(y[3]) * tanh_approx(kept + added);
+    return h;
+  } else if constexpr (kResetAfter) {
+    const float inner = b.early(kTier, layer, 2, u, stream);
+    const float candidate = tanh_approx(y[2] + sigmoid(y[0]) * inner);
+    h = candidate + sigmoid(y[1]) * (h - candidate);
+    return h;
+  } else {
+    b.kept(0, u, stream) = y[1];
+    b.kept(1, u, stream) = y[2];
+    return sigmoid(y[0]) * h;
+  }
+}
+
+// Second half of a GRU that resets before the product.
+template <int kTier>
+SRNN_DEVICE bool run_candidate(Block& b, int layer, uint32_t frame) {
+  const int place = kInnerPlace + kTier * kLayers + layer;
+  publish<UnitVectors>(b, place, frame);
+  Rows w = recurrent_rows<kTier>(b, layer);
+  w.first += 2 * w.gate_stride, w.scales += 2 * w.gate_scales;
+  for (int first = 0; first < kBatch; first += kTile) {
+    const int rows = live_rows(first), stream = first + b.lane;
+    if (!stage(b, place, frame, Age::kNew, first, rows)) return false;
+    for (int u = b.warp; u < b.units; u += kWarps) {
+      float terms[1];
+      multiply<kDim, 1>(b, w, u, terms);
+      if (b.lane >= rows) continue;
+      float& h = b.state(kTier, layer, 0, u, stream);
+      const float candidate = tanh_approx(b.kept(1, u, stream) + terms[0]);
+      h = candidate + sigmoid(b.kept(0, u, stream)) * (h - candidate);
+      b.own()[stream * kUnits + u] = h;
+    }
+  }
+  return true;
+}
+
+template <int kTier>
+SRNN_DEVICE bool run_layer(Block& b, int layer, uint32_t frame) {
+  constexpr TierOffsets kAt = kOffsets.tier[kTier];
+  constexpr Resident kStay = kResidents.stack[kTier];
+  const Rows stack = own_rows<kDim, kDim, kUnits>(
+      b, kStay.on ? shared_memory() + kStay.offset : nullptr, kAt.stack,
+      uint64_t{kLayers - 1} * kGates * kDim, (layer - 1) * kGates);
+  for (int first = 0; first < kBatch; first += kTile) {
+    const int rows = live_rows(first), stream = first + b.lane;
+    if (layer > 0 && !stage_state<kTier>(b, layer - 1, frame, Age::kNew, first, rows)) return false;
+    for (int u = b.warp; u < b.units; u += kWarps) {
+      float y[kGates], terms[kGates];
+      if (b.lane < rows) begin_gates<kTier>(b, layer, u, stream, y);
+      if (layer > 0) multiply<kDim, kGates>(b, stack, u, terms);
+      if (b.lane >= rows) continue;
+      for (int g = 0; layer > 0 && g < kGates; ++g) y[g] += terms[g];
+      b.own()[stream * kUnits + u] = run_cell<kTier>(b, layer, u, stream, y);
+    }
+  }
+  if (!kLstm && !kResetAfter && !run_candidate<kTier>(b, layer, frame)) return false;
+  publish<UnitVectors>(b, state_place(kTier, layer), frame);
+  return true;
+}
+
+// --- what a tier gives to the units below -----------------------------------------------------
+
+// With skips: the sum of maps of all layers' outputs. `frame` as in gather_state.
+template <int kTier>
+SRNN_DEVICE bool run_output(Block& b, uint32_t frame) {
+  constexpr TierOffsets kAt = kOffsets.tier[kTier];
+  const Rows w = own_rows<kLayers * kDim, kDim, kUnits>(b, nullptr, kAt.skip_out, kDim, 0);
+  for (int first = 0; first < kBatch; first += kTile) {
+    const int rows = live_rows(first);
+    for (int layer = 0; layer < kLayers; ++layer) {
+      const Age age = layer + 1 < kLayers ? Age::kOld : Age::kNew;
+      if (!gather_state<kTier>(b, layer, frame, age, first, rows, layer * kDim)) return false;
+    }
+    finish_staging<kLayers * kDim>(b, rows);
+    for (int u = b.warp; u < b.units; u += kWarps) {
+      float terms[1];
+      multiply<kLayers * kDim, 1>(b, w, u, terms);
+      if (b.lane >= rows) continue;
+      const float bias = floats_at(b, kAt.skip_bias)[b.first_unit + u];
+      b.own()[(first + b.lane) * kUnits + u] = bias + terms[0];
+    }
+  }
+  publish<UnitVectors>(b, kOutPlace + kTier, frame + 1);  // there is one before the first frame
+  return true;
+}
+
+// Stages the tier's output after its frame number `frame` of this launch.
+template <int kTier>
+SRNN_DEVICE bool stage_output(const Block& b, uint32_t frame, Age age, int first, int rows) {
+  if (kSkips) return stage(b, kOutPlace + kTier, frame + 1, age, first, rows);
+  return stage_state<kTier>(b, kLayers - 1, frame, age, first, rows);
+}
+
+// Eq. 6: the product for the unit below that begins at `now`.
+template <int kTier>
+SRNN_DEVICE bool refresh_conditioning(const Block& b, uint32_t frame, Age age, uint32_t now) {
+  constexpr TierOffsets kAt = kOffsets.tier[kTier];
+  constexpr Resident kStay = kResidents.up[kTier];
+  constexpr int kBlocksBelow = below_blocks(kTier), kCount = kTier == 0 ? 1 : kGates;
+  constexpr uint64_t kAllRows = uint64_t{1} * ratio(kTier) * kBlocksBelow * kDim;
+  const unsigned char* resident = kStay.on ? shared_memory() + kStay.offset : nullptr;
+  const int block = unit_of_frame<kTier>(now) * kBlocksBelow;
+  for (int first = 0; first < kBatch; first += kTile) {
+    const int rows = live_rows(first);
+    if (!stage_output<kTier>(b, frame, age, first, rows)) return false;
+    for (int u = b.warp; u < b.units; u += kWarps) {
+      for (int part = 0; part < kBlocksBelow; part += kCount) {
+        const Rows w = own_rows<kDim, kDim, kUnits>(b, resident, kAt.up, kAllRows, block + part);
+        float terms[kCount];
+        multiply<kDim, kCount>(b, w, u, terms);
+        if (b.lane >= rows) continue;
+        for (int g = 0; g < kCount; ++g) {
+          b.conditioning(kTier, part + g, u, first + b.lane) = terms[g];
+        }
+      }
+    }
+  }
+  return true;
+}
+
+}  // namespace srnn

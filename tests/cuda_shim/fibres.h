@@ -1,0 +1,247 @@
+// Runs a CUDA grid on a CPU: every thread is a fibre, and a seeded scheduler picks who goes on.
+//
+// Modelled: block barriers and warp collectives, with a complaint when threads meet at different
+// ones or one leaves; stores to other blocks that arrive late and out of order, unless a release
+// orders them; spinning; a clock. A schedule in which nobody can go on is reported with who waits
+// where. Not modelled: reordered loads, speed. A fibre is switched only inside the words of
+// prims_shim.h.
+#pragma once
+
+#include <setjmp.h>
+#include <ucontext.h>
+
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <map>
+#include <random>
+#include <string>
+#include <vector>
+
+namespace simt {
+
+constexpr int kWarp = 32;
+
+struct Place {  // where in the text a thread waits
+  const char* file = "";
+  int line = 0;
+  bool operator==(const Place& other) const { return line == other.line && file == other.file; }
+};
+inline std::string text(const Place& place) {
+  const std::string file = place.file;
+  return file.substr(file.rfind('/') + 1) + ":" + std::to_string(place.line);
+}
+
+struct Fibre {
+  ucontext_t start;
+  jmp_buf at;
+  bool started = false, done = false, waits = false;
+  int block = 0, thread = 0;
+  Place place;
+  std::vector<char> stack;
+};
+
+// Threads that meet: a block's barrier, or the 32 lanes of a warp.
+struct Meeting {
+  std::vector<int> members, waiting;
+  std::vector<uint64_t> given, seen;  // what each brought, and what all find afterwards
+  Place place;
+};
+
+struct Store {
+  unsigned char* to;
+  unsigned char bytes[16];
+  int size;
+};
+
+struct Faults {
+  long lose_store = -1;  // the how manieth store to other blocks never arrives
+  long lose_count = -1;  // the same for counts
+};
+
+struct Runtime {
+  std::vector<Fibre> fibres;
+  std::vector<int> ready;
+  std::vector<Meeting> barriers, warps;
+  std::vector<std::vector<Store>> in_flight;  // of every block
+  size_t stores_in_flight = 0;
+  std::vector<unsigned char*> shared;
+  std::mt19937 random;
+  uint64_t clock = 0;
+  Faults faults;
+  long stores = 0, counts = 0;
+  int current = 0, alive = 0;
+  jmp_buf scheduler;
+  void (*kernel)() = nullptr;
+  std::string problem;
+};
+
+inline Runtime* runtime = nullptr;
+
+inline Fibre& current() { return runtime->fibres[runtime->current]; }
+
+inline void to_scheduler() {
+  if (_setjmp(current().at) == 0) _longjmp(runtime->scheduler, 1);
+}
+
+inline void fail(const std::string& problem) {
+  if (runtime->problem.empty()) runtime->problem = problem;
+  _longjmp(runtime->scheduler, 1);
+}
+
+// Lets others go first.
+inline void pause() {
+  runtime->ready.push_back(runtime->current);
+  to_scheduler();
+}
+
+// Waits for the other members; then each has what the others gave.
+inline const std::vector<uint64_t>& meet(Meeting& meeting, int slot, uint64_t given,
+                                         const Place& place) {
+  Fibre& me = current();
+  if (meeting.waiting.empty()) meeting.place = place;
+  if (!(meeting.place == place)) {
+    fail("threads of block " + std::to_string(me.block) + " meet at " + text(meeting.place) +
+         " and at " + text(place));
+  }
+  meeting.given[slot] = given;
+  meeting.waiting.push_back(runtime->current);
+  me.place = place;
+  if (meeting.waiting.size() < meeting.members.size()) {
+    me.waits = true;
+    to_scheduler();
+    me.waits = false;
+  } else {
+    meeting.seen = meeting.given;
+    for (int member : meeting.waiting) {
+      if (member != runtime->current) runtime->ready.push_back(member);
+    }
+    meeting.waiting.clear();
+    pause();
+  }
+  return meeting.seen;
+}
+
+inline void arrive(Store& store) { std::memcpy(store.to, store.bytes, store.size); }
+
+inline void deliver_one(int block) {
+  std::vector<Store>& queue = runtime->in_flight[block];
+  const size_t at = runtime->random() % queue.size();
+  arrive(queue[at]);
+  queue[at] = queue.back();
+  queue.pop_back();
+  --runtime->stores_in_flight;
+}
+
+inline void deliver_some() {
+  const int blocks = static_cast<int>(runtime->in_flight.size());
+  const int from = runtime->random() % blocks;
+  for (int i = 0; i < blocks; ++i) {
+    const int block = (from + i) % blocks;
+    if (!runtime->in_flight[block].empty()) return deliver_one(block);
+  }
+}
+
+inline void send(void* to, const void* bytes, int size) {
+  if (runtime->stores++ == runtime->faults.lose_store) return;
+  Store store;
+  store.to = static_cast<unsigned char*>(to);
+  store.size = size;
+  std::memcpy(store.bytes, bytes, size);
+  runtime->in_flight[current().block].push_back(store);
+  ++runtime->stores_in_flight;
+}
+
+// Everything that this block has stored so far is there.
+inline void release() {
+  while (!runtime->in_flight[current().block].empty()) deliver_one(current().block);
+}
+
+inline void run_fibre() {
+  runtime->kernel();
+  Fibre& me = current();
+  Meeting& barrier = runtime->barriers[me.block];
+  if (!barrier.waiting.empty()) {
+    fail("a thread of block " + std::to_string(me.block) + " has left, others wait at " +
+         text(barrier.place));
+  }
+  me.done = true;
+  --runtime->alive;
+  _longjmp(runtime->scheduler, 1);
+}
+
+inline std::string deadlock() {
+  std::map<std::string, int> waiting;
+  for (const Fibre& fibre : runtime->fibres) {
+    if (fibre.waits) ++waiting["block " + std::to_string(fibre.block) + " at " + text(fibre.place)];
+  }
+  std::string report = "deadlock:";
+  for (const auto& [where, threads] : waiting) {
+    report += " " + std::to_string(threads) + " threads of " + where + ";";
+  }
+  return report;
+}
+
+inline void schedule() {
+  Runtime& r = *runtime;
+  while (r.alive > 0 && r.problem.empty()) {
+    ++r.clock;
+    if (r.stores_in_flight > 0 && (r.ready.empty() || r.random() % 2 == 0)) deliver_some();
+    if (r.ready.empty()) {
+      if (r.stores_in_flight > 0) continue;
+      r.problem = deadlock();
+      return;
+    }
+    const size_t pick = r.random() % r.ready.size();
+    r.current = r.ready[pick];
+    r.ready[pick] = r.ready.back();
+    r.ready.pop_back();
+    Fibre& next = r.fibres[r.current];
+    if (_setjmp(r.scheduler) != 0) continue;
+    if (next.started) _longjmp(next.at, 1);
+    next.started = true;
+    setcontext(&next.start);
+  }
+}
+
+// Runs kernel() in blocks x threads fibres; returns "" or what went wrong.
+inline std::string run(int blocks, int threads, const std::vector<unsigned char*>& shared,
+                       void (*kernel)(), unsigned seed, const Faults& faults) {
+  Runtime r;
+  runtime = &r;
+  r.random.seed(seed);
+  r.kernel = kernel;
+  r.faults = faults;
+  r.shared = shared;
+  r.alive = blocks * threads;
+  r.in_flight.resize(blocks);
+  r.barriers.resize(blocks);
+  r.warps.resize(blocks * threads / kWarp);
+  r.fibres.resize(r.alive);
+  for (int at = 0; at < r.alive; ++at) {
+    Fibre& fibre = r.fibres[at];
+    fibre.block = at / threads, fibre.thread = at % threads;
+    fibre.stack.resize(48 * 1024);
+    getcontext(&fibre.start);
+    fibre.start.uc_stack.ss_sp = fibre.stack.data();
+    fibre.start.uc_stack.ss_size = fibre.stack.size();
+    makecontext(&fibre.start, run_fibre, 0);
+    r.barriers[fibre.block].members.push_back(at);
+    r.warps[at / kWarp].members.push_back(at);
+    r.ready.push_back(at);
+  }
+  for (std::vector<Meeting>* kind : {&r.barriers, &r.warps}) {
+    for (Meeting& meeting : *kind) meeting.given.resize(meeting.members.size());
+  }
+  schedule();
+  if (r.problem.empty()) {  // what is still on its way was stored
+    for (std::vector<Store>& queue : r.in_flight) {
+      for (Store& store : queue) arrive(store);
+    }
+  }
+  runtime = nullptr;
+  return r.problem;
+}
+
+}  // namespace simt

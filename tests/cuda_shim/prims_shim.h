@@ -1,0 +1,154 @@
+// The words of csrc/cuda/prims_device.h for the CPU.
+#pragma once
+
+#include <cmath>
+
+#include "fibres.h"
+#include "philox.h"
+
+#define SRNN_DEVICE static inline
+#define SRNN_DEVICE_MEMBER inline
+#define SRNN_CONSTANT
+#define SRNN_KERNEL(threads) static void
+#define SRNN_PARAMETER const
+#define SRNN_HERE const char *file = __builtin_FILE(), int line = __builtin_LINE()
+
+namespace srnn {
+
+struct alignas(16) Quad {
+  uint32_t x, y, z, w;
+};
+
+// --- place and barriers -----------------------------------------------------------------------
+
+SRNN_DEVICE int thread_id() { return simt::current().thread; }
+SRNN_DEVICE int block_id() { return simt::current().block; }
+SRNN_DEVICE unsigned char* shared_memory() { return simt::runtime->shared[simt::current().block]; }
+
+SRNN_DEVICE bool block_any(bool yes, SRNN_HERE) {
+  simt::Meeting& barrier = simt::runtime->barriers[block_id()];
+  for (uint64_t given : simt::meet(barrier, thread_id(), yes, {file, line})) {
+    if (given != 0) return true;
+  }
+  return false;
+}
+SRNN_DEVICE void block_sync(SRNN_HERE) {
+  simt::meet(simt::runtime->barriers[block_id()], thread_id(), 0, {file, line});
+}
+
+// --- one warp ---------------------------------------------------------------------------------
+
+SRNN_DEVICE const std::vector<uint64_t>& all_lanes(uint64_t given, const char* file, int line) {
+  simt::Meeting& warp = simt::runtime->warps[simt::runtime->current / simt::kWarp];
+  return simt::meet(warp, thread_id() % simt::kWarp, given, {file, line});
+}
+
+SRNN_DEVICE uint32_t bits_of(float x) {
+  uint32_t bits;
+  std::memcpy(&bits, &x, sizeof(bits));
+  return bits;
+}
+SRNN_DEVICE float float_of(uint32_t bits) {
+  float x;
+  std::memcpy(&x, &bits, sizeof(x));
+  return x;
+}
+
+// Each lane adds as the tree does on the device, so that the order of the sum is the same.
+template <class Number, class Of>
+static inline Number tree_sum(const std::vector<uint64_t>& given, const Of& of) {
+  Number sum[simt::kWarp], next[simt::kWarp];
+  for (int lane = 0; lane < simt::kWarp; ++lane) sum[lane] = of(given[lane]);
+  for (int step = 16; step > 0; step /= 2) {
+    for (int lane = 0; lane < simt::kWarp; ++lane) next[lane] = sum[lane] + sum[lane ^ step];
+    std::memcpy(sum, next, sizeof(sum));
+  }
+  return sum[0];
+}
+SRNN_DEVICE float warp_sum(float x, SRNN_HERE) {
+  const auto of = [](uint64_t bits) { return float_of(static_cast<uint32_t>(bits)); };
+  return tree_sum<float>(all_lanes(bits_of(x), file, line), of);
+}
+SRNN_DEVICE uint32_t warp_sum(uint32_t x, SRNN_HERE) {
+  const auto of = [](uint64_t given) { return static_cast<uint32_t>(given); };
+  return tree_sum<uint32_t>(all_lanes(x, file, line), of);
+}
+SRNN_DEVICE uint64_t warp_sum(uint64_t x, SRNN_HERE) {
+  return tree_sum<uint64_t>(all_lanes(x, file, line), [](uint64_t given) { return given; });
+}
+SRNN_DEVICE int32_t warp_max(int32_t x, SRNN_HERE) {
+  for (uint64_t given : all_lanes(static_cast<uint32_t>(x), file, line)) {
+    x = static_cast<int32_t>(given) > x ? static_cast<int32_t>(given) : x;
+  }
+  return x;
+}
+SRNN_DEVICE uint64_t warp_before(uint64_t x, SRNN_HERE) {
+  const std::vector<uint64_t>& given = all_lanes(x, file, line);
+  uint64_t sum = 0;
+  for (int lane = 0; lane < thread_id() % simt::kWarp; ++lane) sum += given[lane];
+  return sum;
+}
+SRNN_DEVICE int warp_first(int x, SRNN_HERE) {
+  for (uint64_t given : all_lanes(static_cast<uint32_t>(x), file, line)) {
+    if (static_cast<int32_t>(given) >= 0) return static_cast<int32_t>(given);
+  }
+  return x;
+}
+
+// --- memory that other blocks write -----------------------------------------------------------
+
+// A store and what follows it may be far apart.
+SRNN_DEVICE void pause();
+SRNN_DEVICE void pause_sometimes() {
+  if (simt::runtime->random() % 8 == 0) pause();
+}
+SRNN_DEVICE void put_float(float* to, float x) {
+  pause_sometimes();
+  simt::send(to, &x, sizeof(x));
+}
+SRNN_DEVICE void put_packet(void* to, Quad q) {
+  pause_sometimes();
+  simt::send(to, &q, sizeof(q));
+}
+SRNN_DEVICE Quad get_quad(const void* from) {
+  pause_sometimes();
+  Quad q;
+  std::memcpy(&q, from, sizeof(q));
+  return q;
+}
+SRNN_DEVICE Quad get_packet(const void* from) { return get_quad(from); }
+
+SRNN_DEVICE void count_up(uint32_t* counter) {
+  pause_sometimes();
+  simt::release();
+  if (simt::runtime->counts++ == simt::runtime->faults.lose_count) return;
+  ++*counter;
+}
+SRNN_DEVICE uint32_t read_count(const uint32_t* counter) {
+  pause_sometimes();
+  return *counter;
+}
+SRNN_DEVICE uint32_t read_word(const uint32_t* from) { return *from; }
+SRNN_DEVICE bool claim_word(uint32_t* to, uint32_t word) {
+  const bool first = *to == 0;
+  if (first) *to = word;
+  return first;
+}
+SRNN_DEVICE uint64_t clock_ns() { return simt::runtime->clock; }
+SRNN_DEVICE void pause() { simt::pause(); }
+
+// --- arithmetic -------------------------------------------------------------------------------
+
+SRNN_DEVICE float fma_rn(float a, float b, float c) { return std::fmaf(a, b, c); }
+SRNN_DEVICE float divide_rn(float a, float b) { return a / b; }
+SRNN_DEVICE float float_rn(int32_t x) { return static_cast<float>(x); }
+SRNN_DEVICE int32_t add_bytes(uint32_t a, uint32_t b, int32_t sum) {
+  uint32_t total = static_cast<uint32_t>(sum);
+  for (int shift = 0; shift < 32; shift += 8) {
+    const int x = static_cast<signed char>(a >> shift), y = static_cast<signed char>(b >> shift);
+    total += static_cast<uint32_t>(x * y);
+  }
+  return static_cast<int32_t>(total);
+}
+
+}  // namespace srnn

@@ -1,0 +1,111 @@
+// One launch of the persistent kernel under the shim. Every array is copied to the end of its own
+// pages, behind which no memory is: a read or write past its end is caught.
+#define SRNN_SHIM
+#include <signal.h>
+#include <sys/mman.h>
+
+#include "cuda/persistent.cuh"
+
+namespace {
+
+using namespace srnn;
+
+class Guarded {
+ public:
+  Guarded(const void* from, size_t bytes) : bytes_(bytes) {
+    if (from == nullptr && bytes == 0) return;
+    const size_t page = 4096, pages = (bytes + page - 1) / page * page;
+    size_ = pages + page;
+    void* at = mmap(nullptr, size_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (at == MAP_FAILED) std::abort();
+    start_ = static_cast<unsigned char*>(at);
+    mprotect(start_ + pages, page, PROT_NONE);
+    data_ = start_ + pages - bytes;
+    if (from != nullptr) std::memcpy(data_, from, bytes);
+  }
+  Guarded(const Guarded&) = delete;
+  ~Guarded() {
+    if (start_ != nullptr) munmap(start_, size_);
+  }
+  template <class T>
+  T* as() const {
+    return reinterpret_cast<T*>(data_);
+  }
+  void copy_to(void* to) const {
+    if (to != nullptr) std::memcpy(to, data_, bytes_);
+  }
+
+ private:
+  size_t bytes_, size_ = 0;
+  unsigned char *start_ = nullptr, *data_ = nullptr;
+};
+
+const Params* launched = nullptr;
+std::string message;
+
+void on_illegal_access(int, siginfo_t*, void*) {
+  const simt::Fibre& fibre = simt::current();
+  simt::runtime->problem = "illegal access by thread " + std::to_string(fibre.thread) +
+                           " of block " + std::to_string(fibre.block);
+  _longjmp(simt::runtime->scheduler, 1);
+}
+
+std::string run(const Params& p, unsigned seed, const simt::Faults& faults) {
+  std::vector<Guarded*> blocks;
+  std::vector<unsigned char*> shared;
+  for (int block = 0; block < kBlocks; ++block) {
+    blocks.push_back(new Guarded(nullptr, kResidents.end + 16));
+    shared.push_back(blocks.back()->as<unsigned char>() + 16);
+    std::memset(shared.back(), 0xff, kResidents.end);  // NaN
+  }
+  static unsigned char signal_stack[1 << 16];
+  stack_t stack = {};
+  stack.ss_sp = signal_stack, stack.ss_size = sizeof(signal_stack);
+  struct sigaction action = {}, before_segv = {}, before_bus = {};
+  action.sa_sigaction = on_illegal_access;
+  action.sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER;
+  stack_t stack_before;
+  sigaltstack(&stack, &stack_before);
+  sigaction(SIGSEGV, &action, &before_segv);
+  sigaction(SIGBUS, &action, &before_bus);
+  launched = &p;
+  const std::string problem =
+      simt::run(kBlocks, kThreads, shared, [] { srnn_generate(*launched); }, seed, faults);
+  sigaction(SIGSEGV, &before_segv, nullptr);
+  sigaction(SIGBUS, &before_bus, nullptr);
+  sigaltstack(&stack_before, nullptr);
+  for (Guarded* one : blocks) delete one;
+  return problem;
+}
+
+}  // namespace
+
+// As cuLaunchCooperativeKernel, but it waits, and makes the workspace. Returns null, or what went
+// wrong.
+extern "C" const char* srnn_shim_launch(const Params* given, unsigned seed, long lose_store,
+                                        long lose_count) {
+  Params p = *given;
+  const size_t batch = kBatch, steps = p.steps, rows = batch * steps;
+  const size_t states = size_t{1} * kTiers * kLayers * batch * kStateWidth;
+  const auto array = [](const void* from, size_t bytes) {
+    return Guarded(from, from == nullptr ? 0 : bytes);
+  };
+  const Guarded weights(p.weights, kOffsets.end), hidden(p.hidden, states * 4),
+      history(p.history, batch * kLookback * 4), levels(p.levels, rows * 4),
+      temperature(p.temperature, rows * 4), seeds(p.seeds, batch * 8),
+      streams(p.streams, batch * 4), error(p.error, kErrorWords * 4),
+      workspace(nullptr, kWorkspaceEnd), forced = array(p.forced, rows * 4),
+                                         logits = array(p.logits, rows * kLevels * 4);
+  p.weights = weights.as<const unsigned char>(), p.hidden = hidden.as<float>();
+  p.history = history.as<const int32_t>(), p.levels = levels.as<int32_t>();
+  p.temperature = temperature.as<const float>(), p.seeds = seeds.as<const uint64_t>();
+  p.streams = streams.as<const uint32_t>(), p.error = error.as<uint32_t>();
+  p.workspace = workspace.as<unsigned char>();
+  p.forced = forced.as<const int32_t>(), p.logits = logits.as<float>();
+  simt::Faults faults;
+  faults.lose_store = lose_store, faults.lose_count = lose_count;
+  message = run(p, seed, faults);
+  hidden.copy_to(given->hidden), levels.copy_to(given->levels), error.copy_to(given->error);
+  logits.copy_to(given->logits);
+  return message.empty() ? nullptr : message.c_str();
+}

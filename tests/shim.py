@@ -1,0 +1,176 @@
+"""The persistent CUDA kernel on a CPU: its text compiled by the C++ compiler, every thread a fibre (cuda_shim/)."""
+
+import ctypes
+import dataclasses
+import functools
+import hashlib
+import os
+import shlex
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from samplernn_fast import cuda_plan
+from samplernn_fast.weights import PackedWeights
+
+ROOT = Path(__file__).resolve().parents[1]
+KERNELS, SHIM = ROOT / "csrc", ROOT / "tests" / "cuda_shim"
+_FLAGS = ("-std=c++17", "-O1", "-g1", "-Wall", "-Wextra", "-Werror", "-fPIC", "-shared", "-ffp-contract=off")
+
+
+class Params(ctypes.Structure):
+    """`srnn::Params` of csrc/cuda/params.h."""
+
+    _fields_ = [
+        *((name, ctypes.c_void_p) for name in ("weights", "hidden", "history", "forced", "levels", "logits")),
+        *((name, ctypes.c_void_p) for name in ("temperature", "seeds", "streams", "workspace", "error")),
+        ("time_limit", ctypes.c_uint64),
+        ("t", ctypes.c_int64),
+        ("steps", ctypes.c_int32),
+        ("top_k", ctypes.c_int32),
+        ("use_top_p", ctypes.c_uint32),
+        ("top_p_fraction", ctypes.c_uint32),
+    ]
+
+
+@dataclasses.dataclass
+class Settings:
+    """How streams are drawn, and under which schedule."""
+
+    temperature: float | list[float] = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+    seed: int = 0
+    first_stream: int = 0
+    schedule: int = 0
+    time_limit: int = 1 << 62
+    lose_store: int = -1
+    lose_count: int = -1
+
+
+@functools.cache
+def _folder() -> Path:
+    folder = Path(tempfile.gettempdir()) / f"samplernn-shim-{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    return folder
+
+
+def compiler() -> list[str]:
+    """The C++ compiler's command; skips the test where there is none."""
+    command = shlex.split(os.environ.get("CXX", "c++"))
+    if shutil.which(command[0]) is None:
+        pytest.skip("no C++ compiler")
+    return command
+
+
+def build(defines: dict[str, str], kernels: Path = KERNELS) -> Path:
+    """The kernel for one set of defines, compiled where that has not been done before."""
+    flags = [*compiler(), *_FLAGS, *(f"-D{name}={value}" for name, value in defines.items())]
+    sources = sorted([*kernels.glob("*.h"), *(kernels / "cuda").glob("*"), *SHIM.glob("*")])
+    digest = hashlib.sha256(" ".join(flags).encode())
+    for source in sources:
+        digest.update(source.read_bytes())
+    target = _folder() / f"{digest.hexdigest()[:32]}.so"
+    if not target.exists():
+        with tempfile.TemporaryDirectory(dir=_folder()) as folder:
+            made = Path(folder) / "kernel.so"
+            includes = [f"-I{kernels}", f"-I{SHIM}"]
+            subprocess.run([*flags, *includes, str(SHIM / "run.cpp"), "-o", str(made)], check=True)
+            made.replace(target)
+    return target
+
+
+class ShimError(Exception):
+    """The kernel did what no kernel may do: see fibres.h."""
+
+
+class KernelError(Exception):
+    """The kernel gave up and said so: words of its error report."""
+
+
+class ShimKernel:
+    """One compiled kernel and a model's weights. A grid of `blocks` x `threads` at most."""
+
+    def __init__(
+        self,
+        weights: PackedWeights,
+        dtype: str = "float32",
+        batch: int = 1,
+        blocks: int = 4,
+        threads: int = 64,
+        shared_bytes: int = 1 << 17,
+        exchange: str = "counters",
+        kernels: Path = KERNELS,
+    ) -> None:
+        self.config, self.batch = weights.config, batch
+        blocks = cuda_plan.grid_blocks(self.config.dim, blocks)
+        defines = cuda_plan.defines(self.config, dtype, batch, blocks, threads, shared_bytes, exchange)
+        library = ctypes.CDLL(str(build(defines, kernels)))
+        self.launch = library.srnn_shim_launch
+        self.launch.restype = ctypes.c_char_p
+        self.launch.argtypes = [ctypes.POINTER(Params), ctypes.c_uint, ctypes.c_long, ctypes.c_long]
+        self.sizes = list((ctypes.c_uint64 * 5).in_dll(library, "srnn_sizes"))
+        self.weights = cuda_plan.pack_weights(weights, dtype)
+        assert self.sizes[:2] == [ctypes.sizeof(Params), len(self.weights)]
+        h0 = [weights[f"tier{tier}.h0"].float() for tier in range(len(self.config.ratios))]
+        self.h0 = torch.cat([h.unsqueeze(1).repeat(1, batch, 1).flatten() for h in h0])
+
+    def initial(self) -> tuple[Tensor, Tensor]:
+        """Hidden states of all tiers, one after another, and silence for a history (B, L)."""
+        silence = torch.full((self.batch, self.config.lookback), self.config.q_zero)
+        return self.h0.clone(), silence
+
+    def run(
+        self,
+        hidden: Tensor,
+        history: Tensor,
+        t: int,
+        steps: int,
+        forced: Tensor | None = None,
+        want_logits: bool = False,
+        settings: Settings | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """One launch: levels (B, steps), and logits (B, steps, Q) where wanted; advances `hidden`.
+
+        ShimError for an illegal access, a deadlock or a wrong meeting; KernelError for what the kernel reports.
+        """
+        settings = settings or Settings()
+        levels = torch.full((self.batch, steps), -7, dtype=torch.int32)
+        logits = torch.full((self.batch, steps, self.config.q_levels), torch.nan)
+        temperature = torch.as_tensor(settings.temperature, dtype=torch.float32).reshape(-1, 1)
+        arrays = {
+            "weights": self.weights.numpy(),
+            "hidden": hidden.numpy(),
+            "history": history.int().contiguous().numpy(),
+            "forced": None if forced is None else forced.int().contiguous().numpy(),
+            "levels": levels.numpy(),
+            "logits": logits.numpy() if want_logits else None,
+            "temperature": temperature.expand(self.batch, steps).contiguous().numpy(),
+            "seeds": np.full(self.batch, settings.seed, dtype=np.uint64),
+            "streams": np.arange(settings.first_stream, settings.first_stream + self.batch, dtype=np.uint32),
+            "error": np.zeros(8, dtype=np.uint32),
+        }
+        pointers = {name: None if array is None else array.ctypes.data for name, array in arrays.items()}
+        share = int(settings.top_p * 2**32) if settings.top_p < 1 else 0
+        params = Params(
+            **pointers,
+            workspace=None,
+            time_limit=settings.time_limit,
+            t=t,
+            steps=steps,
+            top_k=settings.top_k,
+            use_top_p=settings.top_p < 1,
+            top_p_fraction=share,
+        )
+        problem = self.launch(ctypes.byref(params), settings.schedule, settings.lose_store, settings.lose_count)
+        if problem:
+            raise ShimError(problem.decode())
+        if arrays["error"].any():
+            raise KernelError(*arrays["error"].tolist())
+        return levels.long(), logits
