@@ -1,15 +1,18 @@
 """The persistent CUDA kernel's text, run on a CPU by the shim of `tests/cuda_shim`, against the reference and the cpu
 engine. Every launch has a schedule of its own."""
 
+import dataclasses
 import functools
 
+import numpy as np
 import pytest
 import torch
 from cases import CASES, make_model, random_levels
 from mode_oracle import mode_logits
-from shim import Settings, ShimKernel
+from shim import KernelError, Settings, ShimKernel
 from torch import Tensor
 
+from samplernn_fast import cuda_plan, sampling
 from samplernn_fast.config import SampleRNNConfig
 from samplernn_fast.cpu_backend import CpuBackend
 from samplernn_fast.importing.parity import step_logits
@@ -91,3 +94,128 @@ def test_a_mode_computes_what_it_defines(name, dtype):
     # A number of which rounding in float32 moves the code or the last bit is the only larger difference.
     assert torch.quantile(worst, 0.1) < 1e-4
     assert worst.max() < {"bfloat16": 0.15, "int8": 0.03}[dtype]
+
+
+def free_run(
+    kernel: ShimKernel, pieces: list[int], settings: Settings, start: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Levels that the model makes in launches of so many steps each, and the hidden state behind them."""
+    hidden, history = kernel.initial()
+    made = history if start is None else start
+    t = 0
+    for number, steps in enumerate(pieces):
+        schedule = dataclasses.replace(settings, schedule=settings.schedule + number)
+        levels, _ = kernel.run(hidden, made[:, -kernel.config.lookback :], t, steps, settings=schedule)
+        made, t = torch.cat((made, levels), dim=1), t + steps
+    return made[:, kernel.config.lookback :], hidden
+
+
+def row_of(hidden: Tensor, kernel: ShimKernel, stream: int) -> Tensor:
+    """The state of one stream in all tiers and layers."""
+    width = kernel.config.dim * (2 if kernel.config.rnn == "lstm" else 1)
+    return hidden.view(-1, kernel.batch, width)[:, stream].flatten()
+
+
+@every_form
+def test_bits_do_not_depend_on_grid_batch_launches_or_schedule(name):
+    """Also not on what is in shared memory: with 1,000 bytes of it, nothing; nor on how blocks meet."""
+    config = CASES[name]
+    steps = config.lookback * 2 + 3
+    whole = kernel(name, "int8", batch=3)
+    levels, hidden = free_run(whole, [steps], Settings(seed=5))
+    assert len(levels.unique()) > 1
+    shapes = [{"blocks": 1, "threads": 32}, {"blocks": 7, "threads": 96, "shared_bytes": 1000}]
+    for shape in shapes:
+        other = kernel(name, "int8", "counters", **shape)
+        made, state = free_run(other, [1, config.lookback, steps - config.lookback - 1], Settings(seed=5, schedule=9))
+        assert torch.equal(made, levels) and torch.equal(state, hidden)
+    alone = kernel(name, "int8", batch=1)
+    made, state = free_run(alone, [steps - 1, 1], Settings(seed=5, first_stream=2))
+    assert torch.equal(made[0], levels[2])
+    assert torch.equal(state, row_of(hidden, whole, 2))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@every_exchange
+def test_many_streams_have_the_bits_of_single_ones(dtype, exchange):
+    """More streams than are staged at once: each block draws its own and tells the others."""
+    name, steps = "paper-3tier", 11
+    many = kernel(name, dtype, exchange, batch=19)
+    levels, hidden = free_run(many, [4, steps - 4], Settings(seed=2))
+    assert len({tuple(row) for row in levels.tolist()}) == 19
+    alone = kernel(name, dtype, exchange, batch=1)
+    for stream in (0, 18):
+        made, state = free_run(alone, [steps], Settings(seed=2, first_stream=stream))
+        assert torch.equal(made[0], levels[stream])
+        assert torch.equal(state, row_of(hidden, many, stream))
+
+
+@pytest.mark.parametrize(("name", "batch"), [("paper-3tier", 5), ("two-levels", 3), ("paper-3tier", 19)])
+def test_draws_are_those_of_the_logits(name, batch):
+    """Temperatures, top-k, top-p, forced levels and stream numbers: sampling by the definition from the kernel's own
+    logits gives the very levels that it made."""
+    config = CASES[name]
+    steps = config.lookback * 2
+    subject = kernel(name, batch=batch)
+    temperatures = [0.0, 0.4, 1.0, 1.7, 1.0] * 4
+    for schedule, (top_k, top_p) in enumerate(((0, 1.0), (5, 1.0), (0, 0.8), (9, 0.9))):
+        forced = random_levels(config, batch, steps, seed=2)
+        forced[torch.rand(forced.shape, generator=torch.Generator().manual_seed(3)) < 0.7] = -1
+        settings = Settings(temperatures[:batch], top_k, top_p, 11, 3, schedule)
+        hidden, history = subject.initial()
+        levels, logits = subject.run(hidden, history, 0, steps, forced, want_logits=True, settings=settings)
+        draws = sampling.draws(11, np.arange(3, 3 + batch), 0, steps)
+        heat = torch.tensor(temperatures[:batch]).repeat_interleave(steps)
+        drawn = sampling.sample_ref(logits.flatten(0, 1), draws.flatten(), heat, top_k, top_p).view(batch, steps)
+        assert torch.equal(levels, torch.where(forced >= 0, forced, drawn))
+        hidden, _ = subject.initial()
+        again, _ = subject.run(hidden, history, 0, steps, forced, settings=settings)
+        assert torch.equal(again, levels)
+
+
+def test_a_row_of_65536_levels_is_drawn():
+    config = SampleRNNConfig(dim=8, emb_size=2, q_levels=65536, frame_sizes=(1, 1), mlp_hidden=1)
+    subject = ShimKernel(pack(make_model(config)), batch=1, blocks=3, threads=64)
+    hidden, history = subject.initial()
+    levels, logits = subject.run(hidden, history, 0, 2, want_logits=True, settings=Settings(seed=4))
+    draws = sampling.draws(4, np.arange(1), 0, 2)
+    assert levels[0].tolist() == sampling.sample_ref(logits[0], draws[0], torch.ones(2)).tolist()
+
+
+@every_form
+def test_priming_skips_the_sample_network_and_leaves_the_same_state(name):
+    config = CASES[name]
+    levels = clip(config)
+    subject = kernel(name)
+    _, wanted = follow(subject, levels)
+    hidden, _ = subject.initial()
+    known = levels[:, config.lookback :]
+    made, _ = subject.run(hidden, levels[:, : config.lookback], 0, known.shape[1], known)
+    assert torch.equal(made, known) and torch.equal(hidden, wanted)
+
+
+@every_exchange
+def test_a_lost_message_ends_at_the_time_limit_with_its_place(exchange):
+    """Nothing hangs: whichever store or count is lost, the launch ends and says which exchange was waited for."""
+    subject = kernel("theano-gru-odd-levels", exchange=exchange)
+    places = set()
+    for number in range(0, 40, 3):
+        hidden, history = subject.initial()
+        lost = {"lose_count": number} if exchange == "counters" else {"lose_store": number * 7}
+        with pytest.raises(KernelError) as caught:
+            subject.run(hidden, history, 0, 4, settings=Settings(time_limit=200_000, schedule=number, **lost))
+        code, _, place, count, step = caught.value.args[:5]
+        assert (code, step) == (1, min(step, 3)) and count >= 1
+        places.add(cuda_plan.exchange_names(subject.config)[place])
+    assert len(places) > 3
+
+
+@pytest.mark.parametrize("batch", [3, 19])
+def test_logits_that_are_not_numbers_are_reported(batch):
+    weights = packed("paper-3tier")
+    spoiled = weights.tensors | {"mlp.output_bias": torch.full_like(weights["mlp.output_bias"], torch.inf)}
+    subject = ShimKernel(PackedWeights(weights.config, spoiled), batch=batch, exchange="tagged")
+    hidden, history = subject.initial()
+    with pytest.raises(KernelError) as caught:
+        subject.run(hidden, history, 0, 3)
+    assert caught.value.args[0] == 2 and caught.value.args[2] < batch and caught.value.args[4] == 0

@@ -13,8 +13,8 @@ struct Block {
   unsigned char* arrays;  // kArrays: in shared memory or in the workspace
   int thread, lane, warp, index;
   int first_unit, units;  // of D
-  int step = 0;           // of this launch
-  uint32_t begin = 0;     // time of the first sample, in its top frame
+  int step = -1;          // of this launch
+  uint32_t begin = 0;     // time of the first sample, less whole top frames
   uint32_t samples = 0;   // sample-level networks run in this launch
   uint32_t exchanges = 0;
 

@@ -95,7 +95,6 @@ SRNN_DEVICE void load(const Block& b) {
     const int stream = i / kLookback, ago = i % kLookback;
     b.levels(stream)[(b.begin + ago) % kLookback] = b.p.history[i];
   }
-  prepare_draws(b, 0);
   block_sync();
 }
 
@@ -108,37 +107,21 @@ SRNN_DEVICE bool goes_on(uint32_t now) {
   return now % kUnit == 0 && now % kSize != 0;
 }
 
-// Everything that the first sample needs of the frames before it.
-template <int kTier>
-SRNN_DEVICE bool start_tiers(Block& b) {
-  if constexpr (kTier >= 0) {
-    if constexpr (kSkips) {
-      if (!run_output<kTier>(b, 0)) return false;
-    }
-    if (!refresh_early<kTier>(b, 0)) return false;
-    if (goes_on<kTier>(b.now())) {
-      if (!refresh_conditioning<kTier>(b, 0, kSkips ? Age::kNew : Age::kOld, b.now())) return false;
-    }
-    return start_tiers<kTier - 1>(b);
-  }
-  return true;
-}
-
-// Tiers whose frame begins now, top first.
+// Tiers whose frame begins now, top first. Before the first sample, with skips: the outputs that go
+// on from the launch before.
 template <int kTier>
 SRNN_DEVICE bool run_tiers(Block& b) {
   if constexpr (kTier >= 0) {
     constexpr uint32_t kSize = frame_size(kTier);
-    if (b.now() % kSize == 0) {
-      const uint32_t frame = frames_begun<kTier>(b);
-      for (int layer = 0; layer < kLayers; ++layer) {
-        if (!run_layer<kTier>(b, layer, frame)) return false;
-      }
-      if constexpr (kSkips) {
-        if (!run_output<kTier>(b, frame)) return false;
-      }
-      if (!refresh_conditioning<kTier>(b, frame, Age::kNew, b.now())) return false;
+    const bool begins = b.step >= 0 && b.now() % kSize == 0;
+    const uint32_t frame = frames_begun<kTier>(b);
+    for (int layer = 0; begins && layer < kLayers; ++layer) {
+      if (!run_layer<kTier>(b, layer, frame)) return false;
     }
+    if constexpr (kSkips) {
+      if ((begins || b.step < 0) && !run_output<kTier>(b, frame)) return false;
+    }
+    if (begins && !refresh_conditioning<kTier>(b, frame, Age::kNew, b.now())) return false;
     return run_tiers<kTier - 1>(b);
   }
   return true;
@@ -151,31 +134,33 @@ SRNN_DEVICE bool prepare_tiers(const Block& b) {
     constexpr uint32_t kSize = frame_size(kTier);
     const uint32_t frame = frames_begun<kTier>(b);
     if (goes_on<kTier>(b.now() + 1)) {
-      if (!refresh_conditioning<kTier>(b, frame, Age::kOld, b.now() + 1)) return false;
+      const Age age = kSkips && b.step < 0 ? Age::kNew : Age::kOld;
+      if (!refresh_conditioning<kTier>(b, frame, age, b.now() + 1)) return false;
     }
-    if (b.now() % kSize == 0 && !refresh_early<kTier>(b, frame)) return false;
+    if ((b.step < 0 || b.now() % kSize == 0) && !refresh_early<kTier>(b, frame)) return false;
     return prepare_tiers<kTier + 1>(b);
   }
   return true;
 }
 
-SRNN_DEVICE bool prepare_next(const Block& b) {
-  if (b.step + 1 >= b.p.steps) return true;  // the next launch starts anew
-  prepare_draws(b, b.step + 1);
-  return prepare_tiers<0>(b);
-}
-
+// One sample; step -1 only prepares the first.
 SRNN_DEVICE bool run_step(Block& b) {
   if (!run_tiers<kTiers - 1>(b)) return false;
-  if (all_forced(b)) {
-    if (!prepare_next(b)) return false;
-    keep_forced(b);
+  const bool silent = b.step < 0 || all_forced(b);
+  if (!silent) {
+    ++b.samples;
+    read_levels(b);
+    publish<UnitVectors>(b, kMlpPlace, b.samples);
+  }
+  if (b.step + 1 < b.p.steps) {  // the next launch prepares its own first sample
+    prepare_draws(b, b.step + 1);
+    if (!prepare_tiers<0>(b)) return false;
+  }
+  if (silent) {
+    if (b.step >= 0) keep_forced(b);
     return true;
   }
-  ++b.samples;
-  read_levels(b);
-  publish<UnitVectors>(b, kMlpPlace, b.samples);
-  if (!prepare_next(b) || !run_hidden<0>(b) || !run_logits(b)) return false;
+  if (!run_hidden<0>(b) || !run_logits(b)) return false;
   if constexpr (kDrawAll) {
     return draw_all(b);
   } else {
@@ -206,9 +191,9 @@ SRNN_KERNEL(srnn::kThreads) srnn_generate(SRNN_PARAMETER srnn::Params p) {
              index,
              first,
              kDim - first < kUnits ? kDim - first : kUnits};
-  b.begin = static_cast<uint32_t>(p.t % kLookback);
+  b.begin =
+      static_cast<uint32_t>(p.t % kLookback) + kLookback;  // the step before it has a time too
   load(b);
-  if (!start_tiers<kTiers - 1>(b)) return;
   for (; b.step < p.steps; ++b.step) {
     if (!run_step(b)) return;
   }

@@ -10,6 +10,8 @@
 // The second number of the launch bounds is blocks on one multiprocessor.
 #define SRNN_KERNEL(threads) extern "C" __global__ void __launch_bounds__(threads, 1)
 #define SRNN_PARAMETER const __grid_constant__
+#define SRNN_PRAGMA(text) _Pragma(#text)
+#define SRNN_UNROLL(times) SRNN_PRAGMA(unroll(times))
 
 namespace srnn {
 

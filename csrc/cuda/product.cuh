@@ -112,6 +112,10 @@ SRNN_DEVICE Quad read_quad(const unsigned char* from) {
   return *reinterpret_cast<const Quad*>(from);
 }
 
+// A loop over columns keeps about so many loads of a lane on their way; more only makes the kernel
+// longer.
+constexpr int kLoadsAhead = 8;
+
 // What a row of 16 bytes of weights adds to a lane's sums.
 SRNN_DEVICE void add_float_quad(Quad w, const float* x, float& sum) {
   sum = fma_rn(float_of(w.x), x[0], sum);
@@ -128,11 +132,12 @@ SRNN_DEVICE void add_bfloat16_pair(uint32_t pair, const float* x, float& sum) {
 template <int kCols, int kCount>
 SRNN_DEVICE void multiply_floats(const Block& b, const Rows& w, int row,
                                  float (&sums)[kCount][kTile]) {
-  constexpr int kPadded = padded_cols(kCols);
+  constexpr int kPadded = padded_cols(kCols), kAhead = larger(1, kLoadsAhead / kCount);
   for (int g = 0; g < kCount; ++g) {
     for (int s = 0; s < kTile; ++s) sums[g][s] = 0.0f;
   }
   const unsigned char* weights = w.first + row * row_bytes(kCols);
+  SRNN_UNROLL(kAhead)
   for (int col = b.lane * kRowUnit; col < kPadded; col += kWarpSize * kRowUnit) {
     Quad quads[kCount];
     for (int g = 0; g < kCount; ++g) {
@@ -160,9 +165,10 @@ SRNN_DEVICE void multiply_floats(const Block& b, const Rows& w, int row,
 template <int kCols, int kCount>
 SRNN_DEVICE void multiply_codes(const Block& b, const Rows& w, int row,
                                 float (&sums)[kCount][kTile]) {
-  constexpr int kPadded = padded_cols(kCols);
+  constexpr int kPadded = padded_cols(kCols), kAhead = larger(1, kLoadsAhead / 2 / kCount);
   int32_t high[kCount][kTile] = {}, low[kCount][kTile] = {};
   const unsigned char* weights = w.first + row * row_bytes(kCols);
+  SRNN_UNROLL(kAhead)
   for (int col = b.lane * kRowUnit; col < kPadded; col += kWarpSize * kRowUnit) {
     for (int g = 0; g < kCount; ++g) {
       const Quad q = read_quad(weights + g * w.gate_stride + col);

@@ -17,6 +17,7 @@ SRNN_DEVICE void read_levels(const Block& b) {
     const int stream = first + b.lane;
     for (int u = b.warp; u < b.units && b.lane < live_rows(first); u += kWarps) {
       float x = bias[u];
+      SRNN_UNROLL(4)
       for (int tap = 0; tap < kTaps; ++tap) {
         const uint32_t slot = (b.now() + kLookback - kTaps + tap) % kLookback;
         const uint64_t row = uint64_t{1} * tap * kLevels + b.levels(stream)[slot];

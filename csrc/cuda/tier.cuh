@@ -104,6 +104,7 @@ SRNN_DEVICE void begin_gates(const Block& b, int layer, int u, int stream, float
     for (int g = 0; g < kGates; ++g) y[g] += floats_at(b, kUpBias)[(block + g) * kDim + unit];
   }
   const float* frame = floats_at(b, kAt.frame);
+  SRNN_UNROLL(4)
   for (int i = 0; i < kSize; ++i) {
     const uint32_t slot = (b.now() + kLookback - kSize + i) % kLookback;
     const float value = floats_at(b, kValues)[b.levels(stream)[slot]];

@@ -11,6 +11,7 @@
 #define SRNN_CONSTANT
 #define SRNN_KERNEL(threads) static void
 #define SRNN_PARAMETER const
+#define SRNN_UNROLL(times) static_assert((times) > 0, "see prims_device.h");
 #define SRNN_HERE const char *file = __builtin_FILE(), int line = __builtin_LINE()
 
 namespace srnn {
