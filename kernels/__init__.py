@@ -1,1 +1,4 @@
-"""Kernels for accelerators; installed as samplernn_fast.kernels."""
+"""Triton kernels; installed as samplernn_fast.kernels. Nothing outside this folder imports triton.
+
+Letters as in `samplernn_fast.weights`: B streams, D dim, Q levels, G gates, F frame size, r ratio, n layers.
+"""

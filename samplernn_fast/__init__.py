@@ -10,6 +10,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:  # what editors and type checkers see; a test compares it with _HOME
     from samplernn_fast import compat as compat
+    from samplernn_fast import ops as ops
     from samplernn_fast.api import Audio as Audio
     from samplernn_fast.api import generate as generate
     from samplernn_fast.api import load as load
@@ -60,12 +61,14 @@ _HOME = {
     "BackendUnavailable": "errors",
 }
 
+_MODULES = ("compat", "ops")
+
 __all__ = ["__version__", *_HOME]
 
 
 def __getattr__(name: str) -> object:
-    if name == "compat":  # a package, whose import sets the attribute
-        return import_module(f"{__name__}.compat")
+    if name in _MODULES:  # importing one sets the attribute
+        return import_module(f"{__name__}.{name}")
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
@@ -74,4 +77,4 @@ def __getattr__(name: str) -> object:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOME, "compat"})
+    return sorted({*globals(), *_HOME, *_MODULES})

@@ -10,6 +10,7 @@ from samplernn_fast.cpu_backend import CpuBackend
 from samplernn_fast.errors import BackendUnavailable, ConfigError
 from samplernn_fast.reference import Hidden, ReferenceBackend
 from samplernn_fast.sampling import Randomness
+from samplernn_fast.triton_backend import TritonBackend
 from samplernn_fast.weights import PackedWeights
 
 
@@ -46,7 +47,7 @@ class Backend(Protocol):
 _BY_SPEED = ("int8", "bfloat16", "float32")
 
 # Fastest first: the order in which "auto" tries them.
-BACKENDS: dict[str, type[Backend]] = {"cpu": CpuBackend, "reference": ReferenceBackend}
+BACKENDS: dict[str, type[Backend]] = {"cpu": CpuBackend, "triton": TritonBackend, "reference": ReferenceBackend}
 
 
 def resolve(name: str, config: SampleRNNConfig, device: torch.device, dtype: str = "auto") -> type[Backend]:

@@ -10,7 +10,11 @@ import torch
 from samplernn_fast import __version__, backends
 from samplernn_fast.config import SampleRNNConfig
 
-_OPTIONAL = {"soxr": "converts sample rates", "tensorboard": "shows training with sound and spectrograms"}
+_OPTIONAL = {
+    "soxr": "converts sample rates",
+    "tensorboard": "shows training with sound and spectrograms",
+    "triton": "makes audio on NVIDIA GPUs",
+}
 
 
 def diagnose() -> dict[str, dict[str, Any]]:

@@ -1,21 +1,19 @@
 """Sampling in plain torch, one sample at a time: what every backend must equal, and the one that runs anywhere.
 
-`run_frame_network` and `run_sample_network` are one time step of the model; `frame_scan` and `score` are the same
+`run_frame_network` and `run_sample_network` are one time step of the model; what `teacher_forced` adds is the same
 weights over many known samples at once. Shapes use the letters of `weights.py`, and B streams.
 """
 
 import torch
 from torch import Tensor
-from torch.nn.functional import embedding, linear, log_softmax, relu
+from torch.nn.functional import embedding, linear
 
 from samplernn_fast.config import SampleRNNConfig
 from samplernn_fast.errors import ConfigError
 from samplernn_fast.rnn import gru_scan
 from samplernn_fast.sampling import Randomness, sample_ref
-from samplernn_fast.weights import PackedWeights, packed_hidden
-
-Hidden = list[Tensor]
-_PRIME_FLOATS = 1 << 22  # bound on streams x frames x units of one parallel block
+from samplernn_fast.teacher_forced import Hidden, TeacherForced
+from samplernn_fast.weights import PackedWeights
 
 
 def gru_cell_ref(gates: Tensor, h: Tensor, w_hh: Tensor, b_n: Tensor | None) -> Tensor:
@@ -42,7 +40,7 @@ def lstm_cell_ref(gates: Tensor, state: Tensor, w_hh: Tensor) -> Tensor:
     return torch.cat((o.sigmoid() * c.tanh(), c), dim=1)
 
 
-class ReferenceBackend:
+class ReferenceBackend(TeacherForced):
     """The `reference` backend: any model, any device torch runs on, float32 or float64."""
 
     name = "reference"
@@ -66,11 +64,6 @@ class ReferenceBackend:
     def dtype_reasons(cls, weights: PackedWeights, device: torch.device, dtype: str) -> list[str]:
         """Empty: both modes do for any model."""
         return []
-
-    def init_hidden(self, streams: int) -> Hidden:
-        """The initial hidden state of every tier, lowest first: (n, B, H) each."""
-        tiers = range(len(self.config.ratios))
-        return [self.weights[f"tier{tier}.h0"].unsqueeze(1).repeat(1, streams, 1) for tier in tiers]
 
     @torch.inference_mode()
     def generate(
@@ -124,51 +117,7 @@ class ReferenceBackend:
         x = self._conditioning(hidden, 0, t)
         for tap, recent in enumerate(levels[:, -tables.shape[0] :].unbind(1)):
             x = x + embedding(recent, tables[tap])
-        return self._mlp(x)
-
-    def prime(self, hidden: Hidden, history: Tensor, levels: Tensor) -> None:
-        """Advance `hidden` over known levels (B, n), n a multiple of L, starting where a top frame starts."""
-        lookback = self.config.lookback
-        row = levels.shape[0] * self.config.dim * (lookback // self.config.frame_sizes[1])
-        step = lookback * max(1, _PRIME_FLOATS // row)
-        for start in range(0, levels.shape[1], step):
-            block = levels[:, start : start + step]
-            self.frame_scan(hidden, torch.cat((history, block), dim=1))
-            history = block[:, -lookback:]
-
-    @torch.inference_mode()
-    def score(self, hidden: Hidden, levels: Tensor) -> Tensor:
-        """Teacher-forced log-probabilities, natural log: levels (B, L + T), T a multiple of L -> (B, T, Q).
-
-        Starts where a top frame starts, and advances `hidden`.
-        """
-        lookback, tables = self.config.lookback, self.weights["mlp.tables"]
-        steps = levels.shape[1] - lookback
-        out = self.frame_scan(hidden, levels)
-        x = linear(out, self.weights["tier0.up"].flatten(0, 1), self.weights["tier0.up_bias"].flatten())
-        x = x.unflatten(2, (-1, self.config.dim)).flatten(1, 2)
-        for tap, table in enumerate(tables):
-            start = lookback - tables.shape[0] + tap
-            x = x + embedding(levels[:, start : start + steps], table)
-        return log_softmax(self._mlp(x), dim=-1)
-
-    @torch.inference_mode()
-    def frame_scan(self, hidden: Hidden, levels: Tensor) -> Tensor:
-        """All tiers over levels (B, L + T), T a multiple of L; advances `hidden`. Returns the lowest's (B, T/F, D)."""
-        lookback = self.config.lookback
-        values, steps = self.weights["frame_values"][levels], levels.shape[1] - lookback
-        conditioning, out = None, values
-        for tier in reversed(range(len(self.config.ratios))):
-            size = self.config.frame_sizes[tier + 1]
-            frames = values[:, lookback - size : lookback - size + steps].unflatten(1, (-1, size))
-            gates = linear(frames, self.weights[f"tier{tier}.frame"])
-            if conditioning is not None:
-                gates = gates + conditioning
-            out = self._scan_layers(hidden, tier, gates)
-            if tier > 0:
-                up, bias = self.weights[f"tier{tier}.up"], self.weights[f"tier{tier}.up_bias"]
-                conditioning = linear(out, up.flatten(0, 1), bias.flatten()).unflatten(2, bias.shape).flatten(1, 2)
-        return out
+        return self.mlp(x)
 
     def _conditioning(self, hidden: Hidden, tier: int, t: int) -> Tensor:
         """Eq. 6: what `tier` gives to the unit below that starts at time t, (B, O)."""
@@ -208,36 +157,21 @@ class ReferenceBackend:
                 b_n = weights[name + "bias_n"][layer] if self.config.reset_after else None
                 state.copy_(gru_cell_ref(gates, state, recurrent, b_n))
 
-    def _scan_layers(self, hidden: Hidden, tier: int, read: Tensor) -> Tensor:
-        """A tier's RNN layers over N frames: read (B, N, I G D) -> the tier's outputs (B, N, D); advances `hidden`."""
-        weights, name, dim = self.weights, f"tier{tier}.", self.config.dim
-        reads = read.transpose(0, 1).split(weights[name + "bias"].shape[1], dim=2)
-        outputs: list[Tensor] = []
-        for layer in range(self.config.n_rnn):
-            state = hidden[tier][layer]
-            gates = weights[name + "bias"][layer]
-            if layer < len(reads):
-                gates = gates + reads[layer]
-            if layer > 0:
-                gates = gates + linear(outputs[-1], weights[name + "stack"][layer - 1])
-            recurrent = weights[name + "recurrent"][layer]
-            if self.config.rnn == "lstm":
-                out = torch.empty(*gates.shape[:2], dim, dtype=gates.dtype, device=gates.device)
-                for frame, gates_at_frame in enumerate(gates):
-                    state.copy_(lstm_cell_ref(gates_at_frame, state, recurrent))
-                    out[frame] = state[:, :dim]
-            else:
-                b_n = weights[name + "bias_n"][layer] if self.config.reset_after else gates.new_zeros(dim)
-                out = gru_scan(gates.unsqueeze(2), state, recurrent, b_n, self.config.reset_after)
-                state.copy_(out[-1])
-            outputs.append(out)
-        if self.config.skip == "none":
-            return outputs[-1].transpose(0, 1)
-        summed = linear(torch.cat(outputs, dim=2), weights[name + "skip_out"], weights[name + "skip_bias"])
-        return summed.transpose(0, 1)
+    def linear(self, x: Tensor, w: Tensor, bias: Tensor | None = None) -> Tensor:
+        """torch's own."""
+        return linear(x, w, bias)
 
-    def _mlp(self, x: Tensor) -> Tensor:
-        x = relu(x)
-        for layer in range(packed_hidden(self.config)):
-            x = relu(linear(x, self.weights[f"mlp.hidden{layer}"], self.weights[f"mlp.hidden{layer}_bias"]))
-        return linear(x, self.weights["mlp.output"], self.weights["mlp.output_bias"])
+    def scan(self, tier: int, layer: int, gates: Tensor, state: Tensor) -> Tensor:
+        """As `TeacherForced.scan`: frame by frame."""
+        name, dim = f"tier{tier}.", self.config.dim
+        recurrent = self.weights[name + "recurrent"][layer]
+        if self.config.rnn == "lstm":
+            out = torch.empty(*gates.shape[:2], dim, dtype=gates.dtype, device=gates.device)
+            for frame, gates_at_frame in enumerate(gates):
+                state.copy_(lstm_cell_ref(gates_at_frame, state, recurrent))
+                out[frame] = state[:, :dim]
+            return out
+        b_n = self.weights[name + "bias_n"][layer] if self.config.reset_after else gates.new_zeros(dim)
+        out = gru_scan(gates.unsqueeze(2), state, recurrent, b_n, self.config.reset_after)
+        state.copy_(out[-1])
+        return out

@@ -100,10 +100,19 @@ def check_truncation(top_k: int | None, top_p: float | None) -> tuple[int, float
     return min(int(top_k or 0), 1 << 16), float(1.0 if top_p is None else top_p)
 
 
+def scales(temperature: Tensor) -> Tensor:
+    """What logits are multiplied by before the power of two, log2(e) / T in float32; 0 where the temperature is 0."""
+    return torch.where(temperature == 0, 0.0, math.log2(math.e) / temperature.double()).float()
+
+
+def fraction_of(top_p: float) -> int:
+    """top_p in units of 2^-32, which is what the integer sums know; 2^32 is off."""
+    return int(top_p * 2**32)
+
+
 def weights_ref(logits: Tensor, temperature: Tensor) -> Tensor:
     """Integer weights floor(2^23 * 2^((l - max) log2(e) / T)) of float32 logits (B, Q): (B, Q) int64, T > 0 (B,)."""
-    scale = (math.log2(math.e) / temperature.double()).float()
-    fraction = (logits - logits.amax(dim=1, keepdim=True)).mul_(scale[:, None]).clamp_(min=-25.0)
+    fraction = (logits - logits.amax(dim=1, keepdim=True)).mul_(scales(temperature)[:, None]).clamp_(min=-25.0)
     whole = fraction.floor()
     fraction.sub_(whole)
     power = torch.full_like(fraction, EXP2_COEFFICIENTS[5])
@@ -126,7 +135,7 @@ def truncate_ref(weights: Tensor, top_k: int, top_p: float) -> Tensor:
     if 0 < top_k < weights.shape[1]:
         ordered[:, top_k:] = 0
     if top_p < 1:
-        share = torch.tensor(int(top_p * 2**32), dtype=torch.int64, device=weights.device)
+        share = torch.tensor(fraction_of(top_p), dtype=torch.int64, device=weights.device)
         target = multiply_high(share, ordered.sum(dim=1))
         before = ordered.cumsum(dim=1) - ordered
         keep = before < target[:, None]

@@ -132,7 +132,8 @@ def test_doctor(capsys):
     shown = strict_json(capsys.readouterr().out)
     assert shown["versions"]["samplernn"] == srnn.__version__
     assert shown["backends"]["reference on cpu"] == "runs"
-    assert shown["numeric modes"] == {"cpu": "float32, bfloat16, int8", "reference": "float32, float64"}
+    modes = {"cpu": "float32, bfloat16, int8", "triton": "float32, bfloat16", "reference": "float32, float64"}
+    assert shown["numeric modes"] == modes
     assert run("doctor") == 0
     text = capsys.readouterr().out
     assert "reference on cpu" in text and torch.__version__ in text

@@ -57,6 +57,7 @@ def test_kernels_are_part_of_the_package(tmp_path):
 def test_compat_is_loaded_on_first_use(tmp_path):
     code = "import samplernn_fast as s; print(s.compat.deepsound.Generator.__name__)"
     assert python(code, tmp_path) == "Generator"
+    assert python("import samplernn_fast as s; print(s.ops.gru_cell.__name__)", tmp_path) == "gru_cell"
 
 
 def test_every_public_name_is_there():
