@@ -1,5 +1,7 @@
 """The only place that chooses what runs a model."""
 
+import logging
+from collections.abc import Mapping
 from typing import Protocol
 
 import torch
@@ -7,6 +9,7 @@ from torch import Tensor
 
 from samplernn_fast.config import SampleRNNConfig
 from samplernn_fast.cpu_backend import CpuBackend
+from samplernn_fast.cuda_backend import CudaBackend
 from samplernn_fast.errors import BackendUnavailable, ConfigError
 from samplernn_fast.reference import Hidden, ReferenceBackend
 from samplernn_fast.sampling import Randomness
@@ -47,13 +50,25 @@ class Backend(Protocol):
 _BY_SPEED = ("int8", "bfloat16", "float32")
 
 # Fastest first: the order in which "auto" tries them.
-BACKENDS: dict[str, type[Backend]] = {"cpu": CpuBackend, "triton": TritonBackend, "reference": ReferenceBackend}
+BACKENDS: dict[str, type[Backend]] = {
+    "cuda": CudaBackend,
+    "cpu": CpuBackend,
+    "triton": TritonBackend,
+    "reference": ReferenceBackend,
+}
 
 
-def resolve(name: str, config: SampleRNNConfig, device: torch.device, dtype: str = "auto") -> type[Backend]:
+def resolve(
+    name: str,
+    config: SampleRNNConfig,
+    device: torch.device,
+    dtype: str = "auto",
+    failed: Mapping[str, str] | None = None,
+) -> type[Backend]:
     """The backend called `name`, or for "auto" the first that can run this model on this device in `dtype`.
 
-    Raises BackendUnavailable with the reasons: an explicit name never turns into another one.
+    failed: why backends could not be started that seemed able to run. Raises BackendUnavailable with the reasons: an
+    explicit name never turns into another one.
     """
     if name != "auto" and name not in BACKENDS:
         raise BackendUnavailable(f"there is no backend {name!r}; this version has: auto, {', '.join(BACKENDS)}")
@@ -62,10 +77,30 @@ def resolve(name: str, config: SampleRNNConfig, device: torch.device, dtype: str
         found = BACKENDS[candidate].unavailable_reasons(config, device)
         if name == "auto" and dtype not in ("auto", "fastest", *BACKENDS[candidate].dtypes):
             found = [f"has no dtype {dtype}, only {', '.join(BACKENDS[candidate].dtypes)}"]
+        if failed and candidate in failed:
+            found = [failed[candidate]]
         if not found:
             return BACKENDS[candidate]
         reasons.append(f"{candidate}: {'; '.join(found)}")
     raise BackendUnavailable(f"no backend can run this model on {device}: {' | '.join(reasons)}")
+
+
+def start(
+    name: str, weights: PackedWeights, device: torch.device, dtype: str = "auto", num_threads: int | None = None
+) -> tuple[Backend, str]:
+    """The backend called `name`, ready to run, and its numeric mode. Only "auto" moves on, and says so, when one cannot
+    be started: a kernel that does not compile, a GPU that refuses it. Raises as `resolve` and `resolve_dtype`."""
+    failed: dict[str, str] = {}
+    while True:
+        chosen = resolve(name, weights.config, device, dtype, failed)
+        try:
+            mode = resolve_dtype(dtype, chosen, weights, device)
+            return chosen(weights, device, mode, num_threads), mode
+        except BackendUnavailable as error:
+            if name != "auto":
+                raise
+            failed[chosen.name] = str(error)
+            logging.getLogger(__name__).warning("the %s backend cannot be used: %s", chosen.name, failed[chosen.name])
 
 
 def resolve_dtype(name: str, backend: type[Backend], weights: PackedWeights, device: torch.device) -> str:

@@ -46,9 +46,9 @@ class KernelSource:
         waiting = _INCLUDE.findall(text)
         while waiting:
             included = waiting.pop()
-            if included not in headers:
-                found = [path for path in (csrc / included, csrc / "cuda" / included) if path.is_file()]
-                headers[included] = found[0].read_text()
+            path = csrc / included
+            if included not in headers and path.is_file():  # one behind an #if may be missing
+                headers[included] = path.read_text()
                 waiting += _INCLUDE.findall(headers[included])
         return cls(name, text, headers)
 
@@ -60,8 +60,8 @@ def source_folder() -> Path:
     return installed if installed.is_dir() else package.parent / "csrc"
 
 
-def open_nvrtc(driver_version: int, capability: Capability) -> "Nvrtc":
-    """The first NVRTC that makes code for this driver (13020 is CUDA 13.2) and GPU.
+def open_nvrtc(driver_version: int | None, capability: Capability) -> "Nvrtc":
+    """The first NVRTC that makes code for this GPU and driver (13020 is CUDA 13.2, None any).
 
     SAMPLERNN_FAST_NVRTC names one file; else pip's packages are looked through, newest first, then the system.
     BackendUnavailable tells why none will do, and which package to install.
@@ -69,11 +69,11 @@ def open_nvrtc(driver_version: int, capability: Capability) -> "Nvrtc":
     from samplernn_fast import _C
 
     chosen = os.environ.get("SAMPLERNN_FAST_NVRTC")
-    major, refused = driver_version // 1000, []
+    major, refused = None if driver_version is None else driver_version // 1000, []
     for path in [chosen] if chosen else [*_pip_files(), *_SYSTEM]:
         try:
             nvrtc = _C.Nvrtc(path)
-            if nvrtc.version[0] > major:
+            if major is not None and nvrtc.version[0] > major:
                 refused.append(f"{nvrtc.path} is of CUDA {nvrtc.version[0]}")
             elif architecture(capability, nvrtc.archs()) is None:
                 refused.append(f"{nvrtc.path} does not know sm_{_number(capability)}")
@@ -82,12 +82,11 @@ def open_nvrtc(driver_version: int, capability: Capability) -> "Nvrtc":
         except _C.CudaError as error:
             if chosen or "No such file" not in str(error):
                 refused.append(str(error))
-    package = "nvidia-cuda-nvrtc" if major >= 13 else f"nvidia-cuda-nvrtc-cu{major}"
+    package = "nvidia-cuda-nvrtc" if major is None or major >= 13 else f"nvidia-cuda-nvrtc-cu{major}"
+    limit = "" if major is None else f"CUDA {major} or older and "
     found = f" ({'; '.join(refused)})" if refused else ""
     advice = "SAMPLERNN_FAST_NVRTC must name another" if chosen else f"pip install -U {package}"
-    raise BackendUnavailable(
-        f"needs an NVRTC for CUDA {major} or older and sm_{_number(capability)}, found none{found}: {advice}"
-    )
+    raise BackendUnavailable(f"needs an NVRTC for {limit}sm_{_number(capability)}, found none{found}: {advice}")
 
 
 def architecture(capability: Capability, known: list[int]) -> str | None:

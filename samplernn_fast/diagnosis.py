@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from samplernn_fast import __version__, backends
+from samplernn_fast import __version__, backends, cuda_device
 from samplernn_fast.config import SampleRNNConfig
 
 _OPTIONAL = {
@@ -43,6 +43,7 @@ def diagnose() -> dict[str, dict[str, Any]]:
         "backends": found,
         "numeric modes": {name: ", ".join(backend.dtypes) for name, backend in backends.BACKENDS.items()},
         "native": _native(),
+        "CUDA": cuda_device.describe(),
         "optional": {name: _version(name) or f"not installed; {what}" for name, what in _OPTIONAL.items()},
     }
 

@@ -133,11 +133,9 @@ class Engine:
         self.config = model.config
         self.model_sha256 = model_sha256(model)
         self.device = backends.resolve_device(device)
-        chosen = backends.resolve(backend, self.config, self.device, dtype)
-        weights = pack(model)
-        self.dtype = backends.resolve_dtype(dtype, chosen, weights, self.device)
+        backends.resolve(backend, self.config, self.device, dtype)  # refuses before the work of packing
+        self.backend, self.dtype = backends.start(backend, pack(model), self.device, dtype, num_threads)
         self._block = max(1, int(_BLOCK_SECONDS * self.config.sample_rate))
-        self.backend: backends.Backend = chosen(weights, self.device, self.dtype, num_threads)
 
     def init_state(
         self,
@@ -188,7 +186,7 @@ class Engine:
                 self.backend.prime(state.hidden, state.history, block)
             else:
                 block = self._draw(state, block)
-            state.history = torch.cat((state.history, block), dim=1)[:, -self.config.lookback :]
+            state.history = torch.cat((state.history, block.to(self.device)), dim=1)[:, -self.config.lookback :]
             state.t += stop - start
             blocks.append(block.cpu())
         return torch.cat(blocks, dim=1) if blocks else torch.empty(state.num_streams, 0, dtype=torch.int64)
@@ -212,7 +210,7 @@ class Engine:
         temperature = state.temperatures(steps).to(self.device)
         settings = (randomness, temperature, state.top_k, state.top_p, forced)
         try:
-            block = self.backend.generate(state.hidden, state.history, state.t, *settings)
+            block = self.backend.generate(state.hidden, state.history, state.t, *settings).cpu()
             sound = int(block.max()) < self.config.q_levels
         except (ValueError, IndexError):  # what the backends make of such a logit
             sound = False

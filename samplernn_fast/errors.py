@@ -21,5 +21,9 @@ class CheckpointError(SampleRNNError):
     """A run folder or checkpoint that is missing, damaged, or of another format."""
 
 
+class DeviceError(SampleRNNError):
+    """A GPU that failed or gave no answer while audio was made."""
+
+
 class BackendUnavailable(SampleRNNError):
     """A backend was asked for by name and cannot run this model on this device."""

@@ -47,6 +47,13 @@ class FakeGpu:
         """`call` returns `error` from now on, but for the next `after` times."""
         self._library.fake_fail(call.encode(), error, after)
 
+    def succeed(self) -> None:
+        """No call fails any more."""
+        self._library.fake_succeed()
+
+    def reset_calls(self) -> None:
+        self._library.fake_forget_calls()
+
     def set(self, version: int | None = None, blocks: int | None = None) -> None:
         """The driver's version, the blocks that fit on a multiprocessor."""
         if version is not None:

@@ -26,7 +26,7 @@ def cache(tmp_path, monkeypatch):
 def nvrtc():
     """The NVRTC of pip, whatever its version."""
     try:
-        return open_nvrtc(99000, (8, 0))
+        return open_nvrtc(None, (8, 0))
     except BackendUnavailable as unavailable:
         pytest.skip(f"no NVRTC: pip install -e '.[test]' ({unavailable})")
 
@@ -109,6 +109,10 @@ def test_where_there_is_none_the_package_is_named(packages, driver, package):
         open_nvrtc(driver, (9, 0))
     needs = f"needs an NVRTC for CUDA {driver // 1000} or older and sm_90, found none: pip install -U {package}"
     assert str(raised.value) == needs
+    with pytest.raises(
+        BackendUnavailable, match="needs an NVRTC for sm_90, found none: pip install -U nvidia-cuda-nvrtc"
+    ):
+        open_nvrtc(None, (9, 0))
 
 
 def test_those_that_do_not_fit_are_named(packages, fake_nvrtc):
@@ -174,11 +178,11 @@ def test_a_source_that_does_not_compile_is_one_line_and_is_not_kept(fake_nvrtc, 
 def test_a_source_takes_along_what_it_includes(tmp_path):
     (tmp_path / "cuda").mkdir()
     (tmp_path / "cuda" / "kernel.cuh").write_text('#include "cuda/a.h"\n#include "b.h"\n')
-    (tmp_path / "cuda" / "a.h").write_text('#include "b.h"\n  #include "c.h"\n#include <stdint.h>\n')
+    (tmp_path / "cuda" / "a.h").write_text('#include "b.h"\n  #include "cuda/c.h"\n#include <stdint.h>\n')
     (tmp_path / "b.h").write_text("b")
-    (tmp_path / "cuda" / "c.h").write_text('#include "cuda/a.h"\n')
+    (tmp_path / "cuda" / "c.h").write_text('#include "cuda/a.h"\n#include "missing.h"\n')
     source = KernelSource.read("kernel.cuh", tmp_path)
-    assert sorted(source.headers) == ["b.h", "c.h", "cuda/a.h"] and source.headers["b.h"] == "b"
+    assert sorted(source.headers) == ["b.h", "cuda/a.h", "cuda/c.h"] and source.headers["b.h"] == "b"
 
 
 def test_nvrtc_compiles_for_the_architecture(nvrtc):

@@ -27,7 +27,7 @@ struct Index {{ unsigned x; }};
 static Index blockIdx, blockDim, threadIdx;
 #define __global__ static
 namespace kernel {{ {KERNEL} }}
-extern "C" void add(void** arguments, const srnn::cuda::LaunchConfig* config) {{
+extern "C" const char* add(void** arguments, const srnn::cuda::LaunchConfig* config) {{
   blockDim.x = config->block_x;
   for (blockIdx.x = 0; blockIdx.x < config->grid_x; ++blockIdx.x) {{
     for (threadIdx.x = 0; threadIdx.x < config->block_x; ++threadIdx.x) {{
@@ -35,6 +35,7 @@ extern "C" void add(void** arguments, const srnn::cuda::LaunchConfig* config) {{
                   *static_cast<int*>(arguments[2]));
     }}
   }}
+  return nullptr;
 }}
 """
 
@@ -223,7 +224,7 @@ def test_an_error_says_what_to_do(fake_gpu, error, text):
 @pytest.mark.parametrize(
     ("path", "text"),
     [
-        ("/no/such/libcuda.so", "cannot open /no/such/libcuda.so: cannot open shared object file: No such file"),
+        ("/no/such/libcuda.so", "cannot open /no/such/libcuda.so: cannot open .*; install the NVIDIA driver"),
         ("libc.so.6", "libc.so.6 has no cuInit: it is too old"),
     ],
 )

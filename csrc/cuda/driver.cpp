@@ -49,7 +49,8 @@ const char* advice(Result error) {
 
 }  // namespace
 
-Driver::Driver(const std::string& path) : library_(path.empty() ? "libcuda.so.1" : path) {
+Driver::Driver(const std::string& path)
+    : library_(path.empty() ? "libcuda.so.1" : path, "; install the NVIDIA driver") {
 #define SRNN_CUDA_FIND(function, parameters) library_.find(api_.function, #function);
   SRNN_CUDA_DRIVER_CALLS(SRNN_CUDA_FIND)
 #undef SRNN_CUDA_FIND

@@ -9,11 +9,11 @@ namespace srnn::cuda {
 
 #if defined(__linux__)
 
-Library::Library(const std::string& name) : path_(name) {
+Library::Library(const std::string& name, const std::string& advice) : path_(name) {
   handle_ = dlopen(name.c_str(), RTLD_NOW | RTLD_LOCAL);
   if (handle_ == nullptr) {
     const char* reason = dlerror();
-    throw Error("cannot open " + std::string(reason != nullptr ? reason : name));
+    throw Error("cannot open " + std::string(reason != nullptr ? reason : name) + advice);
   }
   struct link_map* found = nullptr;
   if (dlinfo(handle_, RTLD_DI_LINKMAP, &found) == 0) path_ = found->l_name;
@@ -27,7 +27,7 @@ void* Library::address(const char* symbol) const {
 
 #else
 
-Library::Library(const std::string& name) : path_(name) {
+Library::Library(const std::string& name, const std::string&) : path_(name) {
   throw Error(name + ": the cuda backend runs on Linux only, use another");
 }
 

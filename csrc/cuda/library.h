@@ -15,8 +15,8 @@ class Error : public std::runtime_error {
 // Never closed: CUDA's libraries leave threads and exit handlers behind.
 class Library {
  public:
-  // name: a path, or a file name that the system looks for. Throws Error.
-  explicit Library(const std::string& name);
+  // name: a path, or a file name that the system looks for. Throws Error, which ends with `advice`.
+  explicit Library(const std::string& name, const std::string& advice = "");
 
   // Throws Error if the library has no such function.
   template <typename Function>

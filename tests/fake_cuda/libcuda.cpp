@@ -3,8 +3,8 @@
 // memory.
 //
 // A module is an ELF file. One for GPUs has the functions whose names stand in it, and launches of
-// them do nothing; one for this machine is loaded, and a launch runs `extern "C" void <name>(void**
-// arguments, const LaunchConfig* config)`.
+// them do nothing; one for this machine is loaded, and a launch runs `extern "C" const char*
+// <name>(void** arguments, const LaunchConfig* config)`, which returns null or what went wrong.
 #include <dlfcn.h>
 #include <elf.h>
 #include <unistd.h>
@@ -54,7 +54,7 @@ api::ContextObject primary;
 thread_local std::vector<api::ContextObject*> stack;
 
 constexpr int kInvalidValue = 1, kNoDevice = 101, kInvalidImage = 200, kNoContext = 201,
-              kNotFound = 500, kTooLarge = 720;
+              kNotFound = 500, kLaunchFailed = 719, kTooLarge = 720;
 
 // Writes the call down; what it is to return.
 int enter(const char* call, bool needs_context = false) {
@@ -108,6 +108,8 @@ void fake_reset() {
 
 // From the call after the next `after` ones on, `call` returns `error`.
 void fake_fail(const char* call, int error, int after) { failures[call] = {error, after}; }
+void fake_succeed() { failures.clear(); }
+void fake_forget_calls() { calls.str(""); }
 void fake_set_version(int value) { version = value; }
 void fake_set_blocks(int value) { blocks_per_multiprocessor = value; }
 void fake_set_device(int attribute, int value) { device_attributes[attribute] = value; }
@@ -275,10 +277,13 @@ int cuLaunchKernelEx(const api::LaunchConfig* config, api::FunctionHandle functi
     if (static_cast<int>(config->grid_x) > room) return kTooLarge;
   }
   if (function->module->library == nullptr) return 0;
-  using Run = void(void**, const api::LaunchConfig*);
-  reinterpret_cast<Run*>(dlsym(function->module->library, function->name.c_str()))(arguments,
-                                                                                   config);
-  return 0;
+  using Run = const char*(void**, const api::LaunchConfig*);
+  void* run = dlsym(function->module->library, function->name.c_str());
+  static std::mutex one_kernel;  // has the whole GPU
+  const std::lock_guard<std::mutex> lock(one_kernel);
+  const char* problem = reinterpret_cast<Run*>(run)(arguments, config);
+  if (problem != nullptr) std::fprintf(stderr, "%s: %s\n", function->name.c_str(), problem);
+  return problem == nullptr ? 0 : kLaunchFailed;
 }
 
 int cuMemHostAlloc(void** pointer, size_t bytes, unsigned) {

@@ -1,0 +1,270 @@
+"""The `cuda` backend: one persistent kernel walks all tiers for thousands of samples (csrc/cuda/persistent.cuh).
+
+samplernn_fast._C reaches NVRTC and the driver; this file allocates with torch, hands pointers over and reads errors.
+"""
+
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from samplernn_fast import cuda_plan
+from samplernn_fast.config import SampleRNNConfig
+from samplernn_fast.cpu_backend import CpuBackend
+from samplernn_fast.cuda_device import Gpu, Program, driver_errors_as, missing, native
+from samplernn_fast.errors import BackendUnavailable, ConfigError, DeviceError
+from samplernn_fast.sampling import Randomness
+from samplernn_fast.weights import PackedWeights
+
+if TYPE_CHECKING:
+    from samplernn_fast._C import CudaReadback
+
+Hidden = list[Tensor]
+
+LAUNCH_STEPS = 4096
+"""Samples of one launch: loading the weights anew is then a small part of it, and it ends before a display's watchdog
+ends it."""
+TIME_LIMIT_NS = 2_000_000_000
+"""Of one wait of one block for the others."""
+
+
+@dataclass(frozen=True)
+class _Drawing:
+    """How the samples of a call are drawn; temperature (B, n)."""
+
+    randomness: Randomness
+    temperature: Tensor
+    top_k: int = 0
+    top_p: float = 1.0
+
+
+@dataclass(frozen=True)
+class _Launched:
+    """A launch whose error words and levels are on their way to the host."""
+
+    readback: "CudaReadback"
+    bytes: int
+    start: int  # of its first sample, in the call
+
+
+class CudaBackend:
+    """Any model in float32, bfloat16 or int8 on a GPU of compute capability 8.0 or newer."""
+
+    name = "cuda"
+    dtypes: tuple[str, ...] = cuda_plan.MODES
+
+    @staticmethod
+    def unavailable_reasons(config: SampleRNNConfig, device: torch.device) -> list[str]:
+        """Why this backend cannot run; empty when it can."""
+        if device.type != "cuda":
+            return [f"runs on a CUDA GPU, not on {device}"]
+        return missing(_ordinal(device))
+
+    @classmethod
+    def dtype_reasons(cls, weights: PackedWeights, device: torch.device, dtype: str) -> list[str]:
+        """Why a numeric mode would not keep its promise for this model; empty when it does. The sums of int8 are exact,
+        so what it costs is measured on the CPU."""
+        return CpuBackend.dtype_reasons(weights, torch.device("cpu"), dtype)
+
+    def __init__(
+        self,
+        weights: PackedWeights,
+        device: torch.device,
+        dtype: str,
+        num_threads: int | None = None,
+        exchange: str = "tagged",
+    ) -> None:
+        """exchange: one of `cuda_plan.EXCHANGES`. BackendUnavailable if the kernel cannot be compiled or started."""
+        if num_threads is not None:
+            raise ConfigError("num_threads is for the cpu backend; cuda takes the whole GPU")
+        self.config, self.device, self.dtype, self.exchange = weights.config, device, dtype, exchange
+        self._h0 = torch.stack([weights[f"tier{tier}.h0"] for tier in range(len(self.config.ratios))]).float()
+        self._weights = cuda_plan.pack_weights(weights, dtype).to(device)
+        self._programs: dict[int, Program] = {}
+        self._spare: list[CudaReadback] = []
+        self._lock = threading.Lock()
+        with driver_errors_as(BackendUnavailable):
+            self._gpu = Gpu.open(_ordinal(device))
+        try:  # one sample of one stream: what cannot be compiled or started shows here
+            silence = torch.full((1, self.config.lookback), self.config.q_zero, device=device)
+            self.prime(self.init_hidden(1), silence, silence[:, :1])
+        except DeviceError as error:
+            raise BackendUnavailable(str(error)) from None
+
+    def init_hidden(self, streams: int) -> Hidden:
+        """The initial hidden state of every tier, lowest first: (n, B, H) each."""
+        return list(self._h0.to(self.device).unsqueeze(2).repeat(1, 1, streams, 1).unbind(0))
+
+    def generate(
+        self,
+        hidden: Hidden,
+        history: Tensor,
+        t: int,
+        randomness: Randomness,
+        temperature: Tensor,
+        top_k: int,
+        top_p: float,
+        forced: Tensor,
+    ) -> Tensor:
+        """As `reference.ReferenceBackend.generate`, but the levels are on the CPU. ValueError where a logit is not a
+        number, DeviceError where the GPU fails; `hidden` is then as it was."""
+        drawing = _Drawing(randomness, temperature, top_k, top_p)
+        return _Call(self, hidden, history, t, forced, drawing).run(hidden)
+
+    def prime(self, hidden: Hidden, history: Tensor, levels: Tensor) -> None:
+        """Advance `hidden` over known levels (B, n), n a multiple of L, starting where a top frame starts."""
+        _Call(self, hidden, history, 0, levels, _no_drawing(levels)).run(hidden)
+
+    def score(self, hidden: Hidden, levels: Tensor) -> Tensor:
+        """Log-probabilities (B, T, Q) of levels (B, L + T), T a multiple of L; advances `hidden`."""
+        history, known = levels.split([self.config.lookback, levels.shape[1] - self.config.lookback], dim=1)
+        logits = torch.empty(*known.shape, self.config.q_levels, device=self.device)
+        _Call(self, hidden, history, 0, known, _no_drawing(known), logits).run(hidden)
+        return torch.log_softmax(logits, dim=-1)
+
+    def program(self, batch: int) -> Program:
+        """The kernel for this number of streams; compiled when first asked for."""
+        with self._lock:
+            if batch not in self._programs:
+                built = Program.build(self._gpu, self.config, self.dtype, batch, self.exchange)
+                if built.weight_bytes != self._weights.nbytes:
+                    sizes = f"{built.weight_bytes} bytes of weights, packed were {self._weights.nbytes}"
+                    raise BackendUnavailable(f"the kernel reads {sizes}: install the package again")
+                self._programs[batch] = built
+            return self._programs[batch]
+
+    def launch(self, program: Program, out: Tensor, start: int, **arguments: int | float) -> _Launched:
+        """Put zeros, the kernel and the copy of its results into torch's stream; `out` are error words and levels."""
+        stream, device = _stream(self.device), self._gpu.device
+        workspace = torch.empty(program.workspace_bytes, dtype=torch.uint8, device=self.device)
+        for zeroed in (out, workspace):
+            device.clear(zeroed.data_ptr(), zeroed.nbytes, stream)
+        packed = native().cuda_params(
+            weights=self._weights.data_ptr(),
+            workspace=workspace.data_ptr(),
+            error=out.data_ptr(),
+            time_limit=TIME_LIMIT_NS,
+            **arguments,
+        )
+        program.kernel.launch(program.blocks, program.threads, program.shared_bytes, True, stream, [packed])
+        with self._lock:
+            readback = self._spare.pop() if self._spare else None
+        if readback is None or readback.bytes < out.nbytes:
+            readback = native().CudaReadback(device, out.nbytes)
+        readback.start(out.data_ptr(), out.nbytes, stream)
+        return _Launched(readback, out.nbytes, start)
+
+    def collect(self, launched: _Launched) -> np.ndarray:
+        """Wait for a launch: its levels, int32 in a row. Raises what its error words say."""
+        content = launched.readback.wait(launched.bytes)
+        with self._lock:
+            self._spare.append(launched.readback)
+        words = native().CUDA_ERROR_BYTES
+        error = native().cuda_error(content[:words])
+        if error["code"] == native().CUDA_NOT_FINITE:
+            raise ValueError(f"stream {error['place']} has a logit that is not finite")
+        if error["code"] != 0:
+            raise DeviceError(self._timeout(error, launched.start))
+        return np.frombuffer(content, np.int32, offset=words)
+
+    def _timeout(self, error: dict[str, int], start: int) -> str:
+        place = cuda_plan.exchange_names(self.config)[error["place"]]
+        return (
+            f"the GPU kernel gave up: block {error['block']} waited more than {TIME_LIMIT_NS / 1e9:.0f} s for "
+            f"{place} (number {error['count']} of its kind, sample {start + error['step']} of the call); where other "
+            "programs share the GPU try again, else use another backend and report this"
+        )
+
+
+class _Call:
+    """One walk over forced (B, n) levels, -1 = free, from time t on; `logits` (B, n, Q) are filled if given."""
+
+    def __init__(
+        self,
+        backend: CudaBackend,
+        hidden: Hidden,
+        history: Tensor,
+        t: int,
+        forced: Tensor,
+        drawing: _Drawing,
+        logits: Tensor | None = None,
+    ) -> None:
+        self.backend, self.t, self.forced, self.drawing, self.logits = backend, t, forced, drawing, logits
+        self.batch, self.device = forced.shape[0], backend.device
+        self.program = backend.program(self.batch)
+        self.hidden = torch.stack(hidden)
+        self.recent = history.to(self.device, torch.int32).contiguous()
+        self.seeds = torch.from_numpy(np.full(self.batch, drawing.randomness.seed, np.uint64)).to(self.device)
+        self.streams = torch.from_numpy(np.array(drawing.randomness.streams, np.uint32)).to(self.device)
+
+    def run(self, hidden: Hidden) -> Tensor:
+        """The levels (B, n) int64 on the CPU; advances `hidden`. The next launch is put into the stream before the
+        results of the last one are waited for."""
+        blocks, waiting = [torch.empty(self.batch, 0, dtype=torch.int64)], None
+        with driver_errors_as(DeviceError):
+            for start in range(0, self.forced.shape[1], LAUNCH_STEPS):
+                launched = self._launch(start)
+                if waiting is not None:
+                    blocks.append(self._levels(waiting))
+                waiting = launched
+            if waiting is not None:
+                blocks.append(self._levels(waiting))
+        for mine, advanced in zip(hidden, self.hidden, strict=True):
+            mine.copy_(advanced)
+        return torch.cat(blocks, dim=1)
+
+    def _levels(self, launched: _Launched) -> Tensor:
+        levels = self.backend.collect(launched).astype(np.int64)
+        return torch.from_numpy(levels).view(self.batch, -1)
+
+    def _launch(self, start: int) -> _Launched:
+        config, part = self.backend.config, slice(start, start + LAUNCH_STEPS)
+        forced = self.forced[:, part].to(self.device, torch.int32).contiguous()
+        temperature = self.drawing.temperature[:, part].to(self.device, torch.float32).contiguous()
+        logits = None if self.logits is None else self.logits[:, part].contiguous()
+        words = native().CUDA_ERROR_BYTES // 4
+        out = torch.empty(words + forced.numel(), dtype=torch.int32, device=self.device)
+        levels = out[words:].view_as(forced)
+        launched = self.backend.launch(
+            self.program,
+            out,
+            start,
+            hidden=self.hidden.data_ptr(),
+            history=self.recent.data_ptr(),
+            forced=forced.data_ptr(),
+            levels=levels.data_ptr(),
+            logits=0 if logits is None else logits.data_ptr(),
+            temperature=temperature.data_ptr(),
+            seeds=self.seeds.data_ptr(),
+            streams=self.streams.data_ptr(),
+            t=self.t + start,
+            steps=forced.shape[1],
+            top_k=self.drawing.top_k,
+            top_p=self.drawing.top_p,
+        )
+        if self.logits is not None and logits is not None:
+            self.logits[:, part] = logits
+        # What a launch that failed left behind must not become an index of the next one.
+        newest = torch.cat((self.recent, levels), dim=1)[:, -config.lookback :]
+        self.recent = newest.clamp(0, config.q_levels - 1).contiguous()
+        return launched
+
+
+def _ordinal(device: torch.device) -> int:
+    """The GPU's number. Where a library plays the GPU, tensors of the CPU are those of GPU 0."""
+    if device.index is not None or device.type != "cuda":
+        return device.index or 0
+    return torch.cuda.current_device()
+
+
+def _stream(device: torch.device) -> int:
+    return torch.cuda.current_stream(device).cuda_stream if device.type == "cuda" else 0
+
+
+def _no_drawing(levels: Tensor) -> _Drawing:
+    """For samples that are all given."""
+    streams = np.zeros(levels.shape[0], np.uint32)
+    return _Drawing(Randomness(0, streams), torch.ones(levels.shape, device=levels.device))

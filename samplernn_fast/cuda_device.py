@@ -1,0 +1,132 @@
+"""One GPU: what it lacks, and a model's kernel compiled, loaded and sized for it."""
+
+import importlib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+from samplernn_fast import cubin_cache, cuda_plan
+from samplernn_fast.config import SampleRNNConfig
+from samplernn_fast.cuda_compiler import KernelSource, architecture, compile_kernel, open_nvrtc
+from samplernn_fast.errors import BackendUnavailable, DeviceError
+
+if TYPE_CHECKING:
+    from samplernn_fast._C import CudaDevice, CudaDriver, CudaKernel
+
+THREADS = 512
+"""Of a block."""
+_LEAST_CAPABILITY = (8, 0)
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """A device of the driver and the newest CUDA that it runs (13020 is 13.2)."""
+
+    device: "CudaDevice"
+    version: int
+
+    @classmethod
+    def open(cls, ordinal: int) -> "Gpu":
+        """The GPU of that number. SAMPLERNN_FAST_LIBCUDA names another libcuda than the system's. CudaError."""
+        driver: CudaDriver = native().CudaDriver(os.environ.get("SAMPLERNN_FAST_LIBCUDA", ""))
+        return cls(native().CudaDevice(driver, ordinal), driver.version)
+
+
+@dataclass(frozen=True)
+class Program:
+    """The persistent kernel of one model for one number of streams, loaded, and what a launch of it takes."""
+
+    kernel: "CudaKernel"
+    blocks: int
+    threads: int
+    shared_bytes: int
+    weight_bytes: int
+    workspace_bytes: int
+
+    @classmethod
+    def build(cls, gpu: Gpu, config: SampleRNNConfig, dtype: str, batch: int, exchange: str) -> "Program":
+        """Compile, load and size it for all multiprocessors. BackendUnavailable tells what does not work."""
+        device, name = gpu.device, gpu.device.name
+        nvrtc = open_nvrtc(gpu.version, device.capability)
+        arch = architecture(device.capability, nvrtc.archs())
+        assert arch is not None  # open_nvrtc gives none that does not know the GPU
+        blocks = cuda_plan.grid_blocks(config.dim, device.multiprocessors)
+        defines = cuda_plan.defines(config, dtype, batch, blocks, THREADS, device.shared_bytes, exchange)
+        cubin = compile_kernel(nvrtc, KernelSource.read("persistent.cuh"), arch, defines)
+        with driver_errors_as(BackendUnavailable):
+            kernel = native().CudaKernel(device, cubin, "srnn_generate")
+            sizes = kernel.sizes
+            room = kernel.blocks_per_multiprocessor(THREADS, sizes["shared"]) * device.multiprocessors
+        if room < blocks:
+            raise BackendUnavailable(
+                f"the kernel needs {blocks} blocks at once, but {name} holds {room} of {THREADS} threads with "
+                f"{kernel.registers} registers and {sizes['shared']} bytes of shared memory"
+            )
+        return cls(kernel, blocks, THREADS, sizes["shared"], sizes["weights"], sizes["workspace"])
+
+
+def missing(ordinal: int) -> list[str]:
+    """What a machine lacks to run the kernel on its GPU of that number; empty where nothing is."""
+    try:
+        error = native().CudaError
+    except ImportError as reason:
+        return [f"the native part is not built ({reason}); install a C++ compiler, then pip install -e ."]
+    try:
+        gpu = Gpu.open(ordinal)
+        name, capability, cooperative = gpu.device.name, gpu.device.capability, gpu.device.cooperative
+    except error as reason:
+        return [str(reason)]
+    reasons = []
+    if capability < _LEAST_CAPABILITY:
+        needed, found = (".".join(map(str, one)) for one in (_LEAST_CAPABILITY, capability))
+        reasons.append(f"needs a GPU of compute capability {needed} or newer, {name} has {found}")
+    if not cooperative:
+        reasons.append(f"needs a GPU that starts all blocks at once (cooperative launch), {name} does not")
+    if not reasons:
+        try:
+            open_nvrtc(gpu.version, capability)
+        except BackendUnavailable as reason:
+            reasons.append(str(reason))
+    return reasons
+
+
+def describe() -> dict[str, str]:
+    """The driver, the compiler and the folder of compiled kernels, or why there is none; for `doctor`."""
+    try:
+        error = native().CudaError
+    except ImportError:
+        return {"driver": "not asked: the native part is not built"}
+    newest, found = None, {}
+    try:
+        driver = native().CudaDriver(os.environ.get("SAMPLERNN_FAST_LIBCUDA", ""))
+        newest = driver.version
+        found["driver"] = f"CUDA {newest // 1000}.{newest % 1000 // 10}, {driver.path}"
+    except error as reason:
+        found["driver"] = str(reason)
+    try:
+        nvrtc = open_nvrtc(newest, _LEAST_CAPABILITY)
+        found["NVRTC"] = f"{nvrtc.version[0]}.{nvrtc.version[1]}, {nvrtc.path}"
+    except BackendUnavailable as reason:
+        found["NVRTC"] = str(reason)
+    try:
+        found["compiled kernels"] = str(cubin_cache.folder())
+    except RuntimeError as reason:
+        found["compiled kernels"] = f"not kept: {reason}"
+    return found
+
+
+def native() -> ModuleType:
+    """samplernn_fast._C. ImportError where no compiler built it."""
+    return importlib.import_module("samplernn_fast._C")
+
+
+@contextmanager
+def driver_errors_as(kind: type[DeviceError] | type[BackendUnavailable]) -> Iterator[None]:
+    """What the driver refuses, as one of the package's errors."""
+    try:
+        yield
+    except native().CudaError as error:
+        raise kind(str(error)) from None

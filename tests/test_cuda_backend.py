@@ -1,0 +1,329 @@
+"""The `cuda` backend behind `Engine` without a GPU: libraries play the driver and NVRTC, and the text of the persistent
+kernel, compiled for the CPU, walks the tiers."""
+
+import logging
+import sys
+import threading
+
+import pytest
+import torch
+from cases import CASES, make_model, random_levels
+from engines import MODELS
+from fake_gpu import CAPABILITY_MAJOR, COOPERATIVE, FOLDER, MAX_THREADS
+from small import assert_one_line
+
+from samplernn_fast import backends, cuda_backend, cuda_device
+from samplernn_fast.cuda_backend import CudaBackend
+from samplernn_fast.engine import Engine
+from samplernn_fast.errors import BackendUnavailable, CheckpointError, ConfigError, DeviceError
+from samplernn_fast.weights import pack
+
+pytest.importorskip("samplernn_fast._C", reason="the native part is not built: no C++ compiler")
+
+CPU = torch.device("cpu")
+# The temperature of every stream; each number of streams is a kernel, which takes the C++ compiler seconds.
+STREAMS = {"paper-3tier": (0.7, 1.0, 0.0), "theano-lstm-skips": (0.9,), "two-levels": (1.3,)}
+
+
+class Played(CudaBackend):
+    """The backend where torch's tensors on the CPU are the memory of the GPU that is played."""
+
+    @staticmethod
+    def unavailable_reasons(config, device):
+        return cuda_device.missing(0)
+
+
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory):
+    """The folder of kernels that the tests of this file share, because the C++ compiler takes seconds for each."""
+    return tmp_path_factory.mktemp("compiled")
+
+
+@pytest.fixture
+def gpu(fake_gpu, fake_nvrtc, compiled, monkeypatch):
+    """A machine with a GPU of 4 multiprocessors."""
+    monkeypatch.setenv("SAMPLERNN_FAST_CACHE", str(compiled))
+    monkeypatch.setenv("FAKE_NVRTC_COMPILER", f"{sys.executable} {FOLDER / 'compile_for_cpu.py'}")
+    monkeypatch.setattr(cuda_device, "THREADS", 64)  # each is a fibre here
+    monkeypatch.setitem(backends.BACKENDS, "cuda", Played)
+    return fake_gpu
+
+
+def engines(name="paper-3tier", dtype="float32"):
+    """A model of a case on the cuda backend, and on the reference."""
+    model = make_model(MODELS[name])
+    exact = Engine(model, backend="reference", dtype="float64", device="cpu")
+    return Engine(model, backend="cuda", dtype=dtype, device="cpu"), exact
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_it_makes_the_levels_of_the_reference(gpu, name):
+    engine, exact = engines(name)
+    made, heat = [], STREAMS[name]
+    for sampler in (engine, exact):
+        state = sampler.init_state(len(heat), seed=5, temperature=heat, top_k=40, top_p=0.95, first_stream=2)
+        made.append(sampler.run(state, 70))
+    assert made[0].dtype == torch.int64 and torch.equal(*made)
+    assert "cuLaunchKernelEx" in gpu.calls
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_it_scores_as_the_reference(gpu, name):
+    engine, exact = engines(name)
+    levels = random_levels(MODELS[name], len(STREAMS[name]), MODELS[name].lookback * 4 + 1)
+    torch.testing.assert_close(engine.score(levels), exact.score(levels).float(), rtol=0, atol=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CASES)
+def test_it_scores_every_case_as_the_reference(gpu, name):
+    model, levels = make_model(CASES[name]), random_levels(CASES[name], 2, CASES[name].lookback * 3)
+    exact = Engine(model, backend="reference", dtype="float64", device="cpu").score(levels).float()
+    got = Engine(model, backend="cuda", device="cpu").score(levels)
+    torch.testing.assert_close(got, exact, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "int8"])
+def test_other_modes_are_close(gpu, dtype):
+    config = MODELS["paper-3tier"]
+    model, levels = make_model(config), random_levels(config, 1, config.lookback * 8)
+    exact = Engine(model, backend="reference", dtype="float64", device="cpu").score(levels).float()
+    backend = Played(pack(model), CPU, dtype)
+    got = backend.score(backend.init_hidden(1), levels)
+    difference = (got - exact).abs().max().item()
+    assert 1e-5 < difference < 0.3  # it is another mode, and it is the same model
+
+
+def test_one_run_of_many_launches(gpu, monkeypatch):
+    engine, exact = engines()
+    expected = exact.run(exact.init_state(3, seed=1), 45)
+    monkeypatch.setattr(cuda_backend, "LAUNCH_STEPS", 7)
+    engine.run(engine.init_state(3), 14)  # has made the memory for results
+    gpu.reset_calls()
+    assert torch.equal(engine.run(engine.init_state(3, seed=1), 45), expected)
+    launches = [call for call in gpu.calls if call in ("cuLaunchKernelEx", "cuEventSynchronize")]
+    # The next launch is under way before the results of the last one are waited for.
+    assert launches == ["cuLaunchKernelEx", *["cuLaunchKernelEx", "cuEventSynchronize"] * 6, "cuEventSynchronize"]
+
+
+def test_scores_of_many_launches(gpu, monkeypatch):
+    engine, _ = engines()
+    levels = random_levels(engine.config, 3, engine.config.lookback + 40)
+    whole = engine.score(levels)
+    monkeypatch.setattr(cuda_backend, "LAUNCH_STEPS", 9)
+    assert torch.equal(engine.score(levels), whole)
+
+
+def test_prompts_and_injected_levels(gpu):
+    engine, exact = engines()
+    prompt = random_levels(engine.config, 3, 29)
+    forced = torch.full((3, 40), -1)
+    forced[:, 10:22], forced[1, 30:] = 7, 9
+    made = []
+    for sampler in (engine, exact):
+        state = sampler.init_state(3, seed=2, prompt=prompt)
+        made.append(sampler.run(state, 40, forced=forced))
+        made[-1] = torch.cat((made[-1], sampler.run(state, 5)), dim=1)
+    assert torch.equal(*made)
+
+
+def test_a_stream_does_not_depend_on_those_beside_it(gpu):
+    engine, _ = engines()
+    together = engine.run(engine.init_state(3, seed=3), 60)
+    alone = engine.run(engine.init_state(1, seed=3, first_stream=1), 60)
+    assert torch.equal(alone[0], together[1])
+
+
+def test_a_saved_state_goes_on(gpu):
+    engine, _ = engines()
+    state = engine.init_state(3, seed=4)
+    engine.run(state, 21)
+    saved = state.state_dict()
+    expected = engine.run(state, 30)
+    other = engine.init_state(3)
+    other.load_state_dict(saved)
+    assert torch.equal(engine.run(other, 30), expected)
+
+
+def test_threads_share_an_engine(gpu):
+    engine, _ = engines()
+    expected = [engine.run(engine.init_state(3, seed=seed), 20) for seed in range(3)]
+    results = {}
+
+    def work(seed):
+        results[seed] = engine.run(engine.init_state(3, seed=seed), 20)
+
+    threads = [threading.Thread(target=work, args=(seed,)) for seed in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert all(torch.equal(results[seed], expected[seed]) for seed in range(3))
+
+
+def test_a_kernel_is_compiled_once_for_a_number_of_streams(gpu, fake_nvrtc):
+    engine, _ = engines()
+    for _ in range(2):
+        engine.run(engine.init_state(3), 5)
+    before = fake_nvrtc.compilations
+    another, _ = engines()
+    another.run(another.init_state(3), 5)
+    assert fake_nvrtc.compilations == before
+
+
+@pytest.mark.parametrize("exchange", ["counters", "tagged"])
+def test_a_wait_in_vain_is_an_error_that_names_the_place(gpu, exchange, monkeypatch):
+    config = MODELS["paper-3tier"]
+    backend = Played(pack(make_model(config)), CPU, "float32", exchange=exchange)
+    levels, hidden = random_levels(config, 1, config.lookback * 3), backend.init_hidden(1)
+    before = [h.clone() for h in hidden]
+    lost = {"counters": "FAKE_LOSE_COUNT", "tagged": "FAKE_LOSE_STORE"}[exchange]
+    monkeypatch.setenv(lost, "40")
+    monkeypatch.setattr(cuda_backend, "TIME_LIMIT_NS", 100_000)
+    with pytest.raises(DeviceError, match=r"gave up: block \d+ waited more than .* sample \d+ of the call") as raised:
+        backend.score(hidden, levels)
+    assert_one_line(raised)
+    names = cuda_backend.cuda_plan.exchange_names(config)
+    assert any(f"s for {name} (number" in str(raised.value) for name in names)
+    assert all(torch.equal(*pair) for pair in zip(hidden, before, strict=True))
+    monkeypatch.delenv(lost)
+    backend.score(hidden, levels)
+    assert not torch.equal(hidden[0], before[0])
+
+
+def test_logits_that_overflow_are_an_error(gpu):
+    model = make_model(MODELS["paper-3tier"], dtype=torch.float32)
+    with torch.no_grad():
+        model.mlp.output.parametrizations.weight.original0.fill_(3e38)
+    engine = Engine(model, backend="cuda", device="cpu")
+    with pytest.raises(CheckpointError, match="not finite"):
+        engine.run(engine.init_state(3), 30)
+
+
+@pytest.mark.parametrize(
+    "call", ["cuMemsetD8Async", "cuLaunchKernelEx", "cuMemcpyDtoHAsync", "cuEventRecord", "cuEventSynchronize"]
+)
+def test_a_failure_while_it_runs_is_an_error_and_changes_no_state(gpu, call):
+    engine, _ = engines()
+    state = engine.init_state(3, seed=6)
+    expected = engine.run(engine.init_state(3, seed=6), 20)
+    gpu.fail(call, 719)
+    with pytest.raises(DeviceError, match=rf"{call} failed: CUDA_ERROR_LAUNCH_FAILED \(719\)") as raised:
+        engine.run(state, 20)
+    assert_one_line(raised)
+    gpu.succeed()
+    assert state.t == 0 and torch.equal(engine.run(state, 20), expected)
+
+
+STARTING = (
+    "cuDevicePrimaryCtxRetain",
+    "cuModuleLoadData",
+    "cuModuleGetFunction",
+    "cuFuncSetAttribute",
+    "cuLaunchKernelEx",
+)
+
+
+@pytest.mark.parametrize("call", STARTING)
+def test_what_cannot_be_started_is_unavailable_and_auto_moves_on(gpu, call, caplog):
+    gpu.fail(call, 2)
+    model = make_model(MODELS["paper-3tier"])
+    with pytest.raises(BackendUnavailable, match=f"{call} failed: CUDA_ERROR_OUT_OF_MEMORY") as raised:
+        Engine(model, backend="cuda", device="cpu")
+    assert_one_line(raised)
+    del raised
+    with caplog.at_level(logging.WARNING):
+        assert Engine(model, device="cpu").backend.name == "cpu"
+    assert f"the cuda backend cannot be used: {call} failed" in caplog.text
+
+
+def test_a_kernel_that_does_not_compile_is_unavailable_and_auto_moves_on(gpu, monkeypatch, tmp_path, caplog):
+    monkeypatch.setenv("SAMPLERNN_FAST_CACHE", str(tmp_path))
+    monkeypatch.setenv("FAKE_NVRTC_COMPILER", "sh -c 'echo \"shape.cuh(3): error: too small\" >&2; exit 1'")
+    model = make_model(MODELS["paper-3tier"])
+    with pytest.raises(
+        BackendUnavailable, match=r"does not compile persistent.cuh: .* shape.cuh\(3\): error: too small"
+    ):
+        Engine(model, backend="cuda", device="cpu")
+    with caplog.at_level(logging.WARNING):
+        assert Engine(model, device="cpu").backend.name == "cpu"
+    assert "too small" in caplog.text
+
+
+def test_where_nothing_is_left_every_reason_is_told(gpu, monkeypatch):
+    monkeypatch.setattr(backends, "BACKENDS", {"cuda": Played})
+    gpu.fail("cuLaunchKernelEx", 720)
+    with pytest.raises(
+        BackendUnavailable, match=r"no backend can run this model on cpu: cuda: cuLaunchKernelEx failed"
+    ):
+        Engine(make_model(MODELS["paper-3tier"]), device="cpu")
+
+
+def test_a_grid_that_does_not_fit_is_unavailable(gpu):
+    gpu.set_function(MAX_THREADS, 32)
+    with pytest.raises(BackendUnavailable, match="needs 4 blocks at once, but Fake GPU holds 0 of 64 threads with 64"):
+        engines()
+
+
+def test_auto_takes_it_first(gpu):
+    assert Engine(make_model(MODELS["paper-3tier"]), device="cpu").backend.name == "cuda"
+
+
+def test_it_runs_on_gpus_only():
+    reasons = CudaBackend.unavailable_reasons(MODELS["paper-3tier"], CPU)
+    assert reasons == ["runs on a CUDA GPU, not on cpu"]
+
+
+def test_threads_of_the_cpu_are_refused(gpu):
+    with pytest.raises(ConfigError, match="num_threads is for the cpu backend"):
+        Engine(make_model(MODELS["paper-3tier"]), backend="cuda", device="cpu", num_threads=2)
+
+
+def test_a_machine_that_has_all(gpu):
+    assert cuda_device.missing(0) == []
+
+
+@pytest.mark.parametrize(
+    ("attribute", "value", "reason"),
+    [
+        (CAPABILITY_MAJOR, 7, "needs a GPU of compute capability 8.0 or newer, Fake GPU has 7.0"),
+        (COOPERATIVE, 0, "needs a GPU that starts all blocks at once (cooperative launch), Fake GPU does not"),
+    ],
+)
+def test_a_gpu_that_will_not_do(gpu, attribute, value, reason):
+    gpu.set_device(attribute, value)
+    assert cuda_device.missing(0) == [reason]
+
+
+def test_no_driver(gpu, monkeypatch):
+    monkeypatch.setenv("SAMPLERNN_FAST_LIBCUDA", "/no/such/libcuda.so.1")
+    [reason] = cuda_device.missing(0)
+    assert reason.startswith("cannot open /no/such/libcuda.so.1") and reason.endswith("install the NVIDIA driver")
+
+
+def test_no_gpu(gpu):
+    gpu.fail("cuInit", 100)
+    [reason] = cuda_device.missing(0)
+    assert reason.startswith("cuInit failed: CUDA_ERROR_NO_DEVICE (100)") and "see nvidia-smi" in reason
+
+
+def test_an_nvrtc_that_is_too_new(gpu):
+    gpu.set(version=12040)
+    [reason] = cuda_device.missing(0)
+    assert reason.startswith("needs an NVRTC for CUDA 12 or older and sm_90")
+
+
+def test_no_native_part(gpu, monkeypatch):
+    monkeypatch.setitem(sys.modules, "samplernn_fast._C", None)
+    [reason] = cuda_device.missing(0)
+    assert "the native part is not built" in reason and "install a C++ compiler" in reason
+
+
+def test_doctor_tells_what_is_there_and_what_is_not(gpu, fake_nvrtc, monkeypatch, compiled):
+    found = cuda_device.describe()
+    assert found["driver"] == f"CUDA 13.0, {gpu.path}" and found["NVRTC"] == f"13.0, {fake_nvrtc.path}"
+    assert found["compiled kernels"] == str(compiled / "cubins")
+    monkeypatch.setenv("SAMPLERNN_FAST_LIBCUDA", "/no/such/libcuda.so.1")
+    monkeypatch.setenv("SAMPLERNN_FAST_NVRTC", "/no/such/libnvrtc.so")
+    found = cuda_device.describe()
+    assert "install the NVIDIA driver" in found["driver"] and "cannot open /no/such/libnvrtc.so" in found["NVRTC"]
