@@ -95,7 +95,6 @@ SRNN_DEVICE void load(const Block& b) {
     const int stream = i / kLookback, ago = i % kLookback;
     b.levels(stream)[(b.begin + ago) % kLookback] = b.p.history[i];
   }
-  block_sync();
 }
 
 // --- the walk ---------------------------------------------------------------------------------

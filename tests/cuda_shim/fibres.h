@@ -72,6 +72,7 @@ struct Runtime {
   Faults faults;
   long stores = 0, counts = 0;
   int current = 0, alive = 0;
+  int slow = 0, slow_size = kWarp;  // fibres that for a while go on only now and then
   jmp_buf scheduler;
   void (*kernel)() = nullptr;
   std::string problem;
@@ -183,6 +184,21 @@ inline std::string deadlock() {
   return report;
 }
 
+// A ready fibre, seldom one of those that are slow for now (a warp or a block): under fair
+// schedules all threads stay close together.
+inline size_t pick_ready() {
+  Runtime& r = *runtime;
+  if (r.clock % 4096 == 1) {
+    r.slow_size = r.random() % 2 == 0 ? kWarp : static_cast<int>(r.barriers[0].members.size());
+    r.slow = r.random() % (r.fibres.size() / r.slow_size);
+  }
+  size_t pick = r.random() % r.ready.size();
+  for (int tries = 0; tries < 6 && r.ready[pick] / r.slow_size == r.slow; ++tries) {
+    pick = r.random() % r.ready.size();
+  }
+  return pick;
+}
+
 inline void schedule() {
   Runtime& r = *runtime;
   while (r.alive > 0 && r.problem.empty()) {
@@ -193,7 +209,7 @@ inline void schedule() {
       r.problem = deadlock();
       return;
     }
-    const size_t pick = r.random() % r.ready.size();
+    const size_t pick = pick_ready();
     r.current = r.ready[pick];
     r.ready[pick] = r.ready.back();
     r.ready.pop_back();
