@@ -13,12 +13,14 @@ from torch import Tensor
 from samplernn_fast import backends, sampling
 from samplernn_fast.checkpoint import model_sha256
 from samplernn_fast.errors import CheckpointError, ConfigError
+from samplernn_fast.first_use import FirstUse
 from samplernn_fast.model import AudioModel, SampleRNN
 from samplernn_fast.weights import pack
 
 Schedule = Sequence[tuple[float, float]]
 Temperature = float | Sequence[float] | Callable[[float], float]
 _BLOCK_SECONDS = 0.5
+_COMPILED_HERE = ("cuda", "triton")
 
 
 class EngineState:
@@ -134,7 +136,9 @@ class Engine:
         self.model_sha256 = model_sha256(model)
         self.device = backends.resolve_device(device)
         backends.resolve(backend, self.config, self.device, dtype)  # refuses before the work of packing
-        self.backend, self.dtype = backends.start(backend, pack(model), self.device, dtype, num_threads)
+        weights = pack(model)
+        self.backend, self.dtype = backends.start(backend, weights, self.device, dtype, num_threads)
+        self._first_use = FirstUse(self.backend.name, weights) if self.backend.name in _COMPILED_HERE else None
         self._block = max(1, int(_BLOCK_SECONDS * self.config.sample_rate))
 
     def init_state(
@@ -209,6 +213,7 @@ class Engine:
         randomness = sampling.Randomness(state.seed, state.streams)
         temperature = state.temperatures(steps).to(self.device)
         settings = (randomness, temperature, state.top_k, state.top_p, forced)
+        before = [h[:, :1].cpu().clone() for h in state.hidden] if self._first_use else []
         try:
             block = self.backend.generate(state.hidden, state.history, state.t, *settings).cpu()
             sound = int(block.max()) < self.config.q_levels
@@ -216,6 +221,10 @@ class Engine:
             sound = False
         if not sound:
             raise CheckpointError("the model gives logits that are not finite numbers; its weights are too large")
+        if self._first_use:
+            first = (randomness, temperature[:1].cpu(), state.top_k, state.top_p, forced[:1].cpu(), block[:1])
+            self._first_use.check(before, state.history[:1].cpu(), state.t, *first)
+            self._first_use = None if self._first_use.done else self._first_use
         return block
 
     def _check_forced(self, state: EngineState, n: int, forced: Tensor | np.ndarray | None) -> Tensor:

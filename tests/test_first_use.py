@@ -1,0 +1,58 @@
+"""A backend that makes levels which are not the model's is found out before anybody hears them."""
+
+import copy
+
+import pytest
+import torch
+from cases import CASES, make_model
+from small import assert_one_line
+
+from samplernn_fast import engine as engine_module
+from samplernn_fast.engine import Engine
+from samplernn_fast.errors import DeviceError
+
+
+@pytest.fixture
+def sampler(monkeypatch):
+    """An engine whose backend counts as compiled on this machine."""
+    monkeypatch.setattr(engine_module, "_COMPILED_HERE", ("reference",))
+    return Engine(make_model(CASES["paper-3tier"], dtype=torch.float32), backend="reference", device="cpu")
+
+
+@pytest.mark.parametrize("settings", [{}, {"temperature": [0.7, 0.0]}, {"top_k": 5, "top_p": 0.9}])
+def test_right_levels_pass_and_are_checked_once(sampler, settings):
+    plain = copy.copy(sampler)
+    plain._first_use = None
+    wanted = plain.run(plain.init_state(2, seed=3, **settings), 100)
+    assert sampler._first_use is not None
+    assert torch.equal(sampler.run(sampler.init_state(2, seed=3, **settings), 100), wanted)
+    assert sampler._first_use is None
+
+
+def test_few_or_forced_samples_leave_it_for_later(sampler):
+    state = sampler.init_state(1, prompt=torch.zeros(16, dtype=torch.int64))
+    sampler.run(state, 5)
+    sampler.run(state, 60, forced=torch.full((1, 60), 1).index_fill(1, torch.arange(0, 60, 20), -1))
+    assert sampler._first_use is not None
+    sampler.run(state, 40)
+    assert sampler._first_use is None
+
+
+@pytest.mark.parametrize("what", ["draws", "weights", "hidden"])
+def test_wrong_levels_are_an_error(sampler, what, monkeypatch):
+    right = sampler.backend.generate
+    if what == "weights":
+        sampler.backend.weights.tensors["mlp.output"].neg_()
+
+    def wrong(hidden, history, t, randomness, *rest):
+        if what == "hidden":
+            for h in hidden:
+                h.mul_(-3).add_(1)
+        return right(hidden, history, t + (what == "draws") * sampler.config.lookback, randomness, *rest)
+
+    monkeypatch.setattr(sampler.backend, "generate", wrong)
+    with pytest.raises(
+        DeviceError, match=r"the reference backend made levels that are not the model's: \d+ of 32"
+    ) as caught:
+        sampler.run(sampler.init_state(2), 200)
+    assert_one_line(caught)
