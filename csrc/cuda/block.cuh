@@ -17,6 +17,7 @@ struct Block {
   uint32_t begin = 0;     // time of the first sample, less whole top frames
   uint32_t samples = 0;   // sample-level networks run in this launch
   uint32_t exchanges = 0;
+  bool silent = true;  // whether this step draws nothing
 
   SRNN_DEVICE_MEMBER uint32_t now() const { return begin + static_cast<uint32_t>(step); }
 
@@ -29,6 +30,10 @@ struct Block {
     return arrays + kArrays.codes + row * kCodeCols;
   }
   SRNN_DEVICE_MEMBER float* scales() const { return at<float>(kArrays.scales); }
+  // kWholeInput: what the lowest tier gives to one sample of a stream, without the bias.
+  SRNN_DEVICE_MEMBER float* input(int stream) const {
+    return at<float>(kArrays.input) + stream * kDim;
+  }
   SRNN_DEVICE_MEMBER float* own() const { return at<float>(kArrays.own); }
   SRNN_DEVICE_MEMBER Draw* draws(int at_step) const {
     return at<Draw>(kArrays.draws) + (at_step & 1) * kBatch;

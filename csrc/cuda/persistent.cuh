@@ -8,11 +8,9 @@
 #include "cuda/prims_device.h"
 #endif
 // After the words that the kernels are written in.
-#include "cuda/sample.cuh"
+#include "cuda/walk.cuh"
 
 namespace srnn {
-
-// --- start and end ----------------------------------------------------------------------------
 
 template <int kCols, int kRows, int kChunk>
 SRNN_DEVICE void copy_rows(const Block& b, unsigned char* to, uint64_t offset, int matrix_blocks) {
@@ -94,76 +92,6 @@ SRNN_DEVICE void load(const Block& b) {
   for (int i = b.thread; i < kBatch * kLookback; i += kThreads) {
     const int stream = i / kLookback, ago = i % kLookback;
     b.levels(stream)[(b.begin + ago) % kLookback] = b.p.history[i];
-  }
-}
-
-// --- the walk ---------------------------------------------------------------------------------
-
-// A tier that is in the middle of a frame when a unit below begins at `now`.
-template <int kTier>
-SRNN_DEVICE bool goes_on(uint32_t now) {
-  constexpr uint32_t kSize = frame_size(kTier), kUnit = unit_size(kTier);
-  return now % kUnit == 0 && now % kSize != 0;
-}
-
-// Tiers whose frame begins now, top first. Before the first sample, with skips: the outputs that go
-// on from the launch before.
-template <int kTier>
-SRNN_DEVICE bool run_tiers(Block& b) {
-  if constexpr (kTier >= 0) {
-    constexpr uint32_t kSize = frame_size(kTier);
-    const bool begins = b.step >= 0 && b.now() % kSize == 0;
-    const uint32_t frame = frames_begun<kTier>(b);
-    for (int layer = 0; begins && layer < kLayers; ++layer) {
-      if (!run_layer<kTier>(b, layer, frame)) return false;
-    }
-    if constexpr (kSkips) {
-      if ((begins || b.step < 0) && !run_output<kTier>(b, frame)) return false;
-    }
-    if (begins && !refresh_conditioning<kTier>(b, frame, Age::kNew, b.now())) return false;
-    return run_tiers<kTier - 1>(b);
-  }
-  return true;
-}
-
-// What later samples will need, while the others' part of this one is on its way.
-template <int kTier>
-SRNN_DEVICE bool prepare_tiers(const Block& b) {
-  if constexpr (kTier < kTiers) {
-    constexpr uint32_t kSize = frame_size(kTier);
-    const uint32_t frame = frames_begun<kTier>(b);
-    if (goes_on<kTier>(b.now() + 1)) {
-      const Age age = kSkips && b.step < 0 ? Age::kNew : Age::kOld;
-      if (!refresh_conditioning<kTier>(b, frame, age, b.now() + 1)) return false;
-    }
-    if ((b.step < 0 || b.now() % kSize == 0) && !refresh_early<kTier>(b, frame)) return false;
-    return prepare_tiers<kTier + 1>(b);
-  }
-  return true;
-}
-
-// One sample; step -1 only prepares the first.
-SRNN_DEVICE bool run_step(Block& b) {
-  if (!run_tiers<kTiers - 1>(b)) return false;
-  const bool silent = b.step < 0 || all_forced(b);
-  if (!silent) {
-    ++b.samples;
-    read_levels(b);
-    publish<UnitVectors>(b, kMlpPlace, b.samples);
-  }
-  if (b.step + 1 < b.p.steps) {  // the next launch prepares its own first sample
-    prepare_draws(b, b.step + 1);
-    if (!prepare_tiers<0>(b)) return false;
-  }
-  if (silent) {
-    if (b.step >= 0) keep_forced(b);
-    return true;
-  }
-  if (!run_hidden<0>(b) || !run_logits(b)) return false;
-  if constexpr (kDrawAll) {
-    return draw_all(b);
-  } else {
-    return draw_own(b);
   }
 }
 

@@ -48,6 +48,9 @@ constexpr int kTile = smaller(kBatch, 8);
 // Few streams are drawn by every block; of more, each block draws some.
 constexpr bool kDrawAll = kBatch <= kTile;
 constexpr int kDrawStreams = kDrawAll ? kBatch : divide_up(kBatch, kBlocks);
+// Few streams, by packets: every block makes the whole input of the MLP, so that only what the tier
+// gives to it is exchanged, and that ahead of its time where the tier's frame goes on.
+constexpr bool kWholeInput = kTagged && kDrawAll;
 static_assert(kThreads % kWarpSize == 0 && kBlocks == divide_up(kDim, kUnits), "see params.h");
 
 // --- the block of weights ---------------------------------------------------------------------
@@ -167,7 +170,8 @@ struct Draw {
 
 // Arrays that only one block uses, in the order in which they may be in shared memory.
 struct BlockArrays {
-  uint64_t raw, codes, scales, own, draws, state, early, conditioning, kept, levels, weights, end;
+  uint64_t raw, codes, scales, own, draws, input, state, early, conditioning, kept, levels, weights,
+      end;
 };
 SRNN_CONSTEXPR BlockArrays make_block_arrays() {
   BlockArrays to = {};
@@ -177,6 +181,7 @@ SRNN_CONSTEXPR BlockArrays make_block_arrays() {
   to.raw = at, at += uint64_t{4} * kTile * kRawCols;
   to.codes = at, at += kInt8 ? uint64_t{2} * kTile * kCodeCols : 0;
   to.own = at, at += round_up(uint64_t{4} * kBatch * larger(kUnits, kLogitRows), 16);
+  to.input = at, at += kWholeInput ? round_up(uint64_t{4} * kBatch * kDim, 16) : 0;
   to.weights = at, at += uint64_t{4} * kTile * kRawCols;
   to.state = at, at += round_up(uint64_t{4} * kTiers * kLayers * (kLstm ? 2 : 1) * kCellFloats, 16);
   to.early = at, at += round_up(uint64_t{4} * kTiers * kLayers * kEarlyGates * kCellFloats, 16);

@@ -57,13 +57,13 @@ SRNN_DEVICE Rows recurrent_rows(const Block& b, int layer) {
 
 // Products of all layers' states with their recurrent matrices, for the next frame.
 template <int kTier>
-SRNN_DEVICE bool refresh_early(const Block& b, uint32_t frame) {
+SRNN_DEVICE bool refresh_early(const Block& b, uint32_t frame, Age age) {
   constexpr uint64_t kBias = kOffsets.tier[kTier].bias_n;
   for (int layer = 0; layer < kLayers; ++layer) {
     const Rows w = recurrent_rows<kTier>(b, layer);
     for (int first = 0; first < kBatch; first += kTile) {
       const int rows = live_rows(first);
-      if (!stage_state<kTier>(b, layer, frame, Age::kOld, first, rows)) return false;
+      if (!stage_state<kTier>(b, layer, frame, age, first, rows)) return false;
       for (int u = b.warp; u < b.units; u += kWarps) {
         float terms[kEarlyGates];
         multiply<kDim, kEarlyGates>(b, w, u, terms);
@@ -225,9 +225,10 @@ SRNN_DEVICE bool stage_output(const Block& b, uint32_t frame, Age age, int first
   return stage_state<kTier>(b, kLayers - 1, frame, age, first, rows);
 }
 
-// Eq. 6: the product for the unit below that begins at `now`.
+// Eq. 6: the product for the unit below that begins at `now`. What the lowest tier gives is kept,
+// or for kWholeInput given to all blocks.
 template <int kTier>
-SRNN_DEVICE bool refresh_conditioning(const Block& b, uint32_t frame, Age age, uint32_t now) {
+SRNN_DEVICE bool refresh_conditioning(Block& b, uint32_t frame, Age age, uint32_t now) {
   constexpr TierOffsets kAt = kOffsets.tier[kTier];
   constexpr Resident kStay = kResidents.up[kTier];
   constexpr int kBlocksBelow = below_blocks(kTier), kCount = kTier == 0 ? 1 : kGates;
@@ -235,20 +236,24 @@ SRNN_DEVICE bool refresh_conditioning(const Block& b, uint32_t frame, Age age, u
   const unsigned char* resident = kStay.on ? shared_memory() + kStay.offset : nullptr;
   const int block = unit_of_frame<kTier>(now) * kBlocksBelow;
   for (int first = 0; first < kBatch; first += kTile) {
-    const int rows = live_rows(first);
+    const int rows = live_rows(first), stream = first + b.lane;
     if (!stage_output<kTier>(b, frame, age, first, rows)) return false;
     for (int u = b.warp; u < b.units; u += kWarps) {
       for (int part = 0; part < kBlocksBelow; part += kCount) {
         const Rows w = own_rows<kDim, kDim, kUnits>(b, resident, kAt.up, kAllRows, block + part);
         float terms[kCount];
         multiply<kDim, kCount>(b, w, u, terms);
-        if (b.lane >= rows) continue;
-        for (int g = 0; g < kCount; ++g) {
-          b.conditioning(kTier, part + g, u, first + b.lane) = terms[g];
+        for (int g = 0; g < kCount && b.lane < rows; ++g) {
+          if (kWholeInput && kTier == 0) {
+            b.own()[stream * kUnits + u] = terms[0];
+          } else {
+            b.conditioning(kTier, part + g, u, stream) = terms[g];
+          }
         }
       }
     }
   }
+  if (kWholeInput && kTier == 0) publish<UnitVectors>(b, kMlpPlace, b.samples + 1);
   return true;
 }
 

@@ -1,80 +1,10 @@
-// One sample (Eq. 7-9): the sample-level MLP, and the draw.
+// The draw of one sample of every stream.
 #pragma once
 
-#include "cuda/tier.cuh"
+#include "cuda/exchange.cuh"
 #include "sampler.h"
 
 namespace srnn {
-
-// --- the MLP ----------------------------------------------------------------------------------
-
-// The first hidden layer after folding: the upsampling's bias, a row of each tap's table, and the
-// tier's conditioning.
-SRNN_DEVICE void read_levels(const Block& b) {
-  constexpr uint64_t kUpBias = kOffsets.tier[0].up_bias, kTables = kOffsets.tables;
-  const float* bias = floats_at(b, kUpBias) + unit_of_frame<0>(b.now()) * kDim + b.first_unit;
-  for (int first = 0; first < kBatch; first += kTile) {
-    const int stream = first + b.lane;
-    for (int u = b.warp; u < b.units && b.lane < live_rows(first); u += kWarps) {
-      float x = bias[u];
-      SRNN_UNROLL(4)
-      for (int tap = 0; tap < kTaps; ++tap) {
-        const uint32_t slot = (b.now() + kLookback - kTaps + tap) % kLookback;
-        const uint64_t row = uint64_t{1} * tap * kLevels + b.levels(stream)[slot];
-        x += floats_at(b, kTables)[row * kDim + b.first_unit + u];
-      }
-      x += b.conditioning(0, 0, u, stream);
-      b.own()[stream * kUnits + u] = relu(x);
-    }
-  }
-}
-
-template <int kLayer>
-SRNN_DEVICE bool run_hidden(Block& b) {
-  if constexpr (kLayer < kHidden) {
-    constexpr uint64_t kAt = kOffsets.hidden[kLayer], kBias = kOffsets.hidden_bias[kLayer];
-    constexpr Resident kStay = kResidents.hidden[kLayer];
-    const Rows w = own_rows<kDim, kDim, kUnits>(
-        b, kStay.on ? shared_memory() + kStay.offset : nullptr, kAt, kDim, 0);
-    for (int first = 0; first < kBatch; first += kTile) {
-      const int rows = live_rows(first);
-      if (!stage(b, kMlpPlace + kLayer, b.samples, Age::kNew, first, rows)) return false;
-      for (int u = b.warp; u < b.units; u += kWarps) {
-        float terms[1];
-        multiply<kDim, 1>(b, w, u, terms);
-        if (b.lane >= rows) continue;
-        const float bias = floats_at(b, kBias)[b.first_unit + u];
-        b.own()[(first + b.lane) * kUnits + u] = relu(bias + terms[0]);
-      }
-    }
-    publish<UnitVectors>(b, kMlpPlace + kLayer + 1, b.samples);
-    return run_hidden<kLayer + 1>(b);
-  }
-  return true;
-}
-
-SRNN_DEVICE bool run_logits(Block& b) {
-  constexpr uint64_t kAt = kOffsets.output, kBias = kOffsets.output_bias;
-  constexpr Resident kStay = kResidents.output;
-  const Rows w = own_rows<kDim, kLevels, kLogitRows>(
-      b, kStay.on ? shared_memory() + kStay.offset : nullptr, kAt, kLevels, 0);
-  const int first_row = b.index * kLogitRows;
-  for (int first = 0; first < kBatch; first += kTile) {
-    const int rows = live_rows(first);
-    if (!stage(b, kMlpPlace + kHidden, b.samples, Age::kNew, first, rows)) return false;
-    for (int r = b.warp; r < kLogitRows && first_row + r < kLevels; r += kWarps) {
-      float terms[1];
-      multiply<kDim, 1>(b, w, r, terms);
-      if (b.lane >= rows) continue;
-      const float bias = floats_at(b, kBias)[first_row + r];
-      b.own()[(first + b.lane) * kLogitRows + r] = bias + terms[0];
-    }
-  }
-  publish<LogitVectors>(b, kLogitPlace, b.samples);
-  return true;
-}
-
-// --- the draw ---------------------------------------------------------------------------------
 
 // A warp shares out a row of logits: each lane has some neighbouring levels.
 struct WarpTeam {
@@ -169,11 +99,12 @@ SRNN_DEVICE bool draw_own(Block& b) {
   return !block_any(!sound);
 }
 
-// Whether every stream is told its next level, so that nothing depends on the logits.
-SRNN_DEVICE bool all_forced(const Block& b) {
+// Whether every stream is told its level of a step that has been prepared, so that nothing depends
+// on the logits.
+SRNN_DEVICE bool all_forced(const Block& b, int step) {
   if (b.p.forced == nullptr || b.p.logits != nullptr) return false;
-  bool free = false;
-  for (int s = b.thread; s < kBatch; s += kThreads) free = free || b.draws(b.step)[s].forced < 0;
+  bool free = false;  // of the streams that this thread prepared
+  for (int s = b.thread; s < kBatch; s += kThreads) free = free || b.draws(step)[s].forced < 0;
   return !block_any(free);
 }
 

@@ -1,0 +1,110 @@
+// The sample-level MLP (Eq. 7-9), from levels and the lowest tier's conditioning to logits.
+#pragma once
+
+#include "cuda/tier.cuh"
+
+namespace srnn {
+
+// A number of the first hidden layer after folding: the upsampling's bias, a row of each tap's
+// table, and the tier's conditioning.
+SRNN_DEVICE float input_of(const Block& b, int stream, int unit, float conditioning) {
+  constexpr uint64_t kUpBias = kOffsets.tier[0].up_bias, kTables = kOffsets.tables;
+  float x = floats_at(b, kUpBias)[unit_of_frame<0>(b.now()) * kDim + unit];
+  SRNN_UNROLL(4)
+  for (int tap = 0; tap < kTaps; ++tap) {
+    const uint32_t slot = (b.now() + kLookback - kTaps + tap) % kLookback;
+    const uint64_t row = uint64_t{1} * tap * kLevels + b.levels(stream)[slot];
+    x += floats_at(b, kTables)[row * kDim + unit];
+  }
+  return relu(x + conditioning);
+}
+
+// Own units, for all blocks.
+SRNN_DEVICE void give_input(Block& b) {
+  for (int first = 0; first < kBatch; first += kTile) {
+    const int stream = first + b.lane;
+    for (int u = b.warp; u < b.units && b.lane < live_rows(first); u += kWarps) {
+      b.own()[stream * kUnits + u] =
+          input_of(b, stream, b.first_unit + u, b.conditioning(0, 0, u, stream));
+    }
+  }
+  publish<UnitVectors>(b, kMlpPlace, b.samples);
+}
+
+struct InputStager {
+  const Block& b;
+  SRNN_DEVICE_MEMBER void operator()(int row, int col, float x) const { b.input(row)[col] = x; }
+};
+
+// kWholeInput: reads what the lowest tier gives to the sample with this number in the launch.
+SRNN_DEVICE bool gather_input(const Block& b, uint32_t sample) {
+  return gather<UnitVectors>(b, kMlpPlace, sample, Age::kNew, 0, kBatch, InputStager{b});
+}
+
+// kWholeInput: stages all units, from what has been gathered.
+SRNN_DEVICE void stage_input(const Block& b) {
+  const Stager stager{b, 0};
+  for (int i = b.thread; i < kBatch * kDim; i += kThreads) {
+    const int stream = i / kDim, unit = i % kDim;
+    stager(stream, unit, input_of(b, stream, unit, b.input(stream)[unit]));
+  }
+  block_sync();
+  finish_staging<kDim>(b, kBatch);
+}
+
+// Stages the input of an MLP layer; where kWholeInput, that of the first one is there.
+template <int kLayer>
+SRNN_DEVICE bool stage_layer(const Block& b, int first, int rows) {
+  if constexpr (kWholeInput && kLayer == 0) return true;
+  return stage(b, kMlpPlace + kLayer, b.samples, Age::kNew, first, rows);
+}
+
+// The hidden layers that are left. Calls idle() once something is on its way to the other blocks.
+template <int kLayer, class Idle>
+SRNN_DEVICE bool run_hidden(Block& b, const Idle& idle) {
+  if constexpr (kLayer < kHidden) {
+    constexpr uint64_t kAt = kOffsets.hidden[kLayer], kBias = kOffsets.hidden_bias[kLayer];
+    constexpr Resident kStay = kResidents.hidden[kLayer];
+    const Rows w = own_rows<kDim, kDim, kUnits>(
+        b, kStay.on ? shared_memory() + kStay.offset : nullptr, kAt, kDim, 0);
+    for (int first = 0; first < kBatch; first += kTile) {
+      const int rows = live_rows(first);
+      if (!stage_layer<kLayer>(b, first, rows)) return false;
+      for (int u = b.warp; u < b.units; u += kWarps) {
+        float terms[1];
+        multiply<kDim, 1>(b, w, u, terms);
+        if (b.lane >= rows) continue;
+        const float bias = floats_at(b, kBias)[b.first_unit + u];
+        b.own()[(first + b.lane) * kUnits + u] = relu(bias + terms[0]);
+      }
+    }
+    publish<UnitVectors>(b, kMlpPlace + kLayer + 1, b.samples);
+    if (kWholeInput && kLayer == 0 && !idle()) return false;
+    return run_hidden<kLayer + 1>(b, idle);
+  }
+  return true;
+}
+
+template <class Idle>
+SRNN_DEVICE bool run_logits(Block& b, const Idle& idle) {
+  constexpr uint64_t kAt = kOffsets.output, kBias = kOffsets.output_bias;
+  constexpr Resident kStay = kResidents.output;
+  const Rows w = own_rows<kDim, kLevels, kLogitRows>(
+      b, kStay.on ? shared_memory() + kStay.offset : nullptr, kAt, kLevels, 0);
+  const int first_row = b.index * kLogitRows;
+  for (int first = 0; first < kBatch; first += kTile) {
+    const int rows = live_rows(first);
+    if (!stage_layer<kHidden>(b, first, rows)) return false;
+    for (int r = b.warp; r < kLogitRows && first_row + r < kLevels; r += kWarps) {
+      float terms[1];
+      multiply<kDim, 1>(b, w, r, terms);
+      if (b.lane >= rows) continue;
+      const float bias = floats_at(b, kBias)[first_row + r];
+      b.own()[(first + b.lane) * kLogitRows + r] = bias + terms[0];
+    }
+  }
+  publish<LogitVectors>(b, kLogitPlace, b.samples);
+  return !kWholeInput || kHidden > 0 || idle();
+}
+
+}  // namespace srnn

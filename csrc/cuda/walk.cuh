@@ -1,0 +1,105 @@
+// The tier walk: which tier runs at which sample, and what is made ahead of its time (Eq. 1-9).
+#pragma once
+
+#include "cuda/draw.cuh"
+#include "cuda/mlp.cuh"
+
+namespace srnn {
+
+// Whether a tier is in the middle of a frame when a unit below begins at `now`.
+template <int kTier>
+SRNN_DEVICE bool goes_on(uint32_t now) {
+  constexpr uint32_t kSize = frame_size(kTier), kUnit = unit_size(kTier);
+  return now % kUnit == 0 && now % kSize != 0;
+}
+
+// Tiers whose frame begins now, top first. Before the first sample, with skips: the outputs that go
+// on from the launch before.
+template <int kTier>
+SRNN_DEVICE bool run_tiers(Block& b) {
+  if constexpr (kTier >= 0) {
+    constexpr uint32_t kSize = frame_size(kTier);
+    const bool begins = b.step >= 0 && b.now() % kSize == 0;
+    const uint32_t frame = frames_begun<kTier>(b);
+    for (int layer = 0; begins && layer < kLayers; ++layer) {
+      if (!run_layer<kTier>(b, layer, frame)) return false;
+    }
+    if constexpr (kSkips) {
+      if ((begins || b.step < 0) && !run_output<kTier>(b, frame)) return false;
+    }
+    if (begins && (kTier > 0 || !b.silent)) {
+      if (!refresh_conditioning<kTier>(b, frame, Age::kNew, b.now())) return false;
+    }
+    return run_tiers<kTier - 1>(b);
+  }
+  return true;
+}
+
+// What the next sample will need of frames that go on, and the next frame of this one.
+template <int kTier>
+SRNN_DEVICE bool prepare_tiers(Block& b, bool next_silent) {
+  if constexpr (kTier < kTiers) {
+    constexpr uint32_t kSize = frame_size(kTier);
+    const uint32_t frame = frames_begun<kTier>(b);
+    // A silent step may not have waited for its last exchange yet.
+    const Age age = b.silent ? Age::kNew : Age::kOld;
+    if (goes_on<kTier>(b.now() + 1) && (kTier > 0 || !next_silent)) {
+      if (!refresh_conditioning<kTier>(b, frame, age, b.now() + 1)) return false;
+    }
+    const bool changed = b.step < 0 || b.now() % kSize == 0;
+    if (changed && !refresh_early<kTier>(b, frame, age)) return false;
+    return prepare_tiers<kTier + 1>(b, next_silent);
+  }
+  return true;
+}
+
+// Made while this step's results are on their way. Tells whether the next step is silent.
+SRNN_DEVICE bool prepare_next(Block& b, bool& next_silent) {
+  if (b.step + 1 >= b.p.steps) return true;  // the next launch prepares its own first sample
+  prepare_draws(b, b.step + 1);
+  next_silent = all_forced(b, b.step + 1);
+  return prepare_tiers<0>(b, next_silent);
+}
+
+// kWholeInput: the next sample's input, if it has been made ahead.
+SRNN_DEVICE bool gather_next_input(const Block& b, bool next_silent) {
+  if (!kWholeInput || next_silent || b.step + 1 >= b.p.steps) return true;
+  return !goes_on<0>(b.now() + 1) || gather_input(b, b.samples + 1);
+}
+
+SRNN_DEVICE bool begin_sample(Block& b) {
+  ++b.samples;
+  if constexpr (kWholeInput) {
+    if (!goes_on<0>(b.now()) && !gather_input(b, b.samples)) return false;
+    stage_input(b);
+  } else {
+    give_input(b);
+  }
+  return true;
+}
+
+SRNN_DEVICE bool draw(Block& b) {
+  if constexpr (kDrawAll) {
+    return draw_all(b);
+  } else {
+    return draw_own(b);
+  }
+}
+
+// One sample; step -1 only prepares the first.
+SRNN_DEVICE bool run_step(Block& b) {
+  bool next_silent = true;
+  const auto idle = [&] { return prepare_next(b, next_silent); };
+  if (!run_tiers<kTiers - 1>(b)) return false;
+  const bool silent = b.silent;
+  if (!silent && !begin_sample(b)) return false;
+  if ((silent || !kWholeInput) && !idle()) return false;
+  if (!silent && !(run_hidden<0>(b, idle) && run_logits(b, idle))) return false;
+  if (!gather_next_input(b, next_silent)) return false;
+  if (!silent && !draw(b)) return false;
+  if (silent && b.step >= 0) keep_forced(b);
+  b.silent = next_silent;
+  return true;
+}
+
+}  // namespace srnn
