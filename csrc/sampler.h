@@ -139,6 +139,9 @@ struct WeightPart {
 template <class Team>
 SRNN_HD uint32_t keep_threshold(WeightPart part, uint64_t target, bool by_mass, const Team& team) {
   uint32_t threshold = 0;
+#ifdef __CUDACC__
+#pragma unroll 1
+#endif
   for (uint32_t bit = 1u << 23; bit != 0; bit >>= 1) {
     const uint32_t candidate = threshold | bit;
     uint64_t reached = 0;

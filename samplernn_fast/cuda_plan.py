@@ -11,8 +11,8 @@ from samplernn_fast.weights import PackedWeights, layout, packed_hidden
 
 MODES: tuple[str, ...] = ("float32", "bfloat16", "int8")
 """Numeric modes, by SRNN_MODE."""
-EXCHANGES: tuple[str, ...] = ("counters", "tagged")
-"""How blocks tell each other their results, by SRNN_EXCHANGE."""
+EXCHANGES: tuple[str, ...] = ("counters", "tagged", "alone")
+"""How blocks tell each other their results, by SRNN_EXCHANGE; "alone" is for groups of one block."""
 COMPILE_OPTIONS: tuple[str, ...] = ("--std=c++17", "--fmad=false")
 """Without `--fmad=false` the numbers that must be equal on every machine are not."""
 MAX_STEPS = 1 << 24
@@ -30,14 +30,22 @@ def grid_blocks(dim: int, most: int) -> int:
 
 
 def defines(
-    config: SampleRNNConfig, dtype: str, batch: int, blocks: int, threads: int, shared_bytes: int, exchange: str
+    config: SampleRNNConfig,
+    dtype: str,
+    batch: int,
+    blocks: int,
+    threads: int,
+    shared_bytes: int,
+    exchange: str,
+    groups: int = 1,
 ) -> dict[str, str]:
     """The compile-time constants of params.h.
 
-    blocks: as `grid_blocks` gives it; threads: of a block, a multiple of 32; shared_bytes: what a block may have at
-    most, as the device says.
+    batch: streams of one group; blocks: of a group, as `grid_blocks` gives it; threads: of a block, a multiple of 32;
+    shared_bytes: what a block may have at most, as the device says; groups: that one launch makes side by side.
     """
     assert blocks == grid_blocks(config.dim, blocks) and threads % 32 == 0, (blocks, threads)
+    assert blocks == 1 or exchange != "alone", blocks
     numbers = {
         "DIM": config.dim,
         "Q": config.q_levels,
@@ -51,6 +59,7 @@ def defines(
         "READERS_ALL": int(config.skip == "full"),
         "MODE": MODES.index(dtype),
         "BATCH": batch,
+        "GROUPS": groups,
         "THREADS": threads,
         "BLOCKS": blocks,
         "SHARED_BYTES": shared_bytes,

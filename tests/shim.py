@@ -95,7 +95,7 @@ class KernelError(Exception):
 
 
 class ShimKernel:
-    """One compiled kernel and a model's weights. A grid of `blocks` x `threads` at most."""
+    """One compiled kernel and a model's weights. `groups` of at most `blocks` blocks each make `batch` streams."""
 
     def __init__(
         self,
@@ -106,11 +106,12 @@ class ShimKernel:
         threads: int = 64,
         shared_bytes: int = 1 << 17,
         exchange: str = "counters",
+        groups: int = 1,
         kernels: Path = KERNELS,
     ) -> None:
-        self.config, self.batch = weights.config, batch
+        self.config, self.batch = weights.config, groups * batch
         blocks = cuda_plan.grid_blocks(self.config.dim, blocks)
-        defines = cuda_plan.defines(self.config, dtype, batch, blocks, threads, shared_bytes, exchange)
+        defines = cuda_plan.defines(self.config, dtype, batch, blocks, threads, shared_bytes, exchange, groups)
         library = ctypes.CDLL(str(build(defines, kernels)))
         self.launch = library.srnn_shim_launch
         self.launch.restype = ctypes.c_char_p
@@ -119,7 +120,7 @@ class ShimKernel:
         self.weights = cuda_plan.pack_weights(weights, dtype)
         assert self.sizes[:2] == [ctypes.sizeof(Params), len(self.weights)]
         h0 = [weights[f"tier{tier}.h0"].float() for tier in range(len(self.config.ratios))]
-        self.h0 = torch.cat([h.unsqueeze(1).repeat(1, batch, 1).flatten() for h in h0])
+        self.h0 = torch.cat([h.unsqueeze(1).repeat(1, self.batch, 1).flatten() for h in h0])
 
     def initial(self) -> tuple[Tensor, Tensor]:
         """Hidden states of all tiers, one after another, and silence for a history (B, L)."""

@@ -150,6 +150,26 @@ def test_many_streams_have_the_bits_of_single_ones(dtype, exchange):
         assert torch.equal(state, row_of(hidden, many, stream))
 
 
+@pytest.mark.parametrize(
+    ("name", "exchange", "dtype"),
+    [
+        ("paper-3tier", "tagged", "int8"),
+        ("theano-lstm-skips", "alone", "int8"),
+        ("two-levels", "alone", "float32"),
+        ("theano-gru-odd-levels", "counters", "float32"),
+    ],
+)
+def test_groups_of_blocks_make_streams_side_by_side(name, exchange, dtype):
+    """Groups do not meet, and a group may be one block, which needs no other."""
+    lookback = CASES[name].lookback
+    blocks = 1 if exchange == "alone" else 2
+    single = kernel(name, dtype, "counters", batch=6)
+    levels, hidden = free_run(single, [lookback * 2 + 3], Settings(seed=1))
+    side = kernel(name, dtype, exchange, batch=2, groups=3, blocks=blocks)
+    made, state = free_run(side, [lookback + 1, lookback + 2], Settings(seed=1, schedule=4))
+    assert torch.equal(made, levels) and torch.equal(state, hidden)
+
+
 @pytest.mark.parametrize(("name", "batch"), [("paper-3tier", 5), ("two-levels", 3), ("paper-3tier", 19)])
 def test_draws_are_those_of_the_logits(name, batch):
     """Temperatures, top-k, top-p, forced levels and stream numbers: sampling by the definition from the kernel's own

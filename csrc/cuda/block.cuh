@@ -9,13 +9,14 @@
 namespace srnn {
 
 struct Block {
-  const Params& p;
-  unsigned char* arrays;  // kArrays: in shared memory or in the workspace
-  int thread, lane, warp, index;
-  int first_unit, units;  // of D
-  int step = -1;          // of this launch
-  uint32_t begin = 0;     // time of the first sample, less whole top frames
-  uint32_t samples = 0;   // sample-level networks run in this launch
+  const Params& p;                // arrays begin with this group's first stream
+  unsigned char* arrays;          // kArrays: in shared memory or in the workspace
+  int thread, lane, warp, index;  // index: in the group
+  int first_stream;               // of the group
+  int first_unit, units;          // of D
+  int step = -1;                  // of this launch
+  uint32_t begin = 0;             // time of the first sample, less whole top frames
+  uint32_t samples = 0;           // sample-level networks run in this launch
   uint32_t exchanges = 0;
   bool silent = true;  // whether this step draws nothing
 
@@ -76,7 +77,7 @@ SRNN_DEVICE const float* floats_at(const Block& b, uint64_t offset) {
 
 SRNN_DEVICE void report(const Block& b, ErrorCode code, uint32_t place, uint32_t count) {
   if (!claim_word(b.p.error + kErrorCode, code)) return;
-  b.p.error[kErrorBlock] = static_cast<uint32_t>(b.index);
+  b.p.error[kErrorBlock] = static_cast<uint32_t>(block_id());
   b.p.error[kErrorPlace] = place;
   b.p.error[kErrorCount] = count;
   b.p.error[kErrorStep] = static_cast<uint32_t>(b.step);

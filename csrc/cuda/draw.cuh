@@ -40,7 +40,8 @@ SRNN_DEVICE int draw_level(const Block& b, int row, int stream) {
   const int count = kLevels - first < kPart ? kLevels - first : kPart;
   const int level = sample_level(logits + first, first, count, kLevels, draw.draw, draw.temperature,
                                  settings, b.draw_weights(row) + first, WarpTeam());
-  if (level < 0 && b.lane == 0) report(b, kNotFinite, static_cast<uint32_t>(stream), 0);
+  if (level < 0 && b.lane == 0)
+    report(b, kNotFinite, static_cast<uint32_t>(b.first_stream + stream), 0);
   return level;
 }
 

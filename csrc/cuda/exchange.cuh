@@ -7,6 +7,7 @@
 //   counters: results are stored, then every block adds 1 to a counter and waits for all of them
 //   tagged:   a result travels in packets of 16 bytes that carry the count, so whoever finds the
 //             count has the result; no barrier between blocks and no fence
+//   alone:    a group of one block, whose results stay in its own memory
 #pragma once
 
 #include "cuda/block.cuh"
@@ -48,7 +49,8 @@ SRNN_DEVICE unsigned char* buffer_of(const Block& b, int place, uint32_t count) 
   const uint64_t offset = place == kLevelPlace   ? kLevelOffset
                           : place == kLogitPlace ? kLogitOffset
                                                  : place * kUnitBytes;
-  return b.p.workspace + kCounterBytes + offset + (count & 1) * V::kRows * kBytes;
+  unsigned char* first = kAlone ? b.arrays + kArrays.exchange : b.p.workspace + kCounterBytes;
+  return first + offset + (count & 1) * V::kRows * kBytes;
 }
 
 // Gives this block's chunk of every vector, own (kRows, kChunk), to all blocks.
@@ -70,6 +72,11 @@ SRNN_DEVICE void publish(Block& b, int place, uint32_t count) {
       }
       put_packet(buffer + row * kBytes + (b.index * kPackets + packet) * 16,
                  {word[0], word[1], word[2], count});
+    }
+  } else if constexpr (kAlone) {
+    for (int i = b.thread; i < V::kRows * V::kCols; i += kThreads) {
+      const int row = i / V::kCols, col = i % V::kCols;
+      reinterpret_cast<float*>(buffer + row * kBytes)[col] = own[row * V::kChunk + col];
     }
   } else {
     for (int i = b.thread; i < V::kRows * V::kChunk; i += kThreads) {
@@ -146,14 +153,24 @@ SRNN_DEVICE void gather_floats(const Block& b, int place, uint32_t count, int fi
   }
 }
 
-// As above, by either protocol: starts with a barrier of the block and ends with one.
-// As above, by either protocol: starts with a barrier of the block and ends with one.
+// As above, by any protocol: starts with a barrier of the block and ends with one.
+// As above, by any protocol: starts with a barrier of the block and ends with one.
 template <class V, class Take>
 SRNN_DEVICE bool gather(const Block& b, int place, uint32_t count, Age age, int first, int rows,
                         const Take& take) {
   if constexpr (kTagged) {
     block_sync();  // what `take` writes over has been read
     return !block_any(!gather_packets<V>(b, place, count, first, rows, take));
+  } else if constexpr (kAlone) {
+    constexpr uint64_t kBytes = vector_bytes<V>();
+    const unsigned char* buffer = buffer_of<V>(b, place, count) + first * kBytes;
+    block_sync();
+    for (int i = b.thread; i < rows * V::kCols; i += kThreads) {
+      const int row = i / V::kCols, col = i % V::kCols;
+      take(row, col, reinterpret_cast<const float*>(buffer + row * kBytes)[col]);
+    }
+    block_sync();
+    return true;
   } else {
     if (age == Age::kOld) {
       block_sync();

@@ -16,13 +16,16 @@
 //     SRNN_SKIPS          1: maps of all layers' outputs are summed
 //     SRNN_READERS_ALL    1: every layer reads the tier's input
 //     SRNN_MODE           0 float32, 1 bfloat16, 2 int8
-//     SRNN_BATCH          B, streams of one launch
+//     SRNN_BATCH          streams that a group of blocks makes together
+//     SRNN_GROUPS         groups of one launch, which do not wait for each other: B is SRNN_BATCH
+//                         times as many
 //     SRNN_THREADS        threads of a block, a multiple of 32
-//     SRNN_BLOCKS         blocks of the grid: B and D rows are shared out by ceil(D / SRNN_BLOCKS)
-//                         units, so it must be ceil(D / ceil(D / n)) for some n
+//     SRNN_BLOCKS         blocks of a group: D is shared out by ceil(D / SRNN_BLOCKS) units, so it
+//                         must be ceil(D / ceil(D / n)) for some n
 //     SRNN_SHARED_BYTES   the most dynamic shared memory a block may have
-//     SRNN_EXCHANGE       0 counters, 1 tagged packets
-// How it is launched: `srnn_generate(Params)`, cooperative, SRNN_BLOCKS x SRNN_THREADS, with
+//     SRNN_EXCHANGE       0 counters, 1 tagged packets, 2 none: a group is one block
+// How it is launched: `srnn_generate(Params)`, SRNN_GROUPS * SRNN_BLOCKS blocks of SRNN_THREADS,
+// cooperative unless groups are single blocks, with
 // srnn_sizes[kSharedBytes] of dynamic shared memory; the module exports
 //     __constant__ unsigned long long srnn_sizes[kSizes]
 // Before every launch the host sets the workspace and the error words to zero.
@@ -51,7 +54,7 @@ enum ErrorCode {
 // Words of Params::error. The first failure fills them; a second one leaves them alone.
 enum ErrorWord {
   kErrorCode = 0,
-  kErrorBlock,  // which block
+  kErrorBlock,  // which block of the grid
   kErrorPlace,  // kTimedOut: which exchange (names in cuda_plan.exchange_names); else the stream
   kErrorCount,  // kTimedOut: the how manieth of its kind in this launch, from 1 on
   kErrorStep,   // of the launch, from 0 on

@@ -22,6 +22,7 @@ SRNN_DEVICE void copy_rows(const Block& b, unsigned char* to, uint64_t offset, i
     const unsigned char* from =
         b.p.weights + offset + (uint64_t{1} * block * kRows + first) * kBytes;
     unsigned char* row = to + uint64_t{1} * block * kChunk * kBytes;
+    SRNN_UNROLL(4)
     for (int i = b.thread; i < rows * kQuads; i += kThreads) {
       reinterpret_cast<Quad*>(row)[i] = reinterpret_cast<const Quad*>(from)[i];
     }
@@ -71,7 +72,7 @@ SRNN_DEVICE void visit_state(const Block& b, const Visit& visit) {
     for (int first = 0; first < kBatch; first += kTile) {
       const int stream = first + b.lane;
       if (b.lane >= live_rows(first)) continue;
-      float* row = b.p.hidden + (uint64_t{1} * layer * kBatch + stream) * kStateWidth;
+      float* row = b.p.hidden + (uint64_t{1} * layer * kAllStreams + stream) * kStateWidth;
       for (int u = b.warp; u < b.units; u += kWarps) {
         visit(b.state(layer / kLayers, layer % kLayers, part, u, stream),
               row[part * kDim + b.first_unit + u]);
@@ -95,10 +96,23 @@ SRNN_DEVICE void load(const Block& b) {
   }
 }
 
-SRNN_DEVICE unsigned char* block_arrays(const Params& p) {
+// The arrays of a launch from a group's first stream on.
+SRNN_DEVICE Params params_of_group(Params p, int group) {
+  const int first = group * kBatch;
+  const int64_t rows = int64_t{1} * first * p.steps;
+  p.hidden += int64_t{1} * first * kStateWidth;  // of the first layer; see kAllStreams
+  p.history += int64_t{1} * first * kLookback;
+  p.levels += rows, p.temperature += rows;
+  if (p.forced != nullptr) p.forced += rows;
+  if (p.logits != nullptr) p.logits += rows * kLevels;
+  p.seeds += first, p.streams += first;
+  p.workspace += group * kGroupBytes;
+  return p;
+}
+
+SRNN_DEVICE unsigned char* block_arrays(const Params& p, int index) {
   constexpr uint64_t kBytes = align(kArrays.end);
-  if (kArraysShared) return shared_memory();
-  return p.workspace + kCounterBytes + kExchangeBytes + block_id() * kBytes;
+  return kArraysShared ? shared_memory() : p.workspace + kArraysOffset + index * kBytes;
 }
 
 }  // namespace srnn
@@ -107,15 +121,18 @@ SRNN_CONSTANT unsigned long long srnn_sizes[srnn::kSizes] = {
     sizeof(srnn::Params), srnn::kOffsets.end, srnn::kWorkspaceEnd, srnn::kResidents.end,
     srnn::kResidents.end - srnn::kArraysBytes};
 
-SRNN_KERNEL(srnn::kThreads) srnn_generate(SRNN_PARAMETER srnn::Params p) {
+SRNN_KERNEL(srnn::kThreads) srnn_generate(SRNN_PARAMETER srnn::Params all) {
   using namespace srnn;
-  const int thread = thread_id(), index = block_id(), first = index * kUnits;
+  const int group = block_id() / kBlocks, index = block_id() % kBlocks, thread = thread_id();
+  const Params p = params_of_group(all, group);
+  const int first = index * kUnits;
   Block b = {p,
-             block_arrays(p),
+             block_arrays(p, index),
              thread,
              thread % kWarpSize,
              thread / kWarpSize,
              index,
+             group * kBatch,
              first,
              kDim - first < kUnits ? kDim - first : kUnits};
   b.begin =

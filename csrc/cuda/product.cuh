@@ -19,6 +19,7 @@ SRNN_DEVICE void quantise_row(const Block& b, int row, int part, int parts) {
   constexpr int kLimit = kMost < 8191 ? kMost : 8191;
   const float* x = b.raw(row);
   int32_t peak_bits = 0;
+  SRNN_UNROLL(4)
   for (int i = b.lane; i < kCols; i += kWarpSize) {
     const int32_t bits = static_cast<int32_t>(bits_of(x[i]) & 0x7fffffffu);
     peak_bits = bits > peak_bits ? bits : peak_bits;
@@ -28,6 +29,7 @@ SRNN_DEVICE void quantise_row(const Block& b, int row, int part, int parts) {
   const bool finite = peak_bits < 0x7f800000, zero = !finite || peak < 1e-30f;
   const float top = static_cast<float>(kLimit), per_unit = zero ? 0.0f : divide_rn(top, peak);
   unsigned char *high = b.codes(row), *low = b.codes(kTile + row);
+  SRNN_UNROLL(2)
   for (int i = part * kWarpSize + b.lane; i < kPadded; i += parts * kWarpSize) {
     const float scaled = zero || i >= kCols ? 0.0f : x[i] * per_unit;
     const int code = static_cast<int>(scaled + (scaled < 0.0f ? -0.5f : 0.5f));

@@ -18,7 +18,8 @@ constexpr int kDim = SRNN_DIM, kLevels = SRNN_Q, kLayers = SRNN_N_RNN, kTaps = S
 constexpr int kTiers = SRNN_TIERS, kHidden = SRNN_HIDDEN, kBatch = SRNN_BATCH;
 constexpr int kThreads = SRNN_THREADS, kBlocks = SRNN_BLOCKS, kWarps = kThreads / kWarpSize;
 constexpr bool kLstm = SRNN_LSTM, kResetAfter = SRNN_RESET_AFTER && !kLstm;
-constexpr bool kSkips = SRNN_SKIPS, kTagged = SRNN_EXCHANGE == 1;
+constexpr bool kSkips = SRNN_SKIPS, kTagged = SRNN_EXCHANGE == 1, kAlone = SRNN_EXCHANGE == 2;
+constexpr int kGroups = SRNN_GROUPS, kAllStreams = kGroups * kBatch;
 constexpr bool kBfloat16 = SRNN_MODE == 1, kInt8 = SRNN_MODE == 2;
 constexpr int kGates = kLstm ? 4 : 3, kReaders = SRNN_READERS_ALL ? kLayers : 1;
 constexpr int kStateWidth = kLstm ? 2 * kDim : kDim;
@@ -51,6 +52,7 @@ constexpr int kDrawStreams = kDrawAll ? kBatch : divide_up(kBatch, kBlocks);
 // Few streams, by packets: every block makes the whole input of the MLP, so that only what the tier
 // gives to it is exchanged, and that ahead of its time where the tier's frame goes on.
 constexpr bool kWholeInput = kTagged && kDrawAll;
+static_assert(kBlocks == 1 || !kAlone, "see params.h");
 static_assert(kThreads % kWarpSize == 0 && kBlocks == divide_up(kDim, kUnits), "see params.h");
 
 // --- the block of weights ---------------------------------------------------------------------
@@ -170,8 +172,8 @@ struct Draw {
 
 // Arrays that only one block uses, in the order in which they may be in shared memory.
 struct BlockArrays {
-  uint64_t raw, codes, scales, own, draws, input, state, early, conditioning, kept, levels, weights,
-      end;
+  uint64_t raw, codes, scales, own, exchange, draws, input, state, early, conditioning, kept,
+      levels, weights, end;
 };
 SRNN_CONSTEXPR BlockArrays make_block_arrays() {
   BlockArrays to = {};
@@ -181,6 +183,7 @@ SRNN_CONSTEXPR BlockArrays make_block_arrays() {
   to.raw = at, at += uint64_t{4} * kTile * kRawCols;
   to.codes = at, at += kInt8 ? uint64_t{2} * kTile * kCodeCols : 0;
   to.own = at, at += round_up(uint64_t{4} * kBatch * larger(kUnits, kLogitRows), 16);
+  to.exchange = at, at += kAlone ? kExchangeBytes : 0;
   to.input = at, at += kWholeInput ? round_up(uint64_t{4} * kBatch * kDim, 16) : 0;
   to.weights = at, at += uint64_t{4} * kTile * kRawCols;
   to.state = at, at += round_up(uint64_t{4} * kTiers * kLayers * (kLstm ? 2 : 1) * kCellFloats, 16);
@@ -233,7 +236,9 @@ constexpr Residents kResidents = make_residents();
 // --- the workspace ----------------------------------------------------------------------------
 
 constexpr uint64_t kCounterBytes = 256;
-constexpr uint64_t kWorkspaceEnd =
-    kCounterBytes + kExchangeBytes + (kArraysShared ? 0 : align(kArrays.end) * kBlocks);
+constexpr uint64_t kArraysOffset = kCounterBytes + (kAlone ? 0 : kExchangeBytes);
+// Of one group.
+constexpr uint64_t kGroupBytes = kArraysOffset + (kArraysShared ? 0 : align(kArrays.end) * kBlocks);
+constexpr uint64_t kWorkspaceEnd = kGroups * kGroupBytes;
 
 }  // namespace srnn

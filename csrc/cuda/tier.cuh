@@ -27,9 +27,9 @@ SRNN_DEVICE bool gather_state(const Block& b, int layer, uint32_t frame, Age age
   if (frame > 0) {
     return gather<UnitVectors>(b, state_place(kTier, layer), frame, age, first, rows, take);
   }
-  constexpr uint64_t kTierFloats = uint64_t{1} * kLayers * kBatch * kStateWidth;
+  constexpr uint64_t kTierFloats = uint64_t{1} * kLayers * kAllStreams * kStateWidth;
   const float* hidden =
-      b.p.hidden + kTier * kTierFloats + (uint64_t{1} * layer * kBatch + first) * kStateWidth;
+      b.p.hidden + kTier * kTierFloats + (uint64_t{1} * layer * kAllStreams + first) * kStateWidth;
   block_sync();
   for (int i = b.thread; i < rows * kDim; i += kThreads) {
     take(i / kDim, i % kDim, hidden[i / kDim * kStateWidth + i % kDim]);

@@ -53,7 +53,7 @@ void on_illegal_access(int, siginfo_t*, void*) {
 std::string run(const Params& p, unsigned seed, const simt::Faults& faults) {
   std::vector<Guarded*> blocks;
   std::vector<unsigned char*> shared;
-  for (int block = 0; block < kBlocks; ++block) {
+  for (int block = 0; block < kGroups * kBlocks; ++block) {
     blocks.push_back(new Guarded(nullptr, kResidents.end + 16));
     shared.push_back(blocks.back()->as<unsigned char>() + 16);
     std::memset(shared.back(), 0xff, kResidents.end);  // NaN
@@ -69,8 +69,8 @@ std::string run(const Params& p, unsigned seed, const simt::Faults& faults) {
   sigaction(SIGSEGV, &action, &before_segv);
   sigaction(SIGBUS, &action, &before_bus);
   launched = &p;
-  const std::string problem =
-      simt::run(kBlocks, kThreads, shared, [] { srnn_generate(*launched); }, seed, faults);
+  const std::string problem = simt::run(
+      kGroups * kBlocks, kThreads, shared, [] { srnn_generate(*launched); }, seed, faults);
   sigaction(SIGSEGV, &before_segv, nullptr);
   sigaction(SIGBUS, &before_bus, nullptr);
   sigaltstack(&stack_before, nullptr);
@@ -85,7 +85,7 @@ std::string run(const Params& p, unsigned seed, const simt::Faults& faults) {
 extern "C" const char* srnn_shim_launch(const Params* given, unsigned seed, long lose_store,
                                         long lose_count) {
   Params p = *given;
-  const size_t batch = kBatch, steps = p.steps, rows = batch * steps;
+  const size_t batch = kAllStreams, steps = p.steps, rows = batch * steps;
   const size_t states = size_t{1} * kTiers * kLayers * batch * kStateWidth;
   const auto array = [](const void* from, size_t bytes) {
     return Guarded(from, from == nullptr ? 0 : bytes);
