@@ -16,8 +16,6 @@ from samplernn_fast.errors import BackendUnavailable, DeviceError
 if TYPE_CHECKING:
     from samplernn_fast._C import CudaDevice, CudaDriver, CudaKernel
 
-THREADS = 512
-"""Of a block."""
 _LEAST_CAPABILITY = (8, 0)
 
 
@@ -49,23 +47,33 @@ class Program:
     @classmethod
     def build(cls, gpu: Gpu, config: SampleRNNConfig, dtype: str, batch: int, exchange: str) -> "Program":
         """Compile, load and size it for all multiprocessors. BackendUnavailable tells what does not work."""
-        device, name = gpu.device, gpu.device.name
+        device = gpu.device
         nvrtc = open_nvrtc(gpu.version, device.capability)
         arch = architecture(device.capability, nvrtc.archs())
         assert arch is not None  # open_nvrtc gives none that does not know the GPU
+        source = KernelSource.read("persistent.cuh")
         blocks = cuda_plan.grid_blocks(config.dim, device.multiprocessors)
-        defines = cuda_plan.defines(config, dtype, batch, blocks, THREADS, device.shared_bytes, exchange)
-        cubin = compile_kernel(nvrtc, KernelSource.read("persistent.cuh"), arch, defines)
-        with driver_errors_as(BackendUnavailable):
-            kernel = native().CudaKernel(device, cubin, "srnn_generate")
-            sizes = kernel.sizes
-            room = kernel.blocks_per_multiprocessor(THREADS, sizes["shared"]) * device.multiprocessors
+        for threads in thread_choices(batch):
+            defines = cuda_plan.defines(config, dtype, batch, blocks, threads, device.shared_bytes, exchange)
+            cubin = compile_kernel(nvrtc, source, arch, defines)
+            with driver_errors_as(BackendUnavailable):
+                kernel = native().CudaKernel(device, cubin, "srnn_generate")
+                sizes = kernel.sizes
+                room = kernel.blocks_per_multiprocessor(threads, sizes["shared"]) * device.multiprocessors
+            if room >= blocks and kernel.local_bytes == 0:
+                break
         if room < blocks:
             raise BackendUnavailable(
-                f"the kernel needs {blocks} blocks at once, but {name} holds {room} of {THREADS} threads with "
+                f"the kernel needs {blocks} blocks at once, but {device.name} holds {room} of {threads} threads with "
                 f"{kernel.registers} registers and {sizes['shared']} bytes of shared memory"
             )
-        return cls(kernel, blocks, THREADS, sizes["shared"], sizes["weights"], sizes["workspace"])
+        return cls(kernel, blocks, threads, sizes["shared"], sizes["weights"], sizes["workspace"])
+
+
+def thread_choices(batch: int) -> tuple[int, ...]:
+    """Threads of a block, in the order in which they are tried. Fewer have more registers each: what is kept in slow
+    local memory with one number is not with the next. Four streams do not fit into the registers of 512."""
+    return (512, 256) if batch < 4 else (256,)
 
 
 def missing(ordinal: int) -> list[str]:

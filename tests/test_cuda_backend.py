@@ -9,7 +9,7 @@ import pytest
 import torch
 from cases import CASES, make_model, random_levels
 from engines import MODELS
-from fake_gpu import CAPABILITY_MAJOR, COOPERATIVE, FOLDER, MAX_THREADS
+from fake_gpu import CAPABILITY_MAJOR, COOPERATIVE, FOLDER, LOCAL_BYTES, MAX_THREADS
 from small import assert_one_line
 
 from samplernn_fast import backends, cuda_backend, cuda_device
@@ -44,7 +44,7 @@ def gpu(fake_gpu, fake_nvrtc, compiled, monkeypatch):
     """A machine with a GPU of 4 multiprocessors."""
     monkeypatch.setenv("SAMPLERNN_FAST_CACHE", str(compiled))
     monkeypatch.setenv("FAKE_NVRTC_COMPILER", f"{sys.executable} {FOLDER / 'compile_for_cpu.py'}")
-    monkeypatch.setattr(cuda_device, "THREADS", 64)  # each is a fibre here
+    monkeypatch.setattr(cuda_device, "thread_choices", lambda batch: (64, 32))  # each is a fibre here
     monkeypatch.setitem(backends.BACKENDS, "cuda", Played)
     return fake_gpu
 
@@ -260,9 +260,17 @@ def test_where_nothing_is_left_every_reason_is_told(gpu, monkeypatch):
 
 
 def test_a_grid_that_does_not_fit_is_unavailable(gpu):
-    gpu.set_function(MAX_THREADS, 32)
-    with pytest.raises(BackendUnavailable, match="needs 4 blocks at once, but Fake GPU holds 0 of 64 threads with 64"):
+    gpu.set_function(MAX_THREADS, 16)
+    with pytest.raises(BackendUnavailable, match="needs 4 blocks at once, but Fake GPU holds 0 of 32 threads with 64"):
         engines()
+
+
+def test_a_kernel_that_spills_gets_fewer_threads_and_more_registers(gpu):
+    backend = Played(pack(make_model(MODELS["two-levels"])), CPU, "float32")
+    assert backend.program(1).threads == 64
+    gpu.set_function(LOCAL_BYTES, 24)
+    backend = Played(pack(make_model(MODELS["two-levels"])), CPU, "float32")
+    assert backend.program(1).threads == 32
 
 
 def test_auto_takes_it_first(gpu):

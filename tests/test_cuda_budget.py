@@ -1,0 +1,185 @@
+"""What the persistent kernel compiles to, for every GPU architecture that it is meant for: registers, spills, shared
+memory, and the machine code itself. NVRTC and nvcc, without a GPU."""
+
+import importlib.util
+import re
+import shutil
+import struct
+import subprocess
+from pathlib import Path
+
+import pytest
+from cases import CASES
+from fake_gpu import ROOT
+
+from samplernn_fast import cuda_plan
+from samplernn_fast.config import SampleRNNConfig
+from samplernn_fast.cuda_compiler import KernelSource, open_nvrtc
+from samplernn_fast.cuda_device import thread_choices
+from samplernn_fast.errors import BackendUnavailable
+
+pytest.importorskip("samplernn_fast._C", reason="the native part is not built: no C++ compiler")
+
+PAPER = SampleRNNConfig()  # 3 tiers, 1024 units
+# Architecture -> multiprocessors and shared memory of a block, of a GPU that has it.
+GPUS = {
+    "sm_80": (108, 163 << 10),  # A100
+    "sm_86": (84, 99 << 10),  # RTX 3090
+    "sm_89": (128, 99 << 10),  # RTX 4090
+    "sm_90a": (132, 227 << 10),  # H100, H200
+    "sm_100": (148, 227 << 10),  # B200
+}
+REGISTERS = 65536  # of a multiprocessor
+SHARED_BYTES = 3  # where it stands in srnn_sizes; see csrc/cuda/params.h
+
+
+def defines(config, arch, dtype, batch, exchange):
+    multiprocessors, shared_bytes = GPUS[arch]
+    blocks = cuda_plan.grid_blocks(config.dim, multiprocessors)
+    threads = thread_choices(batch)[0]
+    return cuda_plan.defines(config, dtype, batch, blocks, threads, shared_bytes, exchange)
+
+
+@pytest.fixture(scope="module")
+def nvrtc():
+    try:
+        return open_nvrtc(None, (8, 0))
+    except BackendUnavailable as unavailable:
+        pytest.skip(f"no NVRTC: pip install -e '.[test]' ({unavailable})")
+
+
+@pytest.fixture(scope="module")
+def compiled(nvrtc):
+    """(cubin, log of ptxas) of one kernel, compiled once."""
+    source, kept = KernelSource.read("persistent.cuh"), {}
+
+    def compile(arch, dtype="float32", batch=1, exchange="tagged", config=PAPER):
+        wanted = (arch, dtype, batch, exchange, config)
+        if wanted not in kept:
+            macros = [f"-D{name}={value}" for name, value in defines(config, arch, dtype, batch, exchange).items()]
+            options = [f"--gpu-architecture={arch}", *cuda_plan.COMPILE_OPTIONS, "--ptxas-options=-v", *macros]
+            kept[wanted] = nvrtc.compile(source.name, source.text, source.headers, options)
+        return kept[wanted]
+
+    return compile
+
+
+def check_budget(log, threads):
+    """Nothing in local memory, and registers for a block of that many threads; `log` is that of ptxas -v."""
+    [registers] = map(int, re.findall(r"Used (\d+) registers", log))
+    assert re.findall(r"(\d+) bytes (?:stack frame|spill stores|spill loads)", log) == ["0"] * 3, log
+    assert registers * threads <= REGISTERS
+    assert "warning" not in log.lower(), log
+
+
+def constant(cubin, name):
+    """The 64-bit numbers of a constant of an ELF file."""
+    table, number = struct.unpack_from("<Q", cubin, 40)[0], struct.unpack_from("<H", cubin, 60)[0]
+    # Of every section: type, offset, size, and the section that it goes with.
+    sections = [
+        (*struct.unpack_from("<4xI16xQQ", cubin, at), struct.unpack_from("<I", cubin, at + 40)[0])
+        for at in range(table, table + 64 * number, 64)
+    ]
+    [(_, symbols, size, names)] = [section for section in sections if section[0] == 2]
+    for at in range(symbols, symbols + size, 24):
+        text, _, _, section, value, length = struct.unpack_from("<IBBHQQ", cubin, at)
+        start = sections[names][1] + text
+        if cubin[start : cubin.index(b"\0", start)].decode() == name:
+            return struct.unpack_from(f"<{length // 8}Q", cubin, sections[section][1] + value)
+    raise AssertionError(f"{name} is not exported")
+
+
+def check_memory(cubin, shared_bytes):
+    sizes = constant(cubin, "srnn_sizes")
+    assert len(sizes) == 5 and 0 < sizes[SHARED_BYTES] <= shared_bytes
+
+
+@pytest.mark.parametrize("arch", GPUS)
+def test_one_stream_of_the_papers_model(compiled, arch):
+    cubin, log = compiled(arch)
+    check_budget(log, thread_choices(1)[0])
+    check_memory(cubin, GPUS[arch][1])
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "int8"])
+def test_one_stream_in_other_modes(compiled, dtype):
+    cubin, log = compiled("sm_90a", dtype)
+    check_budget(log, thread_choices(1)[0])
+    check_memory(cubin, GPUS["sm_90a"][1])
+
+
+def test_one_stream_by_counters(compiled):
+    _, log = compiled("sm_90a", exchange="counters")
+    check_budget(log, thread_choices(1)[0])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("batch", [2, 8, 64])
+@pytest.mark.parametrize("dtype", cuda_plan.MODES)
+@pytest.mark.parametrize("arch", GPUS)
+def test_many_streams_in_every_mode(compiled, arch, dtype, batch):
+    cubin, log = compiled(arch, dtype, batch)
+    check_budget(log, thread_choices(batch)[0])
+    check_memory(cubin, GPUS[arch][1])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("arch", ["sm_80", "sm_86"])
+@pytest.mark.parametrize("name", CASES)
+def test_every_case_compiles(compiled, name, arch):
+    cubin, log = compiled(arch, config=CASES[name], batch=3)
+    check_budget(log, thread_choices(3)[0])
+    check_memory(cubin, GPUS[arch][1])
+
+
+def sass(cubin, tmp_path):
+    """Names of the machine instructions, in their order, from Triton's nvdisasm."""
+    spec = importlib.util.find_spec("triton")
+    tool = Path(spec.origin).parent / "backends" / "nvidia" / "bin" / "nvdisasm" if spec and spec.origin else None
+    if tool is None or not tool.is_file():
+        pytest.skip("no nvdisasm: pip install triton")
+    (tmp_path / "kernel.cubin").write_bytes(cubin)
+    done = subprocess.run([tool, "-c", tmp_path / "kernel.cubin"], capture_output=True, text=True, check=True)
+    found = re.findall(r"^\s+/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+\s+)?([A-Z][\w.]+)", done.stdout, re.MULTILINE)
+    assert len(found) > 1000
+    return found
+
+
+def count(instructions, *starts):
+    return sum(name.startswith(starts) for name in instructions)
+
+
+@pytest.mark.parametrize(("arch", "dtype"), [("sm_80", "float32"), ("sm_90a", "float32"), ("sm_90a", "int8")])
+def test_tagged_packets_need_no_fence(compiled, arch, dtype, tmp_path):
+    instructions = sass(compiled(arch, dtype)[0], tmp_path)
+    assert count(instructions, "LDL", "STL") == 0  # no local memory
+    assert count(instructions, "MEMBAR", "ERRBAR", "CCTL") == 0
+    # A packet is written and read by one access of 16 bytes that other blocks see.
+    assert count(instructions, "STG.E.128.STRONG.GPU") > 0 < count(instructions, "LDG.E.128.STRONG.GPU")
+
+
+def test_counters_do_need_fences(compiled, tmp_path):
+    instructions = sass(compiled("sm_90a", exchange="counters")[0], tmp_path)
+    assert count(instructions, "MEMBAR") > 0 and count(instructions, "LDL", "STL") == 0
+
+
+def test_int8_multiplies_bytes(compiled, tmp_path):
+    products = {dtype: count(sass(compiled("sm_90a", dtype)[0], tmp_path), "IDP", "IMMA") for dtype in cuda_plan.MODES}
+    assert products["int8"] > 0 == products["float32"] == products["bfloat16"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("arch", GPUS)
+def test_nvcc_agrees(arch, tmp_path):
+    nvcc = shutil.which("nvcc") or "/usr/local/cuda/bin/nvcc"
+    if not Path(nvcc).is_file():
+        pytest.skip("no CUDA toolkit")
+    lines = [f"#define {name} {value}" for name, value in defines(PAPER, arch, "float32", 1, "tagged").items()]
+    source = tmp_path / "kernel.cu"  # nvcc would cut the frame sizes of an option at their commas
+    source.write_text("\n".join([*lines, '#include "cuda/persistent.cuh"', ""]))
+    options = ["-cubin", f"-arch={arch}", "-Xptxas=-v", f"-I{ROOT / 'csrc'}", *cuda_plan.COMPILE_OPTIONS]
+    command = [nvcc, *options, str(source), "-o", str(tmp_path / "kernel.cubin")]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    check_budget(done.stderr, thread_choices(1)[0])
+    check_memory((tmp_path / "kernel.cubin").read_bytes(), GPUS[arch][1])
