@@ -72,8 +72,8 @@ class Program:
 
 def thread_choices(batch: int) -> tuple[int, ...]:
     """Threads of a block, in the order in which they are tried. Fewer have more registers each: what is kept in slow
-    local memory with one number is not with the next. Four streams do not fit into the registers of 512."""
-    return (512, 256) if batch < 4 else (256,)
+    local memory with one number is not with the next. Three streams seldom fit into the registers of 512."""
+    return (512, 256) if batch < 3 else (256,)
 
 
 def missing(ordinal: int) -> list[str]:
