@@ -51,7 +51,7 @@ BAD_USAGE = {  # status 2
     "shard index": ("generate {model} --num-shards 2 --shard-index 2", "--shard-index must be 0 to"),
     "no shards": ("generate {model} --num-shards 0", "--shard-index must be 0 to"),
     "device": ("generate {model} --device abacus", "device must be auto, cpu, cuda"),
-    "dtype": ("generate {model} --backend reference --dtype int3", "dtype must be auto or one of"),
+    "dtype": ("generate {model} --backend reference --dtype int3", "dtype must be auto, fastest or one of"),
     "two outputs": ("generate {model} --json -o -", "--json and --output -"),
     "minutes": ("demo --minutes 0", "minutes must be positive"),
     "split": ("evaluate {model} --data {data} --split dev", "dev.*train"),
