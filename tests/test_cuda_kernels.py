@@ -71,15 +71,14 @@ def test_float32_logits_and_states_are_those_of_the_reference(name, exchange):
     torch.testing.assert_close(hidden.double(), wanted, rtol=0, atol=1e-5)
 
 
-@every_form
-def test_int8_has_the_bits_of_the_cpu_engine(name):
-    levels = clip(CASES[name])
+@pytest.mark.parametrize(("name", "batch"), [(name, 3) for name in FORMS] + [("prism-skips", 5), ("two-levels", 11)])
+def test_int8_has_the_bits_of_the_cpu_engine(name, batch):
+    """By sums of bytes for few streams, by tensor cores for more."""
     lookback = CASES[name].lookback
-    steps = (levels.shape[1] - lookback) // lookback * lookback
-    levels = levels[:, : lookback + steps].contiguous()
-    logits, hidden = follow(kernel(name, "int8"), levels)
+    levels = random_levels(CASES[name], batch, lookback * 2)
+    logits, hidden = follow(kernel(name, "int8", batch=batch), levels)
     engine = CpuBackend(packed(name), torch.device("cpu"), "int8")
-    states = engine.init_hidden(3)
+    states = engine.init_hidden(batch)
     wanted = engine.native.score([state.numpy() for state in states], levels.numpy())
     assert torch.equal(logits, torch.from_numpy(wanted))
     assert torch.equal(hidden, torch.cat([state.flatten() for state in states]))

@@ -26,9 +26,17 @@ struct Block {
   SRNN_DEVICE_MEMBER uint32_t* draw_weights(int row) const {
     return at<uint32_t>(kArrays.weights) + row * kRawCols;
   }
-  // The higher 7 bits of the codes of staged rows, behind them the lower 7 bits.
+  // Staged rows in the format of the weights; in int8 the higher bits, then of all rows the
+  // lower 7.
   SRNN_DEVICE_MEMBER unsigned char* codes(int row) const {
-    return arrays + kArrays.codes + row * kCodeCols;
+    return arrays + kArrays.codes + row * kCodeBytes;
+  }
+  // Tensor products: what a warp adds to a row of two tiles, and rows of products; 8 streams each.
+  SRNN_DEVICE_MEMBER uint32_t* partial(int warp, int row) const {
+    return at<uint32_t>(kArrays.partial) + (warp * kTensorRows + row) * kTensorStreams;
+  }
+  SRNN_DEVICE_MEMBER float* products(int row) const {
+    return at<float>(kArrays.products) + row * kTensorStreams;
   }
   SRNN_DEVICE_MEMBER float* scales() const { return at<float>(kArrays.scales); }
   // kWholeInput: what the lowest tier gives to one sample of a stream, without the bias.

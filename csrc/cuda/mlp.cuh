@@ -70,9 +70,10 @@ SRNN_DEVICE bool run_hidden(Block& b, const Idle& idle) {
     for (int first = 0; first < kBatch; first += kTile) {
       const int rows = live_rows(first);
       if (!stage_layer<kLayer>(b, first, rows)) return false;
+      prepare_products<kDim, 1, kUnits>(b, w, b.units);
       for (int u = b.warp; u < b.units; u += kWarps) {
         float terms[1];
-        multiply<kDim, 1>(b, w, u, terms);
+        multiply<kDim, 1, kUnits>(b, w, u, terms);
         if (b.lane >= rows) continue;
         const float bias = floats_at(b, kBias)[b.first_unit + u];
         b.own()[(first + b.lane) * kUnits + u] = relu(bias + terms[0]);
@@ -92,12 +93,14 @@ SRNN_DEVICE bool run_logits(Block& b, const Idle& idle) {
   const Rows w = own_rows<kDim, kLevels, kLogitRows>(
       b, kStay.on ? shared_memory() + kStay.offset : nullptr, kAt, kLevels, 0);
   const int first_row = b.index * kLogitRows;
+  const int own = kLevels - first_row < kLogitRows ? kLevels - first_row : kLogitRows;
   for (int first = 0; first < kBatch; first += kTile) {
     const int rows = live_rows(first);
     if (!stage_layer<kHidden>(b, first, rows)) return false;
-    for (int r = b.warp; r < kLogitRows && first_row + r < kLevels; r += kWarps) {
+    prepare_products<kDim, 1, kLogitRows>(b, w, own);
+    for (int r = b.warp; r < own; r += kWarps) {
       float terms[1];
-      multiply<kDim, 1>(b, w, r, terms);
+      multiply<kDim, 1, kLogitRows>(b, w, r, terms);
       if (b.lane >= rows) continue;
       const float bias = floats_at(b, kBias)[first_row + r];
       b.own()[(first + b.lane) * kLogitRows + r] = bias + terms[0];

@@ -28,13 +28,11 @@ SRNN_DEVICE float tanh_approx(float x) {
 }
 SRNN_DEVICE float relu(float x) { return x < 0.0f ? 0.0f : x; }  // NaN stays NaN
 
-SRNN_DEVICE float bfloat16_low(uint32_t pair) { return float_of(pair << 16); }
-SRNN_DEVICE float bfloat16_high(uint32_t pair) { return float_of(pair & 0xffff0000u); }
-// To the nearest bfloat16, ties to even; NaN stays NaN.
-SRNN_DEVICE float round_bfloat16(float x) {
+// The nearest bfloat16, ties to even; NaN stays NaN.
+SRNN_DEVICE unsigned short bfloat16_bits(float x) {
   const uint32_t bits = bits_of(x);
-  if ((bits & 0x7fffffffu) > 0x7f800000u) return x;
-  return float_of((bits + 0x7fffu + (bits >> 16 & 1)) & 0xffff0000u);
+  if ((bits & 0x7fffffffu) > 0x7f800000u) return static_cast<unsigned short>(bits >> 16 | 64);
+  return static_cast<unsigned short>((bits + 0x7fffu + (bits >> 16 & 1)) >> 16);
 }
 
 }  // namespace srnn

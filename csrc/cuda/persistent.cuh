@@ -14,17 +14,18 @@ namespace srnn {
 
 template <int kCols, int kRows, int kChunk>
 SRNN_DEVICE void copy_rows(const Block& b, unsigned char* to, uint64_t offset, int matrix_blocks) {
-  constexpr uint64_t kBytes = row_bytes(kCols);
+  constexpr uint64_t kBytes = row_bytes(kCols), kStay = resident_bytes(kCols);
   constexpr int kQuads = static_cast<int>(kBytes / 16);
   const int first = b.index * kChunk;
   const int rows = kRows - first < kChunk ? kRows - first : kChunk;
   for (int block = 0; block < matrix_blocks; ++block) {
     const unsigned char* from =
         b.p.weights + offset + (uint64_t{1} * block * kRows + first) * kBytes;
-    unsigned char* row = to + uint64_t{1} * block * kChunk * kBytes;
+    unsigned char* row = to + uint64_t{1} * block * kChunk * kStay;
     SRNN_UNROLL(4)
     for (int i = b.thread; i < rows * kQuads; i += kThreads) {
-      reinterpret_cast<Quad*>(row)[i] = reinterpret_cast<const Quad*>(from)[i];
+      const Quad quad = reinterpret_cast<const Quad*>(from)[i];
+      *reinterpret_cast<Quad*>(row + i / kQuads * kStay + i % kQuads * 16) = quad;
     }
   }
 }

@@ -143,4 +143,24 @@ SRNN_DEVICE int32_t add_bytes(uint32_t a, uint32_t b, int32_t sum) {
   return result;
 }
 
+// --- tensor cores -----------------------------------------------------------------------------
+
+// d += A B of a warp: A (16 rows), B (8 columns). Lane l has of A rows l / 4 and l / 4 + 8, of B
+// column l / 4; a0, a1 and b0 belong to the first half of the inputs, a2, a3 and b1 to the second.
+// d: rows l / 4 (d[0], d[1]) and l / 4 + 8, columns l % 4 * 2 and the next.
+SRNN_DEVICE void multiply_tile(float (&d)[4], uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3,
+                               uint32_t b0, uint32_t b1) {  // 16 inputs in bfloat16
+  asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7},"
+      " {%8, %9}, {%0, %1, %2, %3};"
+      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+      : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
+}
+SRNN_DEVICE void multiply_tile(int32_t (&d)[4], uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3,
+                               uint32_t b0, uint32_t b1) {  // 32 signed bytes
+  asm("mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 {%0, %1, %2, %3}, {%4, %5, %6, %7},"
+      " {%8, %9}, {%0, %1, %2, %3};"
+      : "+r"(d[0]), "+r"(d[1]), "+r"(d[2]), "+r"(d[3])
+      : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
+}
+
 }  // namespace srnn

@@ -46,6 +46,9 @@ constexpr int kUnits = divide_up(kDim, kBlocks);
 constexpr int kLogitRows = divide_up(kLevels, kBlocks);
 // Streams whose vectors are in shared memory at once; the sums of a row do not depend on it.
 constexpr int kTile = smaller(kBatch, 8);
+// Products by tensor cores, 16 rows by 8 streams. In int8 they are exact, so the batch may decide.
+constexpr bool kTensor = kBfloat16 || (kInt8 && kBatch >= 4);
+constexpr int kTensorStreams = 8, kTensorRows = 32;  // two tiles of rows side by side
 // Few streams are drawn by every block; of more, each block draws some.
 constexpr bool kDrawAll = kBatch <= kTile;
 constexpr int kDrawStreams = kDrawAll ? kBatch : divide_up(kBatch, kBlocks);
@@ -62,6 +65,10 @@ constexpr int kRowUnit = 16 / kWeightSize;  // inputs of one 16-byte load
 SRNN_CONSTEXPR int padded_cols(int cols) { return static_cast<int>(round_up(cols, kRowUnit)); }
 SRNN_CONSTEXPR uint64_t row_bytes(int cols) {
   return uint64_t{1} * padded_cols(cols) * kWeightSize;
+}
+// A row in shared memory.
+SRNN_CONSTEXPR uint64_t resident_bytes(int cols) {
+  return kTensor ? round_up(row_bytes(cols), 128) + 64 : row_bytes(cols);
 }
 SRNN_CONSTEXPR uint64_t align(uint64_t bytes) { return round_up(bytes, 256); }
 SRNN_CONSTEXPR uint64_t matrix_bytes(uint64_t rows, int cols) {
@@ -154,7 +161,10 @@ constexpr uint64_t kExchangeBytes = kLevelOffset + (kDrawAll ? 0 : exchange_byte
 constexpr int kEarlyGates = kLstm || kResetAfter ? kGates : 2;
 constexpr int kMostCols = kSkips ? kLayers * kDim : kDim;
 constexpr int kRawCols = static_cast<int>(round_up(larger(kMostCols, kLevels), 16));
-constexpr int kCodeCols = static_cast<int>(round_up(kMostCols, 16));
+// A staged row in the format of the weights; rows of tensor products begin 16 banks apart.
+constexpr int kCodeBytes =
+    static_cast<int>(round_up(row_bytes(kMostCols), 128)) + (kTensor ? 64 : 0);
+constexpr int kMostRows = larger(kGates * kUnits, kLogitRows);
 constexpr int kCellFloats = kUnits * kBatch;  // a number for each own unit and stream
 
 SRNN_CONSTEXPR int conditioning_floats() {
@@ -172,8 +182,8 @@ struct Draw {
 
 // Arrays that only one block uses, in the order in which they may be in shared memory.
 struct BlockArrays {
-  uint64_t raw, codes, scales, own, exchange, draws, input, state, early, conditioning, kept,
-      levels, weights, end;
+  uint64_t raw, codes, partial, products, scales, own, exchange, draws, input, state, early,
+      conditioning, kept, levels, weights, end;
 };
 SRNN_CONSTEXPR BlockArrays make_block_arrays() {
   BlockArrays to = {};
@@ -181,7 +191,10 @@ SRNN_CONSTEXPR BlockArrays make_block_arrays() {
   to.scales = at, at += round_up(kTile * 4, 16);
   to.draws = at, at += round_up(uint64_t{2} * kBatch * sizeof(Draw), 16);
   to.raw = at, at += uint64_t{4} * kTile * kRawCols;
-  to.codes = at, at += kInt8 ? uint64_t{2} * kTile * kCodeCols : 0;
+  to.codes = at, at += uint64_t{1} * (kInt8 ? 2 : kBfloat16 ? 1 : 0) * kTile * kCodeBytes;
+  to.partial = at;
+  at += kTensor ? uint64_t{4} * kWarps * kTensorRows * kTensorStreams : 0;
+  to.products = at, at += kTensor ? uint64_t{4} * kMostRows * kTensorStreams : 0;
   to.own = at, at += round_up(uint64_t{4} * kBatch * larger(kUnits, kLogitRows), 16);
   to.exchange = at, at += kAlone ? kExchangeBytes : 0;
   to.input = at, at += kWholeInput ? round_up(uint64_t{4} * kBatch * kDim, 16) : 0;
@@ -209,7 +222,7 @@ struct Residents {
   uint64_t end;
 };
 SRNN_CONSTEXPR Resident place_resident(uint64_t& at, uint64_t rows, int cols) {
-  const uint64_t bytes = rows * row_bytes(cols);
+  const uint64_t bytes = rows * resident_bytes(cols);
   if (rows == 0 || at + bytes > SRNN_SHARED_BYTES) return {false, 0};
   const Resident placed = {true, at};
   at += bytes;

@@ -5,7 +5,7 @@
 // products for the next frame) and `refresh_conditioning` (for the next unit below).
 #pragma once
 
-#include "cuda/product.cuh"
+#include "cuda/tensor.cuh"
 
 namespace srnn {
 
@@ -64,9 +64,10 @@ SRNN_DEVICE bool refresh_early(const Block& b, uint32_t frame, Age age) {
     for (int first = 0; first < kBatch; first += kTile) {
       const int rows = live_rows(first);
       if (!stage_state<kTier>(b, layer, frame, age, first, rows)) return false;
+      prepare_products<kDim, kEarlyGates, kUnits>(b, w, b.units);
       for (int u = b.warp; u < b.units; u += kWarps) {
         float terms[kEarlyGates];
-        multiply<kDim, kEarlyGates>(b, w, u, terms);
+        multiply<kDim, kEarlyGates, kUnits>(b, w, u, terms);
         if (kResetAfter) terms[2] += floats_at(b, kBias)[layer * kDim + b.first_unit + u];
         if (b.lane >= rows) continue;
         for (int g = 0; g < kEarlyGates; ++g)
@@ -155,9 +156,10 @@ SRNN_DEVICE bool run_candidate(Block& b, int layer, uint32_t frame) {
   for (int first = 0; first < kBatch; first += kTile) {
     const int rows = live_rows(first), stream = first + b.lane;
     if (!stage(b, place, frame, Age::kNew, first, rows)) return false;
+    prepare_products<kDim, 1, kUnits>(b, w, b.units);
     for (int u = b.warp; u < b.units; u += kWarps) {
       float terms[1];
-      multiply<kDim, 1>(b, w, u, terms);
+      multiply<kDim, 1, kUnits>(b, w, u, terms);
       if (b.lane >= rows) continue;
       float& h = b.state(kTier, layer, 0, u, stream);
       const float candidate = tanh_approx(b.kept(1, u, stream) + terms[0]);
@@ -178,10 +180,11 @@ SRNN_DEVICE bool run_layer(Block& b, int layer, uint32_t frame) {
   for (int first = 0; first < kBatch; first += kTile) {
     const int rows = live_rows(first), stream = first + b.lane;
     if (layer > 0 && !stage_state<kTier>(b, layer - 1, frame, Age::kNew, first, rows)) return false;
+    if (layer > 0) prepare_products<kDim, kGates, kUnits>(b, stack, b.units);
     for (int u = b.warp; u < b.units; u += kWarps) {
       float y[kGates], terms[kGates];
       if (b.lane < rows) begin_gates<kTier>(b, layer, u, stream, y);
-      if (layer > 0) multiply<kDim, kGates>(b, stack, u, terms);
+      if (layer > 0) multiply<kDim, kGates, kUnits>(b, stack, u, terms);
       if (b.lane >= rows) continue;
       for (int g = 0; layer > 0 && g < kGates; ++g) y[g] += terms[g];
       b.own()[stream * kUnits + u] = run_cell<kTier>(b, layer, u, stream, y);
@@ -206,9 +209,10 @@ SRNN_DEVICE bool run_output(Block& b, uint32_t frame) {
       if (!gather_state<kTier>(b, layer, frame, age, first, rows, layer * kDim)) return false;
     }
     finish_staging<kLayers * kDim>(b, rows);
+    prepare_products<kLayers * kDim, 1, kUnits>(b, w, b.units);
     for (int u = b.warp; u < b.units; u += kWarps) {
       float terms[1];
-      multiply<kLayers * kDim, 1>(b, w, u, terms);
+      multiply<kLayers * kDim, 1, kUnits>(b, w, u, terms);
       if (b.lane >= rows) continue;
       const float bias = floats_at(b, kAt.skip_bias)[b.first_unit + u];
       b.own()[(first + b.lane) * kUnits + u] = bias + terms[0];
@@ -238,11 +242,12 @@ SRNN_DEVICE bool refresh_conditioning(Block& b, uint32_t frame, Age age, uint32_
   for (int first = 0; first < kBatch; first += kTile) {
     const int rows = live_rows(first), stream = first + b.lane;
     if (!stage_output<kTier>(b, frame, age, first, rows)) return false;
-    for (int u = b.warp; u < b.units; u += kWarps) {
-      for (int part = 0; part < kBlocksBelow; part += kCount) {
-        const Rows w = own_rows<kDim, kDim, kUnits>(b, resident, kAt.up, kAllRows, block + part);
+    for (int part = 0; part < kBlocksBelow; part += kCount) {
+      const Rows w = own_rows<kDim, kDim, kUnits>(b, resident, kAt.up, kAllRows, block + part);
+      prepare_products<kDim, kCount, kUnits>(b, w, b.units);
+      for (int u = b.warp; u < b.units; u += kWarps) {
         float terms[kCount];
-        multiply<kDim, kCount>(b, w, u, terms);
+        multiply<kDim, kCount, kUnits>(b, w, u, terms);
         for (int g = 0; g < kCount && b.lane < rows; ++g) {
           if (kWholeInput && kTier == 0) {
             b.own()[stream * kUnits + u] = terms[0];

@@ -10,6 +10,7 @@
 #include <setjmp.h>
 #include <ucontext.h>
 
+#include <array>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
@@ -42,10 +43,12 @@ struct Fibre {
   std::vector<char> stack;
 };
 
+typedef std::array<uint64_t, 3> Given;  // what one of them brings
+
 // Threads that meet: a block's barrier, or the 32 lanes of a warp.
 struct Meeting {
   std::vector<int> members, waiting;
-  std::vector<uint64_t> given, seen;  // what each brought, and what all find afterwards
+  std::vector<Given> given, seen;  // what each brought, and what all find afterwards
   Place place;
 };
 
@@ -98,8 +101,8 @@ inline void pause() {
 }
 
 // Waits for the other members; then each has what the others gave.
-inline const std::vector<uint64_t>& meet(Meeting& meeting, int slot, uint64_t given,
-                                         const Place& place) {
+inline const std::vector<Given>& meet(Meeting& meeting, int slot, const Given& given,
+                                      const Place& place) {
   Fibre& me = current();
   if (meeting.waiting.empty()) meeting.place = place;
   if (!(meeting.place == place)) {

@@ -28,18 +28,19 @@ SRNN_DEVICE unsigned char* shared_memory() { return simt::runtime->shared[simt::
 
 SRNN_DEVICE bool block_any(bool yes, SRNN_HERE) {
   simt::Meeting& barrier = simt::runtime->barriers[block_id()];
-  for (uint64_t given : simt::meet(barrier, thread_id(), yes, {file, line})) {
-    if (given != 0) return true;
+  for (const simt::Given& given : simt::meet(barrier, thread_id(), {yes}, {file, line})) {
+    if (given[0] != 0) return true;
   }
   return false;
 }
 SRNN_DEVICE void block_sync(SRNN_HERE) {
-  simt::meet(simt::runtime->barriers[block_id()], thread_id(), 0, {file, line});
+  simt::meet(simt::runtime->barriers[block_id()], thread_id(), {}, {file, line});
 }
 
 // --- one warp ---------------------------------------------------------------------------------
 
-SRNN_DEVICE const std::vector<uint64_t>& all_lanes(uint64_t given, const char* file, int line) {
+SRNN_DEVICE const std::vector<simt::Given>& all_lanes(const simt::Given& given, const char* file,
+                                                      int line) {
   simt::Meeting& warp = simt::runtime->warps[simt::runtime->current / simt::kWarp];
   return simt::meet(warp, thread_id() % simt::kWarp, given, {file, line});
 }
@@ -57,9 +58,9 @@ SRNN_DEVICE float float_of(uint32_t bits) {
 
 // Each lane adds as the tree does on the device, so that the order of the sum is the same.
 template <class Number, class Of>
-static inline Number tree_sum(const std::vector<uint64_t>& given, const Of& of) {
+static inline Number tree_sum(const std::vector<simt::Given>& given, const Of& of) {
   Number sum[simt::kWarp], next[simt::kWarp];
-  for (int lane = 0; lane < simt::kWarp; ++lane) sum[lane] = of(given[lane]);
+  for (int lane = 0; lane < simt::kWarp; ++lane) sum[lane] = of(given[lane][0]);
   for (int step = 16; step > 0; step /= 2) {
     for (int lane = 0; lane < simt::kWarp; ++lane) next[lane] = sum[lane] + sum[lane ^ step];
     std::memcpy(sum, next, sizeof(sum));
@@ -68,30 +69,30 @@ static inline Number tree_sum(const std::vector<uint64_t>& given, const Of& of) 
 }
 SRNN_DEVICE float warp_sum(float x, SRNN_HERE) {
   const auto of = [](uint64_t bits) { return float_of(static_cast<uint32_t>(bits)); };
-  return tree_sum<float>(all_lanes(bits_of(x), file, line), of);
+  return tree_sum<float>(all_lanes({bits_of(x)}, file, line), of);
 }
 SRNN_DEVICE uint32_t warp_sum(uint32_t x, SRNN_HERE) {
   const auto of = [](uint64_t given) { return static_cast<uint32_t>(given); };
-  return tree_sum<uint32_t>(all_lanes(x, file, line), of);
+  return tree_sum<uint32_t>(all_lanes({x}, file, line), of);
 }
 SRNN_DEVICE uint64_t warp_sum(uint64_t x, SRNN_HERE) {
-  return tree_sum<uint64_t>(all_lanes(x, file, line), [](uint64_t given) { return given; });
+  return tree_sum<uint64_t>(all_lanes({x}, file, line), [](uint64_t given) { return given; });
 }
 SRNN_DEVICE int32_t warp_max(int32_t x, SRNN_HERE) {
-  for (uint64_t given : all_lanes(static_cast<uint32_t>(x), file, line)) {
-    x = static_cast<int32_t>(given) > x ? static_cast<int32_t>(given) : x;
+  for (const simt::Given& given : all_lanes({static_cast<uint32_t>(x)}, file, line)) {
+    x = static_cast<int32_t>(given[0]) > x ? static_cast<int32_t>(given[0]) : x;
   }
   return x;
 }
 SRNN_DEVICE uint64_t warp_before(uint64_t x, SRNN_HERE) {
-  const std::vector<uint64_t>& given = all_lanes(x, file, line);
+  const std::vector<simt::Given>& given = all_lanes({x}, file, line);
   uint64_t sum = 0;
-  for (int lane = 0; lane < thread_id() % simt::kWarp; ++lane) sum += given[lane];
+  for (int lane = 0; lane < thread_id() % simt::kWarp; ++lane) sum += given[lane][0];
   return sum;
 }
 SRNN_DEVICE int warp_first(int x, SRNN_HERE) {
-  for (uint64_t given : all_lanes(static_cast<uint32_t>(x), file, line)) {
-    if (static_cast<int32_t>(given) >= 0) return static_cast<int32_t>(given);
+  for (const simt::Given& given : all_lanes({static_cast<uint32_t>(x)}, file, line)) {
+    if (static_cast<int32_t>(given[0]) >= 0) return static_cast<int32_t>(given[0]);
   }
   return x;
 }
@@ -150,6 +151,51 @@ SRNN_DEVICE int32_t add_bytes(uint32_t a, uint32_t b, int32_t sum) {
     total += static_cast<uint32_t>(x * y);
   }
   return static_cast<int32_t>(total);
+}
+
+// --- tensor cores -----------------------------------------------------------------------------
+
+// From the words that every lane holds, so that a wrong arrangement of them is noticed.
+struct Fragments {
+  const std::vector<simt::Given>& lanes;
+  uint32_t word(int lane, int index) const {
+    return static_cast<uint32_t>(lanes[lane][index / 2] >> (32 * (index % 2)));
+  }
+  // Element k of a row of A or a column of B, `per_word` to a word.
+  uint32_t a(int row, int k, int per_word) const {
+    const int half = k / (4 * per_word);
+    return word(row % 8 * 4 + k % (4 * per_word) / per_word, row / 8 + 2 * half);
+  }
+  uint32_t b(int column, int k, int per_word) const {
+    return word(column * 4 + k % (4 * per_word) / per_word, 4 + k / (4 * per_word));
+  }
+};
+static inline simt::Given join(uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3, uint32_t b0,
+                               uint32_t b1) {
+  return {a0 | uint64_t{a1} << 32, a2 | uint64_t{a3} << 32, b0 | uint64_t{b1} << 32};
+}
+static inline float half_of(uint32_t word, int k) {
+  return float_of(k % 2 == 0 ? word << 16 : word & 0xffff0000u);
+}
+SRNN_DEVICE void multiply_tile(float (&d)[4], uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3,
+                               uint32_t b0, uint32_t b1, SRNN_HERE) {
+  const Fragments all = {all_lanes(join(a0, a1, a2, a3, b0, b1), file, line)};
+  for (int i = 0; i < 4; ++i) {
+    const int lane = thread_id() % simt::kWarp, row = lane / 4 + i / 2 * 8;
+    const int column = lane % 4 * 2 + i % 2;
+    for (int k = 0; k < 16; ++k) {
+      d[i] = std::fmaf(half_of(all.a(row, k, 2), k), half_of(all.b(column, k, 2), k), d[i]);
+    }
+  }
+}
+SRNN_DEVICE void multiply_tile(int32_t (&d)[4], uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3,
+                               uint32_t b0, uint32_t b1, SRNN_HERE) {
+  const Fragments all = {all_lanes(join(a0, a1, a2, a3, b0, b1), file, line)};
+  for (int i = 0; i < 4; ++i) {
+    const int lane = thread_id() % simt::kWarp, row = lane / 4 + i / 2 * 8;
+    const int column = lane % 4 * 2 + i % 2;
+    for (int k = 0; k < 32; k += 4) d[i] = add_bytes(all.a(row, k, 4), all.b(column, k, 4), d[i]);
+  }
 }
 
 }  // namespace srnn

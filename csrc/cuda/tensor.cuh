@@ -1,0 +1,120 @@
+// Products by tensor cores: all own rows of some gates for a tile of streams at once.
+//
+// The warps share out the inputs, 64 bytes of every row at a time, and add up their parts in the
+// order of the warps. A lane reads 16 bytes of a row: which inputs a tile takes them for does not
+// matter as long as it is the same for weights and staged rows, so both lie in memory as they are.
+#pragma once
+
+#include "cuda/product.cuh"
+
+namespace srnn {
+
+constexpr int kTileBytes = 64;  // of a row, for one step of a warp
+constexpr Quad kNoQuad = {0, 0, 0, 0};
+
+template <bool kWhole>
+struct SumOf {
+  typedef float Number;
+};
+template <>
+struct SumOf<true> {
+  typedef int32_t Number;
+};
+
+// Sums of bfloat16 products, or of one plane of int8.
+template <class Number>
+struct TileSums {
+  Number value[2][4] = {};
+
+  // Two steps of the tile: a lane's 16 bytes are the inputs of two halves of each.
+  SRNN_DEVICE_MEMBER void add(const Quad (&low)[2], const Quad (&high)[2], Quad x) {
+    for (int t = 0; t < 2; ++t) {
+      multiply_tile(value[t], low[t].x, high[t].x, low[t].y, high[t].y, x.x, x.y);
+      multiply_tile(value[t], low[t].z, high[t].z, low[t].w, high[t].w, x.z, x.w);
+    }
+  }
+};
+
+// Rows first_row, ..., first_row + kTensorRows - 1 (gate by gate) of which this block has `own` of
+// each gate; rows that it has not are read as others and go nowhere.
+template <int kCols, int kChunk>
+SRNN_DEVICE void sum_tiles(const Block& b, const Rows& w, int first_row, int rows, int own) {
+  constexpr int kBytes = static_cast<int>(row_bytes(kCols));
+  const int quarter = b.lane % 4, eighth = b.lane / 4;
+  const unsigned char* row[2][2];
+  for (int i = 0; i < 4; ++i) {
+    const int at = first_row + i * 8 + eighth, gate = at < rows ? at / kChunk : 0;
+    const int unit = at < rows && at % kChunk < own ? at % kChunk : 0;
+    row[i / 2][i % 2] = w.first + unit * w.stride + gate * w.gate_stride;
+  }
+  const int stream = eighth < kTile ? eighth : 0;
+  TileSums<typename SumOf<kInt8>::Number> sums, low_sums;
+  SRNN_UNROLL(2)
+  for (int byte = b.warp * kTileBytes + quarter * 16; byte - quarter * 16 < kBytes;
+       byte += kWarps * kTileBytes) {
+    const bool inside = byte < kBytes;
+    Quad low[2], high[2];
+    for (int t = 0; t < 2; ++t) {
+      low[t] = inside ? read_quad(row[t][0] + byte) : kNoQuad;
+      high[t] = inside ? read_quad(row[t][1] + byte) : kNoQuad;
+    }
+    sums.add(low, high, inside ? read_quad(b.codes(stream) + byte) : kNoQuad);
+    if constexpr (kInt8) {
+      low_sums.add(low, high, inside ? read_quad(b.codes(kTile + stream) + byte) : kNoQuad);
+    }
+  }
+  for (int t = 0; t < 2; ++t) {
+    for (int i = 0; i < 4; ++i) {
+      const int at = t * 16 + i / 2 * 8 + eighth;
+      uint32_t* to = b.partial(b.warp, at) + quarter * 2 + i % 2;
+      if constexpr (kInt8) {
+        // Unsigned: a part may pass 2^31, the exact sum does not.
+        *to = (static_cast<uint32_t>(sums.value[t][i]) << 7) +
+              static_cast<uint32_t>(low_sums.value[t][i]);
+      } else {
+        *to = bits_of(sums.value[t][i]);
+      }
+    }
+  }
+}
+
+// Adds up what the warps have of a row and a stream.
+template <int kChunk>
+SRNN_DEVICE float sum_of_warps(const Block& b, const Rows& w, int row_of_tile, int row, int own,
+                               int stream) {
+  if constexpr (kInt8) {
+    uint32_t sum = 0;
+    for (int warp = 0; warp < kWarps; ++warp) sum += b.partial(warp, row_of_tile)[stream];
+    if (row % kChunk >= own || stream >= kTile) return 0.0f;
+    const float scale = w.scales[row % kChunk + row / kChunk * w.gate_scales];
+    return float_rn(static_cast<int32_t>(sum)) * (scale * b.scales()[stream]);
+  } else {
+    float sum = 0.0f;
+    for (int warp = 0; warp < kWarps; ++warp) {
+      sum += float_of(b.partial(warp, row_of_tile)[stream]);
+    }
+    return sum;
+  }
+}
+
+// Makes what `multiply` hands out: of `own` rows of each of kCount gates. Staged rows are complete;
+// ends with a barrier.
+template <int kCols, int kCount, int kChunk>
+SRNN_DEVICE void prepare_products(const Block& b, const Rows& w, int own) {
+  if constexpr (kTensor) {
+    constexpr int kRows = kCount * kChunk;
+    if (own <= 0) return;  // the same for the whole block
+    for (int first = 0; first < kRows; first += kTensorRows) {
+      sum_tiles<kCols, kChunk>(b, w, first, kRows, own);
+      block_sync();
+      for (int i = b.thread; i < kTensorRows * kTensorStreams; i += kThreads) {
+        const int at = i / kTensorStreams, stream = i % kTensorStreams;
+        if (first + at >= kRows) continue;
+        b.products(first + at)[stream] = sum_of_warps<kChunk>(b, w, at, first + at, own, stream);
+      }
+      block_sync();
+    }
+  }
+}
+
+}  // namespace srnn
