@@ -69,10 +69,10 @@ def weights_of(name: str) -> PackedWeights:
 def observe(kernel: ShimKernel, schedule: int) -> list[torch.Tensor]:
     """Everything that a launch gives, some of whose samples are forced; or the code of the error that it reports."""
     hidden, history = kernel.initial()
-    steps = kernel.config.lookback + 3
+    steps = kernel.config.lookback + 9
     forced = torch.full((kernel.batch, steps), -1)
     forced[:, 2] = 1
-    forced[:, -3:] = torch.tensor([1, 0, 1])
+    forced[:, -9:] = torch.tensor([1, 0, 1] * 3)
     settings = Settings(schedule=schedule, seed=3, time_limit=300_000)
     try:
         levels, _ = kernel.run(hidden, history, 0, steps, forced, settings=settings)

@@ -191,7 +191,7 @@ inline std::string deadlock() {
 // schedules all threads stay close together.
 inline size_t pick_ready() {
   Runtime& r = *runtime;
-  if (r.clock % 4096 == 1) {
+  if (r.clock == 1 || (r.clock % 2048 == 0 && r.random() % 8 == 0)) {
     r.slow_size = r.random() % 2 == 0 ? kWarp : static_cast<int>(r.barriers[0].members.size());
     r.slow = r.random() % (r.fibres.size() / r.slow_size);
   }
