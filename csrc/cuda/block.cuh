@@ -10,7 +10,8 @@ namespace srnn {
 
 struct Block {
   const Params& p;                // arrays begin with this group's first stream
-  unsigned char* arrays;          // kArrays: in shared memory or in the workspace
+  unsigned char* arrays;          // kArrays, in shared memory or in the workspace
+  unsigned char* lasting;         // kKept, the same
   int thread, lane, warp, index;  // index: in the group
   int first_stream;               // of the group
   int first_unit, units;          // of D
@@ -24,7 +25,7 @@ struct Block {
 
   SRNN_DEVICE_MEMBER float* raw(int row) const { return at<float>(kArrays.raw) + row * kRawCols; }
   SRNN_DEVICE_MEMBER uint32_t* draw_weights(int row) const {
-    return at<uint32_t>(kArrays.weights) + row * kRawCols;
+    return at<uint32_t>(kArrays.weights) + row * kWeightCols;
   }
   // Staged rows in the format of the weights; in int8 the higher bits, then of all rows the
   // lower 7.
@@ -41,38 +42,42 @@ struct Block {
   SRNN_DEVICE_MEMBER float* scales() const { return at<float>(kArrays.scales); }
   // kWholeInput: what the lowest tier gives to one sample of a stream, without the bias.
   SRNN_DEVICE_MEMBER float* input(int stream) const {
-    return at<float>(kArrays.input) + stream * kDim;
+    return kept_at<float>(kKept.input) + stream * kDim;
   }
   SRNN_DEVICE_MEMBER float* own() const { return at<float>(kArrays.own); }
   SRNN_DEVICE_MEMBER Draw* draws(int at_step) const {
     return at<Draw>(kArrays.draws) + (at_step & 1) * kBatch;
   }
   SRNN_DEVICE_MEMBER int32_t* levels(int stream) const {
-    return at<int32_t>(kArrays.levels) + stream * kLookback;
+    return kept_at<int32_t>(kKept.levels) + stream * kLookback;
   }
 
   // One number for each own unit and stream.
   SRNN_DEVICE_MEMBER float& state(int tier, int layer, int part, int unit, int stream) const {
-    return cell(kArrays.state, (tier * kLayers + layer) * (kLstm ? 2 : 1) + part, unit, stream);
+    return cell(kKept.state, (tier * kLayers + layer) * (kLstm ? 2 : 1) + part, unit, stream);
   }
   SRNN_DEVICE_MEMBER float& early(int tier, int layer, int gate, int unit, int stream) const {
-    return cell(kArrays.early, (tier * kLayers + layer) * kEarlyGates + gate, unit, stream);
+    return cell(kKept.early, (tier * kLayers + layer) * kEarlyGates + gate, unit, stream);
   }
   // What `tier` gives to the unit below it that comes next, without the bias.
   SRNN_DEVICE_MEMBER float& conditioning(int tier, int block, int unit, int stream) const {
     const int before = tier == 0 ? 0 : 1 + (tier - 1) * kReaders * kGates;
-    return cell(kArrays.conditioning, before + block, unit, stream);
+    return cell(kKept.conditioning, before + block, unit, stream);
   }
   SRNN_DEVICE_MEMBER float& kept(int part, int unit, int stream) const {
-    return cell(kArrays.kept, part, unit, stream);
+    return cell(kKept.kept, part, unit, stream);
   }
 
+  template <class T>
+  SRNN_DEVICE_MEMBER T* kept_at(uint64_t offset) const {
+    return reinterpret_cast<T*>(lasting + offset);
+  }
   template <class T>
   SRNN_DEVICE_MEMBER T* at(uint64_t offset) const {
     return reinterpret_cast<T*>(arrays + offset);
   }
   SRNN_DEVICE_MEMBER float& cell(uint64_t offset, int index, int unit, int stream) const {
-    return at<float>(offset)[(index * kUnits + unit) * kBatch + stream];
+    return kept_at<float>(offset)[(index * kUnits + unit) * kBatch + stream];
   }
 };
 

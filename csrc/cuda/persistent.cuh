@@ -112,8 +112,12 @@ SRNN_DEVICE Params params_of_group(Params p, int group) {
 }
 
 SRNN_DEVICE unsigned char* block_arrays(const Params& p, int index) {
-  constexpr uint64_t kBytes = align(kArrays.end);
-  return kArraysShared ? shared_memory() : p.workspace + kArraysOffset + index * kBytes;
+  return kArraysShared ? shared_memory() : p.workspace + kArraysOffset + index * kBlockBytes;
+}
+SRNN_DEVICE unsigned char* kept_arrays(const Params& p, int index) {
+  constexpr uint64_t kAt = kArrays.end;
+  return kKeptShared ? shared_memory() + kAt
+                     : p.workspace + kArraysOffset + index * kBlockBytes + kKeptOffset;
 }
 
 }  // namespace srnn
@@ -129,6 +133,7 @@ SRNN_KERNEL(srnn::kThreads) srnn_generate(SRNN_PARAMETER srnn::Params all) {
   const int first = index * kUnits;
   Block b = {p,
              block_arrays(p, index),
+             kept_arrays(p, index),
              thread,
              thread % kWarpSize,
              thread / kWarpSize,

@@ -160,7 +160,9 @@ constexpr uint64_t kExchangeBytes = kLevelOffset + (kDrawAll ? 0 : exchange_byte
 // GRU that resets after the product; r and z of the other.
 constexpr int kEarlyGates = kLstm || kResetAfter ? kGates : 2;
 constexpr int kMostCols = kSkips ? kLayers * kDim : kDim;
-constexpr int kRawCols = static_cast<int>(round_up(larger(kMostCols, kLevels), 16));
+constexpr int kRawCols =
+    static_cast<int>(round_up(kBfloat16 ? kLevels : larger(kMostCols, kLevels), 16));
+constexpr int kWeightCols = static_cast<int>(round_up(kLevels, 16));
 // A staged row in the format of the weights; rows of tensor products begin 16 banks apart.
 constexpr int kCodeBytes =
     static_cast<int>(round_up(row_bytes(kMostCols), 128)) + (kTensor ? 64 : 0);
@@ -180,10 +182,10 @@ struct Draw {
   float temperature;
 };
 
-// Arrays that only one block uses, in the order in which they may be in shared memory.
+// Arrays that only one block uses. What it works on at the moment comes first into shared memory,
+// then what it keeps from one sample to a later one; what does not fit is in the workspace.
 struct BlockArrays {
-  uint64_t raw, codes, partial, products, scales, own, exchange, draws, input, state, early,
-      conditioning, kept, levels, weights, end;
+  uint64_t scales, draws, raw, codes, partial, products, own, exchange, weights, end;
 };
 SRNN_CONSTEXPR BlockArrays make_block_arrays() {
   BlockArrays to = {};
@@ -197,20 +199,32 @@ SRNN_CONSTEXPR BlockArrays make_block_arrays() {
   to.products = at, at += kTensor ? uint64_t{4} * kMostRows * kTensorStreams : 0;
   to.own = at, at += round_up(uint64_t{4} * kBatch * larger(kUnits, kLogitRows), 16);
   to.exchange = at, at += kAlone ? kExchangeBytes : 0;
+  to.weights = at, at += uint64_t{4} * kTile * kWeightCols;
+  to.end = at;
+  return to;
+}
+constexpr BlockArrays kArrays = make_block_arrays();
+
+struct KeptArrays {
+  uint64_t input, state, early, conditioning, kept, levels, end;
+};
+SRNN_CONSTEXPR KeptArrays make_kept_arrays() {
+  KeptArrays to = {};
+  uint64_t at = 0;
   to.input = at, at += kWholeInput ? round_up(uint64_t{4} * kBatch * kDim, 16) : 0;
-  to.weights = at, at += uint64_t{4} * kTile * kRawCols;
   to.state = at, at += round_up(uint64_t{4} * kTiers * kLayers * (kLstm ? 2 : 1) * kCellFloats, 16);
   to.early = at, at += round_up(uint64_t{4} * kTiers * kLayers * kEarlyGates * kCellFloats, 16);
   to.conditioning = at, at += round_up(uint64_t{4} * conditioning_floats(), 16);
   to.kept = at, at += round_up(uint64_t{8} * kCellFloats, 16);
   to.levels = at, at += round_up(uint64_t{4} * kBatch * kLookback, 16);
-  to.end = round_up(at, 16);
+  to.end = at;
   return to;
 }
-constexpr BlockArrays kArrays = make_block_arrays();
-// Either all of a block's arrays are in shared memory, or all of them in the workspace.
+constexpr KeptArrays kKept = make_kept_arrays();
+
 constexpr bool kArraysShared = kArrays.end <= SRNN_SHARED_BYTES;
-constexpr uint64_t kArraysBytes = kArraysShared ? kArrays.end : 0;
+constexpr bool kKeptShared = kArraysShared && kArrays.end + kKept.end <= SRNN_SHARED_BYTES;
+constexpr uint64_t kArraysBytes = (kArraysShared ? kArrays.end : 0) + (kKeptShared ? kKept.end : 0);
 
 // A matrix whose own rows may stay in shared memory, and whether they do.
 struct Resident {
@@ -249,9 +263,11 @@ constexpr Residents kResidents = make_residents();
 // --- the workspace ----------------------------------------------------------------------------
 
 constexpr uint64_t kCounterBytes = 256;
+// Of one group: counters, exchanges, and of each block the arrays that are not in shared memory.
 constexpr uint64_t kArraysOffset = kCounterBytes + (kAlone ? 0 : kExchangeBytes);
-// Of one group.
-constexpr uint64_t kGroupBytes = kArraysOffset + (kArraysShared ? 0 : align(kArrays.end) * kBlocks);
+constexpr uint64_t kKeptOffset = kArraysShared ? 0 : align(kArrays.end);
+constexpr uint64_t kBlockBytes = kKeptOffset + (kKeptShared ? 0 : align(kKept.end));
+constexpr uint64_t kGroupBytes = kArraysOffset + kBlockBytes * kBlocks;
 constexpr uint64_t kWorkspaceEnd = kGroups * kGroupBytes;
 
 }  // namespace srnn
