@@ -77,7 +77,8 @@ class CudaBackend:
         num_threads: int | None = None,
         exchange: str = "tagged",
     ) -> None:
-        """exchange: one of `cuda_plan.EXCHANGES`. BackendUnavailable if the kernel cannot be compiled or started."""
+        """exchange: of blocks that make streams together, one of `cuda_plan.EXCHANGES`. BackendUnavailable if the
+        kernel cannot be compiled or started."""
         if num_threads is not None:
             raise ConfigError("num_threads is for the cpu backend; cuda takes the whole GPU")
         self.config, self.device, self.dtype, self.exchange = weights.config, device, dtype, exchange
@@ -149,7 +150,8 @@ class CudaBackend:
             time_limit=TIME_LIMIT_NS,
             **arguments,
         )
-        program.kernel.launch(program.blocks, program.threads, program.shared_bytes, True, stream, [packed])
+        shape = (program.blocks, program.threads, program.shared_bytes, program.cooperative)
+        program.kernel.launch(*shape, stream, [packed])
         with self._lock:
             readback = self._spare.pop() if self._spare else None
         if readback is None or readback.bytes < out.nbytes:
@@ -195,10 +197,13 @@ class _Call:
         self.backend, self.t, self.forced, self.drawing, self.logits = backend, t, forced, drawing, logits
         self.batch, self.device = forced.shape[0], backend.device
         self.program = backend.program(self.batch)
-        self.hidden = torch.stack(hidden)
-        self.recent = history.to(self.device, torch.int32).contiguous()
-        self.seeds = torch.from_numpy(np.full(self.batch, drawing.randomness.seed, np.uint64)).to(self.device)
-        self.streams = torch.from_numpy(np.array(drawing.randomness.streams, np.uint32)).to(self.device)
+        self.hidden = self._rows(torch.stack(hidden), dim=2)
+        self.recent = self._rows(history.to(self.device, torch.int32))
+        seeds, streams = np.zeros(self.program.streams, np.uint64), np.zeros(self.program.streams, np.uint32)
+        seeds[:], streams[: self.batch] = drawing.randomness.seed, drawing.randomness.streams
+        # Signed, because torch moves those everywhere; the kernel takes the bits.
+        self.seeds = torch.from_numpy(seeds.view(np.int64)).to(self.device)
+        self.streams = torch.from_numpy(streams.view(np.int32)).to(self.device)
 
     def run(self, hidden: Hidden) -> Tensor:
         """The levels (B, n) int64 on the CPU; advances `hidden`. The next launch is put into the stream before the
@@ -213,18 +218,24 @@ class _Call:
             if waiting is not None:
                 blocks.append(self._levels(waiting))
         for mine, advanced in zip(hidden, self.hidden, strict=True):
-            mine.copy_(advanced)
+            mine.copy_(advanced[:, : self.batch])
         return torch.cat(blocks, dim=1)
+
+    def _rows(self, x: Tensor, dim: int = 0) -> Tensor:
+        """x with a row of zeros for every stream that nobody asked for: their levels are given, 0, and not drawn."""
+        shape = list(x.shape)
+        shape[dim] = self.program.streams - self.batch
+        return torch.cat((x, x.new_zeros(shape)), dim=dim) if shape[dim] else x.contiguous()
 
     def _levels(self, launched: _Launched) -> Tensor:
         levels = self.backend.collect(launched).astype(np.int64)
-        return torch.from_numpy(levels).view(self.batch, -1)
+        return torch.from_numpy(levels).view(self.program.streams, -1)[: self.batch]
 
     def _launch(self, start: int) -> _Launched:
         config, part = self.backend.config, slice(start, start + LAUNCH_STEPS)
-        forced = self.forced[:, part].to(self.device, torch.int32).contiguous()
-        temperature = self.drawing.temperature[:, part].to(self.device, torch.float32).contiguous()
-        logits = None if self.logits is None else self.logits[:, part].contiguous()
+        forced = self._rows(self.forced[:, part].to(self.device, torch.int32))
+        temperature = self._rows(self.drawing.temperature[:, part].to(self.device, torch.float32))
+        logits = None if self.logits is None else self._rows(self.logits[:, part])
         words = native().CUDA_ERROR_BYTES // 4
         out = torch.empty(words + forced.numel(), dtype=torch.int32, device=self.device)
         levels = out[words:].view_as(forced)
@@ -246,7 +257,7 @@ class _Call:
             top_p=self.drawing.top_p,
         )
         if self.logits is not None and logits is not None:
-            self.logits[:, part] = logits
+            self.logits[:, part] = logits[: self.batch]
         # What a launch that failed left behind must not become an index of the next one.
         newest = torch.cat((self.recent, levels), dim=1)[:, -config.lookback :]
         self.recent = newest.clamp(0, config.q_levels - 1).contiguous()

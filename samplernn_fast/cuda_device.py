@@ -16,6 +16,8 @@ from samplernn_fast.errors import BackendUnavailable, DeviceError
 if TYPE_CHECKING:
     from samplernn_fast._C import CudaDevice, CudaDriver, CudaKernel
 
+THREADS = 256
+"""Of a block. With 512, eight streams do not fit into the registers, nor does one in every mode and architecture."""
 _LEAST_CAPABILITY = (8, 0)
 
 
@@ -38,8 +40,10 @@ class Program:
     """The persistent kernel of one model for one number of streams, loaded, and what a launch of it takes."""
 
     kernel: "CudaKernel"
+    streams: int  # of a launch, at least as many as were asked for
     blocks: int
     threads: int
+    cooperative: bool  # blocks wait for each other
     shared_bytes: int
     weight_bytes: int
     workspace_bytes: int
@@ -51,29 +55,25 @@ class Program:
         nvrtc = open_nvrtc(gpu.version, device.capability)
         arch = architecture(device.capability, nvrtc.archs())
         assert arch is not None  # open_nvrtc gives none that does not know the GPU
-        source = KernelSource.read("persistent.cuh")
-        blocks = cuda_plan.grid_blocks(config.dim, device.multiprocessors)
-        for threads in thread_choices(batch):
-            defines = cuda_plan.defines(config, dtype, batch, blocks, threads, device.shared_bytes, exchange)
-            cubin = compile_kernel(nvrtc, source, arch, defines)
-            with driver_errors_as(BackendUnavailable):
-                kernel = native().CudaKernel(device, cubin, "srnn_generate")
-                sizes = kernel.sizes
-                room = kernel.blocks_per_multiprocessor(threads, sizes["shared"]) * device.multiprocessors
-            if room >= blocks and kernel.local_bytes == 0:
-                break
-        if room < blocks:
+        shared_bytes = device.shared_bytes
+        group = cuda_plan.grouping(config, dtype, batch, device.multiprocessors, shared_bytes, exchange)
+        blocks, cooperative = group.groups * group.blocks, group.blocks > 1
+        defines = cuda_plan.defines(
+            config, dtype, group.batch, group.blocks, THREADS, shared_bytes, group.exchange, group.groups
+        )
+        cubin = compile_kernel(nvrtc, KernelSource.read("persistent.cuh"), arch, defines)
+        with driver_errors_as(BackendUnavailable):
+            kernel = native().CudaKernel(device, cubin, "srnn_generate")
+            sizes = kernel.sizes
+            room = kernel.blocks_per_multiprocessor(THREADS, sizes["shared"]) * device.multiprocessors
+        needed = blocks if cooperative else 1
+        if room < needed:
             raise BackendUnavailable(
-                f"the kernel needs {blocks} blocks at once, but {device.name} holds {room} of {threads} threads with "
+                f"the kernel needs {needed} blocks at once, but {device.name} holds {room} of {THREADS} threads with "
                 f"{kernel.registers} registers and {sizes['shared']} bytes of shared memory"
             )
-        return cls(kernel, blocks, threads, sizes["shared"], sizes["weights"], sizes["workspace"])
-
-
-def thread_choices(batch: int) -> tuple[int, ...]:
-    """Threads of a block, in the order in which they are tried. Fewer have more registers each: what is kept in slow
-    local memory with one number is not with the next. Three streams seldom fit into the registers of 512."""
-    return (512, 256) if batch < 3 else (256,)
+        shape = (group.batch * group.groups, blocks, THREADS, cooperative, sizes["shared"])
+        return cls(kernel, *shape, sizes["weights"], sizes["workspace"])
 
 
 def missing(ordinal: int) -> list[str]:

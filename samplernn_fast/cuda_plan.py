@@ -3,6 +3,9 @@
 `csrc/cuda/params.h` is the contract; sizes of buffers are worked out by the compiled text and exported with it.
 """
 
+import math
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
@@ -80,16 +83,48 @@ def exchange_names(config: SampleRNNConfig) -> list[str]:
     return names + ["logits", "levels"]
 
 
+@dataclass(frozen=True)
+class Grouping:
+    """How streams and blocks are shared out: each of `groups` has `blocks` blocks, which make `batch` streams."""
+
+    batch: int
+    groups: int
+    blocks: int
+    exchange: str
+
+
+def grouping(
+    config: SampleRNNConfig, dtype: str, streams: int, multiprocessors: int, shared_bytes: int, exchange: str
+) -> Grouping:
+    """All blocks make all streams together; but a model whose matrices fit into the shared memory of one block has
+    groups of one, which wait for nobody, as many as there are multiprocessors. Together they may make streams more than
+    are asked for."""
+    if product_bytes(config, dtype) > shared_bytes:
+        return Grouping(streams, 1, grid_blocks(config.dim, multiprocessors), exchange)
+    together = -(-streams // multiprocessors)
+    return Grouping(together, -(-streams // together), 1, "alone")
+
+
+def product_bytes(config: SampleRNNConfig, dtype: str) -> int:
+    """Bytes of all matrices of products in a numeric mode."""
+    size = {"float32": 4, "bfloat16": 2, "int8": 1}[dtype]
+    return size * sum(math.prod(field.shape) for field in layout(config) if _is_matrix(field.name))
+
+
 def pack_weights(weights: PackedWeights, dtype: str) -> Tensor:
     """The block of weights in a numeric mode: (bytes,) uint8 on the CPU, as `Params::weights` describes it."""
     parts: list[Tensor] = []
     for field in layout(weights.config):
         tensor = weights[field.name].float()
-        if field.name.split(".")[-1].rstrip("0123456789") in (*_MATRICES, "hidden"):
+        if _is_matrix(field.name):
             parts += _matrix(tensor.flatten(0, -2), dtype)
         else:
             parts.append(tensor)
     return torch.cat([_padded(part.contiguous().view(-1).view(torch.uint8), _ALIGNMENT) for part in parts])
+
+
+def _is_matrix(name: str) -> bool:
+    return name.split(".")[-1].rstrip("0123456789") in (*_MATRICES, "hidden")
 
 
 def _padded(x: Tensor, unit: int) -> Tensor:

@@ -9,11 +9,13 @@ import pytest
 import torch
 from cases import CASES, make_model, random_levels
 from engines import MODELS
-from fake_gpu import CAPABILITY_MAJOR, COOPERATIVE, FOLDER, LOCAL_BYTES, MAX_THREADS
+from fake_gpu import CAPABILITY_MAJOR, COOPERATIVE, FOLDER, MAX_THREADS, SHARED_BYTES
 from small import assert_one_line
 
-from samplernn_fast import backends, cuda_backend, cuda_device
+from samplernn_fast import backends, cuda_backend, cuda_device, cuda_plan
+from samplernn_fast.config import SampleRNNConfig
 from samplernn_fast.cuda_backend import CudaBackend
+from samplernn_fast.cuda_plan import Grouping
 from samplernn_fast.engine import Engine
 from samplernn_fast.errors import BackendUnavailable, CheckpointError, ConfigError, DeviceError
 from samplernn_fast.weights import pack
@@ -44,8 +46,9 @@ def gpu(fake_gpu, fake_nvrtc, compiled, monkeypatch):
     """A machine with a GPU of 4 multiprocessors."""
     monkeypatch.setenv("SAMPLERNN_FAST_CACHE", str(compiled))
     monkeypatch.setenv("FAKE_NVRTC_COMPILER", f"{sys.executable} {FOLDER / 'compile_for_cpu.py'}")
-    monkeypatch.setattr(cuda_device, "thread_choices", lambda batch: (64, 32))  # each is a fibre here
+    monkeypatch.setattr(cuda_device, "THREADS", 64)  # each is a fibre here
     monkeypatch.setitem(backends.BACKENDS, "cuda", Played)
+    fake_gpu.set_device(SHARED_BYTES, 20 << 10)  # so that even small models need all blocks
     return fake_gpu
 
 
@@ -112,6 +115,34 @@ def test_scores_of_many_launches(gpu, monkeypatch):
     whole = engine.score(levels)
     monkeypatch.setattr(cuda_backend, "LAUNCH_STEPS", 9)
     assert torch.equal(engine.score(levels), whole)
+
+
+def test_small_models_take_one_block_for_some_streams(gpu):
+    gpu.set_device(SHARED_BYTES, 227 << 10)
+    engine, exact = engines()
+    made = [sampler.run(sampler.init_state(5, seed=7, top_k=30), 40) for sampler in (engine, exact)]
+    assert torch.equal(*made)
+    program = engine.backend.program(5)  # on 4 multiprocessors
+    assert (program.streams, program.blocks, program.cooperative) == (6, 3, False)
+    levels = random_levels(engine.config, 5, engine.config.lookback * 3)
+    torch.testing.assert_close(engine.score(levels), exact.score(levels).float(), rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("dim", "dtype", "streams", "expected"),
+    [
+        (1024, "int8", 1, Grouping(1, 1, 128, "tagged")),
+        (1024, "float32", 64, Grouping(64, 1, 128, "tagged")),
+        (64, "float32", 1, Grouping(1, 1, 64, "tagged")),
+        (64, "int8", 1, Grouping(1, 1, 1, "alone")),
+        (64, "int8", 132, Grouping(1, 132, 1, "alone")),
+        (64, "int8", 133, Grouping(2, 67, 1, "alone")),
+        (64, "int8", 264, Grouping(2, 132, 1, "alone")),
+    ],
+)
+def test_how_streams_are_shared_out(dim, dtype, streams, expected):
+    config = SampleRNNConfig(dim=dim)
+    assert cuda_plan.grouping(config, dtype, streams, 132, 227 << 10, "tagged") == expected
 
 
 def test_prompts_and_injected_levels(gpu):
@@ -183,7 +214,7 @@ def test_a_wait_in_vain_is_an_error_that_names_the_place(gpu, exchange, monkeypa
     with pytest.raises(DeviceError, match=r"gave up: block \d+ waited more than .* sample \d+ of the call") as raised:
         backend.score(hidden, levels)
     assert_one_line(raised)
-    names = cuda_backend.cuda_plan.exchange_names(config)
+    names = cuda_plan.exchange_names(config)
     assert any(f"s for {name} (number" in str(raised.value) for name in names)
     assert all(torch.equal(*pair) for pair in zip(hidden, before, strict=True))
     monkeypatch.delenv(lost)
@@ -260,17 +291,9 @@ def test_where_nothing_is_left_every_reason_is_told(gpu, monkeypatch):
 
 
 def test_a_grid_that_does_not_fit_is_unavailable(gpu):
-    gpu.set_function(MAX_THREADS, 16)
-    with pytest.raises(BackendUnavailable, match="needs 4 blocks at once, but Fake GPU holds 0 of 32 threads with 64"):
+    gpu.set_function(MAX_THREADS, 32)
+    with pytest.raises(BackendUnavailable, match="needs 4 blocks at once, but Fake GPU holds 0 of 64 threads with 64"):
         engines()
-
-
-def test_a_kernel_that_spills_gets_fewer_threads_and_more_registers(gpu):
-    backend = Played(pack(make_model(MODELS["two-levels"])), CPU, "float32")
-    assert backend.program(1).threads == 64
-    gpu.set_function(LOCAL_BYTES, 24)
-    backend = Played(pack(make_model(MODELS["two-levels"])), CPU, "float32")
-    assert backend.program(1).threads == 32
 
 
 def test_auto_takes_it_first(gpu):

@@ -15,7 +15,7 @@ from fake_gpu import ROOT
 from samplernn_fast import cuda_plan
 from samplernn_fast.config import SampleRNNConfig
 from samplernn_fast.cuda_compiler import KernelSource, open_nvrtc
-from samplernn_fast.cuda_device import thread_choices
+from samplernn_fast.cuda_device import THREADS
 from samplernn_fast.errors import BackendUnavailable
 
 pytest.importorskip("samplernn_fast._C", reason="the native part is not built: no C++ compiler")
@@ -35,9 +35,9 @@ SHARED_BYTES = 3  # where it stands in srnn_sizes; see csrc/cuda/params.h
 
 def defines(config, arch, dtype, batch, exchange):
     multiprocessors, shared_bytes = GPUS[arch]
-    blocks = cuda_plan.grid_blocks(config.dim, multiprocessors)
-    threads = thread_choices(batch)[0]
-    return cuda_plan.defines(config, dtype, batch, blocks, threads, shared_bytes, exchange)
+    group = cuda_plan.grouping(config, dtype, batch, multiprocessors, shared_bytes, exchange)
+    shape = (group.batch, group.blocks, THREADS, shared_bytes, group.exchange, group.groups)
+    return cuda_plan.defines(config, dtype, *shape)
 
 
 @pytest.fixture(scope="module")
@@ -56,20 +56,23 @@ def compiled(nvrtc):
     def compile(arch, dtype="float32", batch=1, exchange="tagged", config=PAPER):
         wanted = (arch, dtype, batch, exchange, config)
         if wanted not in kept:
-            macros = [f"-D{name}={value}" for name, value in defines(config, arch, dtype, batch, exchange).items()]
-            options = [f"--gpu-architecture={arch}", *cuda_plan.COMPILE_OPTIONS, "--ptxas-options=-v", *macros]
+            options = [f"--gpu-architecture={arch}", *cuda_plan.COMPILE_OPTIONS, "--ptxas-options=-v"]
+            macros = defines(config, arch, dtype, batch, exchange)
+            options += [f"-D{name}={value}" for name, value in macros.items()]
             kept[wanted] = nvrtc.compile(source.name, source.text, source.headers, options)
         return kept[wanted]
 
     return compile
 
 
-def check_budget(log, threads):
-    """Nothing in local memory, and registers for a block of that many threads; `log` is that of ptxas -v."""
-    [registers] = map(int, re.findall(r"Used (\d+) registers", log))
+def check(cubin, log, arch):
+    """Nothing in local memory, registers for a block, and no more memory than a block may have."""
     assert re.findall(r"(\d+) bytes (?:stack frame|spill stores|spill loads)", log) == ["0"] * 3, log
-    assert registers * threads <= REGISTERS
+    [registers] = map(int, re.findall(r"Used (\d+) registers", log))
+    assert registers * THREADS <= REGISTERS
     assert "warning" not in log.lower(), log
+    sizes = constant(cubin, "srnn_sizes")
+    assert len(sizes) == 5 and 0 < sizes[SHARED_BYTES] <= GPUS[arch][1]
 
 
 def constant(cubin, name):
@@ -89,28 +92,26 @@ def constant(cubin, name):
     raise AssertionError(f"{name} is not exported")
 
 
-def check_memory(cubin, shared_bytes):
-    sizes = constant(cubin, "srnn_sizes")
-    assert len(sizes) == 5 and 0 < sizes[SHARED_BYTES] <= shared_bytes
-
-
 @pytest.mark.parametrize("arch", GPUS)
 def test_one_stream_of_the_papers_model(compiled, arch):
-    cubin, log = compiled(arch)
-    check_budget(log, thread_choices(1)[0])
-    check_memory(cubin, GPUS[arch][1])
+    check(*compiled(arch), arch)
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "int8"])
 def test_one_stream_in_other_modes(compiled, dtype):
-    cubin, log = compiled("sm_90a", dtype)
-    check_budget(log, thread_choices(1)[0])
-    check_memory(cubin, GPUS["sm_90a"][1])
+    check(*compiled("sm_90a", dtype), "sm_90a")
 
 
 def test_one_stream_by_counters(compiled):
-    _, log = compiled("sm_90a", exchange="counters")
-    check_budget(log, thread_choices(1)[0])
+    check(*compiled("sm_90a", exchange="counters"), "sm_90a")
+
+
+def test_a_small_model_in_one_block(compiled):
+    small = SampleRNNConfig(dim=64)
+    cubin, log = compiled("sm_90a", "int8", 132, config=small)
+    check(cubin, log, "sm_90a")
+    resident = constant(cubin, "srnn_sizes")[SHARED_BYTES + 1]
+    assert resident >= cuda_plan.product_bytes(small, "int8")  # every matrix stays in shared memory
 
 
 @pytest.mark.slow
@@ -118,18 +119,14 @@ def test_one_stream_by_counters(compiled):
 @pytest.mark.parametrize("dtype", cuda_plan.MODES)
 @pytest.mark.parametrize("arch", GPUS)
 def test_many_streams_in_every_mode(compiled, arch, dtype, batch):
-    cubin, log = compiled(arch, dtype, batch)
-    check_budget(log, thread_choices(batch)[0])
-    check_memory(cubin, GPUS[arch][1])
+    check(*compiled(arch, dtype, batch), arch)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("arch", ["sm_80", "sm_86"])
 @pytest.mark.parametrize("name", CASES)
 def test_every_case_compiles(compiled, name, arch):
-    cubin, log = compiled(arch, config=CASES[name], batch=3)
-    check_budget(log, thread_choices(3)[0])
-    check_memory(cubin, GPUS[arch][1])
+    check(*compiled(arch, config=CASES[name], batch=3), arch)
 
 
 def sass(cubin, tmp_path):
@@ -164,8 +161,9 @@ def test_counters_do_need_fences(compiled, tmp_path):
 
 
 def test_int8_multiplies_bytes(compiled, tmp_path):
-    products = {dtype: count(sass(compiled("sm_90a", dtype)[0], tmp_path), "IDP", "IMMA") for dtype in cuda_plan.MODES}
-    assert products["int8"] > 0 == products["float32"] == products["bfloat16"]
+    found = {dtype: sass(compiled("sm_90a", dtype)[0], tmp_path) for dtype in ("int8", "float32")}
+    products = {dtype: count(instructions, "IDP", "IMMA") for dtype, instructions in found.items()}
+    assert products["int8"] > 0 == products["float32"]
 
 
 @pytest.mark.slow
@@ -174,12 +172,12 @@ def test_nvcc_agrees(arch, tmp_path):
     nvcc = shutil.which("nvcc") or "/usr/local/cuda/bin/nvcc"
     if not Path(nvcc).is_file():
         pytest.skip("no CUDA toolkit")
-    lines = [f"#define {name} {value}" for name, value in defines(PAPER, arch, "float32", 1, "tagged").items()]
+    macros = defines(PAPER, arch, "float32", 1, "tagged")
+    lines = [f"#define {name} {value}" for name, value in macros.items()]
     source = tmp_path / "kernel.cu"  # nvcc would cut the frame sizes of an option at their commas
     source.write_text("\n".join([*lines, '#include "cuda/persistent.cuh"', ""]))
     options = ["-cubin", f"-arch={arch}", "-Xptxas=-v", f"-I{ROOT / 'csrc'}", *cuda_plan.COMPILE_OPTIONS]
     command = [nvcc, *options, str(source), "-o", str(tmp_path / "kernel.cubin")]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    check_budget(done.stderr, thread_choices(1)[0])
-    check_memory((tmp_path / "kernel.cubin").read_bytes(), GPUS[arch][1])
+    check((tmp_path / "kernel.cubin").read_bytes(), done.stderr, arch)
