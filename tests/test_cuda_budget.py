@@ -97,11 +97,6 @@ def test_one_stream_of_the_papers_model(compiled, arch):
     check(*compiled(arch), arch)
 
 
-@pytest.mark.parametrize("dtype", ["bfloat16", "int8"])
-def test_one_stream_in_other_modes(compiled, dtype):
-    check(*compiled("sm_90a", dtype), "sm_90a")
-
-
 def test_one_stream_by_counters(compiled):
     check(*compiled("sm_90a", exchange="counters"), "sm_90a")
 
@@ -160,10 +155,19 @@ def test_counters_do_need_fences(compiled, tmp_path):
     assert count(instructions, "MEMBAR") > 0 and count(instructions, "LDL", "STL") == 0
 
 
-def test_int8_multiplies_bytes(compiled, tmp_path):
-    found = {dtype: sass(compiled("sm_90a", dtype)[0], tmp_path) for dtype in ("int8", "float32")}
-    products = {dtype: count(instructions, "IDP", "IMMA") for dtype, instructions in found.items()}
-    assert products["int8"] > 0 == products["float32"]
+PRODUCTS = ("HMMA", "IMMA", "IDP")  # tensor cores for bfloat16 and for bytes, four bytes by ordinary ones
+
+
+@pytest.mark.parametrize(
+    ("dtype", "batch", "expected"),
+    [("float32", 1, []), ("bfloat16", 1, ["HMMA"]), ("int8", 1, ["IDP"]), ("int8", 8, ["IMMA"])],
+)
+def test_each_mode_has_its_products(compiled, dtype, batch, expected, tmp_path):
+    cubin, log = compiled("sm_90a", dtype, batch)
+    check(cubin, log, "sm_90a")
+    instructions = sass(cubin, tmp_path)
+    assert [name for name in PRODUCTS if count(instructions, name)] == expected
+    assert count(instructions, "LDL", "STL") == 0
 
 
 @pytest.mark.slow
