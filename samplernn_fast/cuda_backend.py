@@ -81,6 +81,8 @@ class CudaBackend:
         kernel cannot be compiled or started."""
         if num_threads is not None:
             raise ConfigError("num_threads is for the cpu backend; cuda takes the whole GPU")
+        if device.type == "cuda":  # the same GPU whichever becomes torch's current one
+            device = torch.device("cuda", _ordinal(device))
         self.config, self.device, self.dtype, self.exchange = weights.config, device, dtype, exchange
         self._h0 = torch.stack([weights[f"tier{tier}.h0"] for tier in range(len(self.config.ratios))]).float()
         self._weights = cuda_plan.pack_weights(weights, dtype).to(device)

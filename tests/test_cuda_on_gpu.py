@@ -1,0 +1,67 @@
+"""The `cuda` backend on a real GPU, on the shared cases. `pytest -m gpu` runs these."""
+
+import pytest
+import torch
+from cases import CASES, make_model, random_levels
+
+from samplernn_fast import cuda_backend, cuda_device
+from samplernn_fast.cpu_backend import CpuBackend
+from samplernn_fast.cuda_backend import CudaBackend
+from samplernn_fast.engine import Engine
+from samplernn_fast.weights import pack
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.timeout(1800),  # every case is compiled
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no GPU"),
+]
+GPU, CPU = torch.device("cuda", 0), torch.device("cpu")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def runs():
+    if torch.cuda.is_available() and (reasons := cuda_device.missing(0)):
+        pytest.skip("; ".join(reasons))
+
+
+def scored(backend, levels):
+    return backend.score(backend.init_hidden(len(levels)), levels.to(backend.device)).cpu()
+
+
+@pytest.mark.parametrize("exchange", ["counters", "tagged"])
+@pytest.mark.parametrize("name", CASES)
+def test_scores_are_those_of_the_reference(name, exchange):
+    model, levels = make_model(CASES[name]), random_levels(CASES[name], 3, CASES[name].lookback * 40)
+    exact = Engine(model, backend="reference", dtype="float64", device="cpu").score(levels).float()
+    got = scored(CudaBackend(pack(model), GPU, "float32", exchange=exchange), levels)
+    torch.testing.assert_close(got, exact, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_int8_scores_are_those_of_the_cpu(name):
+    """Logits have equal bits; the logarithms after them are torch's, which rounds differently on a GPU."""
+    weights, levels = pack(make_model(CASES[name])), random_levels(CASES[name], 3, CASES[name].lookback * 20)
+    cpu = CpuBackend(weights, CPU, "int8")
+    expected = cpu.score(cpu.init_hidden(3), levels)
+    torch.testing.assert_close(scored(CudaBackend(weights, GPU, "int8"), levels), expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", CudaBackend.dtypes)
+@pytest.mark.parametrize("name", ["paper-3tier", "theano-lstm-skips", "reset-before-256"])
+def test_levels_depend_on_nothing_beside_the_stream(name, dtype, monkeypatch):
+    engine = Engine(make_model(CASES[name]), backend="cuda", dtype=dtype, device="cuda")
+    whole = engine.run(engine.init_state(9, seed=1), 3000)
+    assert torch.equal(engine.run(engine.init_state(9, seed=1), 3000), whole)
+    alone = engine.run(engine.init_state(1, seed=1, first_stream=4), 3000)
+    assert torch.equal(alone[0], whole[4])
+    monkeypatch.setattr(cuda_backend, "LAUNCH_STEPS", 37)
+    assert torch.equal(engine.run(engine.init_state(9, seed=1), 3000), whole)
+
+
+@pytest.mark.parametrize("name", ["paper-3tier", "theano-lstm-skips", "two-levels"])
+def test_levels_are_those_of_the_reference(name):
+    model, made = make_model(CASES[name]), []
+    for backend, dtype, device in (("cuda", "float32", "cuda"), ("reference", "float64", "cpu")):
+        engine = Engine(model, backend=backend, dtype=dtype, device=device)
+        made.append(engine.run(engine.init_state(3, seed=5, temperature=0.9, top_k=40, top_p=0.95), 400))
+    assert torch.equal(*made)
