@@ -2,24 +2,34 @@
 
 Weights are folded (packed) and embeddings are lookup tables, as in the engines; no gradients; noise for the Gumbel-max
 draw is made ahead; every step is a handful of torch calls. GRUs that reset after the product, one layer a tier, no
-skips: the paper's model. `compiled` runs the same two functions through torch.compile.
+skips: the paper's model. `compiled` runs the same two functions through torch.compile. `GraphedTorch` makes the same
+calls by replaying one CUDA graph for each period of the top tier.
 """
 
 import torch
 from torch import Tensor
 from torch.nn.functional import linear, relu
 
+from samplernn_fast.kernels.launch import Replay
 from samplernn_fast.weights import PackedWeights
 
 
 class PlainTorch:
     """Free-running streams; `make(n)` goes on from the last call. dtype: float32 or bfloat16, of the whole model."""
 
-    def __init__(self, weights: PackedWeights, batch_size: int, dtype: torch.dtype, compiled: bool = False) -> None:
+    def __init__(
+        self,
+        weights: PackedWeights,
+        batch_size: int,
+        dtype: torch.dtype,
+        compiled: bool = False,
+        device: torch.device | None = None,
+    ) -> None:
+        self.device = device or torch.device("cpu")
         config = weights.config
         assert config.rnn == "gru" and config.reset_after and config.n_rnn == 1 and config.skip == "none"
         self.config, self.batch_size = config, batch_size
-        w = {name: tensor.to(dtype) for name, tensor in weights.tensors.items()}
+        w = {name: tensor.to(self.device, dtype) for name, tensor in weights.tensors.items()}
         self.tables, self.values = w["mlp.tables"], w["frame_values"]
         self.mlp = [(w[f"mlp.hidden{i}"], w[f"mlp.hidden{i}_bias"]) for i in range(len(w)) if f"mlp.hidden{i}" in w]
         self.mlp.append((w["mlp.output"], w["mlp.output_bias"]))
@@ -29,7 +39,7 @@ class PlainTorch:
             for name in ("bias", "recurrent", "bias_n"):
                 tier[name] = tier[name][0]
         self.h = [w[f"tier{tier}.h0"][0].repeat(batch_size, 1) for tier in range(len(self.tiers))]
-        self.history = torch.full((batch_size, config.lookback), config.q_zero)
+        self.history = torch.full((batch_size, config.lookback), config.q_zero, device=self.device)
         self.t = 0
         self.tier_step = torch.compile(tier_step) if compiled else tier_step
         self.sample_step = torch.compile(sample_step) if compiled else sample_step
@@ -37,12 +47,24 @@ class PlainTorch:
     @torch.inference_mode()
     def make(self, n: int) -> Tensor:
         """The next n levels of every stream: (B, n)."""
+        lookback = self.config.lookback
+        levels = torch.cat((self.history, self.history.new_zeros(self.batch_size, n)), dim=1)
+        self.fill(levels, self.noise(n), self.t)
+        self.t += n
+        self.history = levels[:, -lookback:].clone()
+        return levels[:, lookback:]
+
+    def noise(self, n: int) -> Tensor:
+        """What the Gumbel-max draw of n samples subtracts, (n, B, Q)."""
+        noise = torch.empty(n, self.batch_size, self.config.q_levels, device=self.device)
+        return noise.exponential_().log_().to(self.tables.dtype)
+
+    def fill(self, levels: Tensor, noise: Tensor, start: int) -> None:
+        """Draw the samples from time `start` on behind the first L of levels (B, L + n), in place."""
         lookback, sizes = self.config.lookback, self.config.frame_sizes
         taps = sizes[0]
-        noise = torch.empty(n, self.batch_size, self.config.q_levels).exponential_().log_().to(self.tables.dtype)
-        levels = torch.cat((self.history, self.history.new_zeros(self.batch_size, n)), dim=1)
-        for step in range(n):
-            t, end = self.t + step, lookback + step
+        for step in range(noise.shape[0]):
+            t, end = start + step, lookback + step
             for index in reversed(range(len(self.tiers))):
                 size = sizes[index + 1]
                 if t % size:
@@ -53,15 +75,43 @@ class PlainTorch:
             last = levels[:, end - taps : end]
             conditioning = self._slot(0, t, 1)
             levels[:, end] = self.sample_step(self.tables, self.mlp, last, conditioning, noise[step])
-        self.t += n
-        self.history = levels[:, -lookback:].clone()
-        return levels[:, lookback:]
 
     def _slot(self, index: int, t: int, unit: int) -> tuple[Tensor, Tensor, Tensor]:
         """What a tier hands to the unit below that starts at t: its state, and the slot's matrix and bias."""
         tier = self.tiers[index]
         j = t % self.config.frame_sizes[index + 1] // unit
         return self.h[index], tier["up"][j], tier["up_bias"][j]
+
+
+class GraphedTorch(PlainTorch):
+    """The same calls, captured once for a period of the top tier; without a GPU they are made one by one."""
+
+    def __init__(
+        self, weights: PackedWeights, batch_size: int, dtype: torch.dtype, device: torch.device | None = None
+    ) -> None:
+        super().__init__(weights, batch_size, dtype, device=device)
+        lookback = self.config.lookback
+        self.levels = torch.full((batch_size, 2 * lookback), self.config.q_zero, device=self.device)
+        self.states = [h.clone() for h in self.h]
+        self.replay = Replay(self.period, self.device)
+
+    @torch.inference_mode()
+    def period(self) -> None:
+        """L samples from the fixed addresses of states and levels, to them."""
+        lookback = self.config.lookback
+        self.h = list(self.states)
+        self.fill(self.levels, self.noise(lookback), 0)
+        for fixed, new in zip(self.states, self.h, strict=True):
+            fixed.copy_(new)
+        self.levels[:, :lookback].copy_(self.levels[:, lookback:].clone())
+
+    def make(self, n: int) -> Tensor:
+        """At least n more levels of every stream, in whole periods: (B, >= n)."""
+        made = []
+        for _ in range(-(-n // self.config.lookback)):
+            self.replay()
+            made.append(self.levels[:, : self.config.lookback].clone())
+        return torch.cat(made, dim=1)
 
 
 def tier_step(tier: dict[str, Tensor], frame: Tensor, h: Tensor, above: tuple[Tensor, Tensor, Tensor] | None) -> Tensor:

@@ -11,17 +11,24 @@ from types import ModuleType
 import torch
 
 
-def append(path: Path, rows: list[dict]) -> None:
+def append(path: Path, rows: list[dict], device: torch.device | None = None) -> None:
     """Add a record of `rows`, with date, commit and versions, to the JSON list in `path`."""
     found = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True)
     record = {"date": datetime.now(UTC).isoformat(timespec="seconds"), "commit": found.stdout.strip() or "unknown"}
-    record |= {"processor": processor(), "torch": torch.__version__, "threads": torch.get_num_threads(), "rows": rows}
+    record |= {
+        "processor": processor(device),
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
+        "rows": rows,
+    }
     runs = json.loads(path.read_text()) if path.exists() else []
     path.write_text(json.dumps([*runs, record], indent=1) + "\n")
 
 
-def processor() -> str:
-    """The processor's name, and what torch makes of it."""
+def processor(device: torch.device | None = None) -> str:
+    """The name of the processor that computes, and what torch makes of a CPU."""
+    if device is not None and device.type == "cuda":
+        return torch.cuda.get_device_name(device)
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]

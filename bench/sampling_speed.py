@@ -1,31 +1,38 @@
 """How fast audio is made: samples per second and x real time of every backend, beside plain torch and a peer.
 
-    python bench/sampling_speed.py [--dim 256 1024] [--batch-size 1 64] [--peer CLONE] [--json FILE]
+    python bench/sampling_speed.py [--dim 256 1024] [--batch-size 1 64] [--device cuda] [--peer CLONE] [--json FILE]
 
-Every backend's scores are compared with the reference in float64 first, and nothing is timed when they differ.
-Rounds alternate between the contestants of a row; medians are reported, with the 20th and 80th percentiles.
-"Plain torch" is bench/plain_torch.py in float32 and bfloat16, and through torch.compile unless --no-compile.
+Every backend's scores are compared with the reference in float64 first, and at every batch size what it has drawn with
+the draws of the reference for the same past; nothing is timed when they differ. Rounds alternate between the
+contestants of a row; medians are reported, with the 20th and 80th percentiles.
+"Plain torch" is bench/plain_torch.py in float32 and bfloat16, also through torch.compile unless --no-compile, and on a
+GPU also as a CUDA graph. A GPU's times are those of its own events; --styles adds the triton backend with one style of
+products (vector, tiles, library), whatever it would choose itself.
 --peer times deepsound-project/samplernn-pytorch's own Generator, unmodified, on a model of the same size.
 The share of the roofline is what a sample takes by the measured read bandwidth and multiply-add rate, whichever
 is slower, over what it took.
 """
 
 import argparse
+import signal
 import statistics
+import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import record
 import torch
-from plain_torch import PlainTorch
+from checks import check_draws
+from plain_torch import GraphedTorch, PlainTorch
 
 from samplernn_fast import backends
 from samplernn_fast.config import SampleRNNConfig
 from samplernn_fast.engine import Engine, EngineState
 from samplernn_fast.importing.live import accelerate
 from samplernn_fast.model import SampleRNN
+from samplernn_fast.triton_backend import TritonBackend
 from samplernn_fast.weights import pack, packed_hidden
 
 SAMPLE_RATE = 16000
@@ -49,27 +56,41 @@ class Contestant:
 def main() -> None:
     args = parse()
     torch.set_num_threads(max(args.threads))
-    rows = []
-    print(f"{record.processor()}, torch {torch.__version__}, {torch.get_num_threads()} threads for torch")
+    device = backends.resolve_device(args.device)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # a time limit loses no row that is done
+    rows: list[dict] = []
+    print(f"{record.processor(device)}, torch {torch.__version__}, {torch.get_num_threads()} threads for torch")
+    try:
+        run(args, device, rows)
+    finally:
+        if args.json and rows:
+            record.append(args.json, rows, device)
+
+
+def run(args: argparse.Namespace, device: torch.device, rows: list[dict]) -> None:
+    """Times everything that was asked for, and prints it; rows go into `rows`."""
     for dim in args.dim:
         config = SampleRNNConfig(dim=dim, frame_sizes=tuple(args.frame_sizes), sample_rate=SAMPLE_RATE)
         model = SampleRNN(config)
         engines = checked_engines(model, args)
+        exact = Engine(model, backend="reference", dtype="float64", device="cpu")
         for batch_size in args.batch_size:
+            for _, engine in engines:
+                check_draws(engine, exact, batch_size)
             contestants = engine_contestants(engines, batch_size)
-            contestants += plain_contestants(model, batch_size, args)
+            contestants += styled_contestants(model, batch_size, args, exact)
+            contestants += plain_contestants(model, batch_size, args, device)
             if args.peer:
                 contestants.append(deepsound(args.peer, dim, batch_size))
-            row = measure(contestants, config, batch_size, args)
+            row = measure(contestants, config, batch_size, args, device)
             rows += row
             print_rows(row)
     if args.peer:
         contestants, config = deepsound_default(args.peer)
-        rows += measure(contestants, config, 1, args)
+        row = measure(contestants, config, 1, args, device)
+        rows += row
         print("deepsound's default model, dim 1024, ratios 16 4, two GRU layers, one stream, and accelerate() of it:")
-        print_rows(rows[-len(contestants) :])
-    if args.json:
-        record.append(args.json, rows)
+        print_rows(row)
 
 
 def parse() -> argparse.Namespace:
@@ -83,6 +104,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=0.3, help="time of one round of one contestant, about")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--device", default="auto")
+    parser.add_argument("--styles", nargs="+", default=[], help="of the triton backend's products, each on its own")
     parser.add_argument("--no-plain", action="store_true", help="leave plain torch out")
     parser.add_argument("--no-compile", action="store_true", help="leave torch.compile out")
     parser.add_argument("--peer", type=Path, help="a clone of deepsound-project/samplernn-pytorch")
@@ -137,17 +159,38 @@ def engine_contestants(engines: list[tuple[int, Engine]], batch_size: int) -> li
     return found
 
 
-def plain_contestants(model: SampleRNN, batch_size: int, args: argparse.Namespace) -> list[Contestant]:
-    """Plain torch, eager and compiled, float32 and bfloat16."""
+def styled_contestants(model: SampleRNN, batch_size: int, args: argparse.Namespace, exact: Engine) -> list[Contestant]:
+    """The triton backend with one style of products each, after their draws were checked."""
+    found = []
+    for style in args.styles:
+        for dtype in TritonBackend.dtypes:
+            if args.dtype and dtype not in args.dtype:
+                continue
+            engine = Engine(model, backend="triton", dtype=dtype, device=args.device)
+            engine.backend = TritonBackend(pack(model), engine.device, dtype, style=style)
+            check_draws(engine, exact, batch_size)
+            (contestant,) = engine_contestants([(torch.get_num_threads(), engine)], batch_size)
+            found.append(replace(contestant, name=f"{contestant.name} {style}"))
+    return found
+
+
+def plain_contestants(
+    model: SampleRNN, batch_size: int, args: argparse.Namespace, device: torch.device
+) -> list[Contestant]:
+    """Plain torch in float32 and bfloat16."""
     if args.no_plain:
         return []
-    weights = pack(model)
+    weights, threads = pack(model), torch.get_num_threads()
     found = []
-    for compiled in [False] if args.no_compile else [False, True]:
-        for dtype in (torch.float32, torch.bfloat16):
-            plain = PlainTorch(weights, batch_size, dtype, compiled)
-            name = f"torch{'.compile' if compiled else ''} {str(dtype).removeprefix('torch.')}"
-            found.append(Contestant(name, torch.get_num_threads(), plain.make))
+    for dtype in (torch.float32, torch.bfloat16):
+        name = str(dtype).removeprefix("torch.")
+        for compiled in [False] if args.no_compile else [False, True]:
+            plain = PlainTorch(weights, batch_size, dtype, compiled, device)
+            found.append(Contestant(f"torch{'.compile' if compiled else ''} {name}", threads, plain.make))
+        if device.type == "cuda":
+            found.append(
+                Contestant(f"torch graph {name}", threads, GraphedTorch(weights, batch_size, dtype, device).make)
+            )
     return found
 
 
@@ -215,14 +258,18 @@ def roofline(engine: Engine, batch_size: int, threads: int) -> float:
 
 
 def measure(
-    contestants: list[Contestant], config: SampleRNNConfig, batch_size: int, args: argparse.Namespace
+    contestants: list[Contestant],
+    config: SampleRNNConfig,
+    batch_size: int,
+    args: argparse.Namespace,
+    device: torch.device,
 ) -> list[dict]:
     """One row for each contestant: rounds alternate, so that a busy machine disturbs all of them alike."""
-    steps = [fitting_steps(contestant.make, args.seconds) for contestant in contestants]
+    steps = [fitting_steps(contestant.make, args.seconds, device) for contestant in contestants]
     times: list[list[float]] = [[] for _ in contestants]
     for _ in range(args.rounds):
         for index, contestant in enumerate(contestants):
-            times[index].append(timed(contestant.make, steps[index]) / steps[index])
+            times[index].append(timed(contestant.make, steps[index], device) / steps[index])
     rows = []
     for contestant, values in zip(contestants, times, strict=True):
         ordered, middle = sorted(values), statistics.median(values)
@@ -242,19 +289,28 @@ def measure(
     return rows
 
 
-def fitting_steps(make: Callable[[int], object], seconds: float) -> int:
-    """How many steps take about `seconds`, after a warm-up."""
+def fitting_steps(make: Callable[[int], object], seconds: float, device: torch.device) -> int:
+    """How many steps take about `seconds`, after a warm-up; whole periods of the usual frame sizes."""
     make(16)
     steps = 16
-    while (took := timed(make, steps)) < seconds / 4:
+    while (took := timed(make, steps, device)) < seconds / 4:
         steps *= 2
-    return max(16, int(steps * seconds / took))
+    return max(16, int(steps * seconds / took) // 16 * 16)
 
 
-def timed(make: Callable[[int], object], steps: int) -> float:
-    began = time.perf_counter()
+def timed(make: Callable[[int], object], steps: int, device: torch.device) -> float:
+    """Seconds that `steps` steps take; on a GPU by its own events, from its being idle to its being done."""
+    if device.type == "cuda":
+        began, ended = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        torch.cuda.synchronize(device)
+        began.record()
+        make(steps)
+        ended.record()
+        ended.synchronize()
+        return began.elapsed_time(ended) / 1000
+    start = time.perf_counter()
     make(steps)
-    return time.perf_counter() - began
+    return time.perf_counter() - start
 
 
 def print_rows(rows: list[dict]) -> None:

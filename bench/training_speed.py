@@ -128,14 +128,14 @@ def contestant(name: str, args: argparse.Namespace, dim: int) -> tuple[Callable[
     model = (
         PlainSampleRNN(config) if name == "plain torch" else SampleRNN(like_theirs if "deepsound" in name else config)
     )
-    return trainer(model, config.lookback), config.lookback
+    return trainer(model.to(args.device), config.lookback), config.lookback
 
 
 def time_one(name: str, args: argparse.Namespace, dim: int) -> list[float]:
     """Seconds of single steps after three that do not count. Runs in a process of its own."""
-    with fast_cpu_training() if name.startswith("ours") else nullcontext():
+    with fast_cpu_training() if name.startswith("ours") and args.device == "cpu" else nullcontext():
         step, lookback = contestant(name, args, dim)
-        levels = torch.randint(0, Q, (args.batch_size, lookback + args.seq_len))
+        levels = torch.randint(0, Q, (args.batch_size, lookback + args.seq_len), device=args.device)
         times = []
         for turn in range(args.rounds + 3):
             began = time.perf_counter()
@@ -153,10 +153,15 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=4, help="steps a process is timed for")
     parser.add_argument("--passes", type=int, default=2, help="processes for each contestant, in turn")
     parser.add_argument("--threads", type=int, default=0)
+    parser.add_argument(
+        "--device", default="cpu", choices=["cpu", "cuda"], help="deepsound's own code is timed on a CPU"
+    )
     parser.add_argument("--peer", type=Path, help="a clone of deepsound-project/samplernn-pytorch")
     parser.add_argument("--json", type=Path, help="append the results to this file")
     parser.add_argument("--only", help=argparse.SUPPRESS)
     args = parser.parse_args()
+    if args.peer and args.device != "cpu":
+        parser.error("--peer is for --device cpu")
     if args.threads:
         torch.set_num_threads(args.threads)
     if args.only:
@@ -167,7 +172,7 @@ def main() -> None:
         rows.append(measure(args, dim))
         print_row(rows[-1])
     if args.json:
-        record.append(args.json, rows)
+        record.append(args.json, rows, torch.device(args.device))
 
 
 def measure(args: argparse.Namespace, dim: int) -> dict:
@@ -199,7 +204,7 @@ def measure(args: argparse.Namespace, dim: int) -> dict:
 def in_own_process(name: str, args: argparse.Namespace, dim: int) -> list[float]:
     """Each contestant gets a fresh process, because settings of the memory allocator are for a whole process."""
     command = [sys.executable, "-W", "ignore", __file__, "--only", name, "--dim", str(dim)]
-    for flag in ("batch_size", "seq_len", "rounds", "threads"):
+    for flag in ("batch_size", "seq_len", "rounds", "threads", "device"):
         command += [f"--{flag.replace('_', '-')}", str(getattr(args, flag))]
     command += ["--peer", str(args.peer)] if args.peer else []
     done = subprocess.run(command, capture_output=True, text=True)

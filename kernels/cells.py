@@ -148,5 +148,6 @@ def _arguments(
         "BLOCK_K": blocks.k,
         "STYLE": blocks.style,
         "warps": blocks.warps,
+        "stages": blocks.stages,
     }
     return common, constants

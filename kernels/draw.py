@@ -114,7 +114,7 @@ def _threshold(
     return threshold, last
 
 
-@triton.jit(do_not_specialize=["offset"])
+@triton.jit(do_not_specialize=["offset", "scales_row", "levels_row", "batch"])
 def draw_kernel(
     clock_ptr,
     offset,
@@ -240,6 +240,6 @@ def launch_draw(
         TRUNCATE=truncate,
         ROWS=rows,
         BLOCK_Q=block,
-        warps=max(1, min(8, block // 256)),
+        warps=max(1, min(4, block // 256)),
         fuse=False,
     )

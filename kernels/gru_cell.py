@@ -8,7 +8,7 @@ from samplernn_fast.kernels.cell_input import cell_input, sides_at
 from samplernn_fast.kernels.products import product
 
 
-@triton.jit(do_not_specialize=["offset"])
+@triton.jit(do_not_specialize=["offset", "levels_row", "batch"])
 def gru_cell_kernel(
     clock_ptr,
     offset,
@@ -76,7 +76,7 @@ def gru_cell_kernel(
         tl.store(next_ptr - side * feed_side + at, new, mask=inside)
 
 
-@triton.jit(do_not_specialize=["offset"])
+@triton.jit(do_not_specialize=["offset", "levels_row", "batch"])
 def gru_reset_kernel(
     clock_ptr,
     offset,
@@ -140,7 +140,7 @@ def gru_reset_kernel(
         tl.store(reset_h_ptr + at, r * h, mask=inside)
 
 
-@triton.jit(do_not_specialize=["offset"])
+@triton.jit(do_not_specialize=["offset", "levels_row", "batch"])
 def gru_update_kernel(
     clock_ptr,
     offset,

@@ -1,15 +1,21 @@
 """The one place where kernels are launched, and the one that captures launches in a CUDA graph."""
 
+import threading
 from collections.abc import Callable
 from typing import Any
 
 import torch
 
+_CAPTURES = threading.Lock()  # torch captures one graph at a time
 
-def launch(kernel: Any, grid: tuple[int, ...], *args: Any, warps: int = 4, fuse: bool = True, **constants: Any) -> None:
+
+def launch(
+    kernel: Any, grid: tuple[int, ...], *args: Any, warps: int = 4, stages: int = 3, fuse: bool = True, **constants: Any
+) -> None:
     """Start a kernel on torch's current stream. fuse: whether a product and a sum may become one instruction, which
     rounds once; said every time, because Triton's default changed."""
-    _start(kernel, grid, args, constants | {"num_warps": warps, "enable_fp_fusion": fuse})
+    options = {"num_warps": warps, "num_stages": stages, "enable_fp_fusion": fuse}
+    _start(kernel, grid, args, constants | options)
 
 
 def _start(kernel: Any, grid: tuple[int, ...], args: tuple[Any, ...], options: dict[str, Any]) -> None:
@@ -32,7 +38,7 @@ class Replay:
             sequence()
         torch.cuda.current_stream(device).wait_stream(side)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+        with _CAPTURES, torch.cuda.graph(graph, stream=side, capture_error_mode="thread_local"):
             sequence()
         self.graph = graph
 

@@ -7,7 +7,7 @@ from samplernn_fast.kernels.cell_input import cell_input, sides_at
 from samplernn_fast.kernels.products import product
 
 
-@triton.jit(do_not_specialize=["offset"])
+@triton.jit(do_not_specialize=["offset", "levels_row", "batch"])
 def lstm_cell_kernel(
     clock_ptr,
     offset,

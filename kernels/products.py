@@ -23,13 +23,15 @@ _INTERPRETED_PROGRAMS = 2
 
 @dataclass(frozen=True)
 class Blocks:
-    """How one launch is cut: each program makes `rows` x `units` outputs, `k` inputs at a time."""
+    """How one launch is cut: each program makes `rows` x `units` outputs, `k` inputs at a time, by `warps` warps that
+    read up to `stages` blocks of inputs ahead."""
 
     style: str
     rows: int
     units: int
     k: int
     warps: int
+    stages: int = 3
 
     def grid(self, batch: int, units: int) -> tuple[int, int]:
         """Programs along the units and along the streams; in style "vector" a program walks all streams."""
@@ -53,6 +55,8 @@ def blocks_for(style: str, units: int, inputs: int, device: torch.device) -> Blo
     if interpreted():
         few = max(16, triton.next_power_of_2(triton.cdiv(units, _INTERPRETED_PROGRAMS)))
         return Blocks(style, rows=1 if style == "vector" else 32, units=few, k=64, warps=4)
+    if style == "tiles" and inputs % 8:  # odd rows are read number by number: reading ahead would spill their addresses
+        return Blocks(style, rows=16, units=16, k=64, warps=4, stages=1)
     if style == "tiles":
         return Blocks(style, rows=32, units=16, k=64, warps=4)
     return vector_blocks(units, inputs, torch.cuda.get_device_properties(device).multi_processor_count)

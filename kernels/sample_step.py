@@ -33,7 +33,7 @@ def embedded(
     return tl.where(x > 0, x, tl.where(x == x, 0.0, x))  # a NaN stays one
 
 
-@triton.jit(do_not_specialize=["offset"])
+@triton.jit(do_not_specialize=["offset", "levels_row", "batch", "Q"])
 def embed_kernel(
     clock_ptr,
     offset,
@@ -73,7 +73,7 @@ def embed_kernel(
     tl.store(y_ptr + rows[:, None] * D + k[None, :], x, mask=in_rows[:, None] & (k < D)[None, :])
 
 
-@triton.jit(do_not_specialize=["offset"])
+@triton.jit(do_not_specialize=["offset", "levels_row", "batch", "Q"])
 def mlp_kernel(
     clock_ptr,
     offset,
@@ -224,4 +224,5 @@ def _launch_layer(
         BLOCK_K=blocks.k,
         STYLE=blocks.style,
         warps=blocks.warps,
+        stages=blocks.stages,
     )

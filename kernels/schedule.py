@@ -239,6 +239,7 @@ class Schedule:
             BLOCK_K=blocks.k,
             STYLE=blocks.style,
             warps=blocks.warps,
+            stages=blocks.stages,
         )
 
     def _run_sample(self, phase: int, offset: int) -> None:

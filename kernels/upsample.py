@@ -8,7 +8,7 @@ from samplernn_fast.kernels.cell_input import sides_at
 from samplernn_fast.kernels.products import product
 
 
-@triton.jit(do_not_specialize=["offset"])
+@triton.jit(do_not_specialize=["offset", "batch"])
 def upsample_kernel(
     clock_ptr,
     offset,

@@ -102,7 +102,8 @@ def generate(
     prompt: what every stream has heard before; a file of any rate and length, or samples (T,) or (B, T) at
     prompt_sample_rate. The audio returned is what follows it.
     A stream's audio depends on the model, seed and stream number (from first_stream on) alone, not on num_samples
-    (on the reference backend in float32 but for the rounding of torch's matrix products).
+    (but for the rounding of matrix products, on the reference backend in float32 and on triton, which multiplies
+    differently from 16 and from 128 streams on).
     should_stop is asked several times a second; when it says so, what is done is returned.
     """
     stream_ = stream(

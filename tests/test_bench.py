@@ -2,6 +2,8 @@
 
 import argparse
 import json
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -74,3 +76,69 @@ def test_a_wrong_backend_is_not_timed(monkeypatch, capsys):
     )
     with pytest.raises(SystemExit, match="nothing was timed"):
         sampling_speed.checked_engines(SampleRNN(SampleRNNConfig(dim=16)), arguments)
+
+
+def test_the_graphed_peer_makes_the_samples_of_the_plain_one(monkeypatch):
+    """With the same noise: what the GPU replays is the same sampler."""
+    monkeypatch.syspath_prepend(str(BENCH))
+    import torch
+    from plain_torch import GraphedTorch, PlainTorch
+
+    from samplernn_fast.config import SampleRNNConfig
+    from samplernn_fast.model import SampleRNN
+    from samplernn_fast.weights import pack
+
+    weights = pack(SampleRNN(SampleRNNConfig(dim=16)))
+    plain, graphed = (kind(weights, 3, torch.float32) for kind in (PlainTorch, GraphedTorch))
+    torch.manual_seed(0)
+    wanted = torch.cat([plain.make(8) for _ in range(3)], dim=1)
+    torch.manual_seed(0)
+    assert torch.equal(graphed.make(17), wanted)  # whole periods: 24 samples
+    assert len(wanted.unique()) > 10
+
+
+def test_a_backend_that_draws_otherwise_is_not_timed(monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCH))
+    import checks
+
+    from samplernn_fast import sampling
+    from samplernn_fast.config import SampleRNNConfig
+    from samplernn_fast.engine import Engine
+    from samplernn_fast.model import SampleRNN
+
+    model = SampleRNN(SampleRNNConfig(dim=16))
+    engine, exact = (Engine(model, backend="reference", dtype=dtype, device="cpu") for dtype in ("float32", "float64"))
+    checks.check_draws(engine, exact, 3)
+    right = sampling.Randomness.draws
+    monkeypatch.setattr(sampling.Randomness, "draws", lambda self, start, steps: right(self, start + 1, steps))
+    with pytest.raises(SystemExit, match=r"3 streams: .*% of its levels are the reference's; nothing was timed"):
+        checks.check_draws(engine, exact, 3)
+
+
+@pytest.mark.skipif(shutil.which("timeout") is None, reason="needs GNU timeout")
+def test_the_gpu_report_loses_nothing_where_a_part_fails(tmp_path):
+    """Without a GPU the timings fail, each on its own; what does not need one is there, and so is the table."""
+    out = tmp_path / "report"
+    command = [str(BENCH / "gpu_report.sh"), str(out), "doctor", "sampling-256", "training"]
+    environment = os.environ | {"PYTHON": sys.executable, "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240, env=environment)
+    statuses = dict(line.split("\t")[:2] for line in (out / "status.tsv").read_text().splitlines())
+    assert list(statuses) == ["doctor", "sampling-256", "training"] and statuses["doctor"] == "0"
+    assert statuses["sampling-256"] != "0" and done.returncode == 1
+    assert "no CUDA GPU" in (out / "sampling-256.log").read_text()
+    assert json.loads((out / "doctor.json").read_text())["backends"]["reference on cpu"] == "runs"
+    assert (out / "table.txt").read_text() in done.stdout and "see its log" in done.stdout
+
+
+def test_the_gpu_table_shows_what_was_measured(tmp_path):
+    (tmp_path / "status.tsv").write_text("doctor\t0\t3\n")
+    rows = [
+        {"contestant": "triton float32", "dim": 256, "batch_size": streams, "samples_per_second": 1000.4 * streams}
+        for streams in (1, 8)
+    ]
+    record = {"processor": "a GPU", "torch": "2.13", "rows": rows}
+    (tmp_path / "sampling_speed.json").write_text(json.dumps([record]))
+    done = run("gpu_table.py", str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    (line,) = [line for line in done.stdout.splitlines() if line.startswith("triton float32")]
+    assert line.split() == ["triton", "float32", "1,000", "8,003"]

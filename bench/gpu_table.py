@@ -1,0 +1,39 @@
+"""The short table at the end of bench/gpu_report.sh, what ran and samples per second: gpu_table.py OUTDIR."""
+
+import json
+import sys
+from pathlib import Path
+
+
+def main(folder: Path) -> None:
+    print(f"{'part':14} {'exit':>5} {'seconds':>8}")
+    for line in (folder / "status.tsv").read_text().splitlines():
+        name, code, seconds = line.split("\t")
+        print(f"{name:14} {code:>5} {seconds:>8}" + ("" if code == "0" else "   see its log"))
+    for record in records(folder / "sampling_speed.json"):
+        print(f"\nSampling, samples per second of all streams, {record['processor']}, torch {record['torch']}")
+        sampling(record["rows"])
+    for record in records(folder / "training_speed.json"):
+        print(f"\nTraining, samples per second, {record['processor']}")
+        for row in record["rows"]:
+            speeds = ", ".join(f"{name} {speed:,.0f}" for name, speed in row["samples_per_second"].items())
+            print(f"dim {row['dim']:5d}  {speeds}")
+
+
+def records(path: Path) -> list[dict]:
+    return json.loads(path.read_text()) if path.exists() else []
+
+
+def sampling(rows: list[dict]) -> None:
+    """A line for each contestant, a column for each number of streams."""
+    streams = sorted({row["batch_size"] for row in rows})
+    for dim in sorted({row["dim"] for row in rows}):
+        print(f"dim {dim:<24}" + "".join(f"{n:>14}" for n in streams))
+        of_dim = [row for row in rows if row["dim"] == dim]
+        for name in dict.fromkeys(row["contestant"] for row in of_dim):
+            speeds = {row["batch_size"]: row["samples_per_second"] for row in of_dim if row["contestant"] == name}
+            print(f"{name:28}" + "".join(f"{speeds[n]:14,.0f}" if n in speeds else f"{'-':>14}" for n in streams))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
