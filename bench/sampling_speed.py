@@ -45,12 +45,14 @@ WEIGHT_BYTES = {"float32": 4, "bfloat16": 2, "int8": 1}
 
 @dataclass(frozen=True)
 class Contestant:
-    """`make(n)` makes n more samples of every stream. roofline: seconds a step could take, 0 if unknown."""
+    """`make(n)` makes n more samples of every stream. roofline: seconds a step could take, 0 if unknown. partings():
+    how often its team of threads has given up so far, after which one thread went on."""
 
     name: str
     threads: int
     make: Callable[[int], object]
     roofline: float = 0.0
+    partings: Callable[[], int] = lambda: 0
 
 
 def main() -> None:
@@ -154,8 +156,11 @@ def engine_contestants(engines: list[tuple[int, Engine]], batch_size: int) -> li
         def make(n: int, engine: Engine = engine, state: EngineState = state) -> object:
             return engine.run(state, n)
 
+        def partings(engine: Engine = engine) -> int:
+            return engine.backend.native.partings if engine.backend.name == "cpu" else 0
+
         best = roofline(engine, batch_size, threads) if engine.backend.name == "cpu" else 0.0
-        found.append(Contestant(f"{engine.backend.name} {engine.dtype}", threads, make, best))
+        found.append(Contestant(f"{engine.backend.name} {engine.dtype}", threads, make, best, partings))
     return found
 
 
@@ -267,11 +272,12 @@ def measure(
     """One row for each contestant: rounds alternate, so that a busy machine disturbs all of them alike."""
     steps = [fitting_steps(contestant.make, args.seconds, device) for contestant in contestants]
     times: list[list[float]] = [[] for _ in contestants]
+    parted = [contestant.partings() for contestant in contestants]
     for _ in range(args.rounds):
         for index, contestant in enumerate(contestants):
             times[index].append(timed(contestant.make, steps[index], device) / steps[index])
     rows = []
-    for contestant, values in zip(contestants, times, strict=True):
+    for contestant, values, before in zip(contestants, times, parted, strict=True):
         ordered, middle = sorted(values), statistics.median(values)
         rows.append(
             {
@@ -284,6 +290,7 @@ def measure(
                 "x_real_time_per_stream": 1 / middle / SAMPLE_RATE,
                 "seconds_per_step_p20_p50_p80": [ordered[len(ordered) // 5], middle, ordered[len(ordered) * 4 // 5]],
                 "share_of_roofline": contestant.roofline / middle or None,
+                "partings": contestant.partings() - before,
             }
         )
     return rows
@@ -322,7 +329,8 @@ def print_rows(rows: list[dict]) -> None:
             f"dim {row['dim']:5d}  batch {row['batch_size']:4d}  {row['contestant']:22} {row['threads']:3d} threads"
             f"  {speed:12,.0f} samples/s  {real_time:8.3f}x real time (RTF {1 / real_time:.4g})"
             + (f"  {speed / max(plain):6.2f}x best torch" if plain else "")
-            + (f"  {share:4.0%} of roofline" if share else ""),
+            + (f"  {share:4.0%} of roofline" if share else "")
+            + (f"  its threads parted {row['partings']}x" if row["partings"] else ""),
             flush=True,
         )
 
