@@ -5,6 +5,7 @@ triton is imported when a model is packed, never before.
 
 import contextlib
 import importlib
+import os
 import threading
 from collections import OrderedDict
 from typing import TYPE_CHECKING
@@ -42,14 +43,16 @@ class TritonBackend(TeacherForced):
 
     @staticmethod
     def unavailable_reasons(config: SampleRNNConfig, device: torch.device) -> list[str]:
-        """Why this backend cannot run; empty when it can."""
+        """Why this backend cannot run; empty when it can. Elsewhere than on a GPU it runs in Triton's interpreter."""
+        elsewhere = [f"runs on NVIDIA GPUs, not on {device}"]
+        if device.type != "cuda" and not os.environ.get("TRITON_INTERPRET"):
+            return elsewhere  # without importing triton, which takes a second
         try:
             triton = importlib.import_module("triton")
         except ImportError as error:
             return [f"Triton cannot be imported ({error}); it comes with torch for CUDA, or by pip install triton"]
         if device.type != "cuda":
-            interpreted = bool(triton.knobs.runtime.interpret)
-            return [] if interpreted else [f"runs on NVIDIA GPUs, not on {device}"]
+            return [] if triton.knobs.runtime.interpret else elsewhere
         if torch.version.hip is not None:
             return ["runs on NVIDIA GPUs, and this torch is built for AMD's"]
         found = torch.cuda.get_device_capability(device)

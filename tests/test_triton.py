@@ -49,7 +49,8 @@ def test_nothing_imports_triton_before_a_model_is_packed():
     code = """
 import sys, torch
 before = set(sys.modules)
-import samplernn_fast, samplernn_fast.backends, samplernn_fast.engine, samplernn_fast.cli
+import samplernn_fast, samplernn_fast.backends, samplernn_fast.engine, samplernn_fast.cli, samplernn_fast.diagnosis
+samplernn_fast.diagnosis.diagnose()
 print(sorted(name for name in set(sys.modules) - before if name.split(".")[0] == "triton"))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

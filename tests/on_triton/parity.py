@@ -36,7 +36,7 @@ def test_levels_and_states_of_a_run_equal_the_reference(name, style):
     """Whole periods, by replay on a GPU, and steps before and behind them; draws, and levels forced in between."""
     config = MODELS[name]
     lookback = config.lookback
-    steps = (4 if name in WIDE else min(lookback + 5, 13)) if INTERPRETED else 3 * lookback + 5
+    steps = (4 if name in WIDE else min(lookback + 3, 11)) if INTERPRETED else 3 * lookback + 5
     prompt = random_levels(config, STREAMS, 3 + lookback, seed=5)[:, lookback:]
     forced = random_levels(config, STREAMS, steps, seed=4)
     forced[torch.rand(forced.shape, generator=torch.Generator().manual_seed(1)) < 0.7] = -1
