@@ -115,7 +115,7 @@ def row_of(hidden: Tensor, kernel: ShimKernel, stream: int) -> Tensor:
     return hidden.view(-1, kernel.batch, width)[:, stream].flatten()
 
 
-@every_form
+@pytest.mark.parametrize("name", FORMS[1:4])
 def test_bits_do_not_depend_on_grid_batch_launches_or_schedule(name):
     """Also not on what is in shared memory (nothing, what a block works on, everything); nor on how blocks meet."""
     config = CASES[name]
@@ -135,8 +135,7 @@ def test_bits_do_not_depend_on_grid_batch_launches_or_schedule(name):
     assert torch.equal(state, row_of(hidden, whole, 2))
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-@every_exchange
+@pytest.mark.parametrize(("dtype", "exchange"), [("float32", "tagged"), ("bfloat16", "counters")])
 def test_many_streams_have_the_bits_of_single_ones(dtype, exchange):
     """More streams than are staged at once: each block draws its own and tells the others."""
     name, steps = "paper-3tier", 11
