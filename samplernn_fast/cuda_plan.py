@@ -24,12 +24,20 @@ MAX_STEPS = 1 << 24
 _ALIGNMENT = 256
 _ROW_BYTES = 16
 _CODE_LIMIT = 127
+_READERS_OF_A_COPY = 16
+_STREAMS_WITH_COPIES = 8
 _MATRICES = ("recurrent", "stack", "skip_out", "up", "output")
 
 
 def grid_blocks(dim: int, most: int) -> int:
     """Blocks that share out `dim` units evenly, at most `most` and none of them idle."""
     return -(-dim // -(-dim // most))
+
+
+def packet_copies(batch: int, blocks: int) -> int:
+    """Copies of every packet: many blocks that read one cache line at once wait for each other, and with few streams
+    copies cost little. Not yet measured on a GPU."""
+    return -(-blocks // _READERS_OF_A_COPY) if batch <= _STREAMS_WITH_COPIES else 1
 
 
 def defines(
@@ -41,11 +49,13 @@ def defines(
     shared_bytes: int,
     exchange: str,
     groups: int = 1,
+    copies: int | None = None,
 ) -> dict[str, str]:
     """The compile-time constants of params.h.
 
     batch: streams of one group; blocks: of a group, as `grid_blocks` gives it; threads: of a block, a multiple of 32;
-    shared_bytes: what a block may have at most, as the device says; groups: that one launch makes side by side.
+    shared_bytes: what a block may have at most, as the device says; groups: that one launch makes side by side;
+    copies: of every packet, None for what suits the number of readers.
     """
     assert blocks == grid_blocks(config.dim, blocks) and threads % 32 == 0, (blocks, threads)
     assert blocks == 1 or exchange != "alone", blocks
@@ -67,6 +77,7 @@ def defines(
         "BLOCKS": blocks,
         "SHARED_BYTES": shared_bytes,
         "EXCHANGE": EXCHANGES.index(exchange),
+        "COPIES": copies or (packet_copies(batch, blocks) if exchange == "tagged" else 1),
     }
     texts = {name: str(number) for name, number in numbers.items()}
     texts["FRAME_SIZES"] = ",".join(map(str, config.frame_sizes[1:]))

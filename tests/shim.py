@@ -131,11 +131,12 @@ class ShimKernel:
         shared_bytes: int = 1 << 17,
         exchange: str = "counters",
         groups: int = 1,
+        copies: int | None = None,
         kernels: Path = KERNELS,
     ) -> None:
         self.config, self.batch = weights.config, groups * batch
         blocks = cuda_plan.grid_blocks(self.config.dim, blocks)
-        defines = cuda_plan.defines(self.config, dtype, batch, blocks, threads, shared_bytes, exchange, groups)
+        defines = cuda_plan.defines(self.config, dtype, batch, blocks, threads, shared_bytes, exchange, groups, copies)
         library = ctypes.CDLL(str(build(defines, kernels)))
         self.launch = library.srnn_shim_launch
         self.launch.restype = ctypes.c_char_p

@@ -135,11 +135,13 @@ def test_bits_do_not_depend_on_grid_batch_launches_or_schedule(name):
     assert torch.equal(state, row_of(hidden, whole, 2))
 
 
-@pytest.mark.parametrize(("dtype", "exchange"), [("float32", "tagged"), ("bfloat16", "counters")])
-def test_many_streams_have_the_bits_of_single_ones(dtype, exchange):
+@pytest.mark.parametrize(
+    ("dtype", "exchange", "copies"), [("float32", "tagged", 3), ("bfloat16", "counters", 1), ("bfloat16", "tagged", 2)]
+)
+def test_many_streams_have_the_bits_of_single_ones(dtype, exchange, copies):
     """More streams than are staged at once: each block draws its own and tells the others."""
     name, steps = "paper-3tier", 11
-    many = kernel(name, dtype, exchange, batch=19)
+    many = kernel(name, dtype, exchange, batch=19, copies=copies)
     levels, hidden = free_run(many, [4, steps - 4], Settings(seed=2))
     assert len({tuple(row) for row in levels.tolist()}) == 19
     alone = kernel(name, dtype, exchange, batch=1)

@@ -24,7 +24,7 @@ _WAITS = {
         "age == Age::kOld || true",
         "counters",
     ),
-    "two buffers are used in turn": ("exchange.cuh", "(count & 1) *", "(count & 0) *", "tagged"),
+    "two buffers are used in turn": ("exchange.cuh", "(count & 1) * kCopies", "(count & 0) * kCopies", "tagged"),
     "the count is raised": ("exchange.cuh", "if (b.thread == 0) count_up", "if (false) count_up", "counters"),
 }
 

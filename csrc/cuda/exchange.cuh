@@ -6,7 +6,8 @@
 // and a block gives its second only after it is done with the first.
 //   counters: results are stored, then every block adds 1 to a counter and waits for all of them
 //   tagged:   a result travels in packets of 16 bytes that carry the count, so whoever finds the
-//             count has the result; no barrier between blocks and no fence
+//             count has the result; no barrier between blocks and no fence. There may be some
+//             copies of a packet, so that fewer blocks read the same one at once
 //   alone:    a group of one block, whose results stay in its own memory
 #pragma once
 
@@ -44,13 +45,13 @@ class Patience {
 };
 
 template <class V>
-SRNN_DEVICE unsigned char* buffer_of(const Block& b, int place, uint32_t count) {
-  constexpr uint64_t kUnitBytes = exchange_bytes<UnitVectors>(), kBytes = vector_bytes<V>();
+SRNN_DEVICE unsigned char* buffer_of(const Block& b, int place, uint32_t count, int copy = 0) {
+  constexpr uint64_t kUnitBytes = exchange_bytes<UnitVectors>(), kBytes = copy_bytes<V>();
   const uint64_t offset = place == kLevelPlace   ? kLevelOffset
                           : place == kLogitPlace ? kLogitOffset
                                                  : place * kUnitBytes;
   unsigned char* first = kAlone ? b.arrays + kArrays.exchange : b.p.workspace + kCounterBytes;
-  return first + offset + (count & 1) * V::kRows * kBytes;
+  return first + offset + ((count & 1) * kCopies + copy) * kBytes;
 }
 
 // Gives this block's chunk of every vector, own (kRows, kChunk), to all blocks.
@@ -70,8 +71,10 @@ SRNN_DEVICE void publish(Block& b, int place, uint32_t count) {
         const int at = packet * kPayload + k;
         word[k] = at < V::kChunk && first + at < V::kCols ? bits_of(own[row * V::kChunk + at]) : 0;
       }
-      put_packet(buffer + row * kBytes + (b.index * kPackets + packet) * 16,
-                 {word[0], word[1], word[2], count});
+      unsigned char* to = buffer + row * kBytes + (b.index * kPackets + packet) * 16;
+      for (int copy = 0; copy < kCopies; ++copy) {
+        put_packet(to + copy * copy_bytes<V>(), {word[0], word[1], word[2], count});
+      }
     }
   } else if constexpr (kAlone) {
     for (int i = b.thread; i < V::kRows * V::kCols; i += kThreads) {
@@ -116,7 +119,7 @@ SRNN_DEVICE bool gather_packets(const Block& b, int place, uint32_t count, int f
                                 const Take& take) {
   constexpr uint64_t kBytes = vector_bytes<V>();
   constexpr int kPackets = packets<V>(), kRowPackets = kPackets * kBlocks;
-  const unsigned char* buffer = buffer_of<V>(b, place, count) + first * kBytes;
+  const unsigned char* buffer = buffer_of<V>(b, place, count, b.index % kCopies) + first * kBytes;
   for (int i = b.thread; i < rows * kRowPackets; i += kThreads) {
     const int row = i / kRowPackets, packet = i % kRowPackets;
     const unsigned char* from = buffer + row * kBytes + packet * 16;

@@ -24,6 +24,7 @@
 //                         must be ceil(D / ceil(D / n)) for some n
 //     SRNN_SHARED_BYTES   the most dynamic shared memory a block may have
 //     SRNN_EXCHANGE       0 counters, 1 tagged packets, 2 none: a group is one block
+//     SRNN_COPIES         of every packet; blocks share out the copies that they read
 // How it is launched: `srnn_generate(Params)`, SRNN_GROUPS * SRNN_BLOCKS blocks of SRNN_THREADS,
 // cooperative unless groups are single blocks, with
 // srnn_sizes[kSharedBytes] of dynamic shared memory; the module exports

@@ -19,6 +19,7 @@ constexpr int kTiers = SRNN_TIERS, kHidden = SRNN_HIDDEN, kBatch = SRNN_BATCH;
 constexpr int kThreads = SRNN_THREADS, kBlocks = SRNN_BLOCKS, kWarps = kThreads / kWarpSize;
 constexpr bool kLstm = SRNN_LSTM, kResetAfter = SRNN_RESET_AFTER && !kLstm;
 constexpr bool kSkips = SRNN_SKIPS, kTagged = SRNN_EXCHANGE == 1, kAlone = SRNN_EXCHANGE == 2;
+constexpr int kCopies = SRNN_COPIES;
 constexpr int kGroups = SRNN_GROUPS, kAllStreams = kGroups * kBatch;
 constexpr bool kBfloat16 = SRNN_MODE == 1, kInt8 = SRNN_MODE == 2;
 constexpr int kGates = kLstm ? 4 : 3, kReaders = SRNN_READERS_ALL ? kLayers : 1;
@@ -55,7 +56,7 @@ constexpr int kDrawStreams = kDrawAll ? kBatch : divide_up(kBatch, kBlocks);
 // Few streams, by packets: every block makes the whole input of the MLP, so that only what the tier
 // gives to it is exchanged, and that ahead of its time where the tier's frame goes on.
 constexpr bool kWholeInput = kTagged && kDrawAll;
-static_assert(kBlocks == 1 || !kAlone, "see params.h");
+static_assert((kBlocks == 1 || !kAlone) && (kCopies == 1 || kTagged), "see params.h");
 static_assert(kThreads % kWarpSize == 0 && kBlocks == divide_up(kDim, kUnits), "see params.h");
 
 // --- the block of weights ---------------------------------------------------------------------
@@ -145,10 +146,15 @@ template <class V>
 SRNN_CONSTEXPR uint64_t vector_bytes() {
   return kTagged ? uint64_t{16} * kBlocks * packets<V>() : round_up(uint64_t{4} * V::kCols, 16);
 }
+// One copy of one buffer of an exchange.
+template <class V>
+SRNN_CONSTEXPR uint64_t copy_bytes() {
+  return V::kRows * vector_bytes<V>();
+}
 // Of both buffers: one may be written while the other is still read.
 template <class V>
 SRNN_CONSTEXPR uint64_t exchange_bytes() {
-  return align(2 * V::kRows * vector_bytes<V>());
+  return align(2 * kCopies * copy_bytes<V>());
 }
 constexpr uint64_t kLogitOffset = kLogitPlace * exchange_bytes<UnitVectors>();
 constexpr uint64_t kLevelOffset = kLogitOffset + exchange_bytes<LogitVectors>();
