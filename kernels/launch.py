@@ -25,14 +25,15 @@ def _start(kernel: Any, grid: tuple[int, ...], args: tuple[Any, ...], options: d
 class Replay:
     """A fixed sequence of launches: on a GPU captured once and started as one graph, elsewhere made one by one.
 
-    The sequence runs once when this is made, on whatever its buffers hold: kernels are compiled before a capture.
+    capture: whether it may be captured. The sequence then runs once when this is made, on whatever its buffers hold:
+    kernels are compiled before a capture.
     """
 
-    def __init__(self, sequence: Callable[[], None], device: torch.device) -> None:
+    def __init__(self, sequence: Callable[[], None], device: torch.device, capture: bool) -> None:
         self.sequence, self.graph = sequence, None
-        if device.type != "cuda":
+        if device.type != "cuda" or not capture:
             return
-        side = torch.cuda.Stream(device)  # libraries make their workspaces on first use, outside of the capture
+        side = torch.cuda.Stream(device)
         side.wait_stream(torch.cuda.current_stream(device))
         with torch.cuda.stream(side):
             sequence()

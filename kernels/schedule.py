@@ -87,7 +87,7 @@ class Schedule:
         self._truncate = truncate
         if truncate not in self._periods:
             self.clock.copy_(clock_values(0, self.config.lookback))
-            self._periods[truncate] = Replay(self._launch_period, self.device)
+            self._periods[truncate] = Replay(self._launch_period, self.device, capture=self.style != "library")
 
     def load(
         self,

@@ -138,4 +138,6 @@ def resolve_device(name: str | torch.device) -> torch.device:
         raise BackendUnavailable(f"device {name} was asked for, but torch sees no CUDA GPU; use --device cpu")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise BackendUnavailable(f"device {name} was asked for, but torch sees {torch.cuda.device_count()} CUDA GPU(s)")
+    if device.type == "cuda" and device.index is None:  # the current one may be another in the next thread
+        return torch.device("cuda", torch.cuda.current_device())
     return device

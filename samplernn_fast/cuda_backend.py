@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 Hidden = list[Tensor]
 
 LAUNCH_STEPS = 4096
-"""Samples of one launch: loading the weights anew is then a small part of it, and it ends before a display's watchdog
-ends it."""
+"""Samples of one launch of up to 8 streams: loading the weights anew is then a small part of it, and it ends before a
+display's watchdog ends it."""
 TIME_LIMIT_NS = 2_000_000_000
 """Of one wait of one block for the others."""
 
@@ -101,6 +101,7 @@ class CudaBackend:
         """The initial hidden state of every tier, lowest first: (n, B, H) each."""
         return list(self._h0.to(self.device).unsqueeze(2).repeat(1, 1, streams, 1).unbind(0))
 
+    @torch.inference_mode()
     def generate(
         self,
         hidden: Hidden,
@@ -117,10 +118,12 @@ class CudaBackend:
         drawing = _Drawing(randomness, temperature, top_k, top_p)
         return _Call(self, hidden, history, t, forced, drawing).run(hidden)
 
+    @torch.inference_mode()
     def prime(self, hidden: Hidden, history: Tensor, levels: Tensor) -> None:
         """Advance `hidden` over known levels (B, n), n a multiple of L, starting where a top frame starts."""
         _Call(self, hidden, history, 0, levels, _no_drawing(levels)).run(hidden)
 
+    @torch.inference_mode()
     def score(self, hidden: Hidden, levels: Tensor) -> Tensor:
         """Log-probabilities (B, T, Q) of levels (B, L + T), T a multiple of L; advances `hidden`."""
         history, known = levels.split([self.config.lookback, levels.shape[1] - self.config.lookback], dim=1)
@@ -198,6 +201,8 @@ class _Call:
     ) -> None:
         self.backend, self.t, self.forced, self.drawing, self.logits = backend, t, forced, drawing, logits
         self.batch, self.device = forced.shape[0], backend.device
+        # Many streams take longer for a sample.
+        self.steps = max(1, LAUNCH_STEPS * 8 // max(8, self.batch))
         self.program = backend.program(self.batch)
         self.hidden = self._rows(torch.stack(hidden), dim=2)
         self.recent = self._rows(history.to(self.device, torch.int32))
@@ -210,9 +215,9 @@ class _Call:
     def run(self, hidden: Hidden) -> Tensor:
         """The levels (B, n) int64 on the CPU; advances `hidden`. The next launch is put into the stream before the
         results of the last one are waited for."""
-        blocks, waiting = [torch.empty(self.batch, 0, dtype=torch.int64)], None
+        blocks, waiting = [torch.empty(self.batch, 0, dtype=torch.int64, device="cpu")], None
         with driver_errors_as(DeviceError):
-            for start in range(0, self.forced.shape[1], LAUNCH_STEPS):
+            for start in range(0, self.forced.shape[1], self.steps):
                 launched = self._launch(start)
                 if waiting is not None:
                     blocks.append(self._levels(waiting))
@@ -234,7 +239,7 @@ class _Call:
         return torch.from_numpy(levels).view(self.program.streams, -1)[: self.batch]
 
     def _launch(self, start: int) -> _Launched:
-        config, part = self.backend.config, slice(start, start + LAUNCH_STEPS)
+        config, part = self.backend.config, slice(start, start + self.steps)
         forced = self._rows(self.forced[:, part].to(self.device, torch.int32))
         temperature = self._rows(self.drawing.temperature[:, part].to(self.device, torch.float32))
         logits = None if self.logits is None else self._rows(self.logits[:, part])

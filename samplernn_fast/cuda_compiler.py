@@ -26,6 +26,7 @@ _PIP_PATTERNS = {
     "torch": ("lib/libnvrtc*.so*",),
 }
 _SYSTEM = ("libnvrtc.so.13", "libnvrtc.so.12", "/usr/local/cuda/lib64/libnvrtc.so")
+_OLDEST_NVRTC = (12, 3)  # the first that has accesses of 128 bits
 _INCLUDE = re.compile(r'^\s*#include "([^"]+)"', re.MULTILINE)
 
 
@@ -73,7 +74,9 @@ def open_nvrtc(driver_version: int | None, capability: Capability) -> "Nvrtc":
     for path in [chosen] if chosen else [*_pip_files(), *_SYSTEM]:
         try:
             nvrtc = _C.Nvrtc(path)
-            if major is not None and nvrtc.version[0] > major:
+            if nvrtc.version < _OLDEST_NVRTC:
+                refused.append(f"{nvrtc.path} is of CUDA {'.'.join(map(str, nvrtc.version))}")
+            elif major is not None and nvrtc.version[0] > major:
                 refused.append(f"{nvrtc.path} is of CUDA {nvrtc.version[0]}")
             elif architecture(capability, nvrtc.archs()) is None:
                 refused.append(f"{nvrtc.path} does not know sm_{_number(capability)}")

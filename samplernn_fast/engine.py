@@ -12,6 +12,7 @@ from torch import Tensor
 
 from samplernn_fast import backends, sampling
 from samplernn_fast.checkpoint import model_sha256
+from samplernn_fast.config import SampleRNNConfig
 from samplernn_fast.errors import CheckpointError, ConfigError
 from samplernn_fast.first_use import FirstUse
 from samplernn_fast.model import AudioModel, SampleRNN
@@ -35,11 +36,11 @@ class EngineState:
         history: Tensor,
         seed: int,
         streams: np.ndarray,
-        sample_rate: int,
+        config: SampleRNNConfig,
         model_sha256: str,
     ) -> None:
         self.hidden, self.history, self.seed, self.streams = hidden, history, seed, streams
-        self.sample_rate, self.model_sha256, self.t = sample_rate, model_sha256, 0
+        self.config, self.model_sha256, self.t = config, model_sha256, 0
         self.prompt_length = 0  # a schedule of temperatures starts behind the prompt
         self._temperature: Temperature = 1.0
         self.top_k, self.top_p = 0, 1.0
@@ -73,7 +74,7 @@ class EngineState:
     def temperatures(self, steps: int) -> Tensor:
         """The temperature of the next `steps` samples of every stream: (B, steps) float32."""
         if callable(self._temperature):
-            times = np.maximum(0, self.t - self.prompt_length + np.arange(steps)) / self.sample_rate
+            times = np.maximum(0, self.t - self.prompt_length + np.arange(steps)) / self.config.sample_rate
             row = [sampling.check_temperature(float(self._temperature(time))) for time in times]
             return torch.tensor(row, dtype=torch.float32).expand(self.num_streams, -1)
         column = torch.tensor(self._temperature, dtype=torch.float32)
@@ -102,6 +103,8 @@ class EngineState:
         expected = [tuple(h.shape) for h in self.hidden], tuple(self.history.shape)
         if shapes != expected:
             raise CheckpointError(f"engine state does not fit: expected shapes {expected}, got {shapes}")
+        if int(saved["history"].min()) < 0 or int(saved["history"].max()) >= self.config.q_levels:
+            raise CheckpointError(f"engine state does not fit: its levels must be 0 to {self.config.q_levels - 1}")
         for mine, theirs in zip(self.hidden, saved["hidden"], strict=True):
             mine.copy_(theirs)
         self.history = saved["history"].to(self.history.device, copy=True)
@@ -162,7 +165,7 @@ class Engine:
         history = torch.full((num_streams, self.config.lookback), self.config.q_zero, device=self.device)
         hidden = self.backend.init_hidden(num_streams)
         checked = sampling.check_seed(seed)
-        state = EngineState(hidden, history, checked, streams, self.config.sample_rate, self.model_sha256)
+        state = EngineState(hidden, history, checked, streams, self.config, self.model_sha256)
         state.temperature = temperature
         state.set_truncation(top_k, top_p)
         if prompt is not None:

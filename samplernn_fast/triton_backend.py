@@ -16,7 +16,7 @@ from torch.nn.functional import linear
 
 from samplernn_fast import sampling
 from samplernn_fast.config import SampleRNNConfig
-from samplernn_fast.errors import ConfigError
+from samplernn_fast.errors import BackendUnavailable, ConfigError
 from samplernn_fast.teacher_forced import Hidden, TeacherForced
 from samplernn_fast.weights import PackedWeights
 
@@ -86,6 +86,17 @@ class TritonBackend(TeacherForced):
         self._schedules: OrderedDict[int, Schedule] = OrderedDict()
         self._lock = threading.Lock()  # buffers of a schedule are one call's at a time
         self._last: torch.cuda.Event | None = None
+        if device.type == "cuda":
+            self._try_out()
+
+    def _try_out(self) -> None:
+        """One top frame of silence: what cannot be compiled or started shows while `auto` can still move on."""
+        silence = torch.full((1, self.config.lookback), self.config.q_zero, device=self.device)
+        try:
+            self.prime(self.init_hidden(1), silence, silence)
+        except Exception as error:  # Triton and the compilers that it starts raise whatever they like
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise BackendUnavailable(f"its kernels cannot be compiled or started ({reason})") from error
 
     @torch.inference_mode()
     def generate(
@@ -156,8 +167,19 @@ class TritonBackend(TeacherForced):
                 if self.device.type == "cuda":
                     self._last = torch.cuda.current_stream().record_event()
 
-    def _on_device(self) -> contextlib.AbstractContextManager:
-        return torch.cuda.device(self.device) if self.device.type == "cuda" else contextlib.nullcontext()
+    @contextlib.contextmanager
+    def _on_device(self):
+        """On this GPU, with float32 products that are float32 even where torch was told to round their inputs."""
+        if self.device.type != "cuda":
+            yield
+            return
+        chosen = torch.get_float32_matmul_precision()
+        torch.set_float32_matmul_precision("highest")
+        try:
+            with torch.cuda.device(self.device):
+                yield
+        finally:
+            torch.set_float32_matmul_precision(chosen)
 
     @torch.inference_mode()
     def prime(self, hidden: Hidden, history: Tensor, levels: Tensor) -> None:

@@ -113,11 +113,12 @@ def test_a_sequence_runs_before_it_is_captured_and_is_then_replayed(monkeypatch)
     monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
     monkeypatch.setattr(torch.cuda, "stream", lambda stream: noted("side"))
     monkeypatch.setattr(torch.cuda, "graph", lambda graph, stream, capture_error_mode: noted("capture"))
-    replay = Replay(lambda: diary.append("launch"), torch.device("cuda"))
+    replay = Replay(lambda: diary.append("launch"), torch.device("cuda"), capture=True)
     replay()
     replay()
     warm = ["wait", "side begins", "launch", "side ends", "wait"]
     assert diary == warm + ["capture begins", "launch", "capture ends", "replay", "replay"]
     diary.clear()
-    Replay(lambda: diary.append("launch"), torch.device("cpu"))()
-    assert diary == ["launch"]
+    for device, capture in (("cpu", True), ("cuda", False)):
+        Replay(lambda: diary.append("launch"), torch.device(device), capture)()
+    assert diary == ["launch", "launch"]
