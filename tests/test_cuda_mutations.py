@@ -113,7 +113,10 @@ def test_no_barrier_can_be_left_out(file, start, text, tmp_path):
     assert any(is_noticed(kernels, run) for run in range(len(RUNS)))
 
 
-@pytest.mark.parametrize("what", _WAITS)
+@pytest.mark.parametrize(
+    "what",
+    [pytest.param(what, marks=[pytest.mark.slow] if "buffers" in what or "new" in what else []) for what in _WAITS],
+)
 def test_no_part_of_the_protocol_can_be_left_out(what, tmp_path):
     file, old, new, exchange = _WAITS[what]
     start = (KERNELS / "cuda" / file).read_text().index(old)
