@@ -25,14 +25,15 @@ T* pointer_of(uintptr_t number) {
   return reinterpret_cast<T*>(number);
 }
 
-py::bytes params(uintptr_t weights, uintptr_t hidden, uintptr_t history, uintptr_t forced,
-                 uintptr_t levels, uintptr_t logits, uintptr_t temperature, uintptr_t seeds,
-                 uintptr_t streams, uintptr_t workspace, uintptr_t error, uint64_t time_limit,
-                 int64_t t, int32_t steps, int top_k, double top_p) {
+py::bytes params(uintptr_t weights, uintptr_t hidden, uintptr_t new_hidden, uintptr_t history,
+                 uintptr_t forced, uintptr_t levels, uintptr_t logits, uintptr_t temperature,
+                 uintptr_t seeds, uintptr_t streams, uintptr_t workspace, uintptr_t error,
+                 uint64_t time_limit, int64_t t, int32_t steps, int top_k, double top_p) {
   const SamplerSettings sampler = checked_settings(top_k, top_p);
   Params p = {};
   p.weights = pointer_of<const unsigned char>(weights);
-  p.hidden = pointer_of<float>(hidden);
+  p.hidden = pointer_of<const float>(hidden);
+  p.new_hidden = pointer_of<float>(new_hidden);
   p.history = pointer_of<const int32_t>(history);
   p.forced = pointer_of<const int32_t>(forced);
   p.levels = pointer_of<int32_t>(levels);
@@ -199,10 +200,11 @@ void bind_readback(py::module_& m) {
 
 void bind_params(py::module_& m) {
   m.def("cuda_params", &params, py::kw_only(), py::arg("weights"), py::arg("hidden"),
-        py::arg("history"), py::arg("forced"), py::arg("levels"), py::arg("logits"),
-        py::arg("temperature"), py::arg("seeds"), py::arg("streams"), py::arg("workspace"),
-        py::arg("error"), py::arg("time_limit"), py::arg("t"), py::arg("steps"), py::arg("top_k"),
-        py::arg("top_p"), "The argument of the kernel of csrc/cuda/params.h; 0 is no array.");
+        py::arg("new_hidden"), py::arg("history"), py::arg("forced"), py::arg("levels"),
+        py::arg("logits"), py::arg("temperature"), py::arg("seeds"), py::arg("streams"),
+        py::arg("workspace"), py::arg("error"), py::arg("time_limit"), py::arg("t"),
+        py::arg("steps"), py::arg("top_k"), py::arg("top_p"),
+        "The argument of the kernel of csrc/cuda/params.h; 0 is no array.");
   m.def("cuda_error", &error_words, py::arg("words"),
         "The error words of a launch by name; code 0 is none.");
   m.attr("CUDA_ERROR_BYTES") = kErrorWords * sizeof(uint32_t);

@@ -122,6 +122,7 @@ def cuda_params(
     *,
     weights: int,
     hidden: int,
+    new_hidden: int,
     history: int,
     forced: int,
     levels: int,

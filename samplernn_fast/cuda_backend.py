@@ -246,11 +246,13 @@ class _Call:
         words = native().CUDA_ERROR_BYTES // 4
         out = torch.empty(words + forced.numel(), dtype=torch.int32, device=self.device)
         levels = out[words:].view_as(forced)
+        new_hidden = torch.empty_like(self.hidden)  # blocks that lag behind still read the old one
         launched = self.backend.launch(
             self.program,
             out,
             start,
             hidden=self.hidden.data_ptr(),
+            new_hidden=new_hidden.data_ptr(),
             history=self.recent.data_ptr(),
             forced=forced.data_ptr(),
             levels=levels.data_ptr(),
@@ -263,6 +265,7 @@ class _Call:
             top_k=self.drawing.top_k,
             top_p=self.drawing.top_p,
         )
+        self.hidden = new_hidden
         if self.logits is not None and logits is not None:
             self.logits[:, part] = logits[: self.batch]
         # What a launch that failed left behind must not become an index of the next one.

@@ -31,7 +31,10 @@ class Params(ctypes.Structure):
     """`srnn::Params` of csrc/cuda/params.h."""
 
     _fields_ = [
-        *((name, ctypes.c_void_p) for name in ("weights", "hidden", "history", "forced", "levels", "logits")),
+        *(
+            (name, ctypes.c_void_p)
+            for name in ("weights", "hidden", "new_hidden", "history", "forced", "levels", "logits")
+        ),
         *((name, ctypes.c_void_p) for name in ("temperature", "seeds", "streams", "workspace", "error")),
         ("time_limit", ctypes.c_uint64),
         ("t", ctypes.c_int64),
@@ -168,11 +171,13 @@ class ShimKernel:
         """
         settings = settings or Settings()
         levels = torch.full((self.batch, steps), -7, dtype=torch.int32)
+        new_hidden = torch.full_like(hidden, torch.nan)
         logits = torch.full((self.batch, steps, self.config.q_levels), torch.nan)
         temperature = torch.as_tensor(settings.temperature, dtype=torch.float32).reshape(-1, 1)
         arrays = {
             "weights": self.weights.numpy(),
             "hidden": hidden.numpy(),
+            "new_hidden": new_hidden.numpy(),
             "history": history.int().contiguous().numpy(),
             "forced": None if forced is None else forced.int().contiguous().numpy(),
             "levels": levels.numpy(),
@@ -199,4 +204,5 @@ class ShimKernel:
             raise ShimError(problem.decode())
         if arrays["error"].any():
             raise KernelError(*arrays["error"].tolist())
+        hidden.copy_(new_hidden)
         return levels.long(), logits

@@ -240,3 +240,34 @@ def test_logits_that_are_not_numbers_are_reported(batch):
     with pytest.raises(KernelError) as caught:
         subject.run(hidden, history, 0, 3)
     assert caught.value.args[0] == 2 and caught.value.args[2] < batch and caught.value.args[4] == 0
+
+
+SMALL = SampleRNNConfig(dim=16, emb_size=4, q_levels=16, frame_sizes=(2, 2, 8), n_rnn=1)
+
+
+@every_exchange
+def test_blocks_that_are_done_leave_others_what_they_still_read(exchange):
+    """One forced sample where a frame begins: nobody waits for anybody, and a slow block still reads the old states."""
+    weights, levels = pack(make_model(SMALL)), random_levels(SMALL, 1, SMALL.lookback + 1)
+    shared_out = ShimKernel(weights, batch=1, blocks=4, threads=32, exchange=exchange)
+    alone = ShimKernel(weights, batch=1, blocks=1, threads=32, exchange="alone")
+    history, forced = levels.split([SMALL.lookback, 1], dim=1)
+    states = []
+    for kernel, schedule in [(alone, 0), *((shared_out, schedule) for schedule in range(8))]:
+        hidden = kernel.initial()[0]
+        hidden += torch.linspace(-1, 1, len(hidden))
+        kernel.run(hidden, history, 2, 1, forced, settings=Settings(schedule=schedule))
+        states.append(hidden)
+    assert all(torch.equal(state, states[0]) for state in states[1:])
+
+
+@every_exchange
+def test_blocks_without_a_stream_to_draw_do_not_stand_for_others(exchange):
+    weights = pack(make_model(SMALL))
+    many = ShimKernel(weights, batch=9, blocks=16, threads=32, exchange=exchange)
+    few = ShimKernel(weights, batch=9, blocks=4, threads=32, exchange="tagged")
+    made = []
+    for kernel, schedule in ((few, 0), (many, 1), (many, 2), (many, 3)):
+        hidden, history = kernel.initial()
+        made.append(kernel.run(hidden, history, 0, 6, settings=Settings(schedule=schedule, seed=3))[0])
+    assert all(torch.equal(levels, made[0]) for levels in made[1:])

@@ -91,6 +91,10 @@ SRNN_DEVICE bool draw_own(Block& b) {
     };
     if (!draw_streams(b, first, end - first < kTile ? end - first : kTile, take)) return false;
   }
+  // Who draws none has waited for nobody: counted twice it would stand for one who has not stored.
+  if (!kTagged && !kAlone && begin >= kBatch && !wait_for_counter(b, kLogitPlace, b.samples)) {
+    return false;
+  }
   publish<LevelVector>(b, kLevelPlace, b.samples);
   bool sound = true;
   const auto take = [&](int, int stream, float x) {

@@ -69,7 +69,8 @@ struct Params {
   // padded with zeros to a multiple of 16 bytes; in int8 a float scale for every row follows, from
   // the next multiple of 256 bytes on. Everything else is float32. cuda_plan.pack_weights makes it.
   const unsigned char* weights;
-  float* hidden;             // (n, B, H) of every tier, lowest first; advanced in place
+  const float* hidden;       // (n, B, H) of every tier, lowest first, before the first sample
+  float* new_hidden;         // the same after the last one; another block may still read the old
   const int32_t* history;    // (B, L) the levels before time t
   const int32_t* forced;     // (B, steps) a level, or -1 where the model is free; null: all free
   int32_t* levels;           // (B, steps) written

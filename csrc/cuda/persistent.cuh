@@ -64,16 +64,16 @@ SRNN_DEVICE void copy_tier(const Block& b) {
   }
 }
 
-// Calls visit(own number, number of the host) for every own unit of every state.
-template <class Visit>
-SRNN_DEVICE void visit_state(const Block& b, const Visit& visit) {
+// Calls visit(own number, number in `states`) for every own unit of every state.
+template <class Number, class Visit>
+SRNN_DEVICE void visit_state(const Block& b, Number* states, const Visit& visit) {
   constexpr int kParts = kLstm ? 2 : 1;
   for (int at = 0; at < kTiers * kLayers * kParts; ++at) {
     const int part = at % kParts, layer = at / kParts;
     for (int first = 0; first < kBatch; first += kTile) {
       const int stream = first + b.lane;
       if (b.lane >= live_rows(first)) continue;
-      float* row = b.p.hidden + (uint64_t{1} * layer * kAllStreams + stream) * kStateWidth;
+      Number* row = states + (uint64_t{1} * layer * kAllStreams + stream) * kStateWidth;
       for (int u = b.warp; u < b.units; u += kWarps) {
         visit(b.state(layer / kLayers, layer % kLayers, part, u, stream),
               row[part * kDim + b.first_unit + u]);
@@ -90,7 +90,7 @@ SRNN_DEVICE void load(const Block& b) {
   }
   copy_hidden<0>(b);
   copy_tier<0>(b);
-  visit_state(b, [](float& own, float& theirs) { own = theirs; });
+  visit_state(b, b.p.hidden, [](float& own, const float& theirs) { own = theirs; });
   for (int i = b.thread; i < kBatch * kLookback; i += kThreads) {
     const int stream = i / kLookback, ago = i % kLookback;
     b.levels(stream)[(b.begin + ago) % kLookback] = b.p.history[i];
@@ -101,7 +101,8 @@ SRNN_DEVICE void load(const Block& b) {
 SRNN_DEVICE Params params_of_group(Params p, int group) {
   const int first = group * kBatch;
   const int64_t rows = int64_t{1} * first * p.steps;
-  p.hidden += int64_t{1} * first * kStateWidth;  // of the first layer; see kAllStreams
+  const int64_t states = int64_t{1} * first * kStateWidth;  // of the first layer; see kAllStreams
+  p.hidden += states, p.new_hidden += states;
   p.history += int64_t{1} * first * kLookback;
   p.levels += rows, p.temperature += rows;
   if (p.forced != nullptr) p.forced += rows;
@@ -147,5 +148,5 @@ SRNN_KERNEL(srnn::kThreads) srnn_generate(SRNN_PARAMETER srnn::Params all) {
   for (; b.step < p.steps; ++b.step) {
     if (!run_step(b)) return;
   }
-  visit_state(b, [](float& own, float& theirs) { theirs = own; });
+  visit_state(b, p.new_hidden, [](const float& own, float& theirs) { theirs = own; });
 }
