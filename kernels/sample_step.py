@@ -203,7 +203,7 @@ def _launch_layer(
         library_product(x, matrix, y if bias is None else scratch.sums)
         if bias is None:
             return
-    blocks = blocks_for(style, units, dim, x.device)
+    blocks = blocks_for(style, units, dim, matrix.dtype, x.device)
     launch(
         mlp_kernel,
         blocks.grid(batch, units),

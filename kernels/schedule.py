@@ -263,4 +263,4 @@ class Schedule:
         return self.feed[tier].stride(0) if self.feed[tier].shape[0] == 2 else 0
 
     def _blocks(self, units: int) -> Blocks:
-        return blocks_for(self.style, units, self.config.dim, self.device)
+        return blocks_for(self.style, units, self.config.dim, self.weights["mlp.output"].dtype, self.device)

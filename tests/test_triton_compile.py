@@ -160,6 +160,8 @@ def test_launches_compile_within_their_budgets(name, dtype, batch, arch, truncat
     for one in binaries:
         threads = 32 * one.options["num_warps"]
         spill = SPILL if SHAPES[name].dim % 8 == 0 else ODD_ROWS_SPILL
+        if dtype == "float32" and SHAPES[name].dim % 8 == 0:
+            spill = 0
         assert one.stack <= spill, f"{one.kernel} spills {one.stack} bytes"
         assert one.registers * threads <= REGISTERS_OF_AN_SM, one.kernel
         assert one.shared <= SHARED_LIMIT, f"{one.kernel}: {one.shared} bytes of shared memory"
