@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from samplernn_fast.config import SampleRNNConfig
-from samplernn_fast.weights import PackedWeights, layout, packed_hidden
+from samplernn_fast.weights import PackedWeights, is_matrix, layout, packed_hidden
 
 MODES: tuple[str, ...] = ("float32", "bfloat16", "int8")
 """Numeric modes, by SRNN_MODE."""
@@ -26,7 +26,6 @@ _ROW_BYTES = 16
 _CODE_LIMIT = 127
 _READERS_OF_A_COPY = 16
 _STREAMS_WITH_COPIES = 8
-_MATRICES = ("recurrent", "stack", "skip_out", "up", "output")
 
 
 def grid_blocks(dim: int, most: int) -> int:
@@ -119,7 +118,7 @@ def grouping(
 def product_bytes(config: SampleRNNConfig, dtype: str) -> int:
     """Bytes of all matrices of products in a numeric mode."""
     size = {"float32": 4, "bfloat16": 2, "int8": 1}[dtype]
-    return size * sum(math.prod(field.shape) for field in layout(config) if _is_matrix(field.name))
+    return size * sum(math.prod(field.shape) for field in layout(config) if is_matrix(field.name))
 
 
 def pack_weights(weights: PackedWeights, dtype: str) -> Tensor:
@@ -127,15 +126,11 @@ def pack_weights(weights: PackedWeights, dtype: str) -> Tensor:
     parts: list[Tensor] = []
     for field in layout(weights.config):
         tensor = weights[field.name].float()
-        if _is_matrix(field.name):
+        if is_matrix(field.name):
             parts += _matrix(tensor.flatten(0, -2), dtype)
         else:
             parts.append(tensor)
     return torch.cat([_padded(part.contiguous().view(-1).view(torch.uint8), _ALIGNMENT) for part in parts])
-
-
-def _is_matrix(name: str) -> bool:
-    return name.split(".")[-1].rstrip("0123456789") in (*_MATRICES, "hidden")
 
 
 def _padded(x: Tensor, unit: int) -> Tensor:

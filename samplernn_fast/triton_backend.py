@@ -18,21 +18,13 @@ from samplernn_fast import sampling
 from samplernn_fast.config import SampleRNNConfig
 from samplernn_fast.errors import BackendUnavailable, ConfigError
 from samplernn_fast.teacher_forced import Hidden, TeacherForced
-from samplernn_fast.weights import PackedWeights
+from samplernn_fast.weights import PackedWeights, is_matrix
 
 if TYPE_CHECKING:
     from samplernn_fast.kernels.schedule import Schedule
 
 _KEPT_SCHEDULES = 4  # numbers of streams whose buffers and graphs are kept
 _OLDEST = (8, 0)  # compute capability
-# What products read; all else stays float32.
-_MATRICES = ("recurrent", "stack", "skip_out", "up", "output")
-
-
-def is_matrix(name: str) -> bool:
-    """Whether a packed tensor is rounded to the numeric mode's type."""
-    field = name.split(".")[-1]
-    return field in _MATRICES or (field.startswith("hidden") and not field.endswith("_bias"))
 
 
 class TritonBackend(TeacherForced):

@@ -17,6 +17,8 @@ from samplernn_fast.config import SampleRNNConfig
 from samplernn_fast.errors import CheckpointError
 from samplernn_fast.model import SampleRNN, Tier
 
+_MATRICES = ("recurrent", "stack", "skip_out", "up", "hidden", "output")
+
 
 @dataclass(frozen=True)
 class Field:
@@ -58,6 +60,11 @@ def layout(config: SampleRNNConfig) -> list[Field]:
     fields.append(Field("mlp.output", (config.q_levels, dim), "output layer"))
     fields.append(Field("mlp.output_bias", (config.q_levels,), "its bias"))
     return fields
+
+
+def is_matrix(name: str) -> bool:
+    """Whether a packed tensor is a matrix of products, which numeric modes round; all else stays float32."""
+    return name.split(".")[-1].rstrip("0123456789") in _MATRICES
 
 
 def packed_hidden(config: SampleRNNConfig) -> int:

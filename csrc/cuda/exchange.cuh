@@ -157,7 +157,6 @@ SRNN_DEVICE void gather_floats(const Block& b, int place, uint32_t count, int fi
 }
 
 // As above, by any protocol: starts with a barrier of the block and ends with one.
-// As above, by any protocol: starts with a barrier of the block and ends with one.
 template <class V, class Take>
 SRNN_DEVICE bool gather(const Block& b, int place, uint32_t count, Age age, int first, int rows,
                         const Take& take) {
