@@ -28,7 +28,8 @@ T* pointer_of(uintptr_t number) {
 py::bytes params(uintptr_t weights, uintptr_t hidden, uintptr_t new_hidden, uintptr_t history,
                  uintptr_t forced, uintptr_t levels, uintptr_t logits, uintptr_t temperature,
                  uintptr_t seeds, uintptr_t streams, uintptr_t workspace, uintptr_t error,
-                 uint64_t time_limit, int64_t t, int32_t steps, int top_k, double top_p) {
+                 uintptr_t profile, uint64_t time_limit, int64_t t, int32_t steps, int top_k,
+                 double top_p) {
   const SamplerSettings sampler = checked_settings(top_k, top_p);
   Params p = {};
   p.weights = pointer_of<const unsigned char>(weights);
@@ -43,6 +44,7 @@ py::bytes params(uintptr_t weights, uintptr_t hidden, uintptr_t new_hidden, uint
   p.streams = pointer_of<const uint32_t>(streams);
   p.workspace = pointer_of<unsigned char>(workspace);
   p.error = pointer_of<uint32_t>(error);
+  p.profile = pointer_of<uint64_t>(profile);
   p.time_limit = time_limit, p.t = t, p.steps = steps;
   p.top_k = sampler.top_k, p.use_top_p = sampler.use_top_p;
   p.top_p_fraction = sampler.top_p_fraction;
@@ -61,7 +63,8 @@ std::map<std::string, uint64_t> sizes(const Kernel& kernel) {
   return {{"weights", size[kWeightBytes]},
           {"workspace", size[kWorkspaceBytes]},
           {"shared", size[kSharedBytes]},
-          {"resident", size[kResidentBytes]}};
+          {"resident", size[kResidentBytes]},
+          {"profile", size[kProfileBytes]}};
 }
 
 std::map<std::string, uint32_t> error_words(const std::string& bytes) {
@@ -202,8 +205,8 @@ void bind_params(py::module_& m) {
   m.def("cuda_params", &params, py::kw_only(), py::arg("weights"), py::arg("hidden"),
         py::arg("new_hidden"), py::arg("history"), py::arg("forced"), py::arg("levels"),
         py::arg("logits"), py::arg("temperature"), py::arg("seeds"), py::arg("streams"),
-        py::arg("workspace"), py::arg("error"), py::arg("time_limit"), py::arg("t"),
-        py::arg("steps"), py::arg("top_k"), py::arg("top_p"),
+        py::arg("workspace"), py::arg("error"), py::arg("profile"), py::arg("time_limit"),
+        py::arg("t"), py::arg("steps"), py::arg("top_k"), py::arg("top_p"),
         "The argument of the kernel of csrc/cuda/params.h; 0 is no array.");
   m.def("cuda_error", &error_words, py::arg("words"),
         "The error words of a launch by name; code 0 is none.");

@@ -132,6 +132,7 @@ def cuda_params(
     streams: int,
     workspace: int,
     error: int,
+    profile: int,
     time_limit: int,
     t: int,
     steps: int,

@@ -42,6 +42,18 @@ class _Drawing:
 
 
 @dataclass(frozen=True)
+class StageTime:
+    """What a profiled kernel's first block spent on one stage."""
+
+    name: str
+    seconds: float
+    exchange_seconds: float
+    """Of them waiting for other blocks and reading what they gave."""
+    times: int
+    """How often the stage began; of the whole launch, its samples."""
+
+
+@dataclass(frozen=True)
 class _Launched:
     """A launch whose error words and levels are on their way to the host."""
 
@@ -76,14 +88,17 @@ class CudaBackend:
         dtype: str,
         num_threads: int | None = None,
         exchange: str = "tagged",
+        profile: bool = False,
     ) -> None:
-        """exchange: of blocks that make streams together, one of `cuda_plan.EXCHANGES`. BackendUnavailable if the
-        kernel cannot be compiled or started."""
+        """exchange: of blocks that make streams together, one of `cuda_plan.EXCHANGES`. profile: time the stages, for
+        `stage_times`, which slows the kernel down a little. BackendUnavailable if the kernel cannot be compiled or
+        started."""
         if num_threads is not None:
             raise ConfigError("num_threads is for the cpu backend; cuda takes the whole GPU")
         if device.type == "cuda":  # the same GPU whichever becomes torch's current one
             device = torch.device("cuda", _ordinal(device))
         self.config, self.device, self.dtype, self.exchange = weights.config, device, dtype, exchange
+        self._profiled, self._profile = profile, torch.empty(0, dtype=torch.int64, device=device)
         self._h0 = torch.stack([weights[f"tier{tier}.h0"] for tier in range(len(self.config.ratios))]).float()
         self._weights = cuda_plan.pack_weights(weights, dtype).to(device)
         self._programs: dict[int, Program] = {}
@@ -135,11 +150,13 @@ class CudaBackend:
         """The kernel for this number of streams; compiled when first asked for."""
         with self._lock:
             if batch not in self._programs:
-                built = Program.build(self._gpu, self.config, self.dtype, batch, self.exchange)
+                built = Program.build(self._gpu, self.config, self.dtype, batch, self.exchange, self._profiled)
                 if built.weight_bytes != self._weights.nbytes:
                     sizes = f"{built.weight_bytes} bytes of weights, packed were {self._weights.nbytes}"
                     raise BackendUnavailable(f"the kernel reads {sizes}: install the package again")
                 self._programs[batch] = built
+                if self._profile.nbytes == 0:
+                    self._profile = torch.zeros(built.profile_bytes // 8, dtype=torch.int64, device=self.device)
             return self._programs[batch]
 
     def launch(self, program: Program, out: Tensor, start: int, **arguments: int | float) -> _Launched:
@@ -152,6 +169,7 @@ class CudaBackend:
             weights=self._weights.data_ptr(),
             workspace=workspace.data_ptr(),
             error=out.data_ptr(),
+            profile=self._profile.data_ptr(),
             time_limit=TIME_LIMIT_NS,
             **arguments,
         )
@@ -176,6 +194,20 @@ class CudaBackend:
         if error["code"] != 0:
             raise DeviceError(self._timeout(error, launched.start))
         return np.frombuffer(content, np.int32, offset=words)
+
+    @torch.inference_mode()
+    def stage_times(self) -> list[StageTime]:
+        """Where the time of all launches since the last call went, the whole launches last; empty unless profiled."""
+        rows = self._profile.view(-1, 3).tolist()
+        self._profile.zero_()
+        if not rows or rows[-1][0] == 0:
+            return []
+        *stages, (ticks, nanoseconds, samples) = rows
+        tick = nanoseconds / ticks * 1e-9
+        names = cuda_plan.stage_names(self.config)
+        times = [StageTime(name, row[0] * tick, row[1] * tick, row[2]) for name, row in zip(names, stages, strict=True)]
+        waited = sum(one.exchange_seconds for one in times)
+        return [*times, StageTime("whole launches", nanoseconds * 1e-9, waited, samples)]
 
     def _timeout(self, error: dict[str, int], start: int) -> str:
         place = cuda_plan.exchange_names(self.config)[error["place"]]

@@ -47,9 +47,12 @@ class Program:
     shared_bytes: int
     weight_bytes: int
     workspace_bytes: int
+    profile_bytes: int
 
     @classmethod
-    def build(cls, gpu: Gpu, config: SampleRNNConfig, dtype: str, batch: int, exchange: str) -> "Program":
+    def build(
+        cls, gpu: Gpu, config: SampleRNNConfig, dtype: str, batch: int, exchange: str, profile: bool = False
+    ) -> "Program":
         """Compile, load and size it for all multiprocessors. BackendUnavailable tells what does not work."""
         device = gpu.device
         nvrtc = open_nvrtc(gpu.version, device.capability)
@@ -59,7 +62,7 @@ class Program:
         group = cuda_plan.grouping(config, dtype, batch, device.multiprocessors, shared_bytes, exchange)
         blocks, cooperative = group.groups * group.blocks, group.blocks > 1
         defines = cuda_plan.defines(
-            config, dtype, group.batch, group.blocks, THREADS, shared_bytes, group.exchange, group.groups
+            config, dtype, group.batch, group.blocks, THREADS, shared_bytes, group.exchange, group.groups, None, profile
         )
         cubin = compile_kernel(nvrtc, KernelSource.read("persistent.cuh"), arch, defines)
         with driver_errors_as(BackendUnavailable):
@@ -73,7 +76,7 @@ class Program:
                 f"{kernel.registers} registers and {sizes['shared']} bytes of shared memory"
             )
         shape = (group.batch * group.groups, blocks, THREADS, cooperative, sizes["shared"])
-        return cls(kernel, *shape, sizes["weights"], sizes["workspace"])
+        return cls(kernel, *shape, sizes["weights"], sizes["workspace"], sizes["profile"])
 
 
 def missing(ordinal: int) -> list[str]:

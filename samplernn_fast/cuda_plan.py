@@ -49,12 +49,14 @@ def defines(
     exchange: str,
     groups: int = 1,
     copies: int | None = None,
+    profile: bool = False,
 ) -> dict[str, str]:
     """The compile-time constants of params.h.
 
     batch: streams of one group; blocks: of a group, as `grid_blocks` gives it; threads: of a block, a multiple of 32;
     shared_bytes: what a block may have at most, as the device says; groups: that one launch makes side by side;
-    copies: of every packet, None for what suits the number of readers.
+    copies: of every packet, None for what suits the number of readers; profile: whether the first block adds up the
+    time of its stages.
     """
     assert blocks == grid_blocks(config.dim, blocks) and threads % 32 == 0, (blocks, threads)
     assert blocks == 1 or exchange != "alone", blocks
@@ -76,6 +78,7 @@ def defines(
         "BLOCKS": blocks,
         "SHARED_BYTES": shared_bytes,
         "EXCHANGE": EXCHANGES.index(exchange),
+        "PROFILE": int(profile),
         "COPIES": copies or (packet_copies(batch, blocks) if exchange == "tagged" else 1),
     }
     texts = {name: str(number) for name, number in numbers.items()}
@@ -91,6 +94,14 @@ def exchange_names(config: SampleRNNConfig) -> list[str]:
     names += [f"output of tier {tier}" for tier in tiers]
     names += [f"input of MLP layer {layer}" for layer in range(packed_hidden(config) + 1)]
     return names + ["logits", "levels"]
+
+
+def stage_names(config: SampleRNNConfig) -> list[str]:
+    """The stages of a launch by their row in `Params::profile`; the row behind them is of the whole launch."""
+    tiers = range(len(config.ratios))
+    names = [f"layers of tier {tier}" for tier in tiers] + [f"what tier {tier} gives" for tier in tiers]
+    names += ["made ahead", "input of the MLP", *(f"hidden layer {layer}" for layer in range(packed_hidden(config)))]
+    return names + ["output layer", "draw", "loading and saving"]
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,7 @@ class Params(ctypes.Structure):
             (name, ctypes.c_void_p)
             for name in ("weights", "hidden", "new_hidden", "history", "forced", "levels", "logits")
         ),
-        *((name, ctypes.c_void_p) for name in ("temperature", "seeds", "streams", "workspace", "error")),
+        *((name, ctypes.c_void_p) for name in ("temperature", "seeds", "streams", "workspace", "error", "profile")),
         ("time_limit", ctypes.c_uint64),
         ("t", ctypes.c_int64),
         ("steps", ctypes.c_int32),
@@ -135,16 +135,19 @@ class ShimKernel:
         exchange: str = "counters",
         groups: int = 1,
         copies: int | None = None,
+        profile: bool = False,
         kernels: Path = KERNELS,
     ) -> None:
         self.config, self.batch = weights.config, groups * batch
         blocks = cuda_plan.grid_blocks(self.config.dim, blocks)
-        defines = cuda_plan.defines(self.config, dtype, batch, blocks, threads, shared_bytes, exchange, groups, copies)
+        shape = (batch, blocks, threads, shared_bytes, exchange, groups, copies, profile)
+        defines = cuda_plan.defines(self.config, dtype, *shape)
         library = ctypes.CDLL(str(build(defines, kernels)))
         self.launch = library.srnn_shim_launch
         self.launch.restype = ctypes.c_char_p
         self.launch.argtypes = [ctypes.POINTER(Params), ctypes.c_uint, ctypes.c_long, ctypes.c_long]
-        self.sizes = list((ctypes.c_uint64 * 5).in_dll(library, "srnn_sizes"))
+        self.sizes = list((ctypes.c_uint64 * 6).in_dll(library, "srnn_sizes"))
+        self.profile = np.zeros(self.sizes[5] // 8, dtype=np.uint64)
         self.weights = cuda_plan.pack_weights(weights, dtype)
         assert self.sizes[:2] == [ctypes.sizeof(Params), len(self.weights)]
         h0 = [weights[f"tier{tier}.h0"].float() for tier in range(len(self.config.ratios))]
@@ -186,6 +189,7 @@ class ShimKernel:
             "seeds": np.full(self.batch, settings.seed, dtype=np.uint64),
             "streams": np.arange(settings.first_stream, settings.first_stream + self.batch, dtype=np.uint32),
             "error": np.zeros(8, dtype=np.uint32),
+            "profile": self.profile if self.sizes[5] else None,
         }
         pointers = {name: None if array is None else array.ctypes.data for name, array in arrays.items()}
         share = int(settings.top_p * 2**32) if settings.top_p < 1 else 0

@@ -70,6 +70,20 @@ def test_it_makes_the_levels_of_the_reference(gpu, name):
     assert "cuLaunchKernelEx" in gpu.calls
 
 
+def test_a_profiled_backend_tells_where_the_time_went(gpu):
+    weights = pack(make_model(MODELS["two-levels"]))
+    backend = Played(weights, CPU, "float32", profile=True)
+    backend.stage_times()  # of the first launch, which shows that the kernel runs
+    assert backend.stage_times() == []
+    history = torch.full((1, weights.config.lookback), weights.config.q_zero)
+    backend.prime(backend.init_hidden(1), history, history)
+    *stages, whole = backend.stage_times()
+    assert [stage.name for stage in stages] == cuda_plan.stage_names(weights.config)
+    assert whole.times == weights.config.lookback and whole.seconds > 0
+    assert sum(stage.seconds for stage in stages) == pytest.approx(whole.seconds)
+    assert Played(weights, CPU, "float32").stage_times() == []
+
+
 @pytest.mark.parametrize("name", MODELS)
 def test_it_scores_as_the_reference(gpu, name):
     engine, exact = engines(name)

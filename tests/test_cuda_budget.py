@@ -33,11 +33,11 @@ REGISTERS = 65536  # of a multiprocessor
 SHARED_BYTES = 3  # where it stands in srnn_sizes; see csrc/cuda/params.h
 
 
-def defines(config, arch, dtype, batch, exchange):
+def defines(config, arch, dtype, batch, exchange, profile=False):
     multiprocessors, shared_bytes = GPUS[arch]
     group = cuda_plan.grouping(config, dtype, batch, multiprocessors, shared_bytes, exchange)
     shape = (group.batch, group.blocks, THREADS, shared_bytes, group.exchange, group.groups)
-    return cuda_plan.defines(config, dtype, *shape)
+    return cuda_plan.defines(config, dtype, *shape, profile=profile)
 
 
 @pytest.fixture(scope="module")
@@ -53,11 +53,11 @@ def compiled(nvrtc):
     """(cubin, log of ptxas) of one kernel, compiled once."""
     source, kept = KernelSource.read("persistent.cuh"), {}
 
-    def compile(arch, dtype="float32", batch=1, exchange="tagged", config=PAPER):
-        wanted = (arch, dtype, batch, exchange, config)
+    def compile(arch, dtype="float32", batch=1, exchange="tagged", config=PAPER, profile=False):
+        wanted = (arch, dtype, batch, exchange, config, profile)
         if wanted not in kept:
             options = [f"--gpu-architecture={arch}", *cuda_plan.COMPILE_OPTIONS, "--ptxas-options=-v"]
-            macros = defines(config, arch, dtype, batch, exchange)
+            macros = defines(config, arch, dtype, batch, exchange, profile)
             options += [f"-D{name}={value}" for name, value in macros.items()]
             kept[wanted] = nvrtc.compile(source.name, source.text, source.headers, options)
         return kept[wanted]
@@ -72,7 +72,7 @@ def check(cubin, log, arch):
     assert registers * THREADS <= REGISTERS
     assert "warning" not in log.lower() and "smem" not in log, log  # all shared memory is asked for at the launch
     sizes = constant(cubin, "srnn_sizes")
-    assert len(sizes) == 5 and 0 < sizes[SHARED_BYTES] <= GPUS[arch][1]
+    assert len(sizes) == 6 and 0 < sizes[SHARED_BYTES] <= GPUS[arch][1]
 
 
 def constant(cubin, name):
@@ -99,6 +99,13 @@ def test_one_stream_of_the_papers_model(compiled, arch):
 
 def test_one_stream_by_counters(compiled):
     check(*compiled("sm_90a", exchange="counters"), "sm_90a")
+
+
+def test_a_profile_costs_nothing_where_there_is_none(compiled, tmp_path):
+    plain, (profiled, log) = compiled("sm_90a", "bfloat16")[0], compiled("sm_90a", "bfloat16", profile=True)
+    check(profiled, log, "sm_90a")
+    added = [count(sass(cubin, tmp_path), "REDG.E.ADD") for cubin in (plain, profiled)]
+    assert added[0] == 0 < added[1]
 
 
 def test_a_small_model_in_one_block(compiled):

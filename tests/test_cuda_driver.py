@@ -240,7 +240,7 @@ def test_a_device_that_is_not_there(fake_gpu):
 
 
 def test_sizes_are_those_the_kernel_exports(fake_gpu, cubin):
-    expected = {"weights": 1, "workspace": 1 << 40, "shared": 3, "resident": 4}
+    expected = {"weights": 1, "workspace": 1 << 40, "shared": 3, "resident": 4, "profile": 0}
     assert load(fake_gpu, cubin).sizes == expected
 
 

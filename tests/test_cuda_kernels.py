@@ -271,3 +271,20 @@ def test_blocks_without_a_stream_to_draw_do_not_stand_for_others(exchange):
         hidden, history = kernel.initial()
         made.append(kernel.run(hidden, history, 0, 6, settings=Settings(schedule=schedule, seed=3))[0])
     assert all(torch.equal(levels, made[0]) for levels in made[1:])
+
+
+@pytest.mark.parametrize(("name", "exchange"), [("paper-3tier", "tagged"), ("prism-skips", "counters")])
+def test_a_profile_accounts_for_all_of_a_launch(name, exchange):
+    config, steps = CASES[name], 2 * CASES[name].lookback
+    plain, timed = (kernel(name, exchange=exchange, profile=on) for on in (0, 1))
+    levels = [free_run(subject, [steps], Settings())[0] for subject in (plain, timed)]
+    assert torch.equal(*levels) and plain.profile.size == 0
+    *stages, whole = timed.profile.reshape(-1, 3).tolist()
+    rows = dict(zip(cuda_plan.stage_names(config), stages, strict=True))
+    assert sum(ticks for ticks, _, _ in stages) == whole[0] == whole[1] and whole[2] == steps
+    for name, (ticks, exchanging, _) in rows.items():
+        assert 0 <= exchanging <= ticks, name
+    assert rows["draw"][2] == rows["output layer"][2] == rows["input of the MLP"][2] == steps
+    assert rows["output layer"][1] > 0  # it waits for the hidden layer of the others
+    for tier, size in enumerate(config.frame_sizes[1:]):
+        assert rows[f"layers of tier {tier}"][2] == steps // size * config.n_rnn

@@ -20,6 +20,9 @@ struct Block {
   uint32_t samples = 0;           // sample-level networks run in this launch
   uint32_t exchanges = 0;
   bool silent = true;  // whether this step draws nothing
+  // profile.cuh
+  mutable int stage = 0;
+  mutable uint64_t stage_began = 0, exchange_ticks = 0, ticks_at_start = 0, ns_at_start = 0;
 
   SRNN_DEVICE_MEMBER uint32_t now() const { return begin + static_cast<uint32_t>(step); }
 

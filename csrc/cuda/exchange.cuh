@@ -11,8 +11,8 @@
 //   alone:    a group of one block, whose results stay in its own memory
 #pragma once
 
-#include "cuda/block.cuh"
 #include "cuda/numeric.cuh"
+#include "cuda/profile.cuh"
 
 namespace srnn {
 
@@ -160,6 +160,7 @@ SRNN_DEVICE void gather_floats(const Block& b, int place, uint32_t count, int fi
 template <class V, class Take>
 SRNN_DEVICE bool gather(const Block& b, int place, uint32_t count, Age age, int first, int rows,
                         const Take& take) {
+  const ExchangeTime time(b);
   if constexpr (kTagged) {
     block_sync();  // what `take` writes over has been read
     return !block_any(!gather_packets<V>(b, place, count, first, rows, take));

@@ -65,6 +65,7 @@ SRNN_DEVICE bool run_hidden(Block& b, const Idle& idle) {
   if constexpr (kLayer < kHidden) {
     constexpr uint64_t kAt = kOffsets.hidden[kLayer], kBias = kOffsets.hidden_bias[kLayer];
     constexpr Resident kStay = kResidents.hidden[kLayer];
+    enter(b, kHiddenStage + kLayer);
     const Rows w = own_rows<kDim, kDim, kUnits>(
         b, kStay.on ? shared_memory() + kStay.offset : nullptr, kAt, kDim, 0);
     for (int first = 0; first < kBatch; first += kTile) {
@@ -90,6 +91,7 @@ template <class Idle>
 SRNN_DEVICE bool run_logits(Block& b, const Idle& idle) {
   constexpr uint64_t kAt = kOffsets.output, kBias = kOffsets.output_bias;
   constexpr Resident kStay = kResidents.output;
+  enter(b, kLogitStage);
   const Rows w = own_rows<kDim, kLevels, kLogitRows>(
       b, kStay.on ? shared_memory() + kStay.offset : nullptr, kAt, kLevels, 0);
   const int first_row = b.index * kLogitRows;

@@ -25,6 +25,7 @@
 //     SRNN_SHARED_BYTES   the most dynamic shared memory a block may have
 //     SRNN_EXCHANGE       0 counters, 1 tagged packets, 2 none: a group is one block
 //     SRNN_COPIES         of every packet; blocks share out the copies that they read
+//     SRNN_PROFILE        1: the first block adds the time of its stages to Params::profile
 // How it is launched: `srnn_generate(Params)`, SRNN_GROUPS * SRNN_BLOCKS blocks of SRNN_THREADS,
 // cooperative unless groups are single blocks, with
 // srnn_sizes[kSharedBytes] of dynamic shared memory; the module exports
@@ -43,6 +44,7 @@ enum SizeIndex {
   kWorkspaceBytes,    // of the workspace
   kSharedBytes,       // of dynamic shared memory, at most SRNN_SHARED_BYTES
   kResidentBytes,     // of a block's weights that stay in shared memory, for reports
+  kProfileBytes,      // of Params::profile, or 0
   kSizes
 };
 
@@ -60,6 +62,14 @@ enum ErrorWord {
   kErrorCount,  // kTimedOut: the how manieth of its kind in this launch, from 1 on
   kErrorStep,   // of the launch, from 0 on
   kErrorWords = 8
+};
+
+// What a row of Params::profile counts of one stage (shape.cuh).
+enum StageNumber {
+  kStageTicks = 0,  // of the multiprocessor's clock
+  kStageExchange,   // of them in exchanges: waiting for other blocks, and reading what they gave
+  kStageTimes,      // how often it began
+  kStageNumbers
 };
 
 // Arrays are on the device, rows contiguous, without overlap.
@@ -80,6 +90,7 @@ struct Params {
   const uint32_t* streams;   // (B) stream numbers
   unsigned char* workspace;  // zero at the start
   uint32_t* error;           // (kErrorWords), zero at the start
+  uint64_t* profile;         // (stages + 1, kStageNumbers), zero at the start, with SRNN_PROFILE
   uint64_t time_limit;       // of one wait, in nanoseconds
   int64_t t;                 // time of the first new sample
   int32_t steps;             // 1 to 2^24

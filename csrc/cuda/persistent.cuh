@@ -124,8 +124,12 @@ SRNN_DEVICE unsigned char* kept_arrays(const Params& p, int index) {
 }  // namespace srnn
 
 SRNN_CONSTANT unsigned long long srnn_sizes[srnn::kSizes] = {
-    sizeof(srnn::Params), srnn::kOffsets.end, srnn::kWorkspaceEnd, srnn::kResidents.end,
-    srnn::kResidents.end - srnn::kArraysBytes};
+    sizeof(srnn::Params),
+    srnn::kOffsets.end,
+    srnn::kWorkspaceEnd,
+    srnn::kResidents.end,
+    srnn::kResidents.end - srnn::kArraysBytes,
+    srnn::kProfile ? (srnn::kStages + 1) * srnn::kStageNumbers * 8 : 0};
 
 SRNN_KERNEL(srnn::kThreads) srnn_generate(SRNN_PARAMETER srnn::Params all) {
   using namespace srnn;
@@ -144,9 +148,12 @@ SRNN_KERNEL(srnn::kThreads) srnn_generate(SRNN_PARAMETER srnn::Params all) {
              kDim - first < kUnits ? kDim - first : kUnits};
   b.begin =
       static_cast<uint32_t>(p.t % kLookback) + kLookback;  // the step before it has a time too
+  begin_profile(b);
   load(b);
   for (; b.step < p.steps; ++b.step) {
     if (!run_step(b)) return;
   }
+  enter(b, kLoadStage);
   visit_state(b, p.new_hidden, [](const float& own, float& theirs) { theirs = own; });
+  end_profile(b);
 }

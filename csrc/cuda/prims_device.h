@@ -126,6 +126,11 @@ SRNN_DEVICE uint64_t clock_ns() {
   asm volatile("mov.u64 %0, %globaltimer;" : "=l"(now));
   return now;
 }
+SRNN_DEVICE uint64_t clock_ticks() { return static_cast<uint64_t>(clock64()); }
+// By one thread alone, which does not wait for it.
+SRNN_DEVICE void add_up(uint64_t* to, uint64_t x) {
+  asm volatile("red.relaxed.gpu.global.add.u64 [%0], %1;" ::"l"(to), "l"(x) : "memory");
+}
 // Between two looks at what another block has to write.
 SRNN_DEVICE void pause() {}
 

@@ -20,6 +20,7 @@ constexpr int kThreads = SRNN_THREADS, kBlocks = SRNN_BLOCKS, kWarps = kThreads 
 constexpr bool kLstm = SRNN_LSTM, kResetAfter = SRNN_RESET_AFTER && !kLstm;
 constexpr bool kSkips = SRNN_SKIPS, kTagged = SRNN_EXCHANGE == 1, kAlone = SRNN_EXCHANGE == 2;
 constexpr int kCopies = SRNN_COPIES;
+constexpr bool kProfile = SRNN_PROFILE;
 constexpr int kGroups = SRNN_GROUPS, kAllStreams = kGroups * kBatch;
 constexpr bool kBfloat16 = SRNN_MODE == 1, kInt8 = SRNN_MODE == 2;
 constexpr int kGates = kLstm ? 4 : 3, kReaders = SRNN_READERS_ALL ? kLayers : 1;
@@ -159,6 +160,14 @@ SRNN_CONSTEXPR uint64_t exchange_bytes() {
 constexpr uint64_t kLogitOffset = kLogitPlace * exchange_bytes<UnitVectors>();
 constexpr uint64_t kLevelOffset = kLogitOffset + exchange_bytes<LogitVectors>();
 constexpr uint64_t kExchangeBytes = kLevelOffset + (kDrawAll ? 0 : exchange_bytes<LevelVector>());
+
+// Stages of a launch, in the numbering of cuda_plan.stage_names: a tier's layers; what it gives to
+// the units below; what is made while others are waited for; the parts of the MLP; the draw;
+// loading.
+constexpr int kTierStage = 0, kGiveStage = kTierStage + kTiers, kAheadStage = kGiveStage + kTiers;
+constexpr int kInputStage = kAheadStage + 1, kHiddenStage = kInputStage + 1;
+constexpr int kLogitStage = kHiddenStage + kHidden, kDrawStage = kLogitStage + 1;
+constexpr int kLoadStage = kDrawStage + 1, kStages = kLoadStage + 1;
 
 // --- memory of a block ------------------------------------------------------------------------
 

@@ -22,8 +22,10 @@ SRNN_DEVICE bool run_tiers(Block& b) {
     const bool begins = b.step >= 0 && b.now() % kSize == 0;
     const uint32_t frame = frames_begun<kTier>(b);
     for (int layer = 0; begins && layer < kLayers; ++layer) {
+      enter(b, kTierStage + kTier);
       if (!run_layer<kTier>(b, layer, frame)) return false;
     }
+    if (begins || b.step < 0) enter(b, kGiveStage + kTier);
     if constexpr (kSkips) {
       if ((begins || b.step < 0) && !run_output<kTier>(b, frame)) return false;
     }
@@ -56,19 +58,24 @@ SRNN_DEVICE bool prepare_tiers(Block& b, bool next_silent) {
 // Made while this step's results are on their way. Tells whether the next step is silent.
 SRNN_DEVICE bool prepare_next(Block& b, bool& next_silent) {
   if (b.step + 1 >= b.p.steps) return true;  // the next launch prepares its own first sample
+  const int before = enter(b, kAheadStage);
   prepare_draws(b, b.step + 1);
   next_silent = all_forced(b, b.step + 1);
-  return prepare_tiers<0>(b, next_silent);
+  const bool in_time = prepare_tiers<0>(b, next_silent);
+  go_on_with(b, before);
+  return in_time;
 }
 
 // kWholeInput: the next sample's input, if it has been made ahead.
 SRNN_DEVICE bool gather_next_input(const Block& b, bool next_silent) {
   if (!kWholeInput || next_silent || b.step + 1 >= b.p.steps) return true;
+  go_on_with(b, kInputStage);
   return !goes_on<0>(b.now() + 1) || gather_input(b, b.samples + 1);
 }
 
 SRNN_DEVICE bool begin_sample(Block& b) {
   ++b.samples;
+  enter(b, kInputStage);
   if constexpr (kWholeInput) {
     if (!goes_on<0>(b.now()) && !gather_input(b, b.samples)) return false;
     stage_input(b);
@@ -79,6 +86,7 @@ SRNN_DEVICE bool begin_sample(Block& b) {
 }
 
 SRNN_DEVICE bool draw(Block& b) {
+  enter(b, kDrawStage);
   if constexpr (kDrawAll) {
     return draw_all(b);
   } else {

@@ -94,19 +94,20 @@ extern "C" const char* srnn_shim_launch(const Params* given, unsigned seed, long
       new_hidden(p.new_hidden, states * 4), history(p.history, batch * kLookback * 4),
       levels(p.levels, rows * 4), temperature(p.temperature, rows * 4), seeds(p.seeds, batch * 8),
       streams(p.streams, batch * 4), error(p.error, kErrorWords * 4),
-      workspace(nullptr, kWorkspaceEnd), forced = array(p.forced, rows * 4),
-                                         logits = array(p.logits, rows * kLevels * 4);
+      workspace(nullptr, kWorkspaceEnd),
+      profile = array(p.profile, (kStages + 1) * kStageNumbers * 8),
+      forced = array(p.forced, rows * 4), logits = array(p.logits, rows * kLevels * 4);
   p.weights = weights.as<const unsigned char>(), p.hidden = hidden.as<const float>();
   p.new_hidden = new_hidden.as<float>();
   p.history = history.as<const int32_t>(), p.levels = levels.as<int32_t>();
   p.temperature = temperature.as<const float>(), p.seeds = seeds.as<const uint64_t>();
   p.streams = streams.as<const uint32_t>(), p.error = error.as<uint32_t>();
-  p.workspace = workspace.as<unsigned char>();
+  p.workspace = workspace.as<unsigned char>(), p.profile = profile.as<uint64_t>();
   p.forced = forced.as<const int32_t>(), p.logits = logits.as<float>();
   simt::Faults faults;
   faults.lose_store = lose_store, faults.lose_count = lose_count;
   message = run(p, seed, faults);
   new_hidden.copy_to(given->new_hidden), levels.copy_to(given->levels), error.copy_to(given->error);
-  logits.copy_to(given->logits);
+  logits.copy_to(given->logits), profile.copy_to(given->profile);
   return message.empty() ? nullptr : message.c_str();
 }
