@@ -14,8 +14,9 @@ from samplernn_fast.weights import PackedWeights, is_matrix, layout, packed_hidd
 
 MODES: tuple[str, ...] = ("float32", "bfloat16", "int8")
 """Numeric modes, by SRNN_MODE."""
-EXCHANGES: tuple[str, ...] = ("counters", "tagged", "alone")
-"""How blocks tell each other their results, by SRNN_EXCHANGE; "alone" is for groups of one block."""
+EXCHANGES: tuple[str, ...] = ("counters", "tagged", "alone", "cluster")
+"""How blocks tell each other their results, by SRNN_EXCHANGE; "alone" is for groups of one block, "cluster" for groups
+that are thread block clusters."""
 COMPILE_OPTIONS: tuple[str, ...] = ("--std=c++17", "--fmad=false")
 """Without `--fmad=false` the numbers that must be equal on every machine are not."""
 MAX_STEPS = 1 << 24

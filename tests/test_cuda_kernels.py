@@ -19,7 +19,7 @@ from samplernn_fast.importing.parity import step_logits
 from samplernn_fast.reference import ReferenceBackend
 from samplernn_fast.weights import PackedWeights, pack
 
-EXCHANGES = ("counters", "tagged")
+EXCHANGES = ("counters", "tagged", "cluster")
 # One of each kind; the other cases differ in sizes that are defines like any other.
 FORMS = ("paper-3tier", "prism-skips", "theano-gru-odd-levels", "theano-lstm-skips", "two-levels")
 
@@ -27,7 +27,10 @@ every_form = pytest.mark.parametrize("name", FORMS)
 every_exchange = pytest.mark.parametrize("exchange", EXCHANGES)
 # The protocols differ in how numbers travel, so each case by one of them and each form by both.
 every_case_somehow = pytest.mark.parametrize(
-    ("name", "exchange"), [(name, "counters") for name in CASES] + [(name, "tagged") for name in FORMS]
+    ("name", "exchange"),
+    [(name, "counters") for name in CASES]
+    + [(name, "tagged") for name in FORMS]
+    + [(name, "cluster") for name in FORMS[1:4]],
 )
 
 
@@ -136,7 +139,8 @@ def test_bits_do_not_depend_on_grid_batch_launches_or_schedule(name):
 
 
 @pytest.mark.parametrize(
-    ("dtype", "exchange", "copies"), [("float32", "tagged", 3), ("bfloat16", "counters", 1), ("bfloat16", "tagged", 2)]
+    ("dtype", "exchange", "copies"),
+    [("float32", "tagged", 3), ("bfloat16", "counters", 1), ("bfloat16", "tagged", 2), ("bfloat16", "cluster", 1)],
 )
 def test_many_streams_have_the_bits_of_single_ones(dtype, exchange, copies):
     """More streams than are staged at once: each block draws its own and tells the others."""
@@ -157,6 +161,7 @@ def test_many_streams_have_the_bits_of_single_ones(dtype, exchange, copies):
         ("paper-3tier", "tagged", "int8"),
         ("theano-lstm-skips", "alone", "int8"),
         ("two-levels", "alone", "float32"),
+        ("paper-3tier", "cluster", "int8"),
         ("theano-gru-odd-levels", "counters", "float32"),
     ],
 )
@@ -219,12 +224,14 @@ def test_priming_skips_the_sample_network_and_leaves_the_same_state(name):
 def test_a_lost_message_ends_at_the_time_limit_with_its_place(exchange):
     """Nothing hangs: whichever store or count is lost, the launch ends and says which exchange was waited for."""
     subject = kernel("theano-gru-odd-levels", exchange=exchange)
+    apart = {"counters": 1, "tagged": 7, "cluster": 28}[exchange]  # in a cluster each of 4 blocks is sent its own
+    lost = "lose_count" if exchange == "counters" else "lose_store"
     places = set()
     for number in range(0, 40, 3):
         hidden, history = subject.initial()
-        lost = {"lose_count": number} if exchange == "counters" else {"lose_store": number * 7}
         with pytest.raises(KernelError) as caught:
-            subject.run(hidden, history, 0, 4, settings=Settings(time_limit=200_000, schedule=number, **lost))
+            settings = Settings(time_limit=200_000, schedule=number, **{lost: number * apart})
+            subject.run(hidden, history, 0, 4, settings=settings)
         code, _, place, count, step = caught.value.args[:5]
         assert (code, step) == (1, min(step, 3)) and count >= 1
         places.add(cuda_plan.exchange_names(subject.config)[place])

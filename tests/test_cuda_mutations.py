@@ -14,7 +14,7 @@ from shim import KERNELS, KernelError, Settings, ShimError, ShimKernel
 from samplernn_fast.weights import PackedWeights, pack
 
 # What replaces a barrier that also decides something: this thread's own answer.
-_ALONE = {"block_sync()": "(void)0", "block_any(": "bool("}
+_ALONE = {"block_sync()": "(void)0", "block_any(": "bool(", "cluster_sync()": "(void)0"}
 _WAITS = {
     "a packet's count is looked at": ("exchange.cuh", "q.w != count", "false", "tagged"),
     "the counter is waited for": ("exchange.cuh", "< 0 && !late", "< -1000000 && !late", "counters"),
@@ -25,6 +25,11 @@ _WAITS = {
         "counters",
     ),
     "two buffers are used in turn": ("exchange.cuh", "(count & 1) * kCopies", "(count & 0) * kCopies", "tagged"),
+    "a pushed packet's count is looked at": ("exchange.cuh", "q.w != count", "false", "cluster"),
+    "clusters use two buffers in turn": ("exchange.cuh", "(count & 1) * kCopies", "(count & 0) * kCopies", "cluster"),
+    "clusters meet before they begin": ("exchange.cuh", "cluster_sync();\n  }", "}", "cluster"),
+    "clusters meet before they leave": ("exchange.cuh", "if constexpr (kCluster) cluster_sync();", "", "cluster"),
+    "what is in shared memory is cleared": ("exchange.cuh", "buffers[i] = {0, 0, 0, 0};", "(void)buffers;", "cluster"),
     "the count is raised": ("exchange.cuh", "if (b.thread == 0) count_up", "if (false) count_up", "counters"),
 }
 
@@ -55,6 +60,7 @@ RUNS = [
     ("theano-gru-odd-levels", "int8", "tagged", 19),
     ("two-levels", "float32", "tagged", 3),
     ("logits-not-finite", "float32", "tagged", 19),
+    ("two-levels", "int8", "cluster", 3),
 ]
 
 

@@ -92,8 +92,8 @@ SRNN_DEVICE bool draw_own(Block& b) {
     if (!draw_streams(b, first, end - first < kTile ? end - first : kTile, take)) return false;
   }
   // Who draws none has waited for nobody: counted twice it would stand for one who has not stored.
-  if (!kTagged && !kAlone && begin >= kBatch && !wait_for_counter(b, kLogitPlace, b.samples)) {
-    return false;
+  if constexpr (LevelVector::kProtocol == Protocol::kCounters) {
+    if (begin >= kBatch && !wait_for_counter(b, kLogitPlace, b.samples)) return false;
   }
   publish<LevelVector>(b, kLevelPlace, b.samples);
   bool sound = true;

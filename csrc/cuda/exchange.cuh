@@ -9,6 +9,10 @@
 //             count has the result; no barrier between blocks and no fence. There may be some
 //             copies of a packet, so that fewer blocks read the same one at once
 //   alone:    a group of one block, whose results stay in its own memory
+//   cluster:  the same packets, pushed into buffers that every block of a thread block cluster
+//             has in its shared memory: nobody reads what is far away. Shared memory holds anything at the
+//             start, perhaps packets of the launch before, so the blocks meet once it is cleared;
+//             and none may leave while others still push, so they meet at the end
 #pragma once
 
 #include "cuda/numeric.cuh"
@@ -50,8 +54,21 @@ SRNN_DEVICE unsigned char* buffer_of(const Block& b, int place, uint32_t count, 
   const uint64_t offset = place == kLevelPlace   ? kLevelOffset
                           : place == kLogitPlace ? kLogitOffset
                                                  : place * kUnitBytes;
-  unsigned char* first = kAlone ? b.arrays + kArrays.exchange : b.p.workspace + kCounterBytes;
+  unsigned char* first =
+      in_own_memory(V::kProtocol) ? b.arrays + kArrays.exchange : b.p.workspace + kCounterBytes;
   return first + offset + ((count & 1) * kCopies + copy) * kBytes;
+}
+
+// Some numbers of this block's chunk of a vector, own (kChunk), and the count.
+template <class V>
+SRNN_DEVICE Quad packet_of(const Block& b, const float* own, int packet, uint32_t count) {
+  const int first = b.index * V::kChunk;
+  uint32_t word[kPayload];
+  for (int k = 0; k < kPayload; ++k) {
+    const int at = packet * kPayload + k;
+    word[k] = at < V::kChunk && first + at < V::kCols ? bits_of(own[at]) : 0;
+  }
+  return {word[0], word[1], word[2], count};
 }
 
 // Gives this block's chunk of every vector, own (kRows, kChunk), to all blocks.
@@ -61,29 +78,30 @@ SRNN_DEVICE void publish(Block& b, int place, uint32_t count) {
   constexpr int kPackets = packets<V>();
   unsigned char* buffer = buffer_of<V>(b, place, count);
   const float* own = b.own();
-  const int first = b.index * V::kChunk;
   block_sync();  // own is complete
-  if constexpr (kTagged) {
+  if constexpr (V::kProtocol == Protocol::kTagged) {
     for (int i = b.thread; i < V::kRows * kPackets; i += kThreads) {
       const int row = i / kPackets, packet = i % kPackets;
-      uint32_t word[kPayload];
-      for (int k = 0; k < kPayload; ++k) {
-        const int at = packet * kPayload + k;
-        word[k] = at < V::kChunk && first + at < V::kCols ? bits_of(own[row * V::kChunk + at]) : 0;
-      }
+      const Quad q = packet_of<V>(b, own + row * V::kChunk, packet, count);
       unsigned char* to = buffer + row * kBytes + (b.index * kPackets + packet) * 16;
-      for (int copy = 0; copy < kCopies; ++copy) {
-        put_packet(to + copy * copy_bytes<V>(), {word[0], word[1], word[2], count});
-      }
+      for (int copy = 0; copy < kCopies; ++copy) put_packet(to + copy * copy_bytes<V>(), q);
     }
-  } else if constexpr (kAlone) {
+  } else if constexpr (V::kProtocol == Protocol::kCluster) {
+    constexpr int kAll = V::kRows * kPackets;
+    for (int i = b.thread; i < kAll * kBlocks; i += kThreads) {
+      const int row = i % kAll / kPackets, packet = i % kPackets;
+      const Quad q = packet_of<V>(b, own + row * V::kChunk, packet, count);
+      unsigned char* same = buffer + row * kBytes + (b.index * kPackets + packet) * 16;
+      push_packet(same, (b.index + i / kAll) % kBlocks, q);  // not all to one block at once
+    }
+  } else if constexpr (V::kProtocol == Protocol::kAlone) {
     for (int i = b.thread; i < V::kRows * V::kCols; i += kThreads) {
       const int row = i / V::kCols, col = i % V::kCols;
       reinterpret_cast<float*>(buffer + row * kBytes)[col] = own[row * V::kChunk + col];
     }
   } else {
     for (int i = b.thread; i < V::kRows * V::kChunk; i += kThreads) {
-      const int row = i / V::kChunk, col = first + i % V::kChunk;
+      const int row = i / V::kChunk, col = b.index * V::kChunk + i % V::kChunk;
       if (col < V::kCols) put_float(reinterpret_cast<float*>(buffer + row * kBytes) + col, own[i]);
     }
     ++b.exchanges;
@@ -112,6 +130,15 @@ enum class Age {
   kOld   // of an earlier one, which this block has already read
 };
 
+template <class V>
+SRNN_DEVICE Quad read_packet(const unsigned char* from) {
+  if constexpr (V::kProtocol == Protocol::kCluster) {
+    return get_pushed(from);
+  } else {
+    return get_packet(from);
+  }
+}
+
 // Reads vectors first, ..., first + rows - 1 of an exchange: take(row, col, x) for each number,
 // with rows from 0 on. The caller's threads meet before and after. False after the time limit.
 template <class V, class Take>
@@ -123,12 +150,12 @@ SRNN_DEVICE bool gather_packets(const Block& b, int place, uint32_t count, int f
   for (int i = b.thread; i < rows * kRowPackets; i += kThreads) {
     const int row = i / kRowPackets, packet = i % kRowPackets;
     const unsigned char* from = buffer + row * kBytes + packet * 16;
-    Quad q = get_packet(from);
+    Quad q = read_packet<V>(from);
     if (q.w != count) {
       Patience patience(b, place, count);
       while (q.w != count) {
         if (!patience.more()) return false;
-        q = get_packet(from);
+        q = read_packet<V>(from);
       }
     }
     const int at = packet % kPackets * kPayload, col = packet / kPackets * V::kChunk + at;
@@ -161,10 +188,10 @@ template <class V, class Take>
 SRNN_DEVICE bool gather(const Block& b, int place, uint32_t count, Age age, int first, int rows,
                         const Take& take) {
   const ExchangeTime time(b);
-  if constexpr (kTagged) {
+  if constexpr (in_packets(V::kProtocol)) {
     block_sync();  // what `take` writes over has been read
     return !block_any(!gather_packets<V>(b, place, count, first, rows, take));
-  } else if constexpr (kAlone) {
+  } else if constexpr (V::kProtocol == Protocol::kAlone) {
     constexpr uint64_t kBytes = vector_bytes<V>();
     const unsigned char* buffer = buffer_of<V>(b, place, count) + first * kBytes;
     block_sync();
@@ -184,6 +211,20 @@ SRNN_DEVICE bool gather(const Block& b, int place, uint32_t count, Age age, int 
     block_sync();
     return true;
   }
+}
+
+// Before the first exchange and after the last one, also of a launch that gives up.
+SRNN_DEVICE void begin_exchanges(const Block& b) {
+  if constexpr (kCluster) {
+    Quad* buffers = reinterpret_cast<Quad*>(b.arrays + kArrays.exchange);
+    for (int i = b.thread; i < static_cast<int>(kExchangeBytes / 16); i += kThreads) {
+      buffers[i] = {0, 0, 0, 0};
+    }
+    cluster_sync();
+  }
+}
+SRNN_DEVICE void end_exchanges() {
+  if constexpr (kCluster) cluster_sync();
 }
 
 }  // namespace srnn

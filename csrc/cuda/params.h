@@ -23,12 +23,13 @@
 //     SRNN_BLOCKS         blocks of a group: D is shared out by ceil(D / SRNN_BLOCKS) units, so it
 //                         must be ceil(D / ceil(D / n)) for some n
 //     SRNN_SHARED_BYTES   the most dynamic shared memory a block may have
-//     SRNN_EXCHANGE       0 counters, 1 tagged packets, 2 none: a group is one block
+//     SRNN_EXCHANGE       0 counters, 1 tagged packets, 2 none: a group is one block, 3 packets
+//                         into shared memory: a group is one thread block cluster (sm_90 and newer)
 //     SRNN_COPIES         of every packet; blocks share out the copies that they read
 //     SRNN_PROFILE        1: the first block adds the time of its stages to Params::profile
 // How it is launched: `srnn_generate(Params)`, SRNN_GROUPS * SRNN_BLOCKS blocks of SRNN_THREADS,
-// cooperative unless groups are single blocks, with
-// srnn_sizes[kSharedBytes] of dynamic shared memory; the module exports
+// with srnn_sizes[kSharedBytes] of dynamic shared memory; cooperative for exchanges 0 and 1, in
+// clusters of SRNN_BLOCKS for exchange 3; the module exports
 //     __constant__ unsigned long long srnn_sizes[kSizes]
 // Before every launch the host sets the workspace and the error words to zero.
 #pragma once
@@ -42,7 +43,7 @@ enum SizeIndex {
   kSizeOfParams = 0,  // sizeof(Params), to compare
   kWeightBytes,       // of the block of weights
   kWorkspaceBytes,    // of the workspace
-  kSharedBytes,       // of dynamic shared memory, at most SRNN_SHARED_BYTES
+  kSharedBytes,       // of dynamic shared memory; only exchange 3 may need more than there is
   kResidentBytes,     // of a block's weights that stay in shared memory, for reports
   kProfileBytes,      // of Params::profile, or 0
   kSizes

@@ -150,10 +150,12 @@ SRNN_KERNEL(srnn::kThreads) srnn_generate(SRNN_PARAMETER srnn::Params all) {
       static_cast<uint32_t>(p.t % kLookback) + kLookback;  // the step before it has a time too
   begin_profile(b);
   load(b);
-  for (; b.step < p.steps; ++b.step) {
-    if (!run_step(b)) return;
-  }
+  begin_exchanges(b);
+  while (b.step < p.steps && run_step(b)) ++b.step;
   enter(b, kLoadStage);
-  visit_state(b, p.new_hidden, [](const float& own, float& theirs) { theirs = own; });
+  if (b.step == p.steps) {
+    visit_state(b, p.new_hidden, [](const float& own, float& theirs) { theirs = own; });
+  }
+  end_exchanges();
   end_profile(b);
 }

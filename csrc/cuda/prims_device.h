@@ -33,6 +33,11 @@ SRNN_DEVICE void block_sync() { __syncthreads(); }
 // A barrier, after which every thread knows whether one of them said yes.
 SRNN_DEVICE bool block_any(bool yes) { return __syncthreads_or(yes); }
 
+// A barrier of all threads of the cluster: what was written before it, others read after it.
+SRNN_DEVICE void cluster_sync() {
+  asm volatile("barrier.cluster.arrive.release; barrier.cluster.wait.acquire;" ::: "memory");
+}
+
 // --- one warp, all of its lanes ---------------------------------------------------------------
 
 constexpr uint32_t kAllLanes = 0xffffffffu;
@@ -98,6 +103,30 @@ SRNN_DEVICE Quad get_packet(const void* from) {
       " mov.b64 {%0, %1}, l; mov.b64 {%2, %3}, h;}"
       : "=r"(q.x), "=r"(q.y), "=r"(q.z), "=r"(q.w)
       : "l"(from)
+      : "memory");
+  return q;
+}
+
+// The shared memory of a block, in the window of addresses that its cluster shares.
+SRNN_DEVICE uint32_t shared_address(const void* own) {
+  return static_cast<uint32_t>(__cvta_generic_to_shared(own));
+}
+// Puts 16 bytes at once to where `own` is in the shared memory of a block of the cluster.
+SRNN_DEVICE void push_packet(void* own, int block, Quad q) {
+  asm volatile(
+      "{.reg .b32 to; .reg .b128 r; .reg .b64 l, h; mapa.shared::cluster.u32 to, %0, %1;"
+      " mov.b64 l, {%2, %3}; mov.b64 h, {%4, %5}; mov.b128 r, {l, h};"
+      " st.relaxed.cluster.shared::cluster.b128 [to], r;}" ::"r"(shared_address(own)),
+      "r"(block), "r"(q.x), "r"(q.y), "r"(q.z), "r"(q.w)
+      : "memory");
+}
+SRNN_DEVICE Quad get_pushed(const void* own) {
+  Quad q;
+  asm volatile(
+      "{.reg .b128 r; .reg .b64 l, h; ld.relaxed.cluster.shared::cta.b128 r, [%4];"
+      " mov.b128 {l, h}, r; mov.b64 {%0, %1}, l; mov.b64 {%2, %3}, h;}"
+      : "=r"(q.x), "=r"(q.y), "=r"(q.z), "=r"(q.w)
+      : "r"(shared_address(own))
       : "memory");
   return q;
 }

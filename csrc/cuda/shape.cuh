@@ -18,7 +18,18 @@ constexpr int kDim = SRNN_DIM, kLevels = SRNN_Q, kLayers = SRNN_N_RNN, kTaps = S
 constexpr int kTiers = SRNN_TIERS, kHidden = SRNN_HIDDEN, kBatch = SRNN_BATCH;
 constexpr int kThreads = SRNN_THREADS, kBlocks = SRNN_BLOCKS, kWarps = kThreads / kWarpSize;
 constexpr bool kLstm = SRNN_LSTM, kResetAfter = SRNN_RESET_AFTER && !kLstm;
-constexpr bool kSkips = SRNN_SKIPS, kTagged = SRNN_EXCHANGE == 1, kAlone = SRNN_EXCHANGE == 2;
+constexpr bool kSkips = SRNN_SKIPS;
+// How the blocks of a group exchange results; see exchange.cuh.
+enum class Protocol { kCounters = 0, kTagged = 1, kAlone = 2, kCluster = 3 };
+constexpr Protocol kExchange = static_cast<Protocol>(SRNN_EXCHANGE);
+constexpr bool kAlone = kExchange == Protocol::kAlone, kCluster = kExchange == Protocol::kCluster;
+SRNN_CONSTEXPR bool in_packets(Protocol protocol) {
+  return protocol == Protocol::kTagged || protocol == Protocol::kCluster;
+}
+// Where the buffers of exchanges are: in every block's memory, or in the workspace.
+SRNN_CONSTEXPR bool in_own_memory(Protocol protocol) {
+  return protocol == Protocol::kAlone || protocol == Protocol::kCluster;
+}
 constexpr int kCopies = SRNN_COPIES;
 constexpr bool kProfile = SRNN_PROFILE;
 constexpr int kGroups = SRNN_GROUPS, kAllStreams = kGroups * kBatch;
@@ -56,8 +67,9 @@ constexpr bool kDrawAll = kBatch <= kTile;
 constexpr int kDrawStreams = kDrawAll ? kBatch : divide_up(kBatch, kBlocks);
 // Few streams, by packets: every block makes the whole input of the MLP, so that only what the tier
 // gives to it is exchanged, and that ahead of its time where the tier's frame goes on.
-constexpr bool kWholeInput = kTagged && kDrawAll;
-static_assert((kBlocks == 1 || !kAlone) && (kCopies == 1 || kTagged), "see params.h");
+constexpr bool kWholeInput = in_packets(kExchange) && kDrawAll;
+static_assert((kBlocks == 1 || !kAlone) && (kCopies == 1 || kExchange == Protocol::kTagged),
+              "see params.h");
 static_assert(kThreads % kWarpSize == 0 && kBlocks == divide_up(kDim, kUnits), "see params.h");
 
 // --- the block of weights ---------------------------------------------------------------------
@@ -130,12 +142,15 @@ constexpr int kPayload = 3;  // floats of a packet of 16 bytes; the fourth word 
 
 // What one exchange carries: kRows vectors of kCols numbers, kChunk of them from each block.
 struct UnitVectors {
+  static constexpr Protocol kProtocol = kExchange;
   static constexpr int kRows = kBatch, kCols = kDim, kChunk = kUnits;
 };
 struct LogitVectors {
+  static constexpr Protocol kProtocol = kExchange;
   static constexpr int kRows = kBatch, kCols = kLevels, kChunk = kLogitRows;
 };
 struct LevelVector {
+  static constexpr Protocol kProtocol = kExchange;
   static constexpr int kRows = 1, kCols = kBatch, kChunk = kDrawStreams;
 };
 template <class V>
@@ -145,7 +160,8 @@ SRNN_CONSTEXPR int packets() {
 // Bytes of one vector in the buffer of an exchange.
 template <class V>
 SRNN_CONSTEXPR uint64_t vector_bytes() {
-  return kTagged ? uint64_t{16} * kBlocks * packets<V>() : round_up(uint64_t{4} * V::kCols, 16);
+  return in_packets(V::kProtocol) ? uint64_t{16} * kBlocks * packets<V>()
+                                  : round_up(uint64_t{4} * V::kCols, 16);
 }
 // One copy of one buffer of an exchange.
 template <class V>
@@ -213,7 +229,7 @@ SRNN_CONSTEXPR BlockArrays make_block_arrays() {
   at += kTensor ? uint64_t{4} * kWarps * kTensorRows * kTensorStreams : 0;
   to.products = at, at += kTensor ? uint64_t{4} * kMostRows * kTensorStreams : 0;
   to.own = at, at += round_up(uint64_t{4} * kBatch * larger(kUnits, kLogitRows), 16);
-  to.exchange = at, at += kAlone ? kExchangeBytes : 0;
+  to.exchange = at, at += in_own_memory(kExchange) ? kExchangeBytes : 0;
   to.weights = at, at += uint64_t{4} * kTile * kWeightCols;
   to.end = at;
   return to;
@@ -237,7 +253,9 @@ SRNN_CONSTEXPR KeptArrays make_kept_arrays() {
 }
 constexpr KeptArrays kKept = make_kept_arrays();
 
-constexpr bool kArraysShared = kArrays.end <= SRNN_SHARED_BYTES;
+// Other blocks of a cluster reach shared memory only. The host takes no kernel that needs more of
+// it than there is.
+constexpr bool kArraysShared = kCluster || kArrays.end <= SRNN_SHARED_BYTES;
 constexpr bool kKeptShared = kArraysShared && kArrays.end + kKept.end <= SRNN_SHARED_BYTES;
 constexpr uint64_t kArraysBytes = (kArraysShared ? kArrays.end : 0) + (kKeptShared ? kKept.end : 0);
 
@@ -279,7 +297,7 @@ constexpr Residents kResidents = make_residents();
 
 constexpr uint64_t kCounterBytes = 256;
 // Of one group: counters, exchanges, and of each block the arrays that are not in shared memory.
-constexpr uint64_t kArraysOffset = kCounterBytes + (kAlone ? 0 : kExchangeBytes);
+constexpr uint64_t kArraysOffset = kCounterBytes + (in_own_memory(kExchange) ? 0 : kExchangeBytes);
 constexpr uint64_t kKeptOffset = kArraysShared ? 0 : align(kArrays.end);
 constexpr uint64_t kBlockBytes = kKeptOffset + (kKeptShared ? 0 : align(kKept.end));
 constexpr uint64_t kGroupBytes = kArraysOffset + kBlockBytes * kBlocks;

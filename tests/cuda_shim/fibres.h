@@ -1,10 +1,10 @@
 // Runs a CUDA grid on a CPU: every thread is a fibre, and a seeded scheduler picks who goes on.
 //
-// Modelled: block barriers and warp collectives, with a complaint when threads meet at different
-// ones or one leaves; stores to other blocks that arrive late and out of order, unless a release
-// orders them; spinning; a clock. A schedule in which nobody can go on is reported with who waits
-// where. Not modelled: reordered loads, speed. A fibre is switched only inside the words of
-// prims_shim.h.
+// Modelled: barriers of blocks and clusters and warp collectives, with a complaint when threads
+// meet at different ones or one leaves; stores to other blocks that arrive late and out of order,
+// unless a release orders them, with a complaint where the block whose memory they go to has left;
+// spinning; a clock. A schedule in which nobody can go on is reported with who waits where. Not
+// modelled: reordered loads, speed. A fibre is switched only inside the words of prims_shim.h.
 #pragma once
 
 #include <setjmp.h>
@@ -56,6 +56,7 @@ struct Store {
   unsigned char* to;
   unsigned char bytes[16];
   int size;
+  int owner;  // the block in whose shared memory it arrives, or -1
 };
 
 struct Faults {
@@ -66,7 +67,9 @@ struct Faults {
 struct Runtime {
   std::vector<Fibre> fibres;
   std::vector<int> ready;
-  std::vector<Meeting> barriers, warps;
+  std::vector<Meeting> barriers, warps, clusters;
+  std::vector<int> threads_left;  // of every block
+  int cluster_size = 1;
   std::vector<std::vector<Store>> in_flight;  // of every block
   size_t stores_in_flight = 0;
   std::vector<unsigned char*> shared;
@@ -82,6 +85,11 @@ struct Runtime {
 };
 
 inline Runtime* runtime = nullptr;
+
+// The first block of a block's cluster.
+inline int first_of_cluster(int block) {
+  return block / runtime->cluster_size * runtime->cluster_size;
+}
 
 inline Fibre& current() { return runtime->fibres[runtime->current]; }
 
@@ -127,7 +135,14 @@ inline const std::vector<Given>& meet(Meeting& meeting, int slot, const Given& g
   return meeting.seen;
 }
 
-inline void arrive(Store& store) { std::memcpy(store.to, store.bytes, store.size); }
+inline void arrive(Store& store) {
+  if (store.owner >= 0 && runtime->threads_left[store.owner] == 0) {
+    runtime->problem = "a store arrives in the shared memory of block " +
+                       std::to_string(store.owner) + ", which has left";
+    return;
+  }
+  std::memcpy(store.to, store.bytes, store.size);
+}
 
 inline void deliver_one(int block) {
   std::vector<Store>& queue = runtime->in_flight[block];
@@ -147,11 +162,12 @@ inline void deliver_some() {
   }
 }
 
-inline void send(void* to, const void* bytes, int size) {
+inline void send(void* to, const void* bytes, int size, int owner = -1) {
   if (runtime->stores++ == runtime->faults.lose_store) return;
   Store store;
   store.to = static_cast<unsigned char*>(to);
   store.size = size;
+  store.owner = owner;
   std::memcpy(store.bytes, bytes, size);
   runtime->in_flight[current().block].push_back(store);
   ++runtime->stores_in_flight;
@@ -165,12 +181,14 @@ inline void release() {
 inline void run_fibre() {
   runtime->kernel();
   Fibre& me = current();
-  Meeting& barrier = runtime->barriers[me.block];
-  if (!barrier.waiting.empty()) {
+  const int cluster = me.block / runtime->cluster_size;
+  for (Meeting* left : {&runtime->barriers[me.block], &runtime->clusters[cluster]}) {
+    if (left->waiting.empty()) continue;
     fail("a thread of block " + std::to_string(me.block) + " has left, others wait at " +
-         text(barrier.place));
+         text(left->place));
   }
   me.done = true;
+  --runtime->threads_left[me.block];
   --runtime->alive;
   _longjmp(runtime->scheduler, 1);
 }
@@ -224,9 +242,11 @@ inline void schedule() {
   }
 }
 
-// Runs kernel() in blocks x threads fibres; returns "" or what went wrong.
-inline std::string run(int blocks, int threads, const std::vector<unsigned char*>& shared,
-                       void (*kernel)(), unsigned seed, const Faults& faults) {
+// Runs kernel() in blocks x threads fibres, in clusters of so many blocks; returns "" or what went
+// wrong.
+inline std::string run(int blocks, int threads, int cluster_size,
+                       const std::vector<unsigned char*>& shared, void (*kernel)(), unsigned seed,
+                       const Faults& faults) {
   Runtime r;
   runtime = &r;
   r.random.seed(seed);
@@ -236,6 +256,9 @@ inline std::string run(int blocks, int threads, const std::vector<unsigned char*
   r.alive = blocks * threads;
   r.in_flight.resize(blocks);
   r.barriers.resize(blocks);
+  r.cluster_size = cluster_size;
+  r.clusters.resize(blocks / cluster_size);
+  r.threads_left.assign(blocks, threads);
   r.warps.resize(blocks * threads / kWarp);
   r.fibres.resize(r.alive);
   for (int at = 0; at < r.alive; ++at) {
@@ -247,10 +270,11 @@ inline std::string run(int blocks, int threads, const std::vector<unsigned char*
     fibre.start.uc_stack.ss_size = fibre.stack.size();
     makecontext(&fibre.start, run_fibre, 0);
     r.barriers[fibre.block].members.push_back(at);
+    r.clusters[fibre.block / cluster_size].members.push_back(at);
     r.warps[at / kWarp].members.push_back(at);
     r.ready.push_back(at);
   }
-  for (std::vector<Meeting>* kind : {&r.barriers, &r.warps}) {
+  for (std::vector<Meeting>* kind : {&r.barriers, &r.warps, &r.clusters}) {
     for (Meeting& meeting : *kind) meeting.given.resize(meeting.members.size());
   }
   schedule();
@@ -259,8 +283,9 @@ inline std::string run(int blocks, int threads, const std::vector<unsigned char*
       for (Store& store : queue) arrive(store);
     }
   }
+  const std::string problem = r.problem;
   runtime = nullptr;
-  return r.problem;
+  return problem;
 }
 
 }  // namespace simt

@@ -36,6 +36,14 @@ SRNN_DEVICE bool block_any(bool yes, SRNN_HERE) {
 SRNN_DEVICE void block_sync(SRNN_HERE) {
   simt::meet(simt::runtime->barriers[block_id()], thread_id(), {}, {file, line});
 }
+SRNN_DEVICE void cluster_sync(SRNN_HERE) {
+  simt::release();
+  const int first = simt::first_of_cluster(block_id());
+  const int threads = static_cast<int>(simt::runtime->barriers[first].members.size());
+  const int slot = (block_id() - first) * threads + thread_id();
+  simt::meet(simt::runtime->clusters[block_id() / simt::runtime->cluster_size], slot, {},
+             {file, line});
+}
 
 // --- one warp ---------------------------------------------------------------------------------
 
@@ -119,6 +127,14 @@ SRNN_DEVICE Quad get_quad(const void* from) {
   return q;
 }
 SRNN_DEVICE Quad get_packet(const void* from) { return get_quad(from); }
+
+SRNN_DEVICE void push_packet(void* own, int block, Quad q) {
+  pause_sometimes();
+  const int target = simt::first_of_cluster(block_id()) + block;
+  const auto offset = static_cast<unsigned char*>(own) - shared_memory();
+  simt::send(simt::runtime->shared[target] + offset, &q, sizeof(q), target);
+}
+SRNN_DEVICE Quad get_pushed(const void* own) { return get_quad(own); }
 
 SRNN_DEVICE void count_up(uint32_t* counter) {
   pause_sometimes();

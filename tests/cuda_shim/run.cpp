@@ -57,6 +57,11 @@ std::string run(const Params& p, unsigned seed, const simt::Faults& faults) {
     blocks.push_back(new Guarded(nullptr, kResidents.end + 16));
     shared.push_back(blocks.back()->as<unsigned char>() + 16);
     std::memset(shared.back(), 0xff, kResidents.end);  // NaN
+    for (uint64_t at = 0; kCluster && at < kExchangeBytes; at += 16) {
+      // As a launch before may have left it: a packet that bears a count.
+      const uint32_t count = at / 16 % 4;
+      std::memcpy(shared.back() + kArrays.exchange + at + 12, &count, sizeof(count));
+    }
   }
   static unsigned char signal_stack[1 << 16];
   stack_t stack = {};
@@ -70,7 +75,8 @@ std::string run(const Params& p, unsigned seed, const simt::Faults& faults) {
   sigaction(SIGBUS, &action, &before_bus);
   launched = &p;
   const std::string problem = simt::run(
-      kGroups * kBlocks, kThreads, shared, [] { srnn_generate(*launched); }, seed, faults);
+      kGroups * kBlocks, kThreads, kCluster ? kBlocks : 1, shared, [] { srnn_generate(*launched); },
+      seed, faults);
   sigaction(SIGSEGV, &before_segv, nullptr);
   sigaction(SIGBUS, &before_bus, nullptr);
   sigaltstack(&stack_before, nullptr);
