@@ -126,6 +126,8 @@ void bind_device(py::module_& m) {
       .def_property_readonly("shared_bytes", number(cuda::kSharedBytesPerBlock),
                              "The most shared memory that a block may ask for.")
       .def_property_readonly("cooperative", number(cuda::kCooperativeLaunch))
+      .def_property_readonly("clusters", number(cuda::kClusterLaunch),
+                             "Whether blocks can be launched in clusters.")
       .def_property_readonly("run_time_limit", number(cuda::kRunTimeLimit),
                              "Whether the system ends kernels that run for seconds.")
       .def(
@@ -156,20 +158,30 @@ void bind_kernel(py::module_& m) {
       .def(
           "blocks_per_multiprocessor",
           [](Kernel& kernel, unsigned threads, unsigned shared_bytes) {
-            return kernel.blocks_per_multiprocessor({1, threads, shared_bytes, false});
+            return kernel.blocks_per_multiprocessor({1, threads, shared_bytes, false, 1});
           },
           py::arg("threads"), py::arg("shared_bytes"), NoGil(),
           "Blocks that one multiprocessor holds at a time; allows the kernel that much memory.")
       .def(
+          "active_clusters",
+          [](Kernel& kernel, unsigned cluster, unsigned threads, unsigned shared_bytes) {
+            return kernel.active_clusters({cluster, threads, shared_bytes, false, cluster});
+          },
+          py::arg("cluster"), py::arg("threads"), py::arg("shared_bytes"), NoGil(),
+          "Clusters of so many blocks that the GPU holds at a time; allows the kernel all that.")
+      .def(
           "launch",
           [](const Kernel& kernel, unsigned blocks, unsigned threads, unsigned shared_bytes,
-             bool cooperative, uintptr_t stream, const std::vector<std::string>& arguments) {
-            kernel.launch({blocks, threads, shared_bytes, cooperative}, stream_of(stream),
+             bool cooperative, uintptr_t stream, const std::vector<std::string>& arguments,
+             unsigned cluster) {
+            kernel.launch({blocks, threads, shared_bytes, cooperative, cluster}, stream_of(stream),
                           arguments);
           },
           py::arg("blocks"), py::arg("threads"), py::arg("shared_bytes"), py::arg("cooperative"),
-          py::arg("stream"), py::arg("arguments"), NoGil(),
-          "Put a launch into the stream and return; arguments: the bytes of each parameter.");
+          py::arg("stream"), py::arg("arguments"), py::arg("cluster") = 1, NoGil(),
+          "Put a launch into the stream and return; arguments: the bytes of each parameter; "
+          "cluster: "
+          "blocks of one, 1 for none.");
 }
 
 }  // namespace

@@ -84,6 +84,7 @@ class CudaDevice:
     multiprocessors: int
     shared_bytes: int
     cooperative: int
+    clusters: int
     run_time_limit: int
     def __init__(self, driver: CudaDriver, ordinal: int) -> None: ...
     def clear(self, pointer: int, bytes: int, stream: int) -> None: ...
@@ -97,6 +98,7 @@ class CudaKernel:
     sizes: dict[str, int]
     def __init__(self, device: CudaDevice, cubin: bytes, name: str) -> None: ...
     def blocks_per_multiprocessor(self, threads: int, shared_bytes: int) -> int: ...
+    def active_clusters(self, cluster: int, threads: int, shared_bytes: int) -> int: ...
     def launch(
         self,
         blocks: int,
@@ -105,6 +107,7 @@ class CudaKernel:
         cooperative: bool,
         stream: int,
         arguments: Sequence[bytes],
+        cluster: int = 1,
     ) -> None: ...
 
 class CudaReadback:

@@ -14,6 +14,7 @@ FOLDER = Path(__file__).parent / "fake_cuda"
 
 # Numbers of attributes, as in csrc/cuda/driver_api.h.
 MULTIPROCESSORS, RUN_TIME_LIMIT, CAPABILITY_MAJOR, CAPABILITY_MINOR, COOPERATIVE, SHARED_BYTES = 16, 17, 75, 76, 95, 97
+CLUSTER_LAUNCH = 120
 MAX_THREADS, LOCAL_BYTES, REGISTERS = 0, 3, 4
 
 
@@ -54,12 +55,14 @@ class FakeGpu:
     def reset_calls(self) -> None:
         self._library.fake_forget_calls()
 
-    def set(self, version: int | None = None, blocks: int | None = None) -> None:
-        """The driver's version, the blocks that fit on a multiprocessor."""
+    def set(self, version: int | None = None, blocks: int | None = None, largest_cluster: int | None = None) -> None:
+        """The driver's version, the blocks that fit on a multiprocessor, and into a cluster."""
         if version is not None:
             self._library.fake_set_version(version)
         if blocks is not None:
             self._library.fake_set_blocks(blocks)
+        if largest_cluster is not None:
+            self._library.fake_set_largest_cluster(largest_cluster)
 
     def set_device(self, attribute: int, value: int) -> None:
         self._library.fake_set_device(attribute, value)

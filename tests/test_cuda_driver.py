@@ -7,7 +7,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fake_gpu import COOPERATIVE, FOLDER, LOCAL_BYTES, MAX_THREADS, REGISTERS, ROOT, RUN_TIME_LIMIT, compile_library
+from fake_gpu import (
+    COOPERATIVE,
+    FOLDER,
+    LOCAL_BYTES,
+    MAX_THREADS,
+    MULTIPROCESSORS,
+    REGISTERS,
+    ROOT,
+    RUN_TIME_LIMIT,
+    compile_library,
+)
 from small import assert_one_line
 
 _C = pytest.importorskip("samplernn_fast._C", reason="the native part is not built: no C++ compiler")
@@ -122,6 +132,31 @@ def test_a_cooperative_launch_must_fit_the_device(fake_gpu, cubin):
         launch(kernel, blocks=5)
 
 
+def test_a_launch_in_clusters(fake_gpu, cubin):
+    kernel = load(fake_gpu, cubin)
+    fake_gpu.set_device(MULTIPROCESSORS, 40)
+    assert [kernel.active_clusters(size, 128, 0) for size in (4, 8, 16)] == [10, 5, 2]
+    x, y = np.arange(300, dtype=np.float32), np.ones(300, np.float32)
+    kernel.launch(4, 128, 0, False, 0, add_arguments(x, y), cluster=4)
+    assert np.array_equal(y, x + 1) and fake_gpu.calls[-2:] == ["clusters:4", "cuCtxPopCurrent"]
+    with pytest.raises(_C.CudaError, match="cuLaunchKernelEx failed"):
+        kernel.launch(6, 128, 0, False, 0, add_arguments(x, y), cluster=4)  # a cluster would be cut
+    fake_gpu.set(largest_cluster=8)
+    assert kernel.active_clusters(16, 128, 0) == 0
+    with pytest.raises(_C.CudaError, match="cuLaunchKernelEx failed"):
+        kernel.launch(16, 128, 0, False, 0, add_arguments(x, y), cluster=16)
+
+
+def test_clusters_of_16_must_be_allowed_first(fake_gpu, cubin):
+    fake_gpu.set_device(MULTIPROCESSORS, 40)
+    kernel, arguments = load(fake_gpu, cubin), add_arguments(np.zeros(1, np.float32), np.zeros(1, np.float32))
+    kernel.launch(8, 128, 0, False, 0, arguments, cluster=8)
+    with pytest.raises(_C.CudaError, match="cuLaunchKernelEx failed"):
+        kernel.launch(16, 128, 0, False, 0, arguments, cluster=16)
+    assert kernel.active_clusters(16, 128, 0) == 2
+    kernel.launch(16, 128, 0, False, 0, arguments, cluster=16)
+
+
 def test_shared_memory_must_be_asked_for_first(fake_gpu, cubin):
     kernel = load(fake_gpu, cubin)
     with pytest.raises(_C.CudaError, match="cuLaunchKernelEx failed"):
@@ -146,6 +181,7 @@ CALLS = (
     "cuFuncGetAttribute",
     "cuFuncSetAttribute",
     "cuOccupancyMaxActiveBlocksPerMultiprocessor",
+    "cuOccupancyMaxActiveClusters",
     "cuLaunchKernelEx",
     "cuModuleGetGlobal",
     "cuMemcpyDtoH",
@@ -164,6 +200,7 @@ def everything(gpu, cubin):
     assert device.capability and device.name
     kernel = _C.CudaKernel(device, cubin, "add")
     assert kernel.registers and kernel.blocks_per_multiprocessor(128, 0)
+    assert kernel.active_clusters(2, 128, 0) == 2
     launch(kernel)
     assert kernel.sizes["workspace"] == 1 << 40
     zeros = np.ones(5, np.float32)

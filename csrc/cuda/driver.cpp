@@ -1,5 +1,7 @@
 #include "driver.h"
 
+#include <array>
+
 namespace srnn::cuda {
 
 namespace {
@@ -45,6 +47,24 @@ const char* advice(Result error) {
     default:
       return "see nvidia-smi, or use another backend";
   }
+}
+
+using Attributes = std::array<LaunchAttribute, 2>;
+
+// What the driver takes for a shape; `attributes` must live as long.
+LaunchConfig configuration(const Shape& shape, StreamHandle stream, Attributes& attributes) {
+  attributes = {};
+  unsigned count = 0;
+  if (shape.cooperative) {
+    attributes[count].id = kCooperative;
+    attributes[count++].value.cooperative = 1;
+  }
+  if (shape.cluster > 1) {
+    attributes[count].id = kClusterDimension;
+    attributes[count++].value.cluster = {shape.cluster, 1, 1};
+  }
+  return {shape.blocks,      1,    1, shape.threads, 1, 1, shape.shared_bytes, stream,
+          attributes.data(), count};
 }
 
 }  // namespace
@@ -171,25 +191,30 @@ int Kernel::blocks_per_multiprocessor(const Shape& shape) {
   return blocks;
 }
 
+int Kernel::active_clusters(const Shape& shape) {
+  const Driver& driver = device_->driver();
+  const CurrentContext current(*device_);
+  const DriverApi& api = driver.api();
+  driver.check(
+      api.cuFuncSetAttribute(function_, kDynamicSharedBytes, static_cast<int>(shape.shared_bytes)),
+      "cuFuncSetAttribute");
+  driver.check(api.cuFuncSetAttribute(function_, kNonPortableClusterSize, 1), "cuFuncSetAttribute");
+  Attributes attributes;
+  const LaunchConfig config = configuration(shape, nullptr, attributes);
+  int clusters = 0;
+  driver.check(api.cuOccupancyMaxActiveClusters(&clusters, function_, &config),
+               "cuOccupancyMaxActiveClusters");
+  return clusters;
+}
+
 void Kernel::launch(const Shape& shape, StreamHandle stream,
                     const std::vector<std::string>& arguments) const {
   std::vector<void*> pointers;
   for (const std::string& argument : arguments) {
     pointers.push_back(const_cast<char*>(argument.data()));  // the driver copies and never writes
   }
-  LaunchAttribute cooperative = {};
-  cooperative.id = kCooperative;
-  cooperative.value.cooperative = 1;
-  LaunchConfig config = {shape.blocks,
-                         1,
-                         1,
-                         shape.threads,
-                         1,
-                         1,
-                         shape.shared_bytes,
-                         stream,
-                         &cooperative,
-                         shape.cooperative ? 1u : 0u};
+  Attributes attributes;
+  const LaunchConfig config = configuration(shape, stream, attributes);
   const Driver& driver = device_->driver();
   const CurrentContext current(*device_);
   driver.check(driver.api().cuLaunchKernelEx(&config, function_, pointers.data(), nullptr),

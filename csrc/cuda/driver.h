@@ -74,6 +74,7 @@ class CurrentContext {
 struct Shape {
   unsigned blocks = 1, threads = 1, shared_bytes = 0;
   bool cooperative = false;  // all blocks run at the same time, or the launch fails
+  unsigned cluster = 1;      // blocks of a cluster, which run at the same time; 1: no clusters
 };
 
 class Kernel {
@@ -91,6 +92,9 @@ class Kernel {
   // Blocks of this shape that one multiprocessor holds at a time. Raises the kernel's limit of
   // shared memory where the shape needs it.
   int blocks_per_multiprocessor(const Shape& shape);
+  // Clusters of this shape that the GPU holds at a time. Allows the kernel that much shared memory
+  // and clusters of that size.
+  int active_clusters(const Shape& shape);
   // Puts a launch into the stream and returns. arguments: the bytes of each parameter.
   void launch(const Shape& shape, StreamHandle stream,
               const std::vector<std::string>& arguments) const;

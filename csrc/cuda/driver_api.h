@@ -24,6 +24,7 @@ enum DeviceAttribute : int {
   kCapabilityMinor = 76,
   kCooperativeLaunch = 95,
   kSharedBytesPerBlock = 97,  // the most a kernel may ask for
+  kClusterLaunch = 120,
 };
 
 enum FunctionAttribute : int {
@@ -32,13 +33,19 @@ enum FunctionAttribute : int {
   kLocalBytes = 3,
   kRegisters = 4,
   kDynamicSharedBytes = 8,
+  kNonPortableClusterSize = 14,  // allows clusters of more than 8 blocks
 };
 
-enum LaunchAttributeId : int { kCooperative = 2 };
+enum LaunchAttributeId : int { kCooperative = 2, kClusterDimension = 4 };
+
+struct Dimension {
+  unsigned x, y, z;
+};
 
 union LaunchAttributeValue {
   char pad[64];
   int cooperative;
+  Dimension cluster;  // blocks of one cluster
 };
 
 struct LaunchAttribute {
@@ -81,6 +88,8 @@ constexpr unsigned kNoTiming = 2;  // CU_EVENT_DISABLE_TIMING
   X(cuFuncSetAttribute, (FunctionHandle function, FunctionAttribute attribute, int value))       \
   X(cuOccupancyMaxActiveBlocksPerMultiprocessor,                                                 \
     (int* blocks, FunctionHandle function, int threads, size_t dynamic_shared_bytes))            \
+  X(cuOccupancyMaxActiveClusters,                                                                \
+    (int* clusters, FunctionHandle function, const LaunchConfig* config))                        \
   X(cuLaunchKernelEx,                                                                            \
     (const LaunchConfig* config, FunctionHandle function, void** arguments, void** extra))       \
   X(cuMemHostAlloc, (void** pointer, size_t bytes, unsigned flags))                              \

@@ -36,11 +36,17 @@ static_assert(int{api::kCapabilityMinor} == CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILI
 static_assert(int{api::kCooperativeLaunch} == CU_DEVICE_ATTRIBUTE_COOPERATIVE_LAUNCH);
 static_assert(int{api::kSharedBytesPerBlock} ==
               CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN);
+static_assert(int{api::kClusterLaunch} == CU_DEVICE_ATTRIBUTE_CLUSTER_LAUNCH);
 static_assert(int{api::kMaxThreads} == CU_FUNC_ATTRIBUTE_MAX_THREADS_PER_BLOCK);
 static_assert(int{api::kStaticSharedBytes} == CU_FUNC_ATTRIBUTE_SHARED_SIZE_BYTES);
 static_assert(int{api::kLocalBytes} == CU_FUNC_ATTRIBUTE_LOCAL_SIZE_BYTES);
 static_assert(int{api::kRegisters} == CU_FUNC_ATTRIBUTE_NUM_REGS);
 static_assert(int{api::kDynamicSharedBytes} == CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES);
+static_assert(int{api::kNonPortableClusterSize} ==
+              CU_FUNC_ATTRIBUTE_NON_PORTABLE_CLUSTER_SIZE_ALLOWED);
+static_assert(int{api::kClusterDimension} == CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION);
+static_assert(sizeof(api::Dimension) == sizeof(CUlaunchAttributeValue{}.clusterDim));
+static_assert(sizeof(api::LaunchAttributeValue) == sizeof(CUlaunchAttributeValue));
 static_assert(int{api::kCooperative} == CU_LAUNCH_ATTRIBUTE_COOPERATIVE);
 static_assert(api::kNoTiming == CU_EVENT_DISABLE_TIMING);
 static_assert(sizeof(api::DevicePointer) == sizeof(CUdeviceptr));

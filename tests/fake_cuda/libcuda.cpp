@@ -30,6 +30,7 @@ struct FunctionObject {
   ModuleObject* module;
   std::string name;
   int dynamic_shared_bytes;
+  bool any_cluster_size;
 };
 struct ModuleObject {
   void* library;  // null for a GPU's
@@ -48,13 +49,13 @@ std::mutex mutex;
 std::ostringstream calls;
 std::map<std::string, Failure> failures;
 std::map<int, int> device_attributes, function_attributes;
-int version, blocks_per_multiprocessor;
+int version, blocks_per_multiprocessor, largest_cluster;
 int contexts, modules, host_memory, events;
 api::ContextObject primary;
 thread_local std::vector<api::ContextObject*> stack;
 
 constexpr int kInvalidValue = 1, kNoDevice = 101, kInvalidImage = 200, kNoContext = 201,
-              kNotFound = 500, kLaunchFailed = 719, kTooLarge = 720;
+              kNotFound = 500, kLaunchFailed = 719, kTooLarge = 720, kInvalidClusterSize = 912;
 
 // Writes the call down; what it is to return.
 int enter(const char* call, bool needs_context = false) {
@@ -97,13 +98,15 @@ void fake_reset() {
   failures.clear();
   device_attributes = {{api::kMultiprocessors, 4},   {api::kRunTimeLimit, 0},
                        {api::kCapabilityMajor, 9},   {api::kCapabilityMinor, 0},
-                       {api::kCooperativeLaunch, 1}, {api::kSharedBytesPerBlock, 232448}};
+                       {api::kCooperativeLaunch, 1}, {api::kSharedBytesPerBlock, 232448},
+                       {api::kClusterLaunch, 1}};
   function_attributes = {{api::kMaxThreads, 1024},
                          {api::kStaticSharedBytes, 0},
                          {api::kLocalBytes, 0},
                          {api::kRegisters, 64}};
   version = 13000;
   blocks_per_multiprocessor = 1;
+  largest_cluster = 16;
 }
 
 // From the call after the next `after` ones on, `call` returns `error`.
@@ -112,6 +115,8 @@ void fake_succeed() { failures.clear(); }
 void fake_forget_calls() { calls.str(""); }
 void fake_set_version(int value) { version = value; }
 void fake_set_blocks(int value) { blocks_per_multiprocessor = value; }
+// Blocks of the largest cluster that its multiprocessors hold, which must lie side by side.
+void fake_set_largest_cluster(int value) { largest_cluster = value; }
 void fake_set_device(int attribute, int value) { device_attributes[attribute] = value; }
 void fake_set_function(int attribute, int value) { function_attributes[attribute] = value; }
 
@@ -219,7 +224,7 @@ int cuModuleGetFunction(api::FunctionHandle* function, api::ModuleHandle module,
   const bool found = module->library != nullptr ? dlsym(module->library, name) != nullptr
                                                 : module->image.find(name) != std::string::npos;
   if (!found) return kNotFound;
-  module->functions.push_back({module, name, 0});
+  module->functions.push_back({module, name, 0, false});
   *function = &module->functions.back();
   return 0;
 }
@@ -247,6 +252,10 @@ int cuFuncGetAttribute(int* value, api::FunctionAttribute attribute, api::Functi
 
 int cuFuncSetAttribute(api::FunctionHandle function, api::FunctionAttribute attribute, int value) {
   if (const int result = enter("cuFuncSetAttribute", true)) return result;
+  if (attribute == api::kNonPortableClusterSize) {
+    function->any_cluster_size = value != 0;
+    return 0;
+  }
   if (attribute != api::kDynamicSharedBytes || value > device_attributes[api::kSharedBytesPerBlock])
     return kInvalidValue;
   function->dynamic_shared_bytes = value;
@@ -262,6 +271,31 @@ int cuOccupancyMaxActiveBlocksPerMultiprocessor(int* blocks, api::FunctionHandle
   return enter("cuOccupancyMaxActiveBlocksPerMultiprocessor", true);
 }
 
+// Clusters of a launch that are held at a time, or less than 0 where the launch is none of clusters
+// that a GPU takes.
+static int room_for_clusters(const api::LaunchConfig* config, api::FunctionHandle function,
+                             const api::Dimension& cluster) {
+  const int size = static_cast<int>(cluster.x);
+  if (!device_attributes[api::kClusterLaunch] || size < 2 || cluster.y != 1 || cluster.z != 1 ||
+      config->grid_x % cluster.x != 0 || size > (function->any_cluster_size ? 16 : 8)) {
+    return -1;
+  }
+  return size > largest_cluster
+             ? 0
+             : device_attributes[api::kMultiprocessors] * blocks_per_multiprocessor / size;
+}
+
+int cuOccupancyMaxActiveClusters(int* clusters, api::FunctionHandle function,
+                                 const api::LaunchConfig* config) {
+  if (const int result = enter("cuOccupancyMaxActiveClusters", true)) return result;
+  if (config->attribute_count != 1 || config->attributes[0].id != api::kClusterDimension ||
+      config->shared_bytes > static_cast<unsigned>(function->dynamic_shared_bytes)) {
+    return kInvalidValue;
+  }
+  *clusters = room_for_clusters(config, function, config->attributes[0].value.cluster);
+  return *clusters < 0 ? kInvalidClusterSize : 0;
+}
+
 int cuLaunchKernelEx(const api::LaunchConfig* config, api::FunctionHandle function,
                      void** arguments, void** extra) {
   if (const int result = enter("cuLaunchKernelEx", true)) return result;
@@ -272,6 +306,12 @@ int cuLaunchKernelEx(const api::LaunchConfig* config, api::FunctionHandle functi
   }
   for (unsigned i = 0; i < config->attribute_count; ++i) {
     const api::LaunchAttribute& attribute = config->attributes[i];
+    if (attribute.id == api::kClusterDimension) {
+      const int room = room_for_clusters(config, function, attribute.value.cluster);
+      calls << "clusters:" << attribute.value.cluster.x << '\n';
+      if (room <= 0) return kInvalidClusterSize;
+      continue;
+    }
     if (attribute.id != api::kCooperative || attribute.value.cooperative != 1) return kInvalidValue;
     const int room = device_attributes[api::kMultiprocessors] * blocks_per_multiprocessor;
     if (static_cast<int>(config->grid_x) > room) return kTooLarge;
