@@ -14,6 +14,7 @@ is slower, over what it took.
 """
 
 import argparse
+import itertools
 import signal
 import statistics
 import sys
@@ -29,7 +30,9 @@ from plain_torch import GraphedTorch, PlainTorch
 
 from samplernn_fast import backends
 from samplernn_fast.config import SampleRNNConfig
+from samplernn_fast.cuda_backend import CudaBackend
 from samplernn_fast.engine import Engine, EngineState
+from samplernn_fast.errors import BackendUnavailable
 from samplernn_fast.importing.live import accelerate
 from samplernn_fast.model import SampleRNN
 from samplernn_fast.triton_backend import TritonBackend
@@ -81,6 +84,7 @@ def run(args: argparse.Namespace, device: torch.device, rows: list[dict]) -> Non
                 check_draws(engine, exact, batch_size)
             contestants = engine_contestants(engines, batch_size)
             contestants += styled_contestants(model, batch_size, args, exact)
+            contestants += exchange_contestants(model, batch_size, args, exact)
             contestants += plain_contestants(model, batch_size, args, device)
             if args.peer:
                 contestants.append(deepsound(args.peer, dim, batch_size))
@@ -107,6 +111,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--styles", nargs="+", default=[], help="of the triton backend's products, each on its own")
+    parser.add_argument("--exchanges", nargs="+", default=[], help="of the cuda backend's blocks, each on its own")
     parser.add_argument("--no-plain", action="store_true", help="leave plain torch out")
     parser.add_argument("--no-compile", action="store_true", help="leave torch.compile out")
     parser.add_argument("--peer", type=Path, help="a clone of deepsound-project/samplernn-pytorch")
@@ -176,6 +181,25 @@ def styled_contestants(model: SampleRNN, batch_size: int, args: argparse.Namespa
             check_draws(engine, exact, batch_size)
             (contestant,) = engine_contestants([(torch.get_num_threads(), engine)], batch_size)
             found.append(replace(contestant, name=f"{contestant.name} {style}"))
+    return found
+
+
+def exchange_contestants(
+    model: SampleRNN, batch_size: int, args: argparse.Namespace, exact: Engine
+) -> list[Contestant]:
+    """The cuda backend with one way of exchange each (`Program.build`), after their draws were checked."""
+    found = []
+    for exchange, dtype in itertools.product(args.exchanges, args.dtype or CudaBackend.dtypes):
+        engine = Engine(model, backend="cuda", dtype=dtype, device=args.device)
+        try:
+            engine.backend = CudaBackend(pack(model), engine.device, dtype, exchange=exchange)
+            engine.backend.program(batch_size)
+        except BackendUnavailable as reason:
+            print(f"cuda {dtype} {exchange} is left out: {reason}")
+            continue
+        check_draws(engine, exact, batch_size)
+        (contestant,) = engine_contestants([(torch.get_num_threads(), engine)], batch_size)
+        found.append(replace(contestant, name=f"{contestant.name} {exchange}"))
     return found
 
 

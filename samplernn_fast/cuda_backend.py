@@ -87,10 +87,10 @@ class CudaBackend:
         device: torch.device,
         dtype: str,
         num_threads: int | None = None,
-        exchange: str = "tagged",
+        exchange: str = "auto",
         profile: bool = False,
     ) -> None:
-        """exchange: of blocks that make streams together, one of `cuda_plan.EXCHANGES`. profile: time the stages, for
+        """exchange: of blocks that make streams together, as `Program.build` takes it. profile: time the stages, for
         `stage_times`, which slows the kernel down a little. BackendUnavailable if the kernel cannot be compiled or
         started."""
         if num_threads is not None:
@@ -174,7 +174,7 @@ class CudaBackend:
             **arguments,
         )
         shape = (program.blocks, program.threads, program.shared_bytes, program.cooperative)
-        program.kernel.launch(*shape, stream, [packed])
+        program.kernel.launch(*shape, stream, [packed], program.cluster)
         with self._lock:
             readback = self._spare.pop() if self._spare else None
         if readback is None or readback.bytes < out.nbytes:

@@ -43,7 +43,8 @@ class Program:
     streams: int  # of a launch, at least as many as were asked for
     blocks: int
     threads: int
-    cooperative: bool  # blocks wait for each other
+    cooperative: bool  # all blocks wait for each other
+    cluster: int  # blocks of a cluster, 1 for none
     shared_bytes: int
     weight_bytes: int
     workspace_bytes: int
@@ -53,21 +54,28 @@ class Program:
     def build(
         cls, gpu: Gpu, config: SampleRNNConfig, dtype: str, batch: int, exchange: str, profile: bool = False
     ) -> "Program":
-        """Compile, load and size it for all multiprocessors. BackendUnavailable tells what does not work."""
+        """Compile, load and size it for all multiprocessors. BackendUnavailable tells what does not work.
+
+        exchange: one of `cuda_plan.EXCHANGES` but "alone", or "auto": clusters where a model fits into one, else
+        "tagged". Either way a model that fits into one block has blocks of its own, unless "cluster" is asked for."""
         device = gpu.device
-        nvrtc = open_nvrtc(gpu.version, device.capability)
-        arch = architecture(device.capability, nvrtc.archs())
-        assert arch is not None  # open_nvrtc gives none that does not know the GPU
-        shared_bytes = device.shared_bytes
-        group = cuda_plan.grouping(config, dtype, batch, device.multiprocessors, shared_bytes, exchange)
-        blocks, cooperative = group.groups * group.blocks, group.blocks > 1
-        defines = cuda_plan.defines(
-            config, dtype, group.batch, group.blocks, THREADS, shared_bytes, group.exchange, group.groups, None, profile
-        )
-        cubin = compile_kernel(nvrtc, KernelSource.read("persistent.cuh"), arch, defines)
+        machine = (device.multiprocessors, device.shared_bytes)
+        shared_out = "tagged" if exchange == "auto" else exchange
+        group = cuda_plan.grouping(config, dtype, batch, *machine, shared_out)
+        if exchange == "cluster" or (exchange == "auto" and group.exchange != "alone"):
+            in_clusters = cuda_plan.cluster_groupings(config, dtype, batch, *machine) if device.clusters else []
+            for candidate in in_clusters:
+                program = cls._in_clusters(gpu, config, dtype, batch, candidate, profile)
+                if program is not None:
+                    return program
+            if exchange == "cluster":
+                raise BackendUnavailable(
+                    f"{batch} streams of this model in {dtype} do not fit into thread block clusters of {device.name}; "
+                    'take exchange "auto"'
+                )
+        kernel = _load(gpu, config, dtype, group, profile)
+        blocks, cooperative, sizes = group.groups * group.blocks, group.blocks > 1, kernel.sizes
         with driver_errors_as(BackendUnavailable):
-            kernel = native().CudaKernel(device, cubin, "srnn_generate")
-            sizes = kernel.sizes
             room = kernel.blocks_per_multiprocessor(THREADS, sizes["shared"]) * device.multiprocessors
         needed = blocks if cooperative else 1
         if room < needed:
@@ -75,8 +83,55 @@ class Program:
                 f"the kernel needs {needed} blocks at once, but {device.name} holds {room} of {THREADS} threads with "
                 f"{kernel.registers} registers and {sizes['shared']} bytes of shared memory"
             )
-        shape = (group.batch * group.groups, blocks, THREADS, cooperative, sizes["shared"])
-        return cls(kernel, *shape, sizes["weights"], sizes["workspace"], sizes["profile"])
+        return cls._of(kernel, group, cooperative)
+
+    @classmethod
+    def _in_clusters(
+        cls, gpu: Gpu, config: SampleRNNConfig, dtype: str, batch: int, group: cuda_plan.Grouping, profile: bool
+    ) -> "Program | None":
+        """In clusters of that size, as many as the GPU holds; None where their memory or its room is too small."""
+        while True:
+            kernel = _load(gpu, config, dtype, group, profile)
+            sizes = kernel.sizes
+            kept = sizes["resident"] * group.blocks >= cuda_plan.resident_bytes(config, dtype)
+            if sizes["shared"] > gpu.device.shared_bytes or not kept:
+                return None
+            with driver_errors_as(BackendUnavailable):
+                held = kernel.active_clusters(group.blocks, THREADS, sizes["shared"])
+            if held >= group.groups:
+                return cls._of(kernel, group, cooperative=False)
+            if held == 0:
+                return None
+            group = cuda_plan.cluster_grouping(batch, group.blocks, held)
+
+    @classmethod
+    def _of(cls, kernel: "CudaKernel", group: cuda_plan.Grouping, cooperative: bool) -> "Program":
+        sizes = kernel.sizes
+        return cls(
+            kernel,
+            streams=group.batch * group.groups,
+            blocks=group.groups * group.blocks,
+            threads=THREADS,
+            cooperative=cooperative,
+            cluster=group.blocks if group.exchange == "cluster" else 1,
+            shared_bytes=sizes["shared"],
+            weight_bytes=sizes["weights"],
+            workspace_bytes=sizes["workspace"],
+            profile_bytes=sizes["profile"],
+        )
+
+
+def _load(gpu: Gpu, config: SampleRNNConfig, dtype: str, group: cuda_plan.Grouping, profile: bool) -> "CudaKernel":
+    """The kernel for a grouping, compiled and loaded."""
+    device = gpu.device
+    nvrtc = open_nvrtc(gpu.version, device.capability)
+    arch = architecture(device.capability, nvrtc.archs())
+    assert arch is not None  # open_nvrtc gives none that does not know the GPU
+    shape = (group.batch, group.blocks, THREADS, device.shared_bytes, group.exchange, group.groups)
+    defines = cuda_plan.defines(config, dtype, *shape, profile=profile)
+    cubin = compile_kernel(nvrtc, KernelSource.read("persistent.cuh"), arch, defines)
+    with driver_errors_as(BackendUnavailable):
+        return native().CudaKernel(device, cubin, "srnn_generate")
 
 
 def missing(ordinal: int) -> list[str]:

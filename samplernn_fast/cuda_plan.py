@@ -4,6 +4,7 @@
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -27,6 +28,8 @@ _ROW_BYTES = 16
 _CODE_LIMIT = 127
 _READERS_OF_A_COPY = 16
 _STREAMS_WITH_COPIES = 8
+_CLUSTER_BLOCKS = (16, 8, 4)
+_STREAMS_OF_A_CLUSTER = 8  # the buffers of exchanges, in every block's shared memory, grow with them
 
 
 def grid_blocks(dim: int, most: int) -> int:
@@ -120,17 +123,52 @@ def grouping(
 ) -> Grouping:
     """All blocks make all streams together; but a model whose matrices fit into the shared memory of one block has
     groups of one, which wait for nobody, as many as there are multiprocessors. Together they may make streams more than
-    are asked for."""
+    are asked for. See `cluster_groupings` for what lies between."""
     if product_bytes(config, dtype) > shared_bytes:
         return Grouping(streams, 1, grid_blocks(config.dim, multiprocessors), exchange)
     together = -(-streams // multiprocessors)
     return Grouping(together, -(-streams // together), 1, "alone")
 
 
+def cluster_grouping(streams: int, blocks: int, clusters: int) -> Grouping:
+    """Groups that are clusters of `blocks` blocks, of which a GPU holds so many at a time."""
+    together = -(-streams // clusters)
+    return Grouping(together, -(-streams // together), blocks, "cluster")
+
+
+def cluster_groupings(
+    config: SampleRNNConfig, dtype: str, streams: int, multiprocessors: int, shared_bytes: int
+) -> list[Grouping]:
+    """Ways to make streams by thread block clusters side by side: the fewest streams of one cluster first, then the
+    largest cluster. None where the matrices that every sample or frame reads do not fit into a cluster's shared memory.
+
+    How many clusters there is room for, and whether the other arrays fit beside the matrices, the kernel tells."""
+    found = [
+        cluster_grouping(streams, blocks, multiprocessors // blocks)
+        for blocks in _CLUSTER_BLOCKS
+        if blocks <= multiprocessors
+        and blocks == grid_blocks(config.dim, blocks)
+        and resident_bytes(config, dtype) <= blocks * shared_bytes
+    ]
+    fitting = [group for group in found if group.batch <= _STREAMS_OF_A_CLUSTER]
+    return sorted(fitting, key=lambda group: (group.batch, -group.blocks))
+
+
+def resident_bytes(config: SampleRNNConfig, dtype: str) -> int:
+    """Bytes of the matrices that a cluster must keep: the MLP's, the recurrent ones and the lowest upsampling."""
+    kept = ("mlp.", "tier0.up")
+    return _bytes_of(config, dtype, lambda name: name.startswith(kept) or name.endswith(".recurrent"))
+
+
 def product_bytes(config: SampleRNNConfig, dtype: str) -> int:
     """Bytes of all matrices of products in a numeric mode."""
+    return _bytes_of(config, dtype, lambda name: True)
+
+
+def _bytes_of(config: SampleRNNConfig, dtype: str, wanted: Callable[[str], bool]) -> int:
     size = {"float32": 4, "bfloat16": 2, "int8": 1}[dtype]
-    return size * sum(math.prod(field.shape) for field in layout(config) if is_matrix(field.name))
+    matrices = [field for field in layout(config) if is_matrix(field.name) and wanted(field.name)]
+    return size * sum(math.prod(field.shape) for field in matrices)
 
 
 def pack_weights(weights: PackedWeights, dtype: str) -> Tensor:

@@ -55,14 +55,16 @@ class FakeGpu:
     def reset_calls(self) -> None:
         self._library.fake_forget_calls()
 
-    def set(self, version: int | None = None, blocks: int | None = None, largest_cluster: int | None = None) -> None:
-        """The driver's version, the blocks that fit on a multiprocessor, and into a cluster."""
+    def set(self, version: int | None = None, blocks: int | None = None) -> None:
+        """The driver's version, the blocks that fit on a multiprocessor."""
         if version is not None:
             self._library.fake_set_version(version)
         if blocks is not None:
             self._library.fake_set_blocks(blocks)
-        if largest_cluster is not None:
-            self._library.fake_set_largest_cluster(largest_cluster)
+
+    def set_clusters(self, largest: int, most: int = 1000) -> None:
+        """Blocks of the largest cluster, and the most clusters at a time."""
+        self._library.fake_set_clusters(largest, most)
 
     def set_device(self, attribute: int, value: int) -> None:
         self._library.fake_set_device(attribute, value)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from cases import CASES, make_model, random_levels
 from engines import MODELS
-from fake_gpu import CAPABILITY_MAJOR, COOPERATIVE, FOLDER, MAX_THREADS, SHARED_BYTES
+from fake_gpu import CAPABILITY_MAJOR, CLUSTER_LAUNCH, COOPERATIVE, FOLDER, MAX_THREADS, MULTIPROCESSORS, SHARED_BYTES
 from small import assert_one_line
 
 from samplernn_fast import backends, cuda_backend, cuda_device, cuda_plan
@@ -43,12 +43,13 @@ def compiled(tmp_path_factory):
 
 @pytest.fixture
 def gpu(fake_gpu, fake_nvrtc, compiled, monkeypatch):
-    """A machine with a GPU of 4 multiprocessors."""
+    """A machine with a GPU of 4 multiprocessors, without clusters."""
     monkeypatch.setenv("SAMPLERNN_FAST_CACHE", str(compiled))
     monkeypatch.setenv("FAKE_NVRTC_COMPILER", f"{sys.executable} {FOLDER / 'compile_for_cpu.py'}")
     monkeypatch.setattr(cuda_device, "THREADS", 64)  # each is a fibre here
     monkeypatch.setitem(backends.BACKENDS, "cuda", Played)
     fake_gpu.set_device(SHARED_BYTES, 20 << 10)  # so that even small models need all blocks
+    fake_gpu.set_device(CLUSTER_LAUNCH, 0)
     return fake_gpu
 
 
@@ -159,6 +160,60 @@ def test_how_streams_are_shared_out(dim, dtype, streams, expected):
     assert cuda_plan.grouping(config, dtype, streams, 132, 227 << 10, "tagged") == expected
 
 
+@pytest.mark.parametrize(
+    ("dim", "dtype", "streams", "expected"),
+    [
+        (256, "int8", 1, [(1, 1, 16), (1, 1, 8), (1, 1, 4)]),
+        (256, "bfloat16", 12, [(1, 12, 8), (2, 6, 16)]),
+        (256, "bfloat16", 100, [(7, 15, 8)]),
+        (256, "int8", 300, []),  # too many streams for one cluster
+        (512, "int8", 1, [(1, 1, 16)]),
+        (1024, "int8", 1, []),
+        (130, "int8", 1, [(1, 1, 8), (1, 1, 4)]),  # 16 would leave one idle
+    ],
+)
+def test_how_streams_are_shared_out_to_clusters(dim, dtype, streams, expected):
+    found = cuda_plan.cluster_groupings(SampleRNNConfig(dim=dim), dtype, streams, 132, 227 << 10)
+    assert [(group.batch, group.groups, group.blocks) for group in found] == expected
+    assert all(group.exchange == "cluster" for group in found)
+
+
+@pytest.fixture
+def cluster_gpu(gpu):
+    """A GPU with room for two clusters of 4 blocks."""
+    gpu.set_device(CLUSTER_LAUNCH, 1)
+    gpu.set_device(MULTIPROCESSORS, 8)
+    gpu.set_device(SHARED_BYTES, 36 << 10)
+    return gpu
+
+
+@pytest.mark.parametrize(("most", "groups"), [(1000, 2), (1, 1)])
+def test_models_that_fit_into_a_cluster_take_one_for_some_streams(cluster_gpu, most, groups):
+    """As many clusters as the GPU holds: one where its multiprocessors do not lie side by side."""
+    cluster_gpu.set_clusters(4, most)
+    engine, exact = engines()
+    cluster_gpu.reset_calls()
+    made = [sampler.run(sampler.init_state(2, seed=7, top_k=30), 40) for sampler in (engine, exact)]
+    assert torch.equal(*made) and "clusters:4" in cluster_gpu.calls
+    program = engine.backend.program(2)
+    assert (program.streams, program.blocks, program.cluster, program.cooperative) == (2, groups * 4, 4, False)
+
+
+def test_clusters_are_forbidden_by_name(cluster_gpu):
+    backend = Played(pack(make_model(MODELS["paper-3tier"])), CPU, "float32", exchange="tagged")
+    assert backend.program(1).cluster == 1 and backend.program(1).cooperative
+    assert not any(call.startswith("clusters") for call in cluster_gpu.calls)
+
+
+def test_where_no_cluster_fits_it_goes_on_without_unless_one_is_asked_for(cluster_gpu):
+    cluster_gpu.set_clusters(2)
+    engine, _ = engines()
+    assert engine.backend.program(1).cluster == 1
+    with pytest.raises(BackendUnavailable, match="1 streams of this model in float32 do not fit into") as raised:
+        Played(pack(make_model(MODELS["paper-3tier"])), CPU, "float32", exchange="cluster")
+    assert_one_line(raised)
+
+
 def test_prompts_and_injected_levels(gpu):
     engine, exact = engines()
     prompt = random_levels(engine.config, 3, 29)
@@ -216,13 +271,13 @@ def test_a_kernel_is_compiled_once_for_a_number_of_streams(gpu, fake_nvrtc):
     assert fake_nvrtc.compilations == before
 
 
-@pytest.mark.parametrize("exchange", ["counters", "tagged"])
-def test_a_wait_in_vain_is_an_error_that_names_the_place(gpu, exchange, monkeypatch):
+@pytest.mark.parametrize("exchange", ["counters", "tagged", "cluster"])
+def test_a_wait_in_vain_is_an_error_that_names_the_place(cluster_gpu, exchange, monkeypatch):
     config = MODELS["paper-3tier"]
     backend = Played(pack(make_model(config)), CPU, "float32", exchange=exchange)
     levels, hidden = random_levels(config, 1, config.lookback * 3), backend.init_hidden(1)
     before = [h.clone() for h in hidden]
-    lost = {"counters": "FAKE_LOSE_COUNT", "tagged": "FAKE_LOSE_STORE"}[exchange]
+    lost = "FAKE_LOSE_COUNT" if exchange == "counters" else "FAKE_LOSE_STORE"
     monkeypatch.setenv(lost, "40")
     monkeypatch.setattr(cuda_backend, "TIME_LIMIT_NS", 100_000)
     with pytest.raises(DeviceError, match=r"gave up: block \d+ waited more than .* sample \d+ of the call") as raised:

@@ -35,7 +35,10 @@ SHARED_BYTES = 3  # where it stands in srnn_sizes; see csrc/cuda/params.h
 
 def defines(config, arch, dtype, batch, exchange, profile=False):
     multiprocessors, shared_bytes = GPUS[arch]
-    group = cuda_plan.grouping(config, dtype, batch, multiprocessors, shared_bytes, exchange)
+    if exchange == "cluster":
+        group = cuda_plan.cluster_groupings(config, dtype, batch, multiprocessors, shared_bytes)[0]
+    else:
+        group = cuda_plan.grouping(config, dtype, batch, multiprocessors, shared_bytes, exchange)
     shape = (group.batch, group.blocks, THREADS, shared_bytes, group.exchange, group.groups)
     return cuda_plan.defines(config, dtype, *shape, profile=profile)
 
@@ -157,6 +160,30 @@ def test_tagged_packets_need_no_fence(compiled, arch, dtype, tmp_path):
     assert count(instructions, "STG.E.128.STRONG.GPU") > 0 < count(instructions, "LDG.E.128.STRONG.GPU")
 
 
+SMALL = SampleRNNConfig(dim=256)
+
+
+@pytest.mark.parametrize(("arch", "dtype", "batch"), [("sm_90a", "bfloat16", 1), ("sm_100", "int8", 16)])
+def test_a_cluster_has_fences_only_where_it_begins_and_ends(compiled, arch, dtype, batch, tmp_path):
+    cubin, log = compiled(arch, dtype, batch, exchange="cluster", config=SMALL)
+    check(cubin, log, arch)
+    resident = constant(cubin, "srnn_sizes")[SHARED_BYTES + 1]
+    blocks = int(defines(SMALL, arch, dtype, batch, "cluster")["SRNN_BLOCKS"])
+    assert resident * blocks >= cuda_plan.resident_bytes(SMALL, dtype)
+    instructions = sass(cubin, tmp_path)
+    assert count(instructions, "LDL", "STL") == 0
+    # Each packet is pushed by one access of 16 bytes, and looked at in this block's own memory.
+    assert count(instructions, "ST.E.128.STRONG.GPU") > 0 < count(instructions, "LDS.128")
+    assert count(instructions, "STG.E.128.STRONG.GPU", "LDG.E.128.STRONG.GPU") == 0
+    arrivals, waits = (
+        [at for at, name in enumerate(instructions) if name == f"UCGABAR_{end}"] for end in ("ARV", "WAIT")
+    )
+    assert len(arrivals) == len(waits) == 2
+    near = [at for begin, end in zip(arrivals, waits, strict=True) for at in range(begin - 5, end + 3)]
+    fences = [at for at, name in enumerate(instructions) if name.startswith(("MEMBAR", "ERRBAR", "CCTL"))]
+    assert set(fences) <= set(near)
+
+
 def test_counters_do_need_fences(compiled, tmp_path):
     instructions = sass(compiled("sm_90a", exchange="counters")[0], tmp_path)
     assert count(instructions, "MEMBAR") > 0 and count(instructions, "LDL", "STL") == 0
@@ -180,10 +207,18 @@ def test_each_mode_has_its_products(compiled, dtype, batch, expected, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("arch", GPUS)
 def test_nvcc_agrees(arch, tmp_path):
+    nvcc_compiles(defines(PAPER, arch, "float32", 1, "tagged"), arch, tmp_path)
+
+
+@pytest.mark.slow
+def test_nvcc_agrees_on_clusters(tmp_path):
+    nvcc_compiles(defines(SMALL, "sm_90a", "bfloat16", 1, "cluster"), "sm_90a", tmp_path)
+
+
+def nvcc_compiles(macros, arch, tmp_path):
     nvcc = shutil.which("nvcc") or "/usr/local/cuda/bin/nvcc"
     if not Path(nvcc).is_file():
         pytest.skip("no CUDA toolkit")
-    macros = defines(PAPER, arch, "float32", 1, "tagged")
     lines = [f"#define {name} {value}" for name, value in macros.items()]
     source = tmp_path / "kernel.cu"  # nvcc would cut the frame sizes of an option at their commas
     source.write_text("\n".join([*lines, '#include "cuda/persistent.cuh"', ""]))

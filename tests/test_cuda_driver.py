@@ -141,7 +141,7 @@ def test_a_launch_in_clusters(fake_gpu, cubin):
     assert np.array_equal(y, x + 1) and fake_gpu.calls[-2:] == ["clusters:4", "cuCtxPopCurrent"]
     with pytest.raises(_C.CudaError, match="cuLaunchKernelEx failed"):
         kernel.launch(6, 128, 0, False, 0, add_arguments(x, y), cluster=4)  # a cluster would be cut
-    fake_gpu.set(largest_cluster=8)
+    fake_gpu.set_clusters(8)
     assert kernel.active_clusters(16, 128, 0) == 0
     with pytest.raises(_C.CudaError, match="cuLaunchKernelEx failed"):
         kernel.launch(16, 128, 0, False, 0, add_arguments(x, y), cluster=16)

@@ -28,7 +28,7 @@ def scored(backend, levels):
     return backend.score(backend.init_hidden(len(levels)), levels.to(backend.device)).cpu()
 
 
-@pytest.mark.parametrize("exchange", ["counters", "tagged"])
+@pytest.mark.parametrize("exchange", ["counters", "tagged", "auto"])  # "auto": clusters where they fit
 @pytest.mark.parametrize("name", CASES)
 def test_scores_are_those_of_the_reference(name, exchange):
     model, levels = make_model(CASES[name]), random_levels(CASES[name], 3, CASES[name].lookback * 40)

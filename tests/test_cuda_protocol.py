@@ -1,4 +1,4 @@
-"""A model check of the two exchange protocols of csrc/cuda/exchange.cuh: every order of the steps of three blocks and
+"""A model check of the exchange protocols of csrc/cuda/exchange.cuh: every order of the steps of three blocks and
 of the arrival of their stores, for short programs of the kernel's kinds."""
 
 import pytest
@@ -29,6 +29,26 @@ def tagged_program(program, buffers=2, wait=True):
     return steps
 
 
+def cluster_program(program, buffers=2, clear=True, begin=True, end=True):
+    """As tagged, with a copy of every packet in the memory of each reader, which is cleared first. The blocks meet
+    then, and before they leave. The last result of a launch may be one that nobody reads in it."""
+    steps = [("clear", None, 0)] * clear + [("arrive", None, 1), ("meet", None, 1)] * begin
+    for kind, slot, tag in tagged_program(program, buffers)[:-BLOCKS]:
+        steps.append(("push" if kind == "store" else "look at own", slot, tag))
+    return [*steps, *[("arrive", None, 2), ("meet", None, 2)] * end, ("leave", None, 0)]
+
+
+def left_behind(program):
+    """What memory may hold at the start of a launch: packets of the launch before, the newest of every buffer."""
+    slots = {((place, count % 2), count) for place, count in program}
+    return {
+        (*slot, writer, reader): f"old {count}"
+        for slot, count in sorted(slots, key=lambda one: -one[1])
+        for writer in range(BLOCKS)
+        for reader in range(BLOCKS)
+    }
+
+
 def counter_program(program, buffers=2, release=True):
     """Steps of one block: a store, a count after it, a wait for all counts, then reads that wait for nothing."""
     steps = []
@@ -39,9 +59,10 @@ def counter_program(program, buffers=2, release=True):
     return steps
 
 
-def explore(program, start=0, modulus=1 << 32):
-    """Visits every state. Broken when one reads the wrong result, or when nobody can go on before the end."""
-    first = ((0,) * BLOCKS, frozenset(), (), start)
+def explore(program, start=0, modulus=1 << 32, memory=()):
+    """Visits every state, from what memory holds at the start. Broken when one reads the wrong result, or when nobody
+    can go on before the end."""
+    first = ((0,) * BLOCKS, frozenset(memory), (), start)
     seen, waiting = {first}, [first]
     while waiting:
         state = waiting.pop()
@@ -72,6 +93,8 @@ def successors(state, program, start, modulus):
             yield on, memory, (*flying, ((*slot, block), value)), counter
         elif kind == "look" and contents.get(slot) == value:
             yield on, memory, flying, counter
+        elif kind in CLUSTER_STEPS:
+            yield from cluster_step(state, program, block, on)
         elif kind == "count early" or (kind == "count" and all(slot[2] != block for slot, _ in flying)):
             yield on, memory, flying, (counter + 1) % modulus
         elif kind == "wait":
@@ -82,6 +105,39 @@ def successors(state, program, start, modulus):
             if contents.get(slot) != value:
                 raise Broken(f"block {block} reads {contents.get(slot)} of {slot}, not {value}")
             yield on, memory, flying, counter
+
+
+CLUSTER_STEPS = ("clear", "push", "look at own", "arrive", "meet", "leave")
+
+
+def cluster_step(state, program, block, on):
+    """The state after a block's step, if it can go on. Slots end with the writer and the reader."""
+    ats, memory, flying, counter = state
+    kind, slot, value = program[ats[block]]
+    contents = dict(memory)
+    if kind == "clear":
+        yield on, frozenset(one for one in memory if one[0][-1] != block), flying, counter
+    elif kind == "push":
+        others = [reader for reader in range(BLOCKS) if reader != block]
+        if any(ats[reader] == len(program) for reader in others):
+            raise Broken(f"block {block} pushes {slot} to one that has left")
+        own = frozenset((contents | {(*slot, block, block): value}).items())
+        yield on, own, flying + tuple(((*slot, block, reader), value) for reader in others), counter
+    elif kind == "look at own":
+        found = contents.get((*slot, block))
+        if found == f"old {value}":
+            raise Broken(f"block {block} takes {slot} of the launch before")
+        if found == value:
+            yield on, memory, flying, counter
+    elif kind == "leave":
+        if any(target[-1] == block for target, _ in flying):
+            raise Broken(f"block {block} leaves while a packet is on its way to it")
+        yield on, memory, flying, counter
+    elif kind == "arrive":  # once what it has pushed is there
+        if all(target[-2] != block for target, _ in flying):
+            yield on, memory, flying, counter
+    elif all(at > program.index(("arrive", None, value)) for at in ats):  # meet
+        yield on, memory, flying, counter
 
 
 every_program = pytest.mark.parametrize("name", PROGRAMS)
@@ -107,6 +163,8 @@ def test_a_counter_may_pass_its_largest_number(name, before):
 def test_the_check_sees_a_single_buffer():
     with pytest.raises(Broken, match="nobody can go on"):
         explore(tagged_program(PROGRAMS["forced samples"], buffers=1))
+    with pytest.raises(Broken, match="nobody can go on"):
+        explore(cluster_program(PROGRAMS["forced samples"], buffers=1))
     with pytest.raises(Broken, match="reads"):
         explore(counter_program(PROGRAMS["forced samples"], buffers=1))
 
@@ -116,3 +174,20 @@ def test_the_check_sees_a_missing_wait_and_a_missing_release():
         explore(tagged_program(PROGRAMS["samples"], wait=False))
     with pytest.raises(Broken, match="reads"):
         explore(counter_program(PROGRAMS["samples"], release=False))
+
+
+# Every reader has a copy of its own, which makes many more states.
+SHORT = PROGRAMS["forced samples"][:3]
+
+
+def test_packets_pushed_into_a_cluster_lose_nothing():
+    assert explore(cluster_program(SHORT), memory=left_behind(SHORT).items()) > 1000
+
+
+@pytest.mark.parametrize(
+    ("without", "problem"),
+    [("clear", "of the launch before"), ("begin", "nobody can go on"), ("end", "on its way to it|that has left")],
+)
+def test_the_check_sees_what_a_cluster_leaves_out(without, problem):
+    with pytest.raises(Broken, match=problem):
+        explore(cluster_program(SHORT, **{without: False}), memory=left_behind(SHORT).items())

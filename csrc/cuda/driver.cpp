@@ -202,8 +202,9 @@ int Kernel::active_clusters(const Shape& shape) {
   Attributes attributes;
   const LaunchConfig config = configuration(shape, nullptr, attributes);
   int clusters = 0;
-  driver.check(api.cuOccupancyMaxActiveClusters(&clusters, function_, &config),
-               "cuOccupancyMaxActiveClusters");
+  const Result result = api.cuOccupancyMaxActiveClusters(&clusters, function_, &config);
+  if (result == kInvalidClusterSize) return 0;  // no GPU of this kind has clusters so large
+  driver.check(result, "cuOccupancyMaxActiveClusters");
   return clusters;
 }
 

@@ -63,7 +63,8 @@ struct LaunchConfig {
   unsigned attribute_count;
 };
 
-constexpr unsigned kNoTiming = 2;  // CU_EVENT_DISABLE_TIMING
+constexpr Result kInvalidClusterSize = 912;  // CUDA_ERROR_INVALID_CLUSTER_SIZE
+constexpr unsigned kNoTiming = 2;            // CU_EVENT_DISABLE_TIMING
 
 // X(function, parameters) for every driver entry point; the names are those of the library's
 // symbols.

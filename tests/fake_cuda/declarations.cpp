@@ -48,6 +48,7 @@ static_assert(int{api::kClusterDimension} == CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSI
 static_assert(sizeof(api::Dimension) == sizeof(CUlaunchAttributeValue{}.clusterDim));
 static_assert(sizeof(api::LaunchAttributeValue) == sizeof(CUlaunchAttributeValue));
 static_assert(int{api::kCooperative} == CU_LAUNCH_ATTRIBUTE_COOPERATIVE);
+static_assert(api::kInvalidClusterSize == CUDA_ERROR_INVALID_CLUSTER_SIZE);
 static_assert(api::kNoTiming == CU_EVENT_DISABLE_TIMING);
 static_assert(sizeof(api::DevicePointer) == sizeof(CUdeviceptr));
 

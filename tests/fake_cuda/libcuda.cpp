@@ -49,13 +49,13 @@ std::mutex mutex;
 std::ostringstream calls;
 std::map<std::string, Failure> failures;
 std::map<int, int> device_attributes, function_attributes;
-int version, blocks_per_multiprocessor, largest_cluster;
+int version, blocks_per_multiprocessor, largest_cluster, most_clusters;
 int contexts, modules, host_memory, events;
 api::ContextObject primary;
 thread_local std::vector<api::ContextObject*> stack;
 
 constexpr int kInvalidValue = 1, kNoDevice = 101, kInvalidImage = 200, kNoContext = 201,
-              kNotFound = 500, kLaunchFailed = 719, kTooLarge = 720, kInvalidClusterSize = 912;
+              kNotFound = 500, kLaunchFailed = 719, kTooLarge = 720;
 
 // Writes the call down; what it is to return.
 int enter(const char* call, bool needs_context = false) {
@@ -106,7 +106,7 @@ void fake_reset() {
                          {api::kRegisters, 64}};
   version = 13000;
   blocks_per_multiprocessor = 1;
-  largest_cluster = 16;
+  largest_cluster = 16, most_clusters = 1000;
 }
 
 // From the call after the next `after` ones on, `call` returns `error`.
@@ -115,8 +115,9 @@ void fake_succeed() { failures.clear(); }
 void fake_forget_calls() { calls.str(""); }
 void fake_set_version(int value) { version = value; }
 void fake_set_blocks(int value) { blocks_per_multiprocessor = value; }
-// Blocks of the largest cluster that its multiprocessors hold, which must lie side by side.
-void fake_set_largest_cluster(int value) { largest_cluster = value; }
+// Blocks of the largest cluster, and the most clusters at a time: multiprocessors of one must lie
+// side by side, so that there may be fewer than multiprocessors have room for.
+void fake_set_clusters(int largest, int most) { largest_cluster = largest, most_clusters = most; }
 void fake_set_device(int attribute, int value) { device_attributes[attribute] = value; }
 void fake_set_function(int attribute, int value) { function_attributes[attribute] = value; }
 
@@ -280,9 +281,8 @@ static int room_for_clusters(const api::LaunchConfig* config, api::FunctionHandl
       config->grid_x % cluster.x != 0 || size > (function->any_cluster_size ? 16 : 8)) {
     return -1;
   }
-  return size > largest_cluster
-             ? 0
-             : device_attributes[api::kMultiprocessors] * blocks_per_multiprocessor / size;
+  const int room = device_attributes[api::kMultiprocessors] * blocks_per_multiprocessor / size;
+  return size > largest_cluster ? 0 : room < most_clusters ? room : most_clusters;
 }
 
 int cuOccupancyMaxActiveClusters(int* clusters, api::FunctionHandle function,
@@ -293,7 +293,7 @@ int cuOccupancyMaxActiveClusters(int* clusters, api::FunctionHandle function,
     return kInvalidValue;
   }
   *clusters = room_for_clusters(config, function, config->attributes[0].value.cluster);
-  return *clusters < 0 ? kInvalidClusterSize : 0;
+  return *clusters < 0 ? api::kInvalidClusterSize : 0;
 }
 
 int cuLaunchKernelEx(const api::LaunchConfig* config, api::FunctionHandle function,
@@ -309,7 +309,7 @@ int cuLaunchKernelEx(const api::LaunchConfig* config, api::FunctionHandle functi
     if (attribute.id == api::kClusterDimension) {
       const int room = room_for_clusters(config, function, attribute.value.cluster);
       calls << "clusters:" << attribute.value.cluster.x << '\n';
-      if (room <= 0) return kInvalidClusterSize;
+      if (room <= 0) return api::kInvalidClusterSize;
       continue;
     }
     if (attribute.id != api::kCooperative || attribute.value.cooperative != 1) return kInvalidValue;
