@@ -81,7 +81,7 @@ SRNN_DEVICE bool draw_all(const Block& b) {
 }
 
 // Many streams: every block draws its own and gives the levels to the others.
-SRNN_DEVICE bool draw_own(Block& b) {
+SRNN_DEVICE bool give_levels(Block& b) {
   const int begin = b.index * kDrawStreams;
   const int end = begin + kDrawStreams < kBatch ? begin + kDrawStreams : kBatch;
   float* own = b.own();
@@ -96,6 +96,10 @@ SRNN_DEVICE bool draw_own(Block& b) {
     if (begin >= kBatch && !wait_for_counter(b, kLogitPlace, b.samples)) return false;
   }
   publish<LevelVector>(b, kLevelPlace, b.samples);
+  return true;
+}
+
+SRNN_DEVICE bool take_levels(const Block& b) {
   bool sound = true;
   const auto take = [&](int, int stream, float x) {
     sound = keep_level(b, stream, static_cast<int32_t>(bits_of(x))) && sound;
@@ -103,6 +107,8 @@ SRNN_DEVICE bool draw_own(Block& b) {
   if (!gather<LevelVector>(b, kLevelPlace, b.samples, Age::kNew, 0, 1, take)) return false;
   return !block_any(!sound);
 }
+
+SRNN_DEVICE bool draw_own(Block& b) { return give_levels(b) && take_levels(b); }
 
 // Whether every stream is told its level of a step that has been prepared, so that nothing depends
 // on the logits.

@@ -10,9 +10,9 @@
 //             copies of a packet, so that fewer blocks read the same one at once
 //   alone:    a group of one block, whose results stay in its own memory
 //   cluster:  the same packets, pushed into buffers that every block of a thread block cluster
-//             has in its shared memory: nobody reads what is far away. Shared memory holds anything at the
-//             start, perhaps packets of the launch before, so the blocks meet once it is cleared;
-//             and none may leave while others still push, so they meet at the end
+//             has in its shared memory: nobody reads what is far away. Shared memory holds anything
+//             at the start, perhaps packets of the launch before, so the blocks meet once it is
+//             cleared; and none may leave while others still push, so they meet at the end
 #pragma once
 
 #include "cuda/numeric.cuh"

@@ -59,28 +59,34 @@ SRNN_DEVICE bool stage_layer(const Block& b, int first, int rows) {
   return stage(b, kMlpPlace + kLayer, b.samples, Age::kNew, first, rows);
 }
 
+template <int kLayer>
+SRNN_DEVICE bool run_hidden_layer(Block& b) {
+  constexpr uint64_t kAt = kOffsets.hidden[kLayer], kBias = kOffsets.hidden_bias[kLayer];
+  constexpr Resident kStay = kResidents.hidden[kLayer];
+  enter(b, kHiddenStage + kLayer);
+  const Rows w = own_rows<kDim, kDim, kUnits>(
+      b, kStay.on ? shared_memory() + kStay.offset : nullptr, kAt, kDim, 0);
+  for (int first = 0; first < kBatch; first += kTile) {
+    const int rows = live_rows(first);
+    if (!stage_layer<kLayer>(b, first, rows)) return false;
+    prepare_products<kDim, 1, kUnits>(b, w, b.units);
+    for (int u = b.warp; u < b.units; u += kWarps) {
+      float terms[1];
+      multiply<kDim, 1, kUnits>(b, w, u, terms);
+      if (b.lane >= rows) continue;
+      const float bias = floats_at(b, kBias)[b.first_unit + u];
+      b.own()[(first + b.lane) * kUnits + u] = relu(bias + terms[0]);
+    }
+  }
+  publish<UnitVectors>(b, kMlpPlace + kLayer + 1, b.samples);
+  return true;
+}
+
 // The hidden layers that are left. Calls idle() once something is on its way to the other blocks.
 template <int kLayer, class Idle>
 SRNN_DEVICE bool run_hidden(Block& b, const Idle& idle) {
   if constexpr (kLayer < kHidden) {
-    constexpr uint64_t kAt = kOffsets.hidden[kLayer], kBias = kOffsets.hidden_bias[kLayer];
-    constexpr Resident kStay = kResidents.hidden[kLayer];
-    enter(b, kHiddenStage + kLayer);
-    const Rows w = own_rows<kDim, kDim, kUnits>(
-        b, kStay.on ? shared_memory() + kStay.offset : nullptr, kAt, kDim, 0);
-    for (int first = 0; first < kBatch; first += kTile) {
-      const int rows = live_rows(first);
-      if (!stage_layer<kLayer>(b, first, rows)) return false;
-      prepare_products<kDim, 1, kUnits>(b, w, b.units);
-      for (int u = b.warp; u < b.units; u += kWarps) {
-        float terms[1];
-        multiply<kDim, 1, kUnits>(b, w, u, terms);
-        if (b.lane >= rows) continue;
-        const float bias = floats_at(b, kBias)[b.first_unit + u];
-        b.own()[(first + b.lane) * kUnits + u] = relu(bias + terms[0]);
-      }
-    }
-    publish<UnitVectors>(b, kMlpPlace + kLayer + 1, b.samples);
+    if (!run_hidden_layer<kLayer>(b)) return false;
     if (kWholeInput && kLayer == 0 && !idle()) return false;
     return run_hidden<kLayer + 1>(b, idle);
   }

@@ -20,8 +20,9 @@ constexpr int kThreads = SRNN_THREADS, kBlocks = SRNN_BLOCKS, kWarps = kThreads 
 constexpr bool kLstm = SRNN_LSTM, kResetAfter = SRNN_RESET_AFTER && !kLstm;
 constexpr bool kSkips = SRNN_SKIPS;
 // How the blocks of a group exchange results; see exchange.cuh.
-enum class Protocol { kCounters = 0, kTagged = 1, kAlone = 2, kCluster = 3 };
+enum class Protocol { kCounters = 0, kTagged = 1, kAlone = 2, kCluster = 3, kLaunches = 4 };
 constexpr Protocol kExchange = static_cast<Protocol>(SRNN_EXCHANGE);
+constexpr bool kLaunched = kExchange == Protocol::kLaunches;
 constexpr bool kAlone = kExchange == Protocol::kAlone, kCluster = kExchange == Protocol::kCluster;
 SRNN_CONSTEXPR bool in_packets(Protocol protocol) {
   return protocol == Protocol::kTagged || protocol == Protocol::kCluster;

@@ -17,6 +17,9 @@ SRNN_DEVICE uint32_t frames_begun(const Block& b) {
 }
 
 SRNN_DEVICE int state_place(int tier, int layer) { return kStatePlace + tier * kLayers + layer; }
+SRNN_DEVICE int inner_place(int tier, int layer) { return kInnerPlace + tier * kLayers + layer; }
+// A GRU that resets before the product: its candidate needs what all blocks have of the gates.
+constexpr bool kTwoHalves = !kLstm && !kResetAfter;
 
 // Puts h of a layer, streams first, ..., into staged columns from col_offset on: after its frame
 // number `frame` of this launch, before all of them with 0.
@@ -55,25 +58,30 @@ SRNN_DEVICE Rows recurrent_rows(const Block& b, int layer) {
                                       layer * kGates);
 }
 
-// Products of all layers' states with their recurrent matrices, for the next frame.
+// Products of a layer's state with its recurrent matrix, for the next frame.
+template <int kTier>
+SRNN_DEVICE bool refresh_early_layer(const Block& b, int layer, uint32_t frame, Age age) {
+  constexpr uint64_t kBias = kOffsets.tier[kTier].bias_n;
+  const Rows w = recurrent_rows<kTier>(b, layer);
+  for (int first = 0; first < kBatch; first += kTile) {
+    const int rows = live_rows(first);
+    if (!stage_state<kTier>(b, layer, frame, age, first, rows)) return false;
+    prepare_products<kDim, kEarlyGates, kUnits>(b, w, b.units);
+    for (int u = b.warp; u < b.units; u += kWarps) {
+      float terms[kEarlyGates];
+      multiply<kDim, kEarlyGates, kUnits>(b, w, u, terms);
+      if (kResetAfter) terms[2] += floats_at(b, kBias)[layer * kDim + b.first_unit + u];
+      if (b.lane >= rows) continue;
+      for (int g = 0; g < kEarlyGates; ++g) b.early(kTier, layer, g, u, first + b.lane) = terms[g];
+    }
+  }
+  return true;
+}
+
 template <int kTier>
 SRNN_DEVICE bool refresh_early(const Block& b, uint32_t frame, Age age) {
-  constexpr uint64_t kBias = kOffsets.tier[kTier].bias_n;
   for (int layer = 0; layer < kLayers; ++layer) {
-    const Rows w = recurrent_rows<kTier>(b, layer);
-    for (int first = 0; first < kBatch; first += kTile) {
-      const int rows = live_rows(first);
-      if (!stage_state<kTier>(b, layer, frame, age, first, rows)) return false;
-      prepare_products<kDim, kEarlyGates, kUnits>(b, w, b.units);
-      for (int u = b.warp; u < b.units; u += kWarps) {
-        float terms[kEarlyGates];
-        multiply<kDim, kEarlyGates, kUnits>(b, w, u, terms);
-        if (kResetAfter) terms[2] += floats_at(b, kBias)[layer * kDim + b.first_unit + u];
-        if (b.lane >= rows) continue;
-        for (int g = 0; g < kEarlyGates; ++g)
-          b.early(kTier, layer, g, u, first + b.lane) = terms[g];
-      }
-    }
+    if (!refresh_early_layer<kTier>(b, layer, frame, age)) return false;
   }
   return true;
 }
@@ -149,8 +157,7 @@ SRNN_DEVICE float run_cell(const Block& b, int layer, int u, int stream, float (
 // Second half of a GRU that resets before the product.
 template <int kTier>
 SRNN_DEVICE bool run_candidate(Block& b, int layer, uint32_t frame) {
-  const int place = kInnerPlace + kTier * kLayers + layer;
-  publish<UnitVectors>(b, place, frame);
+  const int place = inner_place(kTier, layer);
   Rows w = recurrent_rows<kTier>(b, layer);
   w.first += 2 * w.gate_stride, w.scales += 2 * w.gate_scales;
   for (int first = 0; first < kBatch; first += kTile) {
@@ -167,11 +174,13 @@ SRNN_DEVICE bool run_candidate(Block& b, int layer, uint32_t frame) {
       b.own()[stream * kUnits + u] = h;
     }
   }
+  publish<UnitVectors>(b, state_place(kTier, layer), frame);
   return true;
 }
 
+// All of a layer, or with kTwoHalves its first half.
 template <int kTier>
-SRNN_DEVICE bool run_layer(Block& b, int layer, uint32_t frame) {
+SRNN_DEVICE bool run_gates(Block& b, int layer, uint32_t frame) {
   constexpr TierOffsets kAt = kOffsets.tier[kTier];
   constexpr Resident kStay = kResidents.stack[kTier];
   const Rows stack = own_rows<kDim, kDim, kUnits>(
@@ -190,9 +199,15 @@ SRNN_DEVICE bool run_layer(Block& b, int layer, uint32_t frame) {
       b.own()[stream * kUnits + u] = run_cell<kTier>(b, layer, u, stream, y);
     }
   }
-  if (!kLstm && !kResetAfter && !run_candidate<kTier>(b, layer, frame)) return false;
-  publish<UnitVectors>(b, state_place(kTier, layer), frame);
+  publish<UnitVectors>(b, kTwoHalves ? inner_place(kTier, layer) : state_place(kTier, layer),
+                       frame);
   return true;
+}
+
+template <int kTier>
+SRNN_DEVICE bool run_layer(Block& b, int layer, uint32_t frame) {
+  return run_gates<kTier>(b, layer, frame) &&
+         (!kTwoHalves || run_candidate<kTier>(b, layer, frame));
 }
 
 // --- what a tier gives to the units below -----------------------------------------------------

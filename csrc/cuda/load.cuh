@@ -1,0 +1,155 @@
+// What a launch begins and ends with: its block's place and arrays, the rows that stay in shared
+// memory, hidden states and levels; and the sizes that the host asks for.
+#pragma once
+
+#if defined(SRNN_SHIM)
+#include "prims_shim.h"
+#else
+#include "cuda/prims_device.h"
+#endif
+// After the words that the kernels are written in.
+#include "cuda/walk.cuh"
+
+namespace srnn {
+
+template <int kCols, int kRows, int kChunk>
+SRNN_DEVICE void copy_rows(const Block& b, unsigned char* to, uint64_t offset, int matrix_blocks) {
+  constexpr uint64_t kBytes = row_bytes(kCols), kStay = resident_bytes(kCols);
+  constexpr int kQuads = static_cast<int>(kBytes / 16);
+  const int first = b.index * kChunk;
+  const int rows = kRows - first < kChunk ? kRows - first : kChunk;
+  for (int block = 0; block < matrix_blocks; ++block) {
+    const unsigned char* from =
+        b.p.weights + offset + (uint64_t{1} * block * kRows + first) * kBytes;
+    unsigned char* row = to + uint64_t{1} * block * kChunk * kStay;
+    SRNN_UNROLL(4)
+    for (int i = b.thread; i < rows * kQuads; i += kThreads) {
+      const Quad quad = reinterpret_cast<const Quad*>(from)[i];
+      *reinterpret_cast<Quad*>(row + i / kQuads * kStay + i % kQuads * 16) = quad;
+    }
+  }
+}
+
+template <int kLayer>
+SRNN_DEVICE void copy_hidden(const Block& b) {
+  if constexpr (kLayer < kHidden) {
+    constexpr Resident kStay = kResidents.hidden[kLayer];
+    constexpr uint64_t kAt = kOffsets.hidden[kLayer];
+    if constexpr (kStay.on) {
+      copy_rows<kDim, kDim, kUnits>(b, shared_memory() + kStay.offset, kAt, 1);
+    }
+    copy_hidden<kLayer + 1>(b);
+  }
+}
+
+// The rows that stay in shared memory.
+template <int kTier>
+SRNN_DEVICE void copy_tier(const Block& b) {
+  if constexpr (kTier < kTiers) {
+    constexpr TierOffsets kAt = kOffsets.tier[kTier];
+    constexpr Resident kUp = kResidents.up[kTier], kRecurrent = kResidents.recurrent[kTier];
+    constexpr Resident kStack = kResidents.stack[kTier];
+    constexpr int kUpBlocks = ratio(kTier) * below_blocks(kTier);
+    unsigned char* shared = shared_memory();
+    if constexpr (kUp.on) {
+      copy_rows<kDim, kDim, kUnits>(b, shared + kUp.offset, kAt.up, kUpBlocks);
+    }
+    if constexpr (kRecurrent.on) {
+      copy_rows<kDim, kDim, kUnits>(b, shared + kRecurrent.offset, kAt.recurrent, kLayers * kGates);
+    }
+    if constexpr (kStack.on) {
+      copy_rows<kDim, kDim, kUnits>(b, shared + kStack.offset, kAt.stack, (kLayers - 1) * kGates);
+    }
+    copy_tier<kTier + 1>(b);
+  }
+}
+
+// Calls visit(own number, number in `states`) for every own unit of every state.
+template <class Number, class Visit>
+SRNN_DEVICE void visit_state(const Block& b, Number* states, const Visit& visit) {
+  constexpr int kParts = kLstm ? 2 : 1;
+  for (int at = 0; at < kTiers * kLayers * kParts; ++at) {
+    const int part = at % kParts, layer = at / kParts;
+    for (int first = 0; first < kBatch; first += kTile) {
+      const int stream = first + b.lane;
+      if (b.lane >= live_rows(first)) continue;
+      Number* row = states + (uint64_t{1} * layer * kAllStreams + stream) * kStateWidth;
+      for (int u = b.warp; u < b.units; u += kWarps) {
+        visit(b.state(layer / kLayers, layer % kLayers, part, u, stream),
+              row[part * kDim + b.first_unit + u]);
+      }
+    }
+  }
+}
+
+SRNN_DEVICE void load(const Block& b) {
+  constexpr Resident kOutput = kResidents.output;
+  constexpr uint64_t kAt = kOffsets.output;
+  if constexpr (kOutput.on) {
+    copy_rows<kDim, kLevels, kLogitRows>(b, shared_memory() + kOutput.offset, kAt, 1);
+  }
+  copy_hidden<0>(b);
+  copy_tier<0>(b);
+  visit_state(b, b.p.hidden, [](float& own, const float& theirs) { own = theirs; });
+  for (int i = b.thread; i < kBatch * kLookback; i += kThreads) {
+    const int stream = i / kLookback, ago = i % kLookback;
+    b.levels(stream)[(b.begin + ago) % kLookback] = b.p.history[i];
+  }
+}
+
+// The arrays of a launch from a group's first stream on.
+SRNN_DEVICE Params params_of_group(Params p, int group) {
+  const int first = group * kBatch;
+  const int64_t rows = int64_t{1} * first * p.steps;
+  const int64_t states = int64_t{1} * first * kStateWidth;  // of the first layer; see kAllStreams
+  p.hidden += states, p.new_hidden += states;
+  p.history += int64_t{1} * first * kLookback;
+  p.levels += rows, p.temperature += rows;
+  if (p.forced != nullptr) p.forced += rows;
+  if (p.logits != nullptr) p.logits += rows * kLevels;
+  p.seeds += first, p.streams += first;
+  p.workspace += group * kGroupBytes;
+  return p;
+}
+
+SRNN_DEVICE unsigned char* block_arrays(const Params& p, int index) {
+  return kArraysShared ? shared_memory() : p.workspace + kArraysOffset + index * kBlockBytes;
+}
+SRNN_DEVICE unsigned char* kept_arrays(const Params& p, int index) {
+  constexpr uint64_t kAt = kArrays.end;
+  return kKeptShared ? shared_memory() + kAt
+                     : p.workspace + kArraysOffset + index * kBlockBytes + kKeptOffset;
+}
+
+// The block that runs, before the first step. p: of its group.
+SRNN_DEVICE Block this_block(const Params& p) {
+  const int group = block_id() / kBlocks, index = block_id() % kBlocks, thread = thread_id();
+  const int first = index * kUnits;
+  Block b = {p,
+             block_arrays(p, index),
+             kept_arrays(p, index),
+             thread,
+             thread % kWarpSize,
+             thread / kWarpSize,
+             index,
+             group * kBatch,
+             first,
+             kDim - first < kUnits ? kDim - first : kUnits};
+  b.begin =
+      static_cast<uint32_t>(p.t % kLookback) + kLookback;  // the step before it has a time too
+  return b;
+}
+
+SRNN_DEVICE void save(const Block& b) {
+  visit_state(b, b.p.new_hidden, [](const float& own, float& theirs) { theirs = own; });
+}
+
+}  // namespace srnn
+
+SRNN_CONSTANT unsigned long long srnn_sizes[srnn::kSizes] = {
+    sizeof(srnn::Params),
+    srnn::kOffsets.end,
+    srnn::kWorkspaceEnd,
+    srnn::kResidents.end,
+    srnn::kResidents.end - srnn::kArraysBytes,
+    srnn::kProfile ? (srnn::kStages + 1) * srnn::kStageNumbers * 8 : 0};
