@@ -35,5 +35,6 @@ SamplerSettings checked_settings(int top_k, double top_p);
 
 void bind_engine(pybind11::module_& m);
 void bind_cuda(pybind11::module_& m);
+void bind_cuda_stages(pybind11::module_& m);
 
 }  // namespace srnn

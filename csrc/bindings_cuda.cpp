@@ -147,9 +147,12 @@ void bind_kernel(py::module_& m) {
   const auto number = [](cuda::FunctionAttribute attribute) {
     return [attribute](const Kernel& kernel) { return kernel.attribute(attribute); };
   };
-  py::class_<Kernel>(m, "CudaKernel", "A function of a cubin, loaded on a device.")
+  py::class_<Kernel, std::shared_ptr<Kernel>>(m, "CudaKernel",
+                                              "A function of a cubin, loaded on a device.")
       .def(py::init<std::shared_ptr<Device>, const std::string&, const std::string&>(),
            py::arg("device"), py::arg("cubin"), py::arg("name"), NoGil())
+      .def(py::init<const Kernel&, const std::string&>(), py::arg("other"), py::arg("name"),
+           NoGil(), "Another function of the same cubin.")
       .def_property_readonly("registers", number(cuda::kRegisters))
       .def_property_readonly("local_bytes", number(cuda::kLocalBytes))
       .def_property_readonly("static_shared_bytes", number(cuda::kStaticSharedBytes))
@@ -228,7 +231,8 @@ void bind_params(py::module_& m) {
 }
 
 void bind_cuda(py::module_& m) {
-  py::register_exception<cuda::Error>(m, "CudaError", PyExc_RuntimeError);
+  const auto& error = py::register_exception<cuda::Error>(m, "CudaError", PyExc_RuntimeError);
+  py::register_exception<cuda::TooLarge>(m, "CudaTooLargeError", error.ptr());
   bind_nvrtc(m);
   bind_device(m);
   bind_kernel(m);

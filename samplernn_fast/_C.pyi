@@ -1,5 +1,6 @@
 import builtins
 from collections.abc import Sequence
+from typing import overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,6 +66,7 @@ class CpuEngine:
     def score(self, hidden: Sequence[NDArray[np.float32]], levels: NDArray[np.int64]) -> NDArray[np.float32]: ...
 
 class CudaError(RuntimeError): ...
+class CudaTooLargeError(CudaError): ...
 
 class Nvrtc:
     path: str
@@ -96,7 +98,10 @@ class CudaKernel:
     static_shared_bytes: int
     max_threads: int
     sizes: dict[str, int]
+    @overload
     def __init__(self, device: CudaDevice, cubin: bytes, name: str) -> None: ...
+    @overload
+    def __init__(self, other: CudaKernel, name: str) -> None: ...
     def blocks_per_multiprocessor(self, threads: int, shared_bytes: int) -> int: ...
     def active_clusters(self, cluster: int, threads: int, shared_bytes: int) -> int: ...
     def launch(
@@ -108,6 +113,18 @@ class CudaKernel:
         stream: int,
         arguments: Sequence[bytes],
         cluster: int = 1,
+    ) -> None: ...
+
+class CudaStages:
+    def __init__(
+        self,
+        kernels: Sequence[CudaKernel],
+        before: Sequence[tuple[int, int, int, bool]],
+        period: Sequence[Sequence[tuple[int, int, int, bool]]],
+        after: Sequence[tuple[int, int, int, bool]],
+    ) -> None: ...
+    def launch(
+        self, blocks: int, threads: int, shared_bytes: int, stream: int, params: bytes, t: int, steps: int
     ) -> None: ...
 
 class CudaReadback:

@@ -1,8 +1,10 @@
-"""The `cuda` backend: one persistent kernel walks all tiers for thousands of samples (csrc/cuda/persistent.cuh).
+"""The `cuda` backend: one persistent kernel walks all tiers for thousands of samples (csrc/cuda/persistent.cuh). Where
+the driver does not let all of its blocks run at the same time, every stage of a sample is a kernel (stages.cuh).
 
 samplernn_fast._C reaches NVRTC and the driver; this file allocates with torch, hands pointers over and reads errors.
 """
 
+import logging
 import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -90,9 +92,9 @@ class CudaBackend:
         exchange: str = "auto",
         profile: bool = False,
     ) -> None:
-        """exchange: of blocks that make streams together, as `Program.build` takes it. profile: time the stages, for
-        `stage_times`, which slows the kernel down a little. BackendUnavailable if the kernel cannot be compiled or
-        started."""
+        """exchange: of blocks that make streams together, as `Program.build` takes it; "launches" where the driver
+        refuses another. profile: time the stages of a persistent kernel, for `stage_times`, which slows it down a
+        little. BackendUnavailable if the kernels cannot be compiled or started."""
         if num_threads is not None:
             raise ConfigError("num_threads is for the cpu backend; cuda takes the whole GPU")
         if device.type == "cuda":  # the same GPU whichever becomes torch's current one
@@ -159,8 +161,24 @@ class CudaBackend:
                     self._profile = torch.zeros(built.profile_bytes // 8, dtype=torch.int64, device=self.device)
             return self._programs[batch]
 
-    def launch(self, program: Program, out: Tensor, start: int, **arguments: int | float) -> _Launched:
+    def launch(self, batch: int, out: Tensor, start: int, **arguments: int | float) -> _Launched:
         """Put zeros, the kernel and the copy of its results into torch's stream; `out` are error words and levels."""
+        program = self.program(batch)
+        try:
+            self._start(program, out, **arguments)
+        except native().CudaTooLargeError as error:
+            if not program.cooperative:
+                raise
+            self._use_launches(str(error))
+            self._start(self.program(batch), out, **arguments)
+        with self._lock:
+            readback = self._spare.pop() if self._spare else None
+        if readback is None or readback.bytes < out.nbytes:
+            readback = native().CudaReadback(self._gpu.device, out.nbytes)
+        readback.start(out.data_ptr(), out.nbytes, _stream(self.device))
+        return _Launched(readback, out.nbytes, start)
+
+    def _start(self, program: Program, out: Tensor, **arguments: int | float) -> None:
         stream, device = _stream(self.device), self._gpu.device
         workspace = torch.empty(program.workspace_bytes, dtype=torch.uint8, device=self.device)
         for zeroed in (out, workspace):
@@ -173,14 +191,20 @@ class CudaBackend:
             time_limit=TIME_LIMIT_NS,
             **arguments,
         )
-        shape = (program.blocks, program.threads, program.shared_bytes, program.cooperative)
-        program.kernel.launch(*shape, stream, [packed], program.cluster)
+        self.put(program, stream, packed, int(arguments["t"]), int(arguments["steps"]))
+
+    def put(self, program: Program, stream: int, params: bytes, t: int, steps: int) -> None:
+        """Put what makes `steps` samples into the stream, whose arrays are ready in it."""
+        program.launch(stream, params, t, steps)
+
+    def _use_launches(self, reason: str) -> None:
+        """From now on no launch is cooperative. Programs for as many streams make as many."""
         with self._lock:
-            readback = self._spare.pop() if self._spare else None
-        if readback is None or readback.bytes < out.nbytes:
-            readback = native().CudaReadback(device, out.nbytes)
-        readback.start(out.data_ptr(), out.nbytes, stream)
-        return _Launched(readback, out.nbytes, start)
+            if self.exchange == "launches":
+                return
+            self.exchange = "launches"
+            self._programs = {batch: built for batch, built in self._programs.items() if not built.cooperative}
+        logging.getLogger(__name__).warning("the cuda backend goes on with one kernel for each stage: %s", reason)
 
     def collect(self, launched: _Launched) -> np.ndarray:
         """Wait for a launch: its levels, int32 in a row. Raises what its error words say."""
@@ -280,7 +304,7 @@ class _Call:
         levels = out[words:].view_as(forced)
         new_hidden = torch.empty_like(self.hidden)  # blocks that lag behind still read the old one
         launched = self.backend.launch(
-            self.program,
+            self.batch,
             out,
             start,
             hidden=self.hidden.data_ptr(),

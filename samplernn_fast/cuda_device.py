@@ -1,8 +1,8 @@
-"""One GPU: what it lacks, and a model's kernel compiled, loaded and sized for it."""
+"""One GPU: what it lacks, and a model's kernels compiled, loaded and sized for it."""
 
 import importlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import ModuleType
@@ -11,13 +11,16 @@ from typing import TYPE_CHECKING
 from samplernn_fast import cubin_cache, cuda_plan
 from samplernn_fast.config import SampleRNNConfig
 from samplernn_fast.cuda_compiler import KernelSource, architecture, compile_kernel, open_nvrtc
+from samplernn_fast.cuda_stages import Stage, Walk
 from samplernn_fast.errors import BackendUnavailable, DeviceError
 
 if TYPE_CHECKING:
-    from samplernn_fast._C import CudaDevice, CudaDriver, CudaKernel
+    from samplernn_fast._C import CudaDevice, CudaDriver, CudaKernel, CudaStages
 
 THREADS = 256
 """Of a block. With 512, eight streams do not fit into the registers, nor does one in every mode and architecture."""
+PERSISTENT = "srnn_generate"
+"""The kernel of csrc/cuda/persistent.cuh."""
 _LEAST_CAPABILITY = (8, 0)
 
 
@@ -37,9 +40,11 @@ class Gpu:
 
 @dataclass(frozen=True)
 class Program:
-    """The persistent kernel of one model for one number of streams, loaded, and what a launch of it takes."""
+    """The kernels of one model for one number of streams, loaded, and what a launch of them takes."""
 
-    kernel: "CudaKernel"
+    kernels: "Mapping[str, CudaKernel]"
+    stages: "CudaStages | None"
+    """Where every stage of a sample is a kernel, their launches; else there is the persistent kernel alone."""
     streams: int  # of a launch, at least as many as were asked for
     blocks: int
     threads: int
@@ -73,17 +78,20 @@ class Program:
                     f"{batch} streams of this model in {dtype} do not fit into thread block clusters of {device.name}; "
                     'take exchange "auto"'
                 )
-        kernel = _load(gpu, config, dtype, group, profile)
-        blocks, cooperative, sizes = group.groups * group.blocks, group.blocks > 1, kernel.sizes
-        with driver_errors_as(BackendUnavailable):
-            room = kernel.blocks_per_multiprocessor(THREADS, sizes["shared"]) * device.multiprocessors
-        needed = blocks if cooperative else 1
-        if room < needed:
-            raise BackendUnavailable(
-                f"the kernel needs {needed} blocks at once, but {device.name} holds {room} of {THREADS} threads with "
-                f"{kernel.registers} registers and {sizes['shared']} bytes of shared memory"
-            )
-        return cls._of(kernel, group, cooperative)
+        walk = Walk.of(config) if group.exchange == "launches" else None
+        kernels = _load(gpu, config, dtype, group, profile, walk)
+        blocks, cooperative = group.groups * group.blocks, group.blocks > 1 and walk is None
+        for name, kernel in kernels.items():
+            shared_bytes = kernel.sizes["shared"]
+            with driver_errors_as(BackendUnavailable):
+                room = kernel.blocks_per_multiprocessor(THREADS, shared_bytes) * device.multiprocessors
+            needed = blocks if cooperative else 1
+            if room < needed:
+                raise BackendUnavailable(
+                    f"{name} needs {needed} blocks at once, but {device.name} holds {room} of {THREADS} threads "
+                    f"with {kernel.registers} registers and {shared_bytes} bytes of shared memory"
+                )
+        return cls._of(kernels, group, cooperative, walk)
 
     @classmethod
     def _in_clusters(
@@ -91,24 +99,31 @@ class Program:
     ) -> "Program | None":
         """In clusters of that size, as many as the GPU holds; None where their memory or its room is too small."""
         while True:
-            kernel = _load(gpu, config, dtype, group, profile)
-            sizes = kernel.sizes
+            kernels = _load(gpu, config, dtype, group, profile)
+            kernel, sizes = kernels[PERSISTENT], kernels[PERSISTENT].sizes
             kept = sizes["resident"] * group.blocks >= cuda_plan.resident_bytes(config, dtype)
             if sizes["shared"] > gpu.device.shared_bytes or not kept:
                 return None
             with driver_errors_as(BackendUnavailable):
                 held = kernel.active_clusters(group.blocks, THREADS, sizes["shared"])
             if held >= group.groups:
-                return cls._of(kernel, group, cooperative=False)
+                return cls._of(kernels, group, cooperative=False)
             if held == 0:
                 return None
             group = cuda_plan.cluster_grouping(batch, group.blocks, held)
 
     @classmethod
-    def _of(cls, kernel: "CudaKernel", group: cuda_plan.Grouping, cooperative: bool) -> "Program":
-        sizes = kernel.sizes
+    def _of(
+        cls,
+        kernels: "Mapping[str, CudaKernel]",
+        group: cuda_plan.Grouping,
+        cooperative: bool,
+        walk: Walk | None = None,
+    ) -> "Program":
+        sizes = next(iter(kernels.values())).sizes
         return cls(
-            kernel,
+            kernels,
+            _stages(kernels, walk) if walk else None,
             streams=group.batch * group.groups,
             blocks=group.groups * group.blocks,
             threads=THREADS,
@@ -120,18 +135,42 @@ class Program:
             profile_bytes=sizes["profile"],
         )
 
+    def launch(self, stream: int, params: bytes, t: int, steps: int) -> None:
+        """Put what makes `steps` samples from time t on into the stream; params: of `_C.cuda_params`. CudaError."""
+        if self.stages is not None:
+            self.stages.launch(self.blocks, self.threads, self.shared_bytes, stream, params, t, steps)
+        else:
+            shape = (self.blocks, self.threads, self.shared_bytes, self.cooperative)
+            self.kernels[PERSISTENT].launch(*shape, stream, [params], self.cluster)
 
-def _load(gpu: Gpu, config: SampleRNNConfig, dtype: str, group: cuda_plan.Grouping, profile: bool) -> "CudaKernel":
-    """The kernel for a grouping, compiled and loaded."""
+
+def _load(
+    gpu: Gpu, config: SampleRNNConfig, dtype: str, group: cuda_plan.Grouping, profile: bool, walk: Walk | None = None
+) -> "dict[str, CudaKernel]":
+    """The kernels for a grouping by their names, compiled and loaded: the persistent one, or those of a walk."""
     device = gpu.device
     nvrtc = open_nvrtc(gpu.version, device.capability)
     arch = architecture(device.capability, nvrtc.archs())
     assert arch is not None  # open_nvrtc gives none that does not know the GPU
     shape = (group.batch, group.blocks, THREADS, device.shared_bytes, group.exchange, group.groups)
-    defines = cuda_plan.defines(config, dtype, *shape, profile=profile)
-    cubin = compile_kernel(nvrtc, KernelSource.read("persistent.cuh"), arch, defines)
+    # The first block of a stage knows only its own time.
+    defines = cuda_plan.defines(config, dtype, *shape, profile=profile and walk is None)
+    cubin = compile_kernel(nvrtc, KernelSource.read("stages.cuh" if walk else "persistent.cuh"), arch, defines)
     with driver_errors_as(BackendUnavailable):
-        return native().CudaKernel(device, cubin, "srnn_generate")
+        first, *others = walk.kernels if walk else [PERSISTENT]
+        kernels = {first: native().CudaKernel(device, cubin, first)}
+        return kernels | {name: native().CudaKernel(kernels[first], name) for name in others}
+
+
+def _stages(kernels: "Mapping[str, CudaKernel]", walk: Walk) -> "CudaStages":
+    numbers = {name: number for number, name in enumerate(kernels)}
+
+    def rows(stages: list[Stage]) -> list[tuple[int, int, int, bool]]:
+        return [(numbers[stage.kernel], stage.tier, stage.layer, stage.begins) for stage in stages]
+
+    period = [rows(sample) for sample in walk.period]
+    stages: CudaStages = native().CudaStages(list(kernels.values()), rows(walk.before), period, rows(walk.after))
+    return stages
 
 
 def missing(ordinal: int) -> list[str]:

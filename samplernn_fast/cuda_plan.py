@@ -15,9 +15,9 @@ from samplernn_fast.weights import PackedWeights, is_matrix, layout, packed_hidd
 
 MODES: tuple[str, ...] = ("float32", "bfloat16", "int8")
 """Numeric modes, by SRNN_MODE."""
-EXCHANGES: tuple[str, ...] = ("counters", "tagged", "alone", "cluster")
+EXCHANGES: tuple[str, ...] = ("counters", "tagged", "alone", "cluster", "launches")
 """How blocks tell each other their results, by SRNN_EXCHANGE; "alone" is for groups of one block, "cluster" for groups
-that are thread block clusters."""
+that are thread block clusters, "launches" for one kernel a stage (`cuda_stages`)."""
 COMPILE_OPTIONS: tuple[str, ...] = ("--std=c++17", "--fmad=false")
 """Without `--fmad=false` the numbers that must be equal on every machine are not."""
 MAX_STEPS = 1 << 24
@@ -123,8 +123,9 @@ def grouping(
 ) -> Grouping:
     """All blocks make all streams together; but a model whose matrices fit into the shared memory of one block has
     groups of one, which wait for nobody, as many as there are multiprocessors. Together they may make streams more than
-    are asked for. See `cluster_groupings` for what lies between."""
-    if product_bytes(config, dtype) > shared_bytes:
+    are asked for. By launches nobody waits, and shared memory keeps nothing: there is one group. See
+    `cluster_groupings` for what lies between."""
+    if exchange == "launches" or product_bytes(config, dtype) > shared_bytes:
         return Grouping(streams, 1, grid_blocks(config.dim, multiprocessors), exchange)
     together = -(-streams // multiprocessors)
     return Grouping(together, -(-streams // together), 1, "alone")

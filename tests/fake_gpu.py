@@ -55,12 +55,14 @@ class FakeGpu:
     def reset_calls(self) -> None:
         self._library.fake_forget_calls()
 
-    def set(self, version: int | None = None, blocks: int | None = None) -> None:
-        """The driver's version, the blocks that fit on a multiprocessor."""
+    def set(self, version: int | None = None, blocks: int | None = None, held_by_others: int | None = None) -> None:
+        """The driver's version, the blocks that fit on a multiprocessor, those that other programs have running."""
         if version is not None:
             self._library.fake_set_version(version)
         if blocks is not None:
             self._library.fake_set_blocks(blocks)
+        if held_by_others is not None:
+            self._library.fake_set_held_by_others(held_by_others)
 
     def set_clusters(self, largest: int, most: int = 1000) -> None:
         """Blocks of the largest cluster, and the most clusters at a time."""

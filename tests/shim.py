@@ -1,4 +1,4 @@
-"""The persistent CUDA kernel on a CPU: its text compiled by the C++ compiler, every thread a fibre (cuda_shim/)."""
+"""The CUDA kernels on a CPU: their text compiled by the C++ compiler, every thread a fibre (cuda_shim/)."""
 
 import ctypes
 import dataclasses
@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from samplernn_fast import cuda_plan
+from samplernn_fast.cuda_stages import Stage, Walk
 from samplernn_fast.weights import PackedWeights
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -43,6 +44,12 @@ class Params(ctypes.Structure):
         ("use_top_p", ctypes.c_uint32),
         ("top_p_fraction", ctypes.c_uint32),
     ]
+
+
+class Launch(ctypes.Structure):
+    """`Launch` of cuda_shim/launches.h."""
+
+    _fields_ = [("kernel", ctypes.c_char_p), *((name, ctypes.c_int32) for name in ("tier", "layer", "begins"))]
 
 
 @dataclasses.dataclass
@@ -145,7 +152,9 @@ class ShimKernel:
         library = ctypes.CDLL(str(build(defines, kernels)))
         self.launch = library.srnn_shim_launch
         self.launch.restype = ctypes.c_char_p
-        self.launch.argtypes = [ctypes.POINTER(Params), ctypes.c_uint, ctypes.c_long, ctypes.c_long]
+        launches = [ctypes.POINTER(Launch), ctypes.c_int]
+        self.launch.argtypes = [ctypes.POINTER(Params), *launches, ctypes.c_uint, ctypes.c_long, ctypes.c_long]
+        self.walk = Walk.of(self.config) if exchange == "launches" else None
         self.sizes = list((ctypes.c_uint64 * 6).in_dll(library, "srnn_sizes"))
         self.profile = np.zeros(self.sizes[5] // 8, dtype=np.uint64)
         self.weights = cuda_plan.pack_weights(weights, dtype)
@@ -168,7 +177,7 @@ class ShimKernel:
         want_logits: bool = False,
         settings: Settings | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """One launch: levels (B, steps), and logits (B, steps, Q) where wanted; advances `hidden`.
+        """A launch, or those of its stages: levels (B, steps), logits (B, steps, Q) where wanted; advances `hidden`.
 
         ShimError for an illegal access, a deadlock or a wrong meeting; KernelError for what the kernel reports.
         """
@@ -203,7 +212,10 @@ class ShimKernel:
             use_top_p=settings.top_p < 1,
             top_p_fraction=share,
         )
-        problem = self.launch(ctypes.byref(params), settings.schedule, settings.lose_store, settings.lose_count)
+        stages = list(self.walk.launches(t, steps)) if self.walk else [Stage("srnn_generate")]
+        launches = (Launch * len(stages))(*((stage.kernel.encode(), *stage[1:]) for stage in stages))
+        how = (settings.schedule, settings.lose_store, settings.lose_count)
+        problem = self.launch(ctypes.byref(params), launches, len(stages), *how)
         if problem:
             raise ShimError(problem.decode())
         if arrays["error"].any():

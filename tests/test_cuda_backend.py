@@ -1,10 +1,11 @@
-"""The `cuda` backend behind `Engine` without a GPU: libraries play the driver and NVRTC, and the text of the persistent
-kernel, compiled for the CPU, walks the tiers."""
+"""The `cuda` backend behind `Engine` without a GPU: libraries play the driver and NVRTC, and the text of the kernels,
+compiled for the CPU, walks the tiers."""
 
 import logging
 import sys
 import threading
 
+import numpy as np
 import pytest
 import torch
 from cases import CASES, make_model, random_levels
@@ -18,6 +19,7 @@ from samplernn_fast.cuda_backend import CudaBackend
 from samplernn_fast.cuda_plan import Grouping
 from samplernn_fast.engine import Engine
 from samplernn_fast.errors import BackendUnavailable, CheckpointError, ConfigError, DeviceError
+from samplernn_fast.sampling import Randomness
 from samplernn_fast.weights import pack
 
 pytest.importorskip("samplernn_fast._C", reason="the native part is not built: no C++ compiler")
@@ -99,6 +101,70 @@ def test_it_scores_every_case_as_the_reference(gpu, name):
     exact = Engine(model, backend="reference", dtype="float64", device="cpu").score(levels).float()
     got = Engine(model, backend="cuda", device="cpu").score(levels)
     torch.testing.assert_close(got, exact, rtol=0, atol=1e-4)
+
+
+def by_launches(name, dtype="float32"):
+    return Played(pack(make_model(MODELS[name])), CPU, dtype, exchange="launches")
+
+
+@pytest.mark.parametrize("name", ["two-levels", pytest.param("theano-lstm-skips", marks=pytest.mark.slow)])
+def test_one_kernel_a_stage_has_the_levels_of_the_persistent_kernel(gpu, name, monkeypatch):
+    """The same blocks, or other ones: a launch of a stage needs no room for all of them."""
+    monkeypatch.setattr(cuda_backend, "LAUNCH_STEPS", 13)
+    gpu.set_device(SHARED_BYTES, 4 << 10)
+    config, streams = MODELS[name], len(STREAMS[name])
+    persistent, stages = Played(pack(make_model(config)), CPU, "float32"), by_launches(name)
+    gpu.set(held_by_others=3)
+    program = stages.program(streams)
+    assert not program.cooperative and program.streams == streams
+    forced = torch.full((streams, 40), -1)
+    forced[:, 9:25] = 1
+    heat, history = torch.full((streams, 40), 0.9), torch.full((streams, config.lookback), config.q_zero)
+    made = []
+    for backend in (stages, persistent):
+        if backend is persistent:
+            gpu.set(held_by_others=0)
+        hidden = backend.init_hidden(streams)
+        draws = Randomness(7, np.arange(streams, dtype=np.uint32))
+        made.append([backend.generate(hidden, history, 1, draws, heat, 0, 1.0, forced), *hidden])
+    assert all(torch.equal(*pair) for pair in zip(*made, strict=True))
+
+
+def test_stages_that_fail_are_an_error_and_change_no_state(gpu):
+    stages, config = by_launches("two-levels"), MODELS["two-levels"]
+    levels, hidden = random_levels(config, 1, config.lookback * 3), stages.init_hidden(1)
+    before = [h.clone() for h in hidden]
+    gpu.fail("cuLaunchKernelEx", 719, after=20)
+    with pytest.raises(DeviceError, match=r"cuLaunchKernelEx failed: CUDA_ERROR_LAUNCH_FAILED \(719\)") as raised:
+        stages.score(hidden, levels)
+    assert_one_line(raised)
+    assert all(torch.equal(*pair) for pair in zip(hidden, before, strict=True))
+    gpu.succeed()
+    exact = Engine(make_model(config), backend="reference", dtype="float64", device="cpu").score(levels)
+    torch.testing.assert_close(stages.score(hidden, levels), exact.float(), rtol=0, atol=1e-4)
+
+
+def test_where_others_hold_multiprocessors_it_goes_on_by_launches(gpu, caplog):
+    """When an engine is built, and in the middle of a run."""
+    gpu.set_device(SHARED_BYTES, 4 << 10)
+    engine, exact = engines("two-levels")
+    made = [sampler.run(sampler.init_state(1, seed=8), 20) for sampler in (engine, exact)]
+    assert torch.equal(*made) and engine.backend.program(1).cooperative
+    state = engine.init_state(1, seed=8)
+    first = engine.run(state, 7)
+    gpu.set(held_by_others=1)
+    with caplog.at_level(logging.WARNING):
+        rest = engine.run(state, 13)
+        engine.run(engine.init_state(1), 3)
+    assert torch.equal(torch.cat((first, rest), dim=1), made[1])
+    [line] = [record.getMessage() for record in caplog.records]
+    assert line.startswith("the cuda backend goes on with one kernel for each stage: cuLaunchKernelEx failed: ")
+    assert "CUDA_ERROR_COOPERATIVE_LAUNCH_TOO_LARGE (720)" in line and "\n" not in line
+    caplog.clear()
+    with caplog.at_level(logging.WARNING):
+        other = Engine(make_model(MODELS["two-levels"]), device="cpu")
+    assert (other.backend.name, other.backend.exchange, len(caplog.records)) == ("cuda", "launches", 1)
+    assert torch.equal(other.run(other.init_state(1, seed=8), 20), made[1])
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "int8"])
@@ -361,7 +427,9 @@ def test_where_nothing_is_left_every_reason_is_told(gpu, monkeypatch):
 
 def test_a_grid_that_does_not_fit_is_unavailable(gpu):
     gpu.set_function(MAX_THREADS, 32)
-    with pytest.raises(BackendUnavailable, match="needs 4 blocks at once, but Fake GPU holds 0 of 64 threads with 64"):
+    with pytest.raises(
+        BackendUnavailable, match="srnn_generate needs 4 blocks at once, but Fake GPU holds 0 of 64 threads with 64"
+    ):
         engines()
 
 

@@ -157,6 +157,30 @@ def test_clusters_of_16_must_be_allowed_first(fake_gpu, cubin):
     kernel.launch(16, 128, 0, False, 0, arguments, cluster=16)
 
 
+def test_that_others_hold_multiprocessors_is_an_error_of_its_own(fake_gpu, cubin):
+    kernel = load(fake_gpu, cubin)
+    fake_gpu.set(held_by_others=2)
+    with pytest.raises(_C.CudaTooLargeError, match="use another backend"):
+        launch(kernel)
+    assert launch(kernel, cooperative=False) and launch(kernel, blocks=2, size=200)
+    fake_gpu.fail("cuLaunchKernelEx", 719)
+    with pytest.raises(_C.CudaError) as raised:
+        launch(kernel)
+    assert raised.type is _C.CudaError
+
+
+def test_functions_of_one_cubin_share_it(fake_gpu, cubin):
+    kernel = load(fake_gpu, cubin)
+    same = _C.CudaKernel(kernel, "add")
+    assert fake_gpu.calls.count("cuModuleLoadData") == 1
+    with pytest.raises(_C.CudaError, match="cuModuleGetFunction failed"):
+        _C.CudaKernel(kernel, "subtract")
+    del kernel
+    assert launch(same)
+    del same
+    assert fake_gpu.held == 0
+
+
 def test_shared_memory_must_be_asked_for_first(fake_gpu, cubin):
     kernel = load(fake_gpu, cubin)
     with pytest.raises(_C.CudaError, match="cuLaunchKernelEx failed"):

@@ -84,8 +84,10 @@ void Driver::check(Result result, const char* call) const {
   const char* text = nullptr;
   if (api_.cuGetErrorName(result, &name) != 0 || name == nullptr) name = "unknown error";
   if (api_.cuGetErrorString(result, &text) != 0 || text == nullptr) text = "no description";
-  throw Error(std::string(call) + " failed: " + name + " (" + std::to_string(result) + "), " +
-              text + "; " + advice(result));
+  const std::string message = std::string(call) + " failed: " + name + " (" +
+                              std::to_string(result) + "), " + text + "; " + advice(result);
+  if (result == kCooperativeLaunchTooLarge) throw TooLarge(message);
+  throw Error(message);
 }
 
 Device::Device(std::shared_ptr<Driver> driver, int ordinal) : driver_(std::move(driver)) {
@@ -138,40 +140,50 @@ CurrentContext::~CurrentContext() {
   device_.driver().api().cuCtxPopCurrent_v2(&popped);
 }
 
-Kernel::Kernel(std::shared_ptr<Device> device, const std::string& cubin, const std::string& name)
+Module::Module(std::shared_ptr<Device> device, const std::string& cubin)
     : device_(std::move(device)) {
   const CurrentContext current(*device_);
   const Driver& driver = device_->driver();
-  driver.check(driver.api().cuModuleLoadData(&module_, cubin.data()), "cuModuleLoadData");
-  const Result found = driver.api().cuModuleGetFunction(&function_, module_, name.c_str());
-  if (found != 0) driver.api().cuModuleUnload(module_);
-  driver.check(found, "cuModuleGetFunction");
+  driver.check(driver.api().cuModuleLoadData(&handle_, cubin.data()), "cuModuleLoadData");
 }
 
-Kernel::~Kernel() {
+Module::~Module() {
   // At the end of the process the driver may have gone first: there is nothing left to free then.
   const DriverApi& api = device_->driver().api();
   try {
     const CurrentContext current(*device_);
-    api.cuModuleUnload(module_);
+    api.cuModuleUnload(handle_);
   } catch (const Error&) {
   }
 }
 
+Kernel::Kernel(std::shared_ptr<Device> device, const std::string& cubin, const std::string& name)
+    : Kernel(std::make_shared<Module>(std::move(device), cubin), name) {}
+
+Kernel::Kernel(const Kernel& other, const std::string& name) : Kernel(other.module_, name) {}
+
+Kernel::Kernel(std::shared_ptr<Module> module, const std::string& name)
+    : module_(std::move(module)) {
+  const CurrentContext current(device());
+  const Driver& driver = device().driver();
+  driver.check(driver.api().cuModuleGetFunction(&function_, module_->handle(), name.c_str()),
+               "cuModuleGetFunction");
+}
+
 int Kernel::attribute(FunctionAttribute attribute) const {
   int value = 0;
-  const Driver& driver = device_->driver();
-  const CurrentContext current(*device_);
+  const Driver& driver = device().driver();
+  const CurrentContext current(device());
   driver.check(driver.api().cuFuncGetAttribute(&value, attribute, function_), "cuFuncGetAttribute");
   return value;
 }
 
 std::string Kernel::constant(const std::string& name) const {
-  const Driver& driver = device_->driver();
-  const CurrentContext current(*device_);
+  const Driver& driver = device().driver();
+  const CurrentContext current(device());
   DevicePointer pointer = 0;
   size_t bytes = 0;
-  driver.check(driver.api().cuModuleGetGlobal_v2(&pointer, &bytes, module_, name.c_str()),
+  driver.check(driver.api().cuModuleGetGlobal_v2(&pointer, &bytes, module_->handle(), name.c_str()),
                "cuModuleGetGlobal");
   std::string value(bytes, '\0');
   driver.check(driver.api().cuMemcpyDtoH_v2(&value[0], pointer, bytes), "cuMemcpyDtoH");
@@ -179,8 +191,8 @@ std::string Kernel::constant(const std::string& name) const {
 }
 
 int Kernel::blocks_per_multiprocessor(const Shape& shape) {
-  const Driver& driver = device_->driver();
-  const CurrentContext current(*device_);
+  const Driver& driver = device().driver();
+  const CurrentContext current(device());
   driver.check(driver.api().cuFuncSetAttribute(function_, kDynamicSharedBytes,
                                                static_cast<int>(shape.shared_bytes)),
                "cuFuncSetAttribute");
@@ -192,8 +204,8 @@ int Kernel::blocks_per_multiprocessor(const Shape& shape) {
 }
 
 int Kernel::active_clusters(const Shape& shape) {
-  const Driver& driver = device_->driver();
-  const CurrentContext current(*device_);
+  const Driver& driver = device().driver();
+  const CurrentContext current(device());
   const DriverApi& api = driver.api();
   driver.check(
       api.cuFuncSetAttribute(function_, kDynamicSharedBytes, static_cast<int>(shape.shared_bytes)),
@@ -216,8 +228,8 @@ void Kernel::launch(const Shape& shape, StreamHandle stream,
   }
   Attributes attributes;
   const LaunchConfig config = configuration(shape, stream, attributes);
-  const Driver& driver = device_->driver();
-  const CurrentContext current(*device_);
+  const Driver& driver = device().driver();
+  const CurrentContext current(device());
   driver.check(driver.api().cuLaunchKernelEx(&config, function_, pointers.data(), nullptr),
                "cuLaunchKernelEx");
 }

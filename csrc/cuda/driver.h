@@ -14,6 +14,12 @@
 
 namespace srnn::cuda {
 
+// A cooperative launch that the driver refuses, because its blocks cannot all run at the same time.
+class TooLarge : public Error {
+ public:
+  using Error::Error;
+};
+
 class Driver {
  public:
   // path: of libcuda, empty for the system's. Throws Error without a driver or a GPU.
@@ -77,15 +83,30 @@ struct Shape {
   unsigned cluster = 1;      // blocks of a cluster, which run at the same time; 1: no clusters
 };
 
-class Kernel {
+// A cubin, loaded into a device's context.
+class Module {
  public:
-  // The function `name` of a cubin, loaded into the device's context.
-  Kernel(std::shared_ptr<Device> device, const std::string& cubin, const std::string& name);
-  ~Kernel();
-  Kernel(const Kernel&) = delete;
-  Kernel& operator=(const Kernel&) = delete;
+  Module(std::shared_ptr<Device> device, const std::string& cubin);
+  ~Module();
+  Module(const Module&) = delete;
+  Module& operator=(const Module&) = delete;
 
   const Device& device() const { return *device_; }
+  ModuleHandle handle() const { return handle_; }
+
+ private:
+  std::shared_ptr<Device> device_;
+  ModuleHandle handle_ = nullptr;
+};
+
+class Kernel {
+ public:
+  // The function `name` of a cubin.
+  Kernel(std::shared_ptr<Device> device, const std::string& cubin, const std::string& name);
+  // Another function of the same cubin.
+  Kernel(const Kernel& other, const std::string& name);
+
+  const Device& device() const { return module_->device(); }
   int attribute(FunctionAttribute attribute) const;
   // The bytes of a constant that the cubin exports.
   std::string constant(const std::string& name) const;
@@ -100,8 +121,9 @@ class Kernel {
               const std::vector<std::string>& arguments) const;
 
  private:
-  std::shared_ptr<Device> device_;
-  ModuleHandle module_ = nullptr;
+  Kernel(std::shared_ptr<Module> module, const std::string& name);
+
+  std::shared_ptr<Module> module_;
   FunctionHandle function_ = nullptr;
 };
 

@@ -8,6 +8,7 @@
 namespace srnn::cuda {
 
 using Result = int;  // CUresult, nvrtcResult: 0 is success
+constexpr Result kCooperativeLaunchTooLarge = 720;
 using DeviceId = int;
 using DevicePointer = unsigned long long;
 using ContextHandle = struct ContextObject*;

@@ -13,6 +13,7 @@
 //             has in its shared memory: nobody reads what is far away. Shared memory holds anything
 //             at the start, perhaps packets of the launch before, so the blocks meet once it is
 //             cleared; and none may leave while others still push, so they meet at the end
+//   launches: results are stored, and read by later launches only: the end of a kernel is the wait
 #pragma once
 
 #include "cuda/numeric.cuh"
@@ -104,6 +105,7 @@ SRNN_DEVICE void publish(Block& b, int place, uint32_t count) {
       const int row = i / V::kChunk, col = b.index * V::kChunk + i % V::kChunk;
       if (col < V::kCols) put_float(reinterpret_cast<float*>(buffer + row * kBytes) + col, own[i]);
     }
+    if constexpr (kLaunched) return;
     ++b.exchanges;
     block_sync();  // all of it is stored
     if (b.thread == 0) count_up(reinterpret_cast<uint32_t*>(b.p.workspace));
@@ -202,7 +204,7 @@ SRNN_DEVICE bool gather(const Block& b, int place, uint32_t count, Age age, int 
     block_sync();
     return true;
   } else {
-    if (age == Age::kOld) {
+    if (kLaunched || age == Age::kOld) {
       block_sync();
     } else if (!wait_for_counter(b, place, count)) {
       return false;

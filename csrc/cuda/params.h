@@ -1,7 +1,10 @@
-// The contract between the host and the persistent CUDA kernel (persistent.cuh).
+// The contract between the host and the CUDA kernels: the persistent one (persistent.cuh), or one
+// for each stage of a sample (stages.cuh).
 //
 // One launch walks all tiers for `steps` samples of SRNN_BATCH streams. How it is built:
-//   source   #include "cuda/persistent.cuh" with csrc/ as the root of the includes; no other header
+//   source   #include "cuda/persistent.cuh", or with SRNN_EXCHANGE 4 "cuda/stages.cuh", with csrc/
+//   as
+//            the root of the includes; no other header
 //   options  --std=c++17 --fmad=false (products that may be fused say so), one real arch (sm_XX)
 //   defines  whole numbers, all of them needed:
 //     SRNN_DIM            D
@@ -24,13 +27,16 @@
 //                         must be ceil(D / ceil(D / n)) for some n
 //     SRNN_SHARED_BYTES   the most dynamic shared memory a block may have
 //     SRNN_EXCHANGE       0 counters, 1 tagged packets, 2 none: a group is one block, 3 packets
-//                         into shared memory: a group is one thread block cluster (sm_90 and newer)
+//                         into shared memory: a group is one thread block cluster (sm_90 and
+//                         newer), 4 launches: every stage is a kernel, whose end is the wait
 //     SRNN_COPIES         of every packet; blocks share out the copies that they read
 //     SRNN_PROFILE        1: the first block adds the time of its stages to Params::profile
 // How it is launched: `srnn_generate(Params)`, SRNN_GROUPS * SRNN_BLOCKS blocks of SRNN_THREADS,
 // with srnn_sizes[kSharedBytes] of dynamic shared memory; cooperative for exchanges 0 and 1, in
 // clusters of SRNN_BLOCKS for exchange 3; the module exports
 //     __constant__ unsigned long long srnn_sizes[kSizes]
+// With SRNN_EXCHANGE 4: the kernels of stages.cuh as (Params, Stage), in the order of
+// cuda_stages.Walk, each with that grid and memory, never cooperative.
 // Before every launch the host sets the workspace and the error words to zero.
 #pragma once
 
@@ -98,6 +104,13 @@ struct Params {
   int32_t top_k;             // 0: off
   uint32_t use_top_p;        // keep the smallest set that holds top_p_fraction / 2^32 of the mass
   uint32_t top_p_fraction;
+};
+
+// SRNN_EXCHANGE 4: which part of a sample a launch makes. Time is not in it: every block keeps
+// count of the samples in the workspace, so that the same launches serve every sample.
+struct Stage {
+  int32_t tier, layer;  // of those kernels that have them, else 0
+  int32_t begins;       // 1 for the first launch of a sample and the one after the last sample
 };
 
 }  // namespace srnn

@@ -257,7 +257,8 @@ constexpr KeptArrays kKept = make_kept_arrays();
 // Other blocks of a cluster reach shared memory only. The host takes no kernel that needs more of
 // it than there is.
 constexpr bool kArraysShared = kCluster || kArrays.end <= SRNN_SHARED_BYTES;
-constexpr bool kKeptShared = kArraysShared && kArrays.end + kKept.end <= SRNN_SHARED_BYTES;
+constexpr bool kKeptShared =
+    !kLaunched && kArraysShared && kArrays.end + kKept.end <= SRNN_SHARED_BYTES;
 constexpr uint64_t kArraysBytes = (kArraysShared ? kArrays.end : 0) + (kKeptShared ? kKept.end : 0);
 
 // A matrix whose own rows may stay in shared memory, and whether they do.
@@ -271,12 +272,13 @@ struct Residents {
 };
 SRNN_CONSTEXPR Resident place_resident(uint64_t& at, uint64_t rows, int cols) {
   const uint64_t bytes = rows * resident_bytes(cols);
-  if (rows == 0 || at + bytes > SRNN_SHARED_BYTES) return {false, 0};
+  if (kLaunched || rows == 0 || at + bytes > SRNN_SHARED_BYTES) return {false, 0};
   const Resident placed = {true, at};
   at += bytes;
   return placed;
 }
-// The most often read rows first; what does not fit is read from L2 each time.
+// The most often read rows first; what does not fit is read from L2 each time. So is everything
+// where shared memory does not outlast a stage.
 SRNN_CONSTEXPR Residents make_residents() {
   Residents to = {};
   uint64_t at = kArraysBytes;
@@ -297,10 +299,18 @@ constexpr Residents kResidents = make_residents();
 // --- the workspace ----------------------------------------------------------------------------
 
 constexpr uint64_t kCounterBytes = 256;
+// kLaunched: what a block knows of the time, from one launch to the next. Zero before the first.
+struct Clock {
+  int32_t begun;      // samples
+  uint32_t networks;  // of them with a sample-level network
+  uint32_t loud;      // whether the sample that is being made is one of them
+  uint32_t stopped;   // after an error
+};
 // Of one group: counters, exchanges, and of each block the arrays that are not in shared memory.
 constexpr uint64_t kArraysOffset = kCounterBytes + (in_own_memory(kExchange) ? 0 : kExchangeBytes);
 constexpr uint64_t kKeptOffset = kArraysShared ? 0 : align(kArrays.end);
-constexpr uint64_t kBlockBytes = kKeptOffset + (kKeptShared ? 0 : align(kKept.end));
+constexpr uint64_t kClockOffset = kKeptOffset + (kKeptShared ? 0 : align(kKept.end));
+constexpr uint64_t kBlockBytes = kClockOffset + (kLaunched ? align(sizeof(Clock)) : 0);
 constexpr uint64_t kGroupBytes = kArraysOffset + kBlockBytes * kBlocks;
 constexpr uint64_t kWorkspaceEnd = kGroups * kGroupBytes;
 

@@ -1,10 +1,16 @@
-// One launch of the persistent kernel under the shim. Every array is copied to the end of its own
-// pages, behind which no memory is: a read or write past its end is caught.
+// Launches of the persistent kernel, or of the kernels of its stages, under the shim. Every array
+// is copied to the end of its own pages, behind which no memory is: a read or write past its end is
+// caught.
 #define SRNN_SHIM
 #include <signal.h>
 #include <sys/mman.h>
 
+#if SRNN_EXCHANGE == 4
+#include "cuda/stages.cuh"
+#else
 #include "cuda/persistent.cuh"
+#endif
+#include "launches.h"
 
 namespace {
 
@@ -40,7 +46,17 @@ class Guarded {
   unsigned char *start_ = nullptr, *data_ = nullptr;
 };
 
-const Params* launched = nullptr;
+typedef void (*Run)(Params, Stage);
+#if SRNN_EXCHANGE == 4
+#define SRNN_NAMED(kernel) {#kernel, kernel},
+const std::map<std::string, Run> kernels = {SRNN_STAGES(SRNN_NAMED)};
+#else
+void whole(Params p, Stage) { srnn_generate(p); }
+const std::map<std::string, Run> kernels = {{"srnn_generate", whole}};
+#endif
+
+Params params;
+Launch launch;
 std::string message;
 
 void on_illegal_access(int, siginfo_t*, void*) {
@@ -50,7 +66,8 @@ void on_illegal_access(int, siginfo_t*, void*) {
   _longjmp(simt::runtime->scheduler, 1);
 }
 
-std::string run(const Params& p, unsigned seed, const simt::Faults& faults) {
+// Of a launch, whose shared memory holds nothing at its start.
+std::string run(unsigned seed, const simt::Faults& faults) {
   std::vector<Guarded*> blocks;
   std::vector<unsigned char*> shared;
   for (int block = 0; block < kGroups * kBlocks; ++block) {
@@ -73,10 +90,9 @@ std::string run(const Params& p, unsigned seed, const simt::Faults& faults) {
   sigaltstack(&stack, &stack_before);
   sigaction(SIGSEGV, &action, &before_segv);
   sigaction(SIGBUS, &action, &before_bus);
-  launched = &p;
   const std::string problem = simt::run(
-      kGroups * kBlocks, kThreads, kCluster ? kBlocks : 1, shared, [] { srnn_generate(*launched); },
-      seed, faults);
+      kGroups * kBlocks, kThreads, kCluster ? kBlocks : 1, shared,
+      [] { kernels.at(launch.kernel)(params, launch.stage); }, seed, faults);
   sigaction(SIGSEGV, &before_segv, nullptr);
   sigaction(SIGBUS, &before_bus, nullptr);
   sigaltstack(&stack_before, nullptr);
@@ -86,11 +102,12 @@ std::string run(const Params& p, unsigned seed, const simt::Faults& faults) {
 
 }  // namespace
 
-// As cuLaunchCooperativeKernel, but it waits, and makes the workspace. Returns null, or what went
-// wrong.
-extern "C" const char* srnn_shim_launch(const Params* given, unsigned seed, long lose_store,
-                                        long lose_count) {
-  Params p = *given;
+// Puts launches into a stream and waits for them; `given` has a workspace, or is given one. Returns
+// null, or what went wrong.
+extern "C" const char* srnn_shim_launch(const Params* given, const Launch* launches, int count,
+                                        unsigned seed, long lose_store, long lose_count) {
+  Params& p = params;
+  p = *given;
   const size_t batch = kAllStreams, steps = p.steps, rows = batch * steps;
   const size_t states = size_t{1} * kTiers * kLayers * batch * kStateWidth;
   const auto array = [](const void* from, size_t bytes) {
@@ -100,7 +117,7 @@ extern "C" const char* srnn_shim_launch(const Params* given, unsigned seed, long
       new_hidden(p.new_hidden, states * 4), history(p.history, batch * kLookback * 4),
       levels(p.levels, rows * 4), temperature(p.temperature, rows * 4), seeds(p.seeds, batch * 8),
       streams(p.streams, batch * 4), error(p.error, kErrorWords * 4),
-      workspace(nullptr, kWorkspaceEnd),
+      workspace(p.workspace, kWorkspaceEnd),
       profile = array(p.profile, (kStages + 1) * kStageNumbers * 8),
       forced = array(p.forced, rows * 4), logits = array(p.logits, rows * kLevels * 4);
   p.weights = weights.as<const unsigned char>(), p.hidden = hidden.as<const float>();
@@ -112,8 +129,13 @@ extern "C" const char* srnn_shim_launch(const Params* given, unsigned seed, long
   p.forced = forced.as<const int32_t>(), p.logits = logits.as<float>();
   simt::Faults faults;
   faults.lose_store = lose_store, faults.lose_count = lose_count;
-  message = run(p, seed, faults);
+  message.clear();
+  for (int i = 0; i < count && message.empty(); ++i) {
+    launch = launches[i];
+    message = run(seed + i, faults);
+  }
   new_hidden.copy_to(given->new_hidden), levels.copy_to(given->levels), error.copy_to(given->error);
-  logits.copy_to(given->logits), profile.copy_to(given->profile);
+  logits.copy_to(given->logits), workspace.copy_to(given->workspace);
+  profile.copy_to(given->profile);
   return message.empty() ? nullptr : message.c_str();
 }

@@ -1,4 +1,4 @@
-"""What the fake NVRTC runs to compile the persistent kernel: the C++ compiler, with the shim of tests/cuda_shim.
+"""What the fake NVRTC runs to compile a kernel: the C++ compiler, with the shim of tests/cuda_shim.
 
 python compile_for_cpu.py FOLDER: takes FOLDER/source, headers and options, and leaves FOLDER/cubin, a library of this
 machine. Nothing but what the compiler was given is included.
@@ -21,7 +21,7 @@ def main(folder: Path) -> int:
     kernel.parent.mkdir(parents=True, exist_ok=True)
     kernel.write_text((folder / "source").read_text())
     defines = [option for option in options if option.startswith("-D")]
-    sources = [TESTS / "cuda_shim" / "run.cpp", TESTS / "fake_cuda" / "persistent.cpp"]
+    sources = [TESTS / "cuda_shim" / "run.cpp", TESTS / "fake_cuda" / "kernels.cpp"]
     includes = [f"-I{folder / 'headers'}", f"-I{TESTS / 'cuda_shim'}"]
     compiler = shlex.split(os.environ.get("CXX", "c++"))
     command = [*compiler, *_FLAGS, *defines, *includes, *map(str, sources), "-o", str(folder / "cubin")]

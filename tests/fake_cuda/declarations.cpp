@@ -49,6 +49,7 @@ static_assert(sizeof(api::Dimension) == sizeof(CUlaunchAttributeValue{}.clusterD
 static_assert(sizeof(api::LaunchAttributeValue) == sizeof(CUlaunchAttributeValue));
 static_assert(int{api::kCooperative} == CU_LAUNCH_ATTRIBUTE_COOPERATIVE);
 static_assert(api::kInvalidClusterSize == CUDA_ERROR_INVALID_CLUSTER_SIZE);
+static_assert(api::kCooperativeLaunchTooLarge == CUDA_ERROR_COOPERATIVE_LAUNCH_TOO_LARGE);
 static_assert(api::kNoTiming == CU_EVENT_DISABLE_TIMING);
 static_assert(sizeof(api::DevicePointer) == sizeof(CUdeviceptr));
 

@@ -49,7 +49,7 @@ std::mutex mutex;
 std::ostringstream calls;
 std::map<std::string, Failure> failures;
 std::map<int, int> device_attributes, function_attributes;
-int version, blocks_per_multiprocessor, largest_cluster, most_clusters;
+int version, blocks_per_multiprocessor, held_by_others, largest_cluster, most_clusters;
 int contexts, modules, host_memory, events;
 api::ContextObject primary;
 thread_local std::vector<api::ContextObject*> stack;
@@ -107,6 +107,7 @@ void fake_reset() {
   version = 13000;
   blocks_per_multiprocessor = 1;
   largest_cluster = 16, most_clusters = 1000;
+  held_by_others = 0;
 }
 
 // From the call after the next `after` ones on, `call` returns `error`.
@@ -118,6 +119,8 @@ void fake_set_blocks(int value) { blocks_per_multiprocessor = value; }
 // Blocks of the largest cluster, and the most clusters at a time: multiprocessors of one must lie
 // side by side, so that there may be fewer than multiprocessors have room for.
 void fake_set_clusters(int largest, int most) { largest_cluster = largest, most_clusters = most; }
+// Blocks of other programs, in whose place no block of a cooperative launch can be.
+void fake_set_held_by_others(int value) { held_by_others = value; }
 void fake_set_device(int attribute, int value) { device_attributes[attribute] = value; }
 void fake_set_function(int attribute, int value) { function_attributes[attribute] = value; }
 
@@ -313,7 +316,8 @@ int cuLaunchKernelEx(const api::LaunchConfig* config, api::FunctionHandle functi
       continue;
     }
     if (attribute.id != api::kCooperative || attribute.value.cooperative != 1) return kInvalidValue;
-    const int room = device_attributes[api::kMultiprocessors] * blocks_per_multiprocessor;
+    const int room =
+        device_attributes[api::kMultiprocessors] * blocks_per_multiprocessor - held_by_others;
     if (static_cast<int>(config->grid_x) > room) return kTooLarge;
   }
   if (function->module->library == nullptr) return 0;

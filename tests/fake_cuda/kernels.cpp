@@ -1,0 +1,33 @@
+// The entry points that fake_cuda/libcuda.cpp calls when a kernel is launched: they lead to the
+// shim's, which copies every array to the end of pages of its own and runs the kernel's text by
+// fibres.
+#include <cstdlib>
+
+#include "launches.h"
+
+extern "C" const char* srnn_shim_launch(const srnn::Params* given, const Launch* launches,
+                                        int count, unsigned seed, long lose_store, long lose_count);
+
+// A store or count of that number is lost where the variable is set, so that other blocks wait for
+// it in vain.
+static long number_of(const char* variable) {
+  const char* text = std::getenv(variable);
+  return text == nullptr ? -1 : std::atol(text);
+}
+
+static const char* run(void** arguments, const Launch& launch) {
+  return srnn_shim_launch(static_cast<const srnn::Params*>(arguments[0]), &launch, 1, 0,
+                          number_of("FAKE_LOSE_STORE"), number_of("FAKE_LOSE_COUNT"));
+}
+
+#if SRNN_EXCHANGE == 4
+#define SRNN_ENTRY(kernel)                                                            \
+  extern "C" const char* kernel(void** arguments, const void*) {                      \
+    return run(arguments, {#kernel, *static_cast<const srnn::Stage*>(arguments[1])}); \
+  }
+SRNN_STAGES(SRNN_ENTRY)
+#else
+extern "C" const char* srnn_generate(void** arguments, const void*) {
+  return run(arguments, {"srnn_generate", {0, 0, 0}});
+}
+#endif
