@@ -1,4 +1,4 @@
-"""What the persistent kernel compiles to, for every GPU architecture that it is meant for: registers, spills, shared
+"""What the kernels compile to, for every GPU architecture that it is meant for: registers, spills, shared
 memory, and the machine code itself. NVRTC and nvcc, without a GPU."""
 
 import importlib.util
@@ -16,6 +16,7 @@ from samplernn_fast import cuda_plan
 from samplernn_fast.config import SampleRNNConfig
 from samplernn_fast.cuda_compiler import KernelSource, open_nvrtc
 from samplernn_fast.cuda_device import THREADS
+from samplernn_fast.cuda_stages import Walk
 from samplernn_fast.errors import BackendUnavailable
 
 pytest.importorskip("samplernn_fast._C", reason="the native part is not built: no C++ compiler")
@@ -53,12 +54,13 @@ def nvrtc():
 
 @pytest.fixture(scope="module")
 def compiled(nvrtc):
-    """(cubin, log of ptxas) of one kernel, compiled once."""
-    source, kept = KernelSource.read("persistent.cuh"), {}
+    """(cubin, log of ptxas) of a kernel, or of those of the stages; compiled once."""
+    kept = {}
 
     def compile(arch, dtype="float32", batch=1, exchange="tagged", config=PAPER, profile=False):
         wanted = (arch, dtype, batch, exchange, config, profile)
         if wanted not in kept:
+            source = KernelSource.read("stages.cuh" if exchange == "launches" else "persistent.cuh")
             options = [f"--gpu-architecture={arch}", *cuda_plan.COMPILE_OPTIONS, "--ptxas-options=-v"]
             macros = defines(config, arch, dtype, batch, exchange, profile)
             options += [f"-D{name}={value}" for name, value in macros.items()]
@@ -70,9 +72,10 @@ def compiled(nvrtc):
 
 def check(cubin, log, arch):
     """Nothing in local memory, registers for a block, and no more memory than a block may have."""
-    assert re.findall(r"(\d+) bytes (?:stack frame|spill stores|spill loads)", log) == ["0"] * 3, log
-    [registers] = map(int, re.findall(r"Used (\d+) registers", log))
-    assert registers * THREADS <= REGISTERS
+    kernels = re.findall(r"Compiling entry function '(\w+)'", log)
+    assert re.findall(r"(\d+) bytes (?:stack frame|spill stores|spill loads)", log) == ["0"] * 3 * len(kernels), log
+    registers = [int(number) for number in re.findall(r"Used (\d+) registers", log)]
+    assert len(registers) == len(kernels) and max(registers) * THREADS <= REGISTERS
     assert "warning" not in log.lower() and "smem" not in log, log  # all shared memory is asked for at the launch
     sizes = constant(cubin, "srnn_sizes")
     assert len(sizes) == 6 and 0 < sizes[SHARED_BYTES] <= GPUS[arch][1]
@@ -109,6 +112,31 @@ def test_a_profile_costs_nothing_where_there_is_none(compiled, tmp_path):
     check(profiled, log, "sm_90a")
     added = [count(sass(cubin, tmp_path), "REDG.E.ADD") for cubin in (plain, profiled)]
     assert added[0] == 0 < added[1]
+
+
+@pytest.mark.parametrize(("arch", "dtype"), [("sm_80", "float32"), ("sm_90a", "bfloat16")])
+def test_each_stage_of_the_papers_model(compiled, arch, dtype, tmp_path):
+    cubin, log = compiled(arch, dtype, exchange="launches")
+    check(cubin, log, arch)
+    assert set(Walk.of(PAPER).kernels) <= set(re.findall(r"Compiling entry function '(\w+)'", log))
+    instructions = sass(cubin, tmp_path)
+    # No block waits for another.
+    assert count(instructions, "MEMBAR", "ERRBAR", "RED.", "NANOSLEEP", "LDL", "STL") == 0
+    assert constant(cubin, "srnn_sizes")[SHARED_BYTES + 1] == 0  # resident rows
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("batch", [1, 8, 64])
+@pytest.mark.parametrize("dtype", cuda_plan.MODES)
+@pytest.mark.parametrize("arch", ["sm_80", "sm_90a"])
+def test_each_stage_in_every_mode(compiled, arch, dtype, batch):
+    check(*compiled(arch, dtype, batch, "launches"), arch)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CASES)
+def test_each_stage_of_every_case(compiled, name):
+    check(*compiled("sm_80", batch=3, exchange="launches", config=CASES[name]), "sm_80")
 
 
 def test_a_small_model_in_one_block(compiled):
