@@ -2,13 +2,13 @@
 # Everything to know about this package on a machine with an NVIDIA GPU, in less than 9 minutes and without a network:
 #   bench/gpu_report.sh OUTDIR [PART...]
 # Installs the checkout (PyTorch, Triton, pytest, ninja and pybind11 must be there), then doctor, the tests marked gpu,
-# sampling and training speed. Every part has its own time limit and log, so that one failure loses nothing else;
+# sampling and training speed, the stages of a sample. Every part has its own time limit and log, so that one failure loses nothing else;
 # OUTDIR gets logs and JSON, and the last lines printed are a short table. PYTHON chooses the interpreter.
 set -uo pipefail
 
 out=${1:?usage: bench/gpu_report.sh OUTDIR [PART...]}
 shift
-parts=" ${*:-install doctor tests tests-triton sampling-256 sampling-1024 styles training} "
+parts=" ${*:-install doctor tests tests-triton sampling-256 sampling-1024 styles stages training} "
 mkdir -p "$out"
 out=$(cd "$out" && pwd)
 cd "$(dirname "$0")/.." || exit 1
@@ -53,20 +53,25 @@ tests_triton() {
   TRITON_INTERPRET=0 exec "$python" -m pytest -o addopts= -v --junitxml "$out/tests-triton.xml" "${paths[@]}"
 }
 
+stages() {
+  exec "$python" bench/stage_times.py --dtype float32 int8 --batch-size 1 8 --json "$out/stage_times.json"
+}
+
 training() {
   exec "$python" bench/training_speed.py --device cuda --dim 512 1024 --rounds 1 --json "$out/training_speed.json"
 }
 
 export out python
-export -f sampling tests tests_triton training
+export -f sampling stages tests tests_triton training
 
 part install 60 "$python" -m pip install --no-deps --no-build-isolation --no-index --disable-pip-version-check -e .
 part doctor 20 "$python" bench/doctor.py "$out/doctor.json"
 part tests 50 bash -c tests
 part tests-triton 130 bash -c tests_triton
-part sampling-256 90 bash -c 'sampling --dim 256 --batch-size 1 8 64 512 4096'
-part sampling-1024 100 bash -c 'sampling --dim 1024 --batch-size 1 8 64 512 4096'
+part sampling-256 80 bash -c 'sampling --dim 256 --batch-size 1 8 64 512 4096'
+part sampling-1024 90 bash -c 'sampling --dim 1024 --batch-size 1 8 64 512 4096'
 part styles 40 bash -c 'sampling --dim 1024 --batch-size 8 32 128 --backend triton --no-plain --styles vector tiles library'
+part stages 34 bash -c stages
 part training 35 bash -c training
 
 echo

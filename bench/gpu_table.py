@@ -13,6 +13,8 @@ def main(folder: Path) -> None:
     for record in records(folder / "sampling_speed.json"):
         print(f"\nSampling, samples per second of all streams, {record['processor']}, torch {record['torch']}")
         sampling(record["rows"])
+    for record in records(folder / "stage_times.json"):
+        stages(record["rows"])
     for record in records(folder / "training_speed.json"):
         print(f"\nTraining, samples per second, {record['processor']}")
         for row in record["rows"]:
@@ -33,6 +35,14 @@ def sampling(rows: list[dict]) -> None:
         for name in dict.fromkeys(row["contestant"] for row in of_dim):
             speeds = {row["batch_size"]: row["samples_per_second"] for row in of_dim if row["contestant"] == name}
             print(f"{name:28}" + "".join(f"{speeds[n]:14,.0f}" if n in speeds else f"{'-':>14}" for n in streams))
+
+
+def stages(rows: list[dict]) -> None:
+    """Microseconds of every stage of a sample on its own, and how often it is launched for one."""
+    first = rows[0]
+    print(f"\nStages, dim {first['dim']}, {first['dtype']}, {first['batch_size']} streams: us, times a sample")
+    for row in rows:
+        print(f"{row['stage']:28}{row['us']:14,.2f}{row['per_sample']:14.3f}")
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ import importlib
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import ModuleType
 from typing import TYPE_CHECKING
 
@@ -134,6 +134,10 @@ class Program:
             workspace_bytes=sizes["workspace"],
             profile_bytes=sizes["profile"],
         )
+
+    def along(self, walk: Walk) -> "Program":
+        """The kernels of stages, launched in another order or number; for measurements."""
+        return replace(self, stages=_stages(self.kernels, walk))
 
     def launch(self, stream: int, params: bytes, t: int, steps: int) -> None:
         """Put what makes `steps` samples from time t on into the stream; params: of `_C.cuda_params`. CudaError."""

@@ -138,7 +138,10 @@ def test_the_gpu_table_shows_what_was_measured(tmp_path):
     ]
     record = {"processor": "a GPU", "torch": "2.13", "rows": rows}
     (tmp_path / "sampling_speed.json").write_text(json.dumps([record]))
+    stage = {"dim": 256, "dtype": "int8", "batch_size": 8, "stage": "upsample 0 0", "us": 2.345, "per_sample": 1.0}
+    (tmp_path / "stage_times.json").write_text(json.dumps([record | {"rows": [stage]}]))
     done = run("gpu_table.py", str(tmp_path))
     assert done.returncode == 0, done.stderr
     (line,) = [line for line in done.stdout.splitlines() if line.startswith("triton float32")]
     assert line.split() == ["triton", "float32", "1,000", "8,003"]
+    assert "Stages, dim 256, int8, 8 streams" in done.stdout and "2.35         1.000" in done.stdout

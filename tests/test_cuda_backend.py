@@ -10,7 +10,16 @@ import pytest
 import torch
 from cases import CASES, make_model, random_levels
 from engines import MODELS
-from fake_gpu import CAPABILITY_MAJOR, CLUSTER_LAUNCH, COOPERATIVE, FOLDER, MAX_THREADS, MULTIPROCESSORS, SHARED_BYTES
+from fake_gpu import (
+    CAPABILITY_MAJOR,
+    CLUSTER_LAUNCH,
+    COOPERATIVE,
+    FOLDER,
+    MAX_THREADS,
+    MULTIPROCESSORS,
+    ROOT,
+    SHARED_BYTES,
+)
 from small import assert_one_line
 
 from samplernn_fast import backends, cuda_backend, cuda_device, cuda_plan
@@ -128,6 +137,26 @@ def test_one_kernel_a_stage_has_the_levels_of_the_persistent_kernel(gpu, name, m
         draws = Randomness(7, np.arange(streams, dtype=np.uint32))
         made.append([backend.generate(hidden, history, 1, draws, heat, 0, 1.0, forced), *hidden])
     assert all(torch.equal(*pair) for pair in zip(*made, strict=True))
+
+
+def test_every_stage_is_timed_and_samples_are_still_made(gpu, monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "bench"))
+    import stage_times
+
+    config = MODELS["two-levels"]
+    timed = stage_times.TimedStages(pack(make_model(config)), CPU, "float32")
+    gpu.reset_calls()
+    rows = stage_times.rows_of(timed, 1, samples=4, repeats=2)
+    names = {f"gru_cell {tier} 0" for tier in (0, 1)} | {"upsample 0 0", "upsample 1 0", "walk"}
+    names |= {f"sample_step_{part} 0 0" for part in ("input", "hidden", "logits", "draw")}
+    assert {row["stage"] for row in rows} == names and all(row["us"] > 0 for row in rows)
+    often = {row["stage"]: row["per_sample"] for row in rows}
+    assert (often["gru_cell 1 0"], often["upsample 1 0"], often["gru_cell 0 0"]) == (1 / 3, 1.0, 1.0)
+    # Four samples of 7 launches, two of the top tier, its load; the next sample's first; and each stage 8 times.
+    assert gpu.calls.count("cuLaunchKernelEx") == 1 + 4 * 7 + 2 + 1 + 8 * 8
+    levels = random_levels(config, 1, config.lookback * 3)
+    exact = Engine(make_model(config), backend="reference", dtype="float64", device="cpu").score(levels)
+    torch.testing.assert_close(timed.score(timed.init_hidden(1), levels), exact.float(), rtol=0, atol=1e-4)
 
 
 def test_stages_that_fail_are_an_error_and_change_no_state(gpu):
