@@ -2,8 +2,9 @@
 # Everything to know about this package on a machine with an NVIDIA GPU, in less than 9 minutes and without a network:
 #   bench/gpu_report.sh OUTDIR [PART...]
 # Installs the checkout (PyTorch, Triton, pytest, ninja and pybind11 must be there), then doctor, the tests marked gpu,
-# sampling and training speed, the stages of a sample. Every part has its own time limit and log, so that one failure loses nothing else;
-# OUTDIR gets logs and JSON, and the last lines printed are a short table. PYTHON chooses the interpreter.
+# sampling and training speed, the stages of a sample. Every part has its own time limit and log, so that one failure
+# loses nothing else; OUTDIR gets logs and JSON, and the last lines printed are a short table. PYTHON chooses the
+# interpreter.
 set -uo pipefail
 
 out=${1:?usage: bench/gpu_report.sh OUTDIR [PART...]}

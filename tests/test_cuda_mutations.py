@@ -61,6 +61,7 @@ RUNS = [
     ("two-levels", "float32", "tagged", 3),
     ("logits-not-finite", "float32", "tagged", 19),
     ("two-levels", "int8", "cluster", 3),
+    ("two-levels", "float32", "launches", 3),
 ]
 
 

@@ -28,7 +28,7 @@ def scored(backend, levels):
     return backend.score(backend.init_hidden(len(levels)), levels.to(backend.device)).cpu()
 
 
-@pytest.mark.parametrize("exchange", ["counters", "tagged", "auto"])  # "auto": clusters where they fit
+@pytest.mark.parametrize("exchange", ["counters", "tagged", "auto", "launches"])  # "auto": clusters where they fit
 @pytest.mark.parametrize("name", CASES)
 def test_scores_are_those_of_the_reference(name, exchange):
     model, levels = make_model(CASES[name]), random_levels(CASES[name], 3, CASES[name].lookback * 40)
@@ -65,3 +65,13 @@ def test_levels_are_those_of_the_reference(name):
         engine = Engine(model, backend=backend, dtype=dtype, device=device)
         made.append(engine.run(engine.init_state(3, seed=5, temperature=0.9, top_k=40, top_p=0.95), 400))
     assert torch.equal(*made)
+
+
+@pytest.mark.parametrize("dtype", CudaBackend.dtypes)
+@pytest.mark.parametrize("name", ["paper-3tier", "theano-lstm-skips", "reset-before-256"])
+def test_one_kernel_a_stage_has_the_bits_of_the_persistent_kernel(name, dtype):
+    levels, engine = [], Engine(make_model(CASES[name]), backend="cuda", dtype=dtype, device="cuda")
+    for exchange in ("tagged", "launches"):
+        engine.backend = CudaBackend(pack(make_model(CASES[name])), GPU, dtype, exchange=exchange)
+        levels.append(engine.run(engine.init_state(9, seed=1), 500))
+    assert torch.equal(*levels)

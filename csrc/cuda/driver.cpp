@@ -29,7 +29,7 @@ const char* advice(Result error) {
     case 101:
       return "no such GPU is visible: see nvidia-smi and CUDA_VISIBLE_DEVICES";
     case 701:
-    case 720:
+    case kCooperativeLaunchTooLarge:
       return "the kernel does not fit on what is free of the GPU: use another backend";
     case 803:
     case 804:
