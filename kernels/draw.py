@@ -219,7 +219,7 @@ def launch_draw(
     """Draw a level for every row of logits (B, Q) whose level is negative: draws (B,), or Philox where they are None;
     scales, levels (B, columns) at the clock's column + offset."""
     batch, q_levels = logits.shape
-    block = min(2048, triton.next_power_of_2(q_levels))
+    block = min(1024, triton.next_power_of_2(q_levels))  # more at once spill the thresholds
     rows = 1 if not interpreted() else min((1 << 18) // block, triton.next_power_of_2(batch))
     launch(
         draw_kernel,

@@ -66,14 +66,14 @@ def test_top_k_and_top_p_keep_what_they_define(top_k, top_p):
 
 @pytest.mark.parametrize(("top_k", "top_p"), [(0, 1.0)] if INTERPRETED else [(0, 1.0), (700, 1.0), (50, 0.9)])
 def test_as_many_levels_as_there_may_be(top_k, top_p):
-    """65,536 levels are 32 blocks; sums need more than 32 bits."""
+    """65,536 levels are 64 blocks; sums need more than 32 bits."""
     logits, temperature, draws = random_rows(8, 65536, seed=1, spread=1.0)
     levels, _ = drawn(logits, temperature, draws=draws, top_k=top_k, top_p=top_p)
     assert torch.equal(levels, sampling.sample_ref(logits, draws, temperature, top_k, top_p))
 
 
 def test_truncation_goes_across_blocks():
-    """2,500 levels are two blocks; most are equal, so that ties decide."""
+    """2,500 levels are three blocks; most are equal, so that ties decide."""
     logits = torch.zeros(40, 2500)
     logits[:, 2100:] = -1.0
     draws = torch.linspace(0, FULL, 40).long()
