@@ -1,6 +1,6 @@
 """Launches of the memory cells: which kernel a layer takes, and what it is handed."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -89,8 +89,6 @@ def launch_cell(
     `feed_side` apart that alternate with the clock, or 0.
     """
     batch, dim, gates = state.shape[0], weights.dim, weights.gates
-    if gates == 4 and blocks.style == "tiles" and dim % 8 == 0:  # a fourth gate leaves registers for 32 inputs at once
-        blocks = replace(blocks, k=min(blocks.k, 32))
     reset_before = gates == 3 and weights.bias_n is None
     first = weights.recurrent[: 2 * dim] if reset_before else weights.recurrent
     if blocks.style == "library":

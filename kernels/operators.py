@@ -16,7 +16,7 @@ def gru_cell(gates: Tensor, h: Tensor, w_hh: Tensor, b_n: Tensor | None) -> Tens
     h, new = h.contiguous(), torch.empty_like(h, memory_format=torch.contiguous_format)
     weights = CellWeights(w_hh.contiguous(), None if b_n is None else b_n.contiguous())
     scratch = CellScratch.make(h.shape[0], weights)
-    blocks = blocks_for(style_for(h.shape[0]), h.shape[1], h.shape[1], h.dtype, h.device)
+    blocks = blocks_for(style_for(h.shape[0]), h.shape[1], h.shape[1], h.dtype, h.device, weights.gates)
     with torch.cuda.device_of(h):
         launch_cell(weights, CellInput(read=gates.contiguous()), h, new, 0, h, new, scratch, blocks)
     return new

@@ -48,8 +48,9 @@ def interpreted() -> bool:
     return bool(triton.knobs.runtime.interpret)
 
 
-def blocks_for(style: str, units: int, inputs: int, dtype: torch.dtype, device: torch.device) -> Blocks:
-    """Blocks for a product with `units` outputs and `inputs` inputs; the number of streams must not matter."""
+def blocks_for(style: str, units: int, inputs: int, dtype: torch.dtype, device: torch.device, gates: int = 1) -> Blocks:
+    """Blocks for a product with `units` outputs of each gate and `inputs` inputs; the number of streams must not
+    matter."""
     if style == "library":
         return Blocks(style, rows=4, units=128, k=16, warps=4)
     if interpreted():
@@ -58,8 +59,9 @@ def blocks_for(style: str, units: int, inputs: int, dtype: torch.dtype, device: 
     if style == "tiles" and inputs % 8:  # odd rows are read number by number: reading ahead would spill their addresses
         return Blocks(style, rows=16, units=16, k=64, warps=4, stages=1)
     if style == "tiles":
-        # float32 products are made without tensor cores, from registers: 64 inputs at a time would spill some.
-        return Blocks(style, rows=32, units=16, k=32 if dtype == torch.float32 else 64, warps=4)
+        # 64 inputs at a time would spill: of float32, whose products are made from registers without tensor cores, and
+        # of a fourth gate.
+        return Blocks(style, rows=32, units=16, k=32 if dtype == torch.float32 or gates > 3 else 64, warps=4)
     return vector_blocks(units, inputs, torch.cuda.get_device_properties(device).multi_processor_count)
 
 

@@ -171,7 +171,7 @@ class Schedule:
             )
             side, state = self._side(tier), self.state[tier][layer]
             new_feed = feed[-1, layer]
-            blocks = self._blocks(self.config.dim)
+            blocks = self._blocks(self.config.dim, weights.gates)
             launch_cell(weights, given, feed[0, layer], new_feed, side, state, state, self.scratch, blocks)
 
     def _hand_down(self, tier: int, offset: int) -> None:
@@ -262,5 +262,5 @@ class Schedule:
         """Distance of a feed's two sides; 0 where there is one."""
         return self.feed[tier].stride(0) if self.feed[tier].shape[0] == 2 else 0
 
-    def _blocks(self, units: int) -> Blocks:
-        return blocks_for(self.style, units, self.config.dim, self.weights["mlp.output"].dtype, self.device)
+    def _blocks(self, units: int, gates: int = 1) -> Blocks:
+        return blocks_for(self.style, units, self.config.dim, self.weights["mlp.output"].dtype, self.device, gates)

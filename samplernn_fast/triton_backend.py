@@ -204,7 +204,7 @@ class TritonBackend(TeacherForced):
         inner = self.weights[name + "bias_n"][layer] if self.config.rnn == "gru" and self.config.reset_after else None
         weights = CellWeights(self.weights[name + "recurrent"][layer], inner)
         style = self.style or style_for(batch)
-        blocks = blocks_for(style, self.config.dim, self.config.dim, self.matrix_type, self.device)
+        blocks = blocks_for(style, self.config.dim, self.config.dim, self.matrix_type, self.device, weights.gates)
         scratch = CellScratch.make(batch, weights)
         out = torch.empty(frames + 1, batch, self.config.dim, dtype=self.matrix_type, device=self.device)
         out[0] = state[:, : self.config.dim]
