@@ -57,7 +57,7 @@ class TimedStages(CudaBackend):
             rounds = [seconds(self.device, again) / self._repeats for _ in range(3)]
             self._times[name_of(stage)] = statistics.median(rounds)
 
-    def stage_times(self, streams: int, samples: int, repeats: int) -> dict[str, float]:
+    def time_stages(self, streams: int, samples: int, repeats: int) -> dict[str, float]:
         """Seconds of every stage and of a sample of the whole walk, by `samples` samples of that many streams."""
         silence = torch.full((streams, self.config.lookback), self.config.q_zero)
         free, heat = torch.full((streams, samples + 1), -1), torch.ones(streams, samples + 1)
@@ -98,7 +98,7 @@ def seconds(device: torch.device, run: Callable[[], None]) -> float:
 
 def rows_of(backend: TimedStages, streams: int, samples: int = 256, repeats: int = 200) -> list[dict]:
     """A row for each stage and one for the walk, times in microseconds."""
-    times = backend.stage_times(streams, samples, repeats)
+    times = backend.time_stages(streams, samples, repeats)
     often = {name_of(stage): share for stage, share in per_sample(backend.config).items()} | {"walk": 1.0}
     about = {"dim": backend.config.dim, "dtype": backend.dtype, "batch_size": streams}
     return [about | {"stage": name, "us": 1e6 * times[name], "per_sample": often[name]} for name in often]
