@@ -122,6 +122,5 @@ PYBIND11_MODULE(_C, m) {
       "temperature float32 (B,), 0 = argmax; top_k 0 and top_p >= 1 are off. Returns int32 (B,).");
   srnn::bind_engine(m);
   srnn::bind_cuda(m);
-  srnn::bind_cuda_stages(m);
   m.def("build_info", &build_info, "How this module was compiled.");
 }

@@ -35,6 +35,5 @@ SamplerSettings checked_settings(int top_k, double top_p);
 
 void bind_engine(pybind11::module_& m);
 void bind_cuda(pybind11::module_& m);
-void bind_cuda_stages(pybind11::module_& m);
 
 }  // namespace srnn

@@ -10,13 +10,14 @@
 #include "cuda/driver.h"
 #include "cuda/nvrtc.h"
 #include "cuda/params.h"
+#include "cuda/stages.h"
 
 namespace py = pybind11;
 
 namespace srnn {
 namespace {
 
-using cuda::Device, cuda::Driver, cuda::Kernel, cuda::Nvrtc, cuda::Readback;
+using cuda::Device, cuda::Driver, cuda::Kernel, cuda::Nvrtc, cuda::Readback, cuda::StageLists;
 using NoGil = py::call_guard<py::gil_scoped_release>;
 
 // A number that Python handed over as a pointer of the device.
@@ -183,8 +184,57 @@ void bind_kernel(py::module_& m) {
           py::arg("blocks"), py::arg("threads"), py::arg("shared_bytes"), py::arg("cooperative"),
           py::arg("stream"), py::arg("arguments"), py::arg("cluster") = 1, NoGil(),
           "Put a launch into the stream and return; arguments: the bytes of each parameter; "
-          "cluster: "
-          "blocks of one, 1 for none.");
+          "cluster: blocks of one, 1 for none.");
+}
+
+// Of `kernels`, tier, layer, and whether it begins a sample.
+using Row = std::tuple<size_t, int32_t, int32_t, bool>;
+
+class Stages {
+ public:
+  Stages(const std::vector<std::shared_ptr<Kernel>>& kernels, const std::vector<Row>& before,
+         const std::vector<std::vector<Row>>& period, const std::vector<Row>& after)
+      : lists_{launches(kernels, before), {}, launches(kernels, after)} {
+    for (const std::vector<Row>& sample : period) {
+      lists_.period.push_back(launches(kernels, sample));
+    }
+    if (period.empty()) throw std::invalid_argument("CudaStages: period must not be empty");
+  }
+
+  void launch(unsigned blocks, unsigned threads, unsigned shared_bytes, uintptr_t stream,
+              const std::string& params, int64_t t, int32_t steps) const {
+    if (params.size() != sizeof(Params) || t < 0) {
+      throw std::invalid_argument(
+          "CudaStages: params must be of cuda_params and t 0 or more, got " +
+          std::to_string(params.size()) + " bytes and " + std::to_string(t));
+    }
+    cuda::launch_stages(lists_, {blocks, threads, shared_bytes, false}, stream_of(stream), params,
+                        t, steps);
+  }
+
+ private:
+  static std::vector<cuda::StageLaunch> launches(
+      const std::vector<std::shared_ptr<Kernel>>& kernels, const std::vector<Row>& rows) {
+    std::vector<cuda::StageLaunch> made;
+    for (const auto& [kernel, tier, layer, begins] : rows) {
+      made.push_back({kernels.at(kernel), {tier, layer, begins ? 1 : 0}});
+    }
+    return made;
+  }
+
+  StageLists lists_;
+};
+
+void bind_stages(py::module_& m) {
+  py::class_<Stages>(m, "CudaStages", "The launches of a walk, in lists; see cuda_stages.Walk.")
+      .def(py::init<const std::vector<std::shared_ptr<Kernel>>&, const std::vector<Row>&,
+                    const std::vector<std::vector<Row>>&, const std::vector<Row>&>(),
+           py::arg("kernels"), py::arg("before"), py::arg("period"), py::arg("after"),
+           "Rows: number of a kernel, tier, layer, whether it begins a sample.")
+      .def("launch", &Stages::launch, py::arg("blocks"), py::arg("threads"),
+           py::arg("shared_bytes"), py::arg("stream"), py::arg("params"), py::arg("t"),
+           py::arg("steps"), NoGil(),
+           "Put all stages of `steps` samples from time t on into the stream and return.");
 }
 
 }  // namespace
@@ -236,6 +286,7 @@ void bind_cuda(py::module_& m) {
   bind_nvrtc(m);
   bind_device(m);
   bind_kernel(m);
+  bind_stages(m);
   bind_readback(m);
   bind_params(m);
 }

@@ -190,12 +190,15 @@ std::string Kernel::constant(const std::string& name) const {
   return value;
 }
 
+void Kernel::allow(FunctionAttribute attribute, int value) {
+  const Driver& driver = device().driver();
+  driver.check(driver.api().cuFuncSetAttribute(function_, attribute, value), "cuFuncSetAttribute");
+}
+
 int Kernel::blocks_per_multiprocessor(const Shape& shape) {
   const Driver& driver = device().driver();
   const CurrentContext current(device());
-  driver.check(driver.api().cuFuncSetAttribute(function_, kDynamicSharedBytes,
-                                               static_cast<int>(shape.shared_bytes)),
-               "cuFuncSetAttribute");
+  allow(kDynamicSharedBytes, static_cast<int>(shape.shared_bytes));
   int blocks = 0;
   driver.check(driver.api().cuOccupancyMaxActiveBlocksPerMultiprocessor(
                    &blocks, function_, static_cast<int>(shape.threads), shape.shared_bytes),
@@ -206,15 +209,12 @@ int Kernel::blocks_per_multiprocessor(const Shape& shape) {
 int Kernel::active_clusters(const Shape& shape) {
   const Driver& driver = device().driver();
   const CurrentContext current(device());
-  const DriverApi& api = driver.api();
-  driver.check(
-      api.cuFuncSetAttribute(function_, kDynamicSharedBytes, static_cast<int>(shape.shared_bytes)),
-      "cuFuncSetAttribute");
-  driver.check(api.cuFuncSetAttribute(function_, kNonPortableClusterSize, 1), "cuFuncSetAttribute");
+  allow(kDynamicSharedBytes, static_cast<int>(shape.shared_bytes));
+  allow(kNonPortableClusterSize, 1);
   Attributes attributes;
   const LaunchConfig config = configuration(shape, nullptr, attributes);
   int clusters = 0;
-  const Result result = api.cuOccupancyMaxActiveClusters(&clusters, function_, &config);
+  const Result result = driver.api().cuOccupancyMaxActiveClusters(&clusters, function_, &config);
   if (result == kInvalidClusterSize) return 0;  // no GPU of this kind has clusters so large
   driver.check(result, "cuOccupancyMaxActiveClusters");
   return clusters;

@@ -122,6 +122,8 @@ class Kernel {
 
  private:
   Kernel(std::shared_ptr<Module> module, const std::string& name);
+  // In the context that is current.
+  void allow(FunctionAttribute attribute, int value);
 
   std::shared_ptr<Module> module_;
   FunctionHandle function_ = nullptr;

@@ -2,8 +2,7 @@
 // for each stage of a sample (stages.cuh).
 //
 // One launch walks all tiers for `steps` samples of SRNN_BATCH streams. How it is built:
-//   source   #include "cuda/persistent.cuh", or with SRNN_EXCHANGE 4 "cuda/stages.cuh", with csrc/
-//   as
+//   source   #include "cuda/persistent.cuh", or "cuda/stages.cuh" with SRNN_EXCHANGE 4; csrc/ is
 //            the root of the includes; no other header
 //   options  --std=c++17 --fmad=false (products that may be fused say so), one real arch (sm_XX)
 //   defines  whole numbers, all of them needed:

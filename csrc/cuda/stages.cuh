@@ -59,6 +59,16 @@ SRNN_DEVICE bool with_constant(int number, const Work& work) {
   return true;
 }
 
+// A stage of one tier: work(block, Constant<tier>(), frames begun), for tiers below kEnd.
+template <int kEnd, class Work>
+SRNN_DEVICE void run_tier_stage(const Params& all, const Stage& stage, const Work& work) {
+  run_stage(all, stage, [&](Block& b) {
+    return with_constant<kEnd>(stage.tier, [&](auto tier) {
+      return work(b, tier, frames_begun<decltype(tier)::value>(b));
+    });
+  });
+}
+
 }  // namespace srnn
 
 // The state before the first sample.
@@ -76,13 +86,10 @@ srnn_load(SRNN_PARAMETER srnn::Params all, SRNN_PARAMETER srnn::Stage stage) {
 SRNN_KERNEL(srnn::kThreads)
 srnn_gru_cell(SRNN_PARAMETER srnn::Params all, SRNN_PARAMETER srnn::Stage stage) {
   using namespace srnn;
-  run_stage(all, stage, [&](Block& b) {
-    return with_constant<kTiers>(stage.tier, [&](auto tier) {
-      constexpr int kTier = decltype(tier)::value;
-      const uint32_t frame = frames_begun<kTier>(b);
-      return refresh_early_layer<kTier>(b, stage.layer, frame - 1, Age::kOld) &&
-             run_gates<kTier>(b, stage.layer, frame);
-    });
+  run_tier_stage<kTiers>(all, stage, [&](Block& b, auto tier, uint32_t frame) {
+    constexpr int kTier = decltype(tier)::value;
+    return refresh_early_layer<kTier>(b, stage.layer, frame - 1, Age::kOld) &&
+           run_gates<kTier>(b, stage.layer, frame);
   });
 }
 
@@ -90,11 +97,8 @@ srnn_gru_cell(SRNN_PARAMETER srnn::Params all, SRNN_PARAMETER srnn::Stage stage)
 SRNN_KERNEL(srnn::kThreads)
 srnn_gru_candidate(SRNN_PARAMETER srnn::Params all, SRNN_PARAMETER srnn::Stage stage) {
   using namespace srnn;
-  run_stage(all, stage, [&](Block& b) {
-    return with_constant<kTwoHalves ? kTiers : 0>(stage.tier, [&](auto tier) {
-      constexpr int kTier = decltype(tier)::value;
-      return run_candidate<kTier>(b, stage.layer, frames_begun<kTier>(b));
-    });
+  run_tier_stage<kTwoHalves ? kTiers : 0>(all, stage, [&](Block& b, auto tier, uint32_t frame) {
+    return run_candidate<decltype(tier)::value>(b, stage.layer, frame);
   });
 }
 
@@ -102,11 +106,8 @@ srnn_gru_candidate(SRNN_PARAMETER srnn::Params all, SRNN_PARAMETER srnn::Stage s
 SRNN_KERNEL(srnn::kThreads)
 srnn_skip_output(SRNN_PARAMETER srnn::Params all, SRNN_PARAMETER srnn::Stage stage) {
   using namespace srnn;
-  run_stage(all, stage, [&](Block& b) {
-    return with_constant<kSkips ? kTiers : 0>(stage.tier, [&](auto tier) {
-      constexpr int kTier = decltype(tier)::value;
-      return run_output<kTier>(b, frames_begun<kTier>(b));
-    });
+  run_tier_stage<kSkips ? kTiers : 0>(all, stage, [](Block& b, auto tier, uint32_t frame) {
+    return run_output<decltype(tier)::value>(b, frame);
   });
 }
 
@@ -114,12 +115,10 @@ srnn_skip_output(SRNN_PARAMETER srnn::Params all, SRNN_PARAMETER srnn::Stage sta
 SRNN_KERNEL(srnn::kThreads)
 srnn_upsample(SRNN_PARAMETER srnn::Params all, SRNN_PARAMETER srnn::Stage stage) {
   using namespace srnn;
-  run_stage(all, stage, [&](Block& b) {
-    return with_constant<kTiers>(stage.tier, [&](auto tier) {
-      constexpr int kTier = decltype(tier)::value;
-      if (kTier == 0 && b.silent) return true;
-      return refresh_conditioning<kTier>(b, frames_begun<kTier>(b), Age::kNew, b.now());
-    });
+  run_tier_stage<kTiers>(all, stage, [](Block& b, auto tier, uint32_t frame) {
+    constexpr int kTier = decltype(tier)::value;
+    if (kTier == 0 && b.silent) return true;
+    return refresh_conditioning<kTier>(b, frame, Age::kNew, b.now());
   });
 }
 
