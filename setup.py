@@ -41,6 +41,8 @@ ISA_FLAGS = {
     "engine_avx512_vnni.cpp": [*_AVX512, "-mavx512vnni"],
     "engine_amx.cpp": [*_AVX512, "-mavx512vnni", "-mamx-tile", "-mamx-int8", "-mamx-bf16"],
 }
+# Templates that run once a call: compiling them well would take longer than all instruction sets of the engine.
+UNIT_FLAGS = {"bindings.cpp": ["-O1"], **ISA_FLAGS}
 # What a compiler and its assembler must know to build one of them.
 PROBES = {
     "engine_avx512.cpp": "#include <immintrin.h>\n__m512i f(__m512i a) { return _mm512_madd_epi16(a, a); }\n",
@@ -53,7 +55,7 @@ if EMULATED:
     CXX_FLAGS.append("-DSRNN_EMULATED")
     for _source in PROBES:
         PROBES[_source] = ""
-        ISA_FLAGS[_source] = [*ISA_FLAGS["engine_avx2.cpp"], "-DSRNN_LANES=16", "-Wno-psabi"]
+        UNIT_FLAGS[_source] = ISA_FLAGS[_source] = [*ISA_FLAGS["engine_avx2.cpp"], "-DSRNN_LANES=16", "-Wno-psabi"]
 if sys.platform == "darwin":  # a universal Python would compile for Arm with flags of x86, or the other way round
     os.environ.setdefault("ARCHFLAGS", f"-arch {platform.machine()}")
 X86_64 = platform.machine().lower() in ("x86_64", "amd64")
@@ -68,7 +70,7 @@ class BuildExt(build_ext):
             extension.extra_compile_args += CXX_FLAGS if unix else ["/O2", "/fp:precise"]
         if unix:
             self._leave_out_unknown_isas()
-            _add_isa_flags(self.compiler)
+            _add_unit_flags(self.compiler)
         if unix and ninja_syntax is not None and shutil.which("ninja"):
             self._compile_one_by_one = self.compiler.compile
             self.compiler.compile = self._compile_with_ninja
@@ -125,12 +127,12 @@ def _write_ninja(folder, commands):
             writer.build([target], "cxx", [source], variables={"command": ninja_syntax.escape(line)})
 
 
-def _add_isa_flags(compiler):
+def _add_unit_flags(compiler):
     """setuptools knows no flags for a single source: they are put into the command that compiles it."""
     compile_one = compiler._compile
 
     def compile_with_flags(obj, src, ext, cc_args, extra_postargs, pp_opts):
-        flags = ISA_FLAGS.get(Path(src).name, [])
+        flags = UNIT_FLAGS.get(Path(src).name, [])
         compile_one(obj, src, ext, cc_args, [*extra_postargs, *flags], pp_opts)
 
     compiler._compile = compile_with_flags

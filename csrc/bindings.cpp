@@ -1,19 +1,16 @@
 // The pybind11 module samplernn_fast._C. It knows nothing of torch: NumPy arrays in, NumPy arrays
-// out.
+// out. One unit for all of it: reading pybind11's headers takes a compiler longer than the rest.
 #include "bindings.h"
-
-#include <pybind11/stl.h>
 
 #include <array>
 #include <cmath>
 #include <cstdint>
 #include <string>
-#include <vector>
 
+#include "bindings_cuda.h"
+#include "bindings_engine.h"
 #include "philox.h"
-#include "sampler.h"
-
-namespace py = pybind11;
+#include "sampling.h"
 
 srnn::SamplerSettings srnn::checked_settings(int top_k, double top_p) {
   if (top_k < 0) {
@@ -42,7 +39,7 @@ py::array_t<uint32_t> philox(uint64_t seed, uint32_t stream, uint64_t t0, py::ss
   py::array_t<uint32_t> draws(n);
   uint32_t* out = draws.mutable_data();
   py::gil_scoped_release no_gil;
-  for (py::ssize_t i = 0; i < n; ++i) out[i] = srnn::philox_draw(seed, stream, t0 + i);
+  srnn::fill_draws(seed, stream, t0, n, out);
   return draws;
 }
 
@@ -78,12 +75,8 @@ py::array_t<int32_t> sample_levels(const py::array& logits, const py::array& dra
   py::ssize_t bad_row = -1;
   {
     py::gil_scoped_release no_gil;
-    std::vector<uint32_t> weight(q_levels);
-    for (py::ssize_t b = 0; b < batch && bad_row < 0; ++b) {
-      out[b] = srnn::sample_level(logit + b * q_levels, static_cast<int>(q_levels), draw[b],
-                                  heat[b], settings, weight.data());
-      if (out[b] < 0) bad_row = b;
-    }
+    bad_row =
+        srnn::sample_rows(logit, batch, static_cast<int>(q_levels), draw, heat, settings, out);
   }
   if (bad_row >= 0) {
     throw py::value_error("sample_levels: logits hold a NaN or no finite maximum in row " +

@@ -3,22 +3,24 @@
 
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
 
 #include <string>
 #include <type_traits>
 
 #include "sampler.h"
 
+namespace py = pybind11;
+
 namespace srnn {
 
 // The dtype and shape of an array, for messages.
-std::string describe(const pybind11::array& array);
+std::string describe(const py::array& array);
 
 // The data of an array that must have this type and be C-contiguous and aligned, and writeable
 // unless T is const: nothing is converted quietly. `what` says what must hold.
 template <typename T>
-T* checked(const pybind11::array& array, bool shape_fits, const std::string& what) {
-  namespace py = pybind11;
+T* checked(const py::array& array, bool shape_fits, const std::string& what) {
   const bool typed = py::isinstance<py::array_t<std::remove_const_t<T>>>(array);
   const bool packed = (array.flags() & py::array::c_style) != 0 &&
                       (array.flags() & py::detail::npy_api::NPY_ARRAY_ALIGNED_) != 0;
@@ -32,8 +34,5 @@ T* checked(const pybind11::array& array, bool shape_fits, const std::string& wha
 
 // Throws value_error on settings out of range; top_k 0 and top_p >= 1 are off.
 SamplerSettings checked_settings(int top_k, double top_p);
-
-void bind_engine(pybind11::module_& m);
-void bind_cuda(pybind11::module_& m);
 
 }  // namespace srnn

@@ -1,5 +1,6 @@
 // NVRTC and the CUDA driver for Python: pointers and streams are numbers, arguments are bytes.
-#include <pybind11/stl.h>
+// Part of bindings.cpp.
+#pragma once
 
 #include <algorithm>
 #include <cstring>
@@ -11,8 +12,6 @@
 #include "cuda/nvrtc.h"
 #include "cuda/params.h"
 #include "cuda/stages.h"
-
-namespace py = pybind11;
 
 namespace srnn {
 namespace {
@@ -237,8 +236,6 @@ void bind_stages(py::module_& m) {
            "Put all stages of `steps` samples from time t on into the stream and return.");
 }
 
-}  // namespace
-
 void bind_readback(py::module_& m) {
   py::class_<Readback>(m, "CudaReadback", "Copies to the host while the GPU goes on.")
       .def(py::init<std::shared_ptr<Device>, size_t>(), py::arg("device"), py::arg("bytes"),
@@ -280,7 +277,9 @@ void bind_params(py::module_& m) {
   m.attr("CUDA_NOT_FINITE") = static_cast<int>(kNotFinite);
 }
 
-void bind_cuda(py::module_& m) {
+}  // namespace
+
+inline void bind_cuda(py::module_& m) {
   const auto& error = py::register_exception<cuda::Error>(m, "CudaError", PyExc_RuntimeError);
   py::register_exception<cuda::TooLarge>(m, "CudaTooLargeError", error.ptr());
   bind_nvrtc(m);

@@ -1,5 +1,6 @@
 // The CPU engine for Python: arrays are checked here once, and only pointers go further.
-#include <pybind11/stl.h>
+// Part of bindings.cpp.
+#pragma once
 
 #include <limits>
 #include <string>
@@ -8,8 +9,6 @@
 #include "bindings.h"
 #include "cpu/engine.h"
 #include "cpu/team.h"
-
-namespace py = pybind11;
 
 namespace srnn {
 namespace {
@@ -162,7 +161,7 @@ std::vector<std::pair<std::string, std::vector<long>>> layout_fields(const Model
 
 }  // namespace
 
-void bind_engine(py::module_& m) {
+inline void bind_engine(py::module_& m) {
   py::class_<ModelDims>(m, "ModelDims", "Sizes of one model; see csrc/layout.h.")
       .def(py::init(&make_dims), py::kw_only(), py::arg("dim"), py::arg("q_levels"),
            py::arg("n_rnn"), py::arg("taps"), py::arg("hidden"), py::arg("lstm"),
