@@ -36,18 +36,18 @@ CXX_FLAGS = ["-O3", "-ffp-contract=off", "-fno-trapping-math", "-Wall", "-Wextra
 # order of how many machines have it.
 _AVX512 = ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mfma"]
 ISA_FLAGS = {
-    "engine_avx2.cpp": ["-mavx2", "-mfma"],
-    "engine_avx512.cpp": _AVX512,
-    "engine_avx512_vnni.cpp": [*_AVX512, "-mavx512vnni"],
-    "engine_amx.cpp": [*_AVX512, "-mavx512vnni", "-mamx-tile", "-mamx-int8", "-mamx-bf16"],
+    "kernels_avx2.cpp": ["-mavx2", "-mfma"],
+    "kernels_avx512.cpp": _AVX512,
+    "kernels_avx512_vnni.cpp": [*_AVX512, "-mavx512vnni"],
+    "kernels_amx.cpp": [*_AVX512, "-mavx512vnni", "-mamx-tile", "-mamx-int8", "-mamx-bf16"],
 }
 # Templates that run once a call: compiling them well would take longer than all instruction sets of the engine.
 UNIT_FLAGS = {"bindings.cpp": ["-O1"], **ISA_FLAGS}
 # What a compiler and its assembler must know to build one of them.
 PROBES = {
-    "engine_avx512.cpp": "#include <immintrin.h>\n__m512i f(__m512i a) { return _mm512_madd_epi16(a, a); }\n",
-    "engine_avx512_vnni.cpp": "#include <immintrin.h>\n__m512i f(__m512i a) { return _mm512_dpbusd_epi32(a, a, a); }\n",
-    "engine_amx.cpp": "#include <immintrin.h>\nvoid f() { _tile_dpbssd(0, 1, 2); _tile_dpbf16ps(0, 1, 2); }\n",
+    "kernels_avx512.cpp": "#include <immintrin.h>\n__m512i f(__m512i a) { return _mm512_madd_epi16(a, a); }\n",
+    "kernels_avx512_vnni.cpp": "#include <immintrin.h>\nauto f(__m512i a) { return _mm512_dpbusd_epi32(a, a, a); }\n",
+    "kernels_amx.cpp": "#include <immintrin.h>\nvoid f() { _tile_dpbssd(0, 1, 2); _tile_dpbf16ps(0, 1, 2); }\n",
 }
 # For tests: the text of the wide instruction sets, on a machine that has AVX2.
 EMULATED = bool(os.environ.get("SAMPLERNN_FAST_EMULATE"))
@@ -55,7 +55,7 @@ if EMULATED:
     CXX_FLAGS.append("-DSRNN_EMULATED")
     for _source in PROBES:
         PROBES[_source] = ""
-        UNIT_FLAGS[_source] = ISA_FLAGS[_source] = [*ISA_FLAGS["engine_avx2.cpp"], "-DSRNN_LANES=16", "-Wno-psabi"]
+        UNIT_FLAGS[_source] = ISA_FLAGS[_source] = [*ISA_FLAGS["kernels_avx2.cpp"], "-DSRNN_LANES=16", "-Wno-psabi"]
 if sys.platform == "darwin":  # a universal Python would compile for Arm with flags of x86, or the other way round
     os.environ.setdefault("ARCHFLAGS", f"-arch {platform.machine()}")
 X86_64 = platform.machine().lower() in ("x86_64", "amd64")
@@ -85,7 +85,7 @@ class BuildExt(build_ext):
                 continue
             for extension in self.extensions:
                 extension.sources = [path for path in extension.sources if Path(path).name != source]
-                extension.extra_compile_args.append(f"-DSRNN_NO_{source[len('engine_') : -len('.cpp')].upper()}")
+                extension.extra_compile_args.append(f"-DSRNN_NO_{source[len('kernels_') : -len('.cpp')].upper()}")
 
     def _compile_with_ninja(self, sources, output_dir=None, **options):
         """setuptools decides the commands; they are written to build.ninja instead of being run at once."""

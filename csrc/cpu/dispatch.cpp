@@ -1,9 +1,8 @@
 // Chooses the instruction set at run time: one program serves every machine.
-#include <algorithm>
 #include <stdexcept>
 
 #include "engine.h"
-#include "team.h"
+#include "kernels.h"
 
 #if defined(__x86_64__)
 #include <cpuid.h>
@@ -15,11 +14,12 @@
 
 namespace srnn {
 
-typedef std::unique_ptr<Engine> MakeEngine(const ModelDims&, const Arrays&, const EngineOptions&);
+// Null where the instruction set has no such mode.
+typedef std::unique_ptr<const Kernels> MakeKernels(const std::string& mode);
 
-MakeEngine make_engine_baseline;
+MakeKernels make_kernels_baseline;
 #if defined(__x86_64__)
-MakeEngine make_engine_avx2, make_engine_avx512, make_engine_avx512_vnni, make_engine_amx;
+MakeKernels make_kernels_avx2, make_kernels_avx512, make_kernels_avx512_vnni, make_kernels_amx;
 bool tiles_work_amx();
 #endif
 
@@ -28,7 +28,7 @@ namespace {
 struct Isa {
   const char* name;
   bool (*here)();
-  MakeEngine* make;
+  MakeKernels* make;
 };
 
 #if defined(SRNN_EMULATED)  // wide instruction sets walked on a narrow machine, for tests
@@ -69,17 +69,17 @@ bool has_amx() {
 const Isa kIsas[] = {
 #if defined(__x86_64__)
 #if !defined(SRNN_NO_AMX)
-    {"amx", has_amx, make_engine_amx},
+    {"amx", has_amx, make_kernels_amx},
 #endif
 #if !defined(SRNN_NO_AVX512_VNNI)
-    {"avx512_vnni", has_vnni, make_engine_avx512_vnni},
+    {"avx512_vnni", has_vnni, make_kernels_avx512_vnni},
 #endif
 #if !defined(SRNN_NO_AVX512)
-    {"avx512", has_avx512, make_engine_avx512},
+    {"avx512", has_avx512, make_kernels_avx512},
 #endif
-    {"avx2", has_avx2, make_engine_avx2},
+    {"avx2", has_avx2, make_kernels_avx2},
 #endif
-    {"baseline", [] { return true; }, make_engine_baseline},
+    {"baseline", [] { return true; }, make_kernels_baseline},
 };
 
 }  // namespace
@@ -98,20 +98,14 @@ std::vector<std::string> built_isas() {
   return names;
 }
 
-std::unique_ptr<Engine> make_engine(const ModelDims& dims, const Arrays& arrays,
-                                    const EngineOptions& options) {
-  if (options.num_threads < 0 || options.num_threads > kMostThreads) {
-    throw std::invalid_argument("num_threads must be 0 (chosen) to " +
-                                std::to_string(kMostThreads) + ", got " +
-                                std::to_string(options.num_threads));
-  }
+std::unique_ptr<const Kernels> make_kernels(const std::string& isa, const std::string& mode) {
   for (const Isa& candidate : kIsas) {
-    if (candidate.here() && (options.isa.empty() || options.isa == candidate.name)) {
-      return candidate.make(dims, arrays, options);
-    }
+    if (!candidate.here() || (!isa.empty() && isa != candidate.name)) continue;
+    std::unique_ptr<const Kernels> kernels = candidate.make(mode);
+    if (kernels != nullptr) return kernels;
+    throw std::invalid_argument("numeric mode must be float32, bfloat16 or int8, got " + mode);
   }
-  throw std::invalid_argument("instruction set " + options.isa +
-                              " is not available on this machine");
+  throw std::invalid_argument("instruction set " + isa + " is not available on this machine");
 }
 
 }  // namespace srnn

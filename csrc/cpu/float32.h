@@ -24,7 +24,7 @@ inline float from_bfloat16(uint16_t x) {
 
 // Inputs of a product, one row for each stream or time step.
 template <bool kBfloat16>
-struct FloatRows {
+struct FloatRows : srnn::Rows {
   int cols = 0;
   long stride = 0;
   Buffer<float> values;
@@ -61,7 +61,7 @@ struct Bfloat16 {
 };
 
 template <class Format>
-struct FloatMatrix {
+struct FloatMatrix : srnn::Matrix {
   int blocks = 0, panels = 0, cols = 0;  // cols: padded with zeros
   const typename Format::Weight* data = nullptr;
 
@@ -168,8 +168,6 @@ struct FloatMode {
   typedef FloatMatrix<Format> Matrix;
   typedef FloatRows<Format::kBfloat16> Rows;
 
-  // y += W x for `rows` rows, this share of every block; y has y_stride floats a
-  // row and kPanel * panels a block.
   static void product(const Matrix& w, const Rows& x, int rows, Share share, float* y,
                       long y_stride) {
     walk_panels(w.blocks, w.panels, share, rows,

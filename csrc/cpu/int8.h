@@ -49,7 +49,7 @@ constexpr int kGroup = 4, kColumns = 64, kRowUnit = 16;
 constexpr int kGroup = 4, kColumns = 4, kRowUnit = 1;
 #endif
 
-struct CodeRows {
+struct CodeRows : srnn::Rows {
   int cols = 0;
   int32_t limit = 0;
   long stride = 0;
@@ -109,7 +109,7 @@ struct CodeRows {
   }
 };
 
-struct CodeMatrix {
+struct CodeMatrix : srnn::Matrix {
   int blocks = 0, panels = 0, cols = 0;  // cols: padded with zeros to kColumns
   const int8_t* data = nullptr;
   const float* scales = nullptr;    // of every output

@@ -18,9 +18,6 @@ typedef TileInt8Mode CodeMode;
 #else
 typedef FloatMode<Bfloat16> Bfloat16Mode;
 typedef Int8Mode CodeMode;
-struct TileScope {  // nothing to set up
-  TileScope() {}
-};
 #endif
 
 }  // namespace SRNN_ISA

@@ -6,25 +6,14 @@
 // numbers do not depend on what is computed beside it.
 #pragma once
 
-#include "memory.h"
+#include "kernels.h"
 #include "simd.h"
-#include "team.h"
 
 namespace srnn {
 namespace SRNN_ISA {
 
 inline long round_up(long value, long unit) { return (value + unit - 1) / unit * unit; }
 inline int panels_of(int rows) { return static_cast<int>((rows + kPanel - 1L) / kPanel); }
-
-// Where the matrix comes from: element (block, row, col) of a plain float array.
-struct Source {
-  const float* data;
-  int blocks, rows, cols;
-
-  float at(int block, int row, int col) const {
-    return row < rows && col < cols ? data[(long{block} * rows + row) * cols + col] : 0.0f;
-  }
-};
 
 // Calls tile.run<vectors, panels, rows>(panel, first vector, row) so that every panel of `share` in
 // every block meets `rows` rows. One row takes whole panels, or two at once where one has too few

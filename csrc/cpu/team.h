@@ -9,12 +9,9 @@
 #include <mutex>
 #include <vector>
 
-namespace srnn {
+#include "kernels.h"
 
-// Panels [first, last) of a matrix.
-struct Share {
-  int first, last;
-};
+namespace srnn {
 
 // All `size` members wait for each other. A member that is not met soon goes to sleep, so that a
 // thread which the system has put aside gets a core to come back on.

@@ -3,6 +3,8 @@
 // Where the processor has none, the same text runs on tiles in memory: slow, for tests.
 #pragma once
 
+#include <vector>
+
 #include "float32.h"
 #include "int8.h"
 
@@ -25,20 +27,17 @@ inline void settle_memory() { asm volatile("" ::: "memory"); }
 #define SRNN_TILE_DOT_BYTES(sum, a, b) _tile_dpbssd(sum, a, b)
 #define SRNN_TILE_DOT_BFLOAT16(sum, a, b) _tile_dpbf16ps(sum, a, b)
 
-// A thread's tiles are set up while this lives.
-struct TileScope {
-  TileScope() {
-    struct alignas(64) {
-      uint8_t palette = 1, start_row = 0, reserved[14] = {};
-      uint16_t bytes[16] = {};
-      uint8_t rows[16] = {};
-    } config;
-    for (int tile = 0; tile < 8; ++tile) config.bytes[tile] = kTileBytes, config.rows[tile] = 16;
-    settle_memory();
-    _tile_loadconfig(&config);
-  }
-  ~TileScope() { _tile_release(); }
-};
+inline void set_up_tiles() {
+  struct alignas(64) {
+    uint8_t palette = 1, start_row = 0, reserved[14] = {};
+    uint16_t bytes[16] = {};
+    uint8_t rows[16] = {};
+  } config;
+  for (int tile = 0; tile < 8; ++tile) config.bytes[tile] = kTileBytes, config.rows[tile] = 16;
+  settle_memory();
+  _tile_loadconfig(&config);
+}
+inline void release_tiles() { _tile_release(); }
 
 #else
 
@@ -93,10 +92,8 @@ inline EmulatedTile& emulated_tile(int index) {
   emulated_tile(sum).add_dot<uint16_t, float>(emulated_tile(a), emulated_tile(b), \
                                               [](uint16_t x) { return from_bfloat16(x); })
 
-struct TileScope {
-  TileScope() {}
-  ~TileScope() {}
-};
+inline void set_up_tiles() {}
+inline void release_tiles() {}
 
 #endif
 
@@ -156,7 +153,7 @@ inline void tile_product(const CodeMatrix& w, const CodeRows& x, int rows, Share
 }
 
 // bfloat16 inputs as they are, 16 rows to a tile.
-struct TileRows {
+struct TileRows : srnn::Rows {
   int cols = 0;
   long stride = 0;
   Buffer<uint16_t> values;
@@ -271,10 +268,11 @@ inline bool tiles_work() {
     half_rows.set(row, inputs.data() + row * kCols);
   }
   std::vector<float> tiled(kInputs * kPanel), plain(kInputs * kPanel), sums(kInputs * kPanel);
-  const TileScope tiles;
+  set_up_tiles();
   TileInt8Mode::product(codes, code_rows, kInputs, {0, 1}, tiled.data(), kPanel);
   Int8Mode::product(codes, code_rows, kInputs, {0, 1}, plain.data(), kPanel);
   TileBfloat16Mode::product(halves, half_rows, kInputs, {0, 1}, sums.data(), kPanel);
+  release_tiles();
   for (int at = 0; at < kInputs * kPanel; ++at) {
     double sum = 0;
     for (int col = 0; col < kCols; ++col) {

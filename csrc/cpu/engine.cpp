@@ -1,29 +1,36 @@
-// The engine of one instruction set: splits streams between threads and sets the walks going.
-#pragma once
+// Splits streams between threads and sets the walks going.
+#include "engine.h"
 
+#include <algorithm>
+#include <atomic>
+#include <memory>
 #include <stdexcept>
+#include <utility>
+#include <vector>
 
+#include "kernels.h"
 #include "roofline.h"
 #include "walk.h"
 
-#define SRNN_STRING_OF(name) #name
-#define SRNN_STRING(name) SRNN_STRING_OF(name)
-
 namespace srnn {
-namespace SRNN_ISA {
+
+namespace {
 
 // Known levels are taken this many rows (streams x samples) at a time, about.
 constexpr int kRowsAtOnce = 256;
 
-template <class Mode>
 class CpuEngine final : public Engine {
  public:
-  CpuEngine(const ModelDims& dims, const Arrays& arrays, const EngineOptions& options)
-      : model_(dims, arrays), mode_(options.mode), num_threads_(options.num_threads) {}
+  CpuEngine(const ModelDims& dims, const Arrays& arrays, const EngineOptions& options,
+            std::unique_ptr<const Kernels> kernels)
+      : kernels_(std::move(kernels)),
+        model_(dims, arrays, *kernels_),
+        mode_(options.mode),
+        num_threads_(options.num_threads) {}
 
   const ModelDims& dims() const override { return model_.m; }
   EngineInfo info() const override {
-    return {SRNN_STRING(SRNN_ISA), mode_, model_.bytes(), partings_.load()};
+    return {kernels_->isa(), mode_, model_.bytes(), partings_.load()};
   }
 
   int threads(int streams) const override {
@@ -32,20 +39,20 @@ class CpuEngine final : public Engine {
   }
 
   bool generate(const Streams& streams, const Drawing& drawing) const override {
-    return run(streams, 1, [&](Walk<Mode>& walk) { return walk.generate(drawing); });
+    return run(streams, 1, [&](Walk& walk) { return walk.generate(drawing); });
   }
 
   void follow(const Streams& streams, float* logits) const override {
     const int frame = model_.m.lookback();
     const long frames = std::max(1L, kRowsAtOnce / (long{frame} * streams.count));
     const long steps = std::min(frames * frame, std::max(long{frame}, streams.steps));
-    run(streams, static_cast<int>(steps), [&](Walk<Mode>& walk) { return walk.follow(logits); });
+    run(streams, static_cast<int>(steps), [&](Walk& walk) { return walk.follow(logits); });
   }
 
   double read_bandwidth(size_t bytes, int threads) const override {
-    return SRNN_ISA::read_bandwidth(bytes, threads);
+    return srnn::read_bandwidth(*kernels_, bytes, threads);
   }
-  double peak_rate(int threads) const override { return SRNN_ISA::peak_rate<Mode>(threads); }
+  double peak_rate(int threads) const override { return srnn::peak_rate(*kernels_, threads); }
 
  private:
   // All steps; after a team has parted, the rest by one thread, and alone for a while from then on.
@@ -72,25 +79,24 @@ class CpuEngine final : public Engine {
     const int size = crew.size() / teams;
     std::vector<std::unique_ptr<TeamArrays>> arrays;
     std::vector<std::unique_ptr<Barrier>> barriers;
-    std::vector<std::unique_ptr<Walk<Mode>>> walks;
+    std::vector<std::unique_ptr<Walk>> walks;
     for (int team = 0; team < teams; ++team) {
       const int first = static_cast<int>(long{streams.count} * team / teams);
       const int last = static_cast<int>(long{streams.count} * (team + 1) / teams);
       const StreamSlice slice(streams, model_.m, first, last - first, from);
-      arrays.push_back(std::make_unique<TeamArrays>(model_.m, model_.width, model_.input_width(),
-                                                    model_.gates_width(), model_.logit_width(),
-                                                    slice.count, steps_at_once));
+      arrays.push_back(std::make_unique<TeamArrays>(model_, slice.count, steps_at_once));
       barriers.push_back(std::make_unique<Barrier>(size));
       for (int rank = 0; rank < size; ++rank) {
         const Member member{rank, size, barriers.back().get()};
-        walks.push_back(
-            std::make_unique<Walk<Mode>>(model_, member, *arrays.back(), slice, steps_at_once));
+        walks.push_back(std::make_unique<Walk>(*kernels_, model_, member, *arrays.back(), slice,
+                                               steps_at_once));
       }
     }
     std::vector<long> made(crew.size());
     crew.run([&](int thread) {
-      const TileScope tiles;
+      kernels_->enter();
       made[thread] = job(*walks[thread]);
+      kernels_->leave();
     });
     const long least = *std::min_element(made.begin(), made.end());
     return least < 0 ? -1 : from + least;
@@ -98,25 +104,25 @@ class CpuEngine final : public Engine {
 
   static constexpr std::chrono::seconds kAlone{1};
 
-  const Model<Mode> model_;
+  const std::unique_ptr<const Kernels> kernels_;
+  const Model model_;
   const std::string mode_;
   const int num_threads_;
   mutable std::atomic<Clock::rep> alone_until_{0};
   mutable std::atomic<long> partings_{0};
 };
 
-inline std::unique_ptr<Engine> make(const ModelDims& dims, const Arrays& arrays,
+}  // namespace
+
+std::unique_ptr<Engine> make_engine(const ModelDims& dims, const Arrays& arrays,
                                     const EngineOptions& options) {
-  if (options.mode == "float32") {
-    return std::make_unique<CpuEngine<Float32Mode>>(dims, arrays, options);
+  if (options.num_threads < 0 || options.num_threads > kMostThreads) {
+    throw std::invalid_argument("num_threads must be 0 (chosen) to " +
+                                std::to_string(kMostThreads) + ", got " +
+                                std::to_string(options.num_threads));
   }
-  if (options.mode == "bfloat16") {
-    return std::make_unique<CpuEngine<Bfloat16Mode>>(dims, arrays, options);
-  }
-  if (options.mode == "int8") return std::make_unique<CpuEngine<CodeMode>>(dims, arrays, options);
-  throw std::invalid_argument("numeric mode must be float32, bfloat16 or int8, got " +
-                              options.mode);
+  return std::make_unique<CpuEngine>(dims, arrays, options,
+                                     make_kernels(options.isa, options.mode));
 }
 
-}  // namespace SRNN_ISA
 }  // namespace srnn

@@ -1,0 +1,110 @@
+#include "model.h"
+
+#include <cstring>
+#include <utility>
+
+namespace srnn {
+
+Model::Model(const ModelDims& dims, const Arrays& arrays, const Kernels& kernels)
+    : m(dims),
+      panel(kernels.panel()),
+      panels(panels_of(dims.dim)),
+      width(long{panels} * panel),
+      arrays_(&arrays),
+      kernels_(&kernels) {
+  frame_values = copy("frame_values", 1, m.q_levels);
+  for (int tier = 0; tier < m.tiers(); ++tier) tiers.push_back(load_tier(tier));
+  mlp.tables = copy("mlp.tables", long{m.taps} * m.q_levels, m.dim);
+  mlp.up_bias = copy("tier0.up_bias", m.ratio(0), m.dim);
+  for (int layer = 0; layer < m.hidden; ++layer) {
+    const std::string name = "mlp.hidden" + std::to_string(layer);
+    mlp.hidden.push_back(matrix(name, 0, 1, m.dim, m.dim));
+    mlp.hidden_bias.push_back(copy(name + "_bias", 1, m.dim));
+  }
+  mlp.output = matrix("mlp.output", 0, 1, m.q_levels, m.dim);
+  mlp.output_bias = copy("mlp.output_bias", 1, m.q_levels);
+  arrays_ = nullptr;
+  kernels_ = nullptr;
+}
+
+// Blocks of `size` floats, each padded to whole panels.
+const float* Model::copy(const std::string& name, long blocks, int size) {
+  const long padded = long{panels_of(size)} * panel;
+  float* to = arena_.take<float>(blocks * padded);
+  for (long block = 0; block < blocks; ++block) {
+    std::memcpy(to + block * padded, source(name) + block * size, sizeof(float) * size);
+  }
+  return to;
+}
+
+MatrixPointer Model::matrix(const std::string& name, long offset, int blocks, int rows, int cols) {
+  return kernels_->pack(Source{source(name) + offset, blocks, rows, cols}, arena_);
+}
+
+TierWeights Model::load_tier(int tier) {
+  const std::string name = "tier" + std::to_string(tier) + ".";
+  const long square = long{m.dim} * m.dim, all = m.gates() * square;
+  TierWeights w;
+  w.bias = copy(name + "bias", long{m.n_rnn} * m.gates(), m.dim);
+  w.frame = load_frame(name + "frame", m.frame_sizes[tier]);
+  w.input_bias = load_input_bias(tier, w.bias);
+  for (int layer = 0; layer < m.n_rnn; ++layer) {
+    CellWeights cell;
+    const int first = m.lstm ? 4 : 2;
+    cell.first = matrix(name + "recurrent", layer * all, first, m.dim, m.dim);
+    if (!m.lstm) {
+      cell.candidate = matrix(name + "recurrent", layer * all + 2 * square, 1, m.dim, m.dim);
+    }
+    w.cells.push_back(std::move(cell));
+    if (layer > 0) {
+      w.stack.push_back(matrix(name + "stack", (layer - 1) * all, m.gates(), m.dim, m.dim));
+    }
+  }
+  if (!m.lstm && m.reset_after) {
+    const float* bias_n = copy(name + "bias_n", m.n_rnn, m.dim);
+    for (int layer = 0; layer < m.n_rnn; ++layer) w.cells[layer].bias_n = bias_n + layer * width;
+  }
+  if (m.skips) {
+    w.skip_out = matrix(name + "skip_out", 0, 1, m.dim, m.n_rnn * m.dim);
+    w.skip_bias = copy(name + "skip_bias", 1, m.dim);
+  }
+  const int below = tier == 0 ? 1 : static_cast<int>(blocks_read());
+  for (int j = 0; j < m.ratio(tier); ++j) {
+    w.up.push_back(matrix(name + "up", j * below * square, below, m.dim, m.dim));
+  }
+  return w;
+}
+
+// (I G D, F) turned, so that each sample of a frame adds one row.
+const float* Model::load_frame(const std::string& name, int size) {
+  float* to = arena_.take<float>(size * input_width());
+  for (long block = 0; block < blocks_read(); ++block) {
+    for (int i = 0; i < m.dim; ++i) {
+      for (int at = 0; at < size; ++at) {
+        to[at * input_width() + block * width + i] = source(name)[(block * m.dim + i) * size + at];
+      }
+    }
+  }
+  return to;
+}
+
+// Biases of the layers that read the tier's input, with what the tier above always adds.
+const float* Model::load_input_bias(int tier, const float* bias) {
+  const bool top = tier + 1 == m.tiers();
+  const int ratio = top ? 1 : m.ratio(tier + 1);
+  float* to = arena_.take<float>(ratio * input_width());
+  for (int j = 0; j < ratio; ++j) {
+    std::memcpy(to + j * input_width(), bias, sizeof(float) * input_width());
+    if (top) continue;
+    const std::string name = "tier" + std::to_string(tier + 1) + ".up_bias";
+    const float* up = source(name) + j * blocks_read() * m.dim;
+    for (long block = 0; block < blocks_read(); ++block) {
+      for (int i = 0; i < m.dim; ++i) {
+        to[j * input_width() + block * width + i] += up[block * m.dim + i];
+      }
+    }
+  }
+  return to;
+}
+
+}  // namespace srnn

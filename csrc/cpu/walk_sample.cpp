@@ -1,0 +1,86 @@
+// Eq. 7-9: the sample level, an MLP over the last levels and what the lowest tier gives.
+#include <algorithm>
+#include <utility>
+
+#include "walk.h"
+
+namespace srnn {
+
+// Logits of `count` samples from `step` on, into team_.logits.
+void Walk::run_samples(long step, int count) {
+  const SampleWeights& w = model_.mlp;
+  const int rows = streams_.count * count;
+  read_levels(step, count);
+  condition(0, step, count, team_.x.data(), model_.width);
+  float *x = team_.x.data(), *other = team_.other.data();
+  finish_layer(x, rows);
+  for (size_t layer = 0; layer < w.hidden.size(); ++layer) {
+    const float* bias = w.hidden_bias[layer] + first_unit();
+    for (int row = 0; row < rows; ++row) {
+      std::copy_n(bias, units(), other + row * model_.width + first_unit());
+    }
+    kernels_.product(*w.hidden[layer], *x_rows_, rows, share(), other, model_.width);
+    finish_layer(other, rows);
+    std::swap(x, other);
+  }
+  const Share part = member_.share(model_.logit_panels());
+  const long first = long{part.first} * model_.panel, last = long{part.last} * model_.panel;
+  const long width = model_.logit_width();
+  for (int row = 0; row < rows; ++row) {
+    std::copy_n(w.output_bias + first, last - first, team_.logits.data() + row * width + first);
+  }
+  kernels_.product(*w.output, *x_rows_, rows, part, team_.logits.data(), width);
+  member_.meet();
+}
+
+// The folded embeddings of the last taps levels, and the upsampling's bias.
+void Walk::read_levels(long step, int count) const {
+  const SampleWeights& w = model_.mlp;
+  const long width = model_.width, first = first_unit();
+  for (int s = 0; s < streams_.count; ++s) {
+    for (int i = 0; i < count; ++i) {
+      const long j = (streams_.t + step + i) % m_.frame_sizes[0];
+      const int64_t* recent = &level(s, step + i - m_.taps);
+      float* row = team_.x.data() + (long{s} * count + i) * width + first;
+      std::copy_n(w.up_bias + j * width + first, units(), row);
+      for (int tap = 0; tap < m_.taps; ++tap) {
+        const float* add = w.tables + (long{tap} * m_.q_levels + recent[tap]) * width + first;
+        kernels_.add(row, add, units());
+      }
+    }
+  }
+}
+
+// ReLU of this member's units; then the whole rows become the next product's input.
+void Walk::finish_layer(float* x, int rows) {
+  for (int row = 0; row < rows; ++row) {
+    kernels_.relu(x + row * model_.width + first_unit(), units());
+  }
+  member_.meet();
+  for (int row = 0; row < rows; ++row) kernels_.set(*x_rows_, row, x + row * model_.width);
+}
+
+bool Walk::draw(long step, const Drawing& drawing) {
+  for (int s = 0; s < streams_.count; ++s) {
+    if (level(s, step) >= 0) continue;
+    const long at = streams_.place(s, step);
+    const float* logits = team_.logits.data() + s * model_.logit_width();
+    const int drawn = kernels_.draw(logits, m_.q_levels, drawing.draws[at], drawing.temperature[at],
+                                    drawing.sampler, weights_.data());
+    if (drawn < 0) return false;
+    level(s, step) = drawn;
+  }
+  return true;
+}
+
+void Walk::copy_logits(long step, int count, float* logits) const {
+  for (int s = 0; s < streams_.count; ++s) {
+    for (int i = 0; i < count; ++i) {
+      const float* from = team_.logits.data() + (long{s} * count + i) * model_.logit_width();
+      const long at = streams_.place(s, step + i);
+      std::copy_n(from, m_.q_levels, logits + at * m_.q_levels);
+    }
+  }
+}
+
+}  // namespace srnn
