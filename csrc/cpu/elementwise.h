@@ -7,16 +7,24 @@
 namespace srnn {
 namespace SRNN_ISA {
 
-// The new state: the candidate where the update gate z (before its sigmoid) is shut, h where open.
+// Gates are opened in passes of their own: a processor overlaps a few short chains of dependent
+// operations, but not long ones.
+SRNN_INLINE void sigmoid_units(float* x, const CellUnits& u) {
+  for (long i = u.first; i < u.last; i += kLanes) store(x + i, sigmoid(load<Floats>(x + i)));
+}
+
+// The new state: the candidate where the update gate z is shut, h where it is open.
 SRNN_INLINE Floats blend(Floats candidate, const float* z, const float* h) {
-  return candidate + sigmoid(load<Floats>(z)) * (load<Floats>(h) - candidate);
+  return candidate + load<Floats>(z) * (load<Floats>(h) - candidate);
 }
 
 inline void gru_after(const CellUnits& u) {
-  const float *r = u.gates, *z = r + u.width, *n = z + u.width;
+  float *r = u.gates, *z = r + u.width, *n = z + u.width;
+  sigmoid_units(r, u);
+  sigmoid_units(z, u);
   for (long i = u.first; i < u.last; i += kLanes) {
-    const Floats reset = sigmoid(load<Floats>(r + i));
-    const Floats candidate = tanh_approx(load<Floats>(n + i) + reset * load<Floats>(u.inner + i));
+    const Floats product = load<Floats>(r + i) * load<Floats>(u.inner + i);
+    const Floats candidate = tanh_approx(load<Floats>(n + i) + product);
     store(u.new_h + i, blend(candidate, z + i, u.h + i));
   }
 }
@@ -28,19 +36,24 @@ inline void gru_reset(const CellUnits& u) {
 }
 
 inline void gru_before(const CellUnits& u) {
-  const float *z = u.gates + u.width, *n = z + u.width;
+  float *z = u.gates + u.width, *n = z + u.width;
+  sigmoid_units(z, u);
   for (long i = u.first; i < u.last; i += kLanes) {
     store(u.new_h + i, blend(tanh_approx(load<Floats>(n + i)), z + i, u.h + i));
   }
 }
 
 inline void lstm(const CellUnits& u) {
-  const float *in = u.gates, *forget = in + u.width, *g = forget + u.width, *out = g + u.width;
+  float *in = u.gates, *forget = in + u.width, *g = forget + u.width, *out = g + u.width;
+  sigmoid_units(in, u);
+  sigmoid_units(forget, u);
+  sigmoid_units(out, u);
   for (long i = u.first; i < u.last; i += kLanes) {
-    const Floats kept = sigmoid(load<Floats>(forget + i)) * load<Floats>(u.cell + i);
-    const Floats added = sigmoid(load<Floats>(in + i)) * tanh_approx(load<Floats>(g + i));
-    store(u.cell + i, kept + added);
-    store(u.new_h + i, sigmoid(load<Floats>(out + i)) * tanh_approx(kept + added));
+    const Floats kept = load<Floats>(forget + i) * load<Floats>(u.cell + i);
+    store(u.cell + i, kept + load<Floats>(in + i) * tanh_approx(load<Floats>(g + i)));
+  }
+  for (long i = u.first; i < u.last; i += kLanes) {
+    store(u.new_h + i, load<Floats>(out + i) * tanh_approx(load<Floats>(u.cell + i)));
   }
 }
 

@@ -17,24 +17,44 @@ namespace SRNN_ISA {
 // The largest input code of rows of `cols`: 127 * limit * cols < 2^31.
 inline int32_t code_limit(int cols) { return std::min<int32_t>(8191, 2147483647 / 127 / cols); }
 
+// The largest magnitude of a row, as bits: those of floats without their sign are ordered as they.
+inline int32_t peak_bits(const float* x, int cols) {
+  Ints peaks = {};
+  int i = 0;
+  for (; i + kLanes <= cols; i += kLanes) peaks = larger(peaks, load<Ints>(x + i) & 0x7fffffff);
+  int32_t peak = 0;
+  for (int lane = 0; lane < kLanes; ++lane) peak = std::max(peak, peaks[lane]);
+  for (; i < cols; ++i) {
+    int32_t bits;
+    std::memcpy(&bits, x + i, sizeof(bits));
+    peak = std::max(peak, bits & 0x7fffffff);
+  }
+  return peak;
+}
+
+SRNN_INLINE Ints code_of(Floats scaled) {
+  const Floats half = scaled < 0.0f ? broadcast(-0.5f) : broadcast(0.5f);
+  return __builtin_convertvector(scaled + half, Ints);
+}
+
 // Codes of one row at `scale`, found from its largest magnitude; returns the scale. A row that is
 // not finite has scale NaN, so that the logits show it.
 inline float quantise_row(const float* x, int cols, int32_t limit, int16_t* codes) {
-  int32_t peak_bits = 0;
-  for (int i = 0; i < cols; ++i) {
-    int32_t bits;
-    std::memcpy(&bits, x + i, sizeof(bits));
-    bits &= 0x7fffffff;
-    peak_bits = bits > peak_bits ? bits : peak_bits;
-  }
+  const int32_t bits = peak_bits(x, cols);
   float peak;
-  std::memcpy(&peak, &peak_bits, sizeof(peak));
-  if (peak_bits >= 0x7f800000 || peak < 1e-30f) {
+  std::memcpy(&peak, &bits, sizeof(peak));
+  if (bits >= 0x7f800000 || peak < 1e-30f) {
     std::fill(codes, codes + cols, int16_t{0});
-    return peak_bits >= 0x7f800000 ? std::numeric_limits<float>::quiet_NaN() : 0.0f;
+    return bits >= 0x7f800000 ? std::numeric_limits<float>::quiet_NaN() : 0.0f;
   }
   const float top = static_cast<float>(limit), per_unit = top / peak;
-  for (int i = 0; i < cols; ++i) {
+  int i = 0;
+  for (; i + 2 * kLanes <= cols; i += 2 * kLanes) {
+    const Ints first = code_of(load<Floats>(x + i) * per_unit);
+    const Ints second = code_of(load<Floats>(x + i + kLanes) * per_unit);
+    store_narrow(codes + i, first, second);
+  }
+  for (; i < cols; ++i) {
     const float scaled = x[i] * per_unit;
     codes[i] = static_cast<int16_t>(static_cast<int32_t>(scaled + (scaled < 0 ? -0.5f : 0.5f)));
   }
@@ -90,11 +110,28 @@ struct CodeRows : srnn::Rows {
 #else
     int16_t* to = codes.data() + row * stride;
     scales[row] = quantise_row(x, cols, limit, to);
-    uint32_t sum = 0;  // sums may wrap round: the exact one they lead to does not
-    for (int i = 0; i < cols; ++i) sum += static_cast<uint32_t>((i & 2) ? 0 : to[i]);
-    bias[row] = static_cast<int32_t>(sum * 128u);
+    // May wrap round: the exact sum that it leads to does not.
+    bias[row] = static_cast<int32_t>(static_cast<uint32_t>(sum_of_even(to)) * 128u);
 #endif
   }
+
+#if !defined(SRNN_PLANES)
+  // The sum of codes of inputs 0 and 1 of every group of four; padding is 0.
+  int32_t sum_of_even(const int16_t* code) const {
+    alignas(kCacheLine) static constexpr int16_t kEven[32] = {
+        1, 1, 0, 0, 1, 1, 0, 0, 1, 1, 0, 0, 1, 1, 0, 0,
+        1, 1, 0, 0, 1, 1, 0, 0, 1, 1, 0, 0, 1, 1, 0, 0,
+    };
+    const Shorts even = load<Shorts>(kEven);
+    Ints sums = {};
+    for (long i = 0; i < stride; i += 2 * kLanes) {
+      sums += multiply_pairs(load<Shorts>(code + i), even);
+    }
+    int32_t sum = 0;
+    for (int lane = 0; lane < kLanes; ++lane) sum += sums[lane];
+    return sum;
+  }
+#endif
 
   void copy(int row, const CodeRows& from, int from_row) {
 #if defined(SRNN_PLANES)
@@ -252,7 +289,8 @@ struct CodeTile {
     for (int col = 0; col < w.cols; col += kGroup) {
       Shorts even[V], odd[V];
       for (int v = 0; v < V; ++v) {
-        const Shorts group = load<Shorts>(weights + v * kLanes * kGroup);
+        Shorts group = load<Shorts>(weights + v * kLanes * kGroup);
+        keep_loaded(group);
         even[v] = group & 255;
         odd[v] = group >> 8;
       }
@@ -260,8 +298,9 @@ struct CodeTile {
         const Shorts first = (Shorts)broadcast_word(inputs + r * x.stride + col);
         const Shorts second = (Shorts)broadcast_word(inputs + r * x.stride + col + 2);
         for (int v = 0; v < V; ++v) {
-          sum[r][v] = add(sum[r][v], multiply_pairs(even[v], first));
-          sum[r][v] = add(sum[r][v], multiply_pairs(odd[v], second));
+          const Ints pair = add(multiply_pairs(even[v], first), multiply_pairs(odd[v], second));
+          sum[r][v] = add(sum[r][v], pair);
+          keep_loaded(sum[r][v]);
         }
       }
       fetch_ahead<V, R>(weights);

@@ -91,6 +91,28 @@ SRNN_INLINE Ints multiply_pairs(Shorts a, Shorts b) {
 #endif
 }
 
+SRNN_INLINE Ints larger(Ints a, Ints b) {
+#if defined(__AVX2__) && SRNN_LANES == 8
+  return (Ints)_mm256_max_epi32((__m256i)a, (__m256i)b);
+#else
+  return a > b ? a : b;
+#endif
+}
+
+// Two vectors of numbers that fit 16 bits, one after the other.
+SRNN_INLINE void store_narrow(int16_t* to, Ints first, Ints second) {
+#if defined(__AVX2__) && SRNN_LANES == 8
+  const __m256i mixed = _mm256_packs_epi32((__m256i)first, (__m256i)second);
+  store(to, _mm256_permute4x64_epi64(mixed, 0xd8));
+#elif defined(__SSE2__) && SRNN_LANES == 4
+  store(to, _mm_packs_epi32((__m128i)first, (__m128i)second));
+#else
+  typedef int16_t Narrow __attribute__((vector_size(2 * kLanes)));
+  store(to, __builtin_convertvector(first, Narrow));
+  store(to + kLanes, __builtin_convertvector(second, Narrow));
+#endif
+}
+
 // Makes the compiler forget what it knows of a value.
 template <class Vector>
 SRNN_INLINE void forget(Vector& value) {
@@ -98,6 +120,14 @@ SRNN_INLINE void forget(Vector& value) {
   asm volatile("" : "+x"(value));
 #else
   asm volatile("" : "+m"(value));
+#endif
+}
+
+// Keeps a loaded value in a register: compilers read it again for every use, and loads are scarce.
+template <class Vector>
+SRNN_INLINE void keep_loaded([[maybe_unused]] Vector& value) {
+#if defined(__x86_64__) && !defined(SRNN_EMULATED)
+  asm("" : "+x"(value));
 #endif
 }
 
