@@ -216,7 +216,8 @@ class Engine:
         randomness = sampling.Randomness(state.seed, state.streams)
         temperature = state.temperatures(steps).to(self.device)
         settings = (randomness, temperature, state.top_k, state.top_p, forced)
-        before = [h[:, :1].cpu().clone() for h in state.hidden] if self._first_use else []
+        first_use = self._first_use  # another thread may be done with it meanwhile
+        before = [h[:, :1].cpu().clone() for h in state.hidden] if first_use else []
         try:
             block = self.backend.generate(state.hidden, state.history, state.t, *settings).cpu()
             sound = int(block.max()) < self.config.q_levels
@@ -224,10 +225,11 @@ class Engine:
             sound = False
         if not sound:
             raise CheckpointError("the model gives logits that are not finite numbers; its weights are too large")
-        if self._first_use:
+        if first_use:
             first = (randomness, temperature[:1].cpu(), state.top_k, state.top_p, forced[:1].cpu(), block[:1])
-            self._first_use.check(before, state.history[:1].cpu(), state.t, *first)
-            self._first_use = None if self._first_use.done else self._first_use
+            first_use.check(before, state.history[:1].cpu(), state.t, *first)
+            if first_use.done:
+                self._first_use = None
         return block
 
     def _check_forced(self, state: EngineState, n: int, forced: Tensor | np.ndarray | None) -> Tensor:

@@ -1,6 +1,7 @@
 """A backend that makes levels which are not the model's is found out before anybody hears them."""
 
 import copy
+import threading
 
 import pytest
 import torch
@@ -35,6 +36,31 @@ def test_few_or_forced_samples_leave_it_for_later(sampler):
     sampler.run(state, 60, forced=torch.full((1, 60), 1).index_fill(1, torch.arange(0, 60, 20), -1))
     assert sampler._first_use is not None
     sampler.run(state, 40)
+    assert sampler._first_use is None
+
+
+def test_threads_may_make_the_first_levels_at_once(sampler, monkeypatch):
+    plain = copy.copy(sampler)
+    plain._first_use = None
+    wanted = [plain.run(plain.init_state(1, seed=seed), 40) for seed in range(3)]
+    made, right, together = {}, sampler.backend.generate, threading.Barrier(3)
+
+    def generate(*arguments):
+        levels = right(*arguments)
+        together.wait(60)  # all are checked at the same time
+        return levels
+
+    monkeypatch.setattr(sampler.backend, "generate", generate)
+
+    def work(seed):
+        made[seed] = sampler.run(sampler.init_state(1, seed=seed), 40)
+
+    threads = [threading.Thread(target=work, args=(seed,)) for seed in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [seed for seed in range(3) if seed in made and torch.equal(made[seed], wanted[seed])] == [0, 1, 2]
     assert sampler._first_use is None
 
 
