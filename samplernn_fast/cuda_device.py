@@ -61,12 +61,11 @@ class Program:
     ) -> "Program":
         """Compile, load and size it for all multiprocessors. BackendUnavailable tells what does not work.
 
-        exchange: one of `cuda_plan.EXCHANGES` but "alone", or "auto": clusters where a model fits into one, else
-        "tagged". Either way a model that fits into one block has blocks of its own, unless "cluster" is asked for."""
+        exchange: one of `cuda_plan.EXCHANGES` but "alone", or "auto": blocks of its own for a model that fits into one,
+        else clusters where it fits into one of them, else "tagged"."""
         device = gpu.device
         machine = (device.multiprocessors, device.shared_bytes)
-        shared_out = "tagged" if exchange == "auto" else exchange
-        group = cuda_plan.grouping(config, dtype, batch, *machine, shared_out)
+        group = cuda_plan.grouping(config, dtype, batch, *machine, exchange)
         if exchange == "cluster" or (exchange == "auto" and group.exchange != "alone"):
             in_clusters = cuda_plan.cluster_groupings(config, dtype, batch, *machine) if device.clusters else []
             for candidate in in_clusters:

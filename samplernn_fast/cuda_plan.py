@@ -121,12 +121,13 @@ class Grouping:
 def grouping(
     config: SampleRNNConfig, dtype: str, streams: int, multiprocessors: int, shared_bytes: int, exchange: str
 ) -> Grouping:
-    """All blocks make all streams together; but a model whose matrices fit into the shared memory of one block has
-    groups of one, which wait for nobody, as many as there are multiprocessors. Together they may make streams more than
-    are asked for. By launches nobody waits, and shared memory keeps nothing: there is one group. See
-    `cluster_groupings` for what lies between."""
-    if exchange == "launches" or product_bytes(config, dtype) > shared_bytes:
-        return Grouping(streams, 1, grid_blocks(config.dim, multiprocessors), exchange)
+    """All blocks make all streams together, by the exchange that is asked for. By "auto" that is "tagged"; but a model
+    whose matrices fit into the shared memory of one block then has groups of one, which wait for nobody, as many as
+    there are multiprocessors. Together they may make streams more than are asked for. See `cluster_groupings` for what
+    lies between."""
+    if exchange != "auto" or product_bytes(config, dtype) > shared_bytes:
+        shared_out = "tagged" if exchange == "auto" else exchange
+        return Grouping(streams, 1, grid_blocks(config.dim, multiprocessors), shared_out)
     together = -(-streams // multiprocessors)
     return Grouping(together, -(-streams // together), 1, "alone")
 

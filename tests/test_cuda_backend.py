@@ -252,7 +252,14 @@ def test_small_models_take_one_block_for_some_streams(gpu):
 )
 def test_how_streams_are_shared_out(dim, dtype, streams, expected):
     config = SampleRNNConfig(dim=dim)
-    assert cuda_plan.grouping(config, dtype, streams, 132, 227 << 10, "tagged") == expected
+    assert cuda_plan.grouping(config, dtype, streams, 132, 227 << 10, "auto") == expected
+
+
+@pytest.mark.parametrize("exchange", ["counters", "tagged", "launches"])
+def test_an_exchange_by_name_is_that_exchange(exchange):
+    """Also of a model that fits into one block: else tests on small models would exchange nothing."""
+    found = cuda_plan.grouping(SampleRNNConfig(dim=64), "int8", 3, 132, 227 << 10, exchange)
+    assert found == Grouping(3, 1, 64, exchange)
 
 
 @pytest.mark.parametrize(

@@ -141,7 +141,7 @@ def test_each_stage_of_every_case(compiled, name):
 
 def test_a_small_model_in_one_block(compiled):
     small = SampleRNNConfig(dim=64)
-    cubin, log = compiled("sm_90a", "int8", 132, config=small)
+    cubin, log = compiled("sm_90a", "int8", 132, "auto", small)
     check(cubin, log, "sm_90a")
     resident = constant(cubin, "srnn_sizes")[SHARED_BYTES + 1]
     assert resident >= cuda_plan.product_bytes(small, "int8")  # every matrix stays in shared memory
@@ -159,7 +159,7 @@ def test_many_streams_in_every_mode(compiled, arch, dtype, batch):
 @pytest.mark.parametrize("arch", ["sm_80", "sm_86"])
 @pytest.mark.parametrize("name", CASES)
 def test_every_case_compiles(compiled, name, arch):
-    check(*compiled(arch, config=CASES[name], batch=3), arch)
+    check(*compiled(arch, batch=3, exchange="auto", config=CASES[name]), arch)
 
 
 def sass(cubin, tmp_path):
