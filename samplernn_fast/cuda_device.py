@@ -67,11 +67,9 @@ class Program:
         machine = (device.multiprocessors, device.shared_bytes)
         group = cuda_plan.grouping(config, dtype, batch, *machine, exchange)
         if exchange == "cluster" or (exchange == "auto" and group.exchange != "alone"):
-            in_clusters = cuda_plan.cluster_groupings(config, dtype, batch, *machine) if device.clusters else []
-            for candidate in in_clusters:
-                program = cls._in_clusters(gpu, config, dtype, batch, candidate, profile)
-                if program is not None:
-                    return program
+            program = cls._in_clusters(gpu, config, dtype, batch, profile)
+            if program is not None:
+                return program
             if exchange == "cluster":
                 raise BackendUnavailable(
                     f"{batch} streams of this model in {dtype} do not fit into thread block clusters of {device.name}; "
@@ -93,23 +91,26 @@ class Program:
         return cls._of(kernels, group, cooperative, walk)
 
     @classmethod
-    def _in_clusters(
-        cls, gpu: Gpu, config: SampleRNNConfig, dtype: str, batch: int, group: cuda_plan.Grouping, profile: bool
-    ) -> "Program | None":
-        """In clusters of that size, as many as the GPU holds; None where their memory or its room is too small."""
-        while True:
+    def _in_clusters(cls, gpu: Gpu, config: SampleRNNConfig, dtype: str, batch: int, profile: bool) -> "Program | None":
+        """In thread block clusters, no more than the GPU holds; None where their memory or its room is too small."""
+        shared_bytes = gpu.device.shared_bytes
+        machine = (gpu.device.multiprocessors, shared_bytes)
+        waiting = cuda_plan.cluster_groupings(config, dtype, batch, *machine) if gpu.device.clusters else []
+        while waiting:
+            group, *waiting = waiting
             kernels = _load(gpu, config, dtype, group, profile)
             kernel, sizes = kernels[PERSISTENT], kernels[PERSISTENT].sizes
             kept = sizes["resident"] * group.blocks >= cuda_plan.resident_bytes(config, dtype)
-            if sizes["shared"] > gpu.device.shared_bytes or not kept:
-                return None
+            if sizes["shared"] > shared_bytes or not kept:
+                continue
             with driver_errors_as(BackendUnavailable):
                 held = kernel.active_clusters(group.blocks, THREADS, sizes["shared"])
             if held >= group.groups:
                 return cls._of(kernels, group, cooperative=False)
-            if held == 0:
-                return None
-            group = cuda_plan.cluster_grouping(batch, group.blocks, held)
+            if held > 0:  # smaller clusters may now have fewer streams each
+                fewer = cuda_plan.cluster_grouping(batch, group.blocks, held)
+                waiting = cuda_plan.in_order_of_clusters([*waiting, fewer])
+        return None
 
     @classmethod
     def _of(

@@ -141,8 +141,8 @@ def cluster_grouping(streams: int, blocks: int, clusters: int) -> Grouping:
 def cluster_groupings(
     config: SampleRNNConfig, dtype: str, streams: int, multiprocessors: int, shared_bytes: int
 ) -> list[Grouping]:
-    """Ways to make streams by thread block clusters side by side: the fewest streams of one cluster first, then the
-    largest cluster. None where the matrices that every sample or frame reads do not fit into a cluster's shared memory.
+    """Ways to make streams by thread block clusters side by side, `in_order_of_clusters`. None where the matrices that
+    every sample or frame reads do not fit into a cluster's shared memory.
 
     How many clusters there is room for, and whether the other arrays fit beside the matrices, the kernel tells."""
     found = [
@@ -152,7 +152,12 @@ def cluster_groupings(
         and blocks == grid_blocks(config.dim, blocks)
         and resident_bytes(config, dtype) <= blocks * shared_bytes
     ]
-    fitting = [group for group in found if group.batch <= _STREAMS_OF_A_CLUSTER]
+    return in_order_of_clusters(found)
+
+
+def in_order_of_clusters(groups: list[Grouping]) -> list[Grouping]:
+    """The fewest streams of one cluster first, then the largest cluster; without those of too many streams."""
+    fitting = [group for group in groups if group.batch <= _STREAMS_OF_A_CLUSTER]
     return sorted(fitting, key=lambda group: (group.batch, -group.blocks))
 
 

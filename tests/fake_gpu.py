@@ -64,9 +64,10 @@ class FakeGpu:
         if held_by_others is not None:
             self._library.fake_set_held_by_others(held_by_others)
 
-    def set_clusters(self, largest: int, most: int = 1000) -> None:
-        """Blocks of the largest cluster, and the most clusters at a time."""
-        self._library.fake_set_clusters(largest, most)
+    def set_clusters(self, largest: int, most: int = 1000, side_by_side: int = 1 << 20) -> None:
+        """Blocks of the largest cluster, the most clusters at a time, and the multiprocessors among which a cluster
+        must find its own."""
+        self._library.fake_set_clusters(largest, most, side_by_side)
 
     def set_device(self, attribute: int, value: int) -> None:
         self._library.fake_set_device(attribute, value)

@@ -301,6 +301,22 @@ def test_models_that_fit_into_a_cluster_take_one_for_some_streams(cluster_gpu, m
     assert (program.streams, program.blocks, program.cluster, program.cooperative) == (2, groups * 4, 4, False)
 
 
+def test_the_fewest_streams_of_a_cluster_come_before_its_size(cluster_gpu):
+    """Where clusters of 8 blocks do not lie side by side as often as there are multiprocessors for them."""
+    cluster_gpu.set_device(MULTIPROCESSORS, 24)
+    cluster_gpu.set_clusters(8, side_by_side=12)
+    backend = Played(pack(make_model(MODELS["paper-3tier"])), CPU, "float32", exchange="cluster")
+    assert backend.program(2).cluster == 8
+    program = backend.program(3)
+    assert (program.streams, program.blocks, program.cluster) == (3, 12, 4)
+
+
+def test_no_cluster_has_more_streams_than_it_has_room_for():
+    groups = [cuda_plan.cluster_grouping(64, 16, clusters) for clusters in (7, 8)]
+    assert [group.batch for group in groups] == [10, 8]
+    assert cuda_plan.in_order_of_clusters(groups) == groups[1:]
+
+
 def test_clusters_are_forbidden_by_name(cluster_gpu):
     backend = Played(pack(make_model(MODELS["paper-3tier"])), CPU, "float32", exchange="tagged")
     assert backend.program(1).cluster == 1 and backend.program(1).cooperative

@@ -49,7 +49,8 @@ std::mutex mutex;
 std::ostringstream calls;
 std::map<std::string, Failure> failures;
 std::map<int, int> device_attributes, function_attributes;
-int version, blocks_per_multiprocessor, held_by_others, largest_cluster, most_clusters;
+int version, blocks_per_multiprocessor, held_by_others, largest_cluster, most_clusters,
+    side_by_side;
 int contexts, modules, host_memory, events;
 api::ContextObject primary;
 thread_local std::vector<api::ContextObject*> stack;
@@ -106,7 +107,7 @@ void fake_reset() {
                          {api::kRegisters, 64}};
   version = 13000;
   blocks_per_multiprocessor = 1;
-  largest_cluster = 16, most_clusters = 1000;
+  largest_cluster = 16, most_clusters = 1000, side_by_side = 1 << 20;
   held_by_others = 0;
 }
 
@@ -116,9 +117,11 @@ void fake_succeed() { failures.clear(); }
 void fake_forget_calls() { calls.str(""); }
 void fake_set_version(int value) { version = value; }
 void fake_set_blocks(int value) { blocks_per_multiprocessor = value; }
-// Blocks of the largest cluster, and the most clusters at a time: multiprocessors of one must lie
-// side by side, so that there may be fewer than multiprocessors have room for.
-void fake_set_clusters(int largest, int most) { largest_cluster = largest, most_clusters = most; }
+// Blocks of the largest cluster, the most clusters at a time, and how many multiprocessors lie side
+// by side, as those of one cluster must: there may be fewer than all together have room for.
+void fake_set_clusters(int largest, int most, int together) {
+  largest_cluster = largest, most_clusters = most, side_by_side = together;
+}
 // Blocks of other programs, in whose place no block of a cooperative launch can be.
 void fake_set_held_by_others(int value) { held_by_others = value; }
 void fake_set_device(int attribute, int value) { device_attributes[attribute] = value; }
@@ -284,7 +287,9 @@ static int room_for_clusters(const api::LaunchConfig* config, api::FunctionHandl
       config->grid_x % cluster.x != 0 || size > (function->any_cluster_size ? 16 : 8)) {
     return -1;
   }
-  const int room = device_attributes[api::kMultiprocessors] * blocks_per_multiprocessor / size;
+  const int all = device_attributes[api::kMultiprocessors];
+  const int together = all < side_by_side ? all : side_by_side;
+  const int room = all / together * (together * blocks_per_multiprocessor / size);
   return size > largest_cluster ? 0 : room < most_clusters ? room : most_clusters;
 }
 
