@@ -21,7 +21,7 @@ from checks import check_draws
 
 from samplernn_fast import backends
 from samplernn_fast.config import SampleRNNConfig
-from samplernn_fast.cuda_backend import CudaBackend
+from samplernn_fast.cuda_backend import CudaBackend, launch_steps
 from samplernn_fast.cuda_device import Program
 from samplernn_fast.cuda_stages import Stage, Walk
 from samplernn_fast.engine import Engine
@@ -58,7 +58,9 @@ class TimedStages(CudaBackend):
             self._times[name_of(stage)] = statistics.median(rounds)
 
     def time_stages(self, streams: int, samples: int, repeats: int) -> dict[str, float]:
-        """Seconds of every stage and of a sample of the whole walk, by `samples` samples of that many streams."""
+        """Seconds of every stage and of a sample of the whole walk, by `samples` samples of that many streams, or as
+        many as one launch makes."""
+        samples = min(samples, launch_steps(streams) - 1)
         silence = torch.full((streams, self.config.lookback), self.config.q_zero)
         free, heat = torch.full((streams, samples + 1), -1), torch.ones(streams, samples + 1)
         randomness = Randomness(0, np.arange(streams, dtype=np.uint32))

@@ -33,6 +33,11 @@ TIME_LIMIT_NS = 2_000_000_000
 """Of one wait of one block for the others."""
 
 
+def launch_steps(streams: int) -> int:
+    """Samples of one launch at most: many streams take longer for a sample."""
+    return max(1, LAUNCH_STEPS * 8 // max(8, streams))
+
+
 @dataclass(frozen=True)
 class _Drawing:
     """How the samples of a call are drawn; temperature (B, n)."""
@@ -257,8 +262,7 @@ class _Call:
     ) -> None:
         self.backend, self.t, self.forced, self.drawing, self.logits = backend, t, forced, drawing, logits
         self.batch, self.device = forced.shape[0], backend.device
-        # Many streams take longer for a sample.
-        self.steps = max(1, LAUNCH_STEPS * 8 // max(8, self.batch))
+        self.steps = launch_steps(self.batch)
         self.program = backend.program(self.batch)
         self.hidden = self._rows(torch.stack(hidden), dim=2)
         self.recent = self._rows(history.to(self.device, torch.int32))

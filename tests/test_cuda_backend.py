@@ -159,6 +159,19 @@ def test_every_stage_is_timed_and_samples_are_still_made(gpu, monkeypatch):
     torch.testing.assert_close(timed.score(timed.init_hidden(1), levels), exact.float(), rtol=0, atol=1e-4)
 
 
+def test_stages_are_timed_where_a_launch_has_fewer_samples(gpu, monkeypatch):
+    """As of 128 streams and more: the call must stay one launch."""
+    monkeypatch.syspath_prepend(str(ROOT / "bench"))
+    import stage_times
+
+    monkeypatch.setattr(cuda_backend, "LAUNCH_STEPS", 3)
+    timed = stage_times.TimedStages(pack(make_model(MODELS["two-levels"])), CPU, "float32")
+    gpu.reset_calls()
+    assert all(row["us"] > 0 for row in stage_times.rows_of(timed, 1, samples=3, repeats=1))
+    # Two samples of 7 launches, one of the top tier, its load; the next sample's first; and each stage 4 times.
+    assert gpu.calls.count("cuLaunchKernelEx") == 1 + 2 * 7 + 1 + 1 + 8 * 4
+
+
 def test_stages_that_fail_are_an_error_and_change_no_state(gpu):
     stages, config = by_launches("two-levels"), MODELS["two-levels"]
     levels, hidden = random_levels(config, 1, config.lookback * 3), stages.init_hidden(1)
