@@ -10,9 +10,12 @@ from types import ModuleType
 
 import torch
 
+from samplernn_fast import files
 
-def append(path: Path, rows: list[dict], device: torch.device | None = None) -> None:
-    """Add a record of `rows`, with date, commit and versions, to the JSON list in `path`."""
+
+def append(path: Path, rows: list[dict], device: torch.device | None = None, instead_of_last: bool = False) -> None:
+    """Add a record of `rows`, with date, commit and versions, to the JSON list in `path`, or put it in the place of the
+    list's last one."""
     found = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True)
     record = {"date": datetime.now(UTC).isoformat(timespec="seconds"), "commit": found.stdout.strip() or "unknown"}
     record |= {
@@ -22,7 +25,9 @@ def append(path: Path, rows: list[dict], device: torch.device | None = None) -> 
         "rows": rows,
     }
     runs = json.loads(path.read_text()) if path.exists() else []
-    path.write_text(json.dumps([*runs, record], indent=1) + "\n")
+    kept = runs[:-1] if instead_of_last else runs
+    with files.replacing(path) as temporary:
+        temporary.write_text(json.dumps([*kept, record], indent=1) + "\n")
 
 
 def processor(device: torch.device | None = None) -> str:

@@ -15,9 +15,7 @@ is slower, over what it took.
 
 import argparse
 import itertools
-import signal
 import statistics
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -62,18 +60,21 @@ def main() -> None:
     args = parse()
     torch.set_num_threads(max(args.threads))
     device = backends.resolve_device(args.device)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # a time limit loses no row that is done
-    rows: list[dict] = []
     print(f"{record.processor(device)}, torch {torch.__version__}, {torch.get_num_threads()} threads for torch")
-    try:
-        run(args, device, rows)
-    finally:
-        if args.json and rows:
-            record.append(args.json, rows, device)
+    run(args, device)
 
 
-def run(args: argparse.Namespace, device: torch.device, rows: list[dict]) -> None:
-    """Times everything that was asked for, and prints it; rows go into `rows`."""
+def run(args: argparse.Namespace, device: torch.device) -> None:
+    """Times everything that was asked for, prints it, and keeps rows as soon as they are there: a time limit may end
+    the process while a compiler runs, which nothing interrupts."""
+    rows: list[dict] = []
+
+    def keep(row: list[dict]) -> None:
+        rows.extend(row)
+        print_rows(row)
+        if args.json:
+            record.append(args.json, rows, device, instead_of_last=len(rows) > len(row))
+
     for dim in args.dim:
         config = SampleRNNConfig(dim=dim, frame_sizes=tuple(args.frame_sizes), sample_rate=SAMPLE_RATE)
         model = SampleRNN(config)
@@ -88,15 +89,12 @@ def run(args: argparse.Namespace, device: torch.device, rows: list[dict]) -> Non
             contestants += plain_contestants(model, batch_size, args, device)
             if args.peer:
                 contestants.append(deepsound(args.peer, dim, batch_size))
-            row = measure(contestants, config, batch_size, args, device)
-            rows += row
-            print_rows(row)
+            keep(measure(contestants, config, batch_size, args, device))
     if args.peer:
         contestants, config = deepsound_default(args.peer)
         row = measure(contestants, config, 1, args, device)
-        rows += row
         print("deepsound's default model, dim 1024, ratios 16 4, two GRU layers, one stream, and accelerate() of it:")
-        print_rows(row)
+        keep(row)
 
 
 def parse() -> argparse.Namespace:

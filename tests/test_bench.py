@@ -57,6 +57,30 @@ def test_sampling_speed(tmp_path):
     assert {row["batch_size"] for row in records[0]["rows"]} == {1, 3}
 
 
+def test_rows_are_kept_as_soon_as_they_are_there(tmp_path, monkeypatch):
+    """Whatever ends the process later, and in one record."""
+    monkeypatch.syspath_prepend(str(BENCH))
+    import sampling_speed
+    import torch
+
+    file, measure, kept = tmp_path / "sampling.json", sampling_speed.measure, []
+
+    def measured(contestants, config, batch_size, *rest):
+        if file.exists():
+            kept.append([row["batch_size"] for record in json.loads(file.read_text()) for row in record["rows"]])
+        return measure(contestants, config, batch_size, *rest)
+
+    monkeypatch.setattr(sampling_speed, "measure", measured)
+    options = "--dim 16 --batch-size 1 2 3 --backend reference --dtype float32 --no-plain --rounds 1 --seconds 0.01"
+    monkeypatch.setattr(sys, "argv", ["sampling_speed.py", *options.split(), "--json", str(file)])
+    threads = torch.get_num_threads()
+    try:
+        sampling_speed.main()
+    finally:
+        torch.set_num_threads(threads)
+    assert kept == [[1], [1, 2]] and len(json.loads(file.read_text())) == 1
+
+
 def test_a_wrong_backend_is_not_timed(monkeypatch, capsys):
     """The gate: a backend whose scores differ stops the benchmark."""
     monkeypatch.syspath_prepend(str(BENCH))
