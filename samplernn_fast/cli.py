@@ -260,13 +260,21 @@ def main(argv: Sequence[str] | None = None) -> None:
         _fail(str(error), _FAILURE)
     except KeyboardInterrupt:
         _fail("interrupted", _FAILURE)
-    except MemoryError:
+    except (MemoryError, RuntimeError) as error:
+        if not _out_of_memory(error):
+            raise
         _fail("not enough memory; use a smaller --batch-size, --num-samples or model", _FAILURE)
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(_FAILURE)
     except OSError as error:
         _fail(f"{error.filename or 'system'}: {error.strerror or error}", _FAILURE)
+
+
+def _out_of_memory(error: Exception) -> bool:
+    """Also torch's errors, which are RuntimeErrors: of a GPU a class of their own, of the CPU's allocator none."""
+    of_gpu, of_cpu = type(error).__name__ == "OutOfMemoryError", "DefaultCPUAllocator" in str(error)
+    return isinstance(error, MemoryError) or of_gpu or of_cpu
 
 
 def _fail(message: str, status: int) -> None:

@@ -128,6 +128,22 @@ def test_overwrite_replaces(places, capsys):
     assert places["taken"].read_bytes() != before
 
 
+def allocate(*_):
+    torch.empty(1 << 60, dtype=torch.uint8, device="cpu")
+
+
+def allocate_on_a_gpu(*_):
+    raise torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate 2.00 GiB")
+
+
+@pytest.mark.parametrize("run_out", [allocate, allocate_on_a_gpu, lambda *_: np.empty(1 << 60, np.uint8)])
+def test_too_little_memory_is_one_line(model, run_out, monkeypatch, capsys):
+    monkeypatch.setattr("samplernn_fast.engine.Engine.run", run_out)
+    capsys.readouterr()
+    assert make(model, "-o", "new.wav") == 1
+    assert "not enough memory; use a smaller" in assert_one_line_error(capsys)
+
+
 @pytest.mark.parametrize("encoding", ["utf-8", "ascii"])  # where boxes can be drawn, and where they cannot
 def test_a_mistake_is_one_line_in_a_fresh_process(encoding):
     env = os.environ | {"PYTHONIOENCODING": encoding, "COLUMNS": "40"}
