@@ -20,7 +20,6 @@ from samplernn_fast.model import AudioModel
 
 DEMO = "demo"
 _DEMO_FILE = Path(__file__).parent / "bundled" / "model.safetensors"
-_BLOCK_SECONDS = 0.25
 
 # Entries of `Audio.info` that differ from run to run.
 _SPEED = ("seconds", "samples_per_second", "x_real_time", "rtf")
@@ -108,7 +107,6 @@ def generate(
     """
     stream_ = stream(
         model,
-        block_seconds=_BLOCK_SECONDS,
         num_samples=num_samples,
         temperature=temperature,
         top_k=top_k,
@@ -124,12 +122,12 @@ def generate(
     )
     if not 0 < duration <= 24 * 3600:
         raise ConfigError(f"duration must be above 0 and at most a day (86400 seconds), got {duration!r}")
-    config = stream_.engine.config
+    config, pace = stream_.engine.config, stream_.engine.pace
     steps = max(1, round(duration * config.sample_rate))
     blocks, began = [], time.perf_counter()
     with _bar(progress, steps / config.sample_rate) as advance:
         while steps > 0 and not (should_stop is not None and should_stop()):
-            blocks.append(stream_.next_levels(min(steps, stream_.block)))
+            blocks.append(stream_.next_levels(min(steps, pace.samples(num_samples))))
             steps -= blocks[-1].shape[1]
             advance(blocks[-1].shape[1] / config.sample_rate)
     seconds = time.perf_counter() - began
@@ -186,7 +184,7 @@ class Stream:
 def stream(
     model: ModelLike = DEMO,
     *,
-    block_seconds: float = _BLOCK_SECONDS,
+    block_seconds: float = 0.25,
     num_samples: int = 1,
     temperature: Temperature = 1.0,
     top_k: int | None = None,

@@ -1,5 +1,6 @@
 """`Engine` holds a model's packed weights; `EngineState` is all that changes while audio is made."""
 
+import functools
 import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -16,11 +17,11 @@ from samplernn_fast.config import SampleRNNConfig
 from samplernn_fast.errors import CheckpointError, ConfigError
 from samplernn_fast.first_use import FirstUse
 from samplernn_fast.model import AudioModel, SampleRNN
+from samplernn_fast.pace import Pace
 from samplernn_fast.weights import pack
 
 Schedule = Sequence[tuple[float, float]]
 Temperature = float | Sequence[float] | Callable[[float], float]
-_BLOCK_SECONDS = 0.5
 _COMPILED_HERE = ("cuda", "triton")
 
 
@@ -142,7 +143,7 @@ class Engine:
         weights = pack(model)
         self.backend, self.dtype = backends.start(backend, weights, self.device, dtype, num_threads)
         self._first_use = FirstUse(self.backend.name, weights) if self.backend.name in _COMPILED_HERE else None
-        self._block = max(1, int(_BLOCK_SECONDS * self.config.sample_rate))
+        self.pace = Pace(self.config.lookback)
 
     def init_state(
         self,
@@ -187,13 +188,15 @@ class Engine:
             raise ConfigError(f"run: n must be at least 0, got {n}")
         forced_levels = self._check_forced(state, n, forced)
         blocks = []
-        for start, stop, known in _segments(state.t, forced_levels, self.config.lookback, self._block):
+        block_size = functools.partial(self.pace.samples, state.num_streams)
+        for start, stop, known in _segments(state.t, forced_levels, self.config.lookback, block_size):
             block = forced_levels[:, start:stop]
             if known:
                 self.backend.prime(state.hidden, state.history, block)
             else:
                 block = self._draw(state, block)
-            state.history = torch.cat((state.history, block.to(self.device)), dim=1)[:, -self.config.lookback :]
+            newest = block[:, -self.config.lookback :].to(self.device)
+            state.history = torch.cat((state.history, newest), dim=1)[:, -self.config.lookback :]
             state.t += stop - start
             blocks.append(block.cpu())
         return torch.cat(blocks, dim=1) if blocks else torch.empty(state.num_streams, 0, dtype=torch.int64)
@@ -219,7 +222,8 @@ class Engine:
         first_use = self._first_use  # another thread may be done with it meanwhile
         before = [h[:, :1].cpu().clone() for h in state.hidden] if first_use else []
         try:
-            block = self.backend.generate(state.hidden, state.history, state.t, *settings).cpu()
+            with self.pace.timed(state.num_streams, steps):
+                block = self.backend.generate(state.hidden, state.history, state.t, *settings).cpu()
             sound = int(block.max()) < self.config.q_levels
         except (ValueError, IndexError):  # what the backends make of such a logit
             sound = False
@@ -252,9 +256,10 @@ class Engine:
         return levels
 
 
-def _segments(t: int, forced: Tensor, lookback: int, block: int) -> Iterator[tuple[int, int, bool]]:
+def _segments(t: int, forced: Tensor, lookback: int, block_size: Callable[[], int]) -> Iterator[tuple[int, int, bool]]:
     """Cut (B, n) forced levels into (start, stop, known) pieces: whole top frames that every stream is given, which
-    need no sample-level MLP, and pieces of at most `block` samples that are stepped through."""
+    need no sample-level MLP, and pieces of block_size() samples, asked anew for each, that are stepped through; less
+    than two of them that are left over are one."""
     known = (forced >= 0).all(dim=0).cpu().numpy()
     edges = [0, *(np.flatnonzero(np.diff(known)) + 1).tolist(), len(known)]
     for start, stop in itertools.pairwise(edges):
@@ -266,8 +271,11 @@ def _segments(t: int, forced: Tensor, lookback: int, block: int) -> Iterator[tup
             if aligned < whole:
                 yield aligned, whole, True
             start = whole
-        for piece in range(start, stop, block):
-            yield piece, min(piece + block, stop), False
+        while start < stop:
+            block = block_size()
+            end = stop if stop - start < 2 * block else start + block
+            yield start, end, False
+            start = end
 
 
 @dataclass(frozen=True)

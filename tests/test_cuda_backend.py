@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from cases import CASES, make_model, random_levels
-from engines import MODELS
+from engines import MODELS, Sized
 from fake_gpu import (
     CAPABILITY_MAJOR,
     CLUSTER_LAUNCH,
@@ -68,7 +68,9 @@ def engines(name="paper-3tier", dtype="float32"):
     """A model of a case on the cuda backend, and on the reference."""
     model = make_model(MODELS[name])
     exact = Engine(model, backend="reference", dtype="float64", device="cpu")
-    return Engine(model, backend="cuda", dtype=dtype, device="cpu"), exact
+    engine = Engine(model, backend="cuda", dtype=dtype, device="cpu")
+    engine.pace = Sized(50)  # several launches of many samples, as on a GPU
+    return engine, exact
 
 
 @pytest.mark.parametrize("name", MODELS)
