@@ -2,14 +2,14 @@
 # Everything to know about this package on a machine with an NVIDIA GPU, in less than 9 minutes and without a network:
 #   bench/gpu_report.sh OUTDIR [PART...]
 # Installs the checkout (PyTorch, Triton, pytest, ninja and pybind11 must be there), then doctor, the tests marked gpu,
-# sampling and training speed, the stages of a sample. Every part has its own time limit and log, so that one failure
-# loses nothing else; OUTDIR gets logs and JSON, and the last lines printed are a short table. PYTHON chooses the
-# interpreter.
+# the stages of a sample beside what is predicted, sampling and training speed, each way of exchange. Every part has its
+# own time limit and log, so that one failure loses nothing else; OUTDIR gets logs and JSON, and the last lines printed
+# are a short table. PYTHON chooses the interpreter.
 set -uo pipefail
 
 out=${1:?usage: bench/gpu_report.sh OUTDIR [PART...]}
 shift
-parts=" ${*:-install doctor tests tests-triton sampling-256 sampling-1024 styles stages training} "
+parts=" ${*:-install doctor tests tests-triton profile sampling-256 sampling-1024 exchanges styles stages training} "
 mkdir -p "$out"
 out=$(cd "$out" && pwd)
 cd "$(dirname "$0")/.." || exit 1
@@ -54,8 +54,19 @@ tests_triton() {
   TRITON_INTERPRET=0 exec "$python" -m pytest -o addopts= -v --junitxml "$out/tests-triton.xml" "${paths[@]}"
 }
 
+exchanges() {
+  sampling --dim 1024 256 --batch-size 1 --backend cuda --dtype int8 float32 --no-plain \
+    --exchanges counters tagged cluster launches
+}
+
+profile() {
+  exec "$python" bench/stage_times.py --kernels persistent --dim 1024 256 --batch-size 1 8 64 \
+    --json "$out/stage_times.json"
+}
+
 stages() {
-  exec "$python" bench/stage_times.py --dtype float32 int8 --batch-size 1 8 --json "$out/stage_times.json"
+  exec "$python" bench/stage_times.py --kernels launches --dim 1024 --dtype float32 int8 --batch-size 1 8 \
+    --json "$out/stage_times.json"
 }
 
 training() {
@@ -63,17 +74,19 @@ training() {
 }
 
 export out python
-export -f sampling stages tests tests_triton training
+export -f sampling exchanges profile stages tests tests_triton training
 
-part install 60 "$python" -m pip install --no-deps --no-build-isolation --no-index --disable-pip-version-check -e .
-part doctor 20 "$python" bench/doctor.py "$out/doctor.json"
-part tests 50 bash -c tests
-part tests-triton 130 bash -c tests_triton
-part sampling-256 80 bash -c 'sampling --dim 256 --batch-size 1 8 64 512 4096'
-part sampling-1024 90 bash -c 'sampling --dim 1024 --batch-size 1 8 64 512 4096'
-part styles 40 bash -c 'sampling --dim 1024 --batch-size 8 32 128 --backend triton --no-plain --styles vector tiles library'
-part stages 34 bash -c stages
-part training 35 bash -c training
+part install 45 "$python" -m pip install --no-deps --no-build-isolation --no-index --disable-pip-version-check -e .
+part doctor 15 "$python" bench/doctor.py "$out/doctor.json"
+part tests 45 bash -c tests
+part tests-triton 110 bash -c tests_triton
+part profile 50 bash -c profile
+part sampling-256 65 bash -c 'sampling --dim 256 --batch-size 1 8 64 512 4096'
+part sampling-1024 75 bash -c 'sampling --dim 1024 --batch-size 1 8 64 512 4096'
+part exchanges 39 bash -c exchanges
+part styles 35 bash -c 'sampling --dim 1024 --batch-size 8 32 128 --backend triton --no-plain --styles vector tiles library'
+part stages 30 bash -c stages
+part training 30 bash -c training
 
 echo
 "$python" bench/gpu_table.py "$out" | tee "$out/table.txt"

@@ -38,9 +38,18 @@ def sampling(rows: list[dict]) -> None:
 
 
 def stages(rows: list[dict]) -> None:
-    """Microseconds of every stage of a sample on its own, and how often it is launched for one."""
+    """Of a profiled kernel, microseconds of every stage in a sample, predicted and measured; of one kernel a stage,
+    microseconds of each on its own, and how often it is launched for a sample."""
     first = rows[0]
-    print(f"\nStages, dim {first['dim']}, {first['dtype']}, {first['batch_size']} streams: us, times a sample")
+    about = f"\nStages, dim {first['dim']}, {first['dtype']}, {first['batch_size']} streams"
+    if "predicted_us" in first:
+        print(f"{about}, exchange {first['exchange']}: us of a sample predicted, measured, ratio; of them exchanges")
+        for row in rows:
+            ratio = row["us"] / row["predicted_us"] if row["predicted_us"] else float("nan")
+            print(f"{row['stage']:28}{row['predicted_us']:10.3f}{row['us']:10.3f}{ratio:8.2f}", end="")
+            print(f"{row['predicted_exchange_us']:10.3f}{row['exchange_us']:10.3f}  {row['predicted_bound']}")
+        return
+    print(f"{about}: us, times a sample")
     for row in rows:
         print(f"{row['stage']:28}{row['us']:14,.2f}{row['per_sample']:14.3f}")
 

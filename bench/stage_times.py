@@ -1,28 +1,37 @@
-"""The time of every stage of a sample on its own, where each is a kernel (the cuda backend's exchange "launches").
+"""The time of every stage of a sample in the cuda backend's kernels.
 
-    python bench/stage_times.py [--dim 1024] [--batch-size 1 8 64] [--dtype float32 int8] [--json FILE]
+    python bench/stage_times.py [--kernels persistent launches] [--dim 1024 256] [--batch-size 1 8 64] [--json FILE]
 
-Each stage is launched many times in a row between two events of the GPU, in the state that some samples left behind,
-so its time has the gap between two launches in it. "walk" is what a sample takes when all are launched in turn. The
-levels are compared with the reference's draws first; nothing is timed when they differ.
+"persistent": a profiled kernel tells what its first block spent, which is printed beside what bench/gpu_model.py
+predicts for this GPU. "launches" (the exchange of that name, where each stage is a kernel): each is launched many times
+in a row between two events of the GPU, in the state that some samples left behind, so its time has the gap between two
+launches in it; "walk" is what a sample takes when all are launched in turn. The levels are compared with the
+reference's draws first; nothing is timed when they differ.
 """
 
 import argparse
+import functools
+import itertools
 import statistics
 import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
+import gpu_machine
 import numpy as np
 import record
 import torch
 from checks import check_draws
+from gpu_layout import Layout
+from gpu_machine import Machine
+from gpu_model import predict
 
 from samplernn_fast import backends
 from samplernn_fast.config import SampleRNNConfig
 from samplernn_fast.cuda_backend import CudaBackend, launch_steps
-from samplernn_fast.cuda_device import Program
+from samplernn_fast.cuda_device import Gpu, Program
+from samplernn_fast.cuda_plan import Grouping
 from samplernn_fast.cuda_stages import Stage, Walk
 from samplernn_fast.engine import Engine
 from samplernn_fast.model import SampleRNN
@@ -61,12 +70,9 @@ class TimedStages(CudaBackend):
         """Seconds of every stage and of a sample of the whole walk, by `samples` samples of that many streams, or as
         many as one launch makes."""
         samples = min(samples, launch_steps(streams) - 1)
-        silence = torch.full((streams, self.config.lookback), self.config.q_zero)
-        free, heat = torch.full((streams, samples + 1), -1), torch.ones(streams, samples + 1)
-        randomness = Randomness(0, np.arange(streams, dtype=np.uint32))
         self._repeats = repeats
         try:
-            self.generate(self.init_hidden(streams), silence, 0, randomness, heat, 0, 1.0, free)
+            make(self, streams, samples + 1)
         finally:
             self._repeats = 0
         return self._times
@@ -98,6 +104,14 @@ def seconds(device: torch.device, run: Callable[[], None]) -> float:
     return start.elapsed_time(end) / 1e3
 
 
+def make(backend: CudaBackend, streams: int, samples: int) -> None:
+    """Samples of some streams from silence on, all of them drawn."""
+    silence = torch.full((streams, backend.config.lookback), backend.config.q_zero)
+    free, heat = torch.full((streams, samples), -1), torch.ones(streams, samples)
+    randomness = Randomness(0, np.arange(streams, dtype=np.uint32))
+    backend.generate(backend.init_hidden(streams), silence, 0, randomness, heat, 0, 1.0, free)
+
+
 def rows_of(backend: TimedStages, streams: int, samples: int = 256, repeats: int = 200) -> list[dict]:
     """A row for each stage and one for the walk, times in microseconds."""
     times = backend.time_stages(streams, samples, repeats)
@@ -106,28 +120,87 @@ def rows_of(backend: TimedStages, streams: int, samples: int = 256, repeats: int
     return [about | {"stage": name, "us": 1e6 * times[name], "per_sample": often[name]} for name in often]
 
 
+def profiled_rows(backend: CudaBackend, machine: Machine, streams: int, launches: int = 2) -> list[dict]:
+    """A row for each stage of a profiled kernel and one for all of a sample: microseconds predicted and measured."""
+    samples = launches * launch_steps(streams)
+    make(backend, streams, samples)  # the weights are in L2 then
+    backend.stage_times()
+    make(backend, streams, samples)
+    group = grouping_of(backend.program(streams), backend.exchange)
+    *stages, whole = backend.stage_times()
+    predicted = predict(Layout(backend.config, backend.dtype, group, machine.shared_bytes), machine)
+    about = {"dim": backend.config.dim, "dtype": backend.dtype, "batch_size": streams, "exchange": group.exchange}
+    rows = []
+    for stage in stages:
+        expected, us = predicted[stage.name], 1e6 * stage.seconds / whole.times
+        row = about | {"stage": stage.name, "predicted_us": machine.microseconds(expected.cycles), "us": us}
+        row |= {"predicted_exchange_us": machine.microseconds(expected.exchange)}
+        row |= {"exchange_us": 1e6 * stage.exchange_seconds / whole.times, "predicted_bound": expected.bound}
+        rows.append(row)
+    names = ("predicted_us", "us", "predicted_exchange_us", "exchange_us")
+    total = about | {"stage": "a sample", **{name: sum(row[name] for row in rows) for name in names}}
+    return [*rows, total | {"predicted_bound": ""}]
+
+
+def grouping_of(program: Program, exchange: str) -> Grouping:
+    """How a persistent kernel was shared out; exchange: that of the backend. SystemExit where the driver refused it."""
+    if program.stages is not None:
+        raise SystemExit("the driver refused the persistent kernel, so it cannot be timed; see doctor")
+    if program.cooperative:
+        return Grouping(program.streams, 1, program.blocks, "tagged" if exchange == "auto" else exchange)
+    groups = program.blocks // program.cluster
+    return Grouping(program.streams // groups, groups, program.cluster, "cluster" if program.cluster > 1 else "alone")
+
+
+def print_rows(rows: list[dict]) -> None:
+    """Predicted, measured and their ratio where there is a prediction."""
+    for row in rows:
+        about = f"dim {row['dim']}, {row['dtype']}, {row['batch_size']} streams: {row['stage']:24} {row['us']:9.2f} us"
+        if "predicted_us" in row:
+            ratio = row["us"] / row["predicted_us"] if row["predicted_us"] else float("nan")
+            about += f", predicted {row['predicted_us']:9.2f} us, ratio {ratio:6.2f}; {row['exchange_us']:.2f} us of "
+            about += f"exchanges, predicted {row['predicted_exchange_us']:.2f}; {row['predicted_bound']}"
+        print(about, flush=True)
+
+
+@functools.cache
+def models(dim: int) -> tuple[SampleRNN, PackedWeights, Engine]:
+    """A model of that size, its weights, and its reference in float64."""
+    model = SampleRNN(SampleRNNConfig(dim=dim))
+    return model, pack(model), Engine(model, backend="reference", dtype="float64", device="cpu")
+
+
+def timed_rows(kernel: str, dim: int, dtype: str, streams: int, args: argparse.Namespace) -> list[dict]:
+    """Rows of one kernel, after its draws were checked."""
+    device = backends.resolve_device("cuda")
+    model, weights, exact = models(dim)
+    engine = Engine(model, backend="reference", device="cuda")  # no other kernel is compiled
+    launches = TimedStages(weights, device, dtype) if kernel == "launches" else None
+    backend = launches or CudaBackend(weights, device, dtype, profile=True)
+    engine.backend, engine.dtype = backend, dtype
+    check_draws(engine, exact, streams)
+    if launches is not None:
+        return rows_of(launches, streams)
+    machine = gpu_machine.with_options(gpu_machine.machine_of(Gpu.open(device.index or 0).device), args)
+    return profiled_rows(backend, machine, streams)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--dim", type=int, nargs="+", default=[1024])
+    parser.add_argument("--kernels", nargs="+", choices=("persistent", "launches"), default=["persistent", "launches"])
+    parser.add_argument("--dim", type=int, nargs="+", default=[1024, 256])
     parser.add_argument("--batch-size", type=int, nargs="+", default=[1, 8, 64])
     parser.add_argument("--dtype", nargs="+", default=list(CudaBackend.dtypes))
     parser.add_argument("--json", type=Path, help="append the rows to this file")
+    gpu_machine.add_options(parser)
     args = parser.parse_args()
-    device = backends.resolve_device("cuda")
-    for dim in args.dim:
-        model = SampleRNN(SampleRNNConfig(dim=dim))
-        exact = Engine(model, backend="reference", dtype="float64", device="cpu")
+    # Few streams first: a time limit may end it, and rows that are done are kept.
+    for kernel, streams, dim in itertools.product(args.kernels, args.batch_size, args.dim):
         for dtype in args.dtype:
-            engine = Engine(model, backend="reference", device="cuda")  # no persistent kernel is compiled
-            timed = TimedStages(pack(model), device, dtype)
-            engine.backend, engine.dtype = timed, dtype
-            for streams in args.batch_size:
-                check_draws(engine, exact, streams)
-                rows = rows_of(timed, streams)
-                for row in rows:
-                    print(f"dim {dim}, {dtype}, {streams} streams: {row['stage']:24} {row['us']:9.2f} us")
-                if args.json:
-                    record.append(args.json, rows, device)
+            rows = timed_rows(kernel, dim, dtype, streams, args)
+            print_rows(rows)
+            if args.json:
+                record.append(args.json, rows, backends.resolve_device("cuda"))
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -163,9 +164,30 @@ def test_the_gpu_table_shows_what_was_measured(tmp_path):
     record = {"processor": "a GPU", "torch": "2.13", "rows": rows}
     (tmp_path / "sampling_speed.json").write_text(json.dumps([record]))
     stage = {"dim": 256, "dtype": "int8", "batch_size": 8, "stage": "upsample 0 0", "us": 2.345, "per_sample": 1.0}
-    (tmp_path / "stage_times.json").write_text(json.dumps([record | {"rows": [stage]}]))
+    profiled = stage | {
+        "stage": "draw",
+        "predicted_us": 0.5,
+        "us": 1.25,
+        "exchange": "tagged",
+        "predicted_bound": "hops",
+    }
+    profiled |= {"predicted_exchange_us": 0.3, "exchange_us": 0.75}
+    both = [record | {"rows": [stage]}, record | {"rows": [profiled, profiled | {"predicted_us": 0.0}]}]
+    (tmp_path / "stage_times.json").write_text(json.dumps(both))
     done = run("gpu_table.py", str(tmp_path))
     assert done.returncode == 0, done.stderr
     (line,) = [line for line in done.stdout.splitlines() if line.startswith("triton float32")]
     assert line.split() == ["triton", "float32", "1,000", "8,003"]
     assert "Stages, dim 256, int8, 8 streams" in done.stdout and "2.35         1.000" in done.stdout
+    assert "exchange tagged: us of a sample predicted, measured, ratio" in done.stdout
+    first, second = (line.split() for line in done.stdout.splitlines() if line.startswith("draw"))
+    assert first == ["draw", "0.500", "1.250", "2.50", "0.300", "0.750", "hops"]
+    assert second == ["draw", "0.000", "1.250", "nan", "0.300", "0.750", "hops"]
+
+
+def test_the_gpu_report_ends_within_nine_minutes():
+    """By the limits of its parts, each of which is one that runs by default."""
+    text = (BENCH / "gpu_report.sh").read_text()
+    limits = {name: int(limit) for name, limit in re.findall(r"^part (\S+) (\d+) ", text, re.MULTILINE)}
+    assert sum(limits.values()) < 9 * 60
+    assert re.search(r"\$\{\*:-(.*)\}", text)[1].split() == list(limits)

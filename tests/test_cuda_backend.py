@@ -1,9 +1,12 @@
 """The `cuda` backend behind `Engine` without a GPU: libraries play the driver and NVRTC, and the text of the kernels,
 compiled for the CPU, walks the tiers."""
 
+import argparse
+import json
 import logging
 import sys
 import threading
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -172,6 +175,46 @@ def test_stages_are_timed_where_a_launch_has_fewer_samples(gpu, monkeypatch):
     assert all(row["us"] > 0 for row in stage_times.rows_of(timed, 1, samples=3, repeats=1))
     # Two samples of 7 launches, one of the top tier, its load; the next sample's first; and each stage 4 times.
     assert gpu.calls.count("cuLaunchKernelEx") == 1 + 2 * 7 + 1 + 1 + 8 * 4
+
+
+@pytest.mark.parametrize("alone", [False, True])
+def test_predicted_and_measured_times_stand_side_by_side(gpu, monkeypatch, alone):
+    monkeypatch.syspath_prepend(str(ROOT / "bench"))
+    import gpu_machine
+    import stage_times
+
+    config = MODELS["two-levels"]
+    if not alone:
+        gpu.set_device(SHARED_BYTES, 4 << 10)
+    machine = gpu_machine.machine_of(cuda_device.Gpu.open(0).device)
+    assert (machine.multiprocessors, machine.shared_bytes, machine.clusters) == (4, (20 if alone else 4) << 10, False)
+    backend = Played(pack(make_model(config)), CPU, "float32", profile=True)
+    monkeypatch.setattr(cuda_backend, "LAUNCH_STEPS", config.lookback)
+    *rows, total = stage_times.profiled_rows(backend, machine, 1)
+    assert [row["stage"] for row in rows] == cuda_plan.stage_names(config) and total["stage"] == "a sample"
+    assert all(row["predicted_us"] > 0 for row in rows[:-1])  # where nothing stays nothing is loaded
+    assert all(row["us"] >= row["exchange_us"] >= 0 for row in rows)
+    assert total["us"] == pytest.approx(sum(row["us"] for row in rows)) and total["exchange_us"] > 0
+    assert {row["exchange"] for row in rows} == {"alone" if alone else "tagged"}
+    text = json.loads(json.dumps([*rows, total]))
+    stage_times.print_rows(text)
+    group = stage_times.grouping_of(backend.program(1), "auto")
+    assert (group.blocks, group.batch) == ((1, 1) if alone else (4, 1))
+    with pytest.raises(SystemExit, match="refused the persistent kernel"):
+        stage_times.grouping_of(SimpleNamespace(stages=[]), "launches")
+
+
+def test_each_way_of_exchange_is_a_contestant_after_its_draws_were_checked(gpu, monkeypatch, capsys):
+    monkeypatch.syspath_prepend(str(ROOT / "bench"))
+    import sampling_speed
+
+    monkeypatch.setattr(sampling_speed, "CudaBackend", Played)
+    model = make_model(MODELS["paper-3tier"])
+    exact = Engine(model, backend="reference", dtype="float64", device="cpu")
+    args = argparse.Namespace(exchanges=["counters", "cluster"], dtype=["float32"], device="cpu")
+    (found,) = sampling_speed.exchange_contestants(model, 1, args, exact)
+    assert found.name == "cuda float32 counters" and found.make(16).shape == (1, 16)
+    assert "cuda float32 cluster is left out: 1 streams of this model" in capsys.readouterr().out
 
 
 def test_stages_that_fail_are_an_error_and_change_no_state(gpu):

@@ -1,0 +1,231 @@
+"""What every stage of a sample should take in the persistent CUDA kernel, by counting. Nothing here was measured.
+
+    python bench/gpu_model.py [--dim 1024] [--batch-size 1] [--dtype int8 bfloat16 float32] [--constant l2_hop=800 ...]
+
+The model goes with the first block through the samples of one period, stage by stage in the kernel's order, and adds up
+what it does: bytes of weights and activations from shared memory and from L2, multiply-adds, barriers, the waits for
+other blocks. All blocks are taken to be equally fast, so a result arrives one hop after this block gave its own. Stages
+are those of `cuda_plan.stage_names`, which a profiled kernel times; bench/stage_times.py prints both side by side.
+"""
+
+import argparse
+from collections import Counter
+
+from gpu_block import LOADING, LOADS_AHEAD, BlockTime, Predicted
+from gpu_layout import Layout
+from gpu_machine import Machine, add_options, with_options
+
+from samplernn_fast import cuda_plan
+from samplernn_fast.config import SampleRNNConfig
+from samplernn_fast.cuda_backend import launch_steps
+from samplernn_fast.cuda_plan import Grouping
+from samplernn_fast.cuda_stages import Stage, Walk
+from samplernn_fast.weights import packed_hidden
+
+INPUT, AHEAD, OUTPUT, DRAW = "input of the MLP", "made ahead", "output layer", "draw"
+
+
+def predict(layout: Layout, machine: Machine) -> dict[str, Predicted]:
+    """Every stage of a sample that draws all of its levels, averaged over a period of the top tier."""
+    walk = FirstBlock(layout, machine)
+    walk.period()
+    walk.forget()  # the first period has nothing made ahead
+    walk.period()
+    length = layout.config.lookback
+    for stage in walk.stages.values():
+        stage.cycles, stage.exchange = stage.cycles / length, stage.exchange / length
+    loading = layout.resident_bytes / walk.l2_share / launch_steps(layout.group.batch * layout.group.groups)
+    walk.stages[LOADING] = Predicted(loading, 0.0, Counter({"weights from L2": loading}))
+    return walk.stages
+
+
+class FirstBlock(BlockTime):
+    """One block on its way through samples that draw all of their levels, in the order of csrc/cuda/walk.cuh."""
+
+    def period(self) -> None:
+        """One period of the top tier."""
+        samples = Walk.of(self.config).period
+        for sample, following in zip(samples, [*samples[1:], samples[0]], strict=True):
+            self.sample(sample, following)
+
+    def sample(self, sample: list[Stage], following: list[Stage]) -> None:
+        begun = frames_of(sample)
+        for stage in sample:
+            if stage.kernel == "srnn_gru_cell":
+                self.layer(stage.tier, stage.layer)
+            elif stage.kernel == "srnn_gru_candidate":
+                self.candidate(stage.tier, stage.layer)
+            elif stage.kernel == "srnn_skip_output":
+                self.skip_output(stage.tier)
+            elif stage.kernel == "srnn_upsample" and stage.tier in begun:
+                self.stage = f"what tier {stage.tier} gives"
+                self.give(stage.tier, new=True)
+        self.input(made_ahead=0 not in begun)
+        if not self.layout.whole_input:
+            self.ahead(begun, following)
+        for hidden in range(packed_hidden(self.config)):
+            self.hidden(hidden)
+            if self.layout.whole_input and hidden == 0:
+                self.ahead(begun, following)
+        self.output()
+        if self.layout.whole_input:
+            if not packed_hidden(self.config):
+                self.ahead(begun, following)
+            if 0 not in frames_of(following):
+                self.stage = INPUT
+                self.gather("given", self.layout.units, self.layout.group.batch)
+        self.draw()
+
+    def layer(self, tier: int, layer: int) -> None:
+        """A layer of a tier's frame, up to its state or, of a GRU that resets before the product, to its gates."""
+        layout, self.stage = self.layout, f"layers of tier {tier}"
+        for rows in self.tiles():
+            if layer > 0:
+                self.stage_vector(f"state {tier} {layer - 1}", rows)
+                self.product(f"tier{tier}.stack", layout.gates * layout.units, layout.units)
+            loads = -(-self.config.frame_sizes[tier + 1] // LOADS_AHEAD)  # of the frame's levels and their weights
+            self.spend(self.rounds(layout.units) * loads * self.machine.l2_latency, "latency of L2")
+            self.spend(self.rounds(layout.units) * self.machine.cell, "arithmetic")
+        two_halves = self.config.rnn == "gru" and not self.config.reset_after
+        self.publish(f"gates {tier} {layer}" if two_halves else f"state {tier} {layer}", layout.units)
+
+    def candidate(self, tier: int, layer: int) -> None:
+        """The second half of such a GRU."""
+        for rows in self.tiles():
+            self.stage_vector(f"gates {tier} {layer}", rows)
+            self.product(f"tier{tier}.recurrent", self.layout.units, self.layout.units)
+            self.spend(self.rounds(self.layout.units) * self.machine.cell / 2, "arithmetic")
+        self.publish(f"state {tier} {layer}", self.layout.units)
+
+    def skip_output(self, tier: int) -> None:
+        """The sum of maps of all layers' outputs."""
+        layers, self.stage = self.config.n_rnn, f"what tier {tier} gives"
+        for rows in self.tiles():
+            for layer in range(layers):
+                self.gather(f"state {tier} {layer}", self.layout.units, rows, needed=layer + 1 == layers)
+            self.to_codes(rows, layers * self.config.dim)
+            self.product("skip_out", self.layout.units, self.layout.units, layers * self.config.dim)
+        self.publish(f"output {tier}", self.layout.units)
+
+    def give(self, tier: int, new: bool) -> None:
+        """What a tier gives to one unit below it, for the lowest tier to all blocks."""
+        layout, source = self.layout, f"output {tier}" if self.layout.skips else f"state {tier} {self.config.n_rnn - 1}"
+        together = 1 if tier == 0 else layout.gates
+        for rows in self.tiles():
+            self.stage_vector(source, rows, needed=new)
+            for _ in range(0, layout.below_blocks(tier), together):
+                self.product(f"tier{tier}.up", together * layout.units, layout.units)
+        if tier == 0 and layout.whole_input:
+            self.publish("given", layout.units)
+
+    def input(self, made_ahead: bool) -> None:
+        """The input of the sample-level network: rows of the tables, and what the lowest tier gave."""
+        layout, self.stage = self.layout, INPUT
+        if layout.whole_input:
+            if not made_ahead:
+                self.gather("given", layout.units, layout.group.batch, needed=True)
+            loads = -(-layout.group.batch * self.config.dim // layout.threads)  # one unit after the other, by the SASS
+            self.spend(loads * (self.machine.l2_latency + self.machine.shared_latency), "latency of L2")
+            self.barrier()
+            self.to_codes(layout.group.batch, self.config.dim)
+        else:
+            for _ in self.tiles():
+                self.spend(self.rounds(layout.units) * self.machine.l2_latency, "latency of L2")
+            self.publish("input 0", layout.units)
+
+    def hidden(self, layer: int) -> None:
+        """A hidden layer of the sample-level network."""
+        self.stage = f"hidden layer {layer}"
+        self.network_layer(layer, f"mlp.hidden{layer}", self.layout.units)
+        self.publish(f"input {layer + 1}", self.layout.units)
+
+    def output(self) -> None:
+        """The output layer."""
+        self.stage = OUTPUT
+        self.network_layer(packed_hidden(self.config), "mlp.output", self.layout.logit_rows)
+        self.publish("logits", self.layout.logit_rows)
+
+    def network_layer(self, number: int, matrix: str, own: int) -> None:
+        for rows in self.tiles():
+            if number > 0 or not self.layout.whole_input:
+                self.stage_vector(f"input {number}", rows, needed=True)
+            self.product(matrix, own, own)
+
+    def ahead(self, begun: set[int], following: list[Stage]) -> None:
+        """What the next sample needs of frames that go on, and the recurrent products of those that began."""
+        self.stage, layout = AHEAD, self.layout
+        self.spend(self.machine.l2_latency, "latency of L2")  # how the next sample is to be drawn
+        self.barrier()
+        goes_on = {stage.tier for stage in following if stage.kernel == "srnn_upsample"} - frames_of(following)
+        for tier in range(len(self.config.ratios)):
+            if tier in goes_on:
+                self.give(tier, new=False)
+            for layer in range(self.config.n_rnn if tier in begun else 0):
+                for rows in self.tiles():
+                    self.stage_vector(f"state {tier} {layer}", rows, needed=False)
+                    self.product(f"tier{tier}.recurrent", layout.early_gates * layout.units, layout.units)
+
+    def draw(self) -> None:
+        """The levels: by every block, or by some and given to all."""
+        layout, self.stage = self.layout, DRAW
+        own = layout.draw_streams
+        for first in range(0, own, layout.tile):
+            rows = min(layout.tile, own - first)
+            self.gather("logits", layout.logit_rows, rows, needed=True)
+            self.spend(-(-rows // layout.warps) * self.machine.draw * self.config.q_levels / 256, "arithmetic")
+        if not layout.draw_all:
+            self.publish("levels", own, rows=1)
+            self.gather("levels", own, 1, needed=True)
+        self.barrier()
+
+
+def frames_of(sample: list[Stage]) -> set[int]:
+    """Tiers whose frame begins with a sample."""
+    return {stage.tier for stage in sample if stage.kernel == "srnn_gru_cell"}
+
+
+def grouping(config: SampleRNNConfig, dtype: str, streams: int, machine: Machine) -> Grouping:
+    """What `Program.build` takes for "auto", where the GPU holds as many clusters as it has room for."""
+    limits = (machine.multiprocessors, machine.shared_bytes)
+    found = cuda_plan.grouping(config, dtype, streams, *limits, "auto")
+    if found.exchange == "alone" or not machine.clusters:
+        return found
+    clusters = cuda_plan.cluster_groupings(config, dtype, streams, *limits)
+    fitting = (group for group in clusters if Layout(config, dtype, group, machine.shared_bytes).fits_a_cluster)
+    return next(fitting, found)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--dim", type=int, nargs="+", default=[1024, 256])
+    parser.add_argument("--batch-size", type=int, nargs="+", default=[1])
+    parser.add_argument("--dtype", nargs="+", choices=cuda_plan.MODES, default=["int8", "bfloat16", "float32"])
+    add_options(parser)
+    args = parser.parse_args()
+    machine = with_options(Machine(), args)
+    for dim in args.dim:
+        for streams in args.batch_size:
+            for dtype in args.dtype:
+                config = SampleRNNConfig(dim=dim)
+                group = grouping(config, dtype, streams, machine)
+                print_table(Layout(config, dtype, group, machine.shared_bytes), machine)
+
+
+def print_table(layout: Layout, machine: Machine) -> None:
+    """A line for each stage, in microseconds of a sample."""
+    group, stages = layout.group, predict(layout, machine)
+    print(
+        f"\npredicted, not measured: {machine.name}, dim {layout.config.dim}, {layout.dtype}, {group.groups} x "
+        f"{group.batch} streams, {group.blocks} blocks each, exchange {group.exchange}; of a block "
+        f"{layout.resident_bytes} bytes of weights stay in shared memory ({', '.join(layout.resident) or 'none'})"
+    )
+    print(f"{'stage':22}{'predicted us':>14}{'in exchanges':>14}  mostly")
+    for name, stage in stages.items():
+        us, exchange = (machine.microseconds(cycles) for cycles in (stage.cycles, stage.exchange))
+        print(f"{name:22}{us:14.3f}{exchange:14.3f}  {stage.bound}")
+    total = machine.microseconds(sum(stage.cycles for stage in stages.values()))
+    print(f"{'a sample':22}{total:14.3f}  or {1 / total / 0.016:.1f}x real time at 16 kHz, predicted")
+
+
+if __name__ == "__main__":
+    main()
