@@ -34,6 +34,7 @@ def predict(layout: Layout, machine: Machine) -> dict[str, Predicted]:
     length = layout.config.lookback
     for stage in walk.stages.values():
         stage.cycles, stage.exchange = stage.cycles / length, stage.exchange / length
+        stage.causes = Counter({cause: cycles / length for cause, cycles in stage.causes.items()})
     loading = layout.resident_bytes / walk.l2_share / launch_steps(layout.group.batch * layout.group.groups)
     walk.stages[LOADING] = Predicted(loading, 0.0, Counter({"weights from L2": loading}))
     return walk.stages
