@@ -1,7 +1,7 @@
 // What a thread knows of its place, of the time, and of the arrays of its block.
 //
-// A warp owns units (one, or every kWarps-th) and its lanes own streams, the same in every phase:
-// what an owner keeps for itself needs no barrier.
+// A warp owns units (one, or every kWarps-th) and its lanes share them and the streams out, the
+// same way in every phase: what an owner keeps for itself needs no barrier.
 #pragma once
 
 #include "cuda/shape.cuh"
@@ -86,6 +86,25 @@ struct Block {
 
 // Streams of the tile that begins at a stream.
 SRNN_DEVICE int live_rows(int first) { return kBatch - first < kTile ? kBatch - first : kTile; }
+
+// Rows of a warp, of the kChunk of a block, that its lanes have at the same time: a lane has one
+// stream of one of them.
+template <int kChunk>
+SRNN_CONSTEXPR int rows_together() {
+  return smaller(kWarpSize / kTile, divide_up(kChunk, kWarps));
+}
+
+// Calls take(row, stream) for every row below `own` and every stream first, ..., first + rows - 1
+// that this lane owns.
+template <int kChunk, class Take>
+SRNN_DEVICE void each_cell(const Block& b, int own, int first, int rows, const Take& take) {
+  constexpr int kTogether = rows_together<kChunk>();
+  const int mine = b.lane / kTile, stream = b.lane % kTile;
+  if (mine >= kTogether || stream >= rows) return;
+  for (int row = b.warp + mine * kWarps; row < own; row += kWarps * kTogether) {
+    take(row, first + stream);
+  }
+}
 
 SRNN_DEVICE const float* floats_at(const Block& b, uint64_t offset) {
   return reinterpret_cast<const float*>(b.p.weights + offset);

@@ -71,13 +71,11 @@ SRNN_DEVICE void visit_state(const Block& b, Number* states, const Visit& visit)
   for (int at = 0; at < kTiers * kLayers * kParts; ++at) {
     const int part = at % kParts, layer = at / kParts;
     for (int first = 0; first < kBatch; first += kTile) {
-      const int stream = first + b.lane;
-      if (b.lane >= live_rows(first)) continue;
-      Number* row = states + (uint64_t{1} * layer * kAllStreams + stream) * kStateWidth;
-      for (int u = b.warp; u < b.units; u += kWarps) {
+      each_cell<kUnits>(b, b.units, first, live_rows(first), [&](int u, int stream) {
+        Number* row = states + (uint64_t{1} * layer * kAllStreams + stream) * kStateWidth;
         visit(b.state(layer / kLayers, layer % kLayers, part, u, stream),
               row[part * kDim + b.first_unit + u]);
-      }
+      });
     }
   }
 }

@@ -22,11 +22,10 @@ SRNN_DEVICE float input_of(const Block& b, int stream, int unit, float condition
 // Own units, for all blocks.
 SRNN_DEVICE void give_input(Block& b) {
   for (int first = 0; first < kBatch; first += kTile) {
-    const int stream = first + b.lane;
-    for (int u = b.warp; u < b.units && b.lane < live_rows(first); u += kWarps) {
+    each_cell<kUnits>(b, b.units, first, live_rows(first), [&](int u, int stream) {
       b.own()[stream * kUnits + u] =
           input_of(b, stream, b.first_unit + u, b.conditioning(0, 0, u, stream));
-    }
+    });
   }
   publish<UnitVectors>(b, kMlpPlace, b.samples);
 }
@@ -69,14 +68,11 @@ SRNN_DEVICE bool run_hidden_layer(Block& b) {
   for (int first = 0; first < kBatch; first += kTile) {
     const int rows = live_rows(first);
     if (!stage_layer<kLayer>(b, first, rows)) return false;
-    prepare_products<kDim, 1, kUnits>(b, w, b.units);
-    for (int u = b.warp; u < b.units; u += kWarps) {
-      float terms[1];
-      multiply<kDim, 1, kUnits>(b, w, u, terms);
-      if (b.lane >= rows) continue;
+    const auto take = [&](int u, int stream, const float (&terms)[1]) {
       const float bias = floats_at(b, kBias)[b.first_unit + u];
-      b.own()[(first + b.lane) * kUnits + u] = relu(bias + terms[0]);
-    }
+      b.own()[stream * kUnits + u] = relu(bias + terms[0]);
+    };
+    each_product<kDim, 1, kUnits>(b, w, b.units, first, rows, take);
   }
   publish<UnitVectors>(b, kMlpPlace + kLayer + 1, b.samples);
   return true;
@@ -105,14 +101,11 @@ SRNN_DEVICE bool run_logits(Block& b, const Idle& idle) {
   for (int first = 0; first < kBatch; first += kTile) {
     const int rows = live_rows(first);
     if (!stage_layer<kHidden>(b, first, rows)) return false;
-    prepare_products<kDim, 1, kLogitRows>(b, w, own);
-    for (int r = b.warp; r < own; r += kWarps) {
-      float terms[1];
-      multiply<kDim, 1, kLogitRows>(b, w, r, terms);
-      if (b.lane >= rows) continue;
-      const float bias = floats_at(b, kBias)[first_row + r];
-      b.own()[(first + b.lane) * kLogitRows + r] = bias + terms[0];
-    }
+    const auto take = [&](int row, int stream, const float (&terms)[1]) {
+      const float bias = floats_at(b, kBias)[first_row + row];
+      b.own()[stream * kLogitRows + row] = bias + terms[0];
+    };
+    each_product<kDim, 1, kLogitRows>(b, w, own, first, rows, take);
   }
   publish<LogitVectors>(b, kLogitPlace, b.samples);
   return !kWholeInput || kHidden > 0 || idle();

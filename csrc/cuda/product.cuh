@@ -1,18 +1,17 @@
 // Products of own rows of a matrix with staged vectors, in the numeric mode of the kernel.
 //
 // A warp makes one output of each gate for all streams of a tile; where there are tensor cores for
-// the mode, the warps have made them together before (tensor.cuh). The sum of a row takes the same
-// order for any batch: each lane's inputs, then a tree over the lanes.
-// int8 is W8A14, exact: see csrc/cpu/int8.h, whose bits these are.
+// the mode, the warps make them together (tensor.cuh). The sum of a row takes the same order for
+// any batch: each lane's inputs, then a tree over the lanes. int8 is W8A14, exact: see
+// csrc/cpu/int8.h, whose bits these are.
 #pragma once
 
 #include "cuda/staging.cuh"
 
 namespace srnn {
 
-// What a block has of some blocks of rows (gates) of a matrix: row i of gate g is first + i *
-// stride
-// + g * gate_stride.
+// What a block has of some blocks of rows (gates) of a matrix: row i of gate g is
+// first + i * stride + g * gate_stride.
 struct Rows {
   const unsigned char* first;
   uint64_t stride, gate_stride;
@@ -111,24 +110,18 @@ SRNN_DEVICE void multiply_codes(const Block& b, const Rows& w, int row,
   }
 }
 
-// The product of own row `row` of kCount gates with this lane's stream of the tile.
-template <int kCols, int kCount, int kChunk>
+// The product of own row `row` of kCount gates with this lane's stream of the tile, by all lanes.
+template <int kCols, int kCount>
 SRNN_DEVICE void multiply(const Block& b, const Rows& w, int row, float (&terms)[kCount]) {
-  if constexpr (kTensor) {
-    for (int g = 0; g < kCount; ++g) {
-      terms[g] = b.products(g * kChunk + row)[b.lane % kTensorStreams];
-    }
+  float sums[kCount][kTile];
+  if constexpr (kInt8) {
+    multiply_codes<kCols>(b, w, row, sums);
   } else {
-    float sums[kCount][kTile];
-    if constexpr (kInt8) {
-      multiply_codes<kCols>(b, w, row, sums);
-    } else {
-      multiply_floats<kCols>(b, w, row, sums);
-    }
-    for (int g = 0; g < kCount; ++g) {
-      terms[g] = sums[g][0];
-      for (int s = 1; s < kTile; ++s) terms[g] = b.lane == s ? sums[g][s] : terms[g];
-    }
+    multiply_floats<kCols>(b, w, row, sums);
+  }
+  for (int g = 0; g < kCount; ++g) {
+    terms[g] = sums[g][0];
+    for (int s = 1; s < kTile; ++s) terms[g] = b.lane % kTile == s ? sums[g][s] : terms[g];
   }
 }
 

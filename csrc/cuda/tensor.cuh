@@ -1,4 +1,5 @@
-// Products by tensor cores: all own rows of some gates for a tile of streams at once.
+// Products of all own rows of some gates with a tile of streams; by tensor cores where the mode has
+// them.
 //
 // The warps share out the inputs, 64 bytes of every row at a time, and add up their parts in the
 // order of the warps. A lane reads 16 bytes of a row: which inputs a tile takes them for does not
@@ -97,22 +98,51 @@ SRNN_DEVICE float sum_of_warps(const Block& b, const Rows& w, int row_of_tile, i
   }
 }
 
-// Makes what `multiply` hands out: of `own` rows of each of kCount gates. Staged rows are complete;
-// ends with a barrier.
+// Puts products into the block's memory: of `own` rows of each of kCount gates. Staged rows are
+// complete; ends with a barrier.
 template <int kCols, int kCount, int kChunk>
-SRNN_DEVICE void prepare_products(const Block& b, const Rows& w, int own) {
+SRNN_DEVICE void multiply_tiles(const Block& b, const Rows& w, int own) {
+  constexpr int kRows = kCount * kChunk;
+  if (own <= 0) return;  // the same for the whole block
+  for (int first = 0; first < kRows; first += kTensorRows) {
+    sum_tiles<kCols, kChunk>(b, w, first, kRows, own);
+    block_sync();
+    for (int i = b.thread; i < kTensorRows * kTensorStreams; i += kThreads) {
+      const int at = i / kTensorStreams, stream = i % kTensorStreams;
+      if (first + at >= kRows) continue;
+      b.products(first + at)[stream] = sum_of_warps<kChunk>(b, w, at, first + at, own, stream);
+    }
+    block_sync();
+  }
+}
+
+// Calls take(row, stream, terms) for every cell that this lane owns (each_cell): the products of
+// `own` rows of each of kCount gates with the staged rows of the tile that begins at stream
+// `first`.
+template <int kCols, int kCount, int kChunk, class Take>
+SRNN_DEVICE void each_product(const Block& b, const Rows& w, int own, int first, int rows,
+                              const Take& take) {
   if constexpr (kTensor) {
-    constexpr int kRows = kCount * kChunk;
-    if (own <= 0) return;  // the same for the whole block
-    for (int first = 0; first < kRows; first += kTensorRows) {
-      sum_tiles<kCols, kChunk>(b, w, first, kRows, own);
-      block_sync();
-      for (int i = b.thread; i < kTensorRows * kTensorStreams; i += kThreads) {
-        const int at = i / kTensorStreams, stream = i % kTensorStreams;
-        if (first + at >= kRows) continue;
-        b.products(first + at)[stream] = sum_of_warps<kChunk>(b, w, at, first + at, own, stream);
+    multiply_tiles<kCols, kCount, kChunk>(b, w, own);
+    each_cell<kChunk>(b, own, first, rows, [&](int row, int stream) {
+      float terms[kCount];
+      for (int g = 0; g < kCount; ++g) terms[g] = b.products(g * kChunk + row)[stream - first];
+      take(row, stream, terms);
+    });
+  } else {
+    constexpr int kTogether = rows_together<kChunk>();
+    const int mine = b.lane / kTile, stream = b.lane % kTile;
+    for (int begin = b.warp; begin < own; begin += kWarps * kTogether) {
+      float terms[kCount];
+      multiply<kCols>(b, w, begin, terms);
+      SRNN_UNROLL(1)
+      for (int i = 1; i < kTogether && begin + i * kWarps < own; ++i) {
+        float other[kCount];
+        multiply<kCols>(b, w, begin + i * kWarps, other);
+        for (int g = 0; g < kCount; ++g) terms[g] = mine == i ? other[g] : terms[g];
       }
-      block_sync();
+      const int row = begin + mine * kWarps;
+      if (mine < kTogether && row < own && stream < rows) take(row, first + stream, terms);
     }
   }
 }

@@ -66,14 +66,11 @@ SRNN_DEVICE bool refresh_early_layer(const Block& b, int layer, uint32_t frame, 
   for (int first = 0; first < kBatch; first += kTile) {
     const int rows = live_rows(first);
     if (!stage_state<kTier>(b, layer, frame, age, first, rows)) return false;
-    prepare_products<kDim, kEarlyGates, kUnits>(b, w, b.units);
-    for (int u = b.warp; u < b.units; u += kWarps) {
-      float terms[kEarlyGates];
-      multiply<kDim, kEarlyGates, kUnits>(b, w, u, terms);
+    const auto take = [&](int u, int stream, float (&terms)[kEarlyGates]) {
       if (kResetAfter) terms[2] += floats_at(b, kBias)[layer * kDim + b.first_unit + u];
-      if (b.lane >= rows) continue;
-      for (int g = 0; g < kEarlyGates; ++g) b.early(kTier, layer, g, u, first + b.lane) = terms[g];
-    }
+      for (int g = 0; g < kEarlyGates; ++g) b.early(kTier, layer, g, u, stream) = terms[g];
+    };
+    each_product<kDim, kEarlyGates, kUnits>(b, w, b.units, first, rows, take);
   }
   return true;
 }
@@ -161,18 +158,15 @@ SRNN_DEVICE bool run_candidate(Block& b, int layer, uint32_t frame) {
   Rows w = recurrent_rows<kTier>(b, layer);
   w.first += 2 * w.gate_stride, w.scales += 2 * w.gate_scales;
   for (int first = 0; first < kBatch; first += kTile) {
-    const int rows = live_rows(first), stream = first + b.lane;
+    const int rows = live_rows(first);
     if (!stage(b, place, frame, Age::kNew, first, rows)) return false;
-    prepare_products<kDim, 1, kUnits>(b, w, b.units);
-    for (int u = b.warp; u < b.units; u += kWarps) {
-      float terms[1];
-      multiply<kDim, 1, kUnits>(b, w, u, terms);
-      if (b.lane >= rows) continue;
+    const auto take = [&](int u, int stream, const float (&terms)[1]) {
       float& h = b.state(kTier, layer, 0, u, stream);
       const float candidate = tanh_approx(b.kept(1, u, stream) + terms[0]);
       h = candidate + sigmoid(b.kept(0, u, stream)) * (h - candidate);
       b.own()[stream * kUnits + u] = h;
-    }
+    };
+    each_product<kDim, 1, kUnits>(b, w, b.units, first, rows, take);
   }
   publish<UnitVectors>(b, state_place(kTier, layer), frame);
   return true;
@@ -186,17 +180,19 @@ SRNN_DEVICE bool run_gates(Block& b, int layer, uint32_t frame) {
   const Rows stack = own_rows<kDim, kDim, kUnits>(
       b, kStay.on ? shared_memory() + kStay.offset : nullptr, kAt.stack,
       uint64_t{kLayers - 1} * kGates * kDim, (layer - 1) * kGates);
+  const auto finish = [&](int u, int stream, const float* below) {
+    float y[kGates];
+    begin_gates<kTier>(b, layer, u, stream, y);
+    for (int g = 0; below != nullptr && g < kGates; ++g) y[g] += below[g];
+    b.own()[stream * kUnits + u] = run_cell<kTier>(b, layer, u, stream, y);
+  };
   for (int first = 0; first < kBatch; first += kTile) {
-    const int rows = live_rows(first), stream = first + b.lane;
-    if (layer > 0 && !stage_state<kTier>(b, layer - 1, frame, Age::kNew, first, rows)) return false;
-    if (layer > 0) prepare_products<kDim, kGates, kUnits>(b, stack, b.units);
-    for (int u = b.warp; u < b.units; u += kWarps) {
-      float y[kGates], terms[kGates];
-      if (b.lane < rows) begin_gates<kTier>(b, layer, u, stream, y);
-      if (layer > 0) multiply<kDim, kGates, kUnits>(b, stack, u, terms);
-      if (b.lane >= rows) continue;
-      for (int g = 0; layer > 0 && g < kGates; ++g) y[g] += terms[g];
-      b.own()[stream * kUnits + u] = run_cell<kTier>(b, layer, u, stream, y);
+    const int rows = live_rows(first);
+    if (kLayers == 1 || layer == 0) {
+      each_cell<kUnits>(b, b.units, first, rows, [&](int u, int s) { finish(u, s, nullptr); });
+    } else {
+      if (!stage_state<kTier>(b, layer - 1, frame, Age::kNew, first, rows)) return false;
+      each_product<kDim, kGates, kUnits>(b, stack, b.units, first, rows, finish);
     }
   }
   publish<UnitVectors>(b, kTwoHalves ? inner_place(kTier, layer) : state_place(kTier, layer),
@@ -224,14 +220,11 @@ SRNN_DEVICE bool run_output(Block& b, uint32_t frame) {
       if (!gather_state<kTier>(b, layer, frame, age, first, rows, layer * kDim)) return false;
     }
     finish_staging<kLayers * kDim>(b, rows);
-    prepare_products<kLayers * kDim, 1, kUnits>(b, w, b.units);
-    for (int u = b.warp; u < b.units; u += kWarps) {
-      float terms[1];
-      multiply<kLayers * kDim, 1, kUnits>(b, w, u, terms);
-      if (b.lane >= rows) continue;
+    const auto take = [&](int u, int stream, const float (&terms)[1]) {
       const float bias = floats_at(b, kAt.skip_bias)[b.first_unit + u];
-      b.own()[(first + b.lane) * kUnits + u] = bias + terms[0];
-    }
+      b.own()[stream * kUnits + u] = bias + terms[0];
+    };
+    each_product<kLayers * kDim, 1, kUnits>(b, w, b.units, first, rows, take);
   }
   publish<UnitVectors>(b, kOutPlace + kTier, frame + 1);  // there is one before the first frame
   return true;
@@ -255,22 +248,18 @@ SRNN_DEVICE bool refresh_conditioning(Block& b, uint32_t frame, Age age, uint32_
   const unsigned char* resident = kStay.on ? shared_memory() + kStay.offset : nullptr;
   const int block = unit_of_frame<kTier>(now) * kBlocksBelow;
   for (int first = 0; first < kBatch; first += kTile) {
-    const int rows = live_rows(first), stream = first + b.lane;
+    const int rows = live_rows(first);
     if (!stage_output<kTier>(b, frame, age, first, rows)) return false;
     for (int part = 0; part < kBlocksBelow; part += kCount) {
       const Rows w = own_rows<kDim, kDim, kUnits>(b, resident, kAt.up, kAllRows, block + part);
-      prepare_products<kDim, kCount, kUnits>(b, w, b.units);
-      for (int u = b.warp; u < b.units; u += kWarps) {
-        float terms[kCount];
-        multiply<kDim, kCount, kUnits>(b, w, u, terms);
-        for (int g = 0; g < kCount && b.lane < rows; ++g) {
-          if (kWholeInput && kTier == 0) {
-            b.own()[stream * kUnits + u] = terms[0];
-          } else {
-            b.conditioning(kTier, part + g, u, stream) = terms[g];
-          }
+      const auto take = [&](int u, int stream, const float (&terms)[kCount]) {
+        if (kWholeInput && kTier == 0) {
+          b.own()[stream * kUnits + u] = terms[0];
+        } else {
+          for (int g = 0; g < kCount; ++g) b.conditioning(kTier, part + g, u, stream) = terms[g];
         }
-      }
+      };
+      each_product<kDim, kCount, kUnits>(b, w, b.units, first, rows, take);
     }
   }
   if (kWholeInput && kTier == 0) publish<UnitVectors>(b, kMlpPlace, b.samples + 1);
