@@ -26,7 +26,7 @@ import torch
 from checks import check_draws
 from plain_torch import GraphedTorch, PlainTorch
 
-from samplernn_fast import backends
+from samplernn_fast import backends, cuda_plan
 from samplernn_fast.config import SampleRNNConfig
 from samplernn_fast.cuda_backend import CudaBackend
 from samplernn_fast.engine import Engine, EngineState
@@ -109,7 +109,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--styles", nargs="+", default=[], help="of the triton backend's products, each on its own")
-    parser.add_argument("--exchanges", nargs="+", default=[], help="of the cuda backend's blocks, each on its own")
+    parser.add_argument(
+        "--exchanges", nargs="+", default=[], choices=cuda_plan.CHOICES, help="of the cuda backend, each on its own"
+    )
     parser.add_argument("--no-plain", action="store_true", help="leave plain torch out")
     parser.add_argument("--no-compile", action="store_true", help="leave torch.compile out")
     parser.add_argument("--peer", type=Path, help="a clone of deepsound-project/samplernn-pytorch")

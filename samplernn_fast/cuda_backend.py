@@ -97,11 +97,13 @@ class CudaBackend:
         exchange: str = "auto",
         profile: bool = False,
     ) -> None:
-        """exchange: of blocks that make streams together, as `Program.build` takes it; "launches" where the driver
-        refuses another. profile: time the stages of a persistent kernel, for `stage_times`, which slows it down a
-        little. BackendUnavailable if the kernels cannot be compiled or started."""
+        """exchange: of blocks that make streams together, one of `cuda_plan.CHOICES`, as `Program.build` takes it;
+        "launches" where the driver refuses another. profile: time the stages of a persistent kernel, for `stage_times`,
+        which slows it down a little. BackendUnavailable if the kernels cannot be compiled or started."""
         if num_threads is not None:
             raise ConfigError("num_threads is for the cpu backend; cuda takes the whole GPU")
+        if exchange not in cuda_plan.CHOICES:
+            raise ConfigError(f"exchange must be one of {', '.join(cuda_plan.CHOICES)}, got {exchange!r}")
         if device.type == "cuda":  # the same GPU whichever becomes torch's current one
             device = torch.device("cuda", _ordinal(device))
         self.config, self.device, self.dtype, self.exchange = weights.config, device, dtype, exchange

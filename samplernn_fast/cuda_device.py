@@ -61,8 +61,8 @@ class Program:
     ) -> "Program":
         """Compile, load and size it for all multiprocessors. BackendUnavailable tells what does not work.
 
-        exchange: one of `cuda_plan.EXCHANGES` but "alone", or "auto": blocks of its own for a model that fits into one,
-        else clusters where it fits into one of them, else "tagged"."""
+        exchange: one of `cuda_plan.CHOICES`; "auto" is blocks of its own for a model that fits into one, else clusters
+        where it fits into one of them, else "tagged"."""
         device = gpu.device
         machine = (device.multiprocessors, device.shared_bytes)
         group = cuda_plan.grouping(config, dtype, batch, *machine, exchange)

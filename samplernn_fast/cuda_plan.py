@@ -18,6 +18,8 @@ MODES: tuple[str, ...] = ("float32", "bfloat16", "int8")
 EXCHANGES: tuple[str, ...] = ("counters", "tagged", "alone", "cluster", "launches")
 """How blocks tell each other their results, by SRNN_EXCHANGE; "alone" is for groups of one block, "cluster" for groups
 that are thread block clusters, "launches" for one kernel a stage (`cuda_stages`)."""
+CHOICES: tuple[str, ...] = ("auto", *(name for name in EXCHANGES if name != "alone"))
+"""What may be asked for: "auto", which knows when blocks are better "alone", or an exchange by its name."""
 COMPILE_OPTIONS: tuple[str, ...] = ("--std=c++17", "--fmad=false")
 """Without `--fmad=false` the numbers that must be equal on every machine are not."""
 MAX_STEPS = 1 << 24

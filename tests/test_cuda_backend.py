@@ -557,6 +557,13 @@ def test_threads_of_the_cpu_are_refused(gpu):
         Engine(make_model(MODELS["paper-3tier"]), backend="cuda", device="cpu", num_threads=2)
 
 
+@pytest.mark.parametrize("exchange", ["bogus", "alone", ""])
+def test_an_exchange_that_is_none_is_refused(gpu, exchange):
+    with pytest.raises(ConfigError, match=f"exchange must be one of auto, .*cluster.*, got '{exchange}'") as raised:
+        Played(pack(make_model(MODELS["paper-3tier"])), CPU, "float32", exchange=exchange)
+    assert_one_line(raised)
+
+
 def test_a_machine_that_has_all(gpu):
     assert cuda_device.missing(0) == []
 
