@@ -16,7 +16,7 @@ from torch import Tensor
 from samplernn_fast import cuda_plan
 from samplernn_fast.config import SampleRNNConfig
 from samplernn_fast.cpu_backend import CpuBackend
-from samplernn_fast.cuda_device import Gpu, Program, driver_errors_as, missing, native
+from samplernn_fast.cuda_device import Gpu, NotAtOnce, Program, driver_errors_as, missing, native
 from samplernn_fast.errors import BackendUnavailable, ConfigError, DeviceError
 from samplernn_fast.sampling import Randomness
 from samplernn_fast.weights import PackedWeights
@@ -159,7 +159,7 @@ class CudaBackend:
         """The kernel for this number of streams; compiled when first asked for."""
         with self._lock:
             if batch not in self._programs:
-                built = Program.build(self._gpu, self.config, self.dtype, batch, self.exchange, self._profiled)
+                built = self._build(batch)
                 if built.weight_bytes != self._weights.nbytes:
                     sizes = f"{built.weight_bytes} bytes of weights, packed were {self._weights.nbytes}"
                     raise BackendUnavailable(f"the kernel reads {sizes}: install the package again")
@@ -167,6 +167,17 @@ class CudaBackend:
                 if self._profile.nbytes == 0:
                     self._profile = torch.zeros(built.profile_bytes // 8, dtype=torch.int64, device=self.device)
             return self._programs[batch]
+
+    def _build(self, batch: int) -> Program:
+        """By the exchange, or from now on by launches where its blocks cannot all run at the same time."""
+        try:
+            built = Program.build(self._gpu, self.config, self.dtype, batch, self.exchange, self._profiled)
+            if built.cooperative and not self._gpu.device.cooperative:
+                raise NotAtOnce(f"{self._gpu.device.name} has no cooperative launch")
+        except NotAtOnce as reason:
+            self._use_launches(str(reason))
+            built = Program.build(self._gpu, self.config, self.dtype, batch, self.exchange)
+        return built
 
     def launch(self, batch: int, out: Tensor, start: int, **arguments: int | float) -> _Launched:
         """Put zeros, the kernel and the copy of its results into torch's stream; `out` are error words and levels."""
@@ -176,7 +187,8 @@ class CudaBackend:
         except native().CudaTooLargeError as error:
             if not program.cooperative:
                 raise
-            self._use_launches(str(error))
+            with self._lock:
+                self._use_launches(str(error))
             self._start(self.program(batch), out, **arguments)
         with self._lock:
             readback = self._spare.pop() if self._spare else None
@@ -205,12 +217,11 @@ class CudaBackend:
         program.launch(stream, params, t, steps)
 
     def _use_launches(self, reason: str) -> None:
-        """From now on no launch is cooperative. Programs for as many streams make as many."""
-        with self._lock:
-            if self.exchange == "launches":
-                return
-            self.exchange = "launches"
-            self._programs = {batch: built for batch, built in self._programs.items() if not built.cooperative}
+        """From now on no launch is cooperative. Programs for as many streams make as many. Under the lock."""
+        if self.exchange == "launches":
+            return
+        self.exchange = "launches"
+        self._programs = {batch: built for batch, built in self._programs.items() if not built.cooperative}
         logging.getLogger(__name__).warning("the cuda backend goes on with one kernel for each stage: %s", reason)
 
     def collect(self, launched: _Launched) -> np.ndarray:

@@ -24,6 +24,10 @@ PERSISTENT = "srnn_generate"
 _LEAST_CAPABILITY = (8, 0)
 
 
+class NotAtOnce(BackendUnavailable):
+    """Blocks that wait for each other, but cannot all run at the same time. One kernel for each stage can."""
+
+
 @dataclass(frozen=True)
 class Gpu:
     """A device of the driver and the newest CUDA that it runs (13020 is 13.2)."""
@@ -59,7 +63,8 @@ class Program:
     def build(
         cls, gpu: Gpu, config: SampleRNNConfig, dtype: str, batch: int, exchange: str, profile: bool = False
     ) -> "Program":
-        """Compile, load and size it for all multiprocessors. BackendUnavailable tells what does not work.
+        """Compile, load and size it for all multiprocessors. BackendUnavailable tells what does not work, NotAtOnce
+        that the GPU has no room for all blocks.
 
         exchange: one of `cuda_plan.CHOICES`; "auto" is blocks of its own for a model that fits into one, else clusters
         where it fits into one of them, else "tagged"."""
@@ -84,7 +89,7 @@ class Program:
                 room = kernel.blocks_per_multiprocessor(THREADS, shared_bytes) * device.multiprocessors
             needed = blocks if cooperative else 1
             if room < needed:
-                raise BackendUnavailable(
+                raise (NotAtOnce if cooperative else BackendUnavailable)(
                     f"{name} needs {needed} blocks at once, but {device.name} holds {room} of {THREADS} threads "
                     f"with {kernel.registers} registers and {shared_bytes} bytes of shared memory"
                 )
@@ -185,15 +190,13 @@ def missing(ordinal: int) -> list[str]:
         return [f"the native part is not built ({reason}); install a C++ compiler, then pip install -e ."]
     try:
         gpu = Gpu.open(ordinal)
-        name, capability, cooperative = gpu.device.name, gpu.device.capability, gpu.device.cooperative
+        name, capability = gpu.device.name, gpu.device.capability
     except error as reason:
         return [str(reason)]
     reasons = []
     if capability < _LEAST_CAPABILITY:
         needed, found = (".".join(map(str, one)) for one in (_LEAST_CAPABILITY, capability))
         reasons.append(f"needs a GPU of compute capability {needed} or newer, {name} has {found}")
-    if not cooperative:
-        reasons.append(f"needs a GPU that starts all blocks at once (cooperative launch), {name} does not")
     if not reasons:
         try:
             open_nvrtc(gpu.version, capability)

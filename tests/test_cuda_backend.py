@@ -535,12 +535,46 @@ def test_where_nothing_is_left_every_reason_is_told(gpu, monkeypatch):
         Engine(make_model(MODELS["paper-3tier"]), device="cpu")
 
 
-def test_a_grid_that_does_not_fit_is_unavailable(gpu):
+def test_a_block_that_does_not_fit_is_unavailable(gpu):
     gpu.set_function(MAX_THREADS, 32)
     with pytest.raises(
-        BackendUnavailable, match="srnn_generate needs 4 blocks at once, but Fake GPU holds 0 of 64 threads with 64"
+        BackendUnavailable, match="srnn_load needs 1 blocks at once, but Fake GPU holds 0 of 64 threads with 64"
     ):
         engines()
+
+
+@pytest.mark.parametrize(
+    ("attribute", "value", "reason"),
+    [
+        (MULTIPROCESSORS, 1, "srnn_generate needs 4 blocks at once, but Fake GPU holds 1 of 64 threads with 64"),
+        (COOPERATIVE, 0, "Fake GPU has no cooperative launch"),
+    ],
+)
+def test_where_not_all_blocks_run_at_once_it_goes_on_by_launches(gpu, attribute, value, reason, caplog, monkeypatch):
+    """Known before anything is launched: too little room for the kernel's blocks, or no cooperative launch at all."""
+    gpu.set_device(SHARED_BYTES, 4 << 10)
+    if attribute == MULTIPROCESSORS:  # as where registers leave room for fewer blocks than multiprocessors
+        monkeypatch.setattr(cuda_plan, "grid_blocks", lambda dim, most: 4)
+    gpu.set_device(attribute, value)
+    assert cuda_device.missing(0) == []
+    model = make_model(MODELS["two-levels"])
+    with caplog.at_level(logging.WARNING):
+        engine = Engine(model, backend="cuda", device="cpu")
+        made = engine.run(engine.init_state(1, seed=8), 20)
+    [line] = [record.getMessage() for record in caplog.records]
+    assert line.startswith(f"the cuda backend goes on with one kernel for each stage: {reason}") and "\n" not in line
+    assert engine.backend.exchange == "launches" and engine.backend.program(1).stages is not None
+    exact = Engine(model, backend="reference", dtype="float64", device="cpu")
+    assert torch.equal(made, exact.run(exact.init_state(1, seed=8), 20))
+
+
+def test_blocks_that_wait_for_nobody_need_no_cooperative_launch(gpu, caplog):
+    gpu.set_device(COOPERATIVE, 0)
+    gpu.set_device(SHARED_BYTES, 227 << 10)
+    with caplog.at_level(logging.WARNING):
+        engine, exact = engines("two-levels")
+    assert not caplog.records and engine.backend.program(1).stages is None
+    assert torch.equal(*(one.run(one.init_state(1, seed=7), 20) for one in (engine, exact)))
 
 
 def test_auto_takes_it_first(gpu):
@@ -568,16 +602,9 @@ def test_a_machine_that_has_all(gpu):
     assert cuda_device.missing(0) == []
 
 
-@pytest.mark.parametrize(
-    ("attribute", "value", "reason"),
-    [
-        (CAPABILITY_MAJOR, 7, "needs a GPU of compute capability 8.0 or newer, Fake GPU has 7.0"),
-        (COOPERATIVE, 0, "needs a GPU that starts all blocks at once (cooperative launch), Fake GPU does not"),
-    ],
-)
-def test_a_gpu_that_will_not_do(gpu, attribute, value, reason):
-    gpu.set_device(attribute, value)
-    assert cuda_device.missing(0) == [reason]
+def test_a_gpu_that_is_too_old(gpu):
+    gpu.set_device(CAPABILITY_MAJOR, 7)
+    assert cuda_device.missing(0) == ["needs a GPU of compute capability 8.0 or newer, Fake GPU has 7.0"]
 
 
 def test_no_driver(gpu, monkeypatch):
