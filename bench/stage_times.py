@@ -29,7 +29,7 @@ from gpu_model import predict
 
 from samplernn_fast import backends
 from samplernn_fast.config import SampleRNNConfig
-from samplernn_fast.cuda_backend import CudaBackend, launch_steps
+from samplernn_fast.cuda_backend import CudaBackend
 from samplernn_fast.cuda_device import Gpu, Program
 from samplernn_fast.cuda_plan import Grouping
 from samplernn_fast.cuda_stages import Stage, Walk
@@ -69,7 +69,7 @@ class TimedStages(CudaBackend):
     def time_stages(self, streams: int, samples: int, repeats: int) -> dict[str, float]:
         """Seconds of every stage and of a sample of the whole walk, by `samples` samples of that many streams, or as
         many as one launch makes."""
-        samples = min(samples, launch_steps(streams) - 1)
+        samples = min(samples, self.launch_steps(streams) - 1)
         self._repeats = repeats
         try:
             make(self, streams, samples + 1)
@@ -122,7 +122,7 @@ def rows_of(backend: TimedStages, streams: int, samples: int = 256, repeats: int
 
 def profiled_rows(backend: CudaBackend, machine: Machine, streams: int, launches: int = 2) -> list[dict]:
     """A row for each stage of a profiled kernel and one for all of a sample: microseconds predicted and measured."""
-    samples = launches * launch_steps(streams)
+    samples = launches * backend.launch_steps(streams)
     make(backend, streams, samples)  # the weights are in L2 then
     backend.stage_times()
     make(backend, streams, samples)

@@ -27,15 +27,16 @@ if TYPE_CHECKING:
 Hidden = list[Tensor]
 
 LAUNCH_STEPS = 4096
-"""Samples of one launch of up to 8 streams: loading the weights anew is then a small part of it, and it ends before a
-display's watchdog ends it."""
+"""Samples of one launch of up to 8 streams: loading the weights anew is then a small part of it."""
+WATCHED_STEPS = 512
+"""The same on a GPU whose display or system ends a kernel that runs for seconds, whatever the model's size."""
 TIME_LIMIT_NS = 2_000_000_000
 """Of one wait of one block for the others."""
 
 
-def launch_steps(streams: int) -> int:
-    """Samples of one launch at most: many streams take longer for a sample."""
-    return max(1, LAUNCH_STEPS * 8 // max(8, streams))
+def launch_steps(streams: int, watched: bool = False) -> int:
+    """Samples of one launch at most: many streams take longer for a sample. watched: long kernels are ended."""
+    return max(1, (WATCHED_STEPS if watched else LAUNCH_STEPS) * 8 // max(8, streams))
 
 
 @dataclass(frozen=True)
@@ -179,6 +180,10 @@ class CudaBackend:
             built = Program.build(self._gpu, self.config, self.dtype, batch, self.exchange)
         return built
 
+    def launch_steps(self, streams: int) -> int:
+        """Samples of one launch on this GPU."""
+        return launch_steps(streams, watched=bool(self._gpu.device.run_time_limit))
+
     def launch(self, batch: int, out: Tensor, start: int, **arguments: int | float) -> _Launched:
         """Put zeros, the kernel and the copy of its results into torch's stream; `out` are error words and levels."""
         program = self.program(batch)
@@ -275,7 +280,7 @@ class _Call:
     ) -> None:
         self.backend, self.t, self.forced, self.drawing, self.logits = backend, t, forced, drawing, logits
         self.batch, self.device = forced.shape[0], backend.device
-        self.steps = launch_steps(self.batch)
+        self.steps = backend.launch_steps(self.batch)
         self.program = backend.program(self.batch)
         self.hidden = self._rows(torch.stack(hidden), dim=2)
         self.recent = self._rows(history.to(self.device, torch.int32))

@@ -21,6 +21,7 @@ from fake_gpu import (
     MAX_THREADS,
     MULTIPROCESSORS,
     ROOT,
+    RUN_TIME_LIMIT,
     SHARED_BYTES,
 )
 from small import assert_one_line
@@ -275,6 +276,18 @@ def test_one_run_of_many_launches(gpu, monkeypatch):
     launches = [call for call in gpu.calls if call in ("cuLaunchKernelEx", "cuEventSynchronize")]
     # The next launch is under way before the results of the last one are waited for.
     assert launches == ["cuLaunchKernelEx", *["cuLaunchKernelEx", "cuEventSynchronize"] * 6, "cuEventSynchronize"]
+
+
+def test_a_gpu_that_ends_long_kernels_gets_short_ones(gpu, monkeypatch):
+    monkeypatch.setattr(cuda_backend, "WATCHED_STEPS", 5)
+    engine, exact = engines("two-levels")
+    assert engine.backend.launch_steps(1) == cuda_backend.LAUNCH_STEPS
+    for watched, launches in ((0, 1), (1, 4)):
+        gpu.set_device(RUN_TIME_LIMIT, watched)
+        gpu.reset_calls()
+        made = [one.run(one.init_state(1, seed=8), 20) for one in (engine, exact)]
+        assert torch.equal(*made) and gpu.calls.count("cuLaunchKernelEx") == launches
+    assert engine.backend.launch_steps(64) == 1
 
 
 def test_scores_of_many_launches(gpu, monkeypatch):
