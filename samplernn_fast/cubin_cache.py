@@ -13,7 +13,9 @@ from pathlib import Path
 
 from samplernn_fast import files
 
-MOST_FILES = 64
+MOST_BYTES = 512 << 20
+"""Of all kernels together. One is 0.2 to 0.4 MB, and everything that the tests and benchmarks of a GPU ask for is a few
+hundred."""
 _MAGIC = b"samplernn cubin\n"
 _ABANDONED_SECONDS = 3600.0  # a temporary file that old was left by a process that was killed
 
@@ -54,7 +56,8 @@ def read(name: str) -> bytes | None:
 
 
 def write(name: str, cubin: bytes) -> None:
-    """Keep a cubin, and of all the `MOST_FILES` used last. Does nothing where the folder cannot be written."""
+    """Keep a cubin, and of all those used last, `MOST_BYTES` together. Does nothing where the folder cannot be
+    written."""
     with suppress(OSError, RuntimeError):
         path = _path(name)
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -68,14 +71,16 @@ def _path(name: str) -> Path:
 
 
 def _remove_old(kept: Path) -> None:
-    ages = []
+    ages, size = [], 0
     for path in kept.iterdir():
         with suppress(OSError):  # another process may have removed it
-            used = path.stat().st_mtime
+            found = path.stat()
             if path.suffix == ".cubin":
-                ages.append((used, path))
-            elif path.suffix == ".tmp" and time.time() - used > _ABANDONED_SECONDS:
+                ages.append((found.st_mtime, path, found.st_size))
+            elif path.suffix == ".tmp" and time.time() - found.st_mtime > _ABANDONED_SECONDS:
                 path.unlink()
-    for _, path in sorted(ages, reverse=True)[MOST_FILES:]:
-        with suppress(OSError):
-            path.unlink()
+    for _, path, bytes_of_file in sorted(ages, reverse=True):
+        size += bytes_of_file
+        if size > MOST_BYTES:
+            with suppress(OSError):
+                path.unlink()

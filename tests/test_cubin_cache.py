@@ -106,7 +106,7 @@ def test_a_full_disk_leaves_nothing_behind(cache, monkeypatch):
 
 
 def test_those_used_last_stay(cache, monkeypatch):
-    monkeypatch.setattr(cubin_cache, "MOST_FILES", 3)
+    monkeypatch.setattr(cubin_cache, "MOST_BYTES", 3 * (len(CUBIN) + 100))
     for age, name in enumerate("abcd"):
         cubin_cache.write(name, CUBIN)
         os.utime(cache / f"{name}.cubin", (1000 + age, 1000 + age))
