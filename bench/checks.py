@@ -13,8 +13,12 @@ OUTSIDE = {"float32": 1e-7, "bfloat16": 2e-4, "int8": 1e-3}
 DRAWN_STREAMS, DRAWN_LEVELS = 16, 1024
 
 
+class CheckFailed(Exception):
+    """What is not the model must not be timed. The message is one line."""
+
+
 def check_draws(engine: Engine, exact: Engine, batch_size: int) -> None:
-    """SystemExit where an engine's levels are not those that the reference in float64, `exact`, would draw."""
+    """CheckFailed where an engine's levels are not those that the reference in float64, `exact`, would draw."""
     config = engine.config
     steps = DRAWN_LEVELS // min(batch_size, DRAWN_STREAMS)
     poison(engine.device)
@@ -28,7 +32,7 @@ def check_draws(engine: Engine, exact: Engine, batch_size: int) -> None:
     outside = (lower - draws).clamp(min=0) + (draws - upper).clamp(min=0)
     mean = outside.mean().item()
     if not mean <= OUTSIDE[engine.dtype] or len(levels.unique()) < 2:
-        raise SystemExit(
+        raise CheckFailed(
             f"{engine.backend.name} {engine.dtype}, dim {config.dim}, {batch_size} streams: its draws lie {mean:.2g} of"
             f" the distribution outside the reference's levels, at most {OUTSIDE[engine.dtype]:.2g} was expected; "
             "nothing was timed"

@@ -33,8 +33,14 @@ def sampling(rows: list[dict]) -> None:
         print(f"dim {dim:<24}" + "".join(f"{n:>14}" for n in streams))
         of_dim = [row for row in rows if row["dim"] == dim]
         for name in dict.fromkeys(row["contestant"] for row in of_dim):
-            speeds = {row["batch_size"]: row["samples_per_second"] for row in of_dim if row["contestant"] == name}
-            print(f"{name:28}" + "".join(f"{speeds[n]:14,.0f}" if n in speeds else f"{'-':>14}" for n in streams))
+            speeds = {row["batch_size"]: speed_of(row) for row in of_dim if row["contestant"] == name}
+            print(f"{name:28}" + "".join(f"{speeds.get(n, '-'):>14}" for n in streams))
+    for name, reason in dict.fromkeys((row["contestant"], row["left_out"]) for row in rows if "left_out" in row):
+        print(f"left out: {name}: {reason}")
+
+
+def speed_of(row: dict) -> str:
+    return "left out" if "left_out" in row else f"{row['samples_per_second']:,.0f}"
 
 
 def stages(rows: list[dict]) -> None:

@@ -1,6 +1,5 @@
 """The benchmarks run, check parity before they time, and write rows that can be read back."""
 
-import argparse
 import json
 import os
 import re
@@ -82,25 +81,100 @@ def test_rows_are_kept_as_soon_as_they_are_there(tmp_path, monkeypatch):
     assert kept == [[1], [1, 2]] and len(json.loads(file.read_text())) == 1
 
 
-def test_a_wrong_backend_is_not_timed(monkeypatch, capsys):
-    """The gate: a backend whose scores differ stops the benchmark."""
+@pytest.fixture
+def sampling_speed(monkeypatch, tmp_path):
+    """The benchmark in this process; options -> its rows, after it has ended with the exit status of a failure."""
     monkeypatch.syspath_prepend(str(BENCH))
     import sampling_speed
+    import torch
 
-    from samplernn_fast.config import SampleRNNConfig
-    from samplernn_fast.model import SampleRNN
+    threads = torch.get_num_threads()
+
+    def rows_of_failure(options):
+        file = tmp_path / "sampling.json"
+        command = ["sampling_speed.py", *options.split(), "--rounds", "2", "--seconds", "0.01", "--json", str(file)]
+        monkeypatch.setattr(sys, "argv", command)
+        with pytest.raises(SystemExit, match="was left out"):
+            sampling_speed.main()
+        (record,) = json.loads(file.read_text())
+        return {(row["contestant"], row["batch_size"]): row for row in record["rows"]}
+
+    yield rows_of_failure
+    torch.set_num_threads(threads)
+
+
+def test_a_wrong_backend_is_not_timed_and_the_others_are(sampling_speed, monkeypatch, capsys):
+    """The gate: a backend whose scores differ is left out, in print and as a row."""
+    import contestants
+
     from samplernn_fast.reference import ReferenceBackend
 
-    arguments = argparse.Namespace(backend=["reference"], dtype=None, device="cpu", threads=[1])
     right = ReferenceBackend.score
-    monkeypatch.setattr(sampling_speed, "PARITY_STEPS", 8)
+    monkeypatch.setattr(contestants, "PARITY_STEPS", 8)
     monkeypatch.setattr(
         ReferenceBackend,
         "score",
         lambda self, hidden, levels: right(self, hidden, levels) + 1e-3 * (self.weights["mlp.output"].itemsize == 4),
     )
-    with pytest.raises(SystemExit, match="nothing was timed"):
-        sampling_speed.checked_engines(SampleRNN(SampleRNNConfig(dim=16)), arguments)
+    rows = sampling_speed("--dim 16 --batch-size 1 3 --backend reference --dtype float32 --device cpu --no-compile")
+    for streams in (1, 3):
+        row = rows["reference float32", streams]
+        assert row["left_out"].startswith("scores differ by 0.001") and row["failed"]
+        assert "samples_per_second" not in row and rows["torch float32", streams]["samples_per_second"] > 0
+    assert "reference float32 is left out: scores differ by 0.001" in capsys.readouterr().out
+
+
+def test_one_that_cannot_start_costs_the_others_nothing(sampling_speed):
+    options = "--dim 16 --batch-size 1 --backend cuda reference --dtype float32 --device cpu --no-plain"
+    rows = sampling_speed(f"{options} --exchanges all")
+    assert "runs on a CUDA GPU, not on cpu" in rows["cuda float32", 1]["left_out"]
+    assert {f"cuda float32 {name}" for name in ("counters", "tagged", "cluster", "launches")} <= {
+        name for name, _ in rows
+    }
+    assert rows["reference float32", 1]["samples_per_second"] > 0
+
+
+def test_one_that_fails_while_it_is_timed_costs_the_others_nothing(sampling_speed, monkeypatch):
+    import contestants
+
+    calls = []
+
+    class Failing(contestants.PlainTorch):
+        def make(self, n):
+            calls.append(n)
+            if len(calls) > 3:
+                raise RuntimeError("out of memory\nand so on")
+            return super().make(n)
+
+    monkeypatch.setattr(contestants, "PlainTorch", Failing)
+    rows = sampling_speed("--dim 16 --batch-size 1 --backend reference --dtype float32 --device cpu --no-compile")
+    assert rows["reference float32", 1]["samples_per_second"] > 0
+    assert rows["torch bfloat16", 1]["left_out"] == "RuntimeError: out of memory"
+
+
+def test_scores_are_compared_for_a_batch_that_is_timed(monkeypatch):
+    """So that no kernel is compiled for the check alone."""
+    monkeypatch.syspath_prepend(str(BENCH))
+    import checks
+    import contestants
+    import torch
+
+    from samplernn_fast.config import SampleRNNConfig
+    from samplernn_fast.engine import Engine
+    from samplernn_fast.model import SampleRNN
+
+    exact = Engine(SampleRNN(SampleRNNConfig(dim=16)), backend="reference", dtype="float64", device="cpu")
+    levels, seen = torch.randint(0, 256, (2, 24)), []
+    scores, right = exact.score(levels), exact.backend.score
+    monkeypatch.setattr(
+        exact.backend, "score", lambda hidden, levels: (seen.append(len(levels)), right(hidden, levels))[1]
+    )
+    monkeypatch.setitem(contestants.PARITY_BOUNDS, "float64", 1e-9)
+    for streams in (1, 2, 5):
+        contestants.check_scores(exact, levels, scores, streams)
+    assert seen == [1, 2, 5]
+    with pytest.raises(checks.CheckFailed, match="scores differ"):
+        contestants.check_scores(exact, levels, scores.flip(0), 5)
 
 
 def test_the_graphed_peer_makes_the_samples_of_the_plain_one(monkeypatch):
@@ -136,7 +210,9 @@ def test_a_backend_that_draws_otherwise_is_not_timed(monkeypatch):
     checks.check_draws(engine, exact, 3)
     right = sampling.Randomness.draws
     monkeypatch.setattr(sampling.Randomness, "draws", lambda self, start, steps: right(self, start + 1, steps))
-    with pytest.raises(SystemExit, match=r"3 streams: its draws lie .* outside .*; nothing was timed"):
+    with pytest.raises(
+        checks.CheckFailed, match=r"3 streams: its draws lie .* outside .*; nothing was timed"
+    ):
         checks.check_draws(engine, exact, 3)
 
 
@@ -161,6 +237,7 @@ def test_the_gpu_table_shows_what_was_measured(tmp_path):
         {"contestant": "triton float32", "dim": 256, "batch_size": streams, "samples_per_second": 1000.4 * streams}
         for streams in (1, 8)
     ]
+    rows.append({"contestant": "cuda int8", "dim": 256, "batch_size": 8, "left_out": "scores differ", "failed": True})
     record = {"processor": "a GPU", "torch": "2.13", "rows": rows}
     (tmp_path / "sampling_speed.json").write_text(json.dumps([record]))
     stage = {"dim": 256, "dtype": "int8", "batch_size": 8, "stage": "upsample 0 0", "us": 2.345, "per_sample": 1.0}
@@ -178,6 +255,9 @@ def test_the_gpu_table_shows_what_was_measured(tmp_path):
     assert done.returncode == 0, done.stderr
     (line,) = [line for line in done.stdout.splitlines() if line.startswith("triton float32")]
     assert line.split() == ["triton", "float32", "1,000", "8,003"]
+    (line,) = [line for line in done.stdout.splitlines() if line.startswith("cuda int8")]
+    assert line.split() == ["cuda", "int8", "-", "left", "out"]
+    assert "left out: cuda int8: scores differ" in done.stdout
     assert "Stages, dim 256, int8, 8 streams" in done.stdout and "2.35         1.000" in done.stdout
     assert "exchange tagged: us of a sample predicted, measured, ratio" in done.stdout
     first, second = (line.split() for line in done.stdout.splitlines() if line.startswith("draw"))

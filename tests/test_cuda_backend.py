@@ -205,17 +205,21 @@ def test_predicted_and_measured_times_stand_side_by_side(gpu, monkeypatch, alone
         stage_times.grouping_of(SimpleNamespace(stages=[]), "launches")
 
 
-def test_each_way_of_exchange_is_a_contestant_after_its_draws_were_checked(gpu, monkeypatch, capsys):
+def test_each_way_of_exchange_is_a_contestant_after_its_draws_were_checked(gpu, monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT / "bench"))
-    import sampling_speed
+    import contestants
 
-    monkeypatch.setattr(sampling_speed, "CudaBackend", Played)
-    model = make_model(MODELS["paper-3tier"])
-    exact = Engine(model, backend="reference", dtype="float64", device="cpu")
-    args = argparse.Namespace(exchanges=["counters", "cluster"], dtype=["float32"], device="cpu")
-    (found,) = sampling_speed.exchange_contestants(model, 1, args, exact)
+    monkeypatch.setattr(contestants, "CudaBackend", Played)
+    options = {"exchanges": ["counters", "cluster"], "dtype": ["float32"], "backend": ["reference"], "styles": []}
+    args = argparse.Namespace(**options, threads=[1], batch_size=[1], no_plain=True)
+    lineup = contestants.Lineup(MODELS["paper-3tier"], args, CPU)
+    (_, found), absent = lineup.contestants(1)
     assert found.name == "cuda float32 counters" and found.make(16).shape == (1, 16)
-    assert "cuda float32 cluster is left out: 1 streams of this model" in capsys.readouterr().out
+    (one,) = absent.found
+    assert one.name == "cuda float32 cluster" and one.reason.startswith("1 streams of this model") and one.failed
+    args.exchanges = ["all"]  # what was not asked for by name may not fit
+    absent = lineup.contestants(1)[1]
+    assert [(one.name, one.failed) for one in absent.found] == [("cuda float32 cluster", False)]
 
 
 def test_stages_that_fail_are_an_error_and_change_no_state(gpu):
