@@ -15,9 +15,10 @@ from samplernn_fast.weights import PackedWeights, is_matrix, layout, packed_hidd
 
 MODES: tuple[str, ...] = ("float32", "bfloat16", "int8")
 """Numeric modes, by SRNN_MODE."""
-EXCHANGES: tuple[str, ...] = ("counters", "tagged", "alone", "cluster", "launches")
+EXCHANGES: tuple[str, ...] = ("counters", "tagged", "alone", "cluster", "launches", "roles")
 """How blocks tell each other their results, by SRNN_EXCHANGE; "alone" is for groups of one block, "cluster" for groups
-that are thread block clusters, "launches" for one kernel a stage (`cuda_stages`)."""
+that are thread block clusters, "launches" for one kernel a stage (`cuda_stages`), "roles" for one cluster that makes
+samples while all other blocks make the tiers' products."""
 CHOICES: tuple[str, ...] = ("auto", *(name for name in EXCHANGES if name != "alone"))
 """What may be asked for: "auto", which knows when blocks are better "alone", or an exchange by its name."""
 COMPILE_OPTIONS: tuple[str, ...] = ("--std=c++17", "--fmad=false")
@@ -39,10 +40,10 @@ def grid_blocks(dim: int, most: int) -> int:
     return -(-dim // -(-dim // most))
 
 
-def packet_copies(batch: int, blocks: int) -> int:
+def packet_copies(batch: int, readers: int) -> int:
     """Copies of every packet: many blocks that read one cache line at once wait for each other, and with few streams
     copies cost little. Not yet measured on a GPU."""
-    return -(-blocks // _READERS_OF_A_COPY) if batch <= _STREAMS_WITH_COPIES else 1
+    return -(-readers // _READERS_OF_A_COPY) if batch <= _STREAMS_WITH_COPIES else 1
 
 
 def defines(
@@ -56,16 +57,19 @@ def defines(
     groups: int = 1,
     copies: int | None = None,
     profile: bool = False,
+    helpers: int = 0,
 ) -> dict[str, str]:
     """The compile-time constants of params.h.
 
     batch: streams of one group; blocks: of a group, as `grid_blocks` gives it; threads: of a block, a multiple of 32;
     shared_bytes: what a block may have at most, as the device says; groups: that one launch makes side by side;
     copies: of every packet, None for what suits the number of readers; profile: whether the first block adds up the
-    time of its stages.
+    time of its stages; helpers: blocks beside the group that make products, as `grid_blocks` gives it, for "roles".
     """
     assert blocks == grid_blocks(config.dim, blocks) and threads % 32 == 0, (blocks, threads)
     assert blocks == 1 or exchange != "alone", blocks
+    assert (helpers > 0) == (exchange == "roles"), helpers
+    readers = {"tagged": blocks, "roles": helpers}.get(exchange, 0)
     numbers = {
         "DIM": config.dim,
         "Q": config.q_levels,
@@ -85,7 +89,8 @@ def defines(
         "SHARED_BYTES": shared_bytes,
         "EXCHANGE": EXCHANGES.index(exchange),
         "PROFILE": int(profile),
-        "COPIES": copies or (packet_copies(batch, blocks) if exchange == "tagged" else 1),
+        "HELPERS": helpers,
+        "COPIES": copies or (packet_copies(batch, readers) if readers else 1),
     }
     texts = {name: str(number) for name, number in numbers.items()}
     texts["FRAME_SIZES"] = ",".join(map(str, config.frame_sizes[1:]))
@@ -99,7 +104,10 @@ def exchange_names(config: SampleRNNConfig) -> list[str]:
     names += [f"reset state of tier {tier}, layer {layer}" for tier in tiers for layer in layers]
     names += [f"output of tier {tier}" for tier in tiers]
     names += [f"input of MLP layer {layer}" for layer in range(packed_hidden(config) + 1)]
-    return names + ["logits", "levels"]
+    names += ["logits", "levels"]
+    for product in ("recurrent product", "candidate product", "product with the layer below"):
+        names += [f"{product} of tier {tier}, layer {layer}" for tier in tiers for layer in layers]
+    return names + [f"{product} of tier {tier}" for product in ("skip product", "upsampling") for tier in tiers]
 
 
 def stage_names(config: SampleRNNConfig) -> list[str]:

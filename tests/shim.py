@@ -129,7 +129,8 @@ class KernelError(Exception):
 
 
 class ShimKernel:
-    """One compiled kernel and a model's weights. `groups` of at most `blocks` blocks each make `batch` streams."""
+    """One compiled kernel and a model's weights. `groups` of at most `blocks` blocks each make `batch` streams; with
+    roles `blocks` are the heads."""
 
     def __init__(
         self,
@@ -144,10 +145,12 @@ class ShimKernel:
         copies: int | None = None,
         profile: bool = False,
         kernels: Path = KERNELS,
+        helpers: int = 5,
     ) -> None:
         self.config, self.batch = weights.config, groups * batch
         blocks = cuda_plan.grid_blocks(self.config.dim, blocks)
-        shape = (batch, blocks, threads, shared_bytes, exchange, groups, copies, profile)
+        helpers = cuda_plan.grid_blocks(self.config.dim, helpers) if exchange == "roles" else 0
+        shape = (batch, blocks, threads, shared_bytes, exchange, groups, copies, profile, helpers)
         defines = cuda_plan.defines(self.config, dtype, *shape)
         library = ctypes.CDLL(str(build(defines, kernels)))
         self.launch = library.srnn_shim_launch

@@ -15,9 +15,10 @@ struct Block {
   int thread, lane, warp, index;  // index: in the group
   int first_stream;               // of the group
   int first_unit, units;          // of D
+  bool helper;                    // index and units are among those of helpers
   int step = -1;                  // of this launch
   uint32_t begin = 0;             // time of the first sample, less whole top frames
-  uint32_t samples = 0;           // sample-level networks run in this launch
+  uint32_t samples = 0;           // with a sample-level network, of this launch
   uint32_t exchanges = 0;
   bool silent = true;  // whether this step draws nothing
   // profile.cuh
@@ -83,6 +84,11 @@ struct Block {
     return kept_at<float>(offset)[(index * kUnits + unit) * kBatch + stream];
   }
 };
+
+// Roles (roles.cuh): one makes samples, the other products for it; without them every block is
+// both.
+SRNN_DEVICE bool is_head(const Block& b) { return kRoles && !b.helper; }
+SRNN_DEVICE bool is_helper(const Block& b) { return kRoles && b.helper; }
 
 // Streams of the tile that begins at a stream.
 SRNN_DEVICE int live_rows(int first) { return kBatch - first < kTile ? kBatch - first : kTile; }

@@ -51,13 +51,8 @@ class Patience {
 
 template <class V>
 SRNN_DEVICE unsigned char* buffer_of(const Block& b, int place, uint32_t count, int copy = 0) {
-  constexpr uint64_t kUnitBytes = exchange_bytes<UnitVectors>(), kBytes = copy_bytes<V>();
-  const uint64_t offset = place == kLevelPlace   ? kLevelOffset
-                          : place == kLogitPlace ? kLogitOffset
-                                                 : place * kUnitBytes;
-  unsigned char* first =
-      in_own_memory(V::kProtocol) ? b.arrays + kArrays.exchange : b.p.workspace + kCounterBytes;
-  return first + offset + ((count & 1) * kCopies + copy) * kBytes;
+  unsigned char* first = in_own_memory(V::kProtocol) ? b.arrays + kArrays.exchange : b.p.workspace;
+  return first + V::offset(place) + (count % V::kBuffers * V::kCopies + copy) * copy_bytes<V>();
 }
 
 // Some numbers of this block's chunk of a vector, own (kChunk), and the count.
@@ -85,7 +80,7 @@ SRNN_DEVICE void publish(Block& b, int place, uint32_t count) {
       const int row = i / kPackets, packet = i % kPackets;
       const Quad q = packet_of<V>(b, own + row * V::kChunk, packet, count);
       unsigned char* to = buffer + row * kBytes + (b.index * kPackets + packet) * 16;
-      for (int copy = 0; copy < kCopies; ++copy) put_packet(to + copy * copy_bytes<V>(), q);
+      for (int copy = 0; copy < V::kCopies; ++copy) put_packet(to + copy * copy_bytes<V>(), q);
     }
   } else if constexpr (V::kProtocol == Protocol::kCluster) {
     constexpr int kAll = V::kRows * kPackets;
@@ -141,25 +136,34 @@ SRNN_DEVICE Quad read_packet(const unsigned char* from) {
   }
 }
 
+// Waits for a packet with this count. False after the time limit.
+template <class V>
+SRNN_DEVICE bool await_packet(const Block& b, int place, uint32_t count, const unsigned char* from,
+                              Quad& q) {
+  q = read_packet<V>(from);
+  if (q.w == count) return true;
+  Patience patience(b, place, count);
+  while (q.w != count) {
+    if (!patience.more()) return false;
+    q = read_packet<V>(from);
+  }
+  return true;
+}
+
 // Reads vectors first, ..., first + rows - 1 of an exchange: take(row, col, x) for each number,
 // with rows from 0 on. The caller's threads meet before and after. False after the time limit.
 template <class V, class Take>
 SRNN_DEVICE bool gather_packets(const Block& b, int place, uint32_t count, int first, int rows,
                                 const Take& take) {
   constexpr uint64_t kBytes = vector_bytes<V>();
-  constexpr int kPackets = packets<V>(), kRowPackets = kPackets * kBlocks;
-  const unsigned char* buffer = buffer_of<V>(b, place, count, b.index % kCopies) + first * kBytes;
+  constexpr int kPackets = packets<V>(), kRowPackets = kPackets * V::kGivers;
+  const unsigned char* buffer =
+      buffer_of<V>(b, place, count, b.index % V::kCopies) + first * kBytes;
   for (int i = b.thread; i < rows * kRowPackets; i += kThreads) {
     const int row = i / kRowPackets, packet = i % kRowPackets;
     const unsigned char* from = buffer + row * kBytes + packet * 16;
-    Quad q = read_packet<V>(from);
-    if (q.w != count) {
-      Patience patience(b, place, count);
-      while (q.w != count) {
-        if (!patience.more()) return false;
-        q = read_packet<V>(from);
-      }
-    }
+    Quad q;
+    if (!await_packet<V>(b, place, count, from, q)) return false;
     const int at = packet % kPackets * kPayload, col = packet / kPackets * V::kChunk + at;
     const uint32_t word[kPayload] = {q.x, q.y, q.z};
     for (int k = 0; k < kPayload; ++k) {
@@ -217,7 +221,7 @@ SRNN_DEVICE bool gather(const Block& b, int place, uint32_t count, Age age, int 
 
 // Before the first exchange and after the last one, also of a launch that gives up.
 SRNN_DEVICE void begin_exchanges(const Block& b) {
-  if constexpr (kCluster) {
+  if (kCluster && !is_helper(b)) {
     Quad* buffers = reinterpret_cast<Quad*>(b.arrays + kArrays.exchange);
     for (int i = b.thread; i < static_cast<int>(kExchangeBytes / 16); i += kThreads) {
       buffers[i] = {0, 0, 0, 0};
@@ -225,8 +229,8 @@ SRNN_DEVICE void begin_exchanges(const Block& b) {
     cluster_sync();
   }
 }
-SRNN_DEVICE void end_exchanges() {
-  if constexpr (kCluster) cluster_sync();
+SRNN_DEVICE void end_exchanges(const Block& b) {
+  if (kCluster && !is_helper(b)) cluster_sync();
 }
 
 }  // namespace srnn

@@ -12,16 +12,17 @@
 
 namespace srnn {
 
-template <int kCols, int kRows, int kChunk>
-SRNN_DEVICE void copy_rows(const Block& b, unsigned char* to, uint64_t offset, int matrix_blocks) {
-  constexpr uint64_t kBytes = row_bytes(kCols), kStay = resident_bytes(kCols);
+// The rows of a matrix of dim D that stay in shared memory.
+template <int kRows, int kChunk>
+SRNN_DEVICE void copy_rows(const Block& b, Resident stay, uint64_t offset) {
+  constexpr uint64_t kBytes = row_bytes(kDim), kStay = resident_bytes(kDim);
   constexpr int kQuads = static_cast<int>(kBytes / 16);
   const int first = b.index * kChunk;
   const int rows = kRows - first < kChunk ? kRows - first : kChunk;
-  for (int block = 0; block < matrix_blocks; ++block) {
+  for (int block = 0; block < stay.blocks; ++block) {
     const unsigned char* from =
-        b.p.weights + offset + (uint64_t{1} * block * kRows + first) * kBytes;
-    unsigned char* row = to + uint64_t{1} * block * kChunk * kStay;
+        b.p.weights + offset + (uint64_t{1} * (stay.first + block) * kRows + first) * kBytes;
+    unsigned char* row = shared_memory() + stay.offset + uint64_t{1} * block * kChunk * kStay;
     SRNN_UNROLL(4)
     for (int i = b.thread; i < rows * kQuads; i += kThreads) {
       const Quad quad = reinterpret_cast<const Quad*>(from)[i];
@@ -34,32 +35,20 @@ template <int kLayer>
 SRNN_DEVICE void copy_hidden(const Block& b) {
   if constexpr (kLayer < kHidden) {
     constexpr Resident kStay = kResidents.hidden[kLayer];
-    constexpr uint64_t kAt = kOffsets.hidden[kLayer];
-    if constexpr (kStay.on) {
-      copy_rows<kDim, kDim, kUnits>(b, shared_memory() + kStay.offset, kAt, 1);
-    }
+    if constexpr (kStay.on) copy_rows<kDim, kUnits>(b, kStay, kOffsets.hidden[kLayer]);
     copy_hidden<kLayer + 1>(b);
   }
 }
 
-// The rows that stay in shared memory.
 template <int kTier>
 SRNN_DEVICE void copy_tier(const Block& b) {
   if constexpr (kTier < kTiers) {
     constexpr TierOffsets kAt = kOffsets.tier[kTier];
     constexpr Resident kUp = kResidents.up[kTier], kRecurrent = kResidents.recurrent[kTier];
     constexpr Resident kStack = kResidents.stack[kTier];
-    constexpr int kUpBlocks = ratio(kTier) * below_blocks(kTier);
-    unsigned char* shared = shared_memory();
-    if constexpr (kUp.on) {
-      copy_rows<kDim, kDim, kUnits>(b, shared + kUp.offset, kAt.up, kUpBlocks);
-    }
-    if constexpr (kRecurrent.on) {
-      copy_rows<kDim, kDim, kUnits>(b, shared + kRecurrent.offset, kAt.recurrent, kLayers * kGates);
-    }
-    if constexpr (kStack.on) {
-      copy_rows<kDim, kDim, kUnits>(b, shared + kStack.offset, kAt.stack, (kLayers - 1) * kGates);
-    }
+    if constexpr (kUp.on) copy_rows<kDim, kProductUnits>(b, kUp, kAt.up);
+    if constexpr (kRecurrent.on) copy_rows<kDim, kProductUnits>(b, kRecurrent, kAt.recurrent);
+    if constexpr (kStack.on) copy_rows<kDim, kProductUnits>(b, kStack, kAt.stack);
     copy_tier<kTier + 1>(b);
   }
 }
@@ -81,13 +70,12 @@ SRNN_DEVICE void visit_state(const Block& b, Number* states, const Visit& visit)
 }
 
 SRNN_DEVICE void load(const Block& b) {
-  constexpr Resident kOutput = kResidents.output;
-  constexpr uint64_t kAt = kOffsets.output;
-  if constexpr (kOutput.on) {
-    copy_rows<kDim, kLevels, kLogitRows>(b, shared_memory() + kOutput.offset, kAt, 1);
-  }
+  constexpr Resident kOutput = kResidents.output, kInput = kResidents.input;
+  if (!is_head(b)) copy_tier<0>(b);
+  if (is_helper(b)) return;
+  if constexpr (kOutput.on) copy_rows<kLevels, kLogitRows>(b, kOutput, kOffsets.output);
+  if constexpr (kInput.on) copy_rows<kDim, kUnits>(b, kInput, kOffsets.tier[0].up);
   copy_hidden<0>(b);
-  copy_tier<0>(b);
   visit_state(b, b.p.hidden, [](float& own, const float& theirs) { own = theirs; });
   for (int i = b.thread; i < kBatch * kLookback; i += kThreads) {
     const int stream = i / kLookback, ago = i % kLookback;
@@ -121,8 +109,10 @@ SRNN_DEVICE unsigned char* kept_arrays(const Params& p, int index) {
 
 // The block that runs, before the first step. p: of its group.
 SRNN_DEVICE Block this_block(const Params& p) {
-  const int group = block_id() / kBlocks, index = block_id() % kBlocks, thread = thread_id();
-  const int first = index * kUnits;
+  const bool helper = kRoles && block_id() >= kBlocks;
+  const int group = helper ? 0 : block_id() / kBlocks, thread = thread_id();
+  const int index = helper ? block_id() - kBlocks : block_id() % kBlocks;
+  const int chunk = helper ? kProductUnits : kUnits, first = index * chunk;
   Block b = {p,
              block_arrays(p, index),
              kept_arrays(p, index),
@@ -132,7 +122,8 @@ SRNN_DEVICE Block this_block(const Params& p) {
              index,
              group * kBatch,
              first,
-             kDim - first < kUnits ? kDim - first : kUnits};
+             kDim - first < chunk ? kDim - first : chunk,
+             helper};
   b.begin =
       static_cast<uint32_t>(p.t % kLookback) + kLookback;  // the step before it has a time too
   return b;
@@ -149,5 +140,5 @@ SRNN_CONSTANT unsigned long long srnn_sizes[srnn::kSizes] = {
     srnn::kOffsets.end,
     srnn::kWorkspaceEnd,
     srnn::kResidents.end,
-    srnn::kResidents.end - srnn::kArraysBytes,
+    (srnn::kRoles ? srnn::kResidents.heads_end : srnn::kResidents.end) - srnn::kArraysBytes,
     srnn::kProfile ? (srnn::kStages + 1) * srnn::kStageNumbers * 8 : 0};

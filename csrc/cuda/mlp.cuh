@@ -35,8 +35,14 @@ struct InputStager {
   SRNN_DEVICE_MEMBER void operator()(int row, int col, float x) const { b.input(row)[col] = x; }
 };
 
-// kWholeInput: reads what the lowest tier gives to the sample with this number in the launch.
-SRNN_DEVICE bool gather_input(const Block& b, uint32_t sample) {
+// kWholeInput: reads what the lowest tier gives to the sample at `now`, with this number in the
+// launch.
+SRNN_DEVICE bool gather_input(const Block& b, uint32_t sample, uint32_t now) {
+  if constexpr (kRoles) {
+    if (unit_of_frame<0>(now) >= kHeadInputs) {
+      return gather<InputVectors>(b, kUpPlace, sample, Age::kNew, 0, kBatch, InputStager{b});
+    }
+  }
   return gather<UnitVectors>(b, kMlpPlace, sample, Age::kNew, 0, kBatch, InputStager{b});
 }
 
@@ -55,7 +61,7 @@ SRNN_DEVICE void stage_input(const Block& b) {
 template <int kLayer>
 SRNN_DEVICE bool stage_layer(const Block& b, int first, int rows) {
   if constexpr (kWholeInput && kLayer == 0) return true;
-  return stage(b, kMlpPlace + kLayer, b.samples, Age::kNew, first, rows);
+  return stage<UnitVectors>(b, kMlpPlace + kLayer, b.samples, Age::kNew, first, rows);
 }
 
 template <int kLayer>
@@ -63,8 +69,7 @@ SRNN_DEVICE bool run_hidden_layer(Block& b) {
   constexpr uint64_t kAt = kOffsets.hidden[kLayer], kBias = kOffsets.hidden_bias[kLayer];
   constexpr Resident kStay = kResidents.hidden[kLayer];
   enter(b, kHiddenStage + kLayer);
-  const Rows w = own_rows<kDim, kDim, kUnits>(
-      b, kStay.on ? shared_memory() + kStay.offset : nullptr, kAt, kDim, 0);
+  const Rows w = own_rows<kDim, kDim, kUnits>(b, kStay, kAt, kDim, 0);
   for (int first = 0; first < kBatch; first += kTile) {
     const int rows = live_rows(first);
     if (!stage_layer<kLayer>(b, first, rows)) return false;
@@ -94,8 +99,7 @@ SRNN_DEVICE bool run_logits(Block& b, const Idle& idle) {
   constexpr uint64_t kAt = kOffsets.output, kBias = kOffsets.output_bias;
   constexpr Resident kStay = kResidents.output;
   enter(b, kLogitStage);
-  const Rows w = own_rows<kDim, kLevels, kLogitRows>(
-      b, kStay.on ? shared_memory() + kStay.offset : nullptr, kAt, kLevels, 0);
+  const Rows w = own_rows<kDim, kLevels, kLogitRows>(b, kStay, kAt, kLevels, 0);
   const int first_row = b.index * kLogitRows;
   const int own = kLevels - first_row < kLogitRows ? kLevels - first_row : kLogitRows;
   for (int first = 0; first < kBatch; first += kTile) {

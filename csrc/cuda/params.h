@@ -27,12 +27,16 @@
 //     SRNN_SHARED_BYTES   the most dynamic shared memory a block may have
 //     SRNN_EXCHANGE       0 counters, 1 tagged packets, 2 none: a group is one block, 3 packets
 //                         into shared memory: a group is one thread block cluster (sm_90 and
-//                         newer), 4 launches: every stage is a kernel, whose end is the wait
-//     SRNN_COPIES         of every packet; blocks share out the copies that they read
+//                         newer), 4 launches: every stage is a kernel, whose end is the wait,
+//                         5 roles: as 3, but of one group, for which other blocks make products
+//     SRNN_HELPERS        exchange 5: those other blocks, as many as share out D evenly, like
+//                         SRNN_BLOCKS; else 0
+//     SRNN_COPIES         of every packet that blocks read in turn; they share out the copies
 //     SRNN_PROFILE        1: the first block adds the time of its stages to Params::profile
 // How it is launched: `srnn_generate(Params)`, SRNN_GROUPS * SRNN_BLOCKS blocks of SRNN_THREADS,
-// with srnn_sizes[kSharedBytes] of dynamic shared memory; cooperative for exchanges 0 and 1, in
-// clusters of SRNN_BLOCKS for exchange 3; the module exports
+// with srnn_sizes[kSharedBytes] of dynamic shared memory; cooperative for exchanges 0, 1 and 5, in
+// clusters of SRNN_BLOCKS for exchanges 3 and 5, which has SRNN_BLOCKS + SRNN_HELPERS blocks and as
+// many more as fill the last cluster; the module exports
 //     __constant__ unsigned long long srnn_sizes[kSizes]
 // With SRNN_EXCHANGE 4: the kernels of stages.cuh as (Params, Stage), in the order of
 // cuda_stages.Walk, each with that grid and memory, never cooperative.
@@ -48,8 +52,8 @@ enum SizeIndex {
   kSizeOfParams = 0,  // sizeof(Params), to compare
   kWeightBytes,       // of the block of weights
   kWorkspaceBytes,    // of the workspace
-  kSharedBytes,       // of dynamic shared memory; only exchange 3 may need more than there is
-  kResidentBytes,     // of a block's weights that stay in shared memory, for reports
+  kSharedBytes,       // of dynamic shared memory; exchanges 3 and 5 may need more than there is
+  kResidentBytes,     // of a block's weights that stay in shared memory; exchange 5: of a head's
   kProfileBytes,      // of Params::profile, or 0
   kSizes
 };

@@ -6,14 +6,15 @@
 
 SRNN_KERNEL(srnn::kThreads) srnn_generate(SRNN_PARAMETER srnn::Params all) {
   using namespace srnn;
-  const Params p = params_of_group(all, block_id() / kBlocks);
+  if (kRoles && block_id() >= kBlocks + kHelpers) return;  // fills the last cluster
+  const Params p = params_of_group(all, kRoles ? 0 : block_id() / kBlocks);
   Block b = this_block(p);
   begin_profile(b);
   load(b);
   begin_exchanges(b);
   while (b.step < p.steps && run_step(b)) ++b.step;
   enter(b, kLoadStage);
-  if (b.step == p.steps) save(b);
-  end_exchanges();
+  if (b.step == p.steps && !is_helper(b)) save(b);
+  end_exchanges(b);
   end_profile(b);
 }

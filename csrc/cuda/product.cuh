@@ -22,8 +22,8 @@ struct Rows {
 // A matrix of blocks of kRows rows, and this block's chunk of one of them: in shared memory or in
 // the block of weights.
 template <int kCols, int kRows, int kChunk>
-SRNN_DEVICE Rows own_rows(const Block& b, const unsigned char* resident, uint64_t offset,
-                          uint64_t all_rows, int matrix_block) {
+SRNN_DEVICE Rows own_rows(const Block& b, Resident stay, uint64_t offset, uint64_t all_rows,
+                          int matrix_block) {
   constexpr uint64_t kBytes = row_bytes(kCols), kStay = resident_bytes(kCols);
   const uint64_t at = uint64_t{1} * matrix_block * kRows + b.index * kChunk;
   const unsigned char* matrix = b.p.weights + offset;
@@ -31,10 +31,11 @@ SRNN_DEVICE Rows own_rows(const Block& b, const unsigned char* resident, uint64_
   Rows rows;
   rows.scales = reinterpret_cast<const float*>(matrix + scales) + at;
   rows.gate_scales = kRows;
-  rows.stride = resident != nullptr ? kStay : kBytes;
-  rows.gate_stride = resident != nullptr ? kChunk * kStay : kRows * kBytes;
-  rows.first = resident != nullptr ? resident + uint64_t{1} * matrix_block * kChunk * kStay
-                                   : matrix + at * kBytes;
+  rows.stride = stay.on ? kStay : kBytes;
+  rows.gate_stride = stay.on ? kChunk * kStay : kRows * kBytes;
+  rows.first = stay.on ? shared_memory() + stay.offset +
+                             uint64_t{1} * (matrix_block - stay.first) * kChunk * kStay
+                       : matrix + at * kBytes;
   return rows;
 }
 

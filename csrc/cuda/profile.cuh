@@ -6,7 +6,7 @@
 namespace srnn {
 
 SRNN_DEVICE bool profiled(const Block& b) {
-  return kProfile && b.thread == 0 && b.index == 0 && b.first_stream == 0;
+  return kProfile && b.thread == 0 && b.index == 0 && b.first_stream == 0 && !is_helper(b);
 }
 
 // Adds what has passed since the last mark to the stage that is going on.

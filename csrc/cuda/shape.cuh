@@ -21,7 +21,10 @@ constexpr bool kLstm = SRNN_LSTM, kResetAfter = SRNN_RESET_AFTER && !kLstm;
 constexpr bool kSkips = SRNN_SKIPS;
 // How the blocks of a group exchange results; see exchange.cuh.
 enum class Protocol { kCounters = 0, kTagged = 1, kAlone = 2, kCluster = 3, kLaunches = 4 };
-constexpr Protocol kExchange = static_cast<Protocol>(SRNN_EXCHANGE);
+// Roles: the blocks of one cluster, the heads, are the group, and helpers make products for them.
+constexpr bool kRoles = SRNN_EXCHANGE == 5;
+constexpr Protocol kExchange = kRoles ? Protocol::kCluster : static_cast<Protocol>(SRNN_EXCHANGE);
+constexpr int kHelpers = SRNN_HELPERS;
 constexpr bool kLaunched = kExchange == Protocol::kLaunches;
 constexpr bool kAlone = kExchange == Protocol::kAlone, kCluster = kExchange == Protocol::kCluster;
 SRNN_CONSTEXPR bool in_packets(Protocol protocol) {
@@ -57,11 +60,14 @@ SRNN_CONSTEXPR int below_blocks(int tier) { return tier == 0 ? 1 : kReaders * kG
 
 // Units of every vector of dim D, logits and (where levels are drawn apart) streams of one block.
 constexpr int kUnits = divide_up(kDim, kBlocks);
+// Units of a block that makes products of the tiers.
+constexpr int kProductUnits = kRoles ? divide_up(kDim, larger(1, kHelpers)) : kUnits;
 constexpr int kLogitRows = divide_up(kLevels, kBlocks);
 // Streams whose vectors are in shared memory at once; the sums of a row do not depend on it.
 constexpr int kTile = smaller(kBatch, 8);
-// Products by tensor cores, 16 rows by 8 streams. In int8 they are exact, so the batch may decide.
-constexpr bool kTensor = kBfloat16 || (kInt8 && kBatch >= 4);
+// Products by tensor cores, 16 rows by 8 streams. In int8 they are exact, so the batch may decide;
+// heads have many rows each.
+constexpr bool kTensor = kBfloat16 || (kInt8 && (kBatch >= 4 || kRoles));
 constexpr int kTensorStreams = 8, kTensorRows = 32;  // two tiles of rows side by side
 // Few streams are drawn by every block; of more, each block draws some.
 constexpr bool kDrawAll = kBatch <= kTile;
@@ -69,8 +75,15 @@ constexpr int kDrawStreams = kDrawAll ? kBatch : divide_up(kBatch, kBlocks);
 // Few streams, by packets: every block makes the whole input of the MLP, so that only what the tier
 // gives to it is exchanged, and that ahead of its time where the tier's frame goes on.
 constexpr bool kWholeInput = in_packets(kExchange) && kDrawAll;
-static_assert((kBlocks == 1 || !kAlone) && (kCopies == 1 || kExchange == Protocol::kTagged),
+static_assert((kBlocks == 1 || !kAlone) &&
+                  (kCopies == 1 || kExchange == Protocol::kTagged || kRoles),
               "see params.h");
+static_assert(kRoles ? kHelpers == divide_up(kDim, kProductUnits) && kGroups == 1 && kDrawAll
+                     : kHelpers == 0,
+              "see params.h");
+// Blocks of a launch.
+constexpr int kLaunchBlocks =
+    kRoles ? divide_up(kBlocks + kHelpers, kBlocks) * kBlocks : kGroups * kBlocks;
 static_assert(kThreads % kWarpSize == 0 && kBlocks == divide_up(kDim, kUnits), "see params.h");
 
 // --- the block of weights ---------------------------------------------------------------------
@@ -137,23 +150,16 @@ constexpr Offsets kOffsets = make_offsets();
 constexpr int kStatePlace = 0, kInnerPlace = kStatePlace + kTiers * kLayers;
 constexpr int kOutPlace = kInnerPlace + kTiers * kLayers, kMlpPlace = kOutPlace + kTiers;
 constexpr int kLogitPlace = kMlpPlace + kHidden + 1, kLevelPlace = kLogitPlace + 1;
-constexpr int kPlaces = kLevelPlace + 1;
+// Roles: products that helpers make, of each tier and layer, or of each tier.
+constexpr int kEarlyPlace = kLevelPlace + 1, kCandidatePlace = kEarlyPlace + kTiers * kLayers;
+constexpr int kStackPlace = kCandidatePlace + kTiers * kLayers;
+constexpr int kSkipPlace = kStackPlace + kTiers * kLayers, kUpPlace = kSkipPlace + kTiers;
+constexpr int kPlaces = kUpPlace + kTiers;
+// What the lowest tier gives is made of this.
+constexpr int kLowestPlace = kSkips ? kOutPlace : kStatePlace + kLayers - 1;
 
 constexpr int kPayload = 3;  // floats of a packet of 16 bytes; the fourth word is its tag
 
-// What one exchange carries: kRows vectors of kCols numbers, kChunk of them from each block.
-struct UnitVectors {
-  static constexpr Protocol kProtocol = kExchange;
-  static constexpr int kRows = kBatch, kCols = kDim, kChunk = kUnits;
-};
-struct LogitVectors {
-  static constexpr Protocol kProtocol = kExchange;
-  static constexpr int kRows = kBatch, kCols = kLevels, kChunk = kLogitRows;
-};
-struct LevelVector {
-  static constexpr Protocol kProtocol = kExchange;
-  static constexpr int kRows = 1, kCols = kBatch, kChunk = kDrawStreams;
-};
 template <class V>
 SRNN_CONSTEXPR int packets() {
   return divide_up(V::kChunk, kPayload);
@@ -161,7 +167,7 @@ SRNN_CONSTEXPR int packets() {
 // Bytes of one vector in the buffer of an exchange.
 template <class V>
 SRNN_CONSTEXPR uint64_t vector_bytes() {
-  return in_packets(V::kProtocol) ? uint64_t{16} * kBlocks * packets<V>()
+  return in_packets(V::kProtocol) ? uint64_t{16} * V::kGivers * packets<V>()
                                   : round_up(uint64_t{4} * V::kCols, 16);
 }
 // One copy of one buffer of an exchange.
@@ -169,14 +175,82 @@ template <class V>
 SRNN_CONSTEXPR uint64_t copy_bytes() {
   return V::kRows * vector_bytes<V>();
 }
-// Of both buffers: one may be written while the other is still read.
 template <class V>
 SRNN_CONSTEXPR uint64_t exchange_bytes() {
-  return align(2 * kCopies * copy_bytes<V>());
+  return align(V::kBuffers * V::kCopies * copy_bytes<V>());
 }
-constexpr uint64_t kLogitOffset = kLogitPlace * exchange_bytes<UnitVectors>();
-constexpr uint64_t kLevelOffset = kLogitOffset + exchange_bytes<LogitVectors>();
-constexpr uint64_t kExchangeBytes = kLevelOffset + (kDrawAll ? 0 : exchange_bytes<LevelVector>());
+
+constexpr uint64_t kCounterBytes = 256;  // of the workspace
+
+// What one exchange carries: kRows vectors of kCols numbers, kChunk of them from each of kGivers
+// blocks; kBuffers used in turn: some may be written while others are still read. offset(place): in
+// the workspace or in a block's buffers.
+struct UnitVectors {
+  static constexpr Protocol kProtocol = kExchange;
+  static constexpr int kRows = kBatch, kCols = kDim, kChunk = kUnits, kGivers = kBlocks;
+  static constexpr int kBuffers = 2, kCopies = kProtocol == Protocol::kTagged ? SRNN_COPIES : 1;
+  // Heads tell each other what the lowest tier gives is made of, and the parts of the MLP.
+  static constexpr int kSlots = kRoles ? kHidden + 2 : kLogitPlace;
+  static constexpr uint64_t kOffset = in_own_memory(kProtocol) ? 0 : kCounterBytes;
+  static SRNN_CONSTEXPR uint64_t offset(int place) {
+    const int slot = !kRoles ? place : place < kMlpPlace ? 0 : place - kMlpPlace + 1;
+    return kOffset + slot * exchange_bytes<UnitVectors>();
+  }
+};
+struct LogitVectors {
+  static constexpr Protocol kProtocol = kExchange;
+  static constexpr int kRows = kBatch, kCols = kLevels, kChunk = kLogitRows, kGivers = kBlocks;
+  static constexpr int kBuffers = 2, kCopies = UnitVectors::kCopies;
+  static SRNN_CONSTEXPR uint64_t offset(int) {
+    return UnitVectors::kOffset + UnitVectors::kSlots * exchange_bytes<UnitVectors>();
+  }
+};
+struct LevelVector {
+  static constexpr Protocol kProtocol = kExchange;
+  static constexpr int kRows = 1, kCols = kBatch, kChunk = kDrawStreams, kGivers = kBlocks;
+  static constexpr int kBuffers = 2, kCopies = UnitVectors::kCopies;
+  static SRNN_CONSTEXPR uint64_t offset(int place) {
+    return LogitVectors::offset(place) + exchange_bytes<LogitVectors>();
+  }
+};
+constexpr uint64_t kExchangeBytes = LevelVector::offset(kLevelPlace) - UnitVectors::kOffset +
+                                    (kDrawAll ? 0 : exchange_bytes<LevelVector>());
+constexpr uint64_t kExchangesEnd = kCounterBytes + (in_own_memory(kExchange) ? 0 : kExchangeBytes);
+
+// Roles: from heads to helpers, everything that a tier's products are made of.
+struct TierVectors {
+  static constexpr Protocol kProtocol = Protocol::kTagged;
+  static constexpr int kRows = kBatch, kCols = kDim, kChunk = kUnits, kGivers = kBlocks;
+  static constexpr int kBuffers = 2, kCopies = SRNN_COPIES;
+  static SRNN_CONSTEXPR uint64_t offset(int place) {
+    return kExchangesEnd + place * exchange_bytes<TierVectors>();
+  }
+};
+// Roles: from helpers to heads, what the lowest tier gives to a sample.
+struct InputVectors {
+  static constexpr Protocol kProtocol = Protocol::kTagged;
+  static constexpr int kRows = kBatch, kCols = kDim, kChunk = kProductUnits, kGivers = kHelpers;
+  static constexpr int kBuffers = larger(2, ratio(0)), kCopies = 1;  // of all samples of a frame
+  static SRNN_CONSTEXPR uint64_t offset(int) { return TierVectors::offset(kMlpPlace); }
+};
+// What products of the tiers are made of.
+template <bool kApart>
+struct Source {
+  typedef UnitVectors Vectors;
+};
+template <>
+struct Source<true> {
+  typedef TierVectors Vectors;
+};
+typedef Source<kRoles>::Vectors SourceVectors;
+
+// Roles: from a helper to a head, products of one unit and stream with some rows.
+constexpr int kProductPackets = kReaders * divide_up(kGates, kPayload);
+constexpr uint64_t kProductsOffset = InputVectors::offset(0) + exchange_bytes<InputVectors>();
+SRNN_CONSTEXPR uint64_t product_offset(int place, int stream, int unit) {
+  const uint64_t row = uint64_t{1} * (place - kEarlyPlace) * kBatch + stream;
+  return kProductsOffset + (row * kDim + unit) * kProductPackets * 16;
+}
 
 // Stages of a launch, in the numbering of cuda_plan.stage_names: a tier's layers; what it gives to
 // the units below; what is made while others are waited for; the parts of the MLP; the draw;
@@ -198,7 +272,7 @@ constexpr int kWeightCols = static_cast<int>(round_up(kLevels, 16));
 // A staged row in the format of the weights; rows of tensor products begin 16 banks apart.
 constexpr int kCodeBytes =
     static_cast<int>(round_up(row_bytes(kMostCols), 128)) + (kTensor ? 64 : 0);
-constexpr int kMostRows = larger(kGates * kUnits, kLogitRows);
+constexpr int kMostRows = larger(kRoles ? kUnits : 0, larger(kGates* kProductUnits, kLogitRows));
 constexpr int kCellFloats = kUnits * kBatch;  // a number for each own unit and stream
 
 SRNN_CONSTEXPR int conditioning_floats() {
@@ -229,7 +303,8 @@ SRNN_CONSTEXPR BlockArrays make_block_arrays() {
   to.partial = at;
   at += kTensor ? uint64_t{4} * kWarps * kTensorRows * kTensorStreams : 0;
   to.products = at, at += kTensor ? uint64_t{4} * kMostRows * kTensorStreams : 0;
-  to.own = at, at += round_up(uint64_t{4} * kBatch * larger(kUnits, kLogitRows), 16);
+  constexpr int kMostUnits = larger(kProductUnits, larger(kUnits, kLogitRows));
+  to.own = at, at += round_up(uint64_t{4} * kBatch * kMostUnits, 16);
   to.exchange = at, at += in_own_memory(kExchange) ? kExchangeBytes : 0;
   to.weights = at, at += uint64_t{4} * kTile * kWeightCols;
   to.end = at;
@@ -258,47 +333,55 @@ constexpr KeptArrays kKept = make_kept_arrays();
 // it than there is.
 constexpr bool kArraysShared = kCluster || kArrays.end <= SRNN_SHARED_BYTES;
 constexpr bool kKeptShared =
-    !kLaunched && kArraysShared && kArrays.end + kKept.end <= SRNN_SHARED_BYTES;
+    kRoles || (!kLaunched && kArraysShared && kArrays.end + kKept.end <= SRNN_SHARED_BYTES);
 constexpr uint64_t kArraysBytes = (kArraysShared ? kArrays.end : 0) + (kKeptShared ? kKept.end : 0);
 
-// A matrix whose own rows may stay in shared memory, and whether they do.
+// Some of the blocks of rows of a matrix, of which own rows may stay in shared memory.
 struct Resident {
-  bool on;
+  bool on;          // whether they do
   uint64_t offset;  // in shared memory
+  int first, blocks;
 };
 struct Residents {
   Resident output, hidden[kHidden + 1], up[kTiers], recurrent[kTiers], stack[kTiers];
-  uint64_t end;
+  Resident input;  // roles: what heads have of the lowest tier's upsampling
+  uint64_t heads_end, end;
 };
-SRNN_CONSTEXPR Resident place_resident(uint64_t& at, uint64_t rows, int cols) {
-  const uint64_t bytes = rows * resident_bytes(cols);
-  if (kLaunched || rows == 0 || at + bytes > SRNN_SHARED_BYTES) return {false, 0};
-  const Resident placed = {true, at};
+// units: own rows of one block of them; all of dim D.
+SRNN_CONSTEXPR Resident place_resident(uint64_t& at, int units, int blocks, int first = 0) {
+  const uint64_t bytes = uint64_t{1} * units * blocks * resident_bytes(kDim);
+  if (kLaunched || blocks == 0 || at + bytes > SRNN_SHARED_BYTES) return {false, 0, first, 0};
+  const Resident placed = {true, at, first, blocks};
   at += bytes;
   return placed;
 }
 // The most often read rows first; what does not fit is read from L2 each time. So is everything
-// where shared memory does not outlast a stage.
+// where shared memory does not outlast a stage. Of roles each has all of shared memory.
 SRNN_CONSTEXPR Residents make_residents() {
   Residents to = {};
   uint64_t at = kArraysBytes;
-  to.output = place_resident(at, kLogitRows, kDim);
-  for (int i = 0; i < kHidden; ++i) to.hidden[i] = place_resident(at, kUnits, kDim);
-  for (int tier = 0; tier < kTiers; ++tier) {
-    const uint64_t gates = uint64_t{1} * kGates * kUnits;
-    const uint64_t below = uint64_t{1} * ratio(tier) * below_blocks(tier) * kUnits;
-    to.up[tier] = place_resident(at, below, kDim);
-    to.recurrent[tier] = place_resident(at, kLayers * gates, kDim);
-    to.stack[tier] = place_resident(at, (kLayers - 1) * gates, kDim);
+  to.output = place_resident(at, kLogitRows, 1);
+  for (int i = 0; i < kHidden; ++i) to.hidden[i] = place_resident(at, kUnits, 1);
+  for (int blocks = ratio(0); kRoles && blocks > 0 && !to.input.on; --blocks) {
+    to.input = place_resident(at, kUnits, blocks);
   }
-  to.end = at;
+  to.heads_end = at;
+  if (kRoles) at = kArraysBytes;
+  for (int tier = 0; tier < kTiers; ++tier) {
+    const int given = tier == 0 ? to.input.blocks : 0, below = ratio(tier) * below_blocks(tier);
+    to.up[tier] = place_resident(at, kProductUnits, below - given, given);
+    to.recurrent[tier] = place_resident(at, kProductUnits, kLayers * kGates);
+    to.stack[tier] = place_resident(at, kProductUnits, (kLayers - 1) * kGates);
+  }
+  to.end = at > to.heads_end ? at : to.heads_end;
   return to;
 }
 constexpr Residents kResidents = make_residents();
+// Roles: of the samples of the lowest tier's frame, those for which heads make what it gives.
+constexpr int kHeadInputs = kResidents.input.blocks;
 
 // --- the workspace ----------------------------------------------------------------------------
 
-constexpr uint64_t kCounterBytes = 256;
 // kLaunched: what a block knows of the time, from one launch to the next. Zero before the first.
 struct Clock {
   int32_t begun;      // samples
@@ -307,7 +390,7 @@ struct Clock {
   uint32_t stopped;   // after an error
 };
 // Of one group: counters, exchanges, and of each block the arrays that are not in shared memory.
-constexpr uint64_t kArraysOffset = kCounterBytes + (in_own_memory(kExchange) ? 0 : kExchangeBytes);
+constexpr uint64_t kArraysOffset = kRoles ? align(product_offset(kPlaces, 0, 0)) : kExchangesEnd;
 constexpr uint64_t kKeptOffset = kArraysShared ? 0 : align(kArrays.end);
 constexpr uint64_t kClockOffset = kKeptOffset + (kKeptShared ? 0 : align(kKept.end));
 constexpr uint64_t kBlockBytes = kClockOffset + (kLaunched ? align(sizeof(Clock)) : 0);

@@ -64,7 +64,7 @@ template <int kEnd, class Work>
 SRNN_DEVICE void run_tier_stage(const Params& all, const Stage& stage, const Work& work) {
   run_stage(all, stage, [&](Block& b) {
     return with_constant<kEnd>(stage.tier, [&](auto tier) {
-      return work(b, tier, frames_begun<decltype(tier)::value>(b));
+      return work(b, tier, frames_begun<decltype(tier)::value>(b, b.now()));
     });
   });
 }

@@ -71,8 +71,9 @@ SRNN_DEVICE void finish_staging(const Block& b, int rows) {
 }
 
 // Stages an exchange of vectors of dim D, streams first, ..., first + rows - 1.
+template <class V>
 SRNN_DEVICE bool stage(const Block& b, int place, uint32_t count, Age age, int first, int rows) {
-  if (!gather<UnitVectors>(b, place, count, age, first, rows, Stager{b, 0})) return false;
+  if (!gather<V>(b, place, count, age, first, rows, Stager{b, 0})) return false;
   finish_staging<kDim>(b, rows);
   return true;
 }

@@ -5,15 +5,15 @@
 // products for the next frame) and `refresh_conditioning` (for the next unit below).
 #pragma once
 
-#include "cuda/tensor.cuh"
+#include "cuda/roles.cuh"
 
 namespace srnn {
 
-// Frames of a tier that began in this launch, up to now.
+// Frames of a tier that began in this launch, up to a time.
 template <int kTier>
-SRNN_DEVICE uint32_t frames_begun(const Block& b) {
+SRNN_DEVICE uint32_t frames_begun(const Block& b, uint32_t now) {
   constexpr uint32_t kSize = frame_size(kTier);
-  return b.now() / kSize + 1 - (b.begin + kSize - 1) / kSize;
+  return now / kSize + 1 - (b.begin + kSize - 1) / kSize;
 }
 
 SRNN_DEVICE int state_place(int tier, int layer) { return kStatePlace + tier * kLayers + layer; }
@@ -23,12 +23,12 @@ constexpr bool kTwoHalves = !kLstm && !kResetAfter;
 
 // Puts h of a layer, streams first, ..., into staged columns from col_offset on: after its frame
 // number `frame` of this launch, before all of them with 0.
-template <int kTier>
+template <class V, int kTier>
 SRNN_DEVICE bool gather_state(const Block& b, int layer, uint32_t frame, Age age, int first,
                               int rows, int col_offset) {
   const Stager take{b, col_offset};
   if (frame > 0) {
-    return gather<UnitVectors>(b, state_place(kTier, layer), frame, age, first, rows, take);
+    return gather<V>(b, state_place(kTier, layer), frame, age, first, rows, take);
   }
   constexpr uint64_t kTierFloats = uint64_t{1} * kLayers * kAllStreams * kStateWidth;
   const float* hidden =
@@ -41,38 +41,36 @@ SRNN_DEVICE bool gather_state(const Block& b, int layer, uint32_t frame, Age age
   return true;
 }
 
-template <int kTier>
+template <class V, int kTier>
 SRNN_DEVICE bool stage_state(const Block& b, int layer, uint32_t frame, Age age, int first,
                              int rows) {
-  if (!gather_state<kTier>(b, layer, frame, age, first, rows, 0)) return false;
+  if (!gather_state<V, kTier>(b, layer, frame, age, first, rows, 0)) return false;
   finish_staging<kDim>(b, rows);
   return true;
 }
 
 template <int kTier>
 SRNN_DEVICE Rows recurrent_rows(const Block& b, int layer) {
-  constexpr TierOffsets kAt = kOffsets.tier[kTier];
-  constexpr Resident kStay = kResidents.recurrent[kTier];
-  return own_rows<kDim, kDim, kUnits>(b, kStay.on ? shared_memory() + kStay.offset : nullptr,
-                                      kAt.recurrent, uint64_t{1} * kLayers * kGates * kDim,
-                                      layer * kGates);
+  constexpr uint64_t kAt = kOffsets.tier[kTier].recurrent;
+  constexpr uint64_t kAllRows = uint64_t{1} * kLayers * kGates * kDim;
+  return own_rows<kDim, kDim, kProductUnits>(b, kResidents.recurrent[kTier], kAt, kAllRows,
+                                             layer * kGates);
 }
 
 // Products of a layer's state with its recurrent matrix, for the next frame.
 template <int kTier>
 SRNN_DEVICE bool refresh_early_layer(const Block& b, int layer, uint32_t frame, Age age) {
   constexpr uint64_t kBias = kOffsets.tier[kTier].bias_n;
-  const Rows w = recurrent_rows<kTier>(b, layer);
-  for (int first = 0; first < kBatch; first += kTile) {
-    const int rows = live_rows(first);
-    if (!stage_state<kTier>(b, layer, frame, age, first, rows)) return false;
-    const auto take = [&](int u, int stream, float (&terms)[kEarlyGates]) {
-      if (kResetAfter) terms[2] += floats_at(b, kBias)[layer * kDim + b.first_unit + u];
-      for (int g = 0; g < kEarlyGates; ++g) b.early(kTier, layer, g, u, stream) = terms[g];
-    };
-    each_product<kDim, kEarlyGates, kUnits>(b, w, b.units, first, rows, take);
-  }
-  return true;
+  const int place = kEarlyPlace + kTier * kLayers + layer;
+  const auto stage = [&](int first, int rows) {
+    return stage_state<SourceVectors, kTier>(b, layer, frame, age, first, rows);
+  };
+  const auto rows_of = [&](int) { return recurrent_rows<kTier>(b, layer); };
+  const auto take = [&](int, int u, int stream, float (&terms)[kEarlyGates]) {
+    if (kResetAfter) terms[2] += floats_at(b, kBias)[layer * kDim + b.first_unit + u];
+    for (int g = 0; g < kEarlyGates; ++g) b.early(kTier, layer, g, u, stream) = terms[g];
+  };
+  return with_products<kDim, kEarlyGates>(b, place, frame + 1, 1, stage, rows_of, take);
 }
 
 template <int kTier>
@@ -154,49 +152,57 @@ SRNN_DEVICE float run_cell(const Block& b, int layer, int u, int stream, float (
 // Second half of a GRU that resets before the product.
 template <int kTier>
 SRNN_DEVICE bool run_candidate(Block& b, int layer, uint32_t frame) {
-  const int place = inner_place(kTier, layer);
-  Rows w = recurrent_rows<kTier>(b, layer);
-  w.first += 2 * w.gate_stride, w.scales += 2 * w.gate_scales;
-  for (int first = 0; first < kBatch; first += kTile) {
-    const int rows = live_rows(first);
-    if (!stage(b, place, frame, Age::kNew, first, rows)) return false;
-    const auto take = [&](int u, int stream, const float (&terms)[1]) {
-      float& h = b.state(kTier, layer, 0, u, stream);
-      const float candidate = tanh_approx(b.kept(1, u, stream) + terms[0]);
-      h = candidate + sigmoid(b.kept(0, u, stream)) * (h - candidate);
-      b.own()[stream * kUnits + u] = h;
-    };
-    each_product<kDim, 1, kUnits>(b, w, b.units, first, rows, take);
-  }
-  publish<UnitVectors>(b, state_place(kTier, layer), frame);
+  const int place = kCandidatePlace + kTier * kLayers + layer;
+  const auto stage_inner = [&](int first, int rows) {
+    return stage<SourceVectors>(b, inner_place(kTier, layer), frame, Age::kNew, first, rows);
+  };
+  const auto rows_of = [&](int) {
+    Rows w = recurrent_rows<kTier>(b, layer);
+    w.first += 2 * w.gate_stride, w.scales += 2 * w.gate_scales;
+    return w;
+  };
+  const auto take = [&](int, int u, int stream, const float (&terms)[1]) {
+    float& h = b.state(kTier, layer, 0, u, stream);
+    const float candidate = tanh_approx(b.kept(1, u, stream) + terms[0]);
+    h = candidate + sigmoid(b.kept(0, u, stream)) * (h - candidate);
+    b.own()[stream * kUnits + u] = h;
+  };
+  if (!with_products<kDim, 1>(b, place, frame, 1, stage_inner, rows_of, take)) return false;
+  publish_units(b, state_place(kTier, layer), frame);
   return true;
 }
 
 // All of a layer, or with kTwoHalves its first half.
 template <int kTier>
 SRNN_DEVICE bool run_gates(Block& b, int layer, uint32_t frame) {
-  constexpr TierOffsets kAt = kOffsets.tier[kTier];
-  constexpr Resident kStay = kResidents.stack[kTier];
-  const Rows stack = own_rows<kDim, kDim, kUnits>(
-      b, kStay.on ? shared_memory() + kStay.offset : nullptr, kAt.stack,
-      uint64_t{kLayers - 1} * kGates * kDim, (layer - 1) * kGates);
+  constexpr uint64_t kAt = kOffsets.tier[kTier].stack;
   const auto finish = [&](int u, int stream, const float* below) {
     float y[kGates];
     begin_gates<kTier>(b, layer, u, stream, y);
     for (int g = 0; below != nullptr && g < kGates; ++g) y[g] += below[g];
     b.own()[stream * kUnits + u] = run_cell<kTier>(b, layer, u, stream, y);
   };
-  for (int first = 0; first < kBatch; first += kTile) {
-    const int rows = live_rows(first);
-    if (kLayers == 1 || layer == 0) {
-      each_cell<kUnits>(b, b.units, first, rows, [&](int u, int s) { finish(u, s, nullptr); });
-    } else {
-      if (!stage_state<kTier>(b, layer - 1, frame, Age::kNew, first, rows)) return false;
-      each_product<kDim, kGates, kUnits>(b, stack, b.units, first, rows, finish);
+  if (kLayers == 1 || layer == 0) {
+    for (int first = 0; first < kBatch && !is_helper(b); first += kTile) {
+      each_cell<kUnits>(b, b.units, first, live_rows(first),
+                        [&](int u, int stream) { finish(u, stream, nullptr); });
     }
+  } else {
+    const auto stage = [&](int first, int rows) {
+      return stage_state<SourceVectors, kTier>(b, layer - 1, frame, Age::kNew, first, rows);
+    };
+    const auto rows_of = [&](int) {
+      constexpr uint64_t kAllRows = uint64_t{kLayers - 1} * kGates * kDim;
+      return own_rows<kDim, kDim, kProductUnits>(b, kResidents.stack[kTier], kAt, kAllRows,
+                                                 (layer - 1) * kGates);
+    };
+    const auto take = [&](int, int u, int stream, const float (&terms)[kGates]) {
+      finish(u, stream, terms);
+    };
+    const int place = kStackPlace + kTier * kLayers + layer;
+    if (!with_products<kDim, kGates>(b, place, frame, 1, stage, rows_of, take)) return false;
   }
-  publish<UnitVectors>(b, kTwoHalves ? inner_place(kTier, layer) : state_place(kTier, layer),
-                       frame);
+  publish_units(b, kTwoHalves ? inner_place(kTier, layer) : state_place(kTier, layer), frame);
   return true;
 }
 
@@ -212,58 +218,95 @@ SRNN_DEVICE bool run_layer(Block& b, int layer, uint32_t frame) {
 template <int kTier>
 SRNN_DEVICE bool run_output(Block& b, uint32_t frame) {
   constexpr TierOffsets kAt = kOffsets.tier[kTier];
-  const Rows w = own_rows<kLayers * kDim, kDim, kUnits>(b, nullptr, kAt.skip_out, kDim, 0);
-  for (int first = 0; first < kBatch; first += kTile) {
-    const int rows = live_rows(first);
+  constexpr int kCols = kLayers * kDim;
+  const auto stage_layers = [&](int first, int rows) {
     for (int layer = 0; layer < kLayers; ++layer) {
       const Age age = layer + 1 < kLayers ? Age::kOld : Age::kNew;
-      if (!gather_state<kTier>(b, layer, frame, age, first, rows, layer * kDim)) return false;
+      if (!gather_state<SourceVectors, kTier>(b, layer, frame, age, first, rows, layer * kDim)) {
+        return false;
+      }
     }
-    finish_staging<kLayers * kDim>(b, rows);
-    const auto take = [&](int u, int stream, const float (&terms)[1]) {
-      const float bias = floats_at(b, kAt.skip_bias)[b.first_unit + u];
-      b.own()[stream * kUnits + u] = bias + terms[0];
-    };
-    each_product<kLayers * kDim, 1, kUnits>(b, w, b.units, first, rows, take);
+    finish_staging<kCols>(b, rows);
+    return true;
+  };
+  const auto rows_of = [&](int) {
+    return own_rows<kCols, kDim, kProductUnits>(b, Resident{}, kAt.skip_out, kDim, 0);
+  };
+  const auto take = [&](int, int u, int stream, const float (&terms)[1]) {
+    const float bias = floats_at(b, kAt.skip_bias)[b.first_unit + u];
+    b.own()[stream * kUnits + u] = bias + terms[0];
+  };
+  const uint32_t count = frame + 1;  // there is one before the first frame
+  if (!with_products<kCols, 1>(b, kSkipPlace + kTier, count, 1, stage_layers, rows_of, take)) {
+    return false;
   }
-  publish<UnitVectors>(b, kOutPlace + kTier, frame + 1);  // there is one before the first frame
+  publish_units(b, kOutPlace + kTier, count);
   return true;
 }
 
 // Stages the tier's output after its frame number `frame` of this launch.
-template <int kTier>
+template <class V, int kTier>
 SRNN_DEVICE bool stage_output(const Block& b, uint32_t frame, Age age, int first, int rows) {
-  if (kSkips) return stage(b, kOutPlace + kTier, frame + 1, age, first, rows);
-  return stage_state<kTier>(b, kLayers - 1, frame, age, first, rows);
+  if (kSkips) return stage<V>(b, kOutPlace + kTier, frame + 1, age, first, rows);
+  return stage_state<V, kTier>(b, kLayers - 1, frame, age, first, rows);
 }
 
-// Eq. 6: the product for the unit below that begins at `now`. What the lowest tier gives is kept,
-// or for kWholeInput given to all blocks.
+// kWholeInput: what the lowest tier gives to the sample at `now`, from exchange V to all blocks
+// that make samples.
+template <class V, class Given>
+SRNN_DEVICE bool give_to_sample(Block& b, Resident stay, uint32_t frame, Age age, uint32_t now) {
+  constexpr int kChunk = Given::kChunk;
+  constexpr uint64_t kAllRows = uint64_t{1} * ratio(0) * kDim;
+  if (!stage_output<V, 0>(b, frame, age, 0, kBatch)) return false;
+  const Rows w =
+      own_rows<kDim, kDim, kChunk>(b, stay, kOffsets.tier[0].up, kAllRows, unit_of_frame<0>(now));
+  const auto take = [&](int u, int stream, const float (&terms)[1]) {
+    b.own()[stream * kChunk + u] = terms[0];
+  };
+  each_product<kDim, 1, kChunk>(b, w, b.units, 0, kBatch, take);
+  publish<Given>(b, kMlpPlace, b.samples + 1);
+  return true;
+}
+
+// The same; with roles, by those who have the matrix.
+SRNN_DEVICE bool refresh_input(Block& b, uint32_t frame, Age age, uint32_t now) {
+  constexpr Resident kUp = kResidents.up[0];
+  if constexpr (!kRoles) {
+    return give_to_sample<UnitVectors, UnitVectors>(b, kUp, frame, age, now);
+  } else if (unit_of_frame<0>(now) >= kHeadInputs) {
+    return !b.helper || give_to_sample<TierVectors, InputVectors>(b, kUp, frame, age, now);
+  } else {
+    constexpr Resident kInput = kResidents.input;
+    return b.helper || give_to_sample<UnitVectors, UnitVectors>(b, kInput, frame, age, now);
+  }
+}
+
+// Eq. 6: the product for the unit below that begins at `now`, which is kept, or for a sample with
+// kWholeInput given to all blocks.
 template <int kTier>
 SRNN_DEVICE bool refresh_conditioning(Block& b, uint32_t frame, Age age, uint32_t now) {
-  constexpr TierOffsets kAt = kOffsets.tier[kTier];
-  constexpr Resident kStay = kResidents.up[kTier];
-  constexpr int kBlocksBelow = below_blocks(kTier), kCount = kTier == 0 ? 1 : kGates;
-  constexpr uint64_t kAllRows = uint64_t{1} * ratio(kTier) * kBlocksBelow * kDim;
-  const unsigned char* resident = kStay.on ? shared_memory() + kStay.offset : nullptr;
-  const int block = unit_of_frame<kTier>(now) * kBlocksBelow;
-  for (int first = 0; first < kBatch; first += kTile) {
-    const int rows = live_rows(first);
-    if (!stage_output<kTier>(b, frame, age, first, rows)) return false;
-    for (int part = 0; part < kBlocksBelow; part += kCount) {
-      const Rows w = own_rows<kDim, kDim, kUnits>(b, resident, kAt.up, kAllRows, block + part);
-      const auto take = [&](int u, int stream, const float (&terms)[kCount]) {
-        if (kWholeInput && kTier == 0) {
-          b.own()[stream * kUnits + u] = terms[0];
-        } else {
-          for (int g = 0; g < kCount; ++g) b.conditioning(kTier, part + g, u, stream) = terms[g];
-        }
-      };
-      each_product<kDim, kCount, kUnits>(b, w, b.units, first, rows, take);
-    }
+  if constexpr (kWholeInput && kTier == 0) {
+    return refresh_input(b, frame, age, now);
+  } else {
+    constexpr TierOffsets kAt = kOffsets.tier[kTier];
+    constexpr int kBlocksBelow = below_blocks(kTier), kCount = kTier == 0 ? 1 : kGates;
+    constexpr uint64_t kAllRows = uint64_t{1} * ratio(kTier) * kBlocksBelow * kDim;
+    const auto stage = [&](int first, int rows) {
+      return stage_output<SourceVectors, kTier>(b, frame, age, first, rows);
+    };
+    const auto rows_of = [&](int part) {
+      const int block = unit_of_frame<kTier>(now) * kBlocksBelow + part * kCount;
+      return own_rows<kDim, kDim, kProductUnits>(b, kResidents.up[kTier], kAt.up, kAllRows, block);
+    };
+    const auto take = [&](int part, int u, int stream, const float (&terms)[kCount]) {
+      for (int g = 0; g < kCount; ++g) {
+        b.conditioning(kTier, part * kCount + g, u, stream) = terms[g];
+      }
+    };
+    const uint32_t count = frames_begun<larger(1, kTier) - 1>(b, now);  // of the unit below
+    return with_products<kDim, kCount>(b, kUpPlace + kTier, count, kBlocksBelow / kCount, stage,
+                                       rows_of, take);
   }
-  if (kWholeInput && kTier == 0) publish<UnitVectors>(b, kMlpPlace, b.samples + 1);
-  return true;
 }
 
 }  // namespace srnn

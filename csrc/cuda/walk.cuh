@@ -20,7 +20,7 @@ SRNN_DEVICE bool run_tiers(Block& b) {
   if constexpr (kTier >= 0) {
     constexpr uint32_t kSize = frame_size(kTier);
     const bool begins = b.step >= 0 && b.now() % kSize == 0;
-    const uint32_t frame = frames_begun<kTier>(b);
+    const uint32_t frame = frames_begun<kTier>(b, b.now());
     for (int layer = 0; begins && layer < kLayers; ++layer) {
       enter(b, kTierStage + kTier);
       if (!run_layer<kTier>(b, layer, frame)) return false;
@@ -37,20 +37,30 @@ SRNN_DEVICE bool run_tiers(Block& b) {
   return true;
 }
 
-// What the next sample will need of frames that go on, and the next frame of this one.
+// What the next sample will need of a frame that goes on.
 template <int kTier>
-SRNN_DEVICE bool prepare_tiers(Block& b, bool next_silent) {
+SRNN_DEVICE bool prepare_unit(Block& b) {
+  // A silent step may not have waited for its last exchange yet.
+  const Age age = b.silent ? Age::kNew : Age::kOld;
+  const uint32_t next = b.now() + 1;
+  return !goes_on<kTier>(next) ||
+         refresh_conditioning<kTier>(b, frames_begun<kTier>(b, b.now()), age, next);
+}
+
+// The same of all tiers but the lowest, and what the next frame will need of this one: made as soon
+// as it can be, or taken from helpers as late as it can be.
+template <int kTier>
+SRNN_DEVICE bool prepare_tiers(Block& b) {
   if constexpr (kTier < kTiers) {
     constexpr uint32_t kSize = frame_size(kTier);
-    const uint32_t frame = frames_begun<kTier>(b);
-    // A silent step may not have waited for its last exchange yet.
-    const Age age = b.silent ? Age::kNew : Age::kOld;
-    if (goes_on<kTier>(b.now() + 1) && (kTier > 0 || !next_silent)) {
-      if (!refresh_conditioning<kTier>(b, frame, age, b.now() + 1)) return false;
+    if constexpr (kTier > 0) {
+      if (!prepare_unit<kTier>(b)) return false;
     }
     const bool changed = b.step < 0 || b.now() % kSize == 0;
-    if (changed && !refresh_early<kTier>(b, frame, age)) return false;
-    return prepare_tiers<kTier + 1>(b, next_silent);
+    const bool due = is_head(b) ? (b.now() + 1) % kSize == 0 : changed;
+    const Age age = b.silent ? Age::kNew : Age::kOld;
+    if (due && !refresh_early<kTier>(b, frames_begun<kTier>(b, b.now()), age)) return false;
+    return prepare_tiers<kTier + 1>(b);
   }
   return true;
 }
@@ -61,23 +71,27 @@ SRNN_DEVICE bool prepare_next(Block& b, bool& next_silent) {
   const int before = enter(b, kAheadStage);
   prepare_draws(b, b.step + 1);
   next_silent = all_forced(b, b.step + 1);
-  const bool in_time = prepare_tiers<0>(b, next_silent);
+  const bool in_time = (next_silent || prepare_unit<0>(b)) && (is_head(b) || prepare_tiers<0>(b));
   go_on_with(b, before);
   return in_time;
 }
 
-// kWholeInput: the next sample's input, if it has been made ahead.
-SRNN_DEVICE bool gather_next_input(const Block& b, bool next_silent) {
-  if (!kWholeInput || next_silent || b.step + 1 >= b.p.steps) return true;
-  go_on_with(b, kInputStage);
-  return !goes_on<0>(b.now() + 1) || gather_input(b, b.samples + 1);
+// What has been made ahead by others, once this step's logits are on their way: the next sample's
+// input with kWholeInput, and the products of helpers.
+SRNN_DEVICE bool take_ahead(Block& b, bool next_silent) {
+  const uint32_t next = b.now() + 1;
+  if (is_helper(b) || b.step + 1 >= b.p.steps) return true;
+  if (kWholeInput && !next_silent) {
+    go_on_with(b, kInputStage);
+    if (goes_on<0>(next) && !gather_input(b, b.samples + 1, next)) return false;
+  }
+  return !is_head(b) || prepare_tiers<0>(b);
 }
 
 SRNN_DEVICE bool begin_sample(Block& b) {
-  ++b.samples;
   enter(b, kInputStage);
   if constexpr (kWholeInput) {
-    if (!goes_on<0>(b.now()) && !gather_input(b, b.samples)) return false;
+    if (!goes_on<0>(b.now()) && !gather_input(b, b.samples, b.now())) return false;
     stage_input(b);
   } else {
     give_input(b);
@@ -99,13 +113,14 @@ SRNN_DEVICE bool run_step(Block& b) {
   bool next_silent = true;
   const auto idle = [&] { return prepare_next(b, next_silent); };
   if (!run_tiers<kTiers - 1>(b)) return false;
-  const bool silent = b.silent;
-  if (!silent && !begin_sample(b)) return false;
-  if ((silent || !kWholeInput) && !idle()) return false;
-  if (!silent && !(run_hidden<0>(b, idle) && run_logits(b, idle))) return false;
-  if (!gather_next_input(b, next_silent)) return false;
-  if (!silent && !draw(b)) return false;
-  if (silent && b.step >= 0) keep_forced(b);
+  b.samples += b.silent ? 0 : 1;
+  const bool makes = !b.silent && !is_helper(b);
+  if (makes && !begin_sample(b)) return false;
+  if (!(makes && kWholeInput) && !idle()) return false;
+  if (makes && !(run_hidden<0>(b, idle) && run_logits(b, idle))) return false;
+  if (!take_ahead(b, next_silent)) return false;
+  if (makes && !draw(b)) return false;
+  if (b.silent && b.step >= 0 && !is_helper(b)) keep_forced(b);
   b.silent = next_silent;
   return true;
 }

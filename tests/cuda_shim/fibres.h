@@ -144,12 +144,14 @@ inline void arrive(Store& store) {
   std::memcpy(store.to, store.bytes, store.size);
 }
 
+// Stores to one place arrive in their order, as they do on a GPU.
 inline void deliver_one(int block) {
   std::vector<Store>& queue = runtime->in_flight[block];
-  const size_t at = runtime->random() % queue.size();
+  const unsigned char* to = queue[runtime->random() % queue.size()].to;
+  size_t at = 0;
+  while (queue[at].to != to) ++at;
   arrive(queue[at]);
-  queue[at] = queue.back();
-  queue.pop_back();
+  queue.erase(queue.begin() + at);
   --runtime->stores_in_flight;
 }
 
