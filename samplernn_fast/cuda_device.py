@@ -67,22 +67,24 @@ class Program:
         that the GPU has no room for all blocks.
 
         exchange: one of `cuda_plan.CHOICES`; "auto" is blocks of its own for a model that fits into one, else clusters
-        where it fits into one of them, else "tagged"."""
+        where it fits into one of them, else "tagged"; never "roles", before a GPU has shown that it is faster."""
         device = gpu.device
         machine = (device.multiprocessors, device.shared_bytes)
         group = cuda_plan.grouping(config, dtype, batch, *machine, exchange)
-        if exchange == "cluster" or (exchange == "auto" and group.exchange != "alone"):
-            program = cls._in_clusters(gpu, config, dtype, batch, profile)
+        by_name = exchange in ("cluster", "roles")
+        if by_name or (exchange == "auto" and group.exchange != "alone"):
+            program = cls._in_clusters(gpu, config, dtype, batch, exchange, profile)
             if program is not None:
                 return program
-            if exchange == "cluster":
+            if by_name:
+                what = "the MLP of this model" if exchange == "roles" else "this model"
                 raise BackendUnavailable(
-                    f"{batch} streams of this model in {dtype} do not fit into thread block clusters of {device.name}; "
+                    f"{batch} streams of {what} in {dtype} do not fit into thread block clusters of {device.name}; "
                     'take exchange "auto"'
                 )
         walk = Walk.of(config) if group.exchange == "launches" else None
         kernels = _load(gpu, config, dtype, group, profile, walk)
-        blocks, cooperative = group.groups * group.blocks, group.blocks > 1 and walk is None
+        blocks, cooperative = group.launched, group.blocks > 1 and walk is None
         for name, kernel in kernels.items():
             shared_bytes = kernel.sizes["shared"]
             with driver_errors_as(BackendUnavailable):
@@ -96,23 +98,29 @@ class Program:
         return cls._of(kernels, group, cooperative, walk)
 
     @classmethod
-    def _in_clusters(cls, gpu: Gpu, config: SampleRNNConfig, dtype: str, batch: int, profile: bool) -> "Program | None":
-        """In thread block clusters, no more than the GPU holds; None where their memory or its room is too small."""
-        shared_bytes = gpu.device.shared_bytes
+    def _in_clusters(
+        cls, gpu: Gpu, config: SampleRNNConfig, dtype: str, batch: int, exchange: str, profile: bool
+    ) -> "Program | None":
+        """In thread block clusters, no more than the GPU holds; None where their memory or its room is too small. With
+        "roles" one of them waits for all others, so the launch is cooperative too."""
+        shared_bytes, roles = gpu.device.shared_bytes, exchange == "roles"
         machine = (gpu.device.multiprocessors, shared_bytes)
-        waiting = cuda_plan.cluster_groupings(config, dtype, batch, *machine) if gpu.device.clusters else []
+        groupings = cuda_plan.role_groupings if roles else cuda_plan.cluster_groupings
+        waiting = groupings(config, dtype, batch, *machine) if gpu.device.clusters else []
         while waiting:
             group, *waiting = waiting
             kernels = _load(gpu, config, dtype, group, profile)
             kernel, sizes = kernels[PERSISTENT], kernels[PERSISTENT].sizes
-            kept = sizes["resident"] * group.blocks >= cuda_plan.resident_bytes(config, dtype)
+            kept = sizes["resident"] * group.blocks >= cuda_plan.resident_bytes(config, dtype, group.exchange)
             if sizes["shared"] > shared_bytes or not kept:
                 continue
             with driver_errors_as(BackendUnavailable):
                 held = kernel.active_clusters(group.blocks, THREADS, sizes["shared"])
-            if held >= group.groups:
-                return cls._of(kernels, group, cooperative=False)
-            if held > 0:  # smaller clusters may now have fewer streams each
+            if held * group.blocks >= group.launched:
+                return cls._of(kernels, group, cooperative=roles)
+            if roles and held > 1:
+                waiting.insert(0, cuda_plan.role_grouping(config.dim, batch, group.blocks, held))
+            elif not roles and held > 0:  # smaller clusters may now have fewer streams each
                 fewer = cuda_plan.cluster_grouping(batch, group.blocks, held)
                 waiting = cuda_plan.in_order_of_clusters([*waiting, fewer])
         return None
@@ -130,10 +138,10 @@ class Program:
             kernels,
             _stages(kernels, walk) if walk else None,
             streams=group.batch * group.groups,
-            blocks=group.groups * group.blocks,
+            blocks=group.launched,
             threads=THREADS,
             cooperative=cooperative,
-            cluster=group.blocks if group.exchange == "cluster" else 1,
+            cluster=group.blocks if group.exchange in ("cluster", "roles") else 1,
             shared_bytes=sizes["shared"],
             weight_bytes=sizes["weights"],
             workspace_bytes=sizes["workspace"],
@@ -163,7 +171,7 @@ def _load(
     assert arch is not None  # open_nvrtc gives none that does not know the GPU
     shape = (group.batch, group.blocks, THREADS, device.shared_bytes, group.exchange, group.groups)
     # The first block of a stage knows only its own time.
-    defines = cuda_plan.defines(config, dtype, *shape, profile=profile and walk is None)
+    defines = cuda_plan.defines(config, dtype, *shape, profile=profile and walk is None, helpers=group.helpers)
     cubin = compile_kernel(nvrtc, KernelSource.read("stages.cuh" if walk else "persistent.cuh"), arch, defines)
     with driver_errors_as(BackendUnavailable):
         first, *others = walk.kernels if walk else [PERSISTENT]

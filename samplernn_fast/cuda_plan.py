@@ -120,12 +120,19 @@ def stage_names(config: SampleRNNConfig) -> list[str]:
 
 @dataclass(frozen=True)
 class Grouping:
-    """How streams and blocks are shared out: each of `groups` has `blocks` blocks, which make `batch` streams."""
+    """How streams and blocks are shared out: each of `groups` has `blocks` blocks, which make `batch` streams. With
+    "roles" those of the one group are heads, for which `helpers` more make products."""
 
     batch: int
     groups: int
     blocks: int
     exchange: str
+    helpers: int = 0
+
+    @property
+    def launched(self) -> int:
+        """Blocks of a launch: as many as clusters of `blocks` blocks have."""
+        return (self.groups + -(-self.helpers // self.blocks)) * self.blocks
 
 
 def grouping(
@@ -171,8 +178,31 @@ def in_order_of_clusters(groups: list[Grouping]) -> list[Grouping]:
     return sorted(fitting, key=lambda group: (group.batch, -group.blocks))
 
 
-def resident_bytes(config: SampleRNNConfig, dtype: str) -> int:
-    """Bytes of the matrices that a cluster must keep: the MLP's, the recurrent ones and the lowest upsampling."""
+def role_grouping(dim: int, streams: int, heads: int, clusters: int) -> Grouping:
+    """One cluster of heads, and helpers in the other clusters of a GPU that holds so many, 2 or more."""
+    return Grouping(streams, 1, heads, "roles", grid_blocks(dim, (clusters - 1) * heads))
+
+
+def role_groupings(
+    config: SampleRNNConfig, dtype: str, streams: int, multiprocessors: int, shared_bytes: int
+) -> list[Grouping]:
+    """Ways to have roles (csrc/cuda/roles.cuh), the most heads first. None for many streams or where the heads' shared
+    memory cannot hold the MLP."""
+    return [
+        role_grouping(config.dim, streams, heads, multiprocessors // heads)
+        for heads in _CLUSTER_BLOCKS
+        if multiprocessors // heads > 1
+        and heads == grid_blocks(config.dim, heads)
+        and resident_bytes(config, dtype, "roles") <= heads * shared_bytes
+        and streams <= _STREAMS_OF_A_CLUSTER
+    ]
+
+
+def resident_bytes(config: SampleRNNConfig, dtype: str, exchange: str = "cluster") -> int:
+    """Bytes of the matrices that a cluster must keep: the MLP's, and unless others make their products the recurrent
+    ones and the lowest upsampling."""
+    if exchange == "roles":
+        return _bytes_of(config, dtype, lambda name: name.startswith("mlp."))
     kept = ("mlp.", "tier0.up")
     return _bytes_of(config, dtype, lambda name: name.startswith(kept) or name.endswith(".recurrent"))
 

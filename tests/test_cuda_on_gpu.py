@@ -68,6 +68,25 @@ def test_levels_are_those_of_the_reference(name):
     assert torch.equal(*made)
 
 
+@pytest.mark.parametrize("dtype", CudaBackend.dtypes)
+@pytest.mark.parametrize("name", ["paper-3tier", "theano-lstm-skips", "prism-skips", "reset-before-256"])
+def test_roles_have_the_bits_of_tagged_packets(name, dtype):
+    model, levels = make_model(CASES[name]), []
+    engine = Engine(model, backend="cuda", dtype=dtype, device="cuda")
+    forced = torch.full((2, 500), -1)
+    forced[:, 100:200] = 1
+    for exchange in ("tagged", "roles"):
+        try:
+            engine.backend = CudaBackend(pack(model), GPU, dtype, exchange=exchange)
+            engine.backend.program(2)
+        except BackendUnavailable as reason:
+            if exchange == "tagged" or "do not fit" not in str(reason):
+                raise
+            pytest.skip(str(reason))
+        levels.append(engine.run(engine.init_state(2, seed=1), 500, forced=forced))
+    assert torch.equal(*levels)
+
+
 @pytest.mark.parametrize("exchange", ["counters", "cluster", "launches"])
 @pytest.mark.parametrize("dtype", CudaBackend.dtypes)
 @pytest.mark.parametrize("name", ["paper-3tier", "theano-lstm-skips", "reset-before-256"])

@@ -324,6 +324,7 @@ int cuLaunchKernelEx(const api::LaunchConfig* config, api::FunctionHandle functi
     const int room =
         device_attributes[api::kMultiprocessors] * blocks_per_multiprocessor - held_by_others;
     if (static_cast<int>(config->grid_x) > room) return kTooLarge;
+    calls << "cooperative\n";
   }
   if (function->module->library == nullptr) return 0;
   using Run = const char*(void**, const api::LaunchConfig*);
