@@ -42,13 +42,13 @@ _WAITS = {
         "roles",
     ),
     "roles: a vector for helpers has two buffers": (
-        "shape.cuh",
+        "vectors.cuh",
         "kBuffers = 2, kCopies = SRNN_COPIES;\n",
         "kBuffers = 1, kCopies = SRNN_COPIES;\n",
         "roles",
     ),
     "roles: what the lowest tier gives has a buffer for each sample": (
-        "shape.cuh",
+        "vectors.cuh",
         "kBuffers = larger(2, ratio(0))",
         "kBuffers = 1",
         "roles",

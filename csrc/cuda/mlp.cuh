@@ -1,7 +1,7 @@
 // The sample-level MLP (Eq. 7-9), from levels and the lowest tier's conditioning to logits.
 #pragma once
 
-#include "cuda/tier.cuh"
+#include "cuda/conditioning.cuh"
 
 namespace srnn {
 
