@@ -96,14 +96,11 @@ SRNN_DEVICE bool with_products(const Block& b, int place, uint32_t count, int pa
   return true;
 }
 
-// Gives own units of a vector to all that read it.
+// Gives own units of a vector to all that read it, to those first who wait for it.
 SRNN_DEVICE void publish_units(Block& b, int place, uint32_t count) {
-  if constexpr (kRoles) {
-    if (b.helper) return;
-    publish<TierVectors>(b, place, count);
-    if (place != kLowestPlace || kHeadInputs == 0) return;
-  }
-  publish<UnitVectors>(b, place, count);
+  if (is_helper(b)) return;
+  if (!kRoles || (place == kLowestPlace && kHeadInputs > 0)) publish<UnitVectors>(b, place, count);
+  if constexpr (kRoles) publish<TierVectors>(b, place, count);
 }
 
 }  // namespace srnn
