@@ -14,7 +14,7 @@ from torch import Tensor
 from samplernn_fast import backends, sampling
 from samplernn_fast.checkpoint import model_sha256
 from samplernn_fast.config import SampleRNNConfig
-from samplernn_fast.errors import CheckpointError, ConfigError
+from samplernn_fast.errors import CheckpointError, ConfigError, DeviceError
 from samplernn_fast.first_use import FirstUse
 from samplernn_fast.model import AudioModel, SampleRNN
 from samplernn_fast.pace import Pace
@@ -220,7 +220,7 @@ class Engine:
         temperature = state.temperatures(steps).to(self.device)
         settings = (randomness, temperature, state.top_k, state.top_p, forced)
         first_use = self._first_use  # another thread may be done with it meanwhile
-        before = [h[:, :1].cpu().clone() for h in state.hidden] if first_use else []
+        before = [h.clone() for h in state.hidden] if first_use else []
         try:
             with self.pace.timed(state.num_streams, steps):
                 block = self.backend.generate(state.hidden, state.history, state.t, *settings).cpu()
@@ -231,7 +231,12 @@ class Engine:
             raise CheckpointError("the model gives logits that are not finite numbers; its weights are too large")
         if first_use:
             first = (randomness, temperature[:1].cpu(), state.top_k, state.top_p, forced[:1].cpu(), block[:1])
-            first_use.check(before, state.history[:1].cpu(), state.t, *first)
+            try:
+                first_use.check([h[:, :1].cpu() for h in before], state.history[:1].cpu(), state.t, *first)
+            except DeviceError:
+                for h, old in zip(state.hidden, before, strict=True):
+                    h.copy_(old)
+                raise
             if first_use.done:
                 self._first_use = None
         return block

@@ -1,6 +1,8 @@
 """Kernels that are compiled on the user's machine are compared with plain torch when they first make audio, so that one
 which some driver or GPU does not agree with ends in an error, not in noise."""
 
+import threading
+
 import torch
 from torch import Tensor
 
@@ -9,6 +11,7 @@ from samplernn_fast.reference import Hidden, ReferenceBackend
 from samplernn_fast.sampling import Randomness
 from samplernn_fast.weights import PackedWeights
 
+# Of a block; and as many drawn in one block or several.
 _SAMPLES, _FEWEST = 64, 8
 # A rounded mode draws another level once in hundreds of samples, a wrong kernel nearly always.
 _LEAST_SHARE = 0.75
@@ -20,6 +23,8 @@ class FirstUse:
     def __init__(self, name: str, weights: PackedWeights) -> None:
         self.name, self.done = name, False
         self._weights: PackedWeights | None = weights
+        self._drawn = self._same = 0
+        self._lock = threading.Lock()
 
     def check(
         self,
@@ -44,16 +49,19 @@ class FirstUse:
         again = forced[:, :_SAMPLES].clone()
         again[:, ::2] = made[:, :_SAMPLES:2]
         drawn = again < 0
-        if int(drawn.sum()) < _FEWEST:
-            return
         plain = ReferenceBackend(weights, torch.device("cpu"), "float32")
-        state = [h.float() for h in hidden]
+        state = [h.to(torch.float32, copy=True) for h in hidden]
         one = Randomness(randomness.seed, randomness.streams[:1])
         levels = plain.generate(state, history, t, one, temperature[:, :_SAMPLES], top_k, top_p, again)
-        same = int((levels == made[:, :_SAMPLES])[drawn].sum())
-        if same < _LEAST_SHARE * int(drawn.sum()):
+        with self._lock:
+            self._drawn += int(drawn.sum())
+            self._same += int((levels == made[:, :_SAMPLES])[drawn].sum())
+            all_drawn, same = self._drawn, self._same
+        if all_drawn < _FEWEST:
+            return
+        if same < _LEAST_SHARE * all_drawn:
             raise DeviceError(
-                f"the {self.name} backend made levels that are not the model's: {same} of {int(drawn.sum())} are as"
+                f"the {self.name} backend made levels that are not the model's: {same} of {all_drawn} are as"
                 " plain torch draws them; use another backend (samplernn-fast doctor lists them) and report this"
             )
         self.done, self._weights = True, None

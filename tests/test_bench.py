@@ -210,9 +210,7 @@ def test_a_backend_that_draws_otherwise_is_not_timed(monkeypatch):
     checks.check_draws(engine, exact, 3)
     right = sampling.Randomness.draws
     monkeypatch.setattr(sampling.Randomness, "draws", lambda self, start, steps: right(self, start + 1, steps))
-    with pytest.raises(
-        checks.CheckFailed, match=r"3 streams: its draws lie .* outside .*; nothing was timed"
-    ):
+    with pytest.raises(checks.CheckFailed, match=r"3 streams: its draws lie .* outside .*; nothing was timed"):
         checks.check_draws(engine, exact, 3)
 
 

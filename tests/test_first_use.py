@@ -39,6 +39,13 @@ def test_few_or_forced_samples_leave_it_for_later(sampler):
     assert sampler._first_use is None
 
 
+def test_many_small_blocks_are_checked_together(sampler):
+    state = sampler.init_state(1)
+    for block in range(10):
+        assert (sampler._first_use is None) == (block >= 4)  # two of four samples are drawn again, eight are enough
+        sampler.run(state, 4)
+
+
 def test_threads_may_make_the_first_levels_at_once(sampler, monkeypatch):
     plain = copy.copy(sampler)
     plain._first_use = None
@@ -77,8 +84,12 @@ def test_wrong_levels_are_an_error(sampler, what, monkeypatch):
         return right(hidden, history, t + (what == "draws") * sampler.config.lookback, randomness, *rest)
 
     monkeypatch.setattr(sampler.backend, "generate", wrong)
+    state = sampler.init_state(2)
+    before = [h.clone() for h in state.hidden]
     with pytest.raises(
         DeviceError, match=r"the reference backend made levels that are not the model's: \d+ of 32"
     ) as caught:
-        sampler.run(sampler.init_state(2), 200)
+        sampler.run(state, 200)
     assert_one_line(caught)
+    assert state.t == 0
+    assert all(torch.equal(h, old) for h, old in zip(state.hidden, before, strict=True))
