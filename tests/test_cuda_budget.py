@@ -270,8 +270,9 @@ def test_nvcc_agrees(arch, tmp_path):
 
 
 @pytest.mark.slow
-def test_nvcc_agrees_on_clusters(tmp_path):
-    nvcc_compiles(defines(SMALL, "sm_90a", "bfloat16", 1, "cluster"), "sm_90a", tmp_path)
+@pytest.mark.parametrize(("dtype", "exchange", "config"), [("bfloat16", "cluster", SMALL), ("int8", "roles", PAPER)])
+def test_nvcc_agrees_on_clusters(dtype, exchange, config, tmp_path):
+    nvcc_compiles(defines(config, "sm_90a", dtype, 1, exchange), "sm_90a", tmp_path)
 
 
 def nvcc_compiles(macros, arch, tmp_path):

@@ -47,10 +47,9 @@ SRNN_DEVICE bool stage_output(const Block& b, uint32_t frame, Age age, int first
 template <class V, class Given>
 SRNN_DEVICE bool give_to_sample(Block& b, Resident stay, uint32_t frame, Age age, uint32_t now) {
   constexpr int kChunk = Given::kChunk;
-  constexpr uint64_t kAllRows = uint64_t{1} * ratio(0) * kDim;
+  constexpr uint64_t kAllRows = uint64_t{1} * ratio(0) * kDim, kAt = kOffsets.tier[0].up;
   if (!stage_output<V, 0>(b, frame, age, 0, kBatch)) return false;
-  const Rows w =
-      own_rows<kDim, kDim, kChunk>(b, stay, kOffsets.tier[0].up, kAllRows, unit_of_frame<0>(now));
+  const Rows w = own_rows<kDim, kDim, kChunk>(b, stay, kAt, kAllRows, unit_of_frame<0>(now));
   const auto take = [&](int u, int stream, const float (&terms)[1]) {
     b.own()[stream * kChunk + u] = terms[0];
   };
@@ -80,6 +79,7 @@ SRNN_DEVICE bool refresh_conditioning(Block& b, uint32_t frame, Age age, uint32_
     return refresh_input(b, frame, age, now);
   } else {
     constexpr TierOffsets kAt = kOffsets.tier[kTier];
+    constexpr Resident kStay = kResidents.up[kTier];
     constexpr int kBlocksBelow = below_blocks(kTier), kCount = kTier == 0 ? 1 : kGates;
     constexpr uint64_t kAllRows = uint64_t{1} * ratio(kTier) * kBlocksBelow * kDim;
     const auto stage = [&](int first, int rows) {
@@ -87,7 +87,7 @@ SRNN_DEVICE bool refresh_conditioning(Block& b, uint32_t frame, Age age, uint32_
     };
     const auto rows_of = [&](int part) {
       const int block = unit_of_frame<kTier>(now) * kBlocksBelow + part * kCount;
-      return own_rows<kDim, kDim, kProductUnits>(b, kResidents.up[kTier], kAt.up, kAllRows, block);
+      return own_rows<kDim, kDim, kProductUnits>(b, kStay, kAt.up, kAllRows, block);
     };
     const auto take = [&](int part, int u, int stream, const float (&terms)[kCount]) {
       for (int g = 0; g < kCount; ++g) {

@@ -35,7 +35,8 @@ template <int kLayer>
 SRNN_DEVICE void copy_hidden(const Block& b) {
   if constexpr (kLayer < kHidden) {
     constexpr Resident kStay = kResidents.hidden[kLayer];
-    if constexpr (kStay.on) copy_rows<kDim, kUnits>(b, kStay, kOffsets.hidden[kLayer]);
+    constexpr uint64_t kAt = kOffsets.hidden[kLayer];
+    if constexpr (kStay.on) copy_rows<kDim, kUnits>(b, kStay, kAt);
     copy_hidden<kLayer + 1>(b);
   }
 }
@@ -71,10 +72,11 @@ SRNN_DEVICE void visit_state(const Block& b, Number* states, const Visit& visit)
 
 SRNN_DEVICE void load(const Block& b) {
   constexpr Resident kOutput = kResidents.output, kInput = kResidents.input;
+  constexpr uint64_t kOutputAt = kOffsets.output, kInputAt = kOffsets.tier[0].up;
   if (!is_head(b)) copy_tier<0>(b);
   if (is_helper(b)) return;
-  if constexpr (kOutput.on) copy_rows<kLevels, kLogitRows>(b, kOutput, kOffsets.output);
-  if constexpr (kInput.on) copy_rows<kDim, kUnits>(b, kInput, kOffsets.tier[0].up);
+  if constexpr (kOutput.on) copy_rows<kLevels, kLogitRows>(b, kOutput, kOutputAt);
+  if constexpr (kInput.on) copy_rows<kDim, kUnits>(b, kInput, kInputAt);
   copy_hidden<0>(b);
   visit_state(b, b.p.hidden, [](float& own, const float& theirs) { own = theirs; });
   for (int i = b.thread; i < kBatch * kLookback; i += kThreads) {

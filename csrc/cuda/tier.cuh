@@ -53,9 +53,9 @@ SRNN_DEVICE bool stage_state(const Block& b, int layer, uint32_t frame, Age age,
 template <int kTier>
 SRNN_DEVICE Rows recurrent_rows(const Block& b, int layer) {
   constexpr uint64_t kAt = kOffsets.tier[kTier].recurrent;
+  constexpr Resident kStay = kResidents.recurrent[kTier];
   constexpr uint64_t kAllRows = uint64_t{1} * kLayers * kGates * kDim;
-  return own_rows<kDim, kDim, kProductUnits>(b, kResidents.recurrent[kTier], kAt, kAllRows,
-                                             layer * kGates);
+  return own_rows<kDim, kDim, kProductUnits>(b, kStay, kAt, kAllRows, layer * kGates);
 }
 
 // Products of a layer's state with its recurrent matrix, for the next frame.
@@ -177,6 +177,7 @@ SRNN_DEVICE bool run_candidate(Block& b, int layer, uint32_t frame) {
 template <int kTier>
 SRNN_DEVICE bool run_gates(Block& b, int layer, uint32_t frame) {
   constexpr uint64_t kAt = kOffsets.tier[kTier].stack;
+  constexpr Resident kStay = kResidents.stack[kTier];
   const auto finish = [&](int u, int stream, const float* below) {
     float y[kGates];
     begin_gates<kTier>(b, layer, u, stream, y);
@@ -194,8 +195,7 @@ SRNN_DEVICE bool run_gates(Block& b, int layer, uint32_t frame) {
     };
     const auto rows_of = [&](int) {
       constexpr uint64_t kAllRows = uint64_t{kLayers - 1} * kGates * kDim;
-      return own_rows<kDim, kDim, kProductUnits>(b, kResidents.stack[kTier], kAt, kAllRows,
-                                                 (layer - 1) * kGates);
+      return own_rows<kDim, kDim, kProductUnits>(b, kStay, kAt, kAllRows, (layer - 1) * kGates);
     };
     const auto take = [&](int, int u, int stream, const float (&terms)[kGates]) {
       finish(u, stream, terms);
