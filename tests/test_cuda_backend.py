@@ -219,7 +219,10 @@ def test_each_way_of_exchange_is_a_contestant_after_its_draws_were_checked(gpu, 
     assert one.name == "cuda float32 cluster" and one.reason.startswith("1 streams of this model") and one.failed
     args.exchanges = ["all"]  # what was not asked for by name may not fit
     absent = lineup.contestants(1)[1]
-    assert [(one.name, one.failed) for one in absent.found] == [("cuda float32 cluster", False)]
+    assert [(one.name, one.failed) for one in absent.found] == [
+        ("cuda float32 cluster", False),
+        ("cuda float32 roles", False),
+    ]
 
 
 def test_stages_that_fail_are_an_error_and_change_no_state(gpu):
