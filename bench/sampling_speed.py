@@ -94,7 +94,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     names = list(backends.BACKENDS)
     parser.add_argument("--dim", type=int, nargs="+", default=[256, 1024])
     parser.add_argument("--batch-size", type=int, nargs="+", default=[1, 64])
-    parser.add_argument("--backend", nargs="*", choices=names, help="those that can run when left out")
+    parser.add_argument("--backend", nargs="+", choices=names, help="those that can run when left out")
     parser.add_argument("--dtype", nargs="+", help="numeric modes; those that a backend has, all when left out")
     parser.add_argument("--threads", type=int, nargs="+", default=[1, torch.get_num_threads()])
     parser.add_argument("--frame-sizes", type=int, nargs="+", default=[2, 2, 8])

@@ -6,7 +6,7 @@
 predicts for this GPU. "launches" (the exchange of that name, where each stage is a kernel): each is launched many times
 in a row between two events of the GPU, in the state that some samples left behind, so its time has the gap between two
 launches in it; "walk" is what a sample takes when all are launched in turn. The levels are compared with the
-reference's draws first; nothing is timed when they differ.
+reference's draws first; what differs, or cannot start, is left out, and the exit status is 1 in the end.
 """
 
 import argparse
@@ -15,17 +15,18 @@ import itertools
 import statistics
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import gpu_machine
 import numpy as np
 import record
 import torch
-from checks import check_draws
+from checks import CheckFailed, check_draws
 from gpu_layout import Layout
 from gpu_machine import Machine
 from gpu_model import predict
+from wanted import Wanted
 
 from samplernn_fast import backends
 from samplernn_fast.config import SampleRNNConfig
@@ -34,9 +35,13 @@ from samplernn_fast.cuda_device import Gpu, Program
 from samplernn_fast.cuda_plan import Grouping
 from samplernn_fast.cuda_stages import Stage, Walk
 from samplernn_fast.engine import Engine
+from samplernn_fast.errors import BackendUnavailable, SampleRNNError
 from samplernn_fast.model import SampleRNN
 from samplernn_fast.sampling import Randomness
 from samplernn_fast.weights import PackedWeights, pack
+
+WAYS = {"persistent": ("auto", True), "launches": ("launches", False)}
+"""Exchange of each kind of kernels, and whether they are profiled."""
 
 
 class TimedStages(CudaBackend):
@@ -143,9 +148,10 @@ def profiled_rows(backend: CudaBackend, machine: Machine, streams: int, launches
 
 
 def grouping_of(program: Program, exchange: str) -> Grouping:
-    """How a persistent kernel was shared out; exchange: that of the backend. SystemExit where the driver refused it."""
+    """How a persistent kernel was shared out; exchange: that of the backend. BackendUnavailable where the
+    driver refused it."""
     if program.stages is not None:
-        raise SystemExit("the driver refused the persistent kernel, so it cannot be timed; see doctor")
+        raise BackendUnavailable("the driver refused the persistent kernel, so it cannot be timed; see doctor")
     if program.cooperative:
         return Grouping(program.streams, 1, program.blocks, "tagged" if exchange == "auto" else exchange)
     groups = program.blocks // program.cluster
@@ -185,22 +191,44 @@ def timed_rows(kernel: str, dim: int, dtype: str, streams: int, args: argparse.N
     return profiled_rows(backend, machine, streams)
 
 
-def main() -> None:
+def kernels(args: argparse.Namespace) -> Iterator[Wanted]:
+    """The kernels of the cuda backend that are asked for."""
+    for kernel, streams, dim, dtype in combinations(args):
+        yield Wanted(SampleRNNConfig(dim=dim), dtype, streams, *WAYS[kernel])
+
+
+def combinations(args: argparse.Namespace) -> Iterator[tuple[str, int, int, str]]:
+    """Kernel, streams, dim and mode. Few streams first: a time limit may end it, and rows that are done are kept."""
+    return itertools.product(args.kernels, args.batch_size, args.dim, args.dtype)
+
+
+def parse(argv: list[str] | None = None) -> argparse.Namespace:
+    """argv: the options, None for those of the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--kernels", nargs="+", choices=("persistent", "launches"), default=["persistent", "launches"])
+    parser.add_argument("--kernels", nargs="+", choices=list(WAYS), default=list(WAYS))
     parser.add_argument("--dim", type=int, nargs="+", default=[1024, 256])
     parser.add_argument("--batch-size", type=int, nargs="+", default=[1, 8, 64])
     parser.add_argument("--dtype", nargs="+", default=list(CudaBackend.dtypes))
     parser.add_argument("--json", type=Path, help="append the rows to this file")
     gpu_machine.add_options(parser)
-    args = parser.parse_args()
-    # Few streams first: a time limit may end it, and rows that are done are kept.
-    for kernel, streams, dim in itertools.product(args.kernels, args.batch_size, args.dim):
-        for dtype in args.dtype:
+    return parser.parse_args(argv)
+
+
+def main() -> None:
+    args, whole = parse(), True
+    device = backends.resolve_device("cuda")
+    for kernel, streams, dim, dtype in combinations(args):
+        try:
             rows = timed_rows(kernel, dim, dtype, streams, args)
-            print_rows(rows)
-            if args.json:
-                record.append(args.json, rows, backends.resolve_device("cuda"))
+        except (SampleRNNError, CheckFailed) as reason:
+            print(f"dim {dim}, {dtype}, {streams} streams, {kernel}: left out: {reason}", flush=True)
+            whole = False
+            continue
+        print_rows(rows)
+        if args.json:
+            record.append(args.json, rows, device)
+    if not whole:
+        raise SystemExit("some of what was asked for was left out; see above")
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ import torch
 from cases import make_model
 from command_line import TINY, run
 from fake_gpu import FOLDER, FakeGpu, FakeNvrtc, compile_library
+from gpu_shapes import SHAPES, TELLING
 from small import CONFIG
 
 from samplernn_fast import audio, checkpoint
@@ -28,6 +29,25 @@ RATE = 8000
 # The models are tiny: more threads only wait for each other, for minutes where another process holds a core.
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the processes that tests start
 torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests for a GPU on the shapes of gpu_shapes.py: in their order, and the first ones marked as telling."""
+    places = {name: place for place, name in enumerate(SHAPES)}
+
+    def place_of(item: pytest.Item) -> int:
+        return places[item.callspec.params["name"]]
+
+    of_gpu = [
+        at
+        for at, item in enumerate(items)
+        if item.path.name == "test_cuda_on_gpu.py" and "name" in getattr(item, "fixturenames", ())
+    ]
+    for at, item in zip(of_gpu, sorted((items[at] for at in of_gpu), key=place_of), strict=True):
+        items[at] = item
+        if place_of(item) < len(TELLING):
+            item.add_marker("telling")
 
 
 @pytest.fixture(scope="session")

@@ -201,7 +201,7 @@ def test_predicted_and_measured_times_stand_side_by_side(gpu, monkeypatch, alone
     stage_times.print_rows(text)
     group = stage_times.grouping_of(backend.program(1), "auto")
     assert (group.blocks, group.batch) == ((1, 1) if alone else (4, 1))
-    with pytest.raises(SystemExit, match="refused the persistent kernel"):
+    with pytest.raises(BackendUnavailable, match="refused the persistent kernel"):
         stage_times.grouping_of(SimpleNamespace(stages=[]), "launches")
 
 
