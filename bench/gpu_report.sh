@@ -1,93 +1,105 @@
 #!/usr/bin/env bash
-# Everything to know about this package on a machine with an NVIDIA GPU, in less than 9 minutes and without a network:
-#   bench/gpu_report.sh OUTDIR [PART...]
-# Installs the checkout (PyTorch, Triton, pytest, ninja and pybind11 must be there), then doctor, the tests marked gpu,
-# the stages of a sample beside what is predicted, sampling and training speed, each way of exchange. Every part has its
-# own time limit and log, so that one failure loses nothing else; OUTDIR gets logs and JSON, and the last lines printed
-# are a short table. PYTHON chooses the interpreter.
+# Everything to know about this package on a machine with an NVIDIA GPU, within one deadline and without a network:
+#   bench/gpu_report.sh [--seconds N] OUTDIR [PART...]
+# Installs the checkout (PyTorch, Triton, NumPy, safetensors, pytest, setuptools, ninja, pybind11 and a C++ compiler must
+# be there), then doctor, the kernels compiled in parallel while the triton backend is tested, the tests of the cuda
+# backend, sampling speed, each way of exchange, the stages of a sample beside what is predicted, styles, training.
+# N is 540 when left out, and no part lasts beyond it; each gets its own limit, more of a longer whole, and what is left
+# of a shorter one. The most valuable parts come first. Every part has its own log, so that one failure loses nothing
+# else; OUTDIR gets logs and JSON, and the last lines printed are a short table. PYTHON chooses the interpreter.
 set -uo pipefail
 
-out=${1:?usage: bench/gpu_report.sh OUTDIR [PART...]}
+usage='usage: bench/gpu_report.sh [--seconds N] OUTDIR [PART...]'
+whole=540
+if [[ ${1:-} == --seconds ]]; then
+  whole=${2:-}
+  [[ $whole =~ ^[1-9][0-9]*$ ]] || { echo "--seconds must be a number of seconds, got '$whole'; $usage" >&2; exit 2; }
+  shift 2
+fi
+out=${1:?$usage}
 shift
-parts=" ${*:-install doctor tests tests-triton profile sampling-256 sampling-1024 exchanges styles stages training} "
-mkdir -p "$out"
+known='install doctor compile tests-triton tests sampling-1024 sampling-256 exchanges profile stages styles training
+  tests-rest'
+for name in "$@"; do
+  [[ " ${known//$'\n'/ } " == *" $name "* ]] || { echo "there is no part $name, only $known" >&2; exit 2; }
+done
+parts=" ${*:-${known//$'\n'/ }} "
+mkdir -p "$out" || exit 1
 out=$(cd "$out" && pwd)
 cd "$(dirname "$0")/.." || exit 1
 python=${PYTHON:-python3}
 status="$out/status.tsv"
 : >"$status"
-failed=0
+usual=540 # what the limits below are meant for
+grace=5   # seconds that a part may take to end when it is told to
+ending=5  # seconds kept for the table
 
 # part NAME SECONDS COMMAND...: run it with a time limit into NAME.log; what went wrong is noted, and the next part runs.
 part() {
-  local name=$1 limit=$2 began=$SECONDS code
+  local name=$1 limit=$2 began=$SECONDS left=$((whole - SECONDS - grace - ending)) code
   shift 2
   [[ $parts == *" $name "* ]] || return 0
+  ((whole > usual)) && limit=$((limit * whole / usual))
+  ((limit > left)) && limit=$left
+  if ((limit < 1)); then
+    echo "== $name: no time left"
+    printf '%s\tno time\t0\n' "$name" >>"$status"
+    return 0
+  fi
   echo "== $name (at most $limit s)"
-  timeout --kill-after=10 "$limit" "$@" >"$out/$name.log" 2>&1
+  timeout --kill-after="$grace" "$limit" "$@" >"$out/$name.log" 2>&1
   code=$?
   printf '%s\t%s\t%s\n' "$name" "$code" "$((SECONDS - began))" >>"$status"
   if ((code != 0)); then
-    failed=1
-    echo "   exit status $code; the end of $name.log:"
+    echo "   $name: exit status $code; the end of $name.log:"
     tail -n 5 "$out/$name.log" | sed 's/^/   /'
   fi
 }
 
-sampling() {
-  exec "$python" bench/sampling_speed.py --device cuda --no-compile --rounds 3 --seconds 0.15 \
-    --json "$out/sampling_speed.json" "$@"
-}
+# The command lines of benchmarks, which are told to bench/compile_ahead.py too.
+sampling=(bench/sampling_speed.py --device cuda --no-compile --rounds 3 --seconds 0.15 --json "$out/sampling_speed.json")
+sampling_1024=("${sampling[@]}" --dim 1024 --backend cuda triton --batch-size 1 8 64 512 4096)
+sampling_256=("${sampling[@]}" --dim 256 --backend cuda triton --batch-size 1 8 64 512 4096)
+exchanges=("${sampling[@]}" --dim 1024 256 --batch-size 1 8 --backend cuda --dtype int8 float32 --no-plain --exchanges all)
+styles=("${sampling[@]}" --dim 1024 --batch-size 8 32 128 --backend triton --no-plain --styles vector tiles library)
+stage_times=(bench/stage_times.py --json "$out/stage_times.json")
+profile=("${stage_times[@]}" --kernels persistent --dim 1024 256 --batch-size 1 8 64)
+stages=("${stage_times[@]}" --kernels launches --dim 1024 --dtype float32 int8 --batch-size 1 8)
+training=(bench/training_speed.py --device cuda --dim 512 1024 --rounds 1 --json "$out/training_speed.json")
 
-# Without the strictness of pyproject.toml, which refuses to run where pytest-timeout is missing. Other files than those
-# with tests for a GPU are not even read: they may need packages that are missing.
-tests() {
-  local files
-  mapfile -t files < <(grep -l 'mark\.gpu' tests/test_*.py | grep -v test_triton.py)
-  ((${#files[@]})) || { echo "no other tests are marked gpu"; return 0; }
-  exec "$python" -m pytest -o addopts= -m gpu -v --junitxml "$out/tests.xml" "${files[@]}"
-}
+# Without the strictness of pyproject.toml, which refuses to run where pytest-timeout is missing. Only files with tests
+# for a GPU are read: others may need packages that are missing. The second list is what tests/test_triton.py starts,
+# so that a time limit leaves the names of those tests that passed.
+pytest=("$python" -m pytest -o addopts= -v)
+tests=tests/test_cuda_on_gpu.py
+triton_tests=(tests/on_triton/{drawing,parity,operators,streaming}.py)
 
-# The files that tests/test_triton.py starts, so that a time limit leaves the names of those tests that passed.
-tests_triton() {
-  local paths=(tests/on_triton/{drawing,operators,streaming,parity}.py)
-  TRITON_INTERPRET=0 exec "$python" -m pytest -o addopts= -v --junitxml "$out/tests-triton.xml" "${paths[@]}"
-}
+# A command line as one word, which compile_ahead.py takes apart again.
+line() { printf '%q ' "$@"; }
 
-exchanges() {
-  sampling --dim 1024 256 --batch-size 1 --backend cuda --dtype int8 float32 --no-plain \
-    --exchanges counters tagged cluster launches
+# compile: as many processes as cores, behind what is being tested meanwhile.
+compile() {
+  part compile 130 nice -n 10 "$python" bench/compile_ahead.py "$tests -m telling" "$(line "${sampling_1024[@]}")" \
+    "$(line "${sampling_256[@]}")" "$(line "${exchanges[@]}")" "$(line "${profile[@]}")" "$(line "${stages[@]}")" \
+    "$tests"
 }
-
-profile() {
-  exec "$python" bench/stage_times.py --kernels persistent --dim 1024 256 --batch-size 1 8 64 \
-    --json "$out/stage_times.json"
-}
-
-stages() {
-  exec "$python" bench/stage_times.py --kernels launches --dim 1024 --dtype float32 int8 --batch-size 1 8 \
-    --json "$out/stage_times.json"
-}
-
-training() {
-  exec "$python" bench/training_speed.py --device cuda --dim 512 1024 --rounds 1 --json "$out/training_speed.json"
-}
-
-export out python
-export -f sampling exchanges profile stages tests tests_triton training
 
 part install 45 "$python" -m pip install --no-deps --no-build-isolation --no-index --disable-pip-version-check -e .
 part doctor 15 "$python" bench/doctor.py "$out/doctor.json"
-part tests 45 bash -c tests
-part tests-triton 110 bash -c tests_triton
-part profile 50 bash -c profile
-part sampling-256 65 bash -c 'sampling --dim 256 --batch-size 1 8 64 512 4096'
-part sampling-1024 75 bash -c 'sampling --dim 1024 --batch-size 1 8 64 512 4096'
-part exchanges 39 bash -c exchanges
-part styles 35 bash -c 'sampling --dim 1024 --batch-size 8 32 128 --backend triton --no-plain --styles vector tiles library'
-part stages 30 bash -c stages
-part training 30 bash -c training
+compile &
+compiling=$!
+TRITON_INTERPRET=0 part tests-triton 110 "${pytest[@]}" --junitxml "$out/tests-triton.xml" "${triton_tests[@]}"
+wait "$compiling" # nothing is timed beside it
+part tests 60 "${pytest[@]}" -m 'gpu and telling' --junitxml "$out/tests.xml" "$tests"
+part sampling-1024 80 "$python" "${sampling_1024[@]}"
+part sampling-256 70 "$python" "${sampling_256[@]}"
+part exchanges 70 "$python" "${exchanges[@]}"
+part profile 50 "$python" "${profile[@]}"
+part stages 30 "$python" "${stages[@]}"
+part styles 35 "$python" "${styles[@]}"
+part training 30 "$python" "${training[@]}"
+part tests-rest 60 "${pytest[@]}" -m 'gpu and not telling' --junitxml "$out/tests-rest.xml" "$tests"
 
 echo
-"$python" bench/gpu_table.py "$out" | tee "$out/table.txt"
-exit $failed
+timeout "$ending" "$python" bench/gpu_table.py "$out" | tee "$out/table.txt"
+! grep -qvP '\t0\t' "$status"

@@ -6,10 +6,10 @@ from pathlib import Path
 
 
 def main(folder: Path) -> None:
-    print(f"{'part':14} {'exit':>5} {'seconds':>8}")
+    print(f"{'part':14} {'exit':>7} {'seconds':>8}")
     for line in (folder / "status.tsv").read_text().splitlines():
         name, code, seconds = line.split("\t")
-        print(f"{name:14} {code:>5} {seconds:>8}" + ("" if code == "0" else "   see its log"))
+        print(f"{name:14} {code:>7} {seconds:>8}" + ("" if code == "0" else "   see its log"))
     for record in records(folder / "sampling_speed.json"):
         print(f"\nSampling, samples per second of all streams, {record['processor']}, torch {record['torch']}")
         sampling(record["rows"])
