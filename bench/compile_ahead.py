@@ -8,6 +8,7 @@ but not run. One that the model or the GPU is not for is told and left out; the 
 """
 
 import argparse
+import functools
 import multiprocessing
 import os
 import shlex
@@ -93,13 +94,19 @@ def with_first_samples(wanted: Iterable[Wanted]) -> list[Wanted]:
     return list(dict.fromkeys(one for kernel in wanted for one in (kernel._replace(streams=1), kernel)))
 
 
+@functools.cache
+def gpu() -> Gpu:
+    """One context for all kernels of a process: making one takes a part of a second."""
+    return Gpu.open(0)
+
+
 def build(wanted: Wanted) -> tuple[float, str]:
     """Seconds, and why it is left out, "" where it is compiled. In a process of its own."""
     began = time.perf_counter()
     try:
-        Program.build(Gpu.open(0), *wanted)
+        Program.build(gpu(), *wanted)
     except NotAtOnce:
-        Program.build(Gpu.open(0), *wanted._replace(exchange="launches"))  # as the backend goes on
+        Program.build(gpu(), *wanted._replace(exchange="launches"))  # as the backend goes on
     except (BackendUnavailable, native().CudaError) as reason:
         return time.perf_counter() - began, str(reason)
     return time.perf_counter() - began, ""
