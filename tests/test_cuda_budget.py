@@ -14,7 +14,7 @@ from fake_gpu import ROOT
 
 from samplernn_fast import cuda_plan
 from samplernn_fast.config import SampleRNNConfig
-from samplernn_fast.cuda_compiler import KernelSource, open_nvrtc
+from samplernn_fast.cuda_compiler import KernelSource, architecture, open_nvrtc
 from samplernn_fast.cuda_device import THREADS
 from samplernn_fast.cuda_stages import Walk
 from samplernn_fast.errors import BackendUnavailable
@@ -27,7 +27,7 @@ GPUS = {
     "sm_80": (108, 163 << 10),  # A100
     "sm_86": (84, 99 << 10),  # RTX 3090
     "sm_89": (128, 99 << 10),  # RTX 4090
-    "sm_90a": (132, 227 << 10),  # H100, H200
+    "sm_90": (132, 227 << 10),  # H100, H200
     "sm_100": (148, 227 << 10),  # B200
 }
 REGISTERS = 65536  # of a multiprocessor
@@ -101,22 +101,28 @@ def constant(cubin, name):
 
 
 @pytest.mark.parametrize("arch", GPUS)
+def test_it_is_the_architecture_that_users_get(nvrtc, arch):
+    number = int(re.sub(r"\D", "", arch))
+    assert architecture((number // 10, number % 10), nvrtc.archs()) == arch
+
+
+@pytest.mark.parametrize("arch", GPUS)
 def test_one_stream_of_the_papers_model(compiled, arch):
     check(*compiled(arch), arch)
 
 
 def test_one_stream_by_counters(compiled):
-    check(*compiled("sm_90a", exchange="counters"), "sm_90a")
+    check(*compiled("sm_90", exchange="counters"), "sm_90")
 
 
 def test_a_profile_costs_nothing_where_there_is_none(compiled, tmp_path):
-    plain, (profiled, log) = compiled("sm_90a", "bfloat16")[0], compiled("sm_90a", "bfloat16", profile=True)
-    check(profiled, log, "sm_90a")
+    plain, (profiled, log) = compiled("sm_90", "bfloat16")[0], compiled("sm_90", "bfloat16", profile=True)
+    check(profiled, log, "sm_90")
     added = [count(sass(cubin, tmp_path), "REDG.E.ADD") for cubin in (plain, profiled)]
     assert added[0] == 0 < added[1]
 
 
-@pytest.mark.parametrize(("arch", "dtype"), [("sm_80", "float32"), ("sm_90a", "bfloat16")])
+@pytest.mark.parametrize(("arch", "dtype"), [("sm_80", "float32"), ("sm_90", "bfloat16")])
 def test_each_stage_of_the_papers_model(compiled, arch, dtype, tmp_path):
     cubin, log = compiled(arch, dtype, exchange="launches")
     check(cubin, log, arch)
@@ -130,7 +136,7 @@ def test_each_stage_of_the_papers_model(compiled, arch, dtype, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("batch", [1, 8, 64])
 @pytest.mark.parametrize("dtype", cuda_plan.MODES)
-@pytest.mark.parametrize("arch", ["sm_80", "sm_90a"])
+@pytest.mark.parametrize("arch", ["sm_80", "sm_90"])
 def test_each_stage_in_every_mode(compiled, arch, dtype, batch):
     check(*compiled(arch, dtype, batch, "launches"), arch)
 
@@ -143,8 +149,8 @@ def test_each_stage_of_every_case(compiled, name):
 
 def test_a_small_model_in_one_block(compiled):
     small = SampleRNNConfig(dim=64)
-    cubin, log = compiled("sm_90a", "int8", 132, "auto", small)
-    check(cubin, log, "sm_90a")
+    cubin, log = compiled("sm_90", "int8", 132, "auto", small)
+    check(cubin, log, "sm_90")
     resident = constant(cubin, "srnn_sizes")[SHARED_BYTES + 1]
     assert resident >= cuda_plan.product_bytes(small, "int8")  # every matrix stays in shared memory
 
@@ -181,7 +187,7 @@ def count(instructions, *starts):
     return sum(name.startswith(starts) for name in instructions)
 
 
-@pytest.mark.parametrize(("arch", "dtype"), [("sm_80", "float32"), ("sm_90a", "float32"), ("sm_90a", "int8")])
+@pytest.mark.parametrize(("arch", "dtype"), [("sm_80", "float32"), ("sm_90", "float32"), ("sm_90", "int8")])
 def test_tagged_packets_need_no_fence(compiled, arch, dtype, tmp_path):
     instructions = sass(compiled(arch, dtype)[0], tmp_path)
     assert count(instructions, "LDL", "STL") == 0  # no local memory
@@ -193,7 +199,7 @@ def test_tagged_packets_need_no_fence(compiled, arch, dtype, tmp_path):
 SMALL = SampleRNNConfig(dim=256)
 
 
-@pytest.mark.parametrize(("arch", "dtype", "batch"), [("sm_90a", "bfloat16", 1), ("sm_100", "int8", 16)])
+@pytest.mark.parametrize(("arch", "dtype", "batch"), [("sm_90", "bfloat16", 1), ("sm_100", "int8", 16)])
 def test_a_cluster_has_fences_only_where_it_begins_and_ends(compiled, arch, dtype, batch, tmp_path):
     cubin, log = compiled(arch, dtype, batch, exchange="cluster", config=SMALL)
     check(cubin, log, arch)
@@ -220,8 +226,8 @@ def test_a_cluster_has_fences_only_where_it_begins_and_ends(compiled, arch, dtyp
 def test_heads_keep_what_a_sample_waits_for(compiled, dim, dtype, batch, samples, tmp_path):
     """The MLP, and what the lowest tier gives to so many of the two samples of its frame."""
     config = SampleRNNConfig(dim=dim)
-    cubin, log = compiled("sm_90a", dtype, batch, exchange="roles", config=config)
-    check(cubin, log, "sm_90a")
+    cubin, log = compiled("sm_90", dtype, batch, exchange="roles", config=config)
+    check(cubin, log, "sm_90")
     resident, size = constant(cubin, "srnn_sizes")[SHARED_BYTES + 1], {"int8": 1, "bfloat16": 2, "float32": 4}[dtype]
     wanted = cuda_plan.resident_bytes(config, dtype, "roles") + samples * size * dim * dim
     assert wanted <= 16 * resident < wanted + size * dim * dim
@@ -244,7 +250,7 @@ def has_fences_only_where_a_cluster_meets(instructions):
 
 
 def test_counters_do_need_fences(compiled, tmp_path):
-    instructions = sass(compiled("sm_90a", exchange="counters")[0], tmp_path)
+    instructions = sass(compiled("sm_90", exchange="counters")[0], tmp_path)
     assert count(instructions, "MEMBAR") > 0 and count(instructions, "LDL", "STL") == 0
 
 
@@ -256,8 +262,8 @@ PRODUCTS = ("HMMA", "IMMA", "IDP")  # tensor cores for bfloat16 and for bytes, f
     [("float32", 1, []), ("bfloat16", 1, ["HMMA"]), ("int8", 1, ["IDP"]), ("int8", 8, ["IMMA"])],
 )
 def test_each_mode_has_its_products(compiled, dtype, batch, expected, tmp_path):
-    cubin, log = compiled("sm_90a", dtype, batch)
-    check(cubin, log, "sm_90a")
+    cubin, log = compiled("sm_90", dtype, batch)
+    check(cubin, log, "sm_90")
     instructions = sass(cubin, tmp_path)
     assert [name for name in PRODUCTS if count(instructions, name)] == expected
     assert count(instructions, "LDL", "STL") == 0
@@ -272,7 +278,7 @@ def test_nvcc_agrees(arch, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize(("dtype", "exchange", "config"), [("bfloat16", "cluster", SMALL), ("int8", "roles", PAPER)])
 def test_nvcc_agrees_on_clusters(dtype, exchange, config, tmp_path):
-    nvcc_compiles(defines(config, "sm_90a", dtype, 1, exchange), "sm_90a", tmp_path)
+    nvcc_compiles(defines(config, "sm_90", dtype, 1, exchange), "sm_90", tmp_path)
 
 
 def nvcc_compiles(macros, arch, tmp_path):
