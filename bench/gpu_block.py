@@ -9,7 +9,9 @@ from gpu_machine import Machine
 from samplernn_fast import cuda_plan
 
 LOADING = "loading and saving"
-LOADS_AHEAD = 4  # a loop over global memory keeps so many loads of a thread on their way
+# Of one thread, on their way at the same time: loads in a loop over global memory, packets of an exchange, and of these
+# such as have not come; units of the MLP's whole input.
+LOADS_AHEAD, READS_AHEAD, ASKED_AGAIN, UNITS_AHEAD = 4, 8, 2, 4
 
 
 @dataclass
@@ -60,6 +62,12 @@ class BlockTime:
         batch, tile = self.layout.group.batch, self.layout.tile
         return [min(tile, batch - first) for first in range(0, batch, tile)]
 
+    def turns(self, rows: int, most: int) -> tuple[int, int]:
+        """How often a warp takes another of so many rows, of which there are at most so many, and the threads that
+        share one out."""
+        together = max(1, self.layout.warps // most)
+        return -(-rows // (self.layout.warps // together)), 32 * together
+
     def rounds(self, outputs: int) -> int:
         """How often a warp takes another one of so many."""
         return -(-outputs // self.layout.warps)
@@ -78,25 +86,28 @@ class BlockTime:
         self.unread.add(place)
         self.given[place] = self.now + hop[layout.group.exchange] + pushed / machine.push_rate
 
-    def gather(self, place: str, chunk: int, rows: int, needed: bool = False) -> None:
-        """Waits for vectors and reads them. needed: by what is made next, not only later."""
+    def gather(self, place: str, chunk: int, rows: int, needed: bool = False, most: int = 0) -> None:
+        """Waits for vectors and reads them, some reads of a thread at a time. needed: by what is made next, not only
+        later; most: rows that there may be at a time, by default a tile."""
         layout, machine = self.layout, self.machine
         self.in_gather = True
         self.barrier()
         near = layout.group.exchange in ("alone", "cluster")
-        reads = rows * (layout.packets_of(chunk) if layout.packets else -(-layout.group.blocks * chunk // 4))
-        rounds = -(-reads // layout.threads)
+        row = layout.packets_of(chunk) if layout.packets else -(-layout.group.blocks * chunk // 4)
+        turns, threads = self.turns(rows, min(most or layout.tile, layout.tile))
+        reads = -(-row // threads)  # of a thread, of one row
+        trips = -(-reads // READS_AHEAD) if layout.packets else reads
         latency = machine.shared_latency if near else machine.l2_latency
         rate = machine.shared_rate if near else self.l2_share
+        left = turns * trips
         late = self.given.get(place, 0.0) - self.now
         if late > 0:
             self.spend(late, "waiting for other blocks")
-            rounds_to_read = rounds - 1  # the last look at the first packet is part of the hop
-        else:
-            rounds_to_read = rounds
-        reading = max(rounds_to_read * latency, 16 * reads / rate)
-        self.spend(reading, "activations from shared memory" if near else "activations from L2, one after the other")
-        self.spend(rounds * machine.unpack, "arithmetic")
+            # The last look at the first packets is part of the hop; of many the others are read after it.
+            left -= 1 if -(-reads // trips) <= ASKED_AGAIN else 0
+        reading = max(left * latency, 16 * rows * row / rate)
+        self.spend(reading, f"activations from {'shared memory' if near else 'L2'}")
+        self.spend(turns * reads * machine.unpack, "arithmetic")
         self.barrier()
         self.in_gather = False
         self.waits += needed and place in self.unread and layout.group.exchange != "alone"
@@ -108,14 +119,16 @@ class BlockTime:
         self.to_codes(rows, self.config.dim)
 
     def to_codes(self, rows: int, cols: int) -> None:
-        """int8: the largest magnitude of every row, and its codes; else rows are as they should be."""
+        """int8: codes of every row, whose largest magnitude has been found while its numbers came; else rows are as
+        they should be."""
         if self.layout.dtype != "int8":
             return
-        machine, parts = self.machine, max(1, self.layout.warps // self.layout.tile)
-        lane = -(-cols // 32)
-        peak = -(-lane // LOADS_AHEAD) * machine.shared_latency + 5 * machine.shuffle + machine.divide
-        codes = -(-lane // (2 * parts)) * (machine.shared_latency + machine.unpack / 2)
-        self.spend(-(-rows // (self.layout.warps // parts)) * (peak + codes), "finding codes")
+        machine = self.machine
+        turns, threads = self.turns(rows, self.layout.tile)
+        quads = -(-cols // (4 * threads))  # of a thread, of one row
+        peak = machine.shuffle + machine.shared_latency + machine.divide
+        codes = -(-quads // LOADS_AHEAD) * machine.shared_latency + quads * machine.unpack
+        self.spend(turns * (peak + codes), "finding codes")
         self.barrier()
 
     def product(self, name: str, rows: int, units: int, cols: int = 0) -> None:

@@ -55,6 +55,11 @@ class Layout:
         return min(self.group.batch, STREAMS_AT_ONCE)
 
     @property
+    def warps_of_row(self) -> int:
+        """Warps that have a row together, where a block has a tile of streams at a time."""
+        return max(1, self.warps // self.tile)
+
+    @property
     def tensor(self) -> bool:
         return self.dtype == "bfloat16" or (self.dtype == "int8" and self.group.batch >= 4)
 
@@ -154,7 +159,9 @@ class Layout:
         raw_cols = up_to(config.q_levels if self.dtype == "bfloat16" else max(most_cols, config.q_levels), 16)
         code_bytes = up_to(self.row_bytes(most_cols), 128) + (64 if self.tensor else 0)
         planes = {"float32": 0, "bfloat16": 1, "int8": 2}[self.dtype]
-        size = up_to(tile * 4, 16) + up_to(2 * batch * 12, 16) + 4 * tile * raw_cols + planes * tile * code_bytes
+        peaks = up_to(4 * tile * self.warps_of_row, 16) if self.dtype == "int8" else 0
+        size = up_to(tile * 4, 16) + peaks + up_to(2 * batch * 12, 16) + 4 * tile * raw_cols
+        size += planes * tile * code_bytes
         if self.tensor:
             size += 4 * self.warps * TENSOR_ROWS * TENSOR_STREAMS
             size += 4 * max(self.gates * self.units, self.logit_rows) * TENSOR_STREAMS

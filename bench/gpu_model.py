@@ -11,7 +11,7 @@ are those of `cuda_plan.stage_names`, which a profiled kernel times; bench/stage
 import argparse
 from collections import Counter
 
-from gpu_block import LOADING, LOADS_AHEAD, BlockTime, Predicted
+from gpu_block import LOADING, LOADS_AHEAD, UNITS_AHEAD, BlockTime, Predicted
 from gpu_layout import Layout
 from gpu_machine import Machine, add_options, with_options
 
@@ -125,8 +125,12 @@ class FirstBlock(BlockTime):
         if layout.whole_input:
             if not made_ahead:
                 self.gather("given", layout.units, layout.group.batch, needed=True)
-            loads = -(-layout.group.batch * self.config.dim // layout.threads)  # one unit after the other, by the SASS
-            self.spend(loads * (self.machine.l2_latency + self.machine.shared_latency), "latency of L2")
+            batch, dim = layout.group.batch, self.config.dim
+            turns, threads = self.turns(batch, batch)
+            trips = turns * -(-dim // threads // UNITS_AHEAD)
+            latency = trips * (self.machine.l2_latency + self.machine.shared_latency)
+            reading = 4 * dim * (self.config.frame_sizes[0] * batch + 1) / self.l2_share
+            self.spend(max(latency, reading), "latency of L2" if latency > reading else "table rows from L2")
             self.barrier()
             self.to_codes(layout.group.batch, self.config.dim)
         else:
@@ -172,11 +176,11 @@ class FirstBlock(BlockTime):
         own = layout.draw_streams
         for first in range(0, own, layout.tile):
             rows = min(layout.tile, own - first)
-            self.gather("logits", layout.logit_rows, rows, needed=True)
+            self.gather("logits", layout.logit_rows, rows, needed=True, most=own)
             self.spend(-(-rows // layout.warps) * self.machine.draw * self.config.q_levels / 256, "arithmetic")
         if not layout.draw_all:
             self.publish("levels", own, rows=1)
-            self.gather("levels", own, 1, needed=True)
+            self.gather("levels", own, 1, needed=True, most=1)
         self.barrier()
 
 

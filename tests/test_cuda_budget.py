@@ -2,6 +2,7 @@
 memory, and the machine code itself. NVRTC and nvcc, without a GPU."""
 
 import importlib.util
+import itertools
 import re
 import shutil
 import struct
@@ -194,6 +195,24 @@ def test_tagged_packets_need_no_fence(compiled, arch, dtype, tmp_path):
     assert count(instructions, "MEMBAR", "ERRBAR", "CCTL") == 0
     # A packet is written and read by one access of 16 bytes that other blocks see.
     assert count(instructions, "STG.E.128.STRONG.GPU") > 0 < count(instructions, "LDG.E.128.STRONG.GPU")
+
+
+@pytest.mark.parametrize(("batch", "together"), [(1, 2), pytest.param(8, 6, marks=pytest.mark.slow)])
+def test_reads_of_packets_are_on_their_way_together(compiled, batch, together, tmp_path):
+    """Of 384 packets of a vector each of 256 threads has two; of eight vectors twelve, in two turns."""
+    instructions = sass(compiled("sm_90a", "int8", batch)[0], tmp_path)
+    reads = [at for at, name in enumerate(instructions) if name == "LDG.E.128.STRONG.GPU"]
+    longest = run = 1
+    for before, at in itertools.pairwise(reads):
+        # Whoever looked at one packet before it asked for the next would branch or wait for others in between.
+        between = instructions[before + 1 : at]
+        run = (
+            1
+            if len(between) > 12 or any(name.startswith(("BRA", "BAR", "EXIT", "WARP")) for name in between)
+            else run + 1
+        )
+        longest = max(longest, run)
+    assert longest == together
 
 
 SMALL = SampleRNNConfig(dim=256)

@@ -43,6 +43,10 @@ struct Block {
   SRNN_DEVICE_MEMBER float* products(int row) const {
     return at<float>(kArrays.products) + row * kTensorStreams;
   }
+  // int8: the largest magnitude in what each warp of a row has of it, as bits.
+  SRNN_DEVICE_MEMBER int32_t* peaks(int row) const {
+    return at<int32_t>(kArrays.peaks) + row * kWarpsOfRow;
+  }
   SRNN_DEVICE_MEMBER float* scales() const { return at<float>(kArrays.scales); }
   // kWholeInput: what the lowest tier gives to one sample of a stream, without the bias.
   SRNN_DEVICE_MEMBER float* input(int stream) const {
@@ -110,6 +114,20 @@ SRNN_DEVICE void each_cell(const Block& b, int own, int first, int rows, const T
   for (int row = b.warp + mine * kWarps; row < own; row += kWarps * kTogether) {
     take(row, first + stream);
   }
+}
+
+// Threads that share out a row where the warps of a block share out at most kRows of them.
+template <int kRows>
+SRNN_CONSTEXPR int threads_of_row() {
+  return warps_of_row(kRows) * kWarpSize;
+}
+// Calls visit(row, number) for every row that this warp has or shares with others; `number` counts
+// the threads of that row.
+template <int kRows, class Visit>
+SRNN_DEVICE void each_row(const Block& b, int rows, const Visit& visit) {
+  constexpr int kTogether = warps_of_row(kRows);
+  const int number = b.warp % kTogether * kWarpSize + b.lane;
+  for (int row = b.warp / kTogether; row < rows; row += kWarps / kTogether) visit(row, number);
 }
 
 SRNN_DEVICE const float* floats_at(const Block& b, uint64_t offset) {

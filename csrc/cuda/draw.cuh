@@ -48,6 +48,7 @@ SRNN_DEVICE int draw_level(const Block& b, int row, int stream) {
 struct RawStager {
   const Block& b;
   SRNN_DEVICE_MEMBER void operator()(int row, int col, float x) const { b.raw(row)[col] = x; }
+  SRNN_DEVICE_MEMBER void end_row(int) const {}
 };
 
 // Stores the newest level of a stream, for all of this block. Whether it is a level.
@@ -62,7 +63,9 @@ SRNN_DEVICE bool keep_level(const Block& b, int stream, int level) {
 // Draws streams first, ..., from their logits and hands each level to take(stream, level).
 template <class Take>
 SRNN_DEVICE bool draw_streams(const Block& b, int first, int rows, const Take& take) {
-  if (!gather<LogitVectors>(b, kLogitPlace, b.samples, Age::kNew, first, rows, RawStager{b})) {
+  constexpr int kRows = smaller(kDrawStreams, kTile);
+  if (!gather<LogitVectors, kRows>(b, kLogitPlace, b.samples, Age::kNew, first, rows,
+                                   RawStager{b})) {
     return false;
   }
   for (int row = b.warp; row < rows; row += kWarps) {
@@ -99,11 +102,18 @@ SRNN_DEVICE bool give_levels(Block& b) {
   return true;
 }
 
+struct LevelStager {
+  const Block& b;
+  bool& sound;  // whether all are levels
+  SRNN_DEVICE_MEMBER void operator()(int, int stream, float x) const {
+    sound = keep_level(b, stream, static_cast<int32_t>(bits_of(x))) && sound;
+  }
+  SRNN_DEVICE_MEMBER void end_row(int) const {}
+};
+
 SRNN_DEVICE bool take_levels(const Block& b) {
   bool sound = true;
-  const auto take = [&](int, int stream, float x) {
-    sound = keep_level(b, stream, static_cast<int32_t>(bits_of(x))) && sound;
-  };
+  const LevelStager take{b, sound};
   if (!gather<LevelVector>(b, kLevelPlace, b.samples, Age::kNew, 0, 1, take)) return false;
   return !block_any(!sound);
 }

@@ -136,75 +136,120 @@ SRNN_DEVICE Quad read_packet(const unsigned char* from) {
   }
 }
 
-// Waits for a packet with this count. False after the time limit.
+// A thread has at most so many reads of packets on their way, and asks for so many again while they
+// have not come: more would keep others from L2.
+constexpr int kReadsAhead = 8, kAskedAgain = 2;
+
+// Waits for packets with this count: number `first` of those at `from` and every kStep-th after it,
+// kCount of them or as many as lie below `end`. Their reads are on their way together; only those
+// that have not come are read again. False after the time limit.
+template <class V, int kCount, int kStep>
+SRNN_DEVICE bool await_packets(const Block& b, int place, uint32_t count, const unsigned char* from,
+                               int first, int end, Quad (&q)[kCount]) {
+  for (int i = 0; i < kCount; ++i) q[i] = {0, 0, 0, first + i * kStep < end ? ~count : count};
+  Patience patience(b, place, count);
+  bool all = true;
+  for (int missing = kCount;;) {
+    bool before = false;  // whether one before is missing
+    for (int i = 0; i < kCount; ++i) {
+      const bool absent = q[i].w != count;
+      if (absent && (all || !before)) q[i] = read_packet<V>(from + (first + i * kStep) * 16);
+      before = before || absent;
+    }
+    int left = 0;
+    for (int i = 0; i < kCount; ++i) left += q[i].w != count ? 1 : 0;
+    if (left == 0) return true;
+    all = kCount <= kAskedAgain || left < missing;  // one has come, perhaps others too
+    missing = left;
+    if (!patience.more()) return false;
+  }
+}
+
 template <class V>
 SRNN_DEVICE bool await_packet(const Block& b, int place, uint32_t count, const unsigned char* from,
                               Quad& q) {
-  q = read_packet<V>(from);
-  if (q.w == count) return true;
-  Patience patience(b, place, count);
-  while (q.w != count) {
-    if (!patience.more()) return false;
-    q = read_packet<V>(from);
-  }
-  return true;
+  Quad one[1];
+  const bool in_time = await_packets<V, 1, 1>(b, place, count, from, 0, 1, one);
+  q = one[0];
+  return in_time;
 }
 
-// Reads vectors first, ..., first + rows - 1 of an exchange: take(row, col, x) for each number,
-// with rows from 0 on. The caller's threads meet before and after. False after the time limit.
-template <class V, class Take>
+// Rows of V that are read at once.
+template <class V>
+SRNN_CONSTEXPR int rows_at_once() {
+  return smaller(V::kRows, kTile);
+}
+
+// Reads vectors first, ..., first + rows - 1 of an exchange, kRows at most: take(row, col, x) for
+// each number, with rows from 0 on, then take.end_row(row) in every warp that has some of a row.
+// The caller's threads meet before and after. False after the time limit.
+template <class V, int kRows, class Take>
 SRNN_DEVICE bool gather_packets(const Block& b, int place, uint32_t count, int first, int rows,
                                 const Take& take) {
   constexpr uint64_t kBytes = vector_bytes<V>();
   constexpr int kPackets = packets<V>(), kRowPackets = kPackets * V::kGivers;
+  constexpr int kStep = threads_of_row<kRows>(), kReads = divide_up(kRowPackets, kStep);
+  constexpr int kAhead = divide_up(kReads, divide_up(kReads, kReadsAhead));
   const unsigned char* buffer =
       buffer_of<V>(b, place, count, b.index % V::kCopies) + first * kBytes;
-  for (int i = b.thread; i < rows * kRowPackets; i += kThreads) {
-    const int row = i / kRowPackets, packet = i % kRowPackets;
-    const unsigned char* from = buffer + row * kBytes + packet * 16;
-    Quad q;
-    if (!await_packet<V>(b, place, count, from, q)) return false;
-    const int at = packet % kPackets * kPayload, col = packet / kPackets * V::kChunk + at;
-    const uint32_t word[kPayload] = {q.x, q.y, q.z};
-    for (int k = 0; k < kPayload; ++k) {
-      if (at + k < V::kChunk && col + k < V::kCols) take(row, col + k, float_of(word[k]));
+  bool late = false;
+  each_row<kRows>(b, rows, [&](int row, int number) {
+    for (int begin = number; begin < kRowPackets && !late; begin += kAhead * kStep) {
+      Quad q[kAhead];
+      late = !await_packets<V, kAhead, kStep>(b, place, count, buffer + row * kBytes, begin,
+                                              kRowPackets, q);
+      for (int i = 0; i < kAhead; ++i) {
+        const int packet = begin + i * kStep;
+        if (late || packet >= kRowPackets) break;
+        const int at = packet % kPackets * kPayload, col = packet / kPackets * V::kChunk + at;
+        const uint32_t word[kPayload] = {q[i].x, q[i].y, q[i].z};
+        for (int k = 0; k < kPayload; ++k) {
+          if (at + k < V::kChunk && col + k < V::kCols) take(row, col + k, float_of(word[k]));
+        }
+      }
     }
-  }
-  return true;
+    take.end_row(row);
+  });
+  return !late;
 }
 
-template <class V, class Take>
+template <class V, int kRows, class Take>
 SRNN_DEVICE void gather_floats(const Block& b, int place, uint32_t count, int first, int rows,
                                const Take& take) {
   constexpr uint64_t kBytes = vector_bytes<V>();
   constexpr int kQuads = static_cast<int>(kBytes / 16);
   const unsigned char* buffer = buffer_of<V>(b, place, count) + first * kBytes;
-  for (int i = b.thread; i < rows * kQuads; i += kThreads) {
-    const int row = i / kQuads, col = i % kQuads * 4;
-    const Quad q = get_quad(buffer + row * kBytes + col * 4);
-    const uint32_t word[4] = {q.x, q.y, q.z, q.w};
-    for (int k = 0; k < 4; ++k) {
-      if (col + k < V::kCols) take(row, col + k, float_of(word[k]));
+  each_row<kRows>(b, rows, [&](int row, int number) {
+    for (int i = number; i < kQuads; i += threads_of_row<kRows>()) {
+      const Quad q = get_quad(buffer + row * kBytes + i * 16);
+      const uint32_t word[4] = {q.x, q.y, q.z, q.w};
+      for (int k = 0; k < 4; ++k) {
+        if (i * 4 + k < V::kCols) take(row, i * 4 + k, float_of(word[k]));
+      }
     }
-  }
+    take.end_row(row);
+  });
 }
 
 // As above, by any protocol: starts with a barrier of the block and ends with one.
-template <class V, class Take>
+template <class V, int kRows = rows_at_once<V>(), class Take>
 SRNN_DEVICE bool gather(const Block& b, int place, uint32_t count, Age age, int first, int rows,
                         const Take& take) {
   const ExchangeTime time(b);
   if constexpr (in_packets(V::kProtocol)) {
     block_sync();  // what `take` writes over has been read
-    return !block_any(!gather_packets<V>(b, place, count, first, rows, take));
+    return !block_any(!gather_packets<V, kRows>(b, place, count, first, rows, take));
   } else if constexpr (V::kProtocol == Protocol::kAlone) {
     constexpr uint64_t kBytes = vector_bytes<V>();
     const unsigned char* buffer = buffer_of<V>(b, place, count) + first * kBytes;
     block_sync();
-    for (int i = b.thread; i < rows * V::kCols; i += kThreads) {
-      const int row = i / V::kCols, col = i % V::kCols;
-      take(row, col, reinterpret_cast<const float*>(buffer + row * kBytes)[col]);
-    }
+    each_row<kRows>(b, rows, [&](int row, int number) {
+      const float* from = reinterpret_cast<const float*>(buffer + row * kBytes);
+      for (int col = number; col < V::kCols; col += threads_of_row<kRows>()) {
+        take(row, col, from[col]);
+      }
+      take.end_row(row);
+    });
     block_sync();
     return true;
   } else {
@@ -213,7 +258,7 @@ SRNN_DEVICE bool gather(const Block& b, int place, uint32_t count, Age age, int 
     } else if (!wait_for_counter(b, place, count)) {
       return false;
     }
-    gather_floats<V>(b, place, count, first, rows, take);
+    gather_floats<V, kRows>(b, place, count, first, rows, take);
     block_sync();
     return true;
   }

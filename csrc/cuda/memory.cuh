@@ -35,12 +35,13 @@ struct Draw {
 // Arrays that only one block uses. What it works on at the moment comes first into shared memory,
 // then what it keeps from one sample to a later one; what does not fit is in the workspace.
 struct BlockArrays {
-  uint64_t scales, draws, raw, codes, partial, products, own, exchange, weights, end;
+  uint64_t scales, peaks, draws, raw, codes, partial, products, own, exchange, weights, end;
 };
 SRNN_CONSTEXPR BlockArrays make_block_arrays() {
   BlockArrays to = {};
   uint64_t at = 0;
   to.scales = at, at += round_up(kTile * 4, 16);
+  to.peaks = at, at += kInt8 ? round_up(uint64_t{4} * kTile * kWarpsOfRow, 16) : 0;
   to.draws = at, at += round_up(uint64_t{2} * kBatch * sizeof(Draw), 16);
   to.raw = at, at += uint64_t{4} * kTile * kRawCols;
   to.codes = at, at += uint64_t{1} * (kInt8 ? 2 : kBfloat16 ? 1 : 0) * kTile * kCodeBytes;

@@ -5,6 +5,9 @@
 
 namespace srnn {
 
+// Units of the whole input that a thread works out at the same time.
+constexpr int kUnitsAhead = 4;
+
 // A number of the first hidden layer after folding: the upsampling's bias, a row of each tap's
 // table, and the tier's conditioning.
 SRNN_DEVICE float input_of(const Block& b, int stream, int unit, float conditioning) {
@@ -33,6 +36,7 @@ SRNN_DEVICE void give_input(Block& b) {
 struct InputStager {
   const Block& b;
   SRNN_DEVICE_MEMBER void operator()(int row, int col, float x) const { b.input(row)[col] = x; }
+  SRNN_DEVICE_MEMBER void end_row(int) const {}
 };
 
 // kWholeInput: reads what the lowest tier gives to the sample at `now`, with this number in the
@@ -46,13 +50,25 @@ SRNN_DEVICE bool gather_input(const Block& b, uint32_t sample, uint32_t now) {
   return gather<UnitVectors>(b, kMlpPlace, sample, Age::kNew, 0, kBatch, InputStager{b});
 }
 
-// kWholeInput: stages all units, from what has been gathered.
+// kWholeInput: stages all units, from what has been gathered. A thread's table rows are on their
+// way together.
 SRNN_DEVICE void stage_input(const Block& b) {
+  constexpr int kStep = threads_of_row<kBatch>();
+  constexpr int kAhead = smaller(kUnitsAhead, divide_up(kDim, kStep));
   const Stager stager{b, 0};
-  for (int i = b.thread; i < kBatch * kDim; i += kThreads) {
-    const int stream = i / kDim, unit = i % kDim;
-    stager(stream, unit, input_of(b, stream, unit, b.input(stream)[unit]));
-  }
+  each_row<kBatch>(b, kBatch, [&](int stream, int number) {
+    for (int begin = number; begin < kDim; begin += kAhead * kStep) {
+      float x[kAhead];
+      for (int i = 0; i < kAhead; ++i) {
+        const int unit = smaller(begin + i * kStep, kDim - 1);
+        x[i] = input_of(b, stream, unit, b.input(stream)[unit]);
+      }
+      for (int i = 0; i < kAhead; ++i) {
+        if (begin + i * kStep < kDim) stager(stream, begin + i * kStep, x[i]);
+      }
+    }
+    stager.end_row(stream);
+  });
   block_sync();
   finish_staging<kDim>(b, kBatch);
 }

@@ -65,6 +65,9 @@ constexpr int kProductUnits = kRoles ? divide_up(kDim, larger(1, kHelpers)) : kU
 constexpr int kLogitRows = divide_up(kLevels, kBlocks);
 // Streams whose vectors are in shared memory at once; the sums of a row do not depend on it.
 constexpr int kTile = smaller(kBatch, 8);
+// Warps that have a row together, where a block has some rows at a time.
+SRNN_CONSTEXPR int warps_of_row(int rows) { return larger(1, kWarps / rows); }
+constexpr int kWarpsOfRow = warps_of_row(kTile);
 // Products by tensor cores, 16 rows by 8 streams. In int8 they are exact, so the batch may decide;
 // heads have many rows each.
 constexpr bool kTensor = kBfloat16 || (kInt8 && (kBatch >= 4 || kRoles));

@@ -35,9 +35,12 @@ SRNN_DEVICE bool gather_state(const Block& b, int layer, uint32_t frame, Age age
   const float* hidden =
       b.p.hidden + kTier * kTierFloats + (uint64_t{1} * layer * kAllStreams + first) * kStateWidth;
   block_sync();
-  for (int i = b.thread; i < rows * kDim; i += kThreads) {
-    take(i / kDim, i % kDim, hidden[i / kDim * kStateWidth + i % kDim]);
-  }
+  each_row<kTile>(b, rows, [&](int row, int number) {
+    for (int col = number; col < kDim; col += threads_of_row<kTile>()) {
+      take(row, col, hidden[row * kStateWidth + col]);
+    }
+    take.end_row(row);
+  });
   block_sync();
   return true;
 }
