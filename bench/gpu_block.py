@@ -38,6 +38,7 @@ class BlockTime:
         self.now, self.stage, self.in_gather = 0.0, LOADING, False
         self.given: dict[str, float] = {}  # when results arrive
         self.unread: set[str] = set()
+        self.staged: set[str] = set()  # outputs of tiers that stay staged
         self.forget()
 
     def forget(self) -> None:
@@ -84,6 +85,7 @@ class BlockTime:
         if layout.group.exchange == "counters":
             self.barrier()
         self.unread.add(place)
+        self.staged.discard(place)
         self.given[place] = self.now + hop[layout.group.exchange] + pushed / machine.push_rate
 
     def gather(self, place: str, chunk: int, rows: int, needed: bool = False, most: int = 0) -> None:
@@ -117,6 +119,14 @@ class BlockTime:
         """A vector of dim D of some streams, in the format of products."""
         self.gather(place, self.layout.units, rows, needed)
         self.to_codes(rows, self.config.dim)
+
+    def stage_output(self, place: str, rows: int, needed: bool = True) -> None:
+        """The same for what a tier gives from, which may be there still."""
+        if place in self.staged:
+            return
+        self.stage_vector(place, rows, needed)
+        if self.layout.keeps_outputs:
+            self.staged.add(place)
 
     def to_codes(self, rows: int, cols: int) -> None:
         """int8: codes of every row, whose largest magnitude has been found while its numbers came; else rows are as

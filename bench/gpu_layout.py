@@ -155,13 +155,10 @@ class Layout:
     def work_bytes(self) -> int:
         """Arrays that a block works on at the moment."""
         config, batch, tile = self.config, self.group.batch, self.tile
-        most_cols = config.dim * (config.n_rnn if self.skips else 1)
-        raw_cols = up_to(config.q_levels if self.dtype == "bfloat16" else max(most_cols, config.q_levels), 16)
-        code_bytes = up_to(self.row_bytes(most_cols), 128) + (64 if self.tensor else 0)
-        planes = {"float32": 0, "bfloat16": 1, "int8": 2}[self.dtype]
         peaks = up_to(4 * tile * self.warps_of_row, 16) if self.dtype == "int8" else 0
-        size = up_to(tile * 4, 16) + peaks + up_to(2 * batch * 12, 16) + 4 * tile * raw_cols
-        size += planes * tile * code_bytes
+        size = up_to(tile * 4, 16) + peaks + up_to(2 * batch * 12, 16) + 4 * tile * self.raw_cols
+        size += self.staged_bytes if self.dtype != "float32" else 0
+        size += len(config.ratios) * self.output_bytes if self.keeps_outputs else 0
         if self.tensor:
             size += 4 * self.warps * TENSOR_ROWS * TENSOR_STREAMS
             size += 4 * max(self.gates * self.units, self.logit_rows) * TENSOR_STREAMS
@@ -179,6 +176,36 @@ class Layout:
         size += up_to(layers * self.early_gates * cell, 16)
         size += up_to(sum(self.below_blocks(tier) for tier in tiers) * cell, 16)
         return size + up_to(2 * cell, 16) + up_to(4 * batch * config.lookback, 16)
+
+    @property
+    def most_cols(self) -> int:
+        """The longest vector of products."""
+        return self.config.dim * (self.config.n_rnn if self.skips else 1)
+
+    @property
+    def raw_cols(self) -> int:
+        """Numbers of a row as they come, in int8 those that codes are made from."""
+        levels = self.config.q_levels
+        return up_to(levels if self.dtype == "bfloat16" else max(self.most_cols, levels), 16)
+
+    @property
+    def staged_bytes(self) -> int:
+        """A tile of vectors in the format of products."""
+        if self.dtype == "float32":
+            return self.tile * 4 * self.raw_cols
+        row = up_to(self.row_bytes(self.most_cols), 128) + (64 if self.tensor else 0)
+        return (2 if self.dtype == "int8" else 1) * self.tile * row
+
+    @property
+    def output_bytes(self) -> int:
+        """What a tier gives from, staged with its scales."""
+        return self.staged_bytes + up_to(4 * self.tile, 16)
+
+    @property
+    def keeps_outputs(self) -> bool:
+        """Whether each tier's output stays staged for all products of its frame."""
+        few = self.group.batch <= self.tile and len(self.config.ratios) * self.output_bytes <= self.shared_bytes // 3
+        return few and self.group.exchange != "launches"
 
     def packets_of(self, numbers: int) -> int:
         """Packets of 16 bytes of a vector of which each block gives so many."""

@@ -63,18 +63,18 @@ class FirstBlock(BlockTime):
                 self.give(stage.tier, new=True)
         self.input(made_ahead=0 not in begun)
         if not self.layout.whole_input:
-            self.ahead(begun, following)
+            self.ahead(following)
         for hidden in range(packed_hidden(self.config)):
             self.hidden(hidden)
             if self.layout.whole_input and hidden == 0:
-                self.ahead(begun, following)
+                self.ahead(following)
         self.output()
-        if self.layout.whole_input:
-            if not packed_hidden(self.config):
-                self.ahead(begun, following)
-            if 0 not in frames_of(following):
-                self.stage = INPUT
-                self.gather("given", self.layout.units, self.layout.group.batch)
+        if self.layout.whole_input and not packed_hidden(self.config):
+            self.ahead(following)
+        self.ahead_for_itself(begun, following)
+        if self.layout.whole_input and 0 not in frames_of(following):
+            self.stage = INPUT
+            self.gather("given", self.layout.units, self.layout.group.batch)
         self.draw()
 
     def layer(self, tier: int, layer: int) -> None:
@@ -108,12 +108,16 @@ class FirstBlock(BlockTime):
             self.product("skip_out", self.layout.units, self.layout.units, layers * self.config.dim)
         self.publish(f"output {tier}", self.layout.units)
 
+    def output_of(self, tier: int) -> str:
+        """The exchange of what a tier gives from."""
+        return f"output {tier}" if self.layout.skips else f"state {tier} {self.config.n_rnn - 1}"
+
     def give(self, tier: int, new: bool) -> None:
         """What a tier gives to one unit below it, for the lowest tier to all blocks."""
-        layout, source = self.layout, f"output {tier}" if self.layout.skips else f"state {tier} {self.config.n_rnn - 1}"
+        layout, source = self.layout, self.output_of(tier)
         together = 1 if tier == 0 else layout.gates
         for rows in self.tiles():
-            self.stage_vector(source, rows, needed=new)
+            self.stage_output(source, rows, needed=new)
             for _ in range(0, layout.below_blocks(tier), together):
                 self.product(f"tier{tier}.up", together * layout.units, layout.units)
         if tier == 0 and layout.whole_input:
@@ -156,18 +160,26 @@ class FirstBlock(BlockTime):
                 self.stage_vector(f"input {number}", rows, needed=True)
             self.product(matrix, own, own)
 
-    def ahead(self, begun: set[int], following: list[Stage]) -> None:
-        """What the next sample needs of frames that go on, and the recurrent products of those that began."""
-        self.stage, layout = AHEAD, self.layout
+    def ahead(self, following: list[Stage]) -> None:
+        """What all blocks need for the next sample, while a hidden layer is on its way."""
+        self.stage = AHEAD
         self.spend(self.machine.l2_latency, "latency of L2")  # how the next sample is to be drawn
         self.barrier()
-        goes_on = {stage.tier for stage in following if stage.kernel == "srnn_upsample"} - frames_of(following)
+        if 0 in goes_on(following):
+            self.give(0, new=False)
+
+    def ahead_for_itself(self, begun: set[int], following: list[Stage]) -> None:
+        """What the next sample needs of the other frames that go on, and the recurrent products of those that began,
+        while the logits are on their way."""
+        self.stage, layout = AHEAD, self.layout
         for tier in range(len(self.config.ratios)):
-            if tier in goes_on:
+            if tier > 0 and tier in goes_on(following):
                 self.give(tier, new=False)
             for layer in range(self.config.n_rnn if tier in begun else 0):
                 for rows in self.tiles():
-                    self.stage_vector(f"state {tier} {layer}", rows, needed=False)
+                    state = f"state {tier} {layer}"
+                    stage = self.stage_output if state == self.output_of(tier) else self.stage_vector
+                    stage(state, rows, needed=False)
                     self.product(f"tier{tier}.recurrent", layout.early_gates * layout.units, layout.units)
 
     def draw(self) -> None:
@@ -187,6 +199,11 @@ class FirstBlock(BlockTime):
 def frames_of(sample: list[Stage]) -> set[int]:
     """Tiers whose frame begins with a sample."""
     return {stage.tier for stage in sample if stage.kernel == "srnn_gru_cell"}
+
+
+def goes_on(following: list[Stage]) -> set[int]:
+    """Tiers that give to a unit below in the middle of their frame when the next sample begins."""
+    return {stage.tier for stage in following if stage.kernel == "srnn_upsample"} - frames_of(following)
 
 
 def grouping(config: SampleRNNConfig, dtype: str, streams: int, machine: Machine) -> Grouping:

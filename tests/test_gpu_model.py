@@ -154,17 +154,24 @@ def test_a_hidden_layer_by_hand():
 
 
 def test_a_draw_by_hand():
-    """The logits of 128 blocks, a packet each, arrive a hop after this block gave its own. In every second sample the
-    next sample's input is read in between: 384 packets by 256 threads, whose two reads are on their way together."""
+    """Two tiers in float32. The logits of 128 blocks, a packet each, arrive a hop after this block gave its own. In
+    every second sample they are there already, because 24 recurrent rows are multiplied in between and the next
+    sample's input is read: 384 packets by 256 threads, whose two reads are on their way together."""
     from gpu_machine import Machine
     from gpu_model import predict
 
     rate = 3942 / 128
-    between = 40 + max(263, 16 * 384 / rate) + 2 * 60 + 40
+    product = 29 + (24 * 4096 + 8 * 4096) / 128 + 5 * 25
+    given = 40 + max(263, 16 * 384 / rate) + 2 * 60 + 40
+    assert 40 + product + given > 700
+    there = 40 + 263 + 60 + 40 + 240 + 40
     waited = 700 + 16 * 128 / rate + 60 + 40 + 240 + 40
-    stage = predict(layout_of(), Machine())["draw"]
-    assert stage.cycles == pytest.approx(waited - between / 2)
-    assert stage.exchange == pytest.approx(stage.cycles - 240 - 40)
+    stages = predict(layout_of(dataclasses.replace(PAPER, frame_sizes=(2, 2))), Machine())
+    assert stages["draw"].cycles == pytest.approx((there + waited) / 2)
+    assert stages["draw"].exchange == pytest.approx(stages["draw"].cycles - 240 - 40)
+    # What is ahead for all, in every second sample: how to draw, eight rows of upsampling, the chunk given.
+    upsampling = 29 + (8 * 4096 + 8 * 4096) / 128 + 5 * 25
+    assert stages["made ahead"].cycles == pytest.approx(263 + 40 + (upsampling + 40 + product) / 2)
 
 
 @pytest.mark.parametrize("dtype", cuda_plan.MODES)

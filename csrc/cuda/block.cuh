@@ -20,7 +20,9 @@ struct Block {
   uint32_t begin = 0;             // time of the first sample, less whole top frames
   uint32_t samples = 0;           // with a sample-level network, of this launch
   uint32_t exchanges = 0;
-  bool silent = true;  // whether this step draws nothing
+  bool silent = true;       // whether this step draws nothing
+  mutable int output = -1;  // whose place of staged vectors is in use: of a tier, or -1
+  mutable uint32_t staged_frames[kTiers] = {};  // 1 + the frame after which each tier's is staged
   // profile.cuh
   mutable int stage = 0;
   mutable uint64_t stage_began = 0, exchange_ticks = 0, ticks_at_start = 0, ns_at_start = 0;
@@ -31,11 +33,12 @@ struct Block {
   SRNN_DEVICE_MEMBER uint32_t* draw_weights(int row) const {
     return at<uint32_t>(kArrays.weights) + row * kWeightCols;
   }
-  // Staged rows in the format of the weights; in int8 the higher bits, then of all rows the
-  // lower 7.
+  // Staged rows, of the place that is in use (StagedOutput), in the format of the weights; in int8
+  // the higher bits, then of all rows the lower 7.
   SRNN_DEVICE_MEMBER unsigned char* codes(int row) const {
-    return arrays + kArrays.codes + row * kCodeBytes;
+    return staged(kBfloat16 || kInt8 ? kArrays.codes : kArrays.raw) + row * kRowBytes;
   }
+  SRNN_DEVICE_MEMBER float* floats(int row) const { return reinterpret_cast<float*>(codes(row)); }
   // Tensor products: what a warp adds to a row of two tiles, and rows of products; 8 streams each.
   SRNN_DEVICE_MEMBER uint32_t* partial(int warp, int row) const {
     return at<uint32_t>(kArrays.partial) + (warp * kTensorRows + row) * kTensorStreams;
@@ -47,7 +50,10 @@ struct Block {
   SRNN_DEVICE_MEMBER int32_t* peaks(int row) const {
     return at<int32_t>(kArrays.peaks) + row * kWarpsOfRow;
   }
-  SRNN_DEVICE_MEMBER float* scales() const { return at<float>(kArrays.scales); }
+  SRNN_DEVICE_MEMBER float* scales() const {
+    return reinterpret_cast<float*>(output < 0 ? arrays + kArrays.scales
+                                               : staged(0) + kStagedBytes);
+  }
   // kWholeInput: what the lowest tier gives to one sample of a stream, without the bias.
   SRNN_DEVICE_MEMBER float* input(int stream) const {
     return kept_at<float>(kKept.input) + stream * kDim;
@@ -76,6 +82,9 @@ struct Block {
     return cell(kKept.kept, part, unit, stream);
   }
 
+  SRNN_DEVICE_MEMBER unsigned char* staged(uint64_t working) const {
+    return arrays + (output < 0 ? working : kArrays.outputs + output * kOutputBytes);
+  }
   template <class T>
   SRNN_DEVICE_MEMBER T* kept_at(uint64_t offset) const {
     return reinterpret_cast<T*>(lasting + offset);
@@ -87,6 +96,18 @@ struct Block {
   SRNN_DEVICE_MEMBER float& cell(uint64_t offset, int index, int unit, int stream) const {
     return kept_at<float>(offset)[(index * kUnits + unit) * kBatch + stream];
   }
+};
+
+// While it lives, a tier's output is what is staged and what products read.
+class StagedOutput {
+ public:
+  SRNN_DEVICE_MEMBER StagedOutput(const Block& b, int tier) : b_(b) {
+    if (kKeepOutputs) b.output = tier;
+  }
+  SRNN_DEVICE_MEMBER ~StagedOutput() { b_.output = -1; }
+
+ private:
+  const Block& b_;
 };
 
 // Roles (roles.cuh): one makes samples, the other products for it; without them every block is

@@ -35,9 +35,10 @@ SRNN_DEVICE bool run_output(Block& b, uint32_t frame) {
   return true;
 }
 
-// Stages the tier's output after its frame number `frame` of this launch.
+// Stages the tier's output after its frame number `frame` of this launch, unless it is there.
 template <class V, int kTier>
 SRNN_DEVICE bool stage_output(const Block& b, uint32_t frame, Age age, int first, int rows) {
+  if (has_staged<kTier>(b, frame)) return true;
   if (kSkips) return stage<V>(b, kOutPlace + kTier, frame + 1, age, first, rows);
   return stage_state<V, kTier>(b, kLayers - 1, frame, age, first, rows);
 }
@@ -48,6 +49,7 @@ template <class V, class Given>
 SRNN_DEVICE bool give_to_sample(Block& b, Resident stay, uint32_t frame, Age age, uint32_t now) {
   constexpr int kChunk = Given::kChunk;
   constexpr uint64_t kAllRows = uint64_t{1} * ratio(0) * kDim, kAt = kOffsets.tier[0].up;
+  const StagedOutput use(b, 0);
   if (!stage_output<V, 0>(b, frame, age, 0, kBatch)) return false;
   const Rows w = own_rows<kDim, kDim, kChunk>(b, stay, kAt, kAllRows, unit_of_frame<0>(now));
   const auto take = [&](int u, int stream, const float (&terms)[1]) {
@@ -82,6 +84,7 @@ SRNN_DEVICE bool refresh_conditioning(Block& b, uint32_t frame, Age age, uint32_
     constexpr Resident kStay = kResidents.up[kTier];
     constexpr int kBlocksBelow = below_blocks(kTier), kCount = kTier == 0 ? 1 : kGates;
     constexpr uint64_t kAllRows = uint64_t{1} * ratio(kTier) * kBlocksBelow * kDim;
+    const StagedOutput use(b, kTier);
     const auto stage = [&](int first, int rows) {
       return stage_output<SourceVectors, kTier>(b, frame, age, first, rows);
     };

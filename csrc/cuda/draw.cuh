@@ -121,10 +121,10 @@ SRNN_DEVICE bool take_levels(const Block& b) {
 SRNN_DEVICE bool draw_own(Block& b) { return give_levels(b) && take_levels(b); }
 
 // Whether every stream is told its level of a step that has been prepared, so that nothing depends
-// on the logits.
+// on the logits. All threads meet, so what was published before may be written over.
 SRNN_DEVICE bool all_forced(const Block& b, int step) {
-  if (b.p.forced == nullptr || b.p.logits != nullptr) return false;
-  bool free = false;  // of the streams that this thread prepared
+  bool free = b.p.forced == nullptr || b.p.logits != nullptr;
+  // Of the streams that this thread prepared.
   for (int s = b.thread; s < kBatch; s += kThreads) free = free || b.draws(step)[s].forced < 0;
   return !block_any(free);
 }

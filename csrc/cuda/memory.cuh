@@ -32,10 +32,20 @@ struct Draw {
   float temperature;
 };
 
+// Places of staged vectors of a tile: the one that products work with, and of few streams one for
+// what each tier gives from, which stays there for all products of its frame.
+constexpr int kRowBytes = kInt8 || kBfloat16 ? kCodeBytes : 4 * kRawCols;
+constexpr uint64_t kStagedBytes = uint64_t{1} * (kInt8 ? 2 : 1) * kTile * kRowBytes;
+constexpr uint64_t kOutputBytes = kStagedBytes + round_up(kTile * 4, 16);  // and scales
+constexpr uint64_t kMostOutputBytes = SRNN_SHARED_BYTES / 3;
+constexpr bool kKeepOutputs =
+    !kLaunched && kBatch <= kTile && kTiers * kOutputBytes <= kMostOutputBytes;
+
 // Arrays that only one block uses. What it works on at the moment comes first into shared memory,
 // then what it keeps from one sample to a later one; what does not fit is in the workspace.
 struct BlockArrays {
-  uint64_t scales, peaks, draws, raw, codes, partial, products, own, exchange, weights, end;
+  uint64_t scales, peaks, draws, raw, codes, outputs, partial, products, own, exchange, weights,
+      end;
 };
 SRNN_CONSTEXPR BlockArrays make_block_arrays() {
   BlockArrays to = {};
@@ -45,6 +55,7 @@ SRNN_CONSTEXPR BlockArrays make_block_arrays() {
   to.draws = at, at += round_up(uint64_t{2} * kBatch * sizeof(Draw), 16);
   to.raw = at, at += uint64_t{4} * kTile * kRawCols;
   to.codes = at, at += uint64_t{1} * (kInt8 ? 2 : kBfloat16 ? 1 : 0) * kTile * kCodeBytes;
+  to.outputs = at, at += kKeepOutputs ? kTiers * kOutputBytes : 0;
   to.partial = at;
   at += kTensor ? uint64_t{4} * kWarps * kTensorRows * kTensorStreams : 0;
   to.products = at, at += kTensor ? uint64_t{4} * kMostRows * kTensorStreams : 0;

@@ -70,7 +70,7 @@ SRNN_DEVICE void multiply_floats(const Block& b, const Rows& w, int row,
       quads[g] = read_quad(weights + g * w.gate_stride + col * kWeightSize);
     }
     for (int s = 0; s < kTile; ++s) {
-      const float* x = b.raw(s) + col;
+      const float* x = b.floats(s) + col;
       for (int g = 0; g < kCount; ++g) {
         add_float_quad(quads[g], x, sums[g][s]);
       }

@@ -15,8 +15,10 @@ struct Stager {
   SRNN_DEVICE_MEMBER void operator()(int row, int col, float x) const {
     if constexpr (kBfloat16) {
       reinterpret_cast<unsigned short*>(b.codes(row))[col_offset + col] = bfloat16_bits(x);
-    } else {
+    } else if constexpr (kInt8) {
       b.raw(row)[col_offset + col] = x;
+    } else {
+      b.floats(row)[col_offset + col] = x;
     }
     if constexpr (kInt8) {
       const int32_t bits = static_cast<int32_t>(bits_of(x) & 0x7fffffffu);

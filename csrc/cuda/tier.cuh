@@ -53,6 +53,15 @@ SRNN_DEVICE bool stage_state(const Block& b, int layer, uint32_t frame, Age age,
   return true;
 }
 
+// Whether the tier's output after this frame is still staged; where it is not, the caller stages
+// it.
+template <int kTier>
+SRNN_DEVICE bool has_staged(const Block& b, uint32_t frame) {
+  const bool there = kKeepOutputs && b.staged_frames[kTier] == frame + 1;
+  b.staged_frames[kTier] = frame + 1;
+  return there;
+}
+
 template <int kTier>
 SRNN_DEVICE Rows recurrent_rows(const Block& b, int layer) {
   constexpr uint64_t kAt = kOffsets.tier[kTier].recurrent;
@@ -66,8 +75,11 @@ template <int kTier>
 SRNN_DEVICE bool refresh_early_layer(const Block& b, int layer, uint32_t frame, Age age) {
   constexpr uint64_t kBias = kOffsets.tier[kTier].bias_n;
   const int place = kEarlyPlace + kTier * kLayers + layer;
+  const bool output = !kSkips && layer == kLayers - 1;
+  const StagedOutput use(b, output ? kTier : -1);
   const auto stage = [&](int first, int rows) {
-    return stage_state<SourceVectors, kTier>(b, layer, frame, age, first, rows);
+    return (output && has_staged<kTier>(b, frame)) ||
+           stage_state<SourceVectors, kTier>(b, layer, frame, age, first, rows);
   };
   const auto rows_of = [&](int) { return recurrent_rows<kTier>(b, layer); };
   const auto take = [&](int, int u, int stream, float (&terms)[kEarlyGates]) {

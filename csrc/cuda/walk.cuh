@@ -65,27 +65,28 @@ SRNN_DEVICE bool prepare_tiers(Block& b) {
   return true;
 }
 
-// Made while this step's results are on their way. Tells whether the next step is silent.
+// Made while a hidden layer of this step is on its way: what others need for the next sample. Tells
+// whether the next step is silent.
 SRNN_DEVICE bool prepare_next(Block& b, bool& next_silent) {
   if (b.step + 1 >= b.p.steps) return true;  // the next launch prepares its own first sample
   const int before = enter(b, kAheadStage);
   prepare_draws(b, b.step + 1);
   next_silent = all_forced(b, b.step + 1);
-  const bool in_time = (next_silent || prepare_unit<0>(b)) && (is_head(b) || prepare_tiers<0>(b));
+  const bool in_time = next_silent || prepare_unit<0>(b);
   go_on_with(b, before);
   return in_time;
 }
 
-// What has been made ahead by others, once this step's logits are on their way: the next sample's
-// input with kWholeInput, and the products of helpers.
+// While this step's logits are on their way: what blocks need for themselves, made or taken from
+// helpers, and with kWholeInput the next sample's input, which others have made ahead.
 SRNN_DEVICE bool take_ahead(Block& b, bool next_silent) {
   const uint32_t next = b.now() + 1;
-  if (is_helper(b) || b.step + 1 >= b.p.steps) return true;
-  if (kWholeInput && !next_silent) {
-    go_on_with(b, kInputStage);
-    if (goes_on<0>(next) && !gather_input(b, b.samples + 1, next)) return false;
-  }
-  return !is_head(b) || prepare_tiers<0>(b);
+  if (b.step + 1 >= b.p.steps) return true;
+  go_on_with(b, kAheadStage);
+  if (!prepare_tiers<0>(b)) return false;
+  go_on_with(b, kInputStage);
+  if (!kWholeInput || next_silent || is_helper(b) || !goes_on<0>(next)) return true;
+  return gather_input(b, b.samples + 1, next);
 }
 
 SRNN_DEVICE bool begin_sample(Block& b) {
