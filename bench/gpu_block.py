@@ -149,7 +149,7 @@ class BlockTime:
         times = {"weights from L2": 0.0 if stays else machine.l2_latency + rows * row / self.l2_share}
         if layout.tensor:
             tiles, pieces, planes = -(-rows // TENSOR_ROWS), -(-row // 64), 2 if layout.dtype == "int8" else 1
-            reads = tiles * pieces * ((4 if stays else 0) + planes)
+            reads = pieces * ((-(-rows // 8) if stays else 0) + tiles * planes)
             times["arithmetic"] = tiles * -(-pieces // layout.warps) * 2 * machine.mma_latency
             after = tiles * (layout.warps * machine.shared_latency / 4 + 2 * machine.barrier)
         else:

@@ -11,6 +11,8 @@
 namespace srnn {
 
 constexpr int kTileBytes = 64;  // of a row, for one step of a warp
+// A lane has rows eight apart; of the 16 rows of a tile it has two.
+constexpr int kTileEights = kTensorRows / 8;
 constexpr Quad kNoQuad = {0, 0, 0, 0};
 
 template <bool kWhole>
@@ -22,58 +24,58 @@ struct SumOf<true> {
   typedef int32_t Number;
 };
 
-// Sums of bfloat16 products, or of one plane of int8.
-template <class Number>
+// Sums of bfloat16 products, or of one plane of int8, of kEights times eight rows.
+template <class Number, int kEights>
 struct TileSums {
-  Number value[2][4] = {};
+  Number value[kTileEights / 2][4] = {};
 
   // Two steps of the tile: a lane's 16 bytes are the inputs of two halves of each.
-  SRNN_DEVICE_MEMBER void add(const Quad (&low)[2], const Quad (&high)[2], Quad x) {
-    for (int t = 0; t < 2; ++t) {
-      multiply_tile(value[t], low[t].x, high[t].x, low[t].y, high[t].y, x.x, x.y);
-      multiply_tile(value[t], low[t].z, high[t].z, low[t].w, high[t].w, x.z, x.w);
+  SRNN_DEVICE_MEMBER void add(const Quad (&w)[kTileEights], Quad x) {
+    for (int t = 0; t < divide_up(kEights, 2); ++t) {
+      const Quad low = w[2 * t], high = w[2 * t + 1];
+      multiply_tile(value[t], low.x, high.x, low.y, high.y, x.x, x.y);
+      multiply_tile(value[t], low.z, high.z, low.w, high.w, x.z, x.w);
     }
   }
 };
 
-// Rows first_row, ..., first_row + kTensorRows - 1 (gate by gate) of which this block has `own` of
+// Rows first_row, ..., kEights times eight of them (gate by gate), of which this block has `own` of
 // each gate; rows that it has not are read as others and go nowhere.
-template <int kCols, int kChunk>
+template <int kCols, int kChunk, int kEights>
 SRNN_DEVICE void sum_tiles(const Block& b, const Rows& w, int first_row, int rows, int own) {
   constexpr int kBytes = static_cast<int>(row_bytes(kCols));
   const int quarter = b.lane % 4, eighth = b.lane / 4;
-  const unsigned char* row[2][2];
-  for (int i = 0; i < 4; ++i) {
+  const unsigned char* row[kEights];
+  for (int i = 0; i < kEights; ++i) {
     const int at = first_row + i * 8 + eighth, gate = at < rows ? at / kChunk : 0;
     const int unit = at < rows && at % kChunk < own ? at % kChunk : 0;
-    row[i / 2][i % 2] = w.first + unit * w.stride + gate * w.gate_stride;
+    row[i] = w.first + unit * w.stride + gate * w.gate_stride;
   }
   const int stream = eighth < kTile ? eighth : 0;
-  TileSums<typename SumOf<kInt8>::Number> sums, low_sums;
+  TileSums<typename SumOf<kInt8>::Number, kEights> sums, low_sums;
   SRNN_UNROLL(2)
   for (int byte = b.warp * kTileBytes + quarter * 16; byte - quarter * 16 < kBytes;
        byte += kWarps * kTileBytes) {
     const bool inside = byte < kBytes;
-    Quad low[2], high[2];
-    for (int t = 0; t < 2; ++t) {
-      low[t] = inside ? read_quad(row[t][0] + byte) : kNoQuad;
-      high[t] = inside ? read_quad(row[t][1] + byte) : kNoQuad;
+    Quad weights[kTileEights];
+    for (int i = 0; i < kTileEights; ++i) {
+      weights[i] = inside && i < kEights ? read_quad(row[smaller(i, kEights - 1)] + byte) : kNoQuad;
     }
-    sums.add(low, high, inside ? read_quad(b.codes(stream) + byte) : kNoQuad);
+    sums.add(weights, inside ? read_quad(b.codes(stream) + byte) : kNoQuad);
     if constexpr (kInt8) {
-      low_sums.add(low, high, inside ? read_quad(b.codes(kTile + stream) + byte) : kNoQuad);
+      low_sums.add(weights, inside ? read_quad(b.codes(kTile + stream) + byte) : kNoQuad);
     }
   }
-  for (int t = 0; t < 2; ++t) {
-    for (int i = 0; i < 4; ++i) {
-      const int at = t * 16 + i / 2 * 8 + eighth;
-      uint32_t* to = b.partial(b.warp, at) + quarter * 2 + i % 2;
+  for (int eight = 0; eight < kEights; ++eight) {
+    for (int i = 0; i < 2; ++i) {
+      uint32_t* to = b.partial(b.warp, eight * 8 + eighth) + quarter * 2 + i;
+      const auto sum = sums.value[eight / 2][eight % 2 * 2 + i];
       if constexpr (kInt8) {
         // Unsigned: a part may pass 2^31, the exact sum does not.
-        *to = (static_cast<uint32_t>(sums.value[t][i]) << 7) +
-              static_cast<uint32_t>(low_sums.value[t][i]);
+        const auto low = low_sums.value[eight / 2][eight % 2 * 2 + i];
+        *to = (static_cast<uint32_t>(sum) << 7) + static_cast<uint32_t>(low);
       } else {
-        *to = bits_of(sums.value[t][i]);
+        *to = bits_of(sum);
       }
     }
   }
@@ -98,22 +100,30 @@ SRNN_DEVICE float sum_of_warps(const Block& b, const Rows& w, int row_of_tile, i
   }
 }
 
-// Puts products into the block's memory: of `own` rows of each of kCount gates. Staged rows are
+// Puts products of kEights times eight rows, from row `first` on, into the block's memory.
+template <int kCols, int kRows, int kChunk, int kEights>
+SRNN_DEVICE void multiply_eights(const Block& b, const Rows& w, int first, int own) {
+  sum_tiles<kCols, kChunk, kEights>(b, w, first, kRows, own);
+  block_sync();
+  for (int i = b.thread; i < kEights * 8 * kTensorStreams; i += kThreads) {
+    const int at = i / kTensorStreams, stream = i % kTensorStreams;
+    if (first + at >= kRows) continue;
+    b.products(first + at)[stream] = sum_of_warps<kChunk>(b, w, at, first + at, own, stream);
+  }
+  block_sync();
+}
+
+// The same of `own` rows of each of kCount gates, and of no more than there are. Staged rows are
 // complete; ends with a barrier.
 template <int kCols, int kCount, int kChunk>
 SRNN_DEVICE void multiply_tiles(const Block& b, const Rows& w, int own) {
-  constexpr int kRows = kCount * kChunk;
+  constexpr int kRows = kCount * kChunk, kWhole = kRows / kTensorRows * kTensorRows;
+  constexpr int kLeft = divide_up(kRows - kWhole, 8);
   if (own <= 0) return;  // the same for the whole block
-  for (int first = 0; first < kRows; first += kTensorRows) {
-    sum_tiles<kCols, kChunk>(b, w, first, kRows, own);
-    block_sync();
-    for (int i = b.thread; i < kTensorRows * kTensorStreams; i += kThreads) {
-      const int at = i / kTensorStreams, stream = i % kTensorStreams;
-      if (first + at >= kRows) continue;
-      b.products(first + at)[stream] = sum_of_warps<kChunk>(b, w, at, first + at, own, stream);
-    }
-    block_sync();
+  for (int first = 0; first < kWhole; first += kTensorRows) {
+    multiply_eights<kCols, kRows, kChunk, kTileEights>(b, w, first, own);
   }
+  if constexpr (kLeft > 0) multiply_eights<kCols, kRows, kChunk, kLeft>(b, w, kWhole, own);
 }
 
 // Calls take(row, stream, terms) for every cell that this lane owns (each_cell): the products of
