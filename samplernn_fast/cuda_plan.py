@@ -199,8 +199,8 @@ def role_groupings(
 
 
 def resident_bytes(config: SampleRNNConfig, dtype: str, exchange: str = "cluster") -> int:
-    """Bytes of the matrices that a cluster must keep: the MLP's, and unless others make their products the recurrent
-    ones and the lowest upsampling."""
+    """Bytes of matrices that a cluster must keep: as many as the MLP has, and unless others make their products the
+    recurrent ones and the lowest upsampling. Which of the tiers' stay, csrc/cuda/memory.cuh decides."""
     if exchange == "roles":
         return _bytes_of(config, dtype, lambda name: name.startswith("mlp."))
     kept = ("mlp.", "tier0.up")
