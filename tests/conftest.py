@@ -16,6 +16,7 @@ from cases import make_model
 from command_line import TINY, run
 from fake_gpu import FOLDER, FakeGpu, FakeNvrtc, compile_library
 from gpu_shapes import SHAPES, TELLING
+from played_gpu import cluster_gpu, compiled, gpu  # noqa: F401
 from small import CONFIG
 
 from samplernn_fast import audio, checkpoint
