@@ -14,10 +14,11 @@ from torch import Tensor
 from samplernn_fast import backends, sampling
 from samplernn_fast.checkpoint import model_sha256
 from samplernn_fast.config import SampleRNNConfig
-from samplernn_fast.errors import CheckpointError, ConfigError, DeviceError
+from samplernn_fast.errors import CheckpointError, ConfigError
 from samplernn_fast.first_use import FirstUse
 from samplernn_fast.model import AudioModel, SampleRNN
 from samplernn_fast.pace import Pace
+from samplernn_fast.reference import Hidden
 from samplernn_fast.weights import pack
 
 Schedule = Sequence[tuple[float, float]]
@@ -183,6 +184,7 @@ class Engine:
         """The next n levels of every stream, (B, n) int64 on the CPU; advances `state`.
 
         forced: (B, n) levels to take instead of drawing, -1 where the model is free: prompts, injected silence.
+        A call that fails or is interrupted leaves `state` whole, at the end of the last block that was made.
         """
         if n < 0:
             raise ConfigError(f"run: n must be at least 0, got {n}")
@@ -190,15 +192,16 @@ class Engine:
         blocks = []
         block_size = functools.partial(self.pace.samples, state.num_streams)
         for start, stop, known in _segments(state.t, forced_levels, self.config.lookback, block_size):
-            block = forced_levels[:, start:stop]
+            block, hidden = forced_levels[:, start:stop], [h.clone() for h in state.hidden]
             if known:
-                self.backend.prime(state.hidden, state.history, block)
+                self.backend.prime(hidden, state.history, block)
             else:
-                block = self._draw(state, block)
+                block = self._draw(state, hidden, block)
             newest = block[:, -self.config.lookback :].to(self.device)
-            state.history = torch.cat((state.history, newest), dim=1)[:, -self.config.lookback :]
-            state.t += stop - start
+            history = torch.cat((state.history, newest), dim=1)[:, -self.config.lookback :]
             blocks.append(block.cpu())
+            # Signals wait for a call or a loop, so ctrl-C finds all three old or all three new.
+            state.hidden, state.history, state.t = hidden, history, state.t + stop - start
         return torch.cat(blocks, dim=1) if blocks else torch.empty(state.num_streams, 0, dtype=torch.int64)
 
     def score(self, levels: Tensor | np.ndarray) -> Tensor:
@@ -214,29 +217,24 @@ class Engine:
         padded = torch.nn.functional.pad(levels, (0, -steps % lookback), value=self.config.q_zero)
         return self.backend.score(self.backend.init_hidden(levels.shape[0]), padded)[:, :steps]
 
-    def _draw(self, state: EngineState, forced: Tensor) -> Tensor:
-        steps = forced.shape[1]
-        randomness = sampling.Randomness(state.seed, state.streams)
-        temperature = state.temperatures(steps).to(self.device)
-        settings = (randomness, temperature, state.top_k, state.top_p, forced)
-        first_use = self._first_use  # another thread may be done with it meanwhile
-        before = [h.clone() for h in state.hidden] if first_use else []
-        try:
-            with self.pace.timed(state.num_streams, steps):
-                block = self.backend.generate(state.hidden, state.history, state.t, *settings).cpu()
-            sound = int(block.max()) < self.config.q_levels
-        except (ValueError, IndexError):  # what the backends make of such a logit
-            sound = False
+    def _draw(self, state: EngineState, hidden: Hidden, forced: Tensor) -> Tensor:
+        """The levels of a block, (B, steps); advances `hidden`, a copy of the state's, and nothing else."""
+        steps, randomness = forced.shape[1], sampling.Randomness(state.seed, state.streams)
+        with self.pace.timed(state.num_streams, steps):
+            temperature = state.temperatures(steps).to(self.device)  # a function of the user's may take longest
+            settings = (randomness, temperature, state.top_k, state.top_p, forced)
+            try:
+                block = self.backend.generate(hidden, state.history, state.t, *settings).cpu()
+                sound = int(block.max()) < self.config.q_levels
+            except (ValueError, IndexError):  # what the backends make of such a logit
+                sound = False
         if not sound:
             raise CheckpointError("the model gives logits that are not finite numbers; its weights are too large")
+        first_use = self._first_use  # another thread may be done with it meanwhile
         if first_use:
+            before = [h[:, :1].cpu() for h in state.hidden]
             first = (randomness, temperature[:1].cpu(), state.top_k, state.top_p, forced[:1].cpu(), block[:1])
-            try:
-                first_use.check([h[:, :1].cpu() for h in before], state.history[:1].cpu(), state.t, *first)
-            except DeviceError:
-                for h, old in zip(state.hidden, before, strict=True):
-                    h.copy_(old)
-                raise
+            first_use.check(before, state.history[:1].cpu(), state.t, *first)
             if first_use.done:
                 self._first_use = None
         return block

@@ -91,3 +91,43 @@ def test_levels_do_not_depend_on_the_pace(name, backend, dtype):
         made.append(torch.cat((sampler.run(state, 200, forced=forced), sampler.run(state, 77)), dim=1))
         assert sampler.pace.asked > 200 / max(sizes)
     assert all(torch.equal(*pair) for pair in itertools.pairwise(made))
+
+
+def test_a_slow_function_of_temperature_counts(monkeypatch):
+    clock, sampler = Clock(monkeypatch), Engine(make_model(MODELS["paper-3tier"]), backend="reference")
+    monkeypatch.setattr(sampler.backend, "generate", lambda *arguments: torch.zeros_like(arguments[-1]))
+
+    def temperature(seconds):
+        clock.now += 2**-10
+        return 1.0
+
+    sampler.run(sampler.init_state(1, temperature=temperature), 256)
+    assert sampler.pace.samples(1) == 256  # a quarter of a second
+
+
+@pytest.mark.parametrize("forced", [False, True], ids=["drawn", "known"])
+@every_mode
+def test_an_interrupted_run_leaves_a_whole_state(backend, dtype, forced, monkeypatch):
+    """Ctrl-C during a native call is raised as soon as the call returns: what it made is not taken over by half."""
+    config = MODELS["paper-3tier"]
+    sampler, name = Engine(make_model(config), backend=backend, dtype=dtype), "prime" if forced else "generate"
+    sampler.pace, right, calls = Sized(16), getattr(sampler.backend, name), itertools.count()
+    known = random_levels(config, 2, 64, seed=1) if forced else None
+    expected = sampler.init_state(2, seed=1)
+    wanted = torch.cat((sampler.run(expected, 64, forced=known), sampler.run(expected, 40)), dim=1)
+
+    def interrupted(*arguments):
+        made = right(*arguments)
+        if forced or next(calls) == 2:
+            raise KeyboardInterrupt
+        return made
+
+    state = sampler.init_state(2, seed=1)
+    monkeypatch.setattr(sampler.backend, name, interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        sampler.run(state, 64, forced=known)
+    monkeypatch.setattr(sampler.backend, name, right)
+    assert state.t == (0 if forced else 32)
+    rest = None if known is None else known[:, state.t :]
+    again = torch.cat((sampler.run(state, 64 - state.t, forced=rest), sampler.run(state, 40)), dim=1)
+    assert torch.equal(again, wanted[:, 104 - again.shape[1] :])
