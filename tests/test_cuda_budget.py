@@ -200,7 +200,7 @@ def test_tagged_packets_need_no_fence(compiled, arch, dtype, tmp_path):
 @pytest.mark.parametrize(("batch", "together"), [(1, 2), pytest.param(8, 6, marks=pytest.mark.slow)])
 def test_reads_of_packets_are_on_their_way_together(compiled, batch, together, tmp_path):
     """Of 384 packets of a vector each of 256 threads has two; of eight vectors twelve, in two turns."""
-    instructions = sass(compiled("sm_90a", "int8", batch)[0], tmp_path)
+    instructions = sass(compiled("sm_90", "int8", batch)[0], tmp_path)
     reads = [at for at, name in enumerate(instructions) if name == "LDG.E.128.STRONG.GPU"]
     longest = run = 1
     for before, at in itertools.pairwise(reads):

@@ -251,7 +251,8 @@ def test_a_call_that_fails_is_named_and_leaves_nothing(fake_gpu, cubin, call):
 def test_nothing_else_is_called(fake_gpu, cubin):
     everything(fake_gpu, cubin)
     undone = {"cuCtxPopCurrent", "cuModuleUnload", "cuDevicePrimaryCtxRelease", "cuMemFreeHost", "cuEventDestroy"}
-    assert set(fake_gpu.calls) == {*CALLS, *undone}
+    called = {call for call in fake_gpu.calls if call.startswith("cu")}  # without its notes of launches
+    assert called == {*CALLS, *undone}
 
 
 @pytest.mark.parametrize("call", ["cuCtxPushCurrent", "cuModuleUnload"])

@@ -96,6 +96,8 @@ RUNS = [
     ("two-levels", "float32", "roles", 3),
     ("theano-gru-odd-levels", "float32", "roles", 3),
     ("prism-skips", "float32", "roles", 1),
+    ("prism-skips", "float32", "roles", 5),
+    ("logits-not-finite", "float32", "roles", 3),
     ("theano-gru-odd-levels", "int8", "roles, nothing in shared memory", 1),
 ]
 
