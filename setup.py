@@ -170,7 +170,7 @@ def native_extension():
     return Pybind11Extension(
         "samplernn_fast._C",
         [source for source in sources if X86_64 or Path(source).name not in ISA_FLAGS],
-        depends=sorted(glob("csrc/**/*.h", recursive=True)),
+        depends=["setup.py", *sorted(glob("csrc/**/*.h", recursive=True))],  # flags stand in setup.py
         include_dirs=["csrc"],
         libraries=["dl"] if platform.system() == "Linux" else [],
         cxx_std=17,
