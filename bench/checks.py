@@ -27,8 +27,9 @@ def check_draws(engine: Engine, exact: Engine, batch_size: int) -> None:
     silence = torch.full((streams, config.lookback), config.q_zero)
     scores = exact.score(torch.cat((silence, levels), dim=1))
     draws = sampling.draws(SEED, np.arange(streams), 0, steps).double() / 2**32
-    upper = scores.double().exp().cumsum(dim=-1).gather(-1, levels.unsqueeze(-1)).squeeze(-1)
-    lower = upper - scores.double().exp().gather(-1, levels.unsqueeze(-1)).squeeze(-1)
+    shares, drawn = scores.exp(), levels.unsqueeze(-1)
+    upper = shares.cumsum(dim=-1).gather(-1, drawn).squeeze(-1)
+    lower = upper - shares.gather(-1, drawn).squeeze(-1)
     outside = (lower - draws).clamp(min=0) + (draws - upper).clamp(min=0)
     mean = outside.mean().item()
     if not mean <= OUTSIDE[engine.dtype] or len(levels.unique()) < 2:

@@ -1,6 +1,7 @@
 """deepsound-project/samplernn-pytorch as a contestant of bench/sampling_speed.py, unmodified."""
 
 from pathlib import Path
+from types import ModuleType
 
 import record
 import torch
@@ -12,32 +13,32 @@ from samplernn_fast.importing.live import accelerate
 
 def deepsound(clone: Path, dim: int, batch_size: int) -> Contestant:
     """Their own Generator on their own model of the paper's shape: ratios 2 4 are frames of 2 and 8 samples."""
-    (their_model,) = record.peer_modules(clone, "model")
-    model = their_model.SampleRNN(frame_sizes=[2, 4], n_rnn=1, dim=dim, learn_h0=True, q_levels=256, weight_norm=True)
-    generator = their_model.Generator(model)
-
-    def make(n: int) -> object:
-        with torch.no_grad():
-            return generator(batch_size, n)
-
-    return Contestant("deepsound Generator", torch.get_num_threads(), make)
+    return generator(*their_model(clone, dim=dim, frame_sizes=[2, 4], n_rnn=1), batch_size)
 
 
 def deepsound_default(clone: Path) -> tuple[list[Contestant], SampleRNNConfig]:
     """deepsound's Generator on its default model, and `accelerate` of that very module."""
-    (their_model,) = record.peer_modules(clone, "model")
-    module = their_model.SampleRNN(
-        frame_sizes=[16, 4], n_rnn=2, dim=1024, learn_h0=True, q_levels=256, weight_norm=True
-    )
-    generator = their_model.Generator(module)
-
-    def theirs(n: int) -> object:
-        with torch.no_grad():
-            return generator(1, n)
-
-    found = [Contestant("deepsound Generator", torch.get_num_threads(), theirs)]
+    file, module = their_model(clone, dim=1024, frame_sizes=[16, 4], n_rnn=2)
+    found = [generator(file, module, 1)]
     for dtype in ("float32", "int8"):
         engine = accelerate(module, dtype=dtype).engine
         threads = engine.backend.native.threads(1)
         found.append(engine_contestant(engine, 1, threads, f"accelerate {dtype}"))
     return found, engine.config
+
+
+def their_model(clone: Path, **shape: int | list[int]) -> tuple[ModuleType, torch.nn.Module]:
+    """The file with their model, and a model of that shape."""
+    (file,) = record.peer_modules(clone, "model")
+    return file, file.SampleRNN(learn_h0=True, q_levels=256, weight_norm=True, **shape)
+
+
+def generator(file: ModuleType, module: torch.nn.Module, batch_size: int) -> Contestant:
+    """Their Generator of a model."""
+    theirs = file.Generator(module)
+
+    def make(n: int) -> object:
+        with torch.no_grad():
+            return theirs(batch_size, n)
+
+    return Contestant("deepsound Generator", torch.get_num_threads(), make)

@@ -164,12 +164,20 @@ def cluster_groupings(
     How many clusters there is room for, and whether the other arrays fit beside the matrices, the kernel tells."""
     found = [
         cluster_grouping(streams, blocks, multiprocessors // blocks)
-        for blocks in _CLUSTER_BLOCKS
+        for blocks in _cluster_sizes(config, dtype, shared_bytes, "cluster")
         if blocks <= multiprocessors
-        and blocks == grid_blocks(config.dim, blocks)
-        and resident_bytes(config, dtype) <= blocks * shared_bytes
     ]
     return in_order_of_clusters(found)
+
+
+def _cluster_sizes(config: SampleRNNConfig, dtype: str, shared_bytes: int, exchange: str) -> list[int]:
+    """Blocks of a cluster that share out the units evenly and have room for what must stay, the largest first."""
+    return [
+        blocks
+        for blocks in _CLUSTER_BLOCKS
+        if blocks == grid_blocks(config.dim, blocks)
+        and resident_bytes(config, dtype, exchange) <= blocks * shared_bytes
+    ]
 
 
 def in_order_of_clusters(groups: list[Grouping]) -> list[Grouping]:
@@ -190,11 +198,8 @@ def role_groupings(
     memory cannot hold the MLP."""
     return [
         role_grouping(config.dim, streams, heads, multiprocessors // heads)
-        for heads in _CLUSTER_BLOCKS
-        if multiprocessors // heads > 1
-        and heads == grid_blocks(config.dim, heads)
-        and resident_bytes(config, dtype, "roles") <= heads * shared_bytes
-        and streams <= _STREAMS_OF_A_CLUSTER
+        for heads in _cluster_sizes(config, dtype, shared_bytes, "roles")
+        if multiprocessors // heads > 1 and streams <= _STREAMS_OF_A_CLUSTER
     ]
 
 
