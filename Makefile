@@ -9,7 +9,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 
 # What an installation depends on; Python sources are live in an editable one.
-INSTALL_INPUTS := pyproject.toml setup.py constraints.txt samplernn_fast/__init__.py \
+INSTALL_INPUTS := pyproject.toml setup.py constraints.txt samplernn_fast/_version.py \
   $(shell find csrc -name '*.h' -o -name '*.cpp')
 CLANG_FORMATTED := $(shell find csrc tests/native tests/fake_cuda tests/cuda_shim -name '*.h' -o -name '*.cpp' -o -name '*.cuh' -o -name '*.cu')
 

@@ -24,7 +24,8 @@ import sampling_speed
 import stage_times
 from wanted import Wanted
 
-from samplernn_fast.cuda_device import Gpu, NotAtOnce, Program, native
+from samplernn_fast.backends.cuda.gpu import Gpu, native
+from samplernn_fast.backends.cuda.program import NotAtOnce, Program
 from samplernn_fast.errors import BackendUnavailable
 
 ROOT = Path(__file__).parents[1]

@@ -28,17 +28,18 @@ from gpu_machine import Machine
 from gpu_model import predict
 from wanted import Wanted
 
-from samplernn_fast import backends
-from samplernn_fast.config import SampleRNNConfig
-from samplernn_fast.cuda_backend import CudaBackend
-from samplernn_fast.cuda_device import Gpu, Program
-from samplernn_fast.cuda_plan import Grouping
-from samplernn_fast.cuda_stages import Stage, Walk
-from samplernn_fast.engine import Engine
+from samplernn_fast.backends import devices
+from samplernn_fast.backends.cuda.backend import CudaBackend
+from samplernn_fast.backends.cuda.gpu import Gpu
+from samplernn_fast.backends.cuda.grouping import Grouping
+from samplernn_fast.backends.cuda.program import Program
+from samplernn_fast.backends.cuda.stages import Stage, Walk
+from samplernn_fast.engine.engine import Engine
 from samplernn_fast.errors import BackendUnavailable, SampleRNNError
-from samplernn_fast.model import SampleRNN
-from samplernn_fast.sampling import Randomness
-from samplernn_fast.weights import PackedWeights, pack
+from samplernn_fast.models.config import SampleRNNConfig
+from samplernn_fast.models.sample_rnn import SampleRNN
+from samplernn_fast.reference.draw import Randomness
+from samplernn_fast.reference.weights import PackedWeights, pack
 
 WAYS = {"persistent": ("auto", True), "launches": ("launches", False)}
 """Exchange of each kind of kernels, and whether they are profiled."""
@@ -178,7 +179,7 @@ def models(dim: int) -> tuple[SampleRNN, PackedWeights, Engine]:
 
 def timed_rows(kernel: str, dim: int, dtype: str, streams: int, args: argparse.Namespace) -> list[dict]:
     """Rows of one kernel, after its draws were checked."""
-    device = backends.resolve_device("cuda")
+    device = devices.resolve_device("cuda")
     model, weights, exact = models(dim)
     engine = Engine(model, backend="reference", device="cuda")  # no other kernel is compiled
     launches = TimedStages(weights, device, dtype) if kernel == "launches" else None
@@ -216,7 +217,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
 
 def main() -> None:
     args, whole = parse(), True
-    device = backends.resolve_device("cuda")
+    device = devices.resolve_device("cuda")
     for kernel, streams, dim, dtype in combinations(args):
         try:
             rows = timed_rows(kernel, dim, dtype, streams, args)

@@ -2,8 +2,8 @@
 
 import torch
 
-from samplernn_fast.config import SampleRNNConfig
-from samplernn_fast.model import SampleRNN
+from samplernn_fast.models.config import SampleRNNConfig
+from samplernn_fast.models.sample_rnn import SampleRNN
 
 _SMALL = {"dim": 32, "emb_size": 16, "q_levels": 64}
 

@@ -12,10 +12,10 @@ RATE = 8000
 
 def run(*args):
     """The exit status of one command in this process."""
-    from samplernn_fast import cli  # needs tyro; a GPU machine without it still runs the other tests
+    from samplernn_fast.commands import main
 
     try:
-        cli.main([str(arg) for arg in args])
+        main.main([str(arg) for arg in args])
     except SystemExit as stop:
         return stop.code or 0
     return 0

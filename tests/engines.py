@@ -8,9 +8,9 @@ import pytest
 import torch
 from cases import CASES, make_model
 
-from samplernn_fast import backends
-from samplernn_fast.engine import Engine
-from samplernn_fast.pace import Pace
+from samplernn_fast.backends import registry
+from samplernn_fast.engine.engine import Engine
+from samplernn_fast.engine.pace import Pace
 
 NAMES = ("paper-3tier", "theano-lstm-skips", "two-levels")
 
@@ -40,7 +40,7 @@ class Sized(Pace):
 
 @functools.cache
 def engine(name="paper-3tier", backend="reference", dtype="float64"):
-    reasons = backends.BACKENDS[backend].unavailable_reasons(MODELS[name], torch.device("cpu"))
+    reasons = registry.BACKENDS[backend].unavailable_reasons(MODELS[name], torch.device("cpu"))
     if reasons:
         pytest.skip("; ".join(reasons))
     made = Engine(make_model(MODELS[name]), backend=backend, dtype=dtype)

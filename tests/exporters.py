@@ -12,8 +12,8 @@ import torch
 from cases import make_model
 from torch import Tensor, nn
 
-from samplernn_fast.config import SampleRNNConfig
-from samplernn_fast.model import SampleRNN
+from samplernn_fast.models.config import SampleRNNConfig
+from samplernn_fast.models.sample_rnn import SampleRNN
 
 Matrix = tuple[Tensor, Tensor | None]
 

@@ -3,7 +3,7 @@ ones first, so that a time limit loses the least."""
 
 from cases import CASES
 
-from samplernn_fast.config import SampleRNNConfig
+from samplernn_fast.models.config import SampleRNNConfig
 
 TELLING = ("paper-1024", "dim-130-lstm", "reset-before-256", "theano-lstm-skips", "paper-3tier")
 """Blocks that share out all multiprocessors; units and levels that fill no row; both halves of a GRU; an LSTM whose

@@ -8,10 +8,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import linear
 
-from samplernn_fast import reference
 from samplernn_fast.importing.parity import step_logits
-from samplernn_fast.reference import ReferenceBackend
-from samplernn_fast.weights import PackedWeights
+from samplernn_fast.reference import backend as reference_backend
+from samplernn_fast.reference import cells
+from samplernn_fast.reference.backend import ReferenceBackend
+from samplernn_fast.reference.weights import PackedWeights
 
 WEIGHT_LIMIT, INPUT_LIMIT, SUM_LIMIT = 127, 8191, 2**31 - 1
 
@@ -19,8 +20,10 @@ WEIGHT_LIMIT, INPUT_LIMIT, SUM_LIMIT = 127, 8191, 2**31 - 1
 def mode_logits(weights: PackedWeights, mode: str, levels: Tensor) -> Tensor:
     """Teacher-forced logits (B, T, Q) of levels (B, L + T), in float64, as `mode` defines them."""
     backend = ReferenceBackend(weights.to("cpu", torch.float32), torch.device("cpu"), "float64")
-    with torch.inference_mode(), mock.patch.object(reference, "linear", _Product(backend.weights, mode)):
-        return step_logits(backend, levels)
+    product = _Product(backend.weights, mode)
+    with mock.patch.object(reference_backend, "linear", product), mock.patch.object(cells, "linear", product):
+        with torch.inference_mode():
+            return step_logits(backend, levels)
 
 
 def codes(x: Tensor, limit: int) -> tuple[Tensor, Tensor]:

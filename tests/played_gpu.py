@@ -8,10 +8,12 @@ from cases import make_model
 from engines import MODELS, Sized
 from fake_gpu import CLUSTER_LAUNCH, FOLDER, MULTIPROCESSORS, SHARED_BYTES
 
-from samplernn_fast import backends, cuda_device
-from samplernn_fast.cuda_backend import CudaBackend
-from samplernn_fast.engine import Engine
-from samplernn_fast.weights import pack
+from samplernn_fast.backends import registry
+from samplernn_fast.backends.cuda import program
+from samplernn_fast.backends.cuda.backend import CudaBackend
+from samplernn_fast.backends.cuda.gpu import missing
+from samplernn_fast.engine.engine import Engine
+from samplernn_fast.reference.weights import pack
 
 CPU = torch.device("cpu")
 
@@ -25,7 +27,7 @@ class Played(CudaBackend):
 
     @staticmethod
     def unavailable_reasons(config, device):
-        return cuda_device.missing(0)
+        return missing(0)
 
 
 @pytest.fixture(scope="session")
@@ -39,8 +41,8 @@ def gpu(fake_gpu, fake_nvrtc, compiled, monkeypatch):
     """A machine with a GPU of 4 multiprocessors, without clusters."""
     monkeypatch.setenv("SAMPLERNN_FAST_CACHE", str(compiled))
     monkeypatch.setenv("FAKE_NVRTC_COMPILER", f"{sys.executable} {FOLDER / 'compile_for_cpu.py'}")
-    monkeypatch.setattr(cuda_device, "THREADS", 64)  # each is a fibre here
-    monkeypatch.setitem(backends.BACKENDS, "cuda", Played)
+    monkeypatch.setattr(program, "THREADS", 64)  # each is a fibre here
+    monkeypatch.setitem(registry.BACKENDS, "cuda", Played)
     fake_gpu.set_device(SHARED_BYTES, 20 << 10)  # so that even small models need all blocks
     fake_gpu.set_device(CLUSTER_LAUNCH, 0)
     return fake_gpu

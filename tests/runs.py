@@ -4,10 +4,11 @@ from pathlib import Path
 
 import torch
 
-from samplernn_fast import checkpoint
-from samplernn_fast.config import SampleRNNConfig, TrainConfig
-from samplernn_fast.run_log import read_log
-from samplernn_fast.training import Trainer
+from samplernn_fast.models import checkpoint
+from samplernn_fast.models.config import SampleRNNConfig
+from samplernn_fast.training.config import TrainConfig
+from samplernn_fast.training.run_log import read_log
+from samplernn_fast.training.trainer import Trainer
 
 TINY = {"dim": 16, "emb_size": 8, "q_levels": 64, "frame_sizes": (2, 2, 8), "sample_rate": 0, "gain": 0.0}
 

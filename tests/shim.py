@@ -17,9 +17,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from samplernn_fast import cuda_plan
-from samplernn_fast.cuda_stages import Stage, Walk
-from samplernn_fast.weights import PackedWeights
+from samplernn_fast.backends.cuda import constants, grouping, packing
+from samplernn_fast.backends.cuda.stages import Stage, Walk
+from samplernn_fast.reference.weights import PackedWeights
 
 ROOT = Path(__file__).resolve().parents[1]
 KERNELS, SHIM = ROOT / "csrc", ROOT / "tests" / "cuda_shim"
@@ -148,10 +148,10 @@ class ShimKernel:
         helpers: int = 5,
     ) -> None:
         self.config, self.batch = weights.config, groups * batch
-        blocks = cuda_plan.grid_blocks(self.config.dim, blocks)
-        helpers = cuda_plan.grid_blocks(self.config.dim, helpers) if exchange == "roles" else 0
+        blocks = grouping.grid_blocks(self.config.dim, blocks)
+        helpers = grouping.grid_blocks(self.config.dim, helpers) if exchange == "roles" else 0
         shape = (batch, blocks, threads, shared_bytes, exchange, groups, copies, profile, helpers)
-        defines = cuda_plan.defines(self.config, dtype, *shape)
+        defines = constants.defines(self.config, dtype, *shape)
         library = ctypes.CDLL(str(build(defines, kernels)))
         self.launch = library.srnn_shim_launch
         self.launch.restype = ctypes.c_char_p
@@ -160,7 +160,7 @@ class ShimKernel:
         self.walk = Walk.of(self.config) if exchange == "launches" else None
         self.sizes = list((ctypes.c_uint64 * 6).in_dll(library, "srnn_sizes"))
         self.profile = np.zeros(self.sizes[5] // 8, dtype=np.uint64)
-        self.weights = cuda_plan.pack_weights(weights, dtype)
+        self.weights = packing.pack_weights(weights, dtype)
         assert self.sizes[:2] == [ctypes.sizeof(Params), len(self.weights)]
         h0 = [weights[f"tier{tier}.h0"].float() for tier in range(len(self.config.ratios))]
         self.h0 = torch.cat([h.unsqueeze(1).repeat(1, self.batch, 1).flatten() for h in h0])

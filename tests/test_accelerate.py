@@ -10,8 +10,8 @@ from torch import nn
 
 import samplernn_fast as srnn
 from samplernn_fast.compat.deepsound import Generator
-from samplernn_fast.config import SampleRNNConfig
 from samplernn_fast.errors import CheckpointError, ConfigError
+from samplernn_fast.models.config import SampleRNNConfig
 
 CONFIG = torch_config((2, 6), q=20, dim=9, n=2)
 

@@ -12,8 +12,12 @@ from cases import make_model
 from small import CONFIG, RATE, assert_one_line, make
 
 import samplernn_fast as srnn
-from samplernn_fast import api, audio, checkpoint, pace, quantize
+from samplernn_fast import api
+from samplernn_fast.audio import quantize, reading, resampling, writing
+from samplernn_fast.engine import pace
+from samplernn_fast.engine.prompt import prompt_levels
 from samplernn_fast.errors import AudioError, CheckpointError, ConfigError
+from samplernn_fast.models import checkpoint
 
 
 def test_audio_has_the_shape_and_range_it_promises(model):
@@ -175,16 +179,16 @@ def sines(seconds, rate, channels=1):
 def test_a_prompt_file_of_another_rate_and_two_channels(model, tmp_path):
     pytest.importorskip("soxr", reason="soxr, which changes sample rates, is not installed")
     path = tmp_path / "prompt.wav"
-    audio.write(path, sines(0.05, 22050, channels=2), 22050)
+    writing.write(path, sines(0.05, 22050, channels=2), 22050)
     made = make(model, prompt=path)
-    samples, _ = audio.read(path, sample_rate=RATE)
+    samples, _ = reading.read(path, sample_rate=RATE)
     assert 390 < len(samples) < 410
     assert np.array_equal(made.tokens, make(model, prompt=samples).tokens)
     assert not np.array_equal(made.tokens, make(model).tokens)
     assert made.tokens.shape == (1, 160)  # what follows the prompt, not the prompt
     assert len(made.info["prompt_sha256"]) == 64
-    mono, _ = audio.read(path)
-    resampled = audio.resample(mono, 22050, RATE)
+    mono, _ = reading.read(path)
+    resampled = resampling.resample(mono, 22050, RATE)
     assert np.array_equal(
         make(model, prompt=mono, prompt_sample_rate=22050).tokens, make(model, prompt=resampled).tokens
     )
@@ -195,12 +199,12 @@ def test_a_prompt_file_of_another_rate_and_two_channels(model, tmp_path):
 def test_a_prompt_gets_the_gain_and_the_16_bits_of_the_training_data():
     samples = sines(0.1, RATE)[:, 0]
     fine = dataclasses.replace(CONFIG, quantization="linear", q_levels=65536)
-    assert np.array_equal(api.prompt_levels(fine, samples), 32768 + np.rint(samples * 0.5 * 32768))
+    assert np.array_equal(prompt_levels(fine, samples), 32768 + np.rint(samples * 0.5 * 32768))
     pcm = np.rint(samples * 0.5 * 32768).astype(int)
     table = quantize.for_config(CONFIG).lut_int16()
-    assert np.array_equal(api.prompt_levels(CONFIG, samples), table[pcm + 32768])
+    assert np.array_equal(prompt_levels(CONFIG, samples), table[pcm + 32768])
     loud = dataclasses.replace(CONFIG, gain=1.0)
-    assert not np.array_equal(api.prompt_levels(loud, samples), api.prompt_levels(CONFIG, samples))
+    assert not np.array_equal(prompt_levels(loud, samples), prompt_levels(CONFIG, samples))
 
 
 def test_prompts_shorter_than_a_frame(model):
@@ -210,7 +214,7 @@ def test_prompts_shorter_than_a_frame(model):
         assert made.tokens.shape == (1, 160)
         engine = srnn.Engine(model)
         state = engine.init_state(1, seed=1)
-        engine.run(state, length, forced=api.prompt_levels(CONFIG, prompt)[None])
+        engine.run(state, length, forced=prompt_levels(CONFIG, prompt)[None])
         assert np.array_equal(engine.run(state, 160).numpy(), made.tokens)
 
 

@@ -11,16 +11,17 @@ from cases import random_levels
 from command_line import assert_one_line_error, run
 from runs import assert_same_run, tiny
 
-from samplernn_fast import checkpoint
-from samplernn_fast.baseline import OneTierRNN
-from samplernn_fast.config import SampleRNNConfig, TrainConfig
-from samplernn_fast.data import AudioData
-from samplernn_fast.engine import Engine
+from samplernn_fast.audio.quantize import for_config
+from samplernn_fast.data.folder import AudioData
+from samplernn_fast.engine.engine import Engine
 from samplernn_fast.errors import ConfigError
-from samplernn_fast.evaluation import evaluate
-from samplernn_fast.model import bits_per_sample
-from samplernn_fast.quantize import for_config
-from samplernn_fast.training import Trainer, train
+from samplernn_fast.evaluation.likelihood import evaluate
+from samplernn_fast.models import checkpoint
+from samplernn_fast.models.base import bits_per_sample
+from samplernn_fast.models.config import SampleRNNConfig
+from samplernn_fast.models.one_tier import OneTierRNN
+from samplernn_fast.training.config import TrainConfig
+from samplernn_fast.training.trainer import Trainer, train
 
 SMALL = {"frame_sizes": (1,), "dim": 16, "emb_size": 8, "q_levels": 64}
 CELLS = {

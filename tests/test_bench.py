@@ -34,7 +34,7 @@ def test_training_speed(tmp_path):
 
 
 def test_sampling_speed(tmp_path):
-    file = tmp_path / "sampling.json"
+    file = tmp_path / "draw.json"
     args = (
         "--dim",
         "16",
@@ -66,7 +66,7 @@ def test_rows_are_kept_as_soon_as_they_are_there(tmp_path, monkeypatch):
     import sampling_speed
     import torch
 
-    file, measure, kept = tmp_path / "sampling.json", sampling_speed.measure, []
+    file, measure, kept = tmp_path / "draw.json", sampling_speed.measure, []
 
     def measured(contestants, config, batch_size, *rest):
         if file.exists():
@@ -94,7 +94,7 @@ def sampling_speed(monkeypatch, tmp_path):
     threads = torch.get_num_threads()
 
     def rows_of_failure(options):
-        file = tmp_path / "sampling.json"
+        file = tmp_path / "draw.json"
         command = ["sampling_speed.py", *options.split(), "--rounds", "2", "--seconds", "0.01", "--json", str(file)]
         monkeypatch.setattr(sys, "argv", command)
         with pytest.raises(SystemExit, match="was left out"):
@@ -110,7 +110,7 @@ def test_a_wrong_backend_is_not_timed_and_the_others_are(sampling_speed, monkeyp
     """The gate: a backend whose scores differ is left out, in print and as a row."""
     import contestants
 
-    from samplernn_fast.reference import ReferenceBackend
+    from samplernn_fast.reference.backend import ReferenceBackend
 
     right = ReferenceBackend.score
     monkeypatch.setattr(contestants, "PARITY_STEPS", 8)
@@ -162,9 +162,9 @@ def test_scores_are_compared_for_a_batch_that_is_timed(monkeypatch):
     import contestants
     import torch
 
-    from samplernn_fast.config import SampleRNNConfig
-    from samplernn_fast.engine import Engine
-    from samplernn_fast.model import SampleRNN
+    from samplernn_fast.engine.engine import Engine
+    from samplernn_fast.models.config import SampleRNNConfig
+    from samplernn_fast.models.sample_rnn import SampleRNN
 
     exact = Engine(SampleRNN(SampleRNNConfig(dim=16)), backend="reference", dtype="float64", device="cpu")
     levels, seen = torch.randint(0, 256, (2, 24)), []
@@ -186,9 +186,9 @@ def test_the_graphed_peer_makes_the_samples_of_the_plain_one(monkeypatch):
     import torch
     from plain_torch import GraphedTorch, PlainTorch
 
-    from samplernn_fast.config import SampleRNNConfig
-    from samplernn_fast.model import SampleRNN
-    from samplernn_fast.weights import pack
+    from samplernn_fast.models.config import SampleRNNConfig
+    from samplernn_fast.models.sample_rnn import SampleRNN
+    from samplernn_fast.reference.weights import pack
 
     weights = pack(SampleRNN(SampleRNNConfig(dim=16)))
     plain, graphed = (kind(weights, 3, torch.float32) for kind in (PlainTorch, GraphedTorch))
@@ -203,16 +203,16 @@ def test_a_backend_that_draws_otherwise_is_not_timed(monkeypatch):
     monkeypatch.syspath_prepend(str(BENCH))
     import checks
 
-    from samplernn_fast import sampling
-    from samplernn_fast.config import SampleRNNConfig
-    from samplernn_fast.engine import Engine
-    from samplernn_fast.model import SampleRNN
+    from samplernn_fast.engine.engine import Engine
+    from samplernn_fast.models.config import SampleRNNConfig
+    from samplernn_fast.models.sample_rnn import SampleRNN
+    from samplernn_fast.reference import draw
 
     model = SampleRNN(SampleRNNConfig(dim=16))
     engine, exact = (Engine(model, backend="reference", dtype=dtype, device="cpu") for dtype in ("float32", "float64"))
     checks.check_draws(engine, exact, 3)
-    right = sampling.Randomness.draws
-    monkeypatch.setattr(sampling.Randomness, "draws", lambda self, start, steps: right(self, start + 1, steps))
+    right = draw.Randomness.draws
+    monkeypatch.setattr(draw.Randomness, "draws", lambda self, start, steps: right(self, start + 1, steps))
     with pytest.raises(checks.CheckFailed, match=r"3 streams: its draws lie .* outside .*; nothing was timed"):
         checks.check_draws(engine, exact, 3)
 

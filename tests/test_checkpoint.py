@@ -15,9 +15,10 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from samplernn_fast import checkpoint, files
-from samplernn_fast.config import SampleRNNConfig
+from samplernn_fast import files
 from samplernn_fast.errors import CheckpointError
+from samplernn_fast.models import checkpoint
+from samplernn_fast.models.config import SampleRNNConfig
 
 SMALL = SampleRNNConfig(frame_sizes=(2, 2, 4), dim=12, emb_size=8, q_levels=16, quantization="mu-law", sample_rate=8000)
 WEIGHT = "mlp.output.bias"

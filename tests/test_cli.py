@@ -15,8 +15,11 @@ import torch
 from command_line import RATE, TINY, run, strict_json, subprocess_of
 
 import samplernn_fast as srnn
-from samplernn_fast import audio, backends, cli, demo
-from samplernn_fast.data import AudioData
+from samplernn_fast.audio import reading, synthetic, writing
+from samplernn_fast.backends import registry
+from samplernn_fast.commands import demo as demo_command
+from samplernn_fast.commands import main
+from samplernn_fast.data.folder import AudioData
 
 pytestmark = pytest.mark.usefixtures("elsewhere")
 
@@ -33,7 +36,7 @@ def test_version_and_overview(capsys):
     for args, status in ((["--help"], 0), (["-h"], 0), ([], 2)):
         assert run(*args) == status
         shown = capsys.readouterr().out
-        assert all(f"\n  {name} " in shown for name in cli.COMMANDS)
+        assert all(f"\n  {name} " in shown for name in main.COMMANDS)
 
 
 def test_module_and_program_are_the_same():
@@ -41,7 +44,7 @@ def test_module_and_program_are_the_same():
     assert (done.returncode, done.stdout.decode()) == (0, f"samplernn-fast {srnn.__version__}\n")
 
 
-@pytest.mark.parametrize("name", cli.COMMANDS)
+@pytest.mark.parametrize("name", main.COMMANDS)
 def test_every_command_explains_itself(name, capsys):
     assert run(name, "--help") == 0
     shown = capsys.readouterr()
@@ -89,7 +92,7 @@ def test_train_without_a_preset_lists_them(capsys):
 def test_prepare_names_what_it_cannot_read(tmp_path, capsys):
     (tmp_path / "in/deep").mkdir(parents=True)
     for index in range(4):
-        audio.write(tmp_path / f"in/deep/{index}.wav", demo.plucked_music(0.3, index), RATE)
+        writing.write(tmp_path / f"in/deep/{index}.wav", synthetic.plucked_music(0.3, index), RATE)
     (tmp_path / "in/broken.wav").write_bytes(b"RIFF")
     soundfile.write(tmp_path / "in/nan.wav", np.array([0, np.nan, 0], np.float32), RATE, subtype="FLOAT")
     assert run("prepare", tmp_path / "in", "-o", tmp_path / "data", "--sample-rate", RATE, "--split", 2, 1, 1) == 0
@@ -132,7 +135,7 @@ def test_doctor(capsys):
     shown = strict_json(capsys.readouterr().out)
     assert shown["versions"]["samplernn"] == srnn.__version__
     assert shown["backends"]["reference on cpu"] == "runs"
-    assert list(shown["numeric modes"]) == list(backends.BACKENDS)
+    assert list(shown["numeric modes"]) == list(registry.BACKENDS)
     assert shown["numeric modes"]["cpu"] == "float32, bfloat16, int8"
     assert shown["CUDA"]["driver"]
     assert run("doctor") == 0
@@ -167,10 +170,10 @@ def test_doctor_says_why_the_native_part_does_not_run(found, expected, monkeypat
 
 def test_demo_prints_each_step(tmp_path, monkeypatch, capsys):
     for name, value in {"_RECORDINGS": 3, "_RECORDING_SECONDS": 1.0, "_RESULT_SECONDS": 0.05}.items():
-        monkeypatch.setattr(demo, name, value)
+        monkeypatch.setattr(demo_command, name, value)
     assert run("demo", "-o", tmp_path / "d.wav", "--minutes", 0.0001) == 0
     assert "0.05 s of new audio" in capsys.readouterr().out
-    assert audio.probe(tmp_path / "d.wav").seconds == pytest.approx(0.05)
+    assert reading.probe(tmp_path / "d.wav").seconds == pytest.approx(0.05)
 
 
 def test_steps_take_the_place_of_a_presets_minutes(model, data_folder, tmp_path):

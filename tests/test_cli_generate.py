@@ -11,7 +11,8 @@ import soundfile
 from command_line import RATE, make, run, strict_json
 
 import samplernn_fast as srnn
-from samplernn_fast import audio, checkpoint, demo
+from samplernn_fast.audio import quantize, reading, synthetic, writing
+from samplernn_fast.models import checkpoint
 
 pytestmark = pytest.mark.usefixtures("elsewhere")
 
@@ -28,7 +29,7 @@ def test_generate_writes_a_file_and_says_how_fast(model, tmp_path, capsys):
     path, summary = shown.out.splitlines()
     assert path == "out.wav" and "1 x 0.02 s" in summary and "x real time (RTF " in summary and "backend" in summary
     assert shown.err == ""  # no terminal, no progress bar
-    samples, rate = audio.read(tmp_path / "out.wav")
+    samples, rate = reading.read(tmp_path / "out.wav")
     assert (len(samples), rate) == (160, RATE)
     assert np.array_equal(samples, np.round(srnn.generate(model, duration=0.02).samples[0] * 32768) / 32768)
 
@@ -36,7 +37,7 @@ def test_generate_writes_a_file_and_says_how_fast(model, tmp_path, capsys):
 @pytest.mark.parametrize("suffix", [".wav", ".flac", ".ogg", ".mp3"])
 def test_generate_writes_every_format(model, tmp_path, suffix):
     assert make(model, "-o", tmp_path / f"x{suffix}", duration=0.2) == 0
-    assert audio.probe(tmp_path / f"x{suffix}").sample_rate == RATE
+    assert reading.probe(tmp_path / f"x{suffix}").sample_rate == RATE
 
 
 def test_generate_into_a_folder(model, tmp_path, capsys):
@@ -52,7 +53,7 @@ def test_generate_into_a_folder(model, tmp_path, capsys):
 )
 def test_generate_takes_other_projects_flags(model, capsys, seconds, pieces):
     assert run("generate", model, seconds, 0.02, pieces, 2, "--json") == 0
-    assert [audio.probe(file).frames for file in strict_json(capsys.readouterr().out)["files"]] == [160, 160]
+    assert [reading.probe(file).frames for file in strict_json(capsys.readouterr().out)["files"]] == [160, 160]
 
 
 def test_generate_to_standard_output_is_a_wav_and_nothing_else(model, tmp_path, capsysbinary):
@@ -77,7 +78,7 @@ def test_generate_json_is_one_object(model, capsys):
 
 
 def levels_of(path, model):
-    return srnn.quantize.for_config(srnn.load(model).config).encode(audio.read(path)[0])
+    return quantize.for_config(srnn.load(model).config).encode(reading.read(path)[0])
 
 
 def test_temperatures_of_several_pieces_and_curves(model, capsys):
@@ -116,7 +117,7 @@ def test_a_shard_without_pieces_does_nothing(model, tmp_path, capsys):
 
 
 def test_a_prompt_from_a_file(model, capsys):
-    audio.write("prompt.wav", demo.plucked_music(0.1, 0), RATE)
+    writing.write("prompt.wav", synthetic.plucked_music(0.1, 0), RATE)
     assert make(model, "--prompt", "prompt.wav") == 0
     assert np.array_equal(
         levels_of("out.wav", model), srnn.generate(model, duration=0.02, prompt="prompt.wav").tokens[0]
@@ -127,7 +128,8 @@ def test_a_prompt_from_a_file(model, capsys):
 
 INTERRUPTED = """
 import sys
-from samplernn_fast import api, cli
+from samplernn_fast import api
+from samplernn_fast.commands import main
 
 make = api.Stream.next_levels
 
@@ -137,7 +139,7 @@ def make_and_tell(self, n):
     return levels
 
 api.Stream.next_levels = make_and_tell
-cli.main(sys.argv[1:])
+main.main(sys.argv[1:])
 """
 
 
@@ -152,7 +154,7 @@ def test_ctrl_c_keeps_what_is_done(model, tmp_path):
     out, err = process.communicate(timeout=60)
     messages = [line for line in err.splitlines() if line != "block"]
     assert process.returncode == 1, err
-    samples, _ = audio.read(tmp_path / "kept.wav")
+    samples, _ = reading.read(tmp_path / "kept.wav")
     seconds = len(samples) / RATE
     assert messages == [f"samplernn-fast: interrupted: kept the first {seconds:.2f} seconds"]
     assert 0 < seconds < 80000 and out.startswith("kept.wav\n")

@@ -13,7 +13,8 @@ from cases import make_model
 from command_line import RATE, assert_one_line_error, make, run, subprocess_of
 
 import samplernn_fast as srnn
-from samplernn_fast import audio, checkpoint, demo
+from samplernn_fast.audio import synthetic, writing
+from samplernn_fast.models import checkpoint
 
 pytestmark = pytest.mark.usefixtures("elsewhere")
 
@@ -90,7 +91,7 @@ def places(model, data_folder, tmp_path):
     whole = (model / "model.safetensors").read_bytes()
     places = {name: tmp_path / name for name in ("taken.wav", "text.wav", "nan.wav", "many.wav", "empty")}
     places |= {name: tmp_path / f"{name}.safetensors" for name in ("half", "future", "foreign", "other_rate")}
-    audio.write(places["taken.wav"], demo.plucked_music(0.1, 0), RATE)
+    writing.write(places["taken.wav"], synthetic.plucked_music(0.1, 0), RATE)
     places["text.wav"].write_text("not audio")
     soundfile.write(places["nan.wav"], np.array([0, np.nan], np.float32), RATE, subtype="FLOAT")
     (tmp_path / "many-1.wav").touch()
@@ -138,7 +139,7 @@ def allocate_on_a_gpu(*_):
 
 @pytest.mark.parametrize("run_out", [allocate, allocate_on_a_gpu, lambda *_: np.empty(1 << 60, np.uint8)])
 def test_too_little_memory_is_one_line(model, run_out, monkeypatch, capsys):
-    monkeypatch.setattr("samplernn_fast.engine.Engine.run", run_out)
+    monkeypatch.setattr("samplernn_fast.engine.engine.Engine.run", run_out)
     capsys.readouterr()
     assert make(model, "-o", "new.wav") == 1
     assert "not enough memory; use a smaller" in assert_one_line_error(capsys)

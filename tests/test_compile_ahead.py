@@ -8,8 +8,8 @@ from cases import CASES
 from fake_gpu import FOLDER
 from gpu_shapes import SHAPES, TELLING
 
-from samplernn_fast import cuda_plan
-from samplernn_fast.config import SampleRNNConfig
+from samplernn_fast.backends.cuda import constants
+from samplernn_fast.models.config import SampleRNNConfig
 
 pytest.importorskip("samplernn_fast._C", reason="the native part is not built: no C++ compiler")
 ROOT = Path(__file__).parents[1]
@@ -27,7 +27,7 @@ def test_the_kernels_of_a_benchmark(ahead):
     options = "--dim 1024 256 --batch-size 1 8 --backend cuda --dtype int8 --exchanges all"
     found = ahead.kernels_of(f"bench/sampling_speed.py {options}")
     assert {(one.config.dim, one.streams, one.exchange) for one in found} == {
-        (dim, streams, exchange) for dim in (1024, 256) for streams in (1, 8) for exchange in cuda_plan.CHOICES
+        (dim, streams, exchange) for dim in (1024, 256) for streams in (1, 8) for exchange in constants.CHOICES
     }
     assert {one.dtype for one in found} == {"int8"} and not any(one.profile for one in found)
     assert ahead.kernels_of("bench/sampling_speed.py --backend triton") == []
@@ -61,7 +61,8 @@ def test_the_first_sample_of_a_backend_is_compiled_too(ahead):
 def test_what_is_compiled_ahead_is_not_compiled_again(ahead, fake_gpu, fake_nvrtc, monkeypatch, capsys):
     """By other processes, through the cache. What the model is not for is told, and costs the others nothing."""
 
-    from samplernn_fast.cuda_device import Gpu, Program
+    from samplernn_fast.backends.cuda.gpu import Gpu
+    from samplernn_fast.backends.cuda.program import Program
 
     monkeypatch.setenv("FAKE_NVRTC_COMPILER", f"{sys.executable} {FOLDER / 'compile_for_cpu.py'}")
     small = ahead.Wanted(CASES["two-levels"], "float32", 1)

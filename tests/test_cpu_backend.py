@@ -5,12 +5,12 @@ import pytest
 import torch
 from cases import CASES, make_model, random_levels
 
-from samplernn_fast.engine import Engine
-from samplernn_fast.weights import layout, pack, packed_hidden
+from samplernn_fast.engine.engine import Engine
+from samplernn_fast.reference.weights import layout, pack, packed_hidden
 
 _C = pytest.importorskip("samplernn_fast._C", reason="the native part is not built: no C++ compiler")
 
-from samplernn_fast.cpu_backend import CpuBackend, model_dims  # noqa: E402
+from samplernn_fast.backends.cpu import CpuBackend, model_dims  # noqa: E402
 
 every_case = pytest.mark.parametrize("name", CASES)
 every_isa = pytest.mark.parametrize("isa", _C.available_isas())

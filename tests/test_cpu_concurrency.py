@@ -10,7 +10,7 @@ import pytest
 import torch
 from cases import CASES, make_model
 
-from samplernn_fast.engine import Engine
+from samplernn_fast.engine.engine import Engine
 
 pytest.importorskip("samplernn_fast._C", reason="the native part is not built: no C++ compiler")
 

@@ -11,14 +11,15 @@ import torch
 from cases import CASES, make_model, random_levels
 from mode_oracle import mode_logits
 
-from samplernn_fast import sampling
-from samplernn_fast.config import SampleRNNConfig
-from samplernn_fast.engine import Engine, EngineState
-from samplernn_fast.weights import PackedWeights, pack
+from samplernn_fast.engine.engine import Engine
+from samplernn_fast.engine.state import EngineState
+from samplernn_fast.models.config import SampleRNNConfig
+from samplernn_fast.reference import draw
+from samplernn_fast.reference.weights import PackedWeights, pack
 
 _C = pytest.importorskip("samplernn_fast._C", reason="the native part is not built: no C++ compiler")
 
-from samplernn_fast.cpu_backend import CpuBackend, model_dims  # noqa: E402
+from samplernn_fast.backends.cpu import CpuBackend, model_dims  # noqa: E402
 
 MODES = CpuBackend.dtypes
 ISAS = _C.available_isas()
@@ -161,10 +162,10 @@ def test_draws_are_those_of_the_scores(name, mode):
         levels = engine.run(state, steps, forced=forced)
         both = torch.cat((torch.full((5, config.lookback), config.q_zero), levels), dim=1)
         logits = engine.backend.native.score([h.numpy() for h in engine.backend.init_hidden(5)], both.numpy())
-        draws = sampling.draws(11, np.arange(3, 8), 0, steps)
+        draws = draw.draws(11, np.arange(3, 8), 0, steps)
         rows = torch.from_numpy(logits).flatten(0, 1)
         heat = torch.tensor(temperatures).repeat_interleave(steps)
-        drawn = sampling.sample_ref(rows, draws.flatten(), heat, state.top_k, state.top_p).view(5, steps)
+        drawn = draw.sample_ref(rows, draws.flatten(), heat, state.top_k, state.top_p).view(5, steps)
         assert torch.equal(levels, torch.where(forced >= 0, forced, drawn))
     assert len({tuple(row) for row in levels.tolist()}) == 5
 

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from cases import CASES, make_model
 
-from samplernn_fast.weights import pack
+from samplernn_fast.reference.weights import pack
 
 _C = pytest.importorskip("samplernn_fast._C", reason="the native part is not built: no C++ compiler")
 
-from samplernn_fast.cpu_backend import CpuBackend, model_dims  # noqa: E402
+from samplernn_fast.backends.cpu import CpuBackend, model_dims  # noqa: E402
 
 
 def generate_with(mode: str, name: str, value: float, case: str) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""samplernn_fast.cubin_cache: kernels that several processes keep for each other, and that may be damaged."""
+"""The cache of compiled kernels: kernels that several processes keep for each other, and that may be damaged."""
 
 import os
 import subprocess
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from samplernn_fast import cubin_cache
+from samplernn_fast.backends.cuda import cubin_cache
 
 CUBIN = bytes(range(256)) * 200
 
@@ -128,7 +128,7 @@ def test_what_a_killed_process_left_is_swept(cache):
 
 WORKER = """
 import sys
-from samplernn_fast import cubin_cache
+from samplernn_fast.backends.cuda import cubin_cache
 for round in range(150):
     cubin = bytes([round]) * 30000
     cubin_cache.write("shared", cubin)

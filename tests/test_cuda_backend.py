@@ -12,11 +12,12 @@ from fake_gpu import RUN_TIME_LIMIT, SHARED_BYTES
 from played_gpu import CPU, STREAMS, Played, by_launches, engines
 from small import assert_one_line
 
-from samplernn_fast import cuda_backend, cuda_plan
-from samplernn_fast.engine import Engine
+from samplernn_fast.backends.cuda import backend as cuda_backend
+from samplernn_fast.backends.cuda import constants
+from samplernn_fast.engine.engine import Engine
 from samplernn_fast.errors import CheckpointError, DeviceError
-from samplernn_fast.sampling import Randomness
-from samplernn_fast.weights import pack
+from samplernn_fast.reference.draw import Randomness
+from samplernn_fast.reference.weights import pack
 
 pytest.importorskip("samplernn_fast._C", reason="the native part is not built: no C++ compiler")
 
@@ -197,7 +198,7 @@ def test_a_wait_in_vain_is_an_error_that_names_the_place(cluster_gpu, exchange, 
     with pytest.raises(DeviceError, match=r"gave up: block \d+ waited more than .* sample \d+ of the call") as raised:
         backend.score(hidden, levels)
     assert_one_line(raised)
-    names = cuda_plan.exchange_names(config)
+    names = constants.exchange_names(config)
     assert any(f"s for {name} (number" in str(raised.value) for name in names)
     assert all(torch.equal(*pair) for pair in zip(hidden, before, strict=True))
     monkeypatch.delenv(lost)

@@ -13,12 +13,12 @@ import pytest
 from cases import CASES
 from fake_gpu import ROOT
 
-from samplernn_fast import cuda_plan
-from samplernn_fast.config import SampleRNNConfig
-from samplernn_fast.cuda_compiler import KernelSource, architecture, open_nvrtc
-from samplernn_fast.cuda_device import THREADS
-from samplernn_fast.cuda_stages import Walk
+from samplernn_fast.backends.cuda import constants, grouping
+from samplernn_fast.backends.cuda.compiler import KernelSource, architecture, open_nvrtc
+from samplernn_fast.backends.cuda.program import THREADS
+from samplernn_fast.backends.cuda.stages import Walk
 from samplernn_fast.errors import BackendUnavailable
+from samplernn_fast.models.config import SampleRNNConfig
 
 pytest.importorskip("samplernn_fast._C", reason="the native part is not built: no C++ compiler")
 
@@ -38,13 +38,13 @@ SHARED_BYTES = 3  # where it stands in srnn_sizes; see csrc/cuda/params.h
 def defines(config, arch, dtype, batch, exchange, profile=False):
     multiprocessors, shared_bytes = GPUS[arch]
     if exchange == "cluster":
-        group = cuda_plan.cluster_groupings(config, dtype, batch, multiprocessors, shared_bytes)[0]
+        group = grouping.cluster_groupings(config, dtype, batch, multiprocessors, shared_bytes)[0]
     elif exchange == "roles":
-        group = cuda_plan.role_groupings(config, dtype, batch, multiprocessors, shared_bytes)[0]
+        group = grouping.role_groupings(config, dtype, batch, multiprocessors, shared_bytes)[0]
     else:
-        group = cuda_plan.grouping(config, dtype, batch, multiprocessors, shared_bytes, exchange)
+        group = grouping.grouping(config, dtype, batch, multiprocessors, shared_bytes, exchange)
     shape = (group.batch, group.blocks, THREADS, shared_bytes, group.exchange, group.groups)
-    return cuda_plan.defines(config, dtype, *shape, profile=profile, helpers=group.helpers)
+    return constants.defines(config, dtype, *shape, profile=profile, helpers=group.helpers)
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +64,7 @@ def compiled(nvrtc):
         wanted = (arch, dtype, batch, exchange, config, profile)
         if wanted not in kept:
             source = KernelSource.read("stages.cuh" if exchange == "launches" else "persistent.cuh")
-            options = [f"--gpu-architecture={arch}", *cuda_plan.COMPILE_OPTIONS, "--ptxas-options=-v"]
+            options = [f"--gpu-architecture={arch}", *constants.COMPILE_OPTIONS, "--ptxas-options=-v"]
             macros = defines(config, arch, dtype, batch, exchange, profile)
             options += [f"-D{name}={value}" for name, value in macros.items()]
             kept[wanted] = nvrtc.compile(source.name, source.text, source.headers, options)
@@ -136,7 +136,7 @@ def test_each_stage_of_the_papers_model(compiled, arch, dtype, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("batch", [1, 8, 64])
-@pytest.mark.parametrize("dtype", cuda_plan.MODES)
+@pytest.mark.parametrize("dtype", constants.MODES)
 @pytest.mark.parametrize("arch", ["sm_80", "sm_90"])
 def test_each_stage_in_every_mode(compiled, arch, dtype, batch):
     check(*compiled(arch, dtype, batch, "launches"), arch)
@@ -153,12 +153,12 @@ def test_a_small_model_in_one_block(compiled):
     cubin, log = compiled("sm_90", "int8", 132, "auto", small)
     check(cubin, log, "sm_90")
     resident = constant(cubin, "srnn_sizes")[SHARED_BYTES + 1]
-    assert resident >= cuda_plan.product_bytes(small, "int8")  # every matrix stays in shared memory
+    assert resident >= grouping.product_bytes(small, "int8")  # every matrix stays in shared memory
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("batch", [2, 8, 64])
-@pytest.mark.parametrize("dtype", cuda_plan.MODES)
+@pytest.mark.parametrize("dtype", constants.MODES)
 @pytest.mark.parametrize("arch", GPUS)
 def test_many_streams_in_every_mode(compiled, arch, dtype, batch):
     check(*compiled(arch, dtype, batch), arch)
@@ -224,7 +224,7 @@ def test_a_cluster_has_fences_only_where_it_begins_and_ends(compiled, arch, dtyp
     check(cubin, log, arch)
     resident = constant(cubin, "srnn_sizes")[SHARED_BYTES + 1]
     blocks = int(defines(SMALL, arch, dtype, batch, "cluster")["SRNN_BLOCKS"])
-    assert resident * blocks >= cuda_plan.resident_bytes(SMALL, dtype)
+    assert resident * blocks >= grouping.resident_bytes(SMALL, dtype)
     instructions = sass(cubin, tmp_path)
     assert count(instructions, "LDL", "STL") == 0
     # Each packet is pushed by one access of 16 bytes, and looked at in this block's own memory.
@@ -248,7 +248,7 @@ def test_heads_keep_what_a_sample_waits_for(compiled, dim, dtype, batch, samples
     cubin, log = compiled("sm_90", dtype, batch, exchange="roles", config=config)
     check(cubin, log, "sm_90")
     resident, size = constant(cubin, "srnn_sizes")[SHARED_BYTES + 1], {"int8": 1, "bfloat16": 2, "float32": 4}[dtype]
-    wanted = cuda_plan.resident_bytes(config, dtype, "roles") + samples * size * dim * dim
+    wanted = grouping.resident_bytes(config, dtype, "roles") + samples * size * dim * dim
     assert wanted <= 16 * resident < wanted + size * dim * dim
     instructions = sass(cubin, tmp_path)
     assert count(instructions, "LDL", "STL") == 0
@@ -307,7 +307,7 @@ def nvcc_compiles(macros, arch, tmp_path):
     lines = [f"#define {name} {value}" for name, value in macros.items()]
     source = tmp_path / "kernel.cu"  # nvcc would cut the frame sizes of an option at their commas
     source.write_text("\n".join([*lines, '#include "cuda/persistent.cuh"', ""]))
-    options = ["-cubin", f"-arch={arch}", "-Xptxas=-v", f"-I{ROOT / 'csrc'}", *cuda_plan.COMPILE_OPTIONS]
+    options = ["-cubin", f"-arch={arch}", "-Xptxas=-v", f"-I{ROOT / 'csrc'}", *constants.COMPILE_OPTIONS]
     command = [nvcc, *options, str(source), "-o", str(tmp_path / "kernel.cubin")]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

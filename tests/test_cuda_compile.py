@@ -1,4 +1,4 @@
-"""samplernn_fast.cuda_compiler: which NVRTC is taken, what a kernel is compiled from, and when it is not compiled."""
+"""The compiler of GPU kernels: which NVRTC is taken, what a kernel is compiled from, and when it is not compiled."""
 
 import importlib.util
 from pathlib import Path
@@ -7,8 +7,8 @@ from types import SimpleNamespace
 import pytest
 from small import assert_one_line
 
-from samplernn_fast import cubin_cache, cuda_compiler
-from samplernn_fast.cuda_compiler import KernelSource, architecture, compile_kernel, open_nvrtc
+from samplernn_fast.backends.cuda import compiler, cubin_cache
+from samplernn_fast.backends.cuda.compiler import KernelSource, architecture, compile_kernel, open_nvrtc
 from samplernn_fast.errors import BackendUnavailable
 
 _C = pytest.importorskip("samplernn_fast._C", reason="the native part is not built: no C++ compiler")
@@ -78,7 +78,7 @@ def test_a_name_that_leads_nowhere_is_refused(monkeypatch):
 def packages(monkeypatch, tmp_path, fake_nvrtc):
     """A machine whose pip packages are in tmp_path, and which has no NVRTC of its own."""
     monkeypatch.delenv("SAMPLERNN_FAST_NVRTC")
-    monkeypatch.setattr(cuda_compiler, "_SYSTEM", ("libnvrtc.so.there.is.none",))
+    monkeypatch.setattr(compiler, "_SYSTEM", ("libnvrtc.so.there.is.none",))
     found = {name: SimpleNamespace(submodule_search_locations=[tmp_path / name]) for name in ("nvidia", "torch")}
     monkeypatch.setattr(importlib.util, "find_spec", found.get)
     return tmp_path
@@ -94,7 +94,7 @@ def test_the_newest_of_pips_is_taken_and_builtins_are_none(packages, fake_nvrtc)
     put(packages / "nvidia/cu13/lib/libnvrtc.so.13", fake_nvrtc)
     put(packages / "nvidia/cu13/lib/libnvrtc-builtins.so.13.9", fake_nvrtc)
     put(packages / "torch/lib/libnvrtc-0123456.so.11.2", fake_nvrtc)
-    found = [str(Path(path).relative_to(packages)) for path in cuda_compiler._pip_files()]
+    found = [str(Path(path).relative_to(packages)) for path in compiler._pip_files()]
     wheels = ["nvidia/cu13/lib/libnvrtc.so.13", "nvidia/cuda_nvrtc/lib/libnvrtc.so.12"]
     assert found == [*wheels, "torch/lib/libnvrtc-0123456.so.11.2"]
     assert open_nvrtc(13000, (9, 0)).version == (13, 0)

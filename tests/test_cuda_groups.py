@@ -8,11 +8,11 @@ from fake_gpu import MULTIPROCESSORS, SHARED_BYTES
 from played_gpu import CPU, Played, engines
 from small import assert_one_line
 
-from samplernn_fast import cuda_plan
-from samplernn_fast.config import SampleRNNConfig
-from samplernn_fast.cuda_plan import Grouping
+from samplernn_fast.backends.cuda import grouping
+from samplernn_fast.backends.cuda.grouping import Grouping
 from samplernn_fast.errors import BackendUnavailable
-from samplernn_fast.weights import pack
+from samplernn_fast.models.config import SampleRNNConfig
+from samplernn_fast.reference.weights import pack
 
 pytest.importorskip("samplernn_fast._C", reason="the native part is not built: no C++ compiler")
 
@@ -42,13 +42,13 @@ def test_small_models_take_one_block_for_some_streams(gpu):
 )
 def test_how_streams_are_shared_out(dim, dtype, streams, expected):
     config = SampleRNNConfig(dim=dim)
-    assert cuda_plan.grouping(config, dtype, streams, 132, 227 << 10, "auto") == expected
+    assert grouping.grouping(config, dtype, streams, 132, 227 << 10, "auto") == expected
 
 
 @pytest.mark.parametrize("exchange", ["counters", "tagged", "launches"])
 def test_an_exchange_by_name_is_that_exchange(exchange):
     """Also of a model that fits into one block: else tests on small models would exchange nothing."""
-    found = cuda_plan.grouping(SampleRNNConfig(dim=64), "int8", 3, 132, 227 << 10, exchange)
+    found = grouping.grouping(SampleRNNConfig(dim=64), "int8", 3, 132, 227 << 10, exchange)
     assert found == Grouping(3, 1, 64, exchange)
 
 
@@ -65,7 +65,7 @@ def test_an_exchange_by_name_is_that_exchange(exchange):
     ],
 )
 def test_how_streams_are_shared_out_to_clusters(dim, dtype, streams, expected):
-    found = cuda_plan.cluster_groupings(SampleRNNConfig(dim=dim), dtype, streams, 132, 227 << 10)
+    found = grouping.cluster_groupings(SampleRNNConfig(dim=dim), dtype, streams, 132, 227 << 10)
     assert [(group.batch, group.groups, group.blocks) for group in found] == expected
     assert all(group.exchange == "cluster" for group in found)
 
@@ -93,9 +93,9 @@ def test_the_fewest_streams_of_a_cluster_come_before_its_size(cluster_gpu):
 
 
 def test_no_cluster_has_more_streams_than_it_has_room_for():
-    groups = [cuda_plan.cluster_grouping(64, 16, clusters) for clusters in (7, 8)]
+    groups = [grouping.cluster_grouping(64, 16, clusters) for clusters in (7, 8)]
     assert [group.batch for group in groups] == [10, 8]
-    assert cuda_plan.in_order_of_clusters(groups) == groups[1:]
+    assert grouping.in_order_of_clusters(groups) == groups[1:]
 
 
 def test_clusters_are_forbidden_by_name(cluster_gpu):
@@ -125,7 +125,7 @@ def test_where_no_cluster_fits_it_goes_on_without_unless_one_is_asked_for(cluste
     ],
 )
 def test_how_blocks_share_out_roles(dim, dtype, streams, expected):
-    found = cuda_plan.role_groupings(SampleRNNConfig(dim=dim), dtype, streams, 132, 227 << 10)
+    found = grouping.role_groupings(SampleRNNConfig(dim=dim), dtype, streams, 132, 227 << 10)
     assert [(group.blocks, group.helpers, group.launched) for group in found] == expected
     assert all((group.batch, group.groups, group.exchange) == (streams, 1, "roles") for group in found)
 

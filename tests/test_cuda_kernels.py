@@ -12,12 +12,13 @@ from mode_oracle import mode_logits
 from shim import KernelError, Settings, ShimKernel
 from torch import Tensor
 
-from samplernn_fast import cuda_plan, sampling
-from samplernn_fast.config import SampleRNNConfig
-from samplernn_fast.cpu_backend import CpuBackend
+from samplernn_fast.backends.cpu import CpuBackend
+from samplernn_fast.backends.cuda import constants
 from samplernn_fast.importing.parity import step_logits
-from samplernn_fast.reference import ReferenceBackend
-from samplernn_fast.weights import PackedWeights, pack
+from samplernn_fast.models.config import SampleRNNConfig
+from samplernn_fast.reference import draw
+from samplernn_fast.reference.backend import ReferenceBackend
+from samplernn_fast.reference.weights import PackedWeights, pack
 
 EXCHANGES = ("counters", "tagged", "cluster")
 # One of each kind; the other cases differ in sizes that are defines like any other.
@@ -190,9 +191,9 @@ def test_draws_are_those_of_the_logits(name, batch):
         settings = Settings(temperatures[:batch], top_k, top_p, 11, 3, schedule)
         hidden, history = subject.initial()
         levels, logits = subject.run(hidden, history, 0, steps, forced, want_logits=True, settings=settings)
-        draws = sampling.draws(11, np.arange(3, 3 + batch), 0, steps)
+        draws = draw.draws(11, np.arange(3, 3 + batch), 0, steps)
         heat = torch.tensor(temperatures[:batch]).repeat_interleave(steps)
-        drawn = sampling.sample_ref(logits.flatten(0, 1), draws.flatten(), heat, top_k, top_p).view(batch, steps)
+        drawn = draw.sample_ref(logits.flatten(0, 1), draws.flatten(), heat, top_k, top_p).view(batch, steps)
         assert torch.equal(levels, torch.where(forced >= 0, forced, drawn))
         hidden, _ = subject.initial()
         again, _ = subject.run(hidden, history, 0, steps, forced, settings=settings)
@@ -204,8 +205,8 @@ def test_a_row_of_65536_levels_is_drawn():
     subject = ShimKernel(pack(make_model(config)), batch=1, blocks=3, threads=64)
     hidden, history = subject.initial()
     levels, logits = subject.run(hidden, history, 0, 2, want_logits=True, settings=Settings(seed=4))
-    draws = sampling.draws(4, np.arange(1), 0, 2)
-    assert levels[0].tolist() == sampling.sample_ref(logits[0], draws[0], torch.ones(2)).tolist()
+    draws = draw.draws(4, np.arange(1), 0, 2)
+    assert levels[0].tolist() == draw.sample_ref(logits[0], draws[0], torch.ones(2)).tolist()
 
 
 @every_form
@@ -234,7 +235,7 @@ def test_a_lost_message_ends_at_the_time_limit_with_its_place(exchange):
             subject.run(hidden, history, 0, 4, settings=settings)
         code, _, place, count, step = caught.value.args[:5]
         assert (code, step) == (1, min(step, 3)) and count >= 1
-        places.add(cuda_plan.exchange_names(subject.config)[place])
+        places.add(constants.exchange_names(subject.config)[place])
     assert len(places) > 3
 
 
@@ -287,7 +288,7 @@ def test_a_profile_accounts_for_all_of_a_launch(name, exchange):
     levels = [free_run(subject, [steps], Settings())[0] for subject in (plain, timed)]
     assert torch.equal(*levels) and plain.profile.size == 0
     *stages, whole = timed.profile.reshape(-1, 3).tolist()
-    rows = dict(zip(cuda_plan.stage_names(config), stages, strict=True))
+    rows = dict(zip(constants.stage_names(config), stages, strict=True))
     assert sum(ticks for ticks, _, _ in stages) == whole[0] == whole[1] and whole[2] == steps
     for name, (ticks, exchanging, _) in rows.items():
         assert 0 <= exchanging <= ticks, name

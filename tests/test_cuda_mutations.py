@@ -11,7 +11,7 @@ import torch
 from cases import CASES, make_model
 from shim import KERNELS, KernelError, Settings, ShimError, ShimKernel
 
-from samplernn_fast.weights import PackedWeights, pack
+from samplernn_fast.reference.weights import PackedWeights, pack
 
 # What replaces a barrier that also decides something: this thread's own answer.
 _ALONE = {"block_sync()": "(void)0", "block_any(": "bool(", "cluster_sync()": "(void)0"}

@@ -8,12 +8,13 @@ import torch
 from cases import make_model, random_levels
 from gpu_shapes import SHAPES
 
-from samplernn_fast import cuda_backend, cuda_device
-from samplernn_fast.cpu_backend import CpuBackend
-from samplernn_fast.cuda_backend import CudaBackend
-from samplernn_fast.engine import Engine
+from samplernn_fast.backends.cpu import CpuBackend
+from samplernn_fast.backends.cuda import backend as cuda_backend
+from samplernn_fast.backends.cuda.backend import CudaBackend
+from samplernn_fast.backends.cuda.gpu import missing
+from samplernn_fast.engine.engine import Engine
 from samplernn_fast.errors import BackendUnavailable
-from samplernn_fast.weights import pack
+from samplernn_fast.reference.weights import pack
 
 pytestmark = [
     pytest.mark.gpu,
@@ -25,7 +26,7 @@ GPU, CPU = torch.device("cuda", 0), torch.device("cpu")
 
 @pytest.fixture(scope="module", autouse=True)
 def runs():
-    if torch.cuda.is_available() and (reasons := cuda_device.missing(0)):
+    if torch.cuda.is_available() and (reasons := missing(0)):
         pytest.skip("; ".join(reasons))
 
 

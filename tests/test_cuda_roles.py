@@ -10,9 +10,9 @@ from cases import CASES, make_model, random_levels
 from shim import KernelError, Settings, ShimError, ShimKernel
 from torch import Tensor
 
-from samplernn_fast import cuda_plan
-from samplernn_fast.config import SampleRNNConfig
-from samplernn_fast.weights import PackedWeights, pack
+from samplernn_fast.backends.cuda import constants
+from samplernn_fast.models.config import SampleRNNConfig
+from samplernn_fast.reference.weights import PackedWeights, pack
 
 TINY = SampleRNNConfig(dim=16, emb_size=4, q_levels=16, frame_sizes=(2, 2, 8), n_rnn=1)
 
@@ -57,7 +57,7 @@ def same(first: tuple[Tensor, ...], second: tuple[Tensor, ...]) -> bool:
 
 
 USUAL = ("paper-3tier", "int8")
-every_case = [one for one in itertools.product(CASES, cuda_plan.MODES) if one != USUAL]
+every_case = [one for one in itertools.product(CASES, constants.MODES) if one != USUAL]
 
 
 @pytest.mark.parametrize(
@@ -96,7 +96,7 @@ def test_bits_do_not_depend_on_how_many_there_are(blocks, helpers, batch):
 def test_a_lost_message_ends_at_the_time_limit_with_its_place():
     """From heads to helpers, from helpers to heads and among heads."""
     subject = kernel("tiny", "float32", "roles", batch=1, threads=32)
-    names = cuda_plan.exchange_names(TINY)
+    names = constants.exchange_names(TINY)
     places = set()
     for number in range(0, 420, 7):
         try:
@@ -124,7 +124,7 @@ def test_a_profile_is_that_of_the_first_head():
     assert same(walk(subject), wanted)
     *stages, whole = subject.profile.reshape(-1, 3).tolist()
     assert sum(ticks for ticks, _, _ in stages) == whole[0]
-    rows = dict(zip(cuda_plan.stage_names(TINY), stages, strict=True))
+    rows = dict(zip(constants.stage_names(TINY), stages, strict=True))
     assert rows["layers of tier 1"][2] == -(-whole[2] // 8)
 
 

@@ -9,9 +9,9 @@ from cases import CASES, make_model, random_levels
 from shim import KernelError, Settings, ShimError, ShimKernel
 from torch import Tensor
 
-from samplernn_fast.config import SampleRNNConfig
-from samplernn_fast.cuda_stages import Stage, Walk
-from samplernn_fast.weights import PackedWeights, pack
+from samplernn_fast.backends.cuda.stages import Stage, Walk
+from samplernn_fast.models.config import SampleRNNConfig
+from samplernn_fast.reference.weights import PackedWeights, pack
 
 
 @functools.cache

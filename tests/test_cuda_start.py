@@ -11,11 +11,13 @@ from fake_gpu import CAPABILITY_MAJOR, COOPERATIVE, MAX_THREADS, MULTIPROCESSORS
 from played_gpu import CPU, Played, engines
 from small import assert_one_line
 
-from samplernn_fast import backends, cuda_device, cuda_plan
-from samplernn_fast.cuda_backend import CudaBackend
-from samplernn_fast.engine import Engine
+from samplernn_fast.backends import registry
+from samplernn_fast.backends.cuda import grouping
+from samplernn_fast.backends.cuda.backend import CudaBackend
+from samplernn_fast.backends.cuda.gpu import describe, missing
+from samplernn_fast.engine.engine import Engine
 from samplernn_fast.errors import BackendUnavailable, ConfigError
-from samplernn_fast.weights import pack
+from samplernn_fast.reference.weights import pack
 
 pytest.importorskip("samplernn_fast._C", reason="the native part is not built: no C++ compiler")
 
@@ -79,7 +81,7 @@ def test_a_kernel_that_does_not_compile_is_unavailable_and_auto_moves_on(gpu, mo
 
 
 def test_where_nothing_is_left_every_reason_is_told(gpu, monkeypatch):
-    monkeypatch.setattr(backends, "BACKENDS", {"cuda": Played})
+    monkeypatch.setattr(registry, "BACKENDS", {"cuda": Played})
     gpu.fail("cuLaunchKernelEx", 720)
     with pytest.raises(
         BackendUnavailable, match=r"no backend can run this model on cpu: cuda: cuLaunchKernelEx failed"
@@ -106,9 +108,9 @@ def test_where_not_all_blocks_run_at_once_it_goes_on_by_launches(gpu, attribute,
     """Known before anything is launched: too little room for the kernel's blocks, or no cooperative launch at all."""
     gpu.set_device(SHARED_BYTES, 4 << 10)
     if attribute == MULTIPROCESSORS:  # as where registers leave room for fewer blocks than multiprocessors
-        monkeypatch.setattr(cuda_plan, "grid_blocks", lambda dim, most: 4)
+        monkeypatch.setattr(grouping, "grid_blocks", lambda dim, most: 4)
     gpu.set_device(attribute, value)
-    assert cuda_device.missing(0) == []
+    assert missing(0) == []
     model = make_model(MODELS["two-levels"])
     with caplog.at_level(logging.WARNING):
         engine = Engine(model, backend="cuda", device="cpu")
@@ -151,43 +153,43 @@ def test_an_exchange_that_is_none_is_refused(gpu, exchange):
 
 
 def test_a_machine_that_has_all(gpu):
-    assert cuda_device.missing(0) == []
+    assert missing(0) == []
 
 
 def test_a_gpu_that_is_too_old(gpu):
     gpu.set_device(CAPABILITY_MAJOR, 7)
-    assert cuda_device.missing(0) == ["needs a GPU of compute capability 8.0 or newer, Fake GPU has 7.0"]
+    assert missing(0) == ["needs a GPU of compute capability 8.0 or newer, Fake GPU has 7.0"]
 
 
 def test_no_driver(gpu, monkeypatch):
     monkeypatch.setenv("SAMPLERNN_FAST_LIBCUDA", "/no/such/libcuda.so.1")
-    [reason] = cuda_device.missing(0)
+    [reason] = missing(0)
     assert reason.startswith("cannot open /no/such/libcuda.so.1") and reason.endswith("install the NVIDIA driver")
 
 
 def test_no_gpu(gpu):
     gpu.fail("cuInit", 100)
-    [reason] = cuda_device.missing(0)
+    [reason] = missing(0)
     assert reason.startswith("cuInit failed: CUDA_ERROR_NO_DEVICE (100)") and "see nvidia-smi" in reason
 
 
 def test_an_nvrtc_that_is_too_new(gpu):
     gpu.set(version=12040)
-    [reason] = cuda_device.missing(0)
+    [reason] = missing(0)
     assert reason.startswith("needs an NVRTC for CUDA 12 or older and sm_90")
 
 
 def test_no_native_part(gpu, monkeypatch):
     monkeypatch.setitem(sys.modules, "samplernn_fast._C", None)
-    [reason] = cuda_device.missing(0)
+    [reason] = missing(0)
     assert "the native part is not built" in reason and "install a C++ compiler" in reason
 
 
 def test_doctor_tells_what_is_there_and_what_is_not(gpu, fake_nvrtc, monkeypatch, compiled):
-    found = cuda_device.describe()
+    found = describe()
     assert found["driver"] == f"CUDA 13.0, {gpu.path}" and found["NVRTC"] == f"13.0, {fake_nvrtc.path}"
     assert found["compiled kernels"] == str(compiled / "cubins")
     monkeypatch.setenv("SAMPLERNN_FAST_LIBCUDA", "/no/such/libcuda.so.1")
     monkeypatch.setenv("SAMPLERNN_FAST_NVRTC", "/no/such/libnvrtc.so")
-    found = cuda_device.describe()
+    found = describe()
     assert "install the NVIDIA driver" in found["driver"] and "cannot open /no/such/libnvrtc.so" in found["NVRTC"]

@@ -11,10 +11,12 @@ from engines import MODELS
 from fake_gpu import ROOT, SHARED_BYTES
 from played_gpu import CPU, Played
 
-from samplernn_fast import cuda_backend, cuda_device, cuda_plan
-from samplernn_fast.engine import Engine
+from samplernn_fast.backends.cuda import backend as cuda_backend
+from samplernn_fast.backends.cuda import constants
+from samplernn_fast.backends.cuda.gpu import Gpu
+from samplernn_fast.engine.engine import Engine
 from samplernn_fast.errors import BackendUnavailable
-from samplernn_fast.weights import pack
+from samplernn_fast.reference.weights import pack
 
 pytest.importorskip("samplernn_fast._C", reason="the native part is not built: no C++ compiler")
 
@@ -27,7 +29,7 @@ def test_a_profiled_backend_tells_where_the_time_went(gpu):
     history = torch.full((1, weights.config.lookback), weights.config.q_zero)
     backend.prime(backend.init_hidden(1), history, history)
     *stages, whole = backend.stage_times()
-    assert [stage.name for stage in stages] == cuda_plan.stage_names(weights.config)
+    assert [stage.name for stage in stages] == constants.stage_names(weights.config)
     assert whole.times == weights.config.lookback and whole.seconds > 0
     assert sum(stage.seconds for stage in stages) == pytest.approx(whole.seconds)
     assert Played(weights, CPU, "float32").stage_times() == []
@@ -75,12 +77,12 @@ def test_predicted_and_measured_times_stand_side_by_side(gpu, monkeypatch, alone
     config = MODELS["two-levels"]
     if not alone:
         gpu.set_device(SHARED_BYTES, 4 << 10)
-    machine = gpu_machine.machine_of(cuda_device.Gpu.open(0).device)
+    machine = gpu_machine.machine_of(Gpu.open(0).device)
     assert (machine.multiprocessors, machine.shared_bytes, machine.clusters) == (4, (20 if alone else 4) << 10, False)
     backend = Played(pack(make_model(config)), CPU, "float32", profile=True)
     monkeypatch.setattr(cuda_backend, "LAUNCH_STEPS", config.lookback)
     *rows, total = stage_times.profiled_rows(backend, machine, 1)
-    assert [row["stage"] for row in rows] == cuda_plan.stage_names(config) and total["stage"] == "a sample"
+    assert [row["stage"] for row in rows] == constants.stage_names(config) and total["stage"] == "a sample"
     assert all(row["predicted_us"] > 0 for row in rows[:-1])  # where nothing stays nothing is loaded
     assert all(row["us"] >= row["exchange_us"] >= 0 for row in rows)
     assert total["us"] == pytest.approx(sum(row["us"] for row in rows)) and total["exchange_us"] > 0

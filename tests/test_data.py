@@ -14,10 +14,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from samplernn_fast.config import SampleRNNConfig
-from samplernn_fast.data import AudioData, Batch, TBPTTBatches, whole_recordings
-from samplernn_fast.data_folder import AUDIO_FILE, MANIFEST_FILE, Manifest, Recording
+from samplernn_fast.data.batches import Batch, TBPTTBatches, whole_recordings
+from samplernn_fast.data.folder import AUDIO_FILE, MANIFEST_FILE, AudioData, Manifest, Recording
 from samplernn_fast.errors import ConfigError, DataError
+from samplernn_fast.models.config import SampleRNNConfig
 
 RATE = 1000
 CONFIG = SampleRNNConfig(sample_rate=RATE, q_levels=65536, frame_sizes=(2, 4))
@@ -196,7 +196,7 @@ def test_ranks_have_the_rows_of_the_global_batch(lengths, shape):
 
 @pytest.mark.parametrize("quantization", ["linear", "mu-law", "a-law"])
 def test_levels_are_the_quantiser_of_the_16_bit_samples(quantization):
-    from samplernn_fast.quantize import for_config
+    from samplernn_fast.audio.quantize import for_config
 
     samples = np.random.default_rng(0).integers(-32768, 32768, 64).astype(np.int16)
     data = counting_data([64], 64)

@@ -1,4 +1,4 @@
-"""Files that version 0.1.0 wrote: prepared data, run folders, an engine's state; and the levels that it made of them."""
+"""Files that version 0.1.0 wrote: prepared data, run folders, an engine's state; and the levels that it made."""
 
 import json
 import shutil

@@ -29,9 +29,9 @@ import samplernn_fast
 sys.modules["samplernn_fast._C"] = samplernn_fast._C = native
 import torch
 from cases import CASES, make_model, random_levels
-from samplernn_fast.cpu_backend import CpuBackend
-from samplernn_fast.engine import Engine
-from samplernn_fast.weights import pack
+from samplernn_fast.backends.cpu import CpuBackend
+from samplernn_fast.engine.engine import Engine
+from samplernn_fast.reference.weights import pack
 
 isas = native.available_isas()
 assert isas[:3] == ["amx", "avx512_vnni", "avx512"], isas

@@ -1,4 +1,4 @@
-"""samplernn_fast.engine: a stream's audio depends on (model, seed, stream number) alone, whatever happens around it."""
+"""The engine: a stream's audio depends on (model, seed, stream number) alone, whatever happens around it."""
 
 import io
 import threading
@@ -10,7 +10,7 @@ from cases import make_model, random_levels
 from engines import MODELS, engine, every_mode, every_model
 from small import assert_one_line
 
-from samplernn_fast.engine import Engine
+from samplernn_fast.engine.engine import Engine
 from samplernn_fast.errors import CheckpointError
 
 

@@ -9,8 +9,8 @@ from cases import CASES, make_model
 from engines import MODELS, engine
 from small import assert_one_line
 
-from samplernn_fast import backends
-from samplernn_fast.engine import Engine
+from samplernn_fast.backends import registry
+from samplernn_fast.engine.engine import Engine
 from samplernn_fast.errors import BackendUnavailable, CheckpointError, ConfigError
 
 BAD_CALLS = {
@@ -64,23 +64,23 @@ def test_an_unknown_backend_names_those_that_exist():
     with pytest.raises(BackendUnavailable, match="no backend 'tpu'") as raised:
         Engine(small_model(), backend="tpu")
     assert_one_line(raised)
-    for name in ("auto", *backends.BACKENDS):
+    for name in ("auto", *registry.BACKENDS):
         assert name in str(raised.value)
 
 
 def test_a_named_backend_never_turns_into_another(monkeypatch):
-    class Broken(backends.BACKENDS["reference"]):
+    class Broken(registry.BACKENDS["reference"]):
         name = "broken"
 
         @staticmethod
         def unavailable_reasons(config, device):
             return ["no wind", "no sails"]
 
-    monkeypatch.setattr(backends, "BACKENDS", {"broken": Broken, "reference": backends.BACKENDS["reference"]})
+    monkeypatch.setattr(registry, "BACKENDS", {"broken": Broken, "reference": registry.BACKENDS["reference"]})
     with pytest.raises(BackendUnavailable, match="broken: no wind; no sails"):
         Engine(small_model(), backend="broken")
     assert Engine(small_model()).backend.name == "reference"
-    monkeypatch.setattr(backends, "BACKENDS", {"broken": Broken})
+    monkeypatch.setattr(registry, "BACKENDS", {"broken": Broken})
     with pytest.raises(BackendUnavailable, match="no backend can run this model on cpu: broken: no wind; no sails"):
         Engine(small_model(), device="cpu")
 
@@ -121,7 +121,7 @@ def test_logits_that_overflow_are_an_error(backend):
     model = make_model(CASES["paper-3tier"], dtype=torch.float32)
     with torch.no_grad():
         model.mlp.output.parametrizations.weight.original0.fill_(3e38)
-    if backends.BACKENDS[backend].unavailable_reasons(model.config, torch.device("cpu")):
+    if registry.BACKENDS[backend].unavailable_reasons(model.config, torch.device("cpu")):
         pytest.skip("the native part is not built")
     overflowing = Engine(model, backend=backend)
     with pytest.raises(CheckpointError, match="not finite"):

@@ -7,9 +7,10 @@ from cases import CASES, make_model, random_levels
 from engines import MODELS, engine, every_mode, every_model
 from small import assert_one_line
 
-from samplernn_fast import sampling
-from samplernn_fast.engine import Engine, schedule
+from samplernn_fast.engine.engine import Engine
+from samplernn_fast.engine.temperature import schedule
 from samplernn_fast.errors import ConfigError
+from samplernn_fast.reference import draw
 
 
 def mixed_forced(config, streams, n, seed=0):
@@ -44,9 +45,9 @@ def test_free_levels_between_forced_ones_are_the_draws_of_their_own_time(name):
     levels = sampler.run(sampler.init_state(3, seed=6), 120, forced=forced)
     silence = torch.full((3, config.lookback), config.q_zero)
     logits = sampler.score(torch.cat((silence, levels), dim=1))
-    draws = sampling.draws(6, np.arange(3), 0, 120)
+    draws = draw.draws(6, np.arange(3), 0, 120)
     for t in range(120):
-        drawn = sampling.sample_ref(logits[:, t], draws[:, t], torch.ones(3))
+        drawn = draw.sample_ref(logits[:, t], draws[:, t], torch.ones(3))
         free = forced[:, t] < 0
         assert torch.equal(drawn[free], levels[free, t])
 

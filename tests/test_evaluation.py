@@ -7,15 +7,17 @@ import pytest
 import torch
 from cases import make_model
 
-from samplernn_fast import audio, checkpoint
-from samplernn_fast.backends import BACKENDS
-from samplernn_fast.config import SampleRNNConfig
-from samplernn_fast.data import AudioData, prepare
-from samplernn_fast.demo import plucked_music
+from samplernn_fast.audio import writing
+from samplernn_fast.audio.quantize import for_config
+from samplernn_fast.audio.synthetic import plucked_music
+from samplernn_fast.backends.registry import BACKENDS
+from samplernn_fast.data.folder import AudioData
+from samplernn_fast.data.preparation import prepare
 from samplernn_fast.errors import BackendUnavailable, CheckpointError, ConfigError, DataError
-from samplernn_fast.evaluation import evaluate
-from samplernn_fast.model import SampleRNN
-from samplernn_fast.quantize import for_config
+from samplernn_fast.evaluation.likelihood import evaluate
+from samplernn_fast.models import checkpoint
+from samplernn_fast.models.config import SampleRNNConfig
+from samplernn_fast.models.sample_rnn import SampleRNN
 
 RATE = 8000
 # Longer than one step of evaluation (4096 samples), and lengths that are no multiple of a frame.
@@ -157,7 +159,7 @@ def test_what_does_not_fit_is_refused(data, make_data, tmp_path):
 
 def test_data_of_another_gain_is_heard_as_the_model_knows_it(tmp_path):
     (tmp_path / "in").mkdir()
-    audio.write(tmp_path / "in" / "a.wav", plucked_music(0.5, seed=1), 8000)
+    writing.write(tmp_path / "in" / "a.wav", plucked_music(0.5, seed=1), 8000)
     folders = {gain: tmp_path / str(gain) for gain in ("auto", 1.0)}
     for gain, folder in folders.items():
         prepare([tmp_path / "in"], folder, sample_rate=8000, split=(1, 0, 0), gain=gain)

@@ -8,8 +8,8 @@ import torch
 from cases import CASES, make_model
 from small import assert_one_line
 
-from samplernn_fast import engine as engine_module
-from samplernn_fast.engine import Engine
+from samplernn_fast.engine import engine as engine_module
+from samplernn_fast.engine.engine import Engine
 from samplernn_fast.errors import DeviceError
 
 

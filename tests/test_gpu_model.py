@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from cases import CASES
 
-from samplernn_fast import cuda_plan
-from samplernn_fast.config import SampleRNNConfig
-from samplernn_fast.cuda_plan import Grouping
+from samplernn_fast.backends.cuda import constants
+from samplernn_fast.backends.cuda.grouping import Grouping, grid_blocks
+from samplernn_fast.models.config import SampleRNNConfig
 
 ROOT = Path(__file__).parents[1]
 H200 = (132, 227 << 10)
@@ -34,7 +34,7 @@ def layout_of(config=PAPER, dtype="float32", streams=1, exchange=None):
 
     group = grouping(config, dtype, streams, Machine())
     if exchange is not None:
-        group = Grouping(streams, 1, cuda_plan.grid_blocks(config.dim, 132), exchange)
+        group = Grouping(streams, 1, grid_blocks(config.dim, 132), exchange)
     return Layout(config, dtype, group, H200[1])
 
 
@@ -103,7 +103,7 @@ def kernels_own(layout, folder):
         pytest.skip("no C++ compiler")
     group = layout.group
     shape = (group.batch, group.blocks, layout.threads, layout.shared_bytes, group.exchange, group.groups)
-    macros = [f"-D{name}={value}" for name, value in cuda_plan.defines(layout.config, layout.dtype, *shape).items()]
+    macros = [f"-D{name}={value}" for name, value in constants.defines(layout.config, layout.dtype, *shape).items()]
     (folder / "sizes.cpp").write_text(SIZES)
     command = [*compiler, "-std=c++17", f"-I{ROOT / 'csrc'}", *macros, str(folder / "sizes.cpp")]
     subprocess.run([*command, "-o", str(folder / "sizes")], check=True)
@@ -174,7 +174,7 @@ def test_a_draw_by_hand():
     assert stages["made ahead"].cycles == pytest.approx(263 + 40 + (upsampling + 40 + product) / 2)
 
 
-@pytest.mark.parametrize("dtype", cuda_plan.MODES)
+@pytest.mark.parametrize("dtype", constants.MODES)
 @pytest.mark.parametrize(("streams", "changes"), [(1, {}), (8, {"dim": 256}), (64, {"n_rnn": 2, "skip": "full"})])
 def test_stages_add_up(dtype, streams, changes):
     from gpu_machine import Machine
@@ -182,7 +182,7 @@ def test_stages_add_up(dtype, streams, changes):
 
     walk = FirstBlock(layout_of(dataclasses.replace(PAPER, **changes), dtype, streams), Machine())
     walk.period()
-    assert list(walk.stages) == cuda_plan.stage_names(walk.config)
+    assert list(walk.stages) == constants.stage_names(walk.config)
     assert sum(stage.cycles for stage in walk.stages.values()) == pytest.approx(walk.now)
     for name, stage in walk.stages.items():
         assert sum(stage.causes.values()) == pytest.approx(stage.cycles), name
@@ -195,7 +195,7 @@ def test_every_constant_counts():
 
     layouts = [layout_of(), layout_of(dtype="int8"), layout_of(dtype="bfloat16"), layout_of(streams=8)]
     layouts += [layout_of(dataclasses.replace(PAPER, dim=256)), layout_of(exchange="counters")]
-    layouts += [layout_of(dataclasses.replace(PAPER, dim=32), dtype, 64) for dtype in cuda_plan.MODES]
+    layouts += [layout_of(dataclasses.replace(PAPER, dim=32), dtype, 64) for dtype in constants.MODES]
 
     def total(machine):
         return [sum(machine.microseconds(stage.cycles) for stage in predict(one, machine).values()) for one in layouts]
@@ -251,5 +251,5 @@ def test_a_table_says_that_it_is_predicted(monkeypatch, capsys):
     assert len(tables) == 6 and all(table.startswith("predicted, not measured") for table in tables)
     for table in tables:
         stages = [line[:22].strip() for line in table.splitlines()[2:]]
-        assert stages == [*cuda_plan.stage_names(PAPER), "a sample"]
+        assert stages == [*constants.stage_names(PAPER), "a sample"]
     assert "16 blocks each, exchange cluster" in tables[0]

@@ -12,9 +12,10 @@ from exporters import deepsound_state, float32_model, prism_arrays, theano_array
 from test_importing import DEEPSOUND, prism_config, theano_config, torch_config
 
 import samplernn_fast as srnn
-from samplernn_fast import checkpoint, cli
+from samplernn_fast.commands import main
 from samplernn_fast.errors import CheckpointError, ConfigError, SampleRNNError
-from samplernn_fast.importing.checkpoints import read_checkpoint
+from samplernn_fast.importing.foreign import read_checkpoint
+from samplernn_fast.models import checkpoint
 
 SMALL = torch_config((2, 4), q=8, dim=4)
 SUFFIX = "/.ATTRIBUTES/VARIABLE_VALUE"
@@ -318,7 +319,7 @@ def test_the_command_fails_with_status_1_and_one_line(damage, tmp_path, capsys):
     if damage == "absent":
         path.unlink()
     with pytest.raises(SystemExit) as stop:
-        cli.main(["import", str(path), "-o", str(tmp_path / "run")])
+        main.main(["import", str(path), "-o", str(tmp_path / "run")])
     shown = capsys.readouterr()
     assert stop.value.code == 1 and shown.out == ""
     assert shown.err.startswith("samplernn-fast: ") and shown.err.count("\n") == 1
@@ -331,6 +332,6 @@ def test_a_bad_import_keeps_what_was_there(tmp_path):
     before = (run / checkpoint.MODEL_FILE).read_bytes()
     (tmp_path / "ep1-it2").write_bytes(b"PK\x03\x04")
     with pytest.raises(SystemExit):
-        cli.main(["import", str(tmp_path / "ep1-it2"), "-o", str(run), "--overwrite"])
+        main.main(["import", str(tmp_path / "ep1-it2"), "-o", str(run), "--overwrite"])
     assert (run / checkpoint.MODEL_FILE).read_bytes() == before
     assert srnn.load(run).config == SMALL

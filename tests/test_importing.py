@@ -10,11 +10,13 @@ from cases import random_levels
 from exporters import deepsound_state, float32_model, prism_arrays, theano_arrays, write_bundle, write_theano
 
 import samplernn_fast as srnn
-from samplernn_fast import checkpoint, cli
-from samplernn_fast.config import SampleRNNConfig
+from samplernn_fast.commands import main
 from samplernn_fast.errors import CheckpointError, ConfigError
-from samplernn_fast.importing.checkpoints import read_checkpoint
+from samplernn_fast.importing.foreign import read_checkpoint
 from samplernn_fast.importing.parity import check_parity
+from samplernn_fast.models import checkpoint
+from samplernn_fast.models.config import SampleRNNConfig
+from samplernn_fast.reference import backend as reference_backend
 
 _TORCH = {"top_input_linear": True, "mlp_hidden": 1, "mlp_input_relu": True, "upsample_norm_axis": "input"}
 
@@ -221,7 +223,7 @@ def test_other_precisions_are_read(dtype, tmp_path):
 def test_a_run_folder_like_any_other(tmp_path, capsys):
     config, prefix, _ = DEEPSOUND["odd"]
     torch.save(deepsound_state(float32_model(config), prefix), tmp_path / "ep1-it2")
-    cli.main(["import", str(tmp_path / "ep1-it2"), "-o", str(tmp_path / "run"), "--sample-rate", "8000"])
+    main.main(["import", str(tmp_path / "ep1-it2"), "-o", str(tmp_path / "run"), "--sample-rate", "8000"])
     printed = capsys.readouterr().out
     assert "parity" in printed and "linear-deepsound" in printed and "assumed" not in printed
     assert (tmp_path / "run" / checkpoint.CONFIG_FILE).is_file()
@@ -232,7 +234,7 @@ def test_a_run_folder_like_any_other(tmp_path, capsys):
         assert audio.samples.shape == (2, 400) and audio.sample_rate == 8000
     assert next(srnn.stream(tmp_path / "run", block_seconds=0.01)).shape == (1, 80)
     with pytest.raises(SystemExit) as stop:
-        cli.main(["import", str(tmp_path / "ep1-it2"), "-o", str(tmp_path / "run")])
+        main.main(["import", str(tmp_path / "ep1-it2"), "-o", str(tmp_path / "run")])
     assert stop.value.code == 1 and "--overwrite" in capsys.readouterr().err
 
 
@@ -248,9 +250,8 @@ def test_an_assumed_sample_rate_is_said(tmp_path):
 def test_parity_notices_a_wrong_path(monkeypatch):
     model = float32_model(DEEPSOUND["odd"][0])
     assert check_parity(model, "x").reference < 1e-12
-    from samplernn_fast import reference
 
-    monkeypatch.setattr(reference, "gru_cell_ref", lambda gates, h, w_hh, b_n: h)
+    monkeypatch.setattr(reference_backend, "gru_cell_ref", lambda gates, h, w_hh, b_n: h)
     with pytest.raises(CheckpointError, match="nothing was imported: parity"):
         check_parity(model, "x")
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 import samplernn_fast as srnn
-from samplernn_fast import audio, quantize
-from samplernn_fast.engine import Engine
+from samplernn_fast.audio import quantize, reading
+from samplernn_fast.engine.engine import Engine
 
 pytest.importorskip("samplernn_fast._C", reason="the native part is not built: no C++ compiler")
 FSDD = Path(__file__).parents[2] / "shared/data/fsdd"
@@ -33,7 +33,7 @@ def test_bits_per_sample_of_real_speech_keep_the_promises():
     quantizer = quantize.for_config(model.config)
     recordings = []
     for name in RECORDINGS:
-        samples, rate = audio.read(FSDD / name)
+        samples, rate = reading.read(FSDD / name)
         assert rate == model.config.sample_rate
         recordings.append(torch.from_numpy(quantizer.encode(samples * model.config.gain)).long())
     found = {

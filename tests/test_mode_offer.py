@@ -4,9 +4,9 @@ import pytest
 import torch
 from cases import CASES, make_model
 
-from samplernn_fast.engine import Engine
+from samplernn_fast.engine.engine import Engine
 from samplernn_fast.errors import BackendUnavailable, ConfigError
-from samplernn_fast.model import SampleRNN
+from samplernn_fast.models.sample_rnn import SampleRNN
 
 pytest.importorskip("samplernn_fast._C", reason="the native part is not built: no C++ compiler")
 

@@ -6,11 +6,12 @@ import pytest
 import torch
 from cases import CASES, make_model, random_levels
 
-from samplernn_fast import rnn
-from samplernn_fast.config import SampleRNNConfig
 from samplernn_fast.errors import ConfigError
-from samplernn_fast.model import SampleRNN, bits_per_sample
-from samplernn_fast.rnn import GRUScan
+from samplernn_fast.models import gru_scan
+from samplernn_fast.models.base import bits_per_sample
+from samplernn_fast.models.config import SampleRNNConfig
+from samplernn_fast.models.gru_scan import GRUScan
+from samplernn_fast.models.sample_rnn import SampleRNN
 
 every_case = pytest.mark.parametrize("name", CASES)
 
@@ -109,7 +110,7 @@ def test_every_parameter_learns(name):
 @pytest.mark.parametrize("frames_at_once", [1, 4, 6])
 @pytest.mark.parametrize("reset_after", [True, False])
 def test_gru_scan_gradients(reset_after, frames_at_once, monkeypatch):
-    monkeypatch.setattr(rnn, "_SLOPES_AT_ONCE", 3 * 7 * frames_at_once)
+    monkeypatch.setattr(gru_scan, "_SLOPES_AT_ONCE", 3 * 7 * frames_at_once)
     generator = torch.Generator().manual_seed(0)
 
     def random(*shape):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from samplernn_fast import sampling
+from samplernn_fast.reference import draw as definition
 
 _C = pytest.importorskip("samplernn_fast._C", reason="the native extension is not built: no C++ compiler?")
 
@@ -129,7 +129,7 @@ def test_sample_levels_sum_in_64_bits():
 def test_philox_equals_the_torch_twin(seed):
     streams = [0, 1, 77, 2**32 - 1]
     for start in (0, 1, 12345, 2**32 - 50, 2**40):
-        twin = sampling.draws(seed, np.array(streams), start, 100)
+        twin = definition.draws(seed, np.array(streams), start, 100)
         for stream, row in zip(streams, twin.tolist(), strict=True):
             assert _C.philox(seed, stream, start, 100).tolist() == row
 
@@ -149,7 +149,7 @@ def test_sample_levels_equal_the_torch_twin(q_levels, top_k, top_p):
         draws[:2] = 0, FULL
         temperature = np.resize(np.array([0, 0.01, 0.5, 1, 2, 100], np.float32), batch)
         torch_inputs = [torch.from_numpy(one) for one in (logits, draws.astype(np.int64), temperature)]
-        twin = sampling.sample_ref(*torch_inputs, top_k, top_p)
+        twin = definition.sample_ref(*torch_inputs, top_k, top_p)
         assert _C.sample_levels(logits, draws, temperature, top_k, top_p).tolist() == twin.tolist()
 
 

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 import samplernn_fast as srnn
-from samplernn_fast.checkpoint import load_model, save_model
-from samplernn_fast.importing.checkpoints import read_checkpoint
-from samplernn_fast.quantize import for_config
+from samplernn_fast.audio.quantize import for_config
+from samplernn_fast.importing.foreign import read_checkpoint
+from samplernn_fast.models.checkpoint import load_model, save_model
 
 FIXTURES = Path(__file__).parents[2] / "shared" / "fixtures"
 needs_fixtures = pytest.mark.skipif(not FIXTURES.is_dir(), reason="no fixtures beside the repository")

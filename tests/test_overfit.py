@@ -3,15 +3,18 @@
 import numpy as np
 import pytest
 
-from samplernn_fast import audio
-from samplernn_fast.api import generate, prompt_levels
-from samplernn_fast.checkpoint import load_model
-from samplernn_fast.config import SampleRNNConfig, TrainConfig
-from samplernn_fast.data import AudioData, prepare
-from samplernn_fast.demo import plucked_music
-from samplernn_fast.evaluation import evaluate
-from samplernn_fast.quantize import for_config
-from samplernn_fast.training import train
+from samplernn_fast.api import generate
+from samplernn_fast.audio import reading, writing
+from samplernn_fast.audio.quantize import for_config
+from samplernn_fast.audio.synthetic import plucked_music
+from samplernn_fast.data.folder import AudioData
+from samplernn_fast.data.preparation import prepare
+from samplernn_fast.engine.prompt import prompt_levels
+from samplernn_fast.evaluation.likelihood import evaluate
+from samplernn_fast.models.checkpoint import load_model
+from samplernn_fast.models.config import SampleRNNConfig
+from samplernn_fast.training.config import TrainConfig
+from samplernn_fast.training.trainer import train
 
 RATE, PROMPT = 8000, 800
 MODELS = {
@@ -23,8 +26,8 @@ MODELS = {
 @pytest.mark.parametrize("name", MODELS)
 def test_a_second_of_music_is_learnt_by_heart_and_generated_again(name, tmp_path):
     frame_sizes, lr = MODELS[name]
-    audio.write(tmp_path / "audio.wav", plucked_music(1.0, seed=3), RATE)
-    prepare([tmp_path / "audio.wav"], tmp_path / "data", sample_rate=RATE, split=(1, 0, 0))
+    writing.write(tmp_path / "reading.wav", plucked_music(1.0, seed=3), RATE)
+    prepare([tmp_path / "reading.wav"], tmp_path / "data", sample_rate=RATE, split=(1, 0, 0))
     shape = {"sample_rate": 0, "gain": 0.0, "dim": 96, "emb_size": 32, "quantization": "mu-law"}
     model = SampleRNNConfig(frame_sizes=frame_sizes, **shape)
     settings = {"batch_size": 1, "seq_len": 800, "lr": lr, "lr_schedule": "cosine", "warmup_steps": 20}
@@ -37,13 +40,13 @@ def test_a_second_of_music_is_learnt_by_heart_and_generated_again(name, tmp_path
     recorded = quantizer.encode(pcm / 32768.0)
     assert len(np.unique(recorded)) > 150  # music, not silence
     # A prompt is read from audio as it was before `prepare`, and has the very levels that were trained on.
-    assert prompt_levels(learnt, tmp_path / "audio.wav").tolist() == recorded.tolist()
-    samples, _ = audio.read(tmp_path / "audio.wav")
-    audio.write(tmp_path / "prompt.wav", samples[:PROMPT], RATE)
+    assert prompt_levels(learnt, tmp_path / "reading.wav").tolist() == recorded.tolist()
+    samples, _ = reading.read(tmp_path / "reading.wav")
+    writing.write(tmp_path / "prompt.wav", samples[:PROMPT], RATE)
     made = generate(tmp_path / "run", duration=1 - PROMPT / RATE, temperature=0, prompt=tmp_path / "prompt.wav")
     made.save(tmp_path / "out.wav")
 
-    back, rate = audio.read(tmp_path / "out.wav")
+    back, rate = reading.read(tmp_path / "out.wav")
     assert rate == RATE and len(back) == RATE - PROMPT
     levels = quantizer.encode(back)
     assert levels.tolist() == made.tokens[0].tolist()

@@ -8,9 +8,9 @@ import torch
 from cases import make_model, random_levels
 from engines import MODELS, Sized, every_mode, every_model
 
-from samplernn_fast import pace
-from samplernn_fast.engine import Engine
-from samplernn_fast.pace import Pace
+from samplernn_fast.engine import pace
+from samplernn_fast.engine.engine import Engine
+from samplernn_fast.engine.pace import Pace
 
 
 class Clock:

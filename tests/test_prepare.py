@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from recordings import RATE, noise, write, write_noise
 
-from samplernn_fast.data import AudioData, PrepareReport, prepare
-from samplernn_fast.data_folder import AUDIO_FILE, MANIFEST_FILE
+from samplernn_fast.data.folder import AUDIO_FILE, MANIFEST_FILE, AudioData
+from samplernn_fast.data.preparation import prepare
+from samplernn_fast.data.report import PrepareReport
 from samplernn_fast.errors import ConfigError, DataError
 
 FSDD = Path(__file__).parents[2] / "shared/data/fsdd"

@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 from recordings import RATE, write_noise
 
-from samplernn_fast import audio, preparation
-from samplernn_fast.data import AudioData, prepare
-from samplernn_fast.data_folder import MANIFEST_FILE, Manifest
+from samplernn_fast.audio import reading
+from samplernn_fast.data import preparation
+from samplernn_fast.data.folder import MANIFEST_FILE, AudioData, Manifest
+from samplernn_fast.data.preparation import prepare
 from samplernn_fast.errors import DataError
 
 
@@ -57,8 +58,8 @@ def interrupt(*_: object) -> None:
 @pytest.mark.parametrize(
     ("owner", "name", "failure", "expected"),
     [
-        (audio, "read_blocks", interrupt, KeyboardInterrupt),
-        (audio, "read_blocks", no_space, DataError),
+        (reading, "read_blocks", interrupt, KeyboardInterrupt),
+        (reading, "read_blocks", no_space, DataError),
         (preparation, "_write_audio", interrupt, KeyboardInterrupt),
         (preparation, "_write_audio", no_space, DataError),
         (Manifest, "write", interrupt, KeyboardInterrupt),
@@ -98,15 +99,15 @@ def test_the_old_folder_comes_back_when_the_new_one_cannot_be_renamed(tmp_path, 
 SLOW_SCRIPT = """
 import sys, time
 import numpy as np
-from samplernn_fast import audio
-from samplernn_fast.data import prepare
+from samplernn_fast.audio import reading
+from samplernn_fast.data.preparation import prepare
 
 def endless(*_):
     while True:
         time.sleep(0.01)
         yield np.zeros(100, np.float32)
 
-audio.read_blocks = endless
+reading.read_blocks = endless
 prepare(sys.argv[1], sys.argv[2], workers=3)
 """
 

@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from samplernn_fast.config import SampleRNNConfig
-from samplernn_fast.presets import PRESETS
-from samplernn_fast.variants import build_model
+from samplernn_fast.models.config import SampleRNNConfig
+from samplernn_fast.models.registry import build_model
+from samplernn_fast.training.presets import PRESETS
 
 
 @pytest.mark.parametrize("name", PRESETS)

@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from samplernn_fast.config import SampleRNNConfig
+from samplernn_fast.audio.laws import QUANTIZATIONS
+from samplernn_fast.audio.quantize import Quantizer, for_config, quantizer
 from samplernn_fast.errors import AudioError, ConfigError
-from samplernn_fast.quantize import QUANTIZATIONS, Quantizer, for_config, quantizer
+from samplernn_fast.models.config import SampleRNNConfig
 
 LAWS = ("linear", "mu-law", "a-law")
 PER_FILE = ("linear-deepsound", "linear-theano", "linear-s4", "mu-law-theano", "mu-law-s4")
@@ -207,7 +208,7 @@ def test_levels_of_other_projects(meta_file: Path) -> None:
 
 def test_quantize_and_audio_load_neither_torch_nor_soundfile() -> None:
     code = (
-        "import sys, samplernn_fast.quantize, samplernn_fast.audio;"
+        "import sys, samplernn_fast.audio.quantize, samplernn_fast.audio.reading;"
         " print({'torch', 'soundfile', 'soxr'} & set(sys.modules))"
     )
     out = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)

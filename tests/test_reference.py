@@ -5,11 +5,11 @@ import pytest
 import torch
 from cases import CASES, make_model, random_levels
 
-from samplernn_fast import sampling
-from samplernn_fast.engine import Engine
+from samplernn_fast.engine.engine import Engine
 from samplernn_fast.importing.parity import step_logits
-from samplernn_fast.reference import ReferenceBackend
-from samplernn_fast.weights import layout, pack
+from samplernn_fast.reference import draw
+from samplernn_fast.reference.backend import ReferenceBackend
+from samplernn_fast.reference.weights import layout, pack
 
 every_case = pytest.mark.parametrize("name", CASES)
 
@@ -74,9 +74,9 @@ def test_generated_levels_are_the_draws_of_their_own_logits(name):
     levels = engine.run(state, config.lookback * 3)
     silence = torch.full((2, config.lookback), config.q_zero)
     logits = engine.score(torch.cat((silence, levels), dim=1))
-    draws = sampling.draws(3, np.arange(2), 0, levels.shape[1])
+    draws = draw.draws(3, np.arange(2), 0, levels.shape[1])
     for t in range(levels.shape[1]):
-        assert torch.equal(sampling.sample_ref(logits[:, t], draws[:, t], torch.ones(2)), levels[:, t])
+        assert torch.equal(draw.sample_ref(logits[:, t], draws[:, t], torch.ones(2)), levels[:, t])
 
 
 def test_layout_names_every_packed_tensor_once():

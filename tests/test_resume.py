@@ -14,11 +14,12 @@ import torch
 from runs import assert_equal, assert_same_run, curve, everything, files, tiny, trainer
 from safetensors.torch import save_file
 
-from samplernn_fast import checkpoint
-from samplernn_fast.config import SampleRNNConfig, TrainConfig
 from samplernn_fast.errors import CheckpointError, ConfigError, DataError
-from samplernn_fast.run_log import read_log
-from samplernn_fast.training import Trainer, train
+from samplernn_fast.models import checkpoint
+from samplernn_fast.models.config import SampleRNNConfig
+from samplernn_fast.training.config import TrainConfig
+from samplernn_fast.training.run_log import read_log
+from samplernn_fast.training.trainer import Trainer, train
 
 CELLS = {
     "gru": {},

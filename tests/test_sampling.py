@@ -1,4 +1,4 @@
-"""samplernn_fast.sampling: the randomness and the draw, against exact integers and the exact distribution."""
+"""samplernn_fast.reference.draw: the randomness and the draw, against exact integers and the exact distribution."""
 
 import hashlib
 import math
@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from samplernn_fast import sampling
 from samplernn_fast.errors import ConfigError
+from samplernn_fast.reference import draw as definition
 
 FULL = 0xFFFFFFFF
 TEMPERATURES = (0.001, 0.01, 0.5, 1.0, 2.0, 100.0, 1000.0)
@@ -19,13 +19,13 @@ def one_row(logits, draws, temperature=1.0, top_k=0, top_p=1.0):
     """The levels that several draws take from one row of logits."""
     rows = torch.as_tensor(np.asarray(logits, np.float32)).expand(len(draws), -1)
     heat = torch.full((len(draws),), temperature)
-    return sampling.sample_ref(rows, torch.tensor(draws), heat, top_k, top_p).tolist()
+    return definition.sample_ref(rows, torch.tensor(draws), heat, top_k, top_p).tolist()
 
 
 def weights(logits, temperature=1.0):
     """Integer weights (Q,) of one row."""
     row = torch.as_tensor(np.asarray(logits, np.float32))[None]
-    return sampling.weights_ref(row, torch.tensor([temperature]))[0].numpy()
+    return definition.weights_ref(row, torch.tensor([temperature]))[0].numpy()
 
 
 def random_logits(seed, q_levels, spread=1.0):
@@ -46,44 +46,44 @@ def random_logits(seed, q_levels, spread=1.0):
     ids=["zeros", "ones", "pi"],
 )
 def test_philox_known_answers(counter, key, expected):
-    assert tuple(sampling.philox(np.array(counter, np.uint32), key).tolist()) == expected
+    assert tuple(definition.philox(np.array(counter, np.uint32), key).tolist()) == expected
 
 
 def test_a_draw_depends_on_seed_stream_and_time_alone():
-    whole = sampling.draws(5, np.arange(7), 0, 100)
+    whole = definition.draws(5, np.arange(7), 0, 100)
     assert whole.dtype == torch.int64 and whole.shape == (7, 100)
     assert 0 <= int(whole.min()) and int(whole.max()) <= FULL
     for streams, start, steps in [([0], 0, 100), ([6, 2], 13, 50), ([3], 99, 1), ([1, 1], 7, 0)]:
-        part = sampling.draws(5, np.array(streams), start, steps)
+        part = definition.draws(5, np.array(streams), start, steps)
         assert torch.equal(part, whole[streams, start : start + steps])
 
 
 def test_randomness_is_what_the_draws_of_a_call_depend_on():
     streams = np.array([2, 9], np.uint32)
-    randomness = sampling.Randomness(2**40 + 1, streams)
+    randomness = definition.Randomness(2**40 + 1, streams)
     for start, steps in [(0, 3), (2**33, 2), (5, 0)]:
-        assert torch.equal(randomness.draws(start, steps), sampling.draws(2**40 + 1, streams, start, steps))
+        assert torch.equal(randomness.draws(start, steps), definition.draws(2**40 + 1, streams, start, steps))
 
 
 def test_draws_use_every_bit_of_seed_stream_and_time():
-    base = sampling.draws(0, np.array([0]), 0, 8)
+    base = definition.draws(0, np.array([0]), 0, 8)
     for bit in range(64):
-        assert not torch.equal(sampling.draws(1 << bit, np.array([0]), 0, 8), base)
-        assert not torch.equal(sampling.draws(0, np.array([0]), 1 << bit, 8), base)
+        assert not torch.equal(definition.draws(1 << bit, np.array([0]), 0, 8), base)
+        assert not torch.equal(definition.draws(0, np.array([0]), 1 << bit, 8), base)
     for bit in range(32):
-        assert not torch.equal(sampling.draws(0, np.array([1 << bit]), 0, 8), base)
+        assert not torch.equal(definition.draws(0, np.array([1 << bit]), 0, 8), base)
 
 
 def test_draws_continue_beyond_32_bits_of_time():
     seed, stream, start = 0x0123456789ABCDEF, 0xFFFFFFFE, 2**32 - 2
-    got = sampling.draws(seed, np.array([stream]), start, 4)[0].tolist()
+    got = definition.draws(seed, np.array([stream]), start, 4)[0].tolist()
     for draw, t in zip(got, range(start, start + 4), strict=True):
         counter = np.array([t & FULL, t >> 32, stream, 0], np.uint32)
-        assert draw == sampling.philox(counter, (seed & FULL, seed >> 32))[0]
+        assert draw == definition.philox(counter, (seed & FULL, seed >> 32))[0]
 
 
 def test_bytes_of_a_million_draws_are_uniform():
-    draws = sampling.draws(11, np.arange(100), 0, 10_000).flatten().numpy()
+    draws = definition.draws(11, np.arange(100), 0, 10_000).flatten().numpy()
     for shift in (0, 8, 16, 24):
         counts = np.bincount(draws >> shift & 0xFF, minlength=256)
         expected = len(draws) / 256
@@ -96,7 +96,7 @@ def test_multiply_high_is_exact():
     draws = [0, 1, FULL, FULL - 1, 0xFFFF, 0x10000, *rng.integers(0, 2**32, 500).tolist()]
     totals = [1, 2, 2**23, 2**31, 2**39, 2**47 - 1, *rng.integers(1, 2**47, 500).tolist()]
     grid = torch.cartesian_prod(torch.tensor(draws), torch.tensor(totals))
-    got = sampling.multiply_high(grid[:, 0], grid[:, 1]).tolist()
+    got = definition.multiply_high(grid[:, 0], grid[:, 1]).tolist()
     assert got == [draw * total >> 32 for draw, total in grid.tolist()]
 
 
@@ -149,8 +149,8 @@ def test_draws_have_the_softmax_frequencies(temperature, count):
     logits = torch.from_numpy(row).expand(block, -1)
     counts = np.zeros(q_levels)
     for start in range(0, count, block):
-        draws = sampling.draws(7, np.array([3]), start, block)[0]
-        levels = sampling.sample_ref(logits, draws, torch.full((block,), temperature))
+        draws = definition.draws(7, np.array([3]), start, block)[0]
+        levels = definition.sample_ref(logits, draws, torch.full((block,), temperature))
         counts += np.bincount(levels.numpy(), minlength=q_levels)
     # 255 degrees of freedom: mean 255, standard deviation 22.6.
     assert chi_square(counts, row / temperature) < 255 + 6 * 22.6
@@ -209,11 +209,11 @@ def test_temperature_zero_takes_the_lowest_of_equal_maxima():
 
 def test_temperatures_of_one_batch_do_not_meet():
     logits = torch.from_numpy(random_logits(4, 64)).expand(200, -1)
-    draws = sampling.draws(1, np.array([0]), 0, 200)[0]
+    draws = definition.draws(1, np.array([0]), 0, 200)[0]
     heat = torch.tensor([0.0, 0.5, 1.0, 2.0]).repeat(50)
-    together = sampling.sample_ref(logits, draws, heat)
+    together = definition.sample_ref(logits, draws, heat)
     for row in range(200):
-        alone = sampling.sample_ref(logits[:1], draws[row : row + 1], heat[row : row + 1])
+        alone = definition.sample_ref(logits[:1], draws[row : row + 1], heat[row : row + 1])
         assert int(alone) == int(together[row])
     assert len(set(together[heat == 0].tolist())) == 1 < len(set(together[heat == 2].tolist()))
 
@@ -259,44 +259,44 @@ def test_impossible_levels_are_never_drawn():
 
 def test_float64_logits_draw_as_their_float32():
     logits = torch.from_numpy(random_logits(8, 256)).double()[None] + 1e-12
-    draw = sampling.draws(0, np.array([0]), 0, 50)[0]
+    draw = definition.draws(0, np.array([0]), 0, 50)[0]
     for one in draw:
-        levels = [sampling.sample_ref(kind, one[None], torch.ones(1)) for kind in (logits, logits.float())]
+        levels = [definition.sample_ref(kind, one[None], torch.ones(1)) for kind in (logits, logits.float())]
         assert levels[0] == levels[1]
 
 
 @pytest.mark.parametrize("seed", [-1, 2**64, 1.0, "1", None, True, float("nan")])
 def test_bad_seeds_are_refused(seed):
     with pytest.raises(ConfigError, match="seed must be a whole number from 0 to"):
-        sampling.check_seed(seed)
+        definition.check_seed(seed)
 
 
 def test_seeds_of_64_bits_are_taken():
-    assert [sampling.check_seed(seed) for seed in (0, 2**64 - 1, np.uint64(2**63))] == [0, 2**64 - 1, 2**63]
+    assert [definition.check_seed(seed) for seed in (0, 2**64 - 1, np.uint64(2**63))] == [0, 2**64 - 1, 2**63]
 
 
 @pytest.mark.parametrize("temperature", [-1, -1e-9, 1e-9, 1001, math.nan, math.inf, -math.inf, "1", None])
 def test_bad_temperatures_are_refused(temperature):
     with pytest.raises(ConfigError, match="temperature must be 0 or between"):
-        sampling.check_temperature(temperature)
+        definition.check_temperature(temperature)
 
 
 def test_temperatures_of_every_kind_of_number_are_taken():
-    assert [sampling.check_temperature(heat) for heat in (0, 1, np.float32(0.5), 1e-3, 1e3)] == [0, 1, 0.5, 1e-3, 1e3]
+    assert [definition.check_temperature(heat) for heat in (0, 1, np.float32(0.5), 1e-3, 1e3)] == [0, 1, 0.5, 1e-3, 1e3]
 
 
 @pytest.mark.parametrize("top_k", [0, -1, 1.5, 2.0, "3", True, math.nan])
 def test_bad_top_k_is_refused(top_k):
     with pytest.raises(ConfigError, match="top_k must be a whole number of at least 1, or None"):
-        sampling.check_truncation(top_k, None)
+        definition.check_truncation(top_k, None)
 
 
 @pytest.mark.parametrize("top_p", [0, -0.1, 1.0001, math.nan, math.inf])
 def test_bad_top_p_is_refused(top_p):
     with pytest.raises(ConfigError, match="top_p must be above 0 and at most 1, or None"):
-        sampling.check_truncation(None, top_p)
+        definition.check_truncation(None, top_p)
 
 
 def test_truncation_that_is_off():
-    assert sampling.check_truncation(None, None) == (0, 1.0)
-    assert sampling.check_truncation(10**12, 1) == (65536, 1.0)
+    assert definition.check_truncation(None, None) == (0, 1.0)
+    assert definition.check_truncation(10**12, 1) == (65536, 1.0)

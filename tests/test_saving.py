@@ -11,9 +11,10 @@ from cases import make_model
 from small import CONFIG, RATE, assert_one_line, make
 
 import samplernn_fast as srnn
-from samplernn_fast import audio, checkpoint, quantize
-from samplernn_fast.engine import schedule
+from samplernn_fast.audio import quantize, reading
+from samplernn_fast.engine.temperature import schedule
 from samplernn_fast.errors import AudioError
+from samplernn_fast.models import checkpoint
 
 
 def comment_of(path):
@@ -50,19 +51,19 @@ def test_wav_and_flac_hold_the_very_levels(tmp_path):
     made = make(make_model(config, dtype=torch.float32))
     for suffix in (".wav", ".flac"):
         [path] = made.save(tmp_path / f"out{suffix}")
-        samples, rate = audio.read(path)
+        samples, rate = reading.read(path)
         assert rate == RATE
         assert np.array_equal(quantize.for_config(config).encode(samples), made.tokens[0])
 
 
 def test_a_curve_of_temperature_is_told_in_the_words_of_the_command_line(model, tmp_path):
-    from samplernn_fast import generate_command
+    from samplernn_fast.commands import generation
 
     made = make(model, temperature=schedule([(0, 0.2), (0.01, 1.5)]))
     [path] = made.save(tmp_path / "out.wav")
     told = comment_of(path)["temperature"]
     assert told == "0.0:0.2,0.01:1.5"
-    again = make(model, temperature=generate_command.parse_temperature((told,), range(1), 1))
+    again = make(model, temperature=generation.parse_temperature((told,), range(1), 1))
     assert np.array_equal(again.tokens, made.tokens)
     assert make(model, temperature=lambda seconds: 1.0).info["temperature"] == "function"
     long = make(model, temperature=schedule([(i / 7, 1 + 1 / (i + 3)) for i in range(300)]))
@@ -86,7 +87,7 @@ def test_saving_replaces_nothing_unasked(model, tmp_path):
     assert list(tmp_path.iterdir()) == [kept]  # not even out-0.wav, which is in nobody's way
     paths = pair.save(str(tmp_path / "out.wav"), overwrite=True)
     assert [path.name for path in paths] == ["out-0.wav", "out-1.wav"]
-    assert audio.read(kept)[0].shape == (160,)
+    assert reading.read(kept)[0].shape == (160,)
 
     [single] = make(model).save(tmp_path / "one.flac")
     before = single.read_bytes()

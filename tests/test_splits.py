@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from samplernn_fast.data_folder import SPLITS, Recording
+from samplernn_fast.data.folder import SPLITS, Recording
+from samplernn_fast.data.splits import SplitRule, split_by_share
 from samplernn_fast.errors import ConfigError, DataError
-from samplernn_fast.splits import SplitRule, split_by_share
 
 LENGTHS = st.lists(st.integers(1, 10_000), min_size=1, max_size=40)
 HELD_OUT_SHARE = st.just(0.0) | st.floats(0.01, 100)

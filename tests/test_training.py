@@ -9,11 +9,13 @@ import pytest
 import torch
 from runs import assert_equal, curve, everything, files, tiny, trainer, weights
 
-from samplernn_fast import audio, checkpoint, training
-from samplernn_fast.data import Batch
+from samplernn_fast.audio import reading
+from samplernn_fast.data.batches import Batch
 from samplernn_fast.errors import CheckpointError, ConfigError, DataError, SampleRNNError
-from samplernn_fast.run_log import read_log
-from samplernn_fast.training import Trainer, train
+from samplernn_fast.models import checkpoint
+from samplernn_fast.training import trainer as trainer_module
+from samplernn_fast.training.run_log import read_log
+from samplernn_fast.training.trainer import Trainer, train
 
 LOOKBACK = 8
 
@@ -146,7 +148,7 @@ def test_the_best_model_is_kept_when_validation_gets_worse(data_folder, tmp_path
         hashes.append(checkpoint.model_sha256(model))
         return SimpleNamespace(nll_bits=next(scores))
 
-    monkeypatch.setattr(training, "evaluate", scripted)
+    monkeypatch.setattr(trainer_module, "evaluate", scripted)
     run = tmp_path / "run"
     # Four validations; after a resume two more, of which the first is not as good as the best before.
     for steps, best, bits in ((20, 1, 4.0), (25, 1, 4.0), (30, 5, 3.9)):
@@ -240,7 +242,7 @@ def test_settings_that_learn(settings, data_folder, tmp_path):
 
 def test_samples_and_config_are_left_in_the_run_folder(data_folder, tmp_path):
     train(tiny(data_folder, tmp_path / "run", steps=4, sample_every=2, sample_seconds=0.05))
-    samples, rate = audio.read(tmp_path / "run" / "samples" / "step_0000004.wav")
+    samples, rate = reading.read(tmp_path / "run" / "samples" / "step_0000004.wav")
     assert rate == 8000 and len(samples) == 400
     saved = json.loads((tmp_path / "run" / "config.json").read_text())
     assert saved["model"]["sample_rate"] == 8000 and saved["batch_size"] == 4

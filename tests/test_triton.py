@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from samplernn_fast import backends
-from samplernn_fast.config import SampleRNNConfig
+from samplernn_fast.backends import registry
 from samplernn_fast.errors import BackendUnavailable
 from samplernn_fast.kernels.launch import Replay
+from samplernn_fast.models.config import SampleRNNConfig
 
 pytest.importorskip("triton", reason="Triton is not installed; it has wheels for Linux only")
 
@@ -50,7 +50,7 @@ def test_nothing_imports_triton_before_a_model_is_packed():
 import sys, torch
 before = set(sys.modules)
 import samplernn_fast, samplernn_fast.backends, samplernn_fast.engine, samplernn_fast.cli, samplernn_fast.diagnosis
-samplernn_fast.diagnosis.diagnose()
+samplernn_fast.backends.diagnosis.diagnose()
 print(sorted(name for name in set(sys.modules) - before if name.split(".")[0] == "triton"))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -62,13 +62,13 @@ def test_without_a_gpu_it_says_so_and_auto_moves_on():
     if os.environ.get("TRITON_INTERPRET", "0") not in ("", "0"):
         pytest.skip("TRITON_INTERPRET is set: kernels run on the CPU")
     with pytest.raises(BackendUnavailable, match="triton: runs on NVIDIA GPUs, not on cpu"):
-        backends.resolve("triton", config, cpu)
-    assert backends.resolve("auto", config, cpu).name != "triton"
+        registry.resolve("triton", config, cpu)
+    assert registry.resolve("auto", config, cpu).name != "triton"
 
 
 def test_without_triton_the_reason_is_one_line(monkeypatch):
     monkeypatch.setitem(sys.modules, "triton", None)
-    (reason,) = backends.BACKENDS["triton"].unavailable_reasons(SampleRNNConfig(), torch.device("cuda"))
+    (reason,) = registry.BACKENDS["triton"].unavailable_reasons(SampleRNNConfig(), torch.device("cuda"))
     assert reason.startswith("Triton cannot be imported") and "pip install triton" in reason and "\n" not in reason
 
 
@@ -83,7 +83,7 @@ def test_without_triton_the_reason_is_one_line(monkeypatch):
 def test_which_gpus_it_runs_on(monkeypatch, capability, hip, message):
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
     monkeypatch.setattr(torch.version, "hip", hip)
-    reasons = backends.BACKENDS["triton"].unavailable_reasons(SampleRNNConfig(), torch.device("cuda"))
+    reasons = registry.BACKENDS["triton"].unavailable_reasons(SampleRNNConfig(), torch.device("cuda"))
     assert (message in reasons[0]) if message else reasons == []
 
 

@@ -15,9 +15,9 @@ import pytest
 import torch
 from cases import CASES
 
-from samplernn_fast.config import SampleRNNConfig
-from samplernn_fast.triton_backend import TritonBackend
-from samplernn_fast.weights import PackedWeights, layout
+from samplernn_fast.backends.triton import TritonBackend
+from samplernn_fast.models.config import SampleRNNConfig
+from samplernn_fast.reference.weights import PackedWeights, layout
 
 triton = pytest.importorskip("triton", reason="Triton is not installed; it has wheels for Linux only")
 if triton.knobs.runtime.interpret:

@@ -8,10 +8,10 @@ import torch
 import triton
 from cases import CASES, make_model
 
-from samplernn_fast.engine import Engine
-from samplernn_fast.model import SampleRNN
-from samplernn_fast.triton_backend import TritonBackend
-from samplernn_fast.weights import PackedWeights, pack
+from samplernn_fast.backends.triton import TritonBackend
+from samplernn_fast.engine.engine import Engine
+from samplernn_fast.models.sample_rnn import SampleRNN
+from samplernn_fast.reference.weights import PackedWeights, pack
 
 INTERPRETED = bool(triton.knobs.runtime.interpret)
 DEVICE = torch.device("cpu" if INTERPRETED else "cuda")

@@ -1,13 +1,13 @@
-"""The draw kernel gives the levels that samplernn_fast.sampling defines, and the draws of its Philox."""
+"""The draw kernel gives the levels that samplernn_fast.reference.draw defines, and the draws of its Philox."""
 
 import numpy as np
 import pytest
 import torch
 from _device import DEVICE, INTERPRETED
 
-from samplernn_fast import sampling
 from samplernn_fast.kernels.clock import BAD, clock_values
 from samplernn_fast.kernels.draw import launch_draw
+from samplernn_fast.reference import draw
 
 FULL = 0xFFFFFFFF
 
@@ -25,7 +25,7 @@ def drawn(logits, temperature, *, draws=None, top_k=0, top_p=1.0, seed=0, stream
         (torch.zeros(q_levels) if bias is None else bias).to(DEVICE),
         None if draws is None else draws.to(DEVICE),
         numbers.to(DEVICE),
-        sampling.scales(temperature)[:, None].to(DEVICE),
+        draw.scales(temperature)[:, None].to(DEVICE),
         levels,
         top_k > 0 or top_p < 1,
     )
@@ -52,7 +52,7 @@ def random_rows(batch, q_levels, seed, spread=2.0):
 def test_equal_logits_give_the_equal_level(q_levels):
     logits, temperature, draws = random_rows(3000, q_levels, seed=q_levels)
     levels, failed = drawn(logits, temperature, draws=draws)
-    assert torch.equal(levels, sampling.sample_ref(logits, draws, temperature)) and not failed
+    assert torch.equal(levels, draw.sample_ref(logits, draws, temperature)) and not failed
     assert len(levels.unique()) > min(q_levels, 200) // 2
 
 
@@ -61,7 +61,7 @@ def test_top_k_and_top_p_keep_what_they_define(top_k, top_p):
     for q_levels in (64, 256):
         logits, temperature, draws = random_rows(500, q_levels, seed=top_k + q_levels)
         levels, _ = drawn(logits, temperature, draws=draws, top_k=top_k, top_p=top_p)
-        assert torch.equal(levels, sampling.sample_ref(logits, draws, temperature, top_k, top_p))
+        assert torch.equal(levels, draw.sample_ref(logits, draws, temperature, top_k, top_p))
 
 
 @pytest.mark.parametrize(("top_k", "top_p"), [(0, 1.0)] if INTERPRETED else [(0, 1.0), (700, 1.0), (50, 0.9)])
@@ -69,7 +69,7 @@ def test_as_many_levels_as_there_may_be(top_k, top_p):
     """65,536 levels are 64 blocks; sums need more than 32 bits."""
     logits, temperature, draws = random_rows(8, 65536, seed=1, spread=1.0)
     levels, _ = drawn(logits, temperature, draws=draws, top_k=top_k, top_p=top_p)
-    assert torch.equal(levels, sampling.sample_ref(logits, draws, temperature, top_k, top_p))
+    assert torch.equal(levels, draw.sample_ref(logits, draws, temperature, top_k, top_p))
 
 
 def test_truncation_goes_across_blocks():
@@ -79,7 +79,7 @@ def test_truncation_goes_across_blocks():
     draws = torch.linspace(0, FULL, 40).long()
     for top_k, top_p in ((2300, 1.0), (0, 0.97)):
         levels, _ = drawn(logits, torch.ones(40), draws=draws, top_k=top_k, top_p=top_p)
-        assert torch.equal(levels, sampling.sample_ref(logits, draws, torch.ones(40), top_k, top_p))
+        assert torch.equal(levels, draw.sample_ref(logits, draws, torch.ones(40), top_k, top_p))
         assert levels.max() > 2100
 
 
@@ -93,7 +93,7 @@ def test_the_bias_is_added_before_anything_else():
     logits, temperature, draws = random_rows(200, 64, seed=9)
     bias = torch.randn(64, generator=torch.Generator().manual_seed(1))
     levels, _ = drawn(logits, temperature, draws=draws, bias=bias)
-    assert torch.equal(levels, sampling.sample_ref(logits + bias, draws, temperature))
+    assert torch.equal(levels, draw.sample_ref(logits + bias, draws, temperature))
 
 
 @pytest.mark.parametrize("seed", [0, 5, 2**32 + 7, 2**63 + 11, 2**64 - 1])
@@ -102,7 +102,7 @@ def test_philox_is_that_of_seed_stream_and_time(seed):
     streams = np.array([0, 1, 77, 2**31, FULL], np.uint32)
     for t in (0, 2**32 - 1, 2**32, 2**40 + 3):
         levels, _ = drawn(torch.zeros(5, 4096), torch.ones(5), seed=seed, streams=streams, t=t)
-        assert levels.tolist() == (sampling.draws(seed, streams, t, 1)[:, 0] >> 20).tolist()
+        assert levels.tolist() == (draw.draws(seed, streams, t, 1)[:, 0] >> 20).tolist()
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), "all -inf"])

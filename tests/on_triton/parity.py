@@ -6,7 +6,7 @@ from _device import DEVICE, DTYPES, INTERPRETED, MODELS, STYLES, engine, every_s
 from cases import random_levels
 from mode_oracle import mode_logits
 
-from samplernn_fast.triton_backend import TritonBackend
+from samplernn_fast.backends.triton import TritonBackend
 
 NAMES = list(MODELS)
 # Shapes take turns: the interpreter takes its time, and on a GPU every shape is compiled.

@@ -8,10 +8,10 @@ import torch
 from _device import DEVICE, INTERPRETED, MODELS, engine, model, packed
 from cases import random_levels
 
-from samplernn_fast import backends
-from samplernn_fast.engine import Engine
+from samplernn_fast.backends import registry
+from samplernn_fast.backends.triton import TritonBackend
+from samplernn_fast.engine.engine import Engine
 from samplernn_fast.errors import BackendUnavailable, CheckpointError, ConfigError
-from samplernn_fast.triton_backend import TritonBackend
 
 # Sums of these have one order for any number of streams; a library may choose another algorithm for another shape.
 ORDERED = ("vector", "tiles")
@@ -141,8 +141,8 @@ def test_threads_are_refused_in_one_line():
 def test_where_it_runs():
     reasons = TritonBackend.unavailable_reasons(MODELS["paper-3tier"], DEVICE)
     assert reasons == []
-    chosen = backends.resolve("triton", MODELS["paper-3tier"], DEVICE)
+    chosen = registry.resolve("triton", MODELS["paper-3tier"], DEVICE)
     assert chosen is TritonBackend
     if not INTERPRETED:
         with pytest.raises(BackendUnavailable, match="runs on NVIDIA GPUs, not on cpu"):
-            backends.resolve("triton", MODELS["paper-3tier"], torch.device("cpu"))
+            registry.resolve("triton", MODELS["paper-3tier"], torch.device("cpu"))

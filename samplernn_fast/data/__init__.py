@@ -1,0 +1,1 @@
+"""A folder of sound to batches of levels."""

@@ -1,0 +1,1 @@
+"""How good a model is: likelihood in bits per sample."""

@@ -1,0 +1,138 @@
+"""Negative log-likelihood in bits per sample over a split: whole recordings, the state carried from start to end."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from samplernn_fast.backends import devices
+from samplernn_fast.backends.cpu import CpuBackend
+from samplernn_fast.data.batches import EvalBatch, whole_recordings
+from samplernn_fast.data.folder import AudioData
+from samplernn_fast.engine.engine import Engine
+from samplernn_fast.errors import ConfigError
+from samplernn_fast.models.base import AudioModel, bits_per_sample
+from samplernn_fast.models.checkpoint import load_model
+from samplernn_fast.models.sample_rnn import SampleRNN
+
+_MAX_LOGITS = 1 << 25
+
+
+@dataclass(frozen=True)
+class FileResult:
+    """One recording's mean bits per sample."""
+
+    path: str
+    nll_bits: float
+    n_samples: int
+
+
+@dataclass(frozen=True)
+class EvalResult:
+    """Mean bits per sample over all samples of a split, and the same for each recording."""
+
+    nll_bits: float
+    n_samples: int
+    per_file: list[FileResult]
+
+    def to_dict(self) -> dict[str, Any]:
+        files = [{"path": f.path, "nll_bits": f.nll_bits, "n_samples": f.n_samples} for f in self.per_file]
+        return {"nll_bits": self.nll_bits, "n_samples": self.n_samples, "per_file": files}
+
+
+def evaluate(
+    model: AudioModel | str | Path,
+    data: AudioData | str | Path,
+    split: str = "test",
+    *,
+    batch_size: int = 32,
+    backend: str = "auto",
+    dtype: str = "auto",
+    device: str = "auto",
+    max_seconds: float = 0,
+    progress: Callable[[int], object] | None = None,
+) -> EvalResult:
+    """Mean negative log-likelihood of every sample of `split`, in bits.
+
+    A recording is read whole, from silence and the learned initial state, so the number does not depend on
+    batch_size or on chunks. backend: a name scores through that backend's kernels in `dtype`; "forward" is the training
+    forward; "auto" takes the `cpu` backend where the model is on the CPU and can run there, else the training forward.
+    device "auto" is where a model given as such lies, and the GPU, where there is one, for a path. max_seconds > 0
+    stops after that much audio. progress is called with the samples just read.
+    """
+    if not isinstance(model, AudioModel):
+        model = load_model(model).to(devices.resolve_device(device))
+    data = data if isinstance(data, AudioData) else AudioData.open(data)
+    config = model.config
+    if batch_size < 1:
+        raise ConfigError(f"batch_size must be at least 1, got {batch_size}")
+    per_row = max(1, _MAX_LOGITS // (batch_size * config.q_levels * config.lookback))
+    seq_len = config.lookback * min(per_row, max(1, 4096 // config.lookback))
+    target = next(model.parameters()).device if device == "auto" else devices.resolve_device(device)
+    chosen = _choose(model, target) if backend == "auto" else backend
+    if chosen == "forward" and dtype != "auto":
+        raise ConfigError(f"the training forward scores in the model's own dtype; name a backend to score in {dtype}")
+    score = _score_forward(model, target) if chosen == "forward" else _score_backend(model, chosen, dtype, target)
+    recordings = data.recordings(split)
+    bits = torch.zeros(len(recordings), dtype=torch.float64)
+    counts = torch.zeros(len(recordings), dtype=torch.int64)
+    limit = int(max_seconds * config.sample_rate)
+    for batch in whole_recordings(data, config, split, batch_size, seq_len):
+        losses = score(batch).double().cpu() * batch.mask
+        bits.index_add_(0, batch.recordings, losses.sum(dim=1))
+        counts.index_add_(0, batch.recordings, batch.mask.sum(dim=1))
+        if progress is not None:
+            progress(int(batch.mask.sum()))
+        if limit and int(counts.sum()) >= limit:
+            break
+    rows = zip(recordings, bits.tolist(), counts.tolist(), strict=True)
+    files = [FileResult(recording.path, total / count, count) for recording, total, count in rows if count]
+    return EvalResult(float(bits.sum()) / int(counts.sum()), int(counts.sum()), files)
+
+
+def _choose(model: AudioModel, device: torch.device) -> str:
+    """What scores fastest: on a CPU our kernels, which stand other processes better than torch's threads."""
+    if not isinstance(model, SampleRNN) or next(model.parameters()).dtype != torch.float32:
+        return "forward"
+    return "forward" if CpuBackend.unavailable_reasons(model.config, device) else CpuBackend.name
+
+
+def _score_forward(model: AudioModel, device: torch.device) -> Callable[[EvalBatch], Tensor]:
+    """Bits (B, T) of each batch by the training forward; the state lives in the closure."""
+    model = model.to(device)
+    state: list[Tensor] | None = None
+
+    @torch.inference_mode()
+    def score(batch: EvalBatch) -> Tensor:
+        nonlocal state
+        levels = batch.levels.to(device)
+        kept = None if state is None or bool(batch.reset.any()) else _first_rows(state, levels.shape[0])
+        logits, state = model(levels, kept, batch.reset.to(device))
+        return bits_per_sample(logits, levels[:, model.config.lookback :])
+
+    return score
+
+
+def _score_backend(model: AudioModel, backend: str, dtype: str, device: torch.device) -> Callable[[EvalBatch], Tensor]:
+    """Bits (B, T) of each batch by an engine's own kernels."""
+    engine = Engine(model, backend=backend, dtype=dtype, device=device)
+    hidden: list[Tensor] = []
+
+    def score(batch: EvalBatch) -> Tensor:
+        nonlocal hidden
+        rows = batch.levels.shape[0]
+        hidden = engine.backend.init_hidden(rows) if bool(batch.reset.any()) else _first_rows(hidden, rows)
+        logp = engine.backend.score(hidden, batch.levels.to(engine.device))
+        targets = batch.levels[:, model.config.lookback :, None].to(logp.device)
+        return -logp.gather(2, targets)[..., 0] / math.log(2)
+
+    return score
+
+
+def _first_rows(state: list[Tensor], rows: int) -> list[Tensor]:
+    """The states (n, B, H) of the recordings that still go on: the shortest of a group are its last rows."""
+    return state if state[0].shape[1] == rows else [h[:, :rows].contiguous() for h in state]
