@@ -32,6 +32,8 @@ class TritonBackend(TeacherForced):
 
     name = "triton"
     dtypes: tuple[str, ...] = ("float32", "bfloat16")
+    promised: tuple[str, ...] = ()
+    compiled_here = True
 
     @staticmethod
     def unavailable_reasons(config: SampleRNNConfig, device: torch.device) -> list[str]:
@@ -52,11 +54,6 @@ class TritonBackend(TeacherForced):
             return [f"needs a GPU of compute capability 8.0 or newer, {device} has {found[0]}.{found[1]}"]
         return []
 
-    @classmethod
-    def dtype_reasons(cls, weights: PackedWeights, device: torch.device, dtype: str) -> list[str]:
-        """Empty: both modes do for any model."""
-        return []
-
     def __init__(
         self,
         weights: PackedWeights,
@@ -68,7 +65,7 @@ class TritonBackend(TeacherForced):
         """style: one of `kernels.products.STYLES`, "" chooses by the number of streams; for tests and benchmarks."""
         if num_threads is not None:
             raise ConfigError("num_threads is for the cpu backend; triton runs on a GPU")
-        self.config, self.device, self.style = weights.config, device, style
+        self.config, self.device, self.dtype, self.style = weights.config, device, dtype, style
         self.matrix_type = getattr(torch, dtype)
         tensors = {
             name: tensor.to(device, self.matrix_type if is_matrix(name) else torch.float32).contiguous()
@@ -96,15 +93,12 @@ class TritonBackend(TeacherForced):
         hidden: Hidden,
         history: Tensor,
         t: int,
-        randomness: draw.Randomness,
-        temperature: Tensor,
-        top_k: int,
-        top_p: float,
+        drawing: draw.Drawing,
         forced: Tensor,
     ) -> Tensor:
         """As `reference.ReferenceBackend.generate`. ValueError where a logit is not finite."""
         known = (forced >= 0).all(dim=0).tolist()
-        truncate = 0 < top_k < self.config.q_levels or top_p < 1
+        truncate = 0 < drawing.top_k < self.config.q_levels or drawing.top_p < 1
         made = []
         with self._alone():
             schedule = self._schedule(forced.shape[0])
@@ -112,8 +106,8 @@ class TritonBackend(TeacherForced):
             for start in range(0, forced.shape[1], schedule.columns):
                 stop = min(start + schedule.columns, forced.shape[1])
                 levels = torch.cat((history, forced[:, start:stop]), dim=1)
-                heat = temperature[:, start:stop]
-                schedule.load(hidden, levels, t + start, randomness, heat, top_k, top_p)
+                heat = drawing.temperature[:, start:stop]
+                schedule.load(hidden, levels, t + start, drawing.randomness, heat, drawing.top_k, drawing.top_p)
                 self._run(schedule, t + start, known[start:stop])
                 schedule.save(hidden)
                 made.append(schedule.read_levels(0, stop - start).long())

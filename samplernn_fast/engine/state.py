@@ -59,6 +59,11 @@ class EngineState:
         """Draw from the top_k likeliest levels, and from the top_p nucleus; None is off."""
         self.top_k, self.top_p = draw.check_truncation(top_k, top_p)
 
+    def drawing(self, steps: int) -> draw.Drawing:
+        """How the next `steps` samples of every stream are drawn."""
+        temperature = self.temperatures(steps).to(self.history.device)
+        return draw.Drawing(draw.Randomness(self.seed, self.streams), temperature, self.top_k, self.top_p)
+
     def temperatures(self, steps: int) -> Tensor:
         """The temperature of the next `steps` samples of every stream: (B, steps) float32."""
         if callable(self._temperature):

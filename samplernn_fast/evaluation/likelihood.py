@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from samplernn_fast.backends import devices
-from samplernn_fast.backends.cpu import CpuBackend
+from samplernn_fast.backends.registry import BACKENDS
 from samplernn_fast.data.batches import EvalBatch, whole_recordings
 from samplernn_fast.data.folder import AudioData
 from samplernn_fast.engine.engine import Engine
@@ -98,7 +98,7 @@ def _choose(model: AudioModel, device: torch.device) -> str:
     """What scores fastest: on a CPU our kernels, which stand other processes better than torch's threads."""
     if not isinstance(model, SampleRNN) or next(model.parameters()).dtype != torch.float32:
         return "forward"
-    return "forward" if CpuBackend.unavailable_reasons(model.config, device) else CpuBackend.name
+    return "forward" if BACKENDS["cpu"].unavailable_reasons(model.config, device) else "cpu"
 
 
 def _score_forward(model: AudioModel, device: torch.device) -> Callable[[EvalBatch], Tensor]:

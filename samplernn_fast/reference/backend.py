@@ -12,7 +12,7 @@ from samplernn_fast.errors import ConfigError
 from samplernn_fast.models.config import SampleRNNConfig
 from samplernn_fast.models.gru_scan import gru_scan
 from samplernn_fast.reference.cells import gru_cell_ref, lstm_cell_ref
-from samplernn_fast.reference.draw import Randomness, sample_ref
+from samplernn_fast.reference.draw import Drawing, sample_ref
 from samplernn_fast.reference.known_levels import Hidden, TeacherForced
 from samplernn_fast.reference.weights import PackedWeights
 
@@ -22,6 +22,8 @@ class ReferenceBackend(TeacherForced):
 
     name = "reference"
     dtypes: tuple[str, ...] = ("float32", "float64")
+    promised: tuple[str, ...] = ()
+    compiled_here = False
 
     @staticmethod
     def unavailable_reasons(config: SampleRNNConfig, device: torch.device) -> list[str]:
@@ -35,12 +37,7 @@ class ReferenceBackend(TeacherForced):
             raise ConfigError("num_threads is for the cpu backend; reference uses torch's (torch.set_num_threads)")
         self.config = weights.config
         self.weights = weights.to(device, getattr(torch, dtype))
-        self.device = device
-
-    @classmethod
-    def dtype_reasons(cls, weights: PackedWeights, device: torch.device, dtype: str) -> list[str]:
-        """Empty: both modes do for any model."""
-        return []
+        self.device, self.dtype = device, dtype
 
     @torch.inference_mode()
     def generate(
@@ -48,20 +45,17 @@ class ReferenceBackend(TeacherForced):
         hidden: Hidden,
         history: Tensor,
         t: int,
-        randomness: Randomness,
-        temperature: Tensor,
-        top_k: int,
-        top_p: float,
+        drawing: Drawing,
         forced: Tensor,
     ) -> Tensor:
         """Sample n levels of every stream, one at a time; advances `hidden` in place.
 
-        history (B, L) the last levels before time t; temperature, forced (B, n); forced -1 = free. Returns (B, n).
+        history (B, L): the last levels before time t; forced (B, n): -1 where the level is drawn. Returns (B, n).
         """
         lookback = self.config.lookback
         levels = torch.cat((history, forced), dim=1)
         values = self.weights["frame_values"][levels.clamp(min=0)]
-        draws = randomness.draws(t, forced.shape[1]).to(forced.device)
+        draws = drawing.randomness.draws(t, forced.shape[1]).to(forced.device)
         all_forced = (forced >= 0).all(dim=0).tolist()
         any_forced = (forced >= 0).any(dim=0).tolist()
         for step in range(forced.shape[1]):
@@ -70,7 +64,7 @@ class ReferenceBackend(TeacherForced):
             if all_forced[step]:
                 continue
             logits = self.run_sample_network(hidden, levels[:, :now], t + step)
-            level = sample_ref(logits, draws[:, step], temperature[:, step], top_k, top_p)
+            level = sample_ref(logits, draws[:, step], drawing.temperature[:, step], drawing.top_k, drawing.top_p)
             if any_forced[step]:
                 level = torch.where(forced[:, step] >= 0, forced[:, step], level)
             levels[:, now] = level

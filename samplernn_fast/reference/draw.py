@@ -76,6 +76,30 @@ class Randomness:
         return draws(self.seed, self.streams, start, steps)
 
 
+@dataclass(frozen=True, eq=False)
+class Drawing:
+    """How the samples of one call are drawn, by whichever backend: randomness, temperature, and what is left out."""
+
+    randomness: Randomness
+    temperature: Tensor
+    """(B, n) float32, one for every sample; 0 takes the likeliest level."""
+    top_k: int = 0
+    """Draw from the k likeliest levels; 0 is off."""
+    top_p: float = 1.0
+    """Draw from the likeliest levels that together have this probability; 1 is off."""
+
+    @classmethod
+    def unused(cls, levels: Tensor) -> "Drawing":
+        """For known levels (B, n), of which none is drawn."""
+        streams = np.zeros(levels.shape[0], np.uint32)
+        return cls(Randomness(0, streams), torch.ones(levels.shape, device=levels.device))
+
+    def of_first_stream(self, steps: int) -> "Drawing":
+        """The drawing of the first stream's first samples alone, on the CPU."""
+        one = Randomness(self.randomness.seed, self.randomness.streams[:1])
+        return Drawing(one, self.temperature[:1, :steps].cpu(), self.top_k, self.top_p)
+
+
 def check_seed(seed: int) -> int:
     """Returns the seed; ConfigError unless it is a whole number of 64 bits."""
     if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or not 0 <= seed < 2**64:
