@@ -57,7 +57,7 @@ def find_audio(inputs: PathLike | Iterable[PathLike]) -> list[Path]:
     found: set[Path] = set()
     for path in [inputs] if isinstance(inputs, (str, os.PathLike)) else inputs:
         if os.path.isdir(path):
-            found.update(_walk(Path(path)))
+            found.update(_files_below(Path(path)))
         elif os.path.exists(path):
             found.add(Path(path))
         else:
@@ -65,7 +65,7 @@ def find_audio(inputs: PathLike | Iterable[PathLike]) -> list[Path]:
     return sorted(found, key=Path.as_posix)
 
 
-def _walk(root: Path) -> Iterator[Path]:
+def _files_below(root: Path) -> Iterator[Path]:
     def fail(error: OSError) -> None:
         raise AudioError(f"{error.filename}: cannot be listed: {error.strerror}") from None
 
