@@ -199,7 +199,10 @@ class _Rows:
     def tensors(
         self, starts: IntArray, counts: IntArray, reset: npt.NDArray[np.bool_]
     ) -> "tuple[torch.Tensor, torch.Tensor, torch.Tensor]":
-        """Levels, resets, mask. Row r has counts[r] targets from starts[r] on; silence follows, and precedes a reset."""
+        """Makes levels, resets and mask. Row r has counts[r] targets, from the sample starts[r] on.
+
+        Silence fills the row behind them. Where the row is reset, silence also takes the place of its lookback.
+        """
         import torch
 
         levels = np.full((len(starts), self._lookback + self.seq_len), self._silence, np.int64)
