@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from samplernn_fast.data.folder import AudioData, Recording, chunk_samples, chunk_step
 from samplernn_fast.errors import ConfigError, DataError
-from samplernn_fast.models.config import SampleRNNConfig
+from samplernn_fast.models.config import AudioConfig
 
 if TYPE_CHECKING:
     import torch
@@ -66,7 +66,7 @@ class TBPTTBatches:
     def __init__(
         self,
         data: AudioData,
-        config: SampleRNNConfig,
+        config: AudioConfig,
         *,
         split: str = "train",
         batch_size: int,
@@ -152,7 +152,7 @@ class TBPTTBatches:
 
 
 def whole_recordings(
-    data: AudioData, config: SampleRNNConfig, split: str, batch_size: int, seq_len: int
+    data: AudioData, config: AudioConfig, split: str, batch_size: int, seq_len: int
 ) -> Iterator[EvalBatch]:
     """Yields every recording of a split from start to end, for evaluation with the state carried from step to step.
 
@@ -184,7 +184,7 @@ def _read_groups(rows: "_Rows", recordings: list[Recording], batch_size: int) ->
 class _Rows:
     """Makes the tensors of one step from places in the audio; the levels of 16-bit samples come from one table."""
 
-    def __init__(self, data: AudioData, config: SampleRNNConfig, seq_len: int) -> None:
+    def __init__(self, data: AudioData, config: AudioConfig, seq_len: int) -> None:
         from samplernn_fast.audio.quantize import for_config
 
         self.seq_len = seq_len
@@ -245,7 +245,7 @@ class _ChunkOrder:
         return self._permutation
 
 
-def _fitting_recordings(data: AudioData, config: SampleRNNConfig, split: str, seq_len: int) -> list[Recording]:
+def _fitting_recordings(data: AudioData, config: AudioConfig, split: str, seq_len: int) -> list[Recording]:
     if data.sample_rate != config.sample_rate:
         raise DataError(
             f"{data.folder}: the audio is at {data.sample_rate} Hz, the model is for {config.sample_rate} Hz;"

@@ -21,6 +21,7 @@ from samplernn_fast.errors import CheckpointError, ConfigError
 from samplernn_fast.models.base import AudioModel
 from samplernn_fast.models.checkpoint import model_sha256
 from samplernn_fast.models.registry import require_sampler
+from samplernn_fast.models.sample_rnn import SampleRNN
 from samplernn_fast.reference import draw
 from samplernn_fast.reference.weights import pack
 
@@ -40,12 +41,12 @@ class Engine:
         device: str | torch.device = "auto",
         num_threads: int | None = None,
     ) -> None:
-        model = require_sampler(model)
+        sampler = require_sampler(model)
         where = resolve_device(device)
-        registry.resolve(backend, model.config, where, dtype)  # refuses before the work of packing
-        weights = pack(model)
+        registry.resolve(backend, sampler.config, where, dtype)  # refuses before the work of packing
+        weights = pack(sampler)
         started = registry.start(backend, weights, where, dtype, num_threads)
-        self._take(model, started, FirstUse(started.name, weights) if started.compiled_here else None)
+        self._take(sampler, started, FirstUse(started.name, weights) if started.compiled_here else None)
 
     @classmethod
     def of(cls, model: AudioModel, backend: Backend) -> Self:
@@ -57,7 +58,7 @@ class Engine:
         engine._take(require_sampler(model), backend, None)
         return engine
 
-    def _take(self, model: AudioModel, backend: Backend, first_use: FirstUse | None) -> None:
+    def _take(self, model: SampleRNN, backend: Backend, first_use: FirstUse | None) -> None:
         self.config, self.model_sha256 = model.config, model_sha256(model)
         self.backend, self.dtype, self.device = backend, backend.dtype, backend.device
         self.pace = Pace(self.config.lookback)

@@ -6,12 +6,12 @@ import numpy as np
 
 from samplernn_fast.audio import quantize, reading, resampling
 from samplernn_fast.errors import ConfigError
-from samplernn_fast.models.config import SampleRNNConfig
+from samplernn_fast.models.config import AudioConfig
 
 Prompt = str | Path | np.ndarray
 
 
-def prompt_levels(config: SampleRNNConfig, prompt: Prompt, sample_rate: int | None = None) -> np.ndarray:
+def prompt_levels(config: AudioConfig, prompt: Prompt, sample_rate: int | None = None) -> np.ndarray:
     """Levels (T,) or (B, T) of a prompt: a file, or samples in [-1, 1] at `sample_rate` (default: the model's).
 
     The prompt gets the gain and the 16 bits that the training data got, so that audio from it has its very levels.

@@ -10,7 +10,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from samplernn_fast.models.config import SampleRNNConfig
+from samplernn_fast.models.config import RecurrentConfig
 from samplernn_fast.models.gru_scan import gru_scan
 
 
@@ -22,7 +22,7 @@ class RNNLayer(nn.Module):
     b_ih: Tensor
     b_hh: Tensor | None
 
-    def __init__(self, config: SampleRNNConfig, input_size: int) -> None:
+    def __init__(self, config: RecurrentConfig, input_size: int) -> None:
         super().__init__()
         self.rnn, self.reset_after, self.dim = config.rnn, config.reset_after, config.dim
         self.scan = gru_scan  # a compiled model takes one that the compiler leaves alone: `keep_scans_uncompiled`
@@ -70,7 +70,7 @@ class RNNStack(nn.Module):
 
     h0: Tensor
 
-    def __init__(self, config: SampleRNNConfig, input_size: int) -> None:
+    def __init__(self, config: RecurrentConfig, input_size: int) -> None:
         super().__init__()
         self.skip, dim = config.skip, config.dim
         first = 2 * input_size if self.skip == "prism" else input_size

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from samplernn_fast.errors import DataError
-from samplernn_fast.models.config import SampleRNNConfig, require
+from samplernn_fast.models.config import AudioConfig, SampleRNNConfig, require
 
 if TYPE_CHECKING:
     from samplernn_fast.data.folder import AudioData
@@ -20,7 +20,7 @@ class TrainConfig:
     """The data folder, which `prepare` made."""
     out: Path
     """The run folder: model, checkpoints, log. The same command goes on with the run that it finds there."""
-    model: SampleRNNConfig = field(default_factory=lambda: SampleRNNConfig(sample_rate=0, gain=0.0))
+    model: AudioConfig = field(default_factory=lambda: SampleRNNConfig(sample_rate=0, gain=0.0))
     """The model to train; its sample rate and gain come from the data."""
     max_steps: int | None = None
     """Training stops after this many updates in all."""
@@ -79,7 +79,7 @@ class TrainConfig:
             self.lr_schedule,
         )
         require(
-            not (self.model.one_tier and self.sample_every),
+            self.model.sampled or not self.sample_every,
             "sample_every must be 0 for the one-tier baseline, which has no sampler",
             self.sample_every,
         )
@@ -91,7 +91,7 @@ class TrainConfig:
         return values | {"data": str(self.data), "out": str(self.out), "model": self.model.to_dict()}
 
 
-def fit_to_data(model: SampleRNNConfig, data: "AudioData") -> SampleRNNConfig:
+def fit_to_data(model: AudioConfig, data: "AudioData") -> AudioConfig:
     """`model` with the data's sample rate and gain. Raises DataError where it has others already."""
     if model.sample_rate not in (0, data.sample_rate):
         raise DataError(

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from samplernn_fast.models.config import SampleRNNConfig
+from samplernn_fast.models.config import OneTierConfig, SampleRNNConfig
 from samplernn_fast.training.config import TrainConfig
 
 _DATA, _OUT = Path("data"), Path("runs/model")  # placeholders: the command line requires both
@@ -37,7 +37,7 @@ PRESETS: dict[str, tuple[str, TrainConfig]] = {
     ),
     "rnn": (
         "The paper's one-tier baseline (Eq. 2-3): a GRU over single samples, three hidden layers as in its code.",
-        TrainConfig(data=_DATA, out=_OUT, model=_model(frame_sizes=(1,), mlp_hidden=3), sample_every=0),
+        TrainConfig(data=_DATA, out=_OUT, model=OneTierConfig(sample_rate=0, gain=0.0), sample_every=0),
     ),
     "authors-3tier": (
         "The 3-tier model as the authors' code has it: GRU that resets before the product.",

@@ -18,6 +18,7 @@ from torch import Tensor
 from samplernn_fast.errors import ConfigError
 from samplernn_fast.models import checkpoint
 from samplernn_fast.models.base import AudioModel, State
+from samplernn_fast.models.registry import config_from_dict
 from samplernn_fast.training.config import TrainConfig
 
 FREE_SETTINGS = frozenset(
@@ -124,7 +125,11 @@ def _beside_weights(model: AudioModel, batch_size: int) -> dict[str, Tensor]:
 
 
 def _check_same_run(config: TrainConfig, saved: dict[str, Any], source: Path) -> None:
-    """Raises ConfigError, which names the first setting that differs from the `saved` ones and may not."""
+    """Raises ConfigError, which names the first setting that differs from the `saved` ones and may not.
+
+    The model's settings are read first, because version 0.1.0 wrote no name of a system.
+    """
+    saved = saved | {"model": config_from_dict(saved["model"]).to_dict()}
     for name, value in config.to_dict().items():
         if name in FREE_SETTINGS or json.loads(json.dumps(value)) == saved.get(name):
             continue
