@@ -85,7 +85,7 @@ def _read_index(data: bytes) -> tuple[int, dict[str, Entry]]:
     if len(footer) < _FOOTER_BYTES or struct.unpack("<Q", footer[-8:])[0] != MAGIC:
         raise ValueError("its last bytes are not a table's")
     at = 0
-    for _ in range(2):  # offset and size of the meta-index, which is not needed
+    for _ in range(2):  # skips offset and size of the meta-index, which is not needed
         _, at = _varint(footer, at)
     index_offset, at = _varint(footer, at)
     index_size, at = _varint(footer, at)
@@ -108,9 +108,8 @@ def _entry(message: bytes) -> Entry:
     """Reads a BundleEntryProto, whose fields are 1 dtype, 2 shape, 3 shard, 4 offset, 5 size, 7 slices."""
     numbers, shape, sliced = {1: 0, 3: 0, 4: 0, 5: 0}, [], False
     for field, value in _fields(message):
-        if field == 2 and isinstance(
-            value, bytes
-        ):  # a TensorShapeProto: field 2, repeated, is a dimension, whose field 1 is its size
+        # Field 2 is a TensorShapeProto. Its own field 2, repeated, is a dimension, whose field 1 is the size.
+        if field == 2 and isinstance(value, bytes):
             sizes = [dict(_fields(dim)) for number, dim in _fields(value) if number == 2 and isinstance(dim, bytes)]
             shape = [int(size.get(1, 0)) for size in sizes]
         elif field == 7:

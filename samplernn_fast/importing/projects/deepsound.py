@@ -21,7 +21,7 @@ from samplernn_fast.models.config import SampleRNNConfig
 
 MARKER = r"frame_level_rnns\.|sample_level_mlp\."
 """The pattern with which the names of this layout begin."""
-_GRU = (("w_ih", "weight_ih"), ("w_hh", "weight_hh"), ("b_ih", "bias_ih"), ("b_hh", "bias_hh"))  # our name, theirs
+_GRU = (("w_ih", "weight_ih"), ("w_hh", "weight_hh"), ("b_ih", "bias_ih"), ("b_hh", "bias_hh"))  # (our name, theirs)
 
 
 @dataclass(frozen=True)
@@ -145,6 +145,7 @@ def place(named: NamedTensors, structure: Structure, initial: list[Tensor]) -> d
 
 
 def _place_mlp(named: NamedTensors, placed: Placed, structure: Structure) -> None:
+    """Puts the sample-level MLP: embedding, sum over the last FS(1) samples, one hidden layer, output."""
     dim, levels, width = structure.dim, structure.q_levels, structure.emb_size
     name = "sample_level_mlp"
     placed.put("mlp.embedding.weight", named.take(f"{name}.embedding.weight", (levels, width)))

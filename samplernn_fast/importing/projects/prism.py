@@ -20,10 +20,11 @@ from samplernn_fast.importing.settings import Settings, read_settings
 from samplernn_fast.importing.tensors import NamedTensors, Placed, config_of_sizes
 from samplernn_fast.models.config import SampleRNNConfig
 
-TIERS = ("frame_rnn", "big_frame_rnn")  # lowest first
+TIERS = ("frame_rnn", "big_frame_rnn")
+"""The project's names of the tiers, lowest first."""
 MU_LAW_LEVELS = 256
 """How many levels the project's mu-law has."""
-_SUFFIX = "/.ATTRIBUTES/VARIABLE_VALUE"  # with which the names of a checkpoint's values end
+_SUFFIX = "/.ATTRIBUTES/VARIABLE_VALUE"  # the names of a checkpoint's values end with it
 _OF_TRAINING = re.compile(
     r"OPTIMIZER_SLOT|_CHECKPOINTABLE_OBJECT_GRAPH|save_counter|(^|/)(optimizer|keras_api|metrics)"
 )
@@ -83,6 +84,7 @@ def _read_beside(folder: Path, settings: Settings) -> None:
 
 
 def _config(named: NamedTensors, settings: Settings) -> SampleRNNConfig:
+    """The config, whose sizes are read from the tensors' shapes. Settings must not contradict them."""
     low, dim = named.shape("frame_rnn/inputs/kernel", 2)
     top, _ = named.shape("big_frame_rnn/inputs/kernel", 2)
     (q_levels,) = named.shape("sample_mlp/outputs/bias", 1)
@@ -123,6 +125,7 @@ def _config(named: NamedTensors, settings: Settings) -> SampleRNNConfig:
 
 
 def _place_tier(named: NamedTensors, placed: Placed, config: SampleRNNConfig, tier: int) -> None:
+    """Puts a tier: linear map, cells with their skips, an initial state of 0, upsampling."""
     dim, theirs, ours = config.dim, TIERS[tier], f"tiers.{tier}"
     placed.put(f"{ours}.expand.weight", named.take(f"{theirs}/inputs/kernel", (config.frame_sizes[tier + 1], dim)).t())
     placed.put(f"{ours}.expand.bias", named.take(f"{theirs}/inputs/bias", (dim,)))
@@ -164,6 +167,7 @@ def _place_cell(
 
 
 def _place_mlp(named: NamedTensors, placed: Placed, config: SampleRNNConfig) -> None:
+    """Puts the sample-level MLP. Keras has matrices (inputs, outputs)."""
     dim, levels, taps = config.dim, config.q_levels, config.frame_sizes[0]
     placed.put("mlp.embedding.weight", named.take("sample_mlp/embedding/embeddings", (levels, levels)))
     kernel = named.take("sample_mlp/inputs/kernel", (taps, levels, dim))

@@ -84,6 +84,7 @@ def _value(word: str) -> Any:
 
 
 def _config(named: NamedTensors, settings: Settings, tiers: list[str]) -> SampleRNNConfig:
+    """The config, whose sizes are read from the tensors' shapes. Settings must not contradict them."""
     lstm = named.any(r"FrameLevel\.LSTM\d")
     cell = "LSTM" if lstm else "GRU"
     layers = named.count(rf"{tiers[0]}\.{cell}(\d+)(?:\+inpskip)?\.Step\.", first=1)
@@ -129,6 +130,7 @@ def _config(named: NamedTensors, settings: Settings, tiers: list[str]) -> Sample
 
 
 def _place_tier(named: NamedTensors, placed: Placed, config: SampleRNNConfig, tier: int, theirs: str) -> None:
+    """Puts a tier: linear map (not in the top tier), cells with their skips, initial state, upsampling."""
     dim, ours = config.dim, f"tiers.{tier}"
     is_top = tier == len(config.ratios) - 1
     inputs = config.frame_sizes[tier + 1]
@@ -154,6 +156,7 @@ def _place_tier(named: NamedTensors, placed: Placed, config: SampleRNNConfig, ti
 def _place_gru(
     named: NamedTensors, placed: Placed, config: SampleRNNConfig, theirs: str, ours: str, inputs: int
 ) -> None:
+    """Puts a GRU layer that reads `inputs` numbers. Its update rows are negated, for our z is 1 - theirs."""
     dim = config.dim
     _put_gates(placed, ours, "w_ih", [_columns(named, config, f"{theirs}.Input", (inputs, 3 * dim))])
     recurrent = [
@@ -179,6 +182,8 @@ def _put_gates(placed: Placed, ours: str, name: str, blocks: list[tuple[Tensor, 
 def _place_lstm(
     named: NamedTensors, placed: Placed, config: SampleRNNConfig, theirs: str, ours: str, inputs: int
 ) -> None:
+    """Puts an LSTM layer that reads `inputs` numbers, with its gates in our order i, f, g, o."""
+
     def gates(parts: Tensor) -> Tensor:
         i, f, o, g = parts.chunk(4)
         return torch.cat((i, f, g, o))
@@ -190,6 +195,7 @@ def _place_lstm(
 
 
 def _place_mlp(named: NamedTensors, placed: Placed, config: SampleRNNConfig) -> None:
+    """Puts the sample-level MLP: embedding unless it is one-hot, sum over the last FS(1) samples, two hidden layers."""
     dim, taps, width = config.dim, config.frame_sizes[0], config.emb_size or config.q_levels
     if config.emb_size:
         placed.put("mlp.embedding.weight", named.take("SampleLevel.Embedding", (config.q_levels, width)))
@@ -208,6 +214,7 @@ def _linear(
     shape: tuple[int, int],
     bias: bool = True,
 ) -> None:
+    """Puts a linear map whose W0 has `shape`, (in, out)."""
     matrix, gain = _columns(named, config, theirs, shape)
     placed.put_matrix(ours, "weight", matrix, gain)
     if bias:
