@@ -77,7 +77,7 @@ class Bar:
             self._bar.write(line, file=sys.stderr)
 
     def close(self) -> None:
-        """Leaves the bar as it is; nothing is drawn after that."""
+        """Ends the bar, which stays on the terminal as it is."""
         if self._bar is not None:
             self._bar.close()
 

@@ -66,6 +66,8 @@ def find_audio(inputs: PathLike | Iterable[PathLike]) -> list[Path]:
 
 
 def _files_below(root: Path) -> Iterator[Path]:
+    """Yields the audio files below a folder, by their suffixes."""
+
     def fail(error: OSError) -> None:
         raise AudioError(f"{error.filename}: cannot be listed: {error.strerror}") from None
 
@@ -130,6 +132,7 @@ def read_blocks(
 
 
 def _mono_blocks(path: Path, channels: str | int, block_seconds: float) -> Iterator[Samples]:
+    """Yields one file as mono blocks at its own rate, and raises AudioError where it is damaged or cut short."""
     import soundfile
 
     with _open(path) as (file, raw):
@@ -184,6 +187,7 @@ def _open(path: Path) -> Iterator[tuple[Any, BinaryIO]]:
 
 
 def _ffmpeg(path: Path) -> str:
+    """The command line that converts a file to WAV, for messages."""
     return shlex.join(["ffmpeg", "-i", str(path), str(path.with_suffix(".wav"))])
 
 

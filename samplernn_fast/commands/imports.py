@@ -24,7 +24,7 @@ def import_(
 ) -> None:
     """Make a run folder of another project's checkpoint: deepsound, PRiSM, s4 or the authors' Theano code.
 
-    Settings that lie beside the checkpoint are read, no code in it is run, and a parity check is printed at the end.
+    Settings beside the checkpoint are read, no code in it is run, and a parity check is printed at the end.
 
     Args:
         path: Checkpoint file; for PRiSM also the prefix or the folder.

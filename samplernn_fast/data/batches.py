@@ -117,6 +117,7 @@ class TBPTTBatches:
         return Batch(levels, reset, mask, int(counts.sum()), epoch)
 
     def _advance(self) -> None:
+        """Moves every lane on by a subsequence, and the lanes that end their chunk to the next chunk."""
         self._positions = self._positions + self._rows.seq_len
         ended = np.flatnonzero(self._positions >= self._lengths[self._chunks])
         if len(ended):
@@ -246,6 +247,7 @@ class _ChunkOrder:
 
 
 def _fitting_recordings(data: AudioData, config: AudioConfig, split: str, seq_len: int) -> list[Recording]:
+    """The recordings of a split. Raises DataError and ConfigError where data, model and seq_len do not fit."""
     if data.sample_rate != config.sample_rate:
         raise DataError(
             f"{data.folder}: the audio is at {data.sample_rate} Hz, the model is for {config.sample_rate} Hz;"

@@ -29,7 +29,7 @@ from samplernn_fast.files import replacing_folder
 AUTO_PEAK = 0.98
 """Where gain "auto" puts the largest peak of the data set, as a share of full scale."""
 _SCRATCH = "scratch"  # the folder of scratch files, inside the data folder while that is being made
-_CONVERTED_AT_ONCE = 1 << 18  # samples: their 1 MiB of float32 stays in a CPU's cache
+_CONVERTED_AT_ONCE = 1 << 18  # samples; as float32 they take 1 MiB, which stays in a CPU's cache
 
 PathLike = str | os.PathLike[str]
 
@@ -99,6 +99,7 @@ def _versions() -> dict[str, str]:
 
 
 def _check_settings(sample_rate: int, chunk_seconds: float, gain: object, workers: int | None) -> None:
+    """Raises ConfigError for a setting that cannot work."""
     if type(sample_rate) is not int or not 1 <= sample_rate <= 768_000:
         raise ConfigError(f"sample_rate must be 1 to 768000 Hz, got {sample_rate!r}")
     if not 0 < chunk_seconds < math.inf:
@@ -117,7 +118,7 @@ def _processors() -> int:
 
 
 def _named_sources(inputs: Sequence[PathLike]) -> dict[str, Path]:
-    """Every audio file by its name relative to the input folder, or to the deepest folder that all inputs lie in."""
+    """Every audio file by its name relative to the input folder, or to the deepest folder that holds all inputs."""
     from samplernn_fast.audio.reading import find_audio
 
     paths = [Path(path) for path in inputs]

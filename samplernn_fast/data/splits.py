@@ -90,6 +90,7 @@ class SplitRule:
         return placed, self._warnings(placed, groups)
 
     def _warnings(self, placed: Sequence[Recording], groups: Mapping[str, list[Recording]]) -> list[str]:
+        """What the user should know of the splits. Raises DataError when train is empty."""
         present = {recording.split for recording in placed}
         if "train" not in present:
             raise DataError("the lists of valid and test files leave nothing to train on; name fewer files")
@@ -163,6 +164,7 @@ def _named_in(path: Path, names: Sequence[str]) -> set[str]:
 
 
 def _matching(pattern: str, by_key: Mapping[str, list[str]]) -> list[str]:
+    """The names that a glob pattern matches; none where it has no wildcard."""
     if not re.search(r"[*?\[]", pattern):
         return []
     matches = re.compile(fnmatch.translate(pattern)).match

@@ -172,6 +172,7 @@ class Trainer:
         return shared[0].item(), bool(shared[1].item())
 
     def _write_row(self, log: RunLog | None) -> None:
+        """Logs the bits per sample since the last row, over all processes. Raises SampleRNNError for a NaN."""
         sums = self.sums.clone()
         if self.world_size > 1:
             dist.all_reduce(sums)
@@ -221,6 +222,7 @@ class Trainer:
             self._save_model()
 
     def _make_sample(self, log: RunLog | None) -> None:
+        """Makes a piece of audio with the present weights, always by the same seed, and logs it."""
         if log is None:
             return
         engine = Engine(self.model, device="cpu")
@@ -229,6 +231,7 @@ class Trainer:
         log.sample(self.step, for_config(self.config.model).decode(levels[0].numpy()), self.config.model.sample_rate)
 
     def _open_log(self) -> RunLog | None:
+        """The log of the run, in rank 0 only, which also writes config.json."""
         if self.rank != 0:
             return None
         files.remove_leftovers(self.config.out)
@@ -249,6 +252,7 @@ class Trainer:
         return forward
 
     def _save_model(self) -> None:
+        """Writes model.safetensors, with what the run knows about the model."""
         info = {"data": str(self.config.data), "training": self.config.to_dict()} | self._numbers()
         checkpoint.save_model(self.config.out / checkpoint.MODEL_FILE, self.model, info)
 

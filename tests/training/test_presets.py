@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import pytest
 
-from samplernn_fast.models.config import SampleRNNConfig
 from samplernn_fast.models.registry import build_model, config_from_dict
 from samplernn_fast.training.presets import PRESETS
 
