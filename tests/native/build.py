@@ -45,7 +45,8 @@ def build(kind: str) -> Path:
     compiler = shlex.split(os.environ.get("CXX", "c++"))
     folder = ROOT / "build" / "native" / kind
     folder.mkdir(parents=True, exist_ok=True)
-    engine = [path for path in (ROOT / "csrc" / "cpu").glob("*.cpp") if package["X86_64"] or path.name not in isa_flags]
+    engine = (ROOT / "csrc" / "cpu").rglob("*.cpp")
+    engine = [path for path in engine if package["X86_64"] or path.name not in isa_flags]
     sources = sorted([*engine, *(ROOT / "tests" / "native").glob("*.cpp")])
     headers = max(path.stat().st_mtime for path in (ROOT / "csrc").rglob("*.h"))
 

@@ -1,8 +1,8 @@
 // The kernels of one instruction set, in each of its numeric modes.
 #pragma once
 
-#include "elementwise.h"
-#include "kernels.h"
+#include "cells.h"
+#include "cpu/kernels.h"
 #include "modes.h"
 #include "register_work.h"
 

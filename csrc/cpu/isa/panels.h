@@ -6,7 +6,7 @@
 // numbers do not depend on what is computed beside it.
 #pragma once
 
-#include "kernels.h"
+#include "cpu/kernels.h"
 #include "simd.h"
 
 namespace srnn {

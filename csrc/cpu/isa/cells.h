@@ -2,7 +2,7 @@
 #pragma once
 
 #include "activations.h"
-#include "kernels.h"
+#include "cpu/kernels.h"
 
 namespace srnn {
 namespace SRNN_ISA {
