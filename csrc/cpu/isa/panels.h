@@ -1,9 +1,10 @@
-// Matrices in panels of kPanel outputs, and the walk over them that every numeric mode shares.
+// Matrices in panels of kPanel outputs, and the loop over panels that all numeric modes but the
+// tiles share.
 //
-// A matrix has `blocks` blocks (the gates) of `rows` outputs; each block is padded to whole panels,
-// so that one thread can own the same units of every gate. Each output has accumulators of its own
-// that take the inputs in ascending order, whatever the batch, the panel or the thread: a stream's
-// numbers do not depend on what is computed beside it.
+// A matrix has `gates` gates of `rows` outputs. Each gate is padded to whole panels, so that one
+// thread can own the same units of every gate. Each output has accumulators of its own, which take
+// the inputs in ascending order for any batch, panel or thread. So the numbers of a stream do not
+// depend on the streams beside it.
 #pragma once
 
 #include "cpu/kernels.h"
@@ -15,16 +16,16 @@ namespace SRNN_ISA {
 inline long round_up(long value, long unit) { return (value + unit - 1) / unit * unit; }
 inline int panels_of(int rows) { return static_cast<int>((rows + kPanel - 1L) / kPanel); }
 
-// Calls tile.run<vectors, panels, rows>(panel, first vector, row) so that every panel of `share` in
-// every block meets `rows` rows. One row takes whole panels, or two at once where one has too few
-// sums to hide the latency of an addition. Several rows take parts of a panel, which stay in the
-// nearest cache while all rows pass by; what is summed at once must fit the registers.
+// Calls tile.run<vectors, panels, rows>(panel, first vector, row) for every panel of `slice` in
+// every gate and for `rows` rows. One row takes whole panels, or two at once if one panel has too
+// few sums to hide the latency of an addition. Several rows take parts of a panel, which stay in
+// the nearest cache while all rows use them. The sums of one call must fit the registers.
 template <class Tile>
-inline void walk_panels(int blocks, int panels, Share share, int rows, const Tile& tile) {
+inline void for_each_panel(int gates, int panels, PanelSlice slice, int rows, const Tile& tile) {
   constexpr int kRows = Tile::kRows, kPart = Tile::kPart;
-  for (int block = 0; block < blocks; ++block) {
-    int panel = block * panels + share.first;
-    const int last = block * panels + share.last;
+  for (int gate = 0; gate < gates; ++gate) {
+    int panel = gate * panels + slice.first;
+    const int last = gate * panels + slice.last;
     if (rows == 1) {
       for (; Tile::kPairs && panel + 2 <= last; panel += 2) {
         tile.template run<kVectors, 2, 1>(panel, 0, 0);

@@ -1,4 +1,4 @@
-// Work whose time is known to be bound by one thing: reading memory, or multiply-adds in registers.
+// Work whose time is bound by one thing only: reading memory, or multiply-adds in registers.
 #pragma once
 
 #include "modes.h"
@@ -12,10 +12,11 @@ inline int32_t fold(Ints value) {
   return sum;
 }
 
+// How many loads are in flight at once, and the bytes that they read together.
 constexpr int kReadChains = 8;
 constexpr long kReadStep = sizeof(Ints) * kReadChains;
 
-// All of `bytes`, whole steps.
+// Reads `bytes`, which is a multiple of kReadStep.
 inline int32_t read_once(const char* from, size_t bytes) {
   Ints sum[kReadChains] = {};
   for (size_t at = 0; at < bytes; at += kReadStep) {
@@ -25,80 +26,83 @@ inline int32_t read_once(const char* from, size_t bytes) {
   return fold(sum[0]);
 }
 
-constexpr int kChains = 10;  // independent sums: enough to hide every latency
+// How many independent sums there are: enough to hide the latency of every instruction.
+constexpr int kChains = 10;
 constexpr int kRounds = 1000;
+
+// Makes kRounds x kChains times sum = step(sum, a), in registers.
+template <class Vector, class Step>
+inline int32_t repeat_step(Vector a, const Step& step) {
+  Vector sum[kChains] = {};
+  for (int round = 0; round < kRounds; ++round) {
+    for (int i = 0; i < kChains; ++i) {
+      forget(a);  // otherwise the compiler would compute the product only once
+      sum[i] = step(sum[i], a);
+    }
+  }
+  for (int i = 1; i < kChains; ++i) sum[0] += sum[i];
+  return fold((Ints)sum[0]);
+}
+
+// Each of these makes the multiply-adds of its mode and sets `macs` to their number.
+template <class Format>
+inline int32_t register_work(const FloatMode<Format>*, long* macs) {
+  *macs = long{kRounds} * kChains * kLanes;
+  const Floats b = broadcast(0.5f);
+  return repeat_step(broadcast(1.0f), [b](Floats sum, Floats a) { return fma(a, b, sum); });
+}
+inline int32_t register_work(const Int8Mode*, long* macs) {
+  // A lane holds two inputs, as two 16-bit codes or as four bytes of which two make an input.
+  *macs = long{kRounds} * kChains * kLanes * 2;
+  const Ints ones = broadcast_word("\1\1\1\1");
+  return repeat_step(ones, [ones](Ints sum, Ints a) {
+#if defined(SRNN_PLANES)
+    return add_quads(sum, a, ones);
+#else
+    return sum + multiply_pairs((Shorts)a, (Shorts)ones);
+#endif
+  });
+}
+
 #if defined(SRNN_TILES)
 constexpr int kTileRounds = 20;
 
-inline int32_t stored_sum() {
+// Makes `dots`, four dot products of tiles 4 and 5 into tiles 0 to 3, kTileRounds times.
+template <class Dots>
+inline int32_t repeat_dots(const Dots& dots, long* macs) {
+  SRNN_TILE_ZERO(0);
+  SRNN_TILE_ZERO(1);
+  SRNN_TILE_ZERO(2);
+  SRNN_TILE_ZERO(3);
+  SRNN_TILE_ZERO(4);
+  SRNN_TILE_ZERO(5);
+  for (int round = 0; round < kTileRounds; ++round) dots();
+  // Two bytes make one input: its two planes, or one number in bfloat16.
+  *macs = long{kTileRounds} * 4 * kTileRows * kTileRows * kTileBytes / 2;
   alignas(64) int32_t sums[kTileRows][kTileBytes / 4];
   SRNN_TILE_STORE(0, sums[0], sizeof(sums[0]));
   return sums[0][0];
 }
-#endif
 
-// Multiply-adds of one call in each mode, in registers.
-inline int32_t register_work(const Float32Mode*, long* macs) {
-  Floats sum[kChains] = {};
-  Floats a = broadcast(1.0f);
-  const Floats b = broadcast(0.5f);
-  for (int round = 0; round < kRounds; ++round) {
-    for (int i = 0; i < kChains; ++i) {
-      forget(a);  // or the product would be made once
-      sum[i] = fma(a, b, sum[i]);
-    }
-  }
-  *macs = long{kRounds} * kChains * kLanes;
-  for (int i = 1; i < kChains; ++i) sum[0] += sum[i];
-  return fold((Ints)sum[0]);
-}
-inline int32_t register_work(const FloatMode<Bfloat16>*, long* macs) {
-  return register_work(static_cast<const Float32Mode*>(nullptr), macs);
-}
-inline int32_t register_work(const Int8Mode*, long* macs) {
-  Ints sum[kChains] = {};
-  Ints a = broadcast_word("\1\1\1\1");
-  const Ints b = a;
-  for (int round = 0; round < kRounds; ++round) {
-    for (int i = 0; i < kChains; ++i) {
-      forget(a);
-#if defined(SRNN_PLANES)
-      sum[i] = add_quads(sum[i], a, b);
-#else
-      sum[i] += multiply_pairs((Shorts)a, (Shorts)b);
-#endif
-    }
-  }
-  // A dot product of bytes does half of a 14-bit input: both ways two inputs a lane.
-  *macs = long{kRounds} * kChains * kLanes * 2;
-  for (int i = 1; i < kChains; ++i) sum[0] += sum[i];
-  return fold(sum[0]);
-}
-
-#if defined(SRNN_TILES)
-// Tile numbers are part of an instruction, so the loop is one text for two instructions.
-#define SRNN_TILE_WORK(DOT, macs)                                           \
-  SRNN_TILE_ZERO(0);                                                        \
-  SRNN_TILE_ZERO(1);                                                        \
-  SRNN_TILE_ZERO(2);                                                        \
-  SRNN_TILE_ZERO(3);                                                        \
-  SRNN_TILE_ZERO(4);                                                        \
-  SRNN_TILE_ZERO(5);                                                        \
-  for (int round = 0; round < kTileRounds; ++round) {                       \
-    DOT(0, 4, 5);                                                           \
-    DOT(1, 4, 5);                                                           \
-    DOT(2, 4, 5);                                                           \
-    DOT(3, 4, 5);                                                           \
-  }                                                                         \
-  *(macs) = long{kTileRounds} * 4 * kTileRows * kTileRows * kTileBytes / 2; \
-  return stored_sum()
-
-// Bytes: two planes make one input. bfloat16: two bytes are one.
 inline int32_t register_work(const TileInt8Mode*, long* macs) {
-  SRNN_TILE_WORK(SRNN_TILE_DOT_BYTES, macs);
+  return repeat_dots(
+      [] {
+        SRNN_TILE_DOT_BYTES(0, 4, 5);
+        SRNN_TILE_DOT_BYTES(1, 4, 5);
+        SRNN_TILE_DOT_BYTES(2, 4, 5);
+        SRNN_TILE_DOT_BYTES(3, 4, 5);
+      },
+      macs);
 }
 inline int32_t register_work(const TileBfloat16Mode*, long* macs) {
-  SRNN_TILE_WORK(SRNN_TILE_DOT_BFLOAT16, macs);
+  return repeat_dots(
+      [] {
+        SRNN_TILE_DOT_BFLOAT16(0, 4, 5);
+        SRNN_TILE_DOT_BFLOAT16(1, 4, 5);
+        SRNN_TILE_DOT_BFLOAT16(2, 4, 5);
+        SRNN_TILE_DOT_BFLOAT16(3, 4, 5);
+      },
+      macs);
 }
 #endif
 
