@@ -9,9 +9,9 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 
 # What an installation depends on; Python sources are live in an editable one.
-INSTALL_INPUTS := pyproject.toml setup.py constraints.txt samplernn_fast/__init__.py \
+INSTALL_INPUTS := pyproject.toml setup.py constraints.txt samplernn_fast/_version.py \
   $(shell find csrc -name '*.h' -o -name '*.cpp')
-CLANG_FORMATTED := $(shell find csrc tests/native tests/fake_cuda tests/cuda_shim -name '*.h' -o -name '*.cpp' -o -name '*.cuh' -o -name '*.cu')
+CLANG_FORMATTED := $(shell find csrc tests/backends/cpu/native tests/played_gpu -name '*.h' -o -name '*.cpp' -o -name '*.cuh' -o -name '*.cu')
 
 .PHONY: demo test soak lint sanitize clean
 
@@ -31,7 +31,7 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/clang-format --dry-run --Werror $(CLANG_FORMATTED)
 
 sanitize: $(VENV)/.installed-dev
-	$(BIN)/python tests/native/build.py address undefined thread
+	$(BIN)/python tests/backends/cpu/native/build.py address undefined thread
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)

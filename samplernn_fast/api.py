@@ -10,13 +10,17 @@ from typing import Any
 
 import numpy as np
 
-from samplernn_fast import audio as audio_files
-from samplernn_fast import quantize
-from samplernn_fast.checkpoint import load_model
-from samplernn_fast.config import SampleRNNConfig
-from samplernn_fast.engine import Engine, EngineState, Temperature, TemperatureCurve
+from samplernn_fast._version import __version__
+from samplernn_fast.audio import quantize
+from samplernn_fast.audio import writing as audio_files
+from samplernn_fast.engine.engine import Engine
+from samplernn_fast.engine.prompt import Prompt, prompt_levels
+from samplernn_fast.engine.state import EngineState
+from samplernn_fast.engine.temperature import Temperature, TemperatureCurve
 from samplernn_fast.errors import AudioError, ConfigError
-from samplernn_fast.model import AudioModel
+from samplernn_fast.models.base import AudioModel
+from samplernn_fast.models.checkpoint import load_model
+from samplernn_fast.models.config import SampleRNNConfig
 
 DEMO = "demo"
 _DEMO_FILE = Path(__file__).parent / "bundled" / "model.safetensors"
@@ -25,7 +29,6 @@ _DEMO_FILE = Path(__file__).parent / "bundled" / "model.safetensors"
 _SPEED = ("seconds", "samples_per_second", "x_real_time", "rtf")
 
 ModelLike = str | Path | AudioModel | Engine
-Prompt = str | Path | np.ndarray
 
 
 @dataclass(frozen=True)
@@ -164,8 +167,6 @@ class Stream:
 
     def info(self) -> dict[str, Any]:
         """Provenance: what made this audio, and with which settings."""
-        from samplernn_fast import __version__
-
         return {
             "made_by": f"samplernn_fast {__version__}",
             "model_sha256": self.engine.model_sha256,
@@ -221,29 +222,6 @@ def stream(
     )
     prompt_sha256 = None if levels is None else hashlib.sha256(levels.tobytes()).hexdigest()
     return Stream(engine, state, max(1, round(block_seconds * engine.config.sample_rate)), prompt_sha256)
-
-
-def prompt_levels(config: SampleRNNConfig, prompt: Prompt, sample_rate: int | None = None) -> np.ndarray:
-    """Levels (T,) or (B, T) of a prompt: a file, or samples in [-1, 1] at `sample_rate` (default: the model's).
-
-    The prompt gets the gain and the 16 bits that the training data got, so that audio from it has its very levels.
-    A short prompt needs no padding: silence stands before it.
-    """
-    if isinstance(prompt, (str, Path)):
-        samples, _ = audio_files.read(Path(prompt), sample_rate=config.sample_rate)
-    else:
-        samples = np.asarray(prompt)
-        if samples.ndim not in (1, 2) or samples.dtype.kind != "f":
-            found = f"{samples.dtype} {samples.shape}"
-            raise ConfigError(f"prompt must be float samples in [-1, 1], (T,) or (B, T), got {found}")
-        samples = samples.astype(np.float32)
-        if sample_rate is not None and sample_rate < 1:
-            raise ConfigError(f"prompt_sample_rate must be at least 1 Hz, got {sample_rate}")
-        if sample_rate not in (None, config.sample_rate):
-            rows = [audio_files.resample(row, sample_rate, config.sample_rate) for row in np.atleast_2d(samples)]
-            samples = np.stack(rows) if samples.ndim == 2 else rows[0]
-    pcm = np.rint(samples * np.float32(config.gain * 32768))
-    return quantize.for_config(config).encode(pcm / 32768)
 
 
 def _temperature_info(temperature: Temperature) -> Any:

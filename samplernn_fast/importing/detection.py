@@ -5,8 +5,9 @@ import struct
 from pathlib import Path
 
 from samplernn_fast.errors import CheckpointError
-from samplernn_fast.importing import deepsound, prism, tf_bundle
-from samplernn_fast.importing.torch_file import read_torch_file
+from samplernn_fast.importing.formats import tf_bundle
+from samplernn_fast.importing.formats.torch_file import read_torch_file
+from samplernn_fast.importing.projects import deepsound, prism
 
 FORMATS = ("deepsound", "prism", "s4", "theano")
 _ZIP = b"PK\x03\x04"

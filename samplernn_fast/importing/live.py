@@ -6,13 +6,14 @@ from typing import Any
 import numpy as np
 from torch import Tensor, nn
 
-from samplernn_fast import checkpoint
-from samplernn_fast.engine import Engine, Temperature
+from samplernn_fast.engine.engine import Engine
+from samplernn_fast.engine.temperature import Temperature
 from samplernn_fast.errors import ConfigError
-from samplernn_fast.importing import deepsound, s4
+from samplernn_fast.importing.projects import deepsound, s4
 from samplernn_fast.importing.settings import Settings
-from samplernn_fast.model import SampleRNN
-from samplernn_fast.sampling import check_seed
+from samplernn_fast.models import checkpoint
+from samplernn_fast.models.sample_rnn import SampleRNN
+from samplernn_fast.reference.draw import check_seed
 
 _SOURCE = "accelerate"
 

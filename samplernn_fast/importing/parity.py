@@ -6,11 +6,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from samplernn_fast.backends import BACKENDS
+from samplernn_fast.backends.registry import BACKENDS
 from samplernn_fast.errors import CheckpointError
-from samplernn_fast.model import SampleRNN
-from samplernn_fast.reference import ReferenceBackend
-from samplernn_fast.weights import pack
+from samplernn_fast.models.sample_rnn import SampleRNN
+from samplernn_fast.reference.backend import ReferenceBackend
+from samplernn_fast.reference.weights import pack
 
 _LEAST_SAMPLES = 48
 REFERENCE_LIMIT, CPU_LIMIT = 1e-9, 1e-4

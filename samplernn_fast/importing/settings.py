@@ -8,8 +8,8 @@ from typing import Any
 
 import yaml
 
+from samplernn_fast.audio.laws import QUANTIZATIONS
 from samplernn_fast.errors import CheckpointError, ConfigError
-from samplernn_fast.quantize import QUANTIZATIONS
 
 DEFAULT_SAMPLE_RATE = 16000
 """What all four projects write audio at unless told otherwise; no checkpoint stores it. PRiSM once wrote 22050 Hz."""

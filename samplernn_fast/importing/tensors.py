@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from samplernn_fast.config import SampleRNNConfig
 from samplernn_fast.errors import CheckpointError, ConfigError
+from samplernn_fast.models.config import SampleRNNConfig
 
 _MOST_PARTS = 1000  # tiers or layers; a larger number in a name is a damaged file
 

@@ -1,0 +1,1 @@
+"""Readers of file formats that other projects write, which run no code of the file."""

@@ -1,0 +1,1 @@
+"""One file for each project whose checkpoints can be read."""
