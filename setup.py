@@ -10,7 +10,6 @@ import os
 import platform
 import shlex
 import sys
-import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from glob import glob
 from pathlib import Path
@@ -79,13 +78,15 @@ class BuildExt(build_ext):
         """Whether the compiler can build this instruction set; no other kind of processor has any of them."""
         if isa not in ISA_PROBES:
             return X86_64
-        with tempfile.TemporaryDirectory() as folder:
-            source = Path(folder, "probe.cpp")
-            source.write_text(f"#include <immintrin.h>\n{ISA_PROBES[isa]}\n")
-            try:
-                self.compiler.compile([str(source)], output_dir=folder, extra_postargs=ISA_FLAGS[isa])
-            except CompileError:
-                return False
+        source = Path(self.build_temp, "probes", f"kernels_{isa}.cpp")
+        text = f"#include <immintrin.h>\n{ISA_PROBES[isa]}\n"
+        if not source.exists() or source.read_text() != text:
+            source.parent.mkdir(parents=True, exist_ok=True)
+            source.write_text(text)
+        try:
+            compile_source(self.compiler, str(source), [], self.build_temp, [])
+        except CompileError:
+            return False
         return True
 
 
