@@ -42,7 +42,7 @@ ISA_FLAGS = {
     "kernels_amx.cpp": [*_AVX512, "-mavx512vnni", "-mamx-tile", "-mamx-int8", "-mamx-bf16"],
 }
 # Templates that run once a call: compiling them well would take longer than all instruction sets of the engine.
-UNIT_FLAGS = {"bindings.cpp": ["-O1"], **ISA_FLAGS}
+UNIT_FLAGS = {"module.cpp": ["-O1"], **ISA_FLAGS}
 # What a compiler and its assembler must know to build one of them.
 PROBES = {
     "kernels_avx512.cpp": "#include <immintrin.h>\n__m512i f(__m512i a) { return _mm512_madd_epi16(a, a); }\n",

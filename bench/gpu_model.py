@@ -41,7 +41,7 @@ def predict(layout: Layout, machine: Machine) -> dict[str, Predicted]:
 
 
 class FirstBlock(BlockTime):
-    """One block on its way through samples that draw all of their levels, in the order of csrc/cuda/walk.cuh."""
+    """One block on its way through samples that draw all of their levels, in the order of csrc/cuda/device/walk.cuh."""
 
     def period(self) -> None:
         """One period of the top tier."""

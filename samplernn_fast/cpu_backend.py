@@ -133,7 +133,7 @@ class CpuBackend:
 
 
 def model_dims(config: SampleRNNConfig) -> "ModelDims":
-    """The sizes as `csrc/layout.h` has them."""
+    """The sizes as `csrc/model/layout.h` has them."""
     from samplernn_fast import _C
 
     return _C.ModelDims(

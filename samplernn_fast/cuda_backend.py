@@ -1,5 +1,6 @@
-"""The `cuda` backend: one persistent kernel walks all tiers for thousands of samples (csrc/cuda/persistent.cuh). Where
-the driver does not let all of its blocks run at the same time, every stage of a sample is a kernel (stages.cuh).
+"""The `cuda` backend: one persistent kernel walks all tiers for thousands of samples
+(csrc/cuda/device/persistent.cuh). Where the driver does not let all of its blocks run at the same time, every stage of
+a sample is a kernel (stages.cuh).
 
 samplernn_fast._C reaches NVRTC and the driver; this file allocates with torch, hands pointers over and reads errors.
 """

@@ -1,4 +1,5 @@
-"""Which kernels of csrc/cuda/stages.cuh make a sample, in their order: the tier walk (Eq. 1-9) as a list of launches.
+"""Which kernels of csrc/cuda/device/stages.cuh make a sample, in their order: the tier walk (Eq. 1-9) as a list of
+launches.
 
 Nothing in the list depends on the time but the place in a top frame, so one list serves every call. Blocks keep count
 of the samples themselves.

@@ -1,7 +1,7 @@
 """Randomness and the draw: counter-based Philox, and an integer inverse CDF with temperature, top-k and top-p.
 
 Equal logits and equal draws give the equal level on every backend: after one fixed float32 polynomial everything
-is integer arithmetic, and integer sums have no order. `csrc/philox.h` and `csrc/sampler.h` are the C++ twins.
+is integer arithmetic, and integer sums have no order. `csrc/model/philox.h` and `csrc/model/draw.h` are the C++ twins.
 """
 
 import math

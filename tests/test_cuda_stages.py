@@ -1,4 +1,4 @@
-"""The stages of a sample as kernels of their own (csrc/cuda/stages.cuh), run on a CPU by the shim of
+"""The stages of a sample as kernels of their own (csrc/cuda/device/stages.cuh), run on a CPU by the shim of
 `tests/cuda_shim` in the order of `cuda_stages`: they have the bits of the persistent kernel."""
 
 import functools

@@ -9,8 +9,8 @@
 #include <string>
 #include <vector>
 
-#include "layout.h"
-#include "sampler.h"
+#include "model/draw.h"
+#include "model/layout.h"
 
 namespace srnn {
 

@@ -1,8 +1,9 @@
-// The contract between the host and the CUDA kernels: the persistent one (persistent.cuh), or one
-// for each stage of a sample (stages.cuh).
+// The contract between the host and the CUDA kernels: the persistent one (device/persistent.cuh),
+// or one for each stage of a sample (device/stages.cuh).
 //
 // One launch walks all tiers for `steps` samples of SRNN_BATCH streams. How it is built:
-//   source   #include "cuda/persistent.cuh", or "cuda/stages.cuh" with SRNN_EXCHANGE 4; csrc/ is
+//   source   #include "cuda/device/persistent.cuh", or "cuda/device/stages.cuh" with SRNN_EXCHANGE
+//   4; csrc/ is
 //            the root of the includes; no other header
 //   options  --std=c++17 --fmad=false (products that may be fused say so), one real arch (sm_XX)
 //   defines  whole numbers, all of them needed:
@@ -43,7 +44,7 @@
 // Before every launch the host sets the workspace and the error words to zero.
 #pragma once
 
-#include "philox.h"  // integer types
+#include "model/philox.h"  // integer types
 
 namespace srnn {
 

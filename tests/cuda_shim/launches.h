@@ -3,7 +3,7 @@
 
 #include "cuda/params.h"
 
-// The kernels of csrc/cuda/stages.cuh.
+// The kernels of csrc/cuda/device/stages.cuh.
 #define SRNN_STAGES(X)       \
   X(srnn_load)               \
   X(srnn_gru_cell)           \

@@ -1,17 +1,17 @@
-// The words of csrc/cuda/prims_device.h for the CPU.
+// The words of csrc/cuda/device/prims.h for the CPU.
 #pragma once
 
 #include <cmath>
 
 #include "fibres.h"
-#include "philox.h"
+#include "model/philox.h"
 
 #define SRNN_DEVICE static inline
 #define SRNN_DEVICE_MEMBER inline
 #define SRNN_CONSTANT
 #define SRNN_KERNEL(threads) static void
 #define SRNN_PARAMETER const
-#define SRNN_UNROLL(times) static_assert((times) > 0, "see prims_device.h");
+#define SRNN_UNROLL(times) static_assert((times) > 0, "see prims.h");
 #define SRNN_HERE const char *file = __builtin_FILE(), int line = __builtin_LINE()
 
 namespace srnn {

@@ -6,9 +6,9 @@
 #include <sys/mman.h>
 
 #if SRNN_EXCHANGE == 4
-#include "cuda/stages.cuh"
+#include "cuda/device/stages.cuh"
 #else
-#include "cuda/persistent.cuh"
+#include "cuda/device/persistent.cuh"
 #endif
 #include "launches.h"
 

@@ -17,7 +17,7 @@ _FLAGS = ("-std=c++17", "-Og", "-fPIC", "-shared", "-ffp-contract=off", "-DSRNN_
 def main(folder: Path) -> int:
     """Status of the compiler."""
     options = (folder / "options").read_text().split()
-    kernel = folder / "headers" / "cuda" / (folder / "name").read_text()
+    kernel = folder / "headers" / "cuda" / "device" / (folder / "name").read_text()
     kernel.parent.mkdir(parents=True, exist_ok=True)
     kernel.write_text((folder / "source").read_text())
     defines = [option for option in options if option.startswith("-D")]

@@ -1,11 +1,11 @@
-// Compiles where csrc/cuda/driver_api.h says the same as the CUDA toolkit's headers.
+// Compiles where csrc/cuda/host/driver_api.h says the same as the CUDA toolkit's headers.
 #include <cuda.h>
 #include <nvrtc.h>
 
 #include <cstddef>
 #include <type_traits>
 
-#include "cuda/driver_api.h"
+#include "cuda/host/driver_api.h"
 
 namespace api = srnn::cuda;
 

@@ -1,6 +1,6 @@
-// A stand-in for libcuda.so: the entry points of csrc/cuda/driver_api.h on the CPU. It keeps count
-// of what is held, writes down every call, and fails where it is told to. Device memory is host
-// memory.
+// A stand-in for libcuda.so: the entry points of csrc/cuda/host/driver_api.h on the CPU. It keeps
+// count of what is held, writes down every call, and fails where it is told to. Device memory is
+// host memory.
 //
 // A module is an ELF file. One for GPUs has the functions whose names stand in it, and launches of
 // them do nothing; one for this machine is loaded, and a launch runs `extern "C" const char*
@@ -19,7 +19,7 @@
 #include <string>
 #include <vector>
 
-#include "cuda/driver_api.h"
+#include "cuda/host/driver_api.h"
 
 namespace api = srnn::cuda;
 

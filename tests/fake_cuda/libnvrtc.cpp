@@ -1,4 +1,4 @@
-// A stand-in for libnvrtc.so: the entry points of csrc/cuda/driver_api.h. Source, headers and
+// A stand-in for libnvrtc.so: the entry points of csrc/cuda/host/driver_api.h. Source, headers and
 // options go into a folder, and the command in FAKE_NVRTC_COMPILER, given that folder, leaves a
 // file `cubin` there or complains and fails.
 #include <stdlib.h>
@@ -10,7 +10,7 @@
 #include <string>
 #include <vector>
 
-#include "cuda/driver_api.h"
+#include "cuda/host/driver_api.h"
 
 namespace api = srnn::cuda;
 namespace fs = std::filesystem;

@@ -2,7 +2,7 @@
 // See params.h for how it is built and launched.
 #pragma once
 
-#include "cuda/load.cuh"
+#include "cuda/device/load.cuh"
 
 SRNN_KERNEL(srnn::kThreads) srnn_generate(SRNN_PARAMETER srnn::Params all) {
   using namespace srnn;

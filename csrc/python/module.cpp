@@ -1,16 +1,15 @@
 // The pybind11 module samplernn_fast._C. It knows nothing of torch: NumPy arrays in, NumPy arrays
 // out. One unit for all of it: reading pybind11's headers takes a compiler longer than the rest.
-#include "bindings.h"
-
 #include <array>
 #include <cmath>
 #include <cstdint>
 #include <string>
 
-#include "bindings_cuda.h"
-#include "bindings_engine.h"
-#include "philox.h"
-#include "sampling.h"
+#include "arrays.h"
+#include "cpu_engine.h"
+#include "cuda_driver.h"
+#include "model/draw_rows.h"
+#include "model/philox.h"
 
 srnn::SamplerSettings srnn::checked_settings(int top_k, double top_p) {
   if (top_k < 0) {

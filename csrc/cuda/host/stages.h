@@ -5,8 +5,8 @@
 #include <string>
 #include <vector>
 
+#include "cuda/params.h"
 #include "driver.h"
-#include "params.h"
 
 namespace srnn::cuda {
 

@@ -1,5 +1,5 @@
 // NVRTC and the CUDA driver for Python: pointers and streams are numbers, arguments are bytes.
-// Part of bindings.cpp.
+// Part of module.cpp.
 #pragma once
 
 #include <algorithm>
@@ -7,11 +7,11 @@
 #include <map>
 #include <stdexcept>
 
-#include "bindings.h"
-#include "cuda/driver.h"
-#include "cuda/nvrtc.h"
+#include "arrays.h"
+#include "cuda/host/driver.h"
+#include "cuda/host/nvrtc.h"
+#include "cuda/host/stages.h"
 #include "cuda/params.h"
-#include "cuda/stages.h"
 
 namespace srnn {
 namespace {

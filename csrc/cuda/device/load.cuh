@@ -5,10 +5,10 @@
 #if defined(SRNN_SHIM)
 #include "prims_shim.h"
 #else
-#include "cuda/prims_device.h"
+#include "cuda/device/prims.h"
 #endif
 // After the words that the kernels are written in.
-#include "cuda/walk.cuh"
+#include "cuda/device/walk.cuh"
 
 namespace srnn {
 

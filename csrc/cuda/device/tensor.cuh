@@ -6,7 +6,7 @@
 // matter as long as it is the same for weights and staged rows, so both lie in memory as they are.
 #pragma once
 
-#include "cuda/product.cuh"
+#include "cuda/device/product.cuh"
 
 namespace srnn {
 

@@ -1,8 +1,8 @@
 // The draw of one sample of every stream.
 #pragma once
 
-#include "cuda/exchange.cuh"
-#include "sampler.h"
+#include "cuda/device/exchange.cuh"
+#include "model/draw.h"
 
 namespace srnn {
 

@@ -1,7 +1,7 @@
 // Vectors that products read: from an exchange into this block's memory, in the format of the mode.
 #pragma once
 
-#include "cuda/exchange.cuh"
+#include "cuda/device/exchange.cuh"
 
 namespace srnn {
 

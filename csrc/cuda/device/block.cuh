@@ -4,7 +4,7 @@
 // same way in every phase: what an owner keeps for itself needs no barrier.
 #pragma once
 
-#include "cuda/memory.cuh"
+#include "cuda/device/memory.cuh"
 
 namespace srnn {
 

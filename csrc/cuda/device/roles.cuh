@@ -18,7 +18,7 @@
 // frame without hearing from the heads, and has a buffer for each of its samples.
 #pragma once
 
-#include "cuda/tensor.cuh"
+#include "cuda/device/tensor.cuh"
 
 namespace srnn {
 

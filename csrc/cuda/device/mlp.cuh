@@ -1,7 +1,7 @@
 // The sample-level MLP (Eq. 7-9), from levels and the lowest tier's conditioning to logits.
 #pragma once
 
-#include "cuda/conditioning.cuh"
+#include "cuda/device/upsample.cuh"
 
 namespace srnn {
 

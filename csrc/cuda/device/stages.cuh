@@ -5,7 +5,7 @@
 // later one lies in the workspace, and a frame's recurrent product is made when the frame begins.
 #pragma once
 
-#include "cuda/load.cuh"
+#include "cuda/device/load.cuh"
 
 namespace srnn {
 

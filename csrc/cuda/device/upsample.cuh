@@ -1,7 +1,7 @@
 // What a tier gives to the units below (Eq. 6).
 #pragma once
 
-#include "cuda/tier.cuh"
+#include "cuda/device/cells.cuh"
 
 namespace srnn {
 

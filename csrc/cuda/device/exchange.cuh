@@ -16,8 +16,8 @@
 //   launches: results are stored, and read by later launches only: the end of a kernel is the wait
 #pragma once
 
-#include "cuda/numeric.cuh"
-#include "cuda/profile.cuh"
+#include "cuda/device/numeric.cuh"
+#include "cuda/device/profile.cuh"
 
 namespace srnn {
 

@@ -6,7 +6,7 @@
 // csrc/cpu/int8.h, whose bits these are.
 #pragma once
 
-#include "cuda/staging.cuh"
+#include "cuda/device/rows.cuh"
 
 namespace srnn {
 

@@ -1,7 +1,7 @@
 // Where the time of a launch goes, as its first block sees it. Costs nothing unless SRNN_PROFILE.
 #pragma once
 
-#include "cuda/block.cuh"
+#include "cuda/device/block.cuh"
 
 namespace srnn {
 

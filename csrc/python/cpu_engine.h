@@ -1,12 +1,12 @@
 // The CPU engine for Python: arrays are checked here once, and only pointers go further.
-// Part of bindings.cpp.
+// Part of module.cpp.
 #pragma once
 
 #include <limits>
 #include <string>
 #include <vector>
 
-#include "bindings.h"
+#include "arrays.h"
 #include "cpu/engine.h"
 #include "cpu/team.h"
 
@@ -162,7 +162,7 @@ std::vector<std::pair<std::string, std::vector<long>>> layout_fields(const Model
 }  // namespace
 
 inline void bind_engine(py::module_& m) {
-  py::class_<ModelDims>(m, "ModelDims", "Sizes of one model; see csrc/layout.h.")
+  py::class_<ModelDims>(m, "ModelDims", "Sizes of one model; see csrc/model/layout.h.")
       .def(py::init(&make_dims), py::kw_only(), py::arg("dim"), py::arg("q_levels"),
            py::arg("n_rnn"), py::arg("taps"), py::arg("hidden"), py::arg("lstm"),
            py::arg("reset_after"), py::arg("skips"), py::arg("readers_all"),

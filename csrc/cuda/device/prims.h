@@ -2,7 +2,7 @@
 // tests have a second set of them, with which the same text runs on a CPU.
 #pragma once
 
-#include "philox.h"
+#include "model/philox.h"
 
 #define SRNN_DEVICE static __device__ __forceinline__
 #define SRNN_DEVICE_MEMBER __device__ __forceinline__

@@ -5,7 +5,7 @@
 // no library call. samplernn_fast/sampling.py is the same definition in torch.
 #pragma once
 
-#include "philox.h"
+#include "model/philox.h"
 
 namespace srnn {
 

@@ -1,7 +1,7 @@
 // Draws and levels of many rows at once, for callers that hold whole arrays.
 #pragma once
 
-#include "sampler.h"
+#include "model/draw.h"
 
 namespace srnn {
 

@@ -1,7 +1,7 @@
 // What exchanges there are, what each carries, and where its buffers lie. How: exchange.cuh.
 #pragma once
 
-#include "cuda/shape.cuh"
+#include "cuda/device/shape.cuh"
 
 namespace srnn {
 

@@ -1,4 +1,4 @@
-#include "sampling.h"
+#include "draw_rows.h"
 
 #include <vector>
 

@@ -6,7 +6,7 @@
 // conditioning.cuh).
 #pragma once
 
-#include "cuda/roles.cuh"
+#include "cuda/device/roles.cuh"
 
 namespace srnn {
 

@@ -8,7 +8,7 @@
 #include <string>
 #include <type_traits>
 
-#include "sampler.h"
+#include "model/draw.h"
 
 namespace py = pybind11;
 

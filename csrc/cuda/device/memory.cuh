@@ -2,7 +2,7 @@
 // matrices stay in shared memory; and the workspace, where the rest of it is.
 #pragma once
 
-#include "cuda/vectors.cuh"
+#include "cuda/device/vectors.cuh"
 
 namespace srnn {
 

@@ -1,8 +1,8 @@
 // The tier walk: which tier runs at which sample, and what is made ahead of its time (Eq. 1-9).
 #pragma once
 
-#include "cuda/draw.cuh"
-#include "cuda/mlp.cuh"
+#include "cuda/device/draw.cuh"
+#include "cuda/device/mlp.cuh"
 
 namespace srnn {
 
