@@ -52,7 +52,7 @@ class FirstBlock(BlockTime):
     def sample(self, sample: list[Stage], following: list[Stage]) -> None:
         begun = frames_of(sample)
         for stage in sample:
-            if stage.kernel == "srnn_gru_cell":
+            if stage.kernel == "srnn_cell":
                 self.layer(stage.tier, stage.layer)
             elif stage.kernel == "srnn_gru_candidate":
                 self.candidate(stage.tier, stage.layer)
@@ -198,7 +198,7 @@ class FirstBlock(BlockTime):
 
 def frames_of(sample: list[Stage]) -> set[int]:
     """Tiers whose frame begins with a sample."""
-    return {stage.tier for stage in sample if stage.kernel == "srnn_gru_cell"}
+    return {stage.tier for stage in sample if stage.kernel == "srnn_cell"}
 
 
 def goes_on(following: list[Stage]) -> set[int]:

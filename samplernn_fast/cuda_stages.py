@@ -60,9 +60,9 @@ def _sample(config: SampleRNNConfig, now: int) -> list[Stage]:
             stages += _frame(config, tier)
         if now % (config.frame_sizes[tier] if tier > 0 else 1) == 0:  # a unit below begins
             stages.append(Stage("srnn_upsample", tier))
-    stages.append(Stage("srnn_sample_step_input"))
-    stages += [Stage("srnn_sample_step_hidden", layer=layer) for layer in range(packed_hidden(config))]
-    stages += [Stage("srnn_sample_step_logits"), Stage("srnn_sample_step_draw")]
+    stages.append(Stage("srnn_sample_mlp_input"))
+    stages += [Stage("srnn_sample_mlp_hidden", layer=layer) for layer in range(packed_hidden(config))]
+    stages += [Stage("srnn_sample_mlp_logits"), Stage("srnn_draw")]
     return [stages[0]._replace(begins=True), *stages[1:]]
 
 
@@ -70,7 +70,7 @@ def _frame(config: SampleRNNConfig, tier: int) -> list[Stage]:
     """A frame of a tier: its layers, and with skips the sum of what they give."""
     stages = []
     for layer in range(config.n_rnn):
-        stages.append(Stage("srnn_gru_cell", tier, layer))
+        stages.append(Stage("srnn_cell", tier, layer))
         if config.rnn == "gru" and not config.reset_after:
             stages.append(Stage("srnn_gru_candidate", tier, layer))
     return stages + ([Stage("srnn_skip_output", tier)] if config.skip != "none" else [])

@@ -16,7 +16,7 @@ from samplernn_fast.weights import PackedWeights, pack
 # What replaces a barrier that also decides something: this thread's own answer.
 _ALONE = {"block_sync()": "(void)0", "block_any(": "bool(", "cluster_sync()": "(void)0"}
 _WAITS = {
-    "a packet's count is looked at": ("exchange.cuh", "q[i].w != count ? 1 : 0", "0", "tagged"),
+    "a packet's count is looked at": ("exchange.cuh", "q[i].w != sequence ? 1 : 0", "0", "tagged"),
     "the counter is waited for": ("exchange.cuh", "< 0 && !late", "< -1000000 && !late", "counters"),
     "the counter is waited for by new readers": (
         "exchange.cuh",
@@ -24,9 +24,9 @@ _WAITS = {
         "age == Age::kOld || true",
         "counters",
     ),
-    "two buffers are used in turn": ("exchange.cuh", "count % V::kBuffers", "count % 1", "tagged"),
-    "a pushed packet's count is looked at": ("exchange.cuh", "q[i].w != count ? 1 : 0", "0", "cluster"),
-    "clusters use two buffers in turn": ("exchange.cuh", "count % V::kBuffers", "count % 1", "cluster"),
+    "two buffers are used in turn": ("exchange.cuh", "sequence % V::kBuffers", "sequence % 1", "tagged"),
+    "a pushed packet's count is looked at": ("exchange.cuh", "q[i].w != sequence ? 1 : 0", "0", "cluster"),
+    "clusters use two buffers in turn": ("exchange.cuh", "sequence % V::kBuffers", "sequence % 1", "cluster"),
     "clusters meet before they begin": ("exchange.cuh", "cluster_sync();\n  }", "}", "cluster"),
     "clusters meet before they leave": (
         "exchange.cuh",

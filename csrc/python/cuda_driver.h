@@ -1,5 +1,5 @@
-// NVRTC and the CUDA driver for Python: pointers and streams are numbers, arguments are bytes.
-// Part of module.cpp.
+// NVRTC and the CUDA driver for Python. Pointers and CUDA streams are numbers, arguments are bytes.
+// module.cpp includes it.
 #pragma once
 
 #include <algorithm>
@@ -19,7 +19,7 @@ namespace {
 using cuda::Device, cuda::Driver, cuda::Kernel, cuda::Nvrtc, cuda::Readback, cuda::StageLists;
 using NoGil = py::call_guard<py::gil_scoped_release>;
 
-// A number that Python handed over as a pointer of the device.
+// Converts a number from Python to a pointer of the device.
 template <typename T>
 T* pointer_of(uintptr_t number) {
   return reinterpret_cast<T*>(number);
@@ -73,12 +73,12 @@ std::map<std::string, uint32_t> error_words(const std::string& bytes) {
   return {{"code", word[kErrorCode]},
           {"block", word[kErrorBlock]},
           {"place", word[kErrorPlace]},
-          {"count", word[kErrorCount]},
+          {"count", word[kErrorSequence]},
           {"step", word[kErrorStep]}};
 }
 
-cuda::StreamHandle stream_of(uintptr_t stream) {
-  return reinterpret_cast<cuda::StreamHandle>(stream);
+cuda::StreamHandle cuda_stream_of(uintptr_t number) {
+  return reinterpret_cast<cuda::StreamHandle>(number);
 }
 
 py::tuple compile(const Nvrtc& nvrtc, const std::string& name, const std::string& text,
@@ -98,17 +98,18 @@ void bind_nvrtc(py::module_& m) {
       .def_property_readonly("path", &Nvrtc::path)
       .def_property_readonly(
           "version", [](const Nvrtc& nvrtc) { return std::pair(nvrtc.major(), nvrtc.minor()); })
-      .def("archs", &Nvrtc::archs, "Compute capabilities it compiles for: 80 is sm_80.")
-      .def("compile", &compile, py::arg("name"), py::arg("text"), py::arg("headers"),
-           py::arg("options"),
-           "Machine code and the compiler's log. headers: name in #include -> text; options: among "
-           "them --gpu-architecture=sm_XX.");
+      .def("archs", &Nvrtc::archs, "Compute capabilities that it compiles for; 80 is sm_80.")
+      .def(
+          "compile", &compile, py::arg("name"), py::arg("text"), py::arg("headers"),
+          py::arg("options"),
+          "Returns machine code and the compiler's log. headers: name in #include -> text; options "
+          "must contain --gpu-architecture=sm_XX.");
 }
 
 void bind_device(py::module_& m) {
   py::class_<Driver, std::shared_ptr<Driver>>(m, "CudaDriver", "The driver's library.")
       .def(py::init<const std::string&>(), py::arg("path") = "", NoGil(),
-           "path: of libcuda; '' for the system's.")
+           "path: the file of libcuda; '' is the system's.")
       .def_property_readonly("path", &Driver::path)
       .def_property_readonly("version", &Driver::version, "13020 is CUDA 13.2.");
   const auto number = [](cuda::DeviceAttribute attribute) {
@@ -124,7 +125,7 @@ void bind_device(py::module_& m) {
                              })
       .def_property_readonly("multiprocessors", number(cuda::kMultiprocessors))
       .def_property_readonly("shared_bytes", number(cuda::kSharedBytesPerBlock),
-                             "The most shared memory that a block may ask for.")
+                             "Limit of the shared memory that a block may ask for, in bytes.")
       .def_property_readonly("cooperative", number(cuda::kCooperativeLaunch))
       .def_property_readonly("clusters", number(cuda::kClusterLaunch),
                              "Whether blocks can be launched in clusters.")
@@ -132,15 +133,18 @@ void bind_device(py::module_& m) {
                              "Whether the system ends kernels that run for seconds.")
       .def(
           "clear",
-          [](const Device& device, uintptr_t pointer, size_t bytes, uintptr_t stream) {
-            device.clear(pointer, bytes, stream_of(stream));
+          [](const Device& device, uintptr_t pointer, size_t bytes, uintptr_t cuda_stream) {
+            device.clear(pointer, bytes, cuda_stream_of(cuda_stream));
           },
-          py::arg("pointer"), py::arg("bytes"), py::arg("stream"), NoGil(),
-          "Put zeros into device memory, in the stream's turn.")
+          py::arg("pointer"), py::arg("bytes"), py::arg("cuda_stream"), NoGil(),
+          "Queues a fill of device memory with zeros.")
       .def(
           "synchronize",
-          [](const Device& device, uintptr_t stream) { device.synchronize(stream_of(stream)); },
-          py::arg("stream"), NoGil(), "Wait for all that was put into the stream.");
+          [](const Device& device, uintptr_t cuda_stream) {
+            device.synchronize(cuda_stream_of(cuda_stream));
+          },
+          py::arg("cuda_stream"), NoGil(),
+          "Waits until everything queued in the CUDA stream is done.");
 }
 
 void bind_kernel(py::module_& m) {
@@ -157,7 +161,8 @@ void bind_kernel(py::module_& m) {
       .def_property_readonly("local_bytes", number(cuda::kLocalBytes))
       .def_property_readonly("static_shared_bytes", number(cuda::kStaticSharedBytes))
       .def_property_readonly("max_threads", number(cuda::kMaxThreads))
-      .def_property_readonly("sizes", &sizes, "Bytes of the buffers; see csrc/cuda/params.h.")
+      .def_property_readonly("sizes", &sizes,
+                             "Sizes of the buffers in bytes; see csrc/cuda/params.h.")
       .def(
           "blocks_per_multiprocessor",
           [](Kernel& kernel, unsigned threads, unsigned shared_bytes) {
@@ -171,22 +176,22 @@ void bind_kernel(py::module_& m) {
             return kernel.active_clusters({cluster, threads, shared_bytes, false, cluster});
           },
           py::arg("cluster"), py::arg("threads"), py::arg("shared_bytes"), NoGil(),
-          "Clusters of so many blocks that the GPU holds at a time; allows the kernel all that.")
+          "Clusters of that size that the GPU holds at a time; allows the kernel to have them.")
       .def(
           "launch",
           [](const Kernel& kernel, unsigned blocks, unsigned threads, unsigned shared_bytes,
-             bool cooperative, uintptr_t stream, const std::vector<std::string>& arguments,
+             bool cooperative, uintptr_t cuda_stream, const std::vector<std::string>& arguments,
              unsigned cluster) {
-            kernel.launch({blocks, threads, shared_bytes, cooperative, cluster}, stream_of(stream),
-                          arguments);
+            kernel.launch({blocks, threads, shared_bytes, cooperative, cluster},
+                          cuda_stream_of(cuda_stream), arguments);
           },
           py::arg("blocks"), py::arg("threads"), py::arg("shared_bytes"), py::arg("cooperative"),
-          py::arg("stream"), py::arg("arguments"), py::arg("cluster") = 1, NoGil(),
-          "Put a launch into the stream and return; arguments: the bytes of each parameter; "
-          "cluster: blocks of one, 1 for none.");
+          py::arg("cuda_stream"), py::arg("arguments"), py::arg("cluster") = 1, NoGil(),
+          "Queues a launch and returns. arguments: the bytes of each parameter; "
+          "cluster: blocks of a thread block cluster, 1 for none.");
 }
 
-// Of `kernels`, tier, layer, and whether it begins a sample.
+// One launch: the index of a kernel, tier, layer, and whether it begins a sample.
 using Row = std::tuple<size_t, int32_t, int32_t, bool>;
 
 class Stages {
@@ -200,15 +205,15 @@ class Stages {
     if (period.empty()) throw std::invalid_argument("CudaStages: period must not be empty");
   }
 
-  void launch(unsigned blocks, unsigned threads, unsigned shared_bytes, uintptr_t stream,
+  void launch(unsigned blocks, unsigned threads, unsigned shared_bytes, uintptr_t cuda_stream,
               const std::string& params, int64_t t, int32_t steps) const {
     if (params.size() != sizeof(Params) || t < 0) {
       throw std::invalid_argument(
           "CudaStages: params must be of cuda_params and t 0 or more, got " +
           std::to_string(params.size()) + " bytes and " + std::to_string(t));
     }
-    cuda::launch_stages(lists_, {blocks, threads, shared_bytes, false}, stream_of(stream), params,
-                        t, steps);
+    cuda::launch_stages(lists_, {blocks, threads, shared_bytes, false}, cuda_stream_of(cuda_stream),
+                        params, t, steps);
   }
 
  private:
@@ -225,31 +230,31 @@ class Stages {
 };
 
 void bind_stages(py::module_& m) {
-  py::class_<Stages>(m, "CudaStages", "The launches of a walk, in lists; see cuda_stages.Walk.")
+  py::class_<Stages>(m, "CudaStages", "The lists of launches of a walk; see cuda_stages.Walk.")
       .def(py::init<const std::vector<std::shared_ptr<Kernel>>&, const std::vector<Row>&,
                     const std::vector<std::vector<Row>>&, const std::vector<Row>&>(),
            py::arg("kernels"), py::arg("before"), py::arg("period"), py::arg("after"),
-           "Rows: number of a kernel, tier, layer, whether it begins a sample.")
+           "A launch is (index of a kernel, tier, layer, whether it begins a sample).")
       .def("launch", &Stages::launch, py::arg("blocks"), py::arg("threads"),
-           py::arg("shared_bytes"), py::arg("stream"), py::arg("params"), py::arg("t"),
+           py::arg("shared_bytes"), py::arg("cuda_stream"), py::arg("params"), py::arg("t"),
            py::arg("steps"), NoGil(),
-           "Put all stages of `steps` samples from time t on into the stream and return.");
+           "Queues all stages of `steps` samples from time t on, and returns.");
 }
 
 void bind_readback(py::module_& m) {
-  py::class_<Readback>(m, "CudaReadback", "Copies to the host while the GPU goes on.")
+  py::class_<Readback>(m, "CudaReadback", "Copies results to the host while the GPU goes on.")
       .def(py::init<std::shared_ptr<Device>, size_t>(), py::arg("device"), py::arg("bytes"),
            NoGil())
-      .def_property_readonly("bytes", &Readback::bytes, "The most it holds.")
+      .def_property_readonly("bytes", &Readback::bytes, "Limit of a copy, in bytes.")
       .def(
           "start",
-          [](Readback& readback, uintptr_t from, size_t bytes, uintptr_t stream) {
+          [](Readback& readback, uintptr_t from, size_t bytes, uintptr_t cuda_stream) {
             if (bytes > readback.bytes())
               throw std::invalid_argument("CudaReadback: too many bytes");
-            readback.start(from, bytes, stream_of(stream));
+            readback.start(from, bytes, cuda_stream_of(cuda_stream));
           },
-          py::arg("from_pointer"), py::arg("bytes"), py::arg("stream"), NoGil(),
-          "Put a copy into the stream and return.")
+          py::arg("from_pointer"), py::arg("bytes"), py::arg("cuda_stream"), NoGil(),
+          "Queues a copy and returns.")
       .def(
           "wait",
           [](const Readback& readback, size_t bytes) {
@@ -260,7 +265,7 @@ void bind_readback(py::module_& m) {
             }
             return py::bytes(static_cast<const char*>(memory), std::min(bytes, readback.bytes()));
           },
-          py::arg("bytes"), "Wait for the copy; its first bytes.");
+          py::arg("bytes"), "Waits for the copy and returns its first bytes.");
 }
 
 void bind_params(py::module_& m) {
@@ -269,9 +274,9 @@ void bind_params(py::module_& m) {
         py::arg("logits"), py::arg("temperature"), py::arg("seeds"), py::arg("streams"),
         py::arg("workspace"), py::arg("error"), py::arg("profile"), py::arg("time_limit"),
         py::arg("t"), py::arg("steps"), py::arg("top_k"), py::arg("top_p"),
-        "The argument of the kernel of csrc/cuda/params.h; 0 is no array.");
+        "The kernels' argument, Params of csrc/cuda/params.h; 0 is no array.");
   m.def("cuda_error", &error_words, py::arg("words"),
-        "The error words of a launch by name; code 0 is none.");
+        "The error words of a launch by their names; code 0 is no error.");
   m.attr("CUDA_ERROR_BYTES") = kErrorWords * sizeof(uint32_t);
   m.attr("CUDA_TIMED_OUT") = static_cast<int>(kTimedOut);
   m.attr("CUDA_NOT_FINITE") = static_cast<int>(kNotFinite);

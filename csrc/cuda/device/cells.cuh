@@ -1,33 +1,68 @@
-// The layers of one frame of an RNN tier (Eq. 4-5).
+// The layers of one frame of an RNN tier: GRU and LSTM cells (Eq. 4-5).
 //
-// What a step needs of its newest inputs is on the critical path; products with older ones are made
-// in the background, while the blocks wait for each other anyway: `refresh_early` (recurrent
-// products for the next frame) and `refresh_conditioning` (for the next unit below,
-// conditioning.cuh).
+// A frame waits only for the products with its newest inputs. Products with older ones are computed
+// ahead, while the blocks wait for each other anyway: the recurrent products of the next frame
+// (multiply_recurrent), and the upsampling for the next unit below (upsample.cuh).
 #pragma once
 
+#include "cuda/device/block.cuh"
+#include "cuda/device/exchange.cuh"
+#include "cuda/device/prims.h"
+#include "cuda/device/product.cuh"
 #include "cuda/device/roles.cuh"
+#include "cuda/device/rows.cuh"
+#include "cuda/device/vectors.cuh"
 
 namespace srnn {
 
-// Frames of a tier that began in this launch, up to a time.
+// The activation functions have the bits of those of csrc/cpu: they use no library, each operation
+// is rounded on its own, and the compiler may not fuse them (see params.h).
+
+// e^x to about 2 ulp for |x| <= 87, clamped outside. NaN stays NaN.
+SRNN_DEVICE float exp_approx(float x) {
+  x = x < -87.0f ? -87.0f : x;
+  x = x > 87.0f ? 87.0f : x;
+  const float scaled = x * 1.44269504f;
+  const int whole = static_cast<int>(scaled + (scaled < 0.0f ? -0.5f : 0.5f));
+  const float n = float_rn(whole);
+  // ln 2 is subtracted in two parts, so that the reduced argument keeps its digits.
+  const float f = (x - n * 0.693359375f) - n * -2.12194440e-4f;
+  float p = f * 1.98756915e-4f + 1.39819995e-3f;
+  p = p * f + 8.33345190e-3f;
+  p = p * f + 4.16657961e-2f;
+  p = p * f + 1.66666655e-1f;
+  p = p * f + 5.00000012e-1f;
+  p = (p * f) * f + f + 1.0f;
+  return p * float_of(static_cast<uint32_t>(whole + 127) << 23);
+}
+SRNN_DEVICE float sigmoid(float x) { return divide_rn(1.0f, 1.0f + exp_approx(-x)); }
+SRNN_DEVICE float tanh_approx(float x) {
+  return 1.0f - divide_rn(2.0f, 1.0f + exp_approx(2.0f * x));
+}
+
+// Number of frames of a tier that began in this launch, up to the time `now`.
 template <int kTier>
 SRNN_DEVICE uint32_t frames_begun(const Block& b, uint32_t now) {
   constexpr uint32_t kSize = frame_size(kTier);
   return now / kSize + 1 - (b.begin + kSize - 1) / kSize;
 }
 
+// Which unit of a tier's frame, from 0, begins at the time `now`.
+template <int kTier>
+SRNN_DEVICE int unit_of_frame(uint32_t now) {
+  constexpr uint32_t kSize = frame_size(kTier), kUnit = unit_size(kTier);
+  return static_cast<int>(now % kSize / kUnit);
+}
+
 SRNN_DEVICE int state_place(int tier, int layer) { return kStatePlace + tier * kLayers + layer; }
 SRNN_DEVICE int inner_place(int tier, int layer) { return kInnerPlace + tier * kLayers + layer; }
-// A GRU that resets before the product: its candidate needs what all blocks have of the gates.
-constexpr bool kTwoHalves = !kLstm && !kResetAfter;
 
-// Puts h of a layer, streams first, ..., into staged columns from col_offset on: after its frame
-// number `frame` of this launch, before all of them with 0.
+// Puts h of a layer after frame number `frame` of this launch into columns from col_offset on, for
+// streams first, ..., first + rows - 1. Frame 0 is the state before the first frame.
 template <class V, int kTier>
 SRNN_DEVICE bool gather_state(const Block& b, int layer, uint32_t frame, Age age, int first,
                               int rows, int col_offset) {
-  const Stager take{b, col_offset};
+  const RowWriter take{b, col_offset};
   if (frame > 0) {
     return gather<V>(b, state_place(kTier, layer), frame, age, first, rows, take);
   }
@@ -46,70 +81,61 @@ SRNN_DEVICE bool gather_state(const Block& b, int layer, uint32_t frame, Age age
 }
 
 template <class V, int kTier>
-SRNN_DEVICE bool stage_state(const Block& b, int layer, uint32_t frame, Age age, int first,
-                             int rows) {
+SRNN_DEVICE bool fill_state_rows(const Block& b, int layer, uint32_t frame, Age age, int first,
+                                 int rows) {
   if (!gather_state<V, kTier>(b, layer, frame, age, first, rows, 0)) return false;
-  finish_staging<kDim>(b, rows);
+  finish_rows<kDim>(b, rows);
   return true;
 }
 
-// Whether the tier's output after this frame is still staged; where it is not, the caller stages
-// it.
+// Returns whether the tier's output rows already hold its output after this frame. The caller fills
+// them if not, so from now on they count as filled.
 template <int kTier>
-SRNN_DEVICE bool has_staged(const Block& b, uint32_t frame) {
-  const bool there = kKeepOutputs && b.staged_frames[kTier] == frame + 1;
-  b.staged_frames[kTier] = frame + 1;
+SRNN_DEVICE bool holds_output(const Block& b, uint32_t frame) {
+  const bool there = kKeepOutputRows && b.output_frames[kTier] == frame + 1;
+  b.output_frames[kTier] = frame + 1;
   return there;
 }
 
 template <int kTier>
-SRNN_DEVICE Rows recurrent_rows(const Block& b, int layer) {
+SRNN_DEVICE MatrixRows recurrent_rows(const Block& b, int layer) {
   constexpr uint64_t kAt = kOffsets.tier[kTier].recurrent;
   constexpr Resident kStay = kResidents.recurrent[kTier];
   constexpr uint64_t kAllRows = uint64_t{1} * kLayers * kGates * kDim;
   return own_rows<kDim, kDim, kProductUnits>(b, kStay, kAt, kAllRows, layer * kGates);
 }
 
-// Products of a layer's state with its recurrent matrix, for the next frame.
+// Multiplies a layer's state after a frame with its recurrent matrix, for the next frame.
 template <int kTier>
-SRNN_DEVICE bool refresh_early_layer(const Block& b, int layer, uint32_t frame, Age age) {
+SRNN_DEVICE bool multiply_recurrent(const Block& b, int layer, uint32_t frame, Age age) {
   constexpr uint64_t kBias = kOffsets.tier[kTier].bias_n;
-  const int place = kEarlyPlace + kTier * kLayers + layer;
+  const int place = kRecurrentPlace + kTier * kLayers + layer;
   const bool output = !kSkips && layer == kLayers - 1;
-  const StagedOutput use(b, output ? kTier : -1);
-  const auto stage = [&](int first, int rows) {
-    return (output && has_staged<kTier>(b, frame)) ||
-           stage_state<SourceVectors, kTier>(b, layer, frame, age, first, rows);
+  const OutputRows use(b, output ? kTier : -1);
+  const auto fill = [&](int first, int rows) {
+    return (output && holds_output<kTier>(b, frame)) ||
+           fill_state_rows<SourceVectors, kTier>(b, layer, frame, age, first, rows);
   };
   const auto rows_of = [&](int) { return recurrent_rows<kTier>(b, layer); };
-  const auto take = [&](int, int u, int stream, float (&terms)[kEarlyGates]) {
+  const auto take = [&](int, int u, int stream, float (&terms)[kRecurrentGates]) {
     if (kResetAfter) terms[2] += floats_at(b, kBias)[layer * kDim + b.first_unit + u];
-    for (int g = 0; g < kEarlyGates; ++g) b.early(kTier, layer, g, u, stream) = terms[g];
+    for (int g = 0; g < kRecurrentGates; ++g) b.recurrent(kTier, layer, g, u, stream) = terms[g];
   };
-  return with_products<kDim, kEarlyGates>(b, place, frame + 1, 1, stage, rows_of, take);
+  return with_products<kDim, kRecurrentGates>(b, place, frame + 1, 1, fill, rows_of, take);
 }
 
 template <int kTier>
-SRNN_DEVICE bool refresh_early(const Block& b, uint32_t frame, Age age) {
+SRNN_DEVICE bool multiply_recurrents(const Block& b, uint32_t frame, Age age) {
   for (int layer = 0; layer < kLayers; ++layer) {
-    if (!refresh_early_layer<kTier>(b, layer, frame, age)) return false;
+    if (!multiply_recurrent<kTier>(b, layer, frame, age)) return false;
   }
   return true;
 }
 
-// --- one layer --------------------------------------------------------------------------------
-
-// The place in a tier's frame of the unit below that begins now.
+// Sets y to a layer's biases and, if the layer reads the tier's input, adds that input: the samples
+// of the last frame, and what the tier above upsampled.
 template <int kTier>
-SRNN_DEVICE int unit_of_frame(uint32_t now) {
-  constexpr uint32_t kSize = frame_size(kTier), kUnit = unit_size(kTier);
-  return static_cast<int>(now % kSize / kUnit);
-}
-
-// Biases of a layer's gates, and where it reads the tier's input, that input: the frame's samples
-// and what the tier above gives.
-template <int kTier>
-SRNN_DEVICE void begin_gates(const Block& b, int layer, int u, int stream, float (&y)[kGates]) {
+SRNN_DEVICE void input_gates(const Block& b, int layer, int u, int stream, float (&y)[kGates]) {
   constexpr TierOffsets kAt = kOffsets.tier[kTier];
   constexpr bool kTop = kTier + 1 == kTiers;
   constexpr int kAbove = kTop ? kTier : kTier + 1, kSize = frame_size(kTier);
@@ -120,8 +146,8 @@ SRNN_DEVICE void begin_gates(const Block& b, int layer, int u, int stream, float
   }
   if (layer >= kReaders) return;
   if (!kTop) {
-    const int block = unit_of_frame<kAbove>(b.now()) * kReaders * kGates + layer * kGates;
-    for (int g = 0; g < kGates; ++g) y[g] += floats_at(b, kUpBias)[(block + g) * kDim + unit];
+    const int gate = unit_of_frame<kAbove>(b.now()) * kReaders * kGates + layer * kGates;
+    for (int g = 0; g < kGates; ++g) y[g] += floats_at(b, kUpBias)[(gate + g) * kDim + unit];
   }
   const float* frame = floats_at(b, kAt.frame);
   SRNN_UNROLL(4)
@@ -134,18 +160,18 @@ SRNN_DEVICE void begin_gates(const Block& b, int layer, int u, int stream, float
   }
   if (!kTop) {
     for (int g = 0; g < kGates; ++g) {
-      y[g] += b.conditioning(kAbove, layer * kGates + g, u, stream);
+      y[g] += b.upsampled(kAbove, layer * kGates + g, u, stream);
     }
   }
 }
 
-// The new h of an LSTM or of a GRU that resets after the product; for the other form of the GRU,
-// the state that its candidate reads.
+// Returns the new h of an LSTM or of a GRU that resets after the product, from the gates' inputs y.
+// For the other GRU it returns the reset state, which the candidate reads (run_candidate).
 template <int kTier>
 SRNN_DEVICE float run_cell(const Block& b, int layer, int u, int stream, float (&y)[kGates]) {
   float& h = b.state(kTier, layer, 0, u, stream);
-  for (int g = 0; g < (kResetAfter ? 2 : kEarlyGates); ++g) {
-    y[g] += b.early(kTier, layer, g, u, stream);
+  for (int g = 0; g < (kResetAfter ? 2 : kRecurrentGates); ++g) {
+    y[g] += b.recurrent(kTier, layer, g, u, stream);
   }
   if constexpr (kLstm) {
     float& c = b.state(kTier, layer, 1, u, stream);
@@ -154,7 +180,7 @@ SRNN_DEVICE float run_cell(const Block& b, int layer, int u, int stream, float (
     h = sigmoid(y[3]) * tanh_approx(kept + added);
     return h;
   } else if constexpr (kResetAfter) {
-    const float inner = b.early(kTier, layer, 2, u, stream);
+    const float inner = b.recurrent(kTier, layer, 2, u, stream);
     const float candidate = tanh_approx(y[2] + sigmoid(y[0]) * inner);
     h = candidate + sigmoid(y[1]) * (h - candidate);
     return h;
@@ -165,15 +191,15 @@ SRNN_DEVICE float run_cell(const Block& b, int layer, int u, int stream, float (
   }
 }
 
-// Second half of a GRU that resets before the product.
+// The second half of a GRU that resets before the product: its candidate and the new h.
 template <int kTier>
 SRNN_DEVICE bool run_candidate(Block& b, int layer, uint32_t frame) {
   const int place = kCandidatePlace + kTier * kLayers + layer;
-  const auto stage_inner = [&](int first, int rows) {
-    return stage<SourceVectors>(b, inner_place(kTier, layer), frame, Age::kNew, first, rows);
+  const auto fill = [&](int first, int rows) {
+    return fill_rows<SourceVectors>(b, inner_place(kTier, layer), frame, Age::kNew, first, rows);
   };
   const auto rows_of = [&](int) {
-    Rows w = recurrent_rows<kTier>(b, layer);
+    MatrixRows w = recurrent_rows<kTier>(b, layer);
     w.first += 2 * w.gate_stride, w.scales += 2 * w.gate_scales;
     return w;
   };
@@ -183,30 +209,30 @@ SRNN_DEVICE bool run_candidate(Block& b, int layer, uint32_t frame) {
     h = candidate + sigmoid(b.kept(0, u, stream)) * (h - candidate);
     b.own()[stream * kUnits + u] = h;
   };
-  if (!with_products<kDim, 1>(b, place, frame, 1, stage_inner, rows_of, take)) return false;
+  if (!with_products<kDim, 1>(b, place, frame, 1, fill, rows_of, take)) return false;
   publish_units(b, state_place(kTier, layer), frame);
   return true;
 }
 
-// All of a layer, or with kTwoHalves its first half.
+// A layer's cell; of a GRU that resets before the product, its first half.
 template <int kTier>
 SRNN_DEVICE bool run_gates(Block& b, int layer, uint32_t frame) {
   constexpr uint64_t kAt = kOffsets.tier[kTier].stack;
   constexpr Resident kStay = kResidents.stack[kTier];
   const auto finish = [&](int u, int stream, const float* below) {
     float y[kGates];
-    begin_gates<kTier>(b, layer, u, stream, y);
+    input_gates<kTier>(b, layer, u, stream, y);
     for (int g = 0; below != nullptr && g < kGates; ++g) y[g] += below[g];
     b.own()[stream * kUnits + u] = run_cell<kTier>(b, layer, u, stream, y);
   };
   if (kLayers == 1 || layer == 0) {
     for (int first = 0; first < kBatch && !is_helper(b); first += kTile) {
-      each_cell<kUnits>(b, b.units, first, live_rows(first),
-                        [&](int u, int stream) { finish(u, stream, nullptr); });
+      each_owned<kUnits>(b, b.units, first, rows_of_tile(first),
+                         [&](int u, int stream) { finish(u, stream, nullptr); });
     }
   } else {
-    const auto stage = [&](int first, int rows) {
-      return stage_state<SourceVectors, kTier>(b, layer - 1, frame, Age::kNew, first, rows);
+    const auto fill = [&](int first, int rows) {
+      return fill_state_rows<SourceVectors, kTier>(b, layer - 1, frame, Age::kNew, first, rows);
     };
     const auto rows_of = [&](int) {
       constexpr uint64_t kAllRows = uint64_t{kLayers - 1} * kGates * kDim;
@@ -216,16 +242,16 @@ SRNN_DEVICE bool run_gates(Block& b, int layer, uint32_t frame) {
       finish(u, stream, terms);
     };
     const int place = kStackPlace + kTier * kLayers + layer;
-    if (!with_products<kDim, kGates>(b, place, frame, 1, stage, rows_of, take)) return false;
+    if (!with_products<kDim, kGates>(b, place, frame, 1, fill, rows_of, take)) return false;
   }
-  publish_units(b, kTwoHalves ? inner_place(kTier, layer) : state_place(kTier, layer), frame);
+  publish_units(b, kResetBefore ? inner_place(kTier, layer) : state_place(kTier, layer), frame);
   return true;
 }
 
 template <int kTier>
 SRNN_DEVICE bool run_layer(Block& b, int layer, uint32_t frame) {
   return run_gates<kTier>(b, layer, frame) &&
-         (!kTwoHalves || run_candidate<kTier>(b, layer, frame));
+         (!kResetBefore || run_candidate<kTier>(b, layer, frame));
 }
 
 }  // namespace srnn

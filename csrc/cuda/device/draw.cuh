@@ -1,12 +1,14 @@
-// The draw of one sample of every stream.
+// Draws one sample of every stream from its logits (model/draw.h), and stores the levels.
 #pragma once
 
+#include "cuda/device/block.cuh"
 #include "cuda/device/exchange.cuh"
+#include "cuda/device/prims.h"
 #include "model/draw.h"
 
 namespace srnn {
 
-// A warp shares out a row of logits: each lane has some neighbouring levels.
+// A warp shares a row of logits: each lane has a slice of neighbouring levels.
 struct WarpTeam {
   SRNN_DEVICE_MEMBER int32_t max(int32_t x) const { return warp_max(x); }
   SRNN_DEVICE_MEMBER uint64_t sum(uint64_t x) const { return warp_sum(x); }
@@ -14,7 +16,7 @@ struct WarpTeam {
   SRNN_DEVICE_MEMBER int first_found(int level) const { return warp_first(level); }
 };
 
-// Looks up how a sample of this launch is to be made, ahead of its turn.
+// Looks up how a sample of this launch is drawn, before its logits are there.
 SRNN_DEVICE void prepare_draws(const Block& b, int step) {
   for (int s = b.thread; s < kBatch; s += kThreads) {
     const int64_t at = int64_t{1} * s * b.p.steps + step;
@@ -25,7 +27,8 @@ SRNN_DEVICE void prepare_draws(const Block& b, int step) {
   }
 }
 
-// The level of one stream, from its staged logits; -1 where they are not finite.
+// Draws the level of one stream from its logits in b.raw(row), or returns the forced one. The
+// result is -1 where the logits are not finite. All lanes of a warp call it.
 SRNN_DEVICE int draw_level(const Block& b, int row, int stream) {
   constexpr int kPart = (kLevels + kWarpSize - 1) / kWarpSize;
   const Draw& draw = b.draws(b.step)[stream];
@@ -45,13 +48,14 @@ SRNN_DEVICE int draw_level(const Block& b, int row, int stream) {
   return level;
 }
 
-struct RawStager {
+struct LogitKeeper {
   const Block& b;
   SRNN_DEVICE_MEMBER void operator()(int row, int col, float x) const { b.raw(row)[col] = x; }
   SRNN_DEVICE_MEMBER void end_row(int) const {}
 };
 
-// Stores the newest level of a stream, for all of this block. Whether it is a level.
+// Stores the new level of a stream in this block's ring buffer, and once in the output. Returns
+// whether it is a level.
 SRNN_DEVICE bool keep_level(const Block& b, int stream, int level) {
   b.levels(stream)[b.now() % kLookback] = level;
   if (b.index == stream % kBlocks) {
@@ -60,12 +64,13 @@ SRNN_DEVICE bool keep_level(const Block& b, int stream, int level) {
   return level >= 0;
 }
 
-// Draws streams first, ..., from their logits and hands each level to take(stream, level).
+// Reads the logits of streams first, ..., first + rows - 1, draws their levels, and calls
+// take(stream, level). Returns false when the time is up.
 template <class Take>
 SRNN_DEVICE bool draw_streams(const Block& b, int first, int rows, const Take& take) {
   constexpr int kRows = smaller(kDrawStreams, kTile);
   if (!gather<LogitVectors, kRows>(b, kLogitPlace, b.samples, Age::kNew, first, rows,
-                                   RawStager{b})) {
+                                   LogitKeeper{b})) {
     return false;
   }
   for (int row = b.warp; row < rows; row += kWarps) {
@@ -75,7 +80,7 @@ SRNN_DEVICE bool draw_streams(const Block& b, int first, int rows, const Take& t
   return true;
 }
 
-// Few streams: every block draws all of them, and needs no answer from another.
+// kDrawAll: draws all streams in every block, so that no levels need to be exchanged.
 SRNN_DEVICE bool draw_all(const Block& b) {
   bool sound = true;
   const auto take = [&](int stream, int level) { sound = keep_level(b, stream, level) && sound; };
@@ -83,8 +88,8 @@ SRNN_DEVICE bool draw_all(const Block& b) {
   return !block_any(!sound);
 }
 
-// Many streams: every block draws its own and gives the levels to the others.
-SRNN_DEVICE bool give_levels(Block& b) {
+// Draws this block's streams and publishes their levels.
+SRNN_DEVICE bool publish_levels(Block& b) {
   const int begin = b.index * kDrawStreams;
   const int end = begin + kDrawStreams < kBatch ? begin + kDrawStreams : kBatch;
   float* own = b.own();
@@ -94,7 +99,8 @@ SRNN_DEVICE bool give_levels(Block& b) {
     };
     if (!draw_streams(b, first, end - first < kTile ? end - first : kTile, take)) return false;
   }
-  // Who draws none has waited for nobody: counted twice it would stand for one who has not stored.
+  // A block without streams has not waited for the logits. If it published now, the counter would
+  // count it twice, in place of a block that has not stored its logits yet.
   if constexpr (LevelVector::kProtocol == Protocol::kCounters) {
     if (begin >= kBatch && !wait_for_counter(b, kLogitPlace, b.samples)) return false;
   }
@@ -102,29 +108,30 @@ SRNN_DEVICE bool give_levels(Block& b) {
   return true;
 }
 
-struct LevelStager {
+struct LevelKeeper {
   const Block& b;
-  bool& sound;  // whether all are levels
+  bool& sound;  // whether all numbers so far are levels
   SRNN_DEVICE_MEMBER void operator()(int, int stream, float x) const {
     sound = keep_level(b, stream, static_cast<int32_t>(bits_of(x))) && sound;
   }
   SRNN_DEVICE_MEMBER void end_row(int) const {}
 };
 
-SRNN_DEVICE bool take_levels(const Block& b) {
+// Reads and stores the levels that publish_levels sent.
+SRNN_DEVICE bool gather_levels(const Block& b) {
   bool sound = true;
-  const LevelStager take{b, sound};
+  const LevelKeeper take{b, sound};
   if (!gather<LevelVector>(b, kLevelPlace, b.samples, Age::kNew, 0, 1, take)) return false;
   return !block_any(!sound);
 }
 
-SRNN_DEVICE bool draw_own(Block& b) { return give_levels(b) && take_levels(b); }
+SRNN_DEVICE bool draw_shared(Block& b) { return publish_levels(b) && gather_levels(b); }
 
-// Whether every stream is told its level of a step that has been prepared, so that nothing depends
-// on the logits. All threads meet, so what was published before may be written over.
-SRNN_DEVICE bool all_forced(const Block& b, int step) {
+// Returns whether a step that prepare_draws has prepared is forced, which Block::forced explains.
+// It has a barrier, after which what was published before may be overwritten.
+SRNN_DEVICE bool is_forced(const Block& b, int step) {
   bool free = b.p.forced == nullptr || b.p.logits != nullptr;
-  // Of the streams that this thread prepared.
+  // Each thread looks at the streams that it prepared.
   for (int s = b.thread; s < kBatch; s += kThreads) free = free || b.draws(step)[s].forced < 0;
   return !block_any(free);
 }

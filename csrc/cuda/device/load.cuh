@@ -1,28 +1,26 @@
-// What a launch begins and ends with: its block's place and arrays, the rows that stay in shared
-// memory, hidden states and levels; and the sizes that the host asks for.
+// The beginning and the end of a launch: a block's place and arrays, the rows of matrices that stay
+// in shared memory, hidden states and levels; and srnn_sizes, which the host reads.
 #pragma once
 
-#if defined(SRNN_SHIM)
-#include "prims_shim.h"
-#else
+#include "cuda/device/block.cuh"
+#include "cuda/device/memory.cuh"
 #include "cuda/device/prims.h"
-#endif
-// After the words that the kernels are written in.
-#include "cuda/device/walk.cuh"
+#include "cuda/device/shape.cuh"
+#include "cuda/params.h"
 
 namespace srnn {
 
-// The rows of a matrix of dim D that stay in shared memory.
-template <int kRows, int kChunk>
+// Copies own rows of a matrix with D columns into shared memory.
+template <int kRows, int kSlice>
 SRNN_DEVICE void copy_rows(const Block& b, Resident stay, uint64_t offset) {
   constexpr uint64_t kBytes = row_bytes(kDim), kStay = resident_bytes(kDim);
   constexpr int kQuads = static_cast<int>(kBytes / 16);
-  const int first = b.index * kChunk;
-  const int rows = kRows - first < kChunk ? kRows - first : kChunk;
-  for (int block = 0; block < stay.blocks; ++block) {
+  const int first = b.index * kSlice;
+  const int rows = kRows - first < kSlice ? kRows - first : kSlice;
+  for (int gate = 0; gate < stay.gates; ++gate) {
     const unsigned char* from =
-        b.p.weights + offset + (uint64_t{1} * (stay.first + block) * kRows + first) * kBytes;
-    unsigned char* row = shared_memory() + stay.offset + uint64_t{1} * block * kChunk * kStay;
+        b.p.weights + offset + (uint64_t{1} * (stay.first_gate + gate) * kRows + first) * kBytes;
+    unsigned char* row = shared_memory() + stay.offset + uint64_t{1} * gate * kSlice * kStay;
     SRNN_UNROLL(4)
     for (int i = b.thread; i < rows * kQuads; i += kThreads) {
       const Quad quad = reinterpret_cast<const Quad*>(from)[i];
@@ -54,14 +52,14 @@ SRNN_DEVICE void copy_tier(const Block& b) {
   }
 }
 
-// Calls visit(own number, number in `states`) for every own unit of every state.
+// Calls visit(number of this block, number in `states`) for every own unit of every state.
 template <class Number, class Visit>
 SRNN_DEVICE void visit_state(const Block& b, Number* states, const Visit& visit) {
   constexpr int kParts = kLstm ? 2 : 1;
   for (int at = 0; at < kTiers * kLayers * kParts; ++at) {
     const int part = at % kParts, layer = at / kParts;
     for (int first = 0; first < kBatch; first += kTile) {
-      each_cell<kUnits>(b, b.units, first, live_rows(first), [&](int u, int stream) {
+      each_owned<kUnits>(b, b.units, first, rows_of_tile(first), [&](int u, int stream) {
         Number* row = states + (uint64_t{1} * layer * kAllStreams + stream) * kStateWidth;
         visit(b.state(layer / kLayers, layer % kLayers, part, u, stream),
               row[part * kDim + b.first_unit + u]);
@@ -89,7 +87,7 @@ SRNN_DEVICE void load(const Block& b) {
 SRNN_DEVICE Params params_of_group(Params p, int group) {
   const int first = group * kBatch;
   const int64_t rows = int64_t{1} * first * p.steps;
-  const int64_t states = int64_t{1} * first * kStateWidth;  // of the first layer; see kAllStreams
+  const int64_t states = int64_t{1} * first * kStateWidth;  // within a layer, which has kAllStreams
   p.hidden += states, p.new_hidden += states;
   p.history += int64_t{1} * first * kLookback;
   p.levels += rows, p.temperature += rows;
@@ -109,12 +107,12 @@ SRNN_DEVICE unsigned char* kept_arrays(const Params& p, int index) {
                      : p.workspace + kArraysOffset + index * kBlockBytes + kKeptOffset;
 }
 
-// The block that runs, before the first step. p: of its group.
+// This block before its first step. p: the arrays of its group.
 SRNN_DEVICE Block this_block(const Params& p) {
   const bool helper = kRoles && block_id() >= kBlocks;
   const int group = helper ? 0 : block_id() / kBlocks, thread = thread_id();
   const int index = helper ? block_id() - kBlocks : block_id() % kBlocks;
-  const int chunk = helper ? kProductUnits : kUnits, first = index * chunk;
+  const int slice = helper ? kProductUnits : kUnits, first = index * slice;
   Block b = {p,
              block_arrays(p, index),
              kept_arrays(p, index),
@@ -124,10 +122,10 @@ SRNN_DEVICE Block this_block(const Params& p) {
              index,
              group * kBatch,
              first,
-             kDim - first < chunk ? kDim - first : chunk,
+             kDim - first < slice ? kDim - first : slice,
              helper};
-  b.begin =
-      static_cast<uint32_t>(p.t % kLookback) + kLookback;  // the step before it has a time too
+  // kLookback is added so that step -1 has a time, too.
+  b.begin = static_cast<uint32_t>(p.t % kLookback) + kLookback;
   return b;
 }
 
@@ -143,4 +141,4 @@ SRNN_CONSTANT unsigned long long srnn_sizes[srnn::kSizes] = {
     srnn::kWorkspaceEnd,
     srnn::kResidents.end,
     (srnn::kRoles ? srnn::kResidents.heads_end : srnn::kResidents.end) - srnn::kArraysBytes,
-    srnn::kProfile ? (srnn::kStages + 1) * srnn::kStageNumbers * 8 : 0};
+    srnn::kProfile ? (srnn::kPhases + 1) * srnn::kPhaseNumbers * 8 : 0};

@@ -1,48 +1,49 @@
-// The memory that a block has for itself: what it works on, what it keeps, and which rows of
-// matrices stay in shared memory; and the workspace, where the rest of it is.
+// The memory of a block: the arrays that it works on, the arrays that it keeps between samples, and
+// the rows of matrices that stay in shared memory; and the workspace, which holds the rest.
 #pragma once
 
+#include "cuda/device/shape.cuh"
 #include "cuda/device/vectors.cuh"
 
 namespace srnn {
 
-// Products with the last hidden state that wait for the next frame: all gates of an LSTM and of a
-// GRU that resets after the product; r and z of the other.
-constexpr int kEarlyGates = kLstm || kResetAfter ? kGates : 2;
+// Gates whose recurrent product is computed before the next frame begins: all of an LSTM and of a
+// GRU that resets after the product; r and z of the other GRU.
+constexpr int kRecurrentGates = kLstm || kResetAfter ? kGates : 2;
 constexpr int kMostCols = kSkips ? kLayers * kDim : kDim;
 constexpr int kRawCols =
     static_cast<int>(round_up(kBfloat16 ? kLevels : larger(kMostCols, kLevels), 16));
 constexpr int kWeightCols = static_cast<int>(round_up(kLevels, 16));
-// A staged row in the format of the weights; rows of tensor products begin 16 banks apart.
+// Bytes of a row in the format of the weights. Rows of tensor products begin 16 banks apart.
 constexpr int kCodeBytes =
     static_cast<int>(round_up(row_bytes(kMostCols), 128)) + (kTensor ? 64 : 0);
 constexpr int kMostRows = larger(kRoles ? kUnits : 0, larger(kGates* kProductUnits, kLogitRows));
-constexpr int kCellFloats = kUnits * kBatch;  // a number for each own unit and stream
+constexpr int kOwnedFloats = kUnits * kBatch;  // one number for each own unit and stream
 
-SRNN_CONSTEXPR int conditioning_floats() {
-  int blocks = 0;
-  for (int tier = 0; tier < kTiers; ++tier) blocks += below_blocks(tier);
-  return blocks * kCellFloats;
+SRNN_CONSTEXPR int upsampled_floats() {
+  int gates = 0;
+  for (int tier = 0; tier < kTiers; ++tier) gates += upsampled_gates(tier);
+  return gates * kOwnedFloats;
 }
 
-// How one sample of one stream is to be made.
+// How one sample of one stream is drawn.
 struct Draw {
-  int32_t forced;  // the level, or -1
-  uint32_t draw;
+  int32_t forced;  // the level, or -1 where the model draws it
+  uint32_t draw;   // 32 random bits
   float temperature;
 };
 
-// Places of staged vectors of a tile: the one that products work with, and of few streams one for
-// what each tier gives from, which stays there for all products of its frame.
+// Rows are the vectors of a tile of streams that products read, in the format of the weights. With
+// few streams each tier has rows of its own for its output, which stay for all products of a frame.
 constexpr int kRowBytes = kInt8 || kBfloat16 ? kCodeBytes : 4 * kRawCols;
-constexpr uint64_t kStagedBytes = uint64_t{1} * (kInt8 ? 2 : 1) * kTile * kRowBytes;
-constexpr uint64_t kOutputBytes = kStagedBytes + round_up(kTile * 4, 16);  // and scales
-constexpr uint64_t kMostOutputBytes = SRNN_SHARED_BYTES / 3;
-constexpr bool kKeepOutputs =
-    !kLaunched && kBatch <= kTile && kTiers * kOutputBytes <= kMostOutputBytes;
+constexpr uint64_t kRowsBytes = uint64_t{1} * (kInt8 ? 2 : 1) * kTile * kRowBytes;
+constexpr uint64_t kOutputRowsBytes = kRowsBytes + round_up(kTile * 4, 16);  // with their scales
+constexpr uint64_t kMostOutputRowsBytes = SRNN_SHARED_BYTES / 3;
+constexpr bool kKeepOutputRows =
+    !kLaunched && kBatch <= kTile && kTiers * kOutputRowsBytes <= kMostOutputRowsBytes;
 
-// Arrays that only one block uses. What it works on at the moment comes first into shared memory,
-// then what it keeps from one sample to a later one; what does not fit is in the workspace.
+// Offsets of the arrays that a block works on. They come first into shared memory; where it is too
+// small, they are in the workspace.
 struct BlockArrays {
   uint64_t scales, peaks, draws, raw, codes, outputs, partial, products, own, exchange, weights,
       end;
@@ -55,7 +56,7 @@ SRNN_CONSTEXPR BlockArrays make_block_arrays() {
   to.draws = at, at += round_up(uint64_t{2} * kBatch * sizeof(Draw), 16);
   to.raw = at, at += uint64_t{4} * kTile * kRawCols;
   to.codes = at, at += uint64_t{1} * (kInt8 ? 2 : kBfloat16 ? 1 : 0) * kTile * kCodeBytes;
-  to.outputs = at, at += kKeepOutputs ? kTiers * kOutputBytes : 0;
+  to.outputs = at, at += kKeepOutputRows ? kTiers * kOutputRowsBytes : 0;
   to.partial = at;
   at += kTensor ? uint64_t{4} * kWarps * kTensorRows * kTensorStreams : 0;
   to.products = at, at += kTensor ? uint64_t{4} * kMostRows * kTensorStreams : 0;
@@ -68,64 +69,71 @@ SRNN_CONSTEXPR BlockArrays make_block_arrays() {
 }
 constexpr BlockArrays kArrays = make_block_arrays();
 
+// Offsets of the arrays that a block keeps from one sample to the next. They come second into
+// shared memory.
 struct KeptArrays {
-  uint64_t input, state, early, conditioning, kept, levels, end;
+  uint64_t input, state, recurrent, upsampled, kept, levels, end;
 };
 SRNN_CONSTEXPR KeptArrays make_kept_arrays() {
   KeptArrays to = {};
   uint64_t at = 0;
   to.input = at, at += kWholeInput ? round_up(uint64_t{4} * kBatch * kDim, 16) : 0;
-  to.state = at, at += round_up(uint64_t{4} * kTiers * kLayers * (kLstm ? 2 : 1) * kCellFloats, 16);
-  to.early = at, at += round_up(uint64_t{4} * kTiers * kLayers * kEarlyGates * kCellFloats, 16);
-  to.conditioning = at, at += round_up(uint64_t{4} * conditioning_floats(), 16);
-  to.kept = at, at += round_up(uint64_t{8} * kCellFloats, 16);
+  to.state = at;
+  at += round_up(uint64_t{4} * kTiers * kLayers * (kLstm ? 2 : 1) * kOwnedFloats, 16);
+  to.recurrent = at;
+  at += round_up(uint64_t{4} * kTiers * kLayers * kRecurrentGates * kOwnedFloats, 16);
+  to.upsampled = at, at += round_up(uint64_t{4} * upsampled_floats(), 16);
+  to.kept = at, at += round_up(uint64_t{8} * kOwnedFloats, 16);
   to.levels = at, at += round_up(uint64_t{4} * kBatch * kLookback, 16);
   to.end = at;
   return to;
 }
 constexpr KeptArrays kKept = make_kept_arrays();
 
-// Other blocks of a cluster reach shared memory only. The host takes no kernel that needs more of
-// it than there is.
+// A cluster's arrays must be in shared memory, because its blocks write into each other's. The host
+// refuses a kernel that needs more shared memory than the GPU has.
 constexpr bool kArraysShared = kCluster || kArrays.end <= SRNN_SHARED_BYTES;
 constexpr bool kKeptShared =
     kRoles || (!kLaunched && kArraysShared && kArrays.end + kKept.end <= SRNN_SHARED_BYTES);
 constexpr uint64_t kArraysBytes = (kArraysShared ? kArrays.end : 0) + (kKeptShared ? kKept.end : 0);
 
-// Some of the blocks of rows of a matrix, of which own rows may stay in shared memory.
+// Gates of a matrix of which a block's own rows stay in shared memory.
 struct Resident {
-  bool on;          // whether they do
-  uint64_t offset;  // in shared memory
-  int first, blocks;
+  bool on;                // false: none do
+  uint64_t offset;        // in shared memory
+  int first_gate, gates;  // which gates of the matrix
 };
 struct Residents {
   Resident output, hidden[kHidden + 1], up[kTiers], recurrent[kTiers], stack[kTiers];
-  Resident input;  // roles: what heads have of the lowest tier's upsampling
+  Resident input;  // roles: the part of the lowest tier's upsampling matrix that heads have
   uint64_t heads_end, end;
 };
-// units: own rows of one block of them; all of dim D.
-SRNN_CONSTEXPR Resident place_resident(uint64_t& at, int units, int blocks, int first = 0) {
-  const uint64_t bytes = uint64_t{1} * units * blocks * resident_bytes(kDim);
-  if (kLaunched || blocks == 0 || at + bytes > SRNN_SHARED_BYTES) return {false, 0, first, 0};
-  const Resident placed = {true, at, first, blocks};
+// Places `units` own rows of each gate; every row has D columns. Nothing is placed where there is
+// not enough shared memory left.
+SRNN_CONSTEXPR Resident place_resident(uint64_t& at, int units, int gates, int first_gate = 0) {
+  const uint64_t bytes = uint64_t{1} * units * gates * resident_bytes(kDim);
+  if (kLaunched || gates == 0 || at + bytes > SRNN_SHARED_BYTES) return {false, 0, first_gate, 0};
+  const Resident placed = {true, at, first_gate, gates};
   at += bytes;
   return placed;
 }
-// The most often read rows first; what does not fit is read from L2 each time. So is everything
-// where shared memory does not outlast a stage. Of roles each has all of shared memory.
+// Places the rows that are read most often first. The others are read from L2 each time, and so is
+// everything with exchange `launches`, because shared memory does not outlast a kernel. With roles,
+// heads and helpers each have all of shared memory.
 SRNN_CONSTEXPR Residents make_residents() {
   Residents to = {};
   uint64_t at = kArraysBytes;
   to.output = place_resident(at, kLogitRows, 1);
   for (int i = 0; i < kHidden; ++i) to.hidden[i] = place_resident(at, kUnits, 1);
-  for (int blocks = ratio(0); kRoles && blocks > 0 && !to.input.on; --blocks) {
-    to.input = place_resident(at, kUnits, blocks);
+  for (int gates = ratio(0); kRoles && gates > 0 && !to.input.on; --gates) {
+    to.input = place_resident(at, kUnits, gates);
   }
   to.heads_end = at;
   if (kRoles) at = kArraysBytes;
   for (int tier = 0; tier < kTiers; ++tier) {
-    const int given = tier == 0 ? to.input.blocks : 0, below = ratio(tier) * below_blocks(tier);
-    to.up[tier] = place_resident(at, kProductUnits, below - given, given);
+    const int placed = tier == 0 ? to.input.gates : 0;
+    const int below = ratio(tier) * upsampled_gates(tier);
+    to.up[tier] = place_resident(at, kProductUnits, below - placed, placed);
     to.recurrent[tier] = place_resident(at, kProductUnits, kLayers * kGates);
     to.stack[tier] = place_resident(at, kProductUnits, (kLayers - 1) * kGates);
   }
@@ -133,19 +141,19 @@ SRNN_CONSTEXPR Residents make_residents() {
   return to;
 }
 constexpr Residents kResidents = make_residents();
-// Roles: of the samples of the lowest tier's frame, those for which heads make what it gives.
-constexpr int kHeadInputs = kResidents.input.blocks;
+// Roles: samples of the lowest tier's frame for which heads do the upsampling.
+constexpr int kHeadInputs = kResidents.input.gates;
 
-// --- the workspace ----------------------------------------------------------------------------
-
-// kLaunched: what a block knows of the time, from one launch to the next. Zero before the first.
+// The state that a block carries from one launch to the next with exchange `launches`. It is zero
+// before the first launch.
 struct Clock {
-  int32_t begun;      // samples
-  uint32_t networks;  // of them with a sample-level network
-  uint32_t loud;      // whether the sample that is being made is one of them
-  uint32_t stopped;   // after an error
+  int32_t begun;     // samples that have begun
+  uint32_t samples;  // those of them that run the sample-level MLP
+  uint32_t draws;    // whether the current sample does; see Block::forced
+  uint32_t stopped;  // whether an error has stopped the walk
 };
-// Of one group: counters, exchanges, and of each block the arrays that are not in shared memory.
+// The workspace of one group: the counter, the buffers of exchanges, and for each block those
+// arrays that are not in shared memory.
 constexpr uint64_t kArraysOffset = kRoles ? align(product_offset(kPlaces, 0, 0)) : kExchangesEnd;
 constexpr uint64_t kKeptOffset = kArraysShared ? 0 : align(kArrays.end);
 constexpr uint64_t kClockOffset = kKeptOffset + (kKeptShared ? 0 : align(kKept.end));

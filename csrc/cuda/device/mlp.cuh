@@ -1,16 +1,25 @@
-// The sample-level MLP (Eq. 7-9), from levels and the lowest tier's conditioning to logits.
+// The sample-level MLP (Eq. 7-9): from the last levels and the lowest tier's upsampling to logits.
 #pragma once
 
-#include "cuda/device/upsample.cuh"
+#include "cuda/device/block.cuh"
+#include "cuda/device/cells.cuh"
+#include "cuda/device/exchange.cuh"
+#include "cuda/device/prims.h"
+#include "cuda/device/product.cuh"
+#include "cuda/device/profile.cuh"
+#include "cuda/device/rows.cuh"
+#include "cuda/device/tensor.cuh"
 
 namespace srnn {
 
-// Units of the whole input that a thread works out at the same time.
+// Limit of the units of the whole input that a thread computes at the same time.
 constexpr int kUnitsAhead = 4;
 
-// A number of the first hidden layer after folding: the upsampling's bias, a row of each tap's
-// table, and the tier's conditioning.
-SRNN_DEVICE float input_of(const Block& b, int stream, int unit, float conditioning) {
+SRNN_DEVICE float relu(float x) { return x < 0.0f ? 0.0f : x; }  // NaN stays NaN
+
+// A unit of the first hidden layer after folding: the bias of the upsampling, a row of each tap's
+// table, and the upsampling.
+SRNN_DEVICE float input_of(const Block& b, int stream, int unit, float upsampled) {
   constexpr uint64_t kUpBias = kOffsets.tier[0].up_bias, kTables = kOffsets.tables;
   float x = floats_at(b, kUpBias)[unit_of_frame<0>(b.now()) * kDim + unit];
   SRNN_UNROLL(4)
@@ -19,43 +28,43 @@ SRNN_DEVICE float input_of(const Block& b, int stream, int unit, float condition
     const uint64_t row = uint64_t{1} * tap * kLevels + b.levels(stream)[slot];
     x += floats_at(b, kTables)[row * kDim + unit];
   }
-  return relu(x + conditioning);
+  return relu(x + upsampled);
 }
 
-// Own units, for all blocks.
-SRNN_DEVICE void give_input(Block& b) {
+// Computes own units of the input and publishes them.
+SRNN_DEVICE void publish_input(Block& b) {
   for (int first = 0; first < kBatch; first += kTile) {
-    each_cell<kUnits>(b, b.units, first, live_rows(first), [&](int u, int stream) {
+    each_owned<kUnits>(b, b.units, first, rows_of_tile(first), [&](int u, int stream) {
       b.own()[stream * kUnits + u] =
-          input_of(b, stream, b.first_unit + u, b.conditioning(0, 0, u, stream));
+          input_of(b, stream, b.first_unit + u, b.upsampled(0, 0, u, stream));
     });
   }
   publish<UnitVectors>(b, kMlpPlace, b.samples);
 }
 
-struct InputStager {
+struct InputKeeper {
   const Block& b;
   SRNN_DEVICE_MEMBER void operator()(int row, int col, float x) const { b.input(row)[col] = x; }
   SRNN_DEVICE_MEMBER void end_row(int) const {}
 };
 
-// kWholeInput: reads what the lowest tier gives to the sample at `now`, with this number in the
-// launch.
+// kWholeInput: reads into b.input what the lowest tier upsampled for the sample at `now`, whose
+// number in the launch is `sample`. Returns false when the time is up.
 SRNN_DEVICE bool gather_input(const Block& b, uint32_t sample, uint32_t now) {
   if constexpr (kRoles) {
     if (unit_of_frame<0>(now) >= kHeadInputs) {
-      return gather<InputVectors>(b, kUpPlace, sample, Age::kNew, 0, kBatch, InputStager{b});
+      return gather<InputVectors>(b, kUpPlace, sample, Age::kNew, 0, kBatch, InputKeeper{b});
     }
   }
-  return gather<UnitVectors>(b, kMlpPlace, sample, Age::kNew, 0, kBatch, InputStager{b});
+  return gather<UnitVectors>(b, kMlpPlace, sample, Age::kNew, 0, kBatch, InputKeeper{b});
 }
 
-// kWholeInput: stages all units, from what has been gathered. A thread's table rows are on their
-// way together.
-SRNN_DEVICE void stage_input(const Block& b) {
+// kWholeInput: fills rows with all units of the input, computed from b.input. A thread's reads of
+// the tables are under way together.
+SRNN_DEVICE void fill_input_rows(const Block& b) {
   constexpr int kStep = threads_of_row<kBatch>();
   constexpr int kAhead = smaller(kUnitsAhead, divide_up(kDim, kStep));
-  const Stager stager{b, 0};
+  const RowWriter writer{b, 0};
   each_row<kBatch>(b, kBatch, [&](int stream, int number) {
     for (int begin = number; begin < kDim; begin += kAhead * kStep) {
       float x[kAhead];
@@ -64,31 +73,31 @@ SRNN_DEVICE void stage_input(const Block& b) {
         x[i] = input_of(b, stream, unit, b.input(stream)[unit]);
       }
       for (int i = 0; i < kAhead; ++i) {
-        if (begin + i * kStep < kDim) stager(stream, begin + i * kStep, x[i]);
+        if (begin + i * kStep < kDim) writer(stream, begin + i * kStep, x[i]);
       }
     }
-    stager.end_row(stream);
+    writer.end_row(stream);
   });
   block_sync();
-  finish_staging<kDim>(b, kBatch);
+  finish_rows<kDim>(b, kBatch);
 }
 
-// Stages the input of an MLP layer; where kWholeInput, that of the first one is there.
+// Fills rows with the input of an MLP layer. With kWholeInput those of the first layer are filled.
 template <int kLayer>
-SRNN_DEVICE bool stage_layer(const Block& b, int first, int rows) {
+SRNN_DEVICE bool fill_layer_rows(const Block& b, int first, int rows) {
   if constexpr (kWholeInput && kLayer == 0) return true;
-  return stage<UnitVectors>(b, kMlpPlace + kLayer, b.samples, Age::kNew, first, rows);
+  return fill_rows<UnitVectors>(b, kMlpPlace + kLayer, b.samples, Age::kNew, first, rows);
 }
 
 template <int kLayer>
 SRNN_DEVICE bool run_hidden_layer(Block& b) {
   constexpr uint64_t kAt = kOffsets.hidden[kLayer], kBias = kOffsets.hidden_bias[kLayer];
   constexpr Resident kStay = kResidents.hidden[kLayer];
-  enter(b, kHiddenStage + kLayer);
-  const Rows w = own_rows<kDim, kDim, kUnits>(b, kStay, kAt, kDim, 0);
+  enter(b, kHiddenPhase + kLayer);
+  const MatrixRows w = own_rows<kDim, kDim, kUnits>(b, kStay, kAt, kDim, 0);
   for (int first = 0; first < kBatch; first += kTile) {
-    const int rows = live_rows(first);
-    if (!stage_layer<kLayer>(b, first, rows)) return false;
+    const int rows = rows_of_tile(first);
+    if (!fill_layer_rows<kLayer>(b, first, rows)) return false;
     const auto take = [&](int u, int stream, const float (&terms)[1]) {
       const float bias = floats_at(b, kBias)[b.first_unit + u];
       b.own()[stream * kUnits + u] = relu(bias + terms[0]);
@@ -99,7 +108,8 @@ SRNN_DEVICE bool run_hidden_layer(Block& b) {
   return true;
 }
 
-// The hidden layers that are left. Calls idle() once something is on its way to the other blocks.
+// Runs hidden layer kLayer and those after it. With kWholeInput it calls idle() after the first one
+// is published, while the other blocks' results are on their way.
 template <int kLayer, class Idle>
 SRNN_DEVICE bool run_hidden(Block& b, const Idle& idle) {
   if constexpr (kLayer < kHidden) {
@@ -110,17 +120,18 @@ SRNN_DEVICE bool run_hidden(Block& b, const Idle& idle) {
   return true;
 }
 
+// Computes and publishes own logits. Then calls idle(), with kWholeInput and no hidden layer.
 template <class Idle>
 SRNN_DEVICE bool run_logits(Block& b, const Idle& idle) {
   constexpr uint64_t kAt = kOffsets.output, kBias = kOffsets.output_bias;
   constexpr Resident kStay = kResidents.output;
-  enter(b, kLogitStage);
-  const Rows w = own_rows<kDim, kLevels, kLogitRows>(b, kStay, kAt, kLevels, 0);
+  enter(b, kLogitPhase);
+  const MatrixRows w = own_rows<kDim, kLevels, kLogitRows>(b, kStay, kAt, kLevels, 0);
   const int first_row = b.index * kLogitRows;
   const int own = kLevels - first_row < kLogitRows ? kLevels - first_row : kLogitRows;
   for (int first = 0; first < kBatch; first += kTile) {
-    const int rows = live_rows(first);
-    if (!stage_layer<kHidden>(b, first, rows)) return false;
+    const int rows = rows_of_tile(first);
+    if (!fill_layer_rows<kHidden>(b, first, rows)) return false;
     const auto take = [&](int row, int stream, const float (&terms)[1]) {
       const float bias = floats_at(b, kBias)[first_row + row];
       b.own()[stream * kLogitRows + row] = bias + terms[0];

@@ -1,40 +1,43 @@
-// Products of own rows of a matrix with staged vectors, in the numeric mode of the kernel.
+// Products of a block's own rows of a matrix with the rows of rows.cuh, by ordinary arithmetic.
 //
-// A warp makes one output of each gate for all streams of a tile; where there are tensor cores for
-// the mode, the warps make them together (tensor.cuh). The sum of a row takes the same order for
-// any batch: each lane's inputs, then a tree over the lanes. int8 is W8A14, exact: see
-// csrc/cpu/int8.h, whose bits these are.
+// A warp computes one output of each gate for all streams of a tile. A sum is added up in the same
+// order for any number of streams: first the inputs of each lane, then a tree over the lanes. int8
+// multiplies 8-bit weights with 14-bit inputs exactly, with the bits of csrc/cpu (int8.h).
 #pragma once
 
-#include "cuda/device/rows.cuh"
+#include "cuda/device/block.cuh"
+#include "cuda/device/memory.cuh"
+#include "cuda/device/prims.h"
+#include "cuda/device/shape.cuh"
 
 namespace srnn {
 
-// What a block has of some blocks of rows (gates) of a matrix: row i of gate g is
+// A block's own rows of some gates of a matrix: row i of gate g is at
 // first + i * stride + g * gate_stride.
-struct Rows {
+struct MatrixRows {
   const unsigned char* first;
   uint64_t stride, gate_stride;
-  const float* scales;  // int8: scales[i + g * gate_scales]
+  const float* scales;  // int8: the scale of row i of gate g is scales[i + g * gate_scales]
   int gate_scales;
 };
 
-// A matrix of blocks of kRows rows, and this block's chunk of one of them: in shared memory or in
-// the block of weights.
-template <int kCols, int kRows, int kChunk>
-SRNN_DEVICE Rows own_rows(const Block& b, Resident stay, uint64_t offset, uint64_t all_rows,
-                          int matrix_block) {
+// The slice of kSlice rows that this block owns of gate `gate`, in a matrix of gates of kRows rows
+// with kCols columns. The matrix begins at `offset` in the block of weights and has all_rows rows;
+// `stay` says whether the slice is in shared memory.
+template <int kCols, int kRows, int kSlice>
+SRNN_DEVICE MatrixRows own_rows(const Block& b, Resident stay, uint64_t offset, uint64_t all_rows,
+                                int gate) {
   constexpr uint64_t kBytes = row_bytes(kCols), kStay = resident_bytes(kCols);
-  const uint64_t at = uint64_t{1} * matrix_block * kRows + b.index * kChunk;
+  const uint64_t at = uint64_t{1} * gate * kRows + b.index * kSlice;
   const unsigned char* matrix = b.p.weights + offset;
   const uint64_t scales = (all_rows * kBytes + 255) / 256 * 256;
-  Rows rows;
+  MatrixRows rows;
   rows.scales = reinterpret_cast<const float*>(matrix + scales) + at;
   rows.gate_scales = kRows;
   rows.stride = stay.on ? kStay : kBytes;
-  rows.gate_stride = stay.on ? kChunk * kStay : kRows * kBytes;
+  rows.gate_stride = stay.on ? kSlice * kStay : kRows * kBytes;
   rows.first = stay.on ? shared_memory() + stay.offset +
-                             uint64_t{1} * (matrix_block - stay.first) * kChunk * kStay
+                             uint64_t{1} * (gate - stay.first_gate) * kSlice * kStay
                        : matrix + at * kBytes;
   return rows;
 }
@@ -43,20 +46,20 @@ SRNN_DEVICE Quad read_quad(const unsigned char* from) {
   return *reinterpret_cast<const Quad*>(from);
 }
 
-// A loop over columns keeps about so many loads of a lane on their way; more only makes the kernel
-// longer.
+// Limit of a lane's loads that are under way at once in a loop over columns. More of them make the
+// kernel longer but not faster.
 constexpr int kLoadsAhead = 8;
 
-// What a row of 16 bytes of weights adds to a lane's sums.
+// Adds the products of four float32 weights to a lane's sum.
 SRNN_DEVICE void add_float_quad(Quad w, const float* x, float& sum) {
   sum = fma_rn(float_of(w.x), x[0], sum);
   sum = fma_rn(float_of(w.y), x[1], sum);
   sum = fma_rn(float_of(w.z), x[2], sum);
   sum = fma_rn(float_of(w.w), x[3], sum);
 }
-// sums[g][s] = own row `row` of gate g times staged row s, whole in every lane.
+// Sets sums[g][s], in every lane, to own row `row` of gate g times the row of stream s.
 template <int kCols, int kCount>
-SRNN_DEVICE void multiply_floats(const Block& b, const Rows& w, int row,
+SRNN_DEVICE void multiply_floats(const Block& b, const MatrixRows& w, int row,
                                  float (&sums)[kCount][kTile]) {
   constexpr int kPadded = padded_cols(kCols), kAhead = larger(1, kLoadsAhead / kCount);
   for (int g = 0; g < kCount; ++g) {
@@ -81,8 +84,9 @@ SRNN_DEVICE void multiply_floats(const Block& b, const Rows& w, int row,
   }
 }
 
+// Does the same in int8, with integer sums of both planes.
 template <int kCols, int kCount>
-SRNN_DEVICE void multiply_codes(const Block& b, const Rows& w, int row,
+SRNN_DEVICE void multiply_codes(const Block& b, const MatrixRows& w, int row,
                                 float (&sums)[kCount][kTile]) {
   constexpr int kPadded = padded_cols(kCols), kAhead = larger(1, kLoadsAhead / 2 / kCount);
   int32_t high[kCount][kTile] = {}, low[kCount][kTile] = {};
@@ -103,7 +107,7 @@ SRNN_DEVICE void multiply_codes(const Block& b, const Rows& w, int row,
   for (int g = 0; g < kCount; ++g) {
     const float scale = w.scales[row + g * w.gate_scales];
     for (int s = 0; s < kTile; ++s) {
-      // Unsigned: a part may pass 2^31, the exact sum does not.
+      // The sums are unsigned, because a part may pass 2^31; the whole sum does not.
       const uint32_t sum =
           (static_cast<uint32_t>(high[g][s]) << 7) + static_cast<uint32_t>(low[g][s]);
       sums[g][s] = float_rn(static_cast<int32_t>(warp_sum(sum))) * (scale * b.scales()[s]);
@@ -111,9 +115,10 @@ SRNN_DEVICE void multiply_codes(const Block& b, const Rows& w, int row,
   }
 }
 
-// The product of own row `row` of kCount gates with this lane's stream of the tile, by all lanes.
+// Sets terms[g] to the product of own row `row` of gate g with the row of this lane's stream
+// (lane % kTile). All lanes of the warp call it.
 template <int kCols, int kCount>
-SRNN_DEVICE void multiply(const Block& b, const Rows& w, int row, float (&terms)[kCount]) {
+SRNN_DEVICE void multiply(const Block& b, const MatrixRows& w, int row, float (&terms)[kCount]) {
   float sums[kCount][kTile];
   if constexpr (kInt8) {
     multiply_codes<kCols>(b, w, row, sums);

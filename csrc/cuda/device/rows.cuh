@@ -1,16 +1,27 @@
-// Vectors that products read: from an exchange into this block's memory, in the format of the mode.
+// Rows: the vectors that products read, copied from an exchange into this block's memory, one row
+// for each stream of a tile, in the format of the weights. int8 is quantized as in csrc/cpu.
 #pragma once
 
+#include "cuda/device/block.cuh"
 #include "cuda/device/exchange.cuh"
+#include "cuda/device/prims.h"
 
 namespace srnn {
 
-// Puts an exchanged number where products read it, or in int8 where its code is made from. Whoever
-// stages rows gives every one to the threads of each_row, and begins with col_offset 0.
-struct Stager {
+// The nearest bfloat16, ties to even. NaN stays NaN.
+SRNN_DEVICE unsigned short bfloat16_bits(float x) {
+  const uint32_t bits = bits_of(x);
+  if ((bits & 0x7fffffffu) > 0x7f800000u) return static_cast<unsigned short>(bits >> 16 | 64);
+  return static_cast<unsigned short>((bits + 0x7fffu + (bits >> 16 & 1)) >> 16);
+}
+
+// Writes numbers into rows; in int8 into the float32 rows that finish_rows quantizes. Rows may be
+// written in parts from several column offsets: the first part must have offset 0, and every part
+// is shared out among threads by each_row.
+struct RowWriter {
   const Block& b;
   int col_offset;
-  mutable int32_t peak = 0;  // int8: the largest magnitude that this thread has of a row, as bits
+  mutable int32_t peak = 0;  // int8: bits of the largest magnitude that this thread wrote to a row
 
   SRNN_DEVICE_MEMBER void operator()(int row, int col, float x) const {
     if constexpr (kBfloat16) {
@@ -26,7 +37,7 @@ struct Stager {
     }
   }
 
-  // All lanes of a warp, once they have put what they have of a row.
+  // All lanes of a warp call this after they have written their share of a row.
   SRNN_DEVICE_MEMBER void end_row(int row) const {
     if constexpr (kInt8) {
       const int32_t of_warp = warp_max(peak);
@@ -37,10 +48,10 @@ struct Stager {
   }
 };
 
-// Codes of a staged row, as two planes of 7 bits: code = 128 high + low, low from 0 to 127. By the
-// threads that share the row out, of which this is one.
+// Quantizes a row to signed codes of 14 bits, stored as two planes of bytes: code = 128 high + low,
+// with low from 0 to 127. The threads that share the row call this; `number` counts them.
 template <int kCols>
-SRNN_DEVICE void quantise_row(const Block& b, int row, int number) {
+SRNN_DEVICE void quantize_row(const Block& b, int row, int number) {
   constexpr int kPadded = padded_cols(kCols), kMost = 2147483647 / 127 / kCols;
   constexpr int kLimit = kMost < 8191 ? kMost : 8191, kStep = threads_of_row<kTile>() * 4;
   int32_t peak_bits = 0;
@@ -71,29 +82,32 @@ SRNN_DEVICE void quantise_row(const Block& b, int row, int number) {
   }
 }
 
-// Makes staged rows of kCols what products read. Ends with a barrier.
+// Completes rows of kCols numbers after they were written: quantizes them, or pads them with zeros.
+// Ends with a barrier where it writes anything.
 template <int kCols>
-SRNN_DEVICE void finish_staging(const Block& b, int rows) {
+SRNN_DEVICE void finish_rows(const Block& b, int rows) {
   if constexpr (kInt8) {
-    each_row<kTile>(b, rows, [&](int row, int number) { quantise_row<kCols>(b, row, number); });
+    each_row<kTile>(b, rows, [&](int row, int number) { quantize_row<kCols>(b, row, number); });
     block_sync();
   } else {
     constexpr int kPadding = padded_cols(kCols) - kCols;
-    if constexpr (kPadding > 0) {  // 0 times anything that is there might be NaN
-      const Stager stager{b, kCols};
+    if constexpr (kPadding > 0) {  // old memory may hold NaN, and 0 times NaN is NaN
+      const RowWriter writer{b, kCols};
       for (int i = b.thread; i < rows * kPadding; i += kThreads) {
-        stager(i / kPadding, i % kPadding, 0.0f);
+        writer(i / kPadding, i % kPadding, 0.0f);
       }
       block_sync();
     }
   }
 }
 
-// Stages an exchange of vectors of dim D, streams first, ..., first + rows - 1.
+// Fills rows with vectors of width D from an exchange, for streams first, ..., first + rows - 1.
+// Returns false when the time is up.
 template <class V>
-SRNN_DEVICE bool stage(const Block& b, int place, uint32_t count, Age age, int first, int rows) {
-  if (!gather<V>(b, place, count, age, first, rows, Stager{b, 0})) return false;
-  finish_staging<kDim>(b, rows);
+SRNN_DEVICE bool fill_rows(const Block& b, int place, uint32_t sequence, Age age, int first,
+                           int rows) {
+  if (!gather<V>(b, place, sequence, age, first, rows, RowWriter{b, 0})) return false;
+  finish_rows<kDim>(b, rows);
   return true;
 }
 

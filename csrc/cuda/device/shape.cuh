@@ -4,7 +4,7 @@
 
 #include "cuda/params.h"
 
-// A function of sizes, for the compiler.
+// Marks a function of sizes that the compiler evaluates.
 #ifdef __CUDACC__
 #define SRNN_CONSTEXPR __host__ __device__ constexpr
 #else
@@ -18,10 +18,12 @@ constexpr int kDim = SRNN_DIM, kLevels = SRNN_Q, kLayers = SRNN_N_RNN, kTaps = S
 constexpr int kTiers = SRNN_TIERS, kHidden = SRNN_HIDDEN, kBatch = SRNN_BATCH;
 constexpr int kThreads = SRNN_THREADS, kBlocks = SRNN_BLOCKS, kWarps = kThreads / kWarpSize;
 constexpr bool kLstm = SRNN_LSTM, kResetAfter = SRNN_RESET_AFTER && !kLstm;
+// This GRU needs the reset gates of all blocks before its candidate's product (cells.cuh).
+constexpr bool kResetBefore = !kLstm && !kResetAfter;
 constexpr bool kSkips = SRNN_SKIPS;
-// How the blocks of a group exchange results; see exchange.cuh.
+// How the blocks of a group exchange results; exchange.cuh explains each protocol.
 enum class Protocol { kCounters = 0, kTagged = 1, kAlone = 2, kCluster = 3, kLaunches = 4 };
-// Roles: the blocks of one cluster, the heads, are the group, and helpers make products for them.
+// Roles: the group is one cluster, whose blocks are heads; helpers compute products for them.
 constexpr bool kRoles = SRNN_EXCHANGE == 5;
 constexpr Protocol kExchange = kRoles ? Protocol::kCluster : static_cast<Protocol>(SRNN_EXCHANGE);
 constexpr int kHelpers = SRNN_HELPERS;
@@ -30,7 +32,7 @@ constexpr bool kAlone = kExchange == Protocol::kAlone, kCluster = kExchange == P
 SRNN_CONSTEXPR bool in_packets(Protocol protocol) {
   return protocol == Protocol::kTagged || protocol == Protocol::kCluster;
 }
-// Where the buffers of exchanges are: in every block's memory, or in the workspace.
+// Whether each block has the buffers of exchanges in its own memory and not in the workspace.
 SRNN_CONSTEXPR bool in_own_memory(Protocol protocol) {
   return protocol == Protocol::kAlone || protocol == Protocol::kCluster;
 }
@@ -50,33 +52,36 @@ struct FrameSizes {
   int size[kTiers];
 };
 constexpr FrameSizes kFrameSizes = {{SRNN_FRAME_SIZES}};
-// FS of an RNN tier, lowest first, and the samples of one unit below it.
+// Samples of a tier's frame (tier 0 is the lowest RNN tier), and of one unit below it: a frame of
+// the tier below, or a single sample.
 SRNN_CONSTEXPR int frame_size(int tier) { return kFrameSizes.size[tier]; }
 SRNN_CONSTEXPR int unit_size(int tier) { return tier == 0 ? 1 : kFrameSizes.size[tier - 1]; }
 SRNN_CONSTEXPR int ratio(int tier) { return frame_size(tier) / unit_size(tier); }
 constexpr int kLookback = frame_size(kTiers - 1);
-// Blocks of D outputs that a tier gives to the unit below it.
-SRNN_CONSTEXPR int below_blocks(int tier) { return tier == 0 ? 1 : kReaders * kGates; }
+// Gates (parts of D rows) that a tier upsamples for one unit below it: one for the MLP's first
+// layer, or those of all layers below that read the tier's input.
+SRNN_CONSTEXPR int upsampled_gates(int tier) { return tier == 0 ? 1 : kReaders * kGates; }
 
-// Units of every vector of dim D, logits and (where levels are drawn apart) streams of one block.
+// Limits of what one block owns: units of every vector of width D, and logits.
 constexpr int kUnits = divide_up(kDim, kBlocks);
-// Units of a block that makes products of the tiers.
+// Units of a block that computes products of the tiers.
 constexpr int kProductUnits = kRoles ? divide_up(kDim, larger(1, kHelpers)) : kUnits;
 constexpr int kLogitRows = divide_up(kLevels, kBlocks);
-// Streams whose vectors are in shared memory at once; the sums of a row do not depend on it.
+// Streams whose rows are in shared memory at once. A sum does not depend on this number.
 constexpr int kTile = smaller(kBatch, 8);
-// Warps that have a row together, where a block has some rows at a time.
+// Warps that share one row, where a block works on `rows` rows at a time.
 SRNN_CONSTEXPR int warps_of_row(int rows) { return larger(1, kWarps / rows); }
 constexpr int kWarpsOfRow = warps_of_row(kTile);
-// Products by tensor cores, 16 rows by 8 streams. In int8 they are exact, so the batch may decide;
-// heads have many rows each.
+// Whether tensor cores compute the products, 16 rows by 8 streams at a time. In int8 both ways give
+// the same bits, so the number of streams may decide; heads have many rows each.
 constexpr bool kTensor = kBfloat16 || (kInt8 && (kBatch >= 4 || kRoles));
-constexpr int kTensorStreams = 8, kTensorRows = 32;  // two tiles of rows side by side
-// Few streams are drawn by every block; of more, each block draws some.
+constexpr int kTensorStreams = 8, kTensorRows = 32;  // two tiles of 16 rows side by side
+// Whether every block draws all streams itself. With many streams each block draws some of them and
+// sends the levels to the others.
 constexpr bool kDrawAll = kBatch <= kTile;
 constexpr int kDrawStreams = kDrawAll ? kBatch : divide_up(kBatch, kBlocks);
-// Few streams, by packets: every block makes the whole input of the MLP, so that only what the tier
-// gives to it is exchanged, and that ahead of its time where the tier's frame goes on.
+// Whether every block computes the MLP's whole input. Then blocks exchange only what the lowest
+// tier upsamples, and do so ahead of time while a frame of that tier lasts.
 constexpr bool kWholeInput = in_packets(kExchange) && kDrawAll;
 static_assert((kBlocks == 1 || !kAlone) &&
                   (kCopies == 1 || kExchange == Protocol::kTagged || kRoles),
@@ -89,15 +94,14 @@ constexpr int kLaunchBlocks =
     kRoles ? divide_up(kBlocks + kHelpers, kBlocks) * kBlocks : kGroups * kBlocks;
 static_assert(kThreads % kWarpSize == 0 && kBlocks == divide_up(kDim, kUnits), "see params.h");
 
-// --- the block of weights ---------------------------------------------------------------------
-
+// Bytes of one weight, and weights of one 16-byte load.
 constexpr int kWeightSize = kInt8 ? 1 : kBfloat16 ? 2 : 4;
-constexpr int kRowUnit = 16 / kWeightSize;  // inputs of one 16-byte load
+constexpr int kRowUnit = 16 / kWeightSize;
 SRNN_CONSTEXPR int padded_cols(int cols) { return static_cast<int>(round_up(cols, kRowUnit)); }
 SRNN_CONSTEXPR uint64_t row_bytes(int cols) {
   return uint64_t{1} * padded_cols(cols) * kWeightSize;
 }
-// A row in shared memory.
+// Bytes of a row that stays in shared memory. Rows of tensor products begin 16 banks apart.
 SRNN_CONSTEXPR uint64_t resident_bytes(int cols) {
   return kTensor ? round_up(row_bytes(cols), 128) + 64 : row_bytes(cols);
 }
@@ -116,14 +120,14 @@ struct Offsets {
   TierOffsets tier[kTiers];
 };
 
-// The order is that of weights.layout.
+// Offsets in the block of weights, in the order of weights.layout.
 SRNN_CONSTEXPR Offsets make_offsets() {
   Offsets to = {};
   const uint64_t gates = uint64_t{1} * kGates * kDim;
   uint64_t at = floats(kLevels);
   for (int tier = 0; tier < kTiers; ++tier) {
     TierOffsets& w = to.tier[tier];
-    const uint64_t below = uint64_t{1} * ratio(tier) * below_blocks(tier) * kDim;
+    const uint64_t below = uint64_t{1} * ratio(tier) * upsampled_gates(tier) * kDim;
     w.frame = at, at += floats(kReaders * gates * frame_size(tier));
     w.bias = at, at += floats(kLayers * gates);
     w.recurrent = at, at += matrix_bytes(kLayers * gates, kDim);
@@ -147,12 +151,13 @@ SRNN_CONSTEXPR Offsets make_offsets() {
 }
 constexpr Offsets kOffsets = make_offsets();
 
-// Stages of a launch, in the numbering of cuda_plan.stage_names: a tier's layers; what it gives to
-// the units below; what is made while others are waited for; the parts of the MLP; the draw;
-// loading.
-constexpr int kTierStage = 0, kGiveStage = kTierStage + kTiers, kAheadStage = kGiveStage + kTiers;
-constexpr int kInputStage = kAheadStage + 1, kHiddenStage = kInputStage + 1;
-constexpr int kLogitStage = kHiddenStage + kHidden, kDrawStage = kLogitStage + 1;
-constexpr int kLoadStage = kDrawStage + 1, kStages = kLoadStage + 1;
+// Phases of a launch, numbered as in cuda_plan.stage_names: the layers of each tier, the upsampling
+// of each tier, what is computed ahead while results of other blocks are awaited, the parts of the
+// MLP, the draw, and loading and saving.
+constexpr int kTierPhase = 0, kUpsamplePhase = kTierPhase + kTiers;
+constexpr int kAheadPhase = kUpsamplePhase + kTiers, kInputPhase = kAheadPhase + 1;
+constexpr int kHiddenPhase = kInputPhase + 1, kLogitPhase = kHiddenPhase + kHidden;
+constexpr int kDrawPhase = kLogitPhase + 1, kLoadPhase = kDrawPhase + 1;
+constexpr int kPhases = kLoadPhase + 1;
 
 }  // namespace srnn

@@ -1,17 +1,20 @@
-// Products of all own rows of some gates with a tile of streams; by tensor cores where the mode has
-// them.
+// Products by tensor cores, and each_product, which chooses between them and product.cuh.
 //
-// The warps share out the inputs, 64 bytes of every row at a time, and add up their parts in the
-// order of the warps. A lane reads 16 bytes of a row: which inputs a tile takes them for does not
-// matter as long as it is the same for weights and staged rows, so both lie in memory as they are.
+// The warps share out the inputs, 64 bytes of every row at a time, and their sums are added in the
+// order of the warps. A lane reads 16 bytes of a row at once. These are not the inputs that the
+// hardware's layout of a tile names, but weights and rows are permuted alike, so both stay in
+// memory as they are.
 #pragma once
 
+#include "cuda/device/block.cuh"
+#include "cuda/device/prims.h"
 #include "cuda/device/product.cuh"
+#include "cuda/device/shape.cuh"
 
 namespace srnn {
 
-constexpr int kTileBytes = 64;  // of a row, for one step of a warp
-// A lane has rows eight apart; of the 16 rows of a tile it has two.
+constexpr int kTileBytes = 64;  // bytes of a row that one step of a warp reads
+// A lane reads rows that are eight apart, so kTensorRows rows are this many rows for each lane.
 constexpr int kTileEights = kTensorRows / 8;
 constexpr Quad kNoQuad = {0, 0, 0, 0};
 
@@ -24,12 +27,12 @@ struct SumOf<true> {
   typedef int32_t Number;
 };
 
-// Sums of bfloat16 products, or of one plane of int8, of kEights times eight rows.
+// The sums of 8 * kEights rows: of bfloat16 products, or of one plane of int8.
 template <class Number, int kEights>
 struct TileSums {
   Number value[kTileEights / 2][4] = {};
 
-  // Two steps of the tile: a lane's 16 bytes are the inputs of two halves of each.
+  // Adds two steps of the tile. The 16 bytes of a lane are both halves of the inputs of each step.
   SRNN_DEVICE_MEMBER void add(const Quad (&w)[kTileEights], Quad x) {
     for (int t = 0; t < divide_up(kEights, 2); ++t) {
       const Quad low = w[2 * t], high = w[2 * t + 1];
@@ -39,16 +42,17 @@ struct TileSums {
   }
 };
 
-// Rows first_row, ..., kEights times eight of them (gate by gate), of which this block has `own` of
-// each gate; rows that it has not are read as others and go nowhere.
-template <int kCols, int kChunk, int kEights>
-SRNN_DEVICE void sum_tiles(const Block& b, const Rows& w, int first_row, int rows, int own) {
+// Puts this warp's sums for 8 * kEights rows, from first_row on, into b.partial. Rows are counted
+// gate by gate, kSlice for each gate, of which this block owns `own`. For rows that it does not own
+// other rows are read, and their sums are not used.
+template <int kCols, int kSlice, int kEights>
+SRNN_DEVICE void sum_tiles(const Block& b, const MatrixRows& w, int first_row, int rows, int own) {
   constexpr int kBytes = static_cast<int>(row_bytes(kCols));
   const int quarter = b.lane % 4, eighth = b.lane / 4;
   const unsigned char* row[kEights];
   for (int i = 0; i < kEights; ++i) {
-    const int at = first_row + i * 8 + eighth, gate = at < rows ? at / kChunk : 0;
-    const int unit = at < rows && at % kChunk < own ? at % kChunk : 0;
+    const int at = first_row + i * 8 + eighth, gate = at < rows ? at / kSlice : 0;
+    const int unit = at < rows && at % kSlice < own ? at % kSlice : 0;
     row[i] = w.first + unit * w.stride + gate * w.gate_stride;
   }
   const int stream = eighth < kTile ? eighth : 0;
@@ -71,7 +75,7 @@ SRNN_DEVICE void sum_tiles(const Block& b, const Rows& w, int first_row, int row
       uint32_t* to = b.partial(b.warp, eight * 8 + eighth) + quarter * 2 + i;
       const auto sum = sums.value[eight / 2][eight % 2 * 2 + i];
       if constexpr (kInt8) {
-        // Unsigned: a part may pass 2^31, the exact sum does not.
+        // The sums are unsigned, because a part may pass 2^31; the whole sum does not.
         const auto low = low_sums.value[eight / 2][eight % 2 * 2 + i];
         *to = (static_cast<uint32_t>(sum) << 7) + static_cast<uint32_t>(low);
       } else {
@@ -81,15 +85,15 @@ SRNN_DEVICE void sum_tiles(const Block& b, const Rows& w, int first_row, int row
   }
 }
 
-// Adds up what the warps have of a row and a stream.
-template <int kChunk>
-SRNN_DEVICE float sum_of_warps(const Block& b, const Rows& w, int row_of_tile, int row, int own,
-                               int stream) {
+// Adds up the sums of all warps for one row and stream.
+template <int kSlice>
+SRNN_DEVICE float sum_of_warps(const Block& b, const MatrixRows& w, int row_of_tile, int row,
+                               int own, int stream) {
   if constexpr (kInt8) {
     uint32_t sum = 0;
     for (int warp = 0; warp < kWarps; ++warp) sum += b.partial(warp, row_of_tile)[stream];
-    if (row % kChunk >= own || stream >= kTile) return 0.0f;
-    const float scale = w.scales[row % kChunk + row / kChunk * w.gate_scales];
+    if (row % kSlice >= own || stream >= kTile) return 0.0f;
+    const float scale = w.scales[row % kSlice + row / kSlice * w.gate_scales];
     return float_rn(static_cast<int32_t>(sum)) * (scale * b.scales()[stream]);
   } else {
     float sum = 0.0f;
@@ -100,47 +104,46 @@ SRNN_DEVICE float sum_of_warps(const Block& b, const Rows& w, int row_of_tile, i
   }
 }
 
-// Puts products of kEights times eight rows, from row `first` on, into the block's memory.
-template <int kCols, int kRows, int kChunk, int kEights>
-SRNN_DEVICE void multiply_eights(const Block& b, const Rows& w, int first, int own) {
-  sum_tiles<kCols, kChunk, kEights>(b, w, first, kRows, own);
+// Puts the products of 8 * kEights rows, from row `first` on, into b.products.
+template <int kCols, int kRows, int kSlice, int kEights>
+SRNN_DEVICE void multiply_eights(const Block& b, const MatrixRows& w, int first, int own) {
+  sum_tiles<kCols, kSlice, kEights>(b, w, first, kRows, own);
   block_sync();
   for (int i = b.thread; i < kEights * 8 * kTensorStreams; i += kThreads) {
     const int at = i / kTensorStreams, stream = i % kTensorStreams;
     if (first + at >= kRows) continue;
-    b.products(first + at)[stream] = sum_of_warps<kChunk>(b, w, at, first + at, own, stream);
+    b.products(first + at)[stream] = sum_of_warps<kSlice>(b, w, at, first + at, own, stream);
   }
   block_sync();
 }
 
-// The same of `own` rows of each of kCount gates, and of no more than there are. Staged rows are
-// complete; ends with a barrier.
-template <int kCols, int kCount, int kChunk>
-SRNN_DEVICE void multiply_tiles(const Block& b, const Rows& w, int own) {
-  constexpr int kRows = kCount * kChunk, kWhole = kRows / kTensorRows * kTensorRows;
+// Puts the products of `own` rows of each of kCount gates into b.products. The rows of rows.cuh
+// must be complete. Ends with a barrier.
+template <int kCols, int kCount, int kSlice>
+SRNN_DEVICE void multiply_tiles(const Block& b, const MatrixRows& w, int own) {
+  constexpr int kRows = kCount * kSlice, kWhole = kRows / kTensorRows * kTensorRows;
   constexpr int kLeft = divide_up(kRows - kWhole, 8);
   if (own <= 0) return;  // the same for the whole block
   for (int first = 0; first < kWhole; first += kTensorRows) {
-    multiply_eights<kCols, kRows, kChunk, kTileEights>(b, w, first, own);
+    multiply_eights<kCols, kRows, kSlice, kTileEights>(b, w, first, own);
   }
-  if constexpr (kLeft > 0) multiply_eights<kCols, kRows, kChunk, kLeft>(b, w, kWhole, own);
+  if constexpr (kLeft > 0) multiply_eights<kCols, kRows, kSlice, kLeft>(b, w, kWhole, own);
 }
 
-// Calls take(row, stream, terms) for every cell that this lane owns (each_cell): the products of
-// `own` rows of each of kCount gates with the staged rows of the tile that begins at stream
-// `first`.
-template <int kCols, int kCount, int kChunk, class Take>
-SRNN_DEVICE void each_product(const Block& b, const Rows& w, int own, int first, int rows,
+// Multiplies `own` rows of each of kCount gates with the rows of `rows` streams from `first` on,
+// and calls take(row, stream, terms) for each row and stream that this lane owns (each_owned).
+template <int kCols, int kCount, int kSlice, class Take>
+SRNN_DEVICE void each_product(const Block& b, const MatrixRows& w, int own, int first, int rows,
                               const Take& take) {
   if constexpr (kTensor) {
-    multiply_tiles<kCols, kCount, kChunk>(b, w, own);
-    each_cell<kChunk>(b, own, first, rows, [&](int row, int stream) {
+    multiply_tiles<kCols, kCount, kSlice>(b, w, own);
+    each_owned<kSlice>(b, own, first, rows, [&](int row, int stream) {
       float terms[kCount];
-      for (int g = 0; g < kCount; ++g) terms[g] = b.products(g * kChunk + row)[stream - first];
+      for (int g = 0; g < kCount; ++g) terms[g] = b.products(g * kSlice + row)[stream - first];
       take(row, stream, terms);
     });
   } else {
-    constexpr int kTogether = rows_together<kChunk>();
+    constexpr int kTogether = rows_together<kSlice>();
     const int mine = b.lane / kTile, stream = b.lane % kTile;
     for (int begin = b.warp; begin < own; begin += kWarps * kTogether) {
       float terms[kCount];

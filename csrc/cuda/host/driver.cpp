@@ -6,7 +6,7 @@ namespace srnn::cuda {
 
 namespace {
 
-// What a user can do about an error of the driver.
+// Tells the user what to do about an error of the driver.
 const char* advice(Result error) {
   switch (error) {
     case 2:
@@ -51,8 +51,8 @@ const char* advice(Result error) {
 
 using Attributes = std::array<LaunchAttribute, 2>;
 
-// What the driver takes for a shape; `attributes` must live as long.
-LaunchConfig configuration(const Shape& shape, StreamHandle stream, Attributes& attributes) {
+// The launch configuration for a shape. It points into `attributes`, which must outlive it.
+LaunchConfig configuration(const Shape& shape, StreamHandle cuda_stream, Attributes& attributes) {
   attributes = {};
   unsigned count = 0;
   if (shape.cooperative) {
@@ -63,7 +63,7 @@ LaunchConfig configuration(const Shape& shape, StreamHandle stream, Attributes& 
     attributes[count].id = kClusterDimension;
     attributes[count++].value.cluster = {shape.cluster, 1, 1};
   }
-  return {shape.blocks,      1,    1, shape.threads, 1, 1, shape.shared_bytes, stream,
+  return {shape.blocks,      1,    1, shape.threads, 1, 1, shape.shared_bytes, cuda_stream,
           attributes.data(), count};
 }
 
@@ -120,14 +120,14 @@ std::string Device::name() const {
   return text;
 }
 
-void Device::synchronize(StreamHandle stream) const {
+void Device::synchronize(StreamHandle cuda_stream) const {
   const CurrentContext current(*this);
-  driver_->check(driver_->api().cuStreamSynchronize(stream), "cuStreamSynchronize");
+  driver_->check(driver_->api().cuStreamSynchronize(cuda_stream), "cuStreamSynchronize");
 }
 
-void Device::clear(DevicePointer to, size_t bytes, StreamHandle stream) const {
+void Device::clear(DevicePointer to, size_t bytes, StreamHandle cuda_stream) const {
   const CurrentContext current(*this);
-  driver_->check(driver_->api().cuMemsetD8Async(to, 0, bytes, stream), "cuMemsetD8Async");
+  driver_->check(driver_->api().cuMemsetD8Async(to, 0, bytes, cuda_stream), "cuMemsetD8Async");
 }
 
 CurrentContext::CurrentContext(const Device& device) : device_(device) {
@@ -148,7 +148,7 @@ Module::Module(std::shared_ptr<Device> device, const std::string& cubin)
 }
 
 Module::~Module() {
-  // At the end of the process the driver may have gone first: there is nothing left to free then.
+  // At the end of the process the driver may already be gone. Then there is nothing left to free.
   const DriverApi& api = device_->driver().api();
   try {
     const CurrentContext current(*device_);
@@ -215,19 +215,19 @@ int Kernel::active_clusters(const Shape& shape) {
   const LaunchConfig config = configuration(shape, nullptr, attributes);
   int clusters = 0;
   const Result result = driver.api().cuOccupancyMaxActiveClusters(&clusters, function_, &config);
-  if (result == kInvalidClusterSize) return 0;  // no GPU of this kind has clusters so large
+  if (result == kInvalidClusterSize) return 0;  // this kind of GPU has no clusters of that size
   driver.check(result, "cuOccupancyMaxActiveClusters");
   return clusters;
 }
 
-void Kernel::launch(const Shape& shape, StreamHandle stream,
+void Kernel::launch(const Shape& shape, StreamHandle cuda_stream,
                     const std::vector<std::string>& arguments) const {
   std::vector<void*> pointers;
   for (const std::string& argument : arguments) {
-    pointers.push_back(const_cast<char*>(argument.data()));  // the driver copies and never writes
+    pointers.push_back(const_cast<char*>(argument.data()));  // the driver only reads them
   }
   Attributes attributes;
-  const LaunchConfig config = configuration(shape, stream, attributes);
+  const LaunchConfig config = configuration(shape, cuda_stream, attributes);
   const Driver& driver = device().driver();
   const CurrentContext current(device());
   driver.check(driver.api().cuLaunchKernelEx(&config, function_, pointers.data(), nullptr),
@@ -246,21 +246,21 @@ Readback::Readback(std::shared_ptr<Device> device, size_t bytes)
 
 Readback::~Readback() {
   const DriverApi& api = device_->driver().api();
-  try {  // as in ~Kernel
+  try {  // the driver may be gone, as in ~Module
     const CurrentContext current(*device_);
-    api.cuEventSynchronize(event_);  // a copy may be on its way
+    api.cuEventSynchronize(event_);  // a copy may still write into the memory
     api.cuEventDestroy_v2(event_);
     api.cuMemFreeHost(memory_);
   } catch (const Error&) {
   }
 }
 
-void Readback::start(DevicePointer from, size_t bytes, StreamHandle stream) {
+void Readback::start(DevicePointer from, size_t bytes, StreamHandle cuda_stream) {
   const Driver& driver = device_->driver();
   const CurrentContext current(*device_);
-  driver.check(driver.api().cuMemcpyDtoHAsync_v2(memory_, from, bytes, stream),
+  driver.check(driver.api().cuMemcpyDtoHAsync_v2(memory_, from, bytes, cuda_stream),
                "cuMemcpyDtoHAsync");
-  driver.check(driver.api().cuEventRecord(event_, stream), "cuEventRecord");
+  driver.check(driver.api().cuEventRecord(event_, cuda_stream), "cuEventRecord");
 }
 
 const void* Readback::wait() const {

@@ -1,7 +1,7 @@
-// The CUDA driver: a GPU's primary context (the one torch uses), modules of machine code, launches.
+// The CUDA driver: a GPU's primary context (which torch uses too), machine code, and launches.
 //
-// Every call that fails throws Error with one line. What an object holds in the driver goes with
-// the object; a parent lives until its last child has gone.
+// Every function throws Error when a call of the driver fails. An object frees what it holds in the
+// driver, and it keeps alive the objects that it was made from.
 #pragma once
 
 #include <memory>
@@ -14,7 +14,7 @@
 
 namespace srnn::cuda {
 
-// A cooperative launch that the driver refuses, because its blocks cannot all run at the same time.
+// The driver refuses a cooperative launch, because its blocks cannot all run at the same time.
 class TooLarge : public Error {
  public:
   using Error::Error;
@@ -22,12 +22,13 @@ class TooLarge : public Error {
 
 class Driver {
  public:
-  // path: of libcuda, empty for the system's. Throws Error without a driver or a GPU.
+  // path: the file of libcuda; if it is empty, the system's is opened. Throws Error without a
+  // driver or a GPU.
   explicit Driver(const std::string& path);
 
   const DriverApi& api() const { return api_; }
   const std::string& path() const { return library_.path(); }
-  // The newest CUDA that the driver runs: 13020 is 13.2.
+  // The newest CUDA version that the driver supports; 13020 is 13.2.
   int version() const { return version_; }
   void check(Result result, const char* call) const;
 
@@ -39,8 +40,8 @@ class Driver {
 
 class Device {
  public:
-  // ordinal: counted as torch counts its cuda devices. Asking for attributes costs nothing; the
-  // context is made, or found where torch made it, when it is first needed.
+  // ordinal: number of the GPU, as torch counts its cuda devices. Reading attributes needs no
+  // context. The first function that needs one creates it, or joins the one that torch has created.
   Device(std::shared_ptr<Driver> driver, int ordinal);
   ~Device();
   Device(const Device&) = delete;
@@ -49,10 +50,10 @@ class Device {
   const Driver& driver() const { return *driver_; }
   int attribute(DeviceAttribute attribute) const;
   std::string name() const;
-  // Puts zeros into device memory, in the stream's turn.
-  void clear(DevicePointer to, size_t bytes, StreamHandle stream) const;
-  // Waits until the stream has done all that was put into it: where a kernel's failure shows.
-  void synchronize(StreamHandle stream) const;
+  // Queues a fill of device memory with zeros.
+  void clear(DevicePointer to, size_t bytes, StreamHandle cuda_stream) const;
+  // Waits until everything queued in the CUDA stream is done. A failed kernel throws here.
+  void synchronize(StreamHandle cuda_stream) const;
 
  private:
   friend class CurrentContext;
@@ -64,7 +65,7 @@ class Device {
   mutable ContextHandle context_ = nullptr;
 };
 
-// Makes a device's context current in this thread, and the one before current again.
+// Makes a device's context current in this thread. The destructor restores the one before.
 class CurrentContext {
  public:
   explicit CurrentContext(const Device& device);
@@ -76,14 +77,14 @@ class CurrentContext {
   const Device& device_;
 };
 
-// How a kernel is started.
+// The grid of a launch.
 struct Shape {
   unsigned blocks = 1, threads = 1, shared_bytes = 0;
-  bool cooperative = false;  // all blocks run at the same time, or the launch fails
-  unsigned cluster = 1;      // blocks of a cluster, which run at the same time; 1: no clusters
+  bool cooperative = false;  // true: all blocks run at the same time, or the launch fails
+  unsigned cluster = 1;      // blocks of a thread block cluster; 1: there are no clusters
 };
 
-// A cubin, loaded into a device's context.
+// A cubin that is loaded into a device's context.
 class Module {
  public:
   Module(std::shared_ptr<Device> device, const std::string& cubin);
@@ -101,35 +102,35 @@ class Module {
 
 class Kernel {
  public:
-  // The function `name` of a cubin.
+  // Loads a cubin and finds its function `name`.
   Kernel(std::shared_ptr<Device> device, const std::string& cubin, const std::string& name);
-  // Another function of the same cubin.
+  // Finds another function of the same cubin.
   Kernel(const Kernel& other, const std::string& name);
 
   const Device& device() const { return module_->device(); }
   int attribute(FunctionAttribute attribute) const;
-  // The bytes of a constant that the cubin exports.
+  // Returns the bytes of a constant that the cubin exports.
   std::string constant(const std::string& name) const;
-  // Blocks of this shape that one multiprocessor holds at a time. Raises the kernel's limit of
-  // shared memory where the shape needs it.
+  // Returns how many blocks of this shape one multiprocessor holds at a time. Sets the kernel's
+  // limit of dynamic shared memory to what the shape needs.
   int blocks_per_multiprocessor(const Shape& shape);
-  // Clusters of this shape that the GPU holds at a time. Allows the kernel that much shared memory
-  // and clusters of that size.
+  // Returns how many clusters of this shape the GPU holds at a time. Sets the kernel's limit of
+  // dynamic shared memory, and allows clusters of that size.
   int active_clusters(const Shape& shape);
-  // Puts a launch into the stream and returns. arguments: the bytes of each parameter.
-  void launch(const Shape& shape, StreamHandle stream,
+  // Queues a launch and returns. arguments: the bytes of each parameter.
+  void launch(const Shape& shape, StreamHandle cuda_stream,
               const std::vector<std::string>& arguments) const;
 
  private:
   Kernel(std::shared_ptr<Module> module, const std::string& name);
-  // In the context that is current.
+  // Sets an attribute of the kernel. The context must be current.
   void allow(FunctionAttribute attribute, int value);
 
   std::shared_ptr<Module> module_;
   FunctionHandle function_ = nullptr;
 };
 
-// Copies results to the host while the GPU goes on, into memory that the GPU writes itself.
+// Copies results into pinned host memory while the GPU goes on.
 class Readback {
  public:
   Readback(std::shared_ptr<Device> device, size_t bytes);
@@ -138,9 +139,9 @@ class Readback {
   Readback& operator=(const Readback&) = delete;
 
   size_t bytes() const { return bytes_; }
-  // Puts the copy into the stream and returns. The copy before must have been waited for.
-  void start(DevicePointer from, size_t bytes, StreamHandle stream);
-  // Waits for the copy, and for all that was put into the stream before it.
+  // Queues a copy and returns. The caller has waited for the copy before.
+  void start(DevicePointer from, size_t bytes, StreamHandle cuda_stream);
+  // Waits for the copy, and so for everything queued before it. Returns the host memory.
   const void* wait() const;
 
  private:

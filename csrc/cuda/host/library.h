@@ -1,4 +1,4 @@
-// A shared library that is opened while the program runs.
+// A shared library that the program opens while it runs.
 #pragma once
 
 #include <stdexcept>
@@ -6,25 +6,25 @@
 
 namespace srnn::cuda {
 
-// What a CUDA library refused: one line that names the call, the error, and what to do.
+// An error of a CUDA library. Its message is one line with the call, the error, and what to do.
 class Error : public std::runtime_error {
  public:
   using std::runtime_error::runtime_error;
 };
 
-// Never closed: CUDA's libraries leave threads and exit handlers behind.
+// An open library is never closed, because CUDA's libraries leave threads and exit handlers behind.
 class Library {
  public:
-  // name: a path, or a file name that the system looks for. Throws Error, which ends with `advice`.
+  // Opens a path, or a file name that the system looks for. `advice` ends the text of its Error.
   explicit Library(const std::string& name, const std::string& advice = "");
 
-  // Throws Error if the library has no such function.
+  // Sets `function` to the library's function `symbol`. Throws Error if there is none.
   template <typename Function>
   void find(Function*& function, const char* symbol) const {
     function = reinterpret_cast<Function*>(address(symbol));
   }
 
-  // The file that was opened.
+  // The path of the file that was opened.
   const std::string& path() const { return path_; }
 
  private:

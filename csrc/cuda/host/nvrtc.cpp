@@ -7,7 +7,7 @@ namespace srnn::cuda {
 
 namespace {
 
-// The line of a log that says what is wrong, and how many more there are.
+// Returns the first error of a log, and says how many more there are.
 std::string first_complaint(const std::string& log) {
   std::istringstream lines(log);
   std::string line, first;

@@ -1,4 +1,4 @@
-// NVRTC, CUDA's run-time compiler: source text in, machine code of one GPU architecture out.
+// NVRTC, CUDA's run-time compiler. It compiles source text to machine code of one GPU architecture.
 #pragma once
 
 #include <map>
@@ -11,29 +11,29 @@
 namespace srnn::cuda {
 
 struct Source {
-  std::string name;                            // in messages
-  std::string text;                            // the kernel file
-  std::map<std::string, std::string> headers;  // what it includes: name -> text
+  std::string name;                            // the name that messages give it
+  std::string text;                            // the text of the kernel file
+  std::map<std::string, std::string> headers;  // name in #include -> text
 };
 
 struct Compiled {
   std::string cubin;
-  std::string log;  // warnings, and what --ptxas-options=-v reports
+  std::string log;  // warnings, and the report of --ptxas-options=-v
 };
 
 class Nvrtc {
  public:
-  // Throws Error if the file is no NVRTC, or one of before CUDA 11.2.
+  // Throws Error if the file is no NVRTC, or one that is older than CUDA 11.2.
   explicit Nvrtc(const std::string& path);
 
   int major() const { return major_; }
   int minor() const { return minor_; }
   const std::string& path() const { return library_.path(); }
-  // Compute capabilities it compiles for: 80 is sm_80.
+  // The compute capabilities that it compiles for; 80 is sm_80.
   std::vector<int> archs() const;
 
-  // options: among them --gpu-architecture=sm_XX, which asks for machine code and not PTX. Throws
-  // Error with the compiler's first complaint.
+  // options: must contain --gpu-architecture=sm_XX, which asks for machine code and not PTX. Throws
+  // Error with the compiler's first message.
   Compiled compile(const Source& source, const std::vector<std::string>& options) const;
 
  private:

@@ -4,7 +4,7 @@ namespace srnn::cuda {
 
 namespace {
 
-// A launch whose arguments are laid out once for all of its turns.
+// A launch with its arguments, which are the same every time.
 struct Prepared {
   const Kernel* kernel;
   std::vector<std::string> arguments;
@@ -21,10 +21,10 @@ std::vector<Prepared> prepare(const std::vector<StageLaunch>& launches, const st
 
 }  // namespace
 
-void launch_stages(const StageLists& lists, const Shape& shape, StreamHandle stream,
+void launch_stages(const StageLists& lists, const Shape& shape, StreamHandle cuda_stream,
                    const std::string& params, int64_t t, int32_t steps) {
   const auto launch = [&](const std::vector<Prepared>& launches) {
-    for (const Prepared& one : launches) one.kernel->launch(shape, stream, one.arguments);
+    for (const Prepared& one : launches) one.kernel->launch(shape, cuda_stream, one.arguments);
   };
   launch(prepare(lists.before, params));
   std::vector<std::vector<Prepared>> period;

@@ -1,4 +1,4 @@
-// The kernels of a model's stages (stages.cuh), launched in the order of a list.
+// Launches the stages of every sample, which are the kernels of device/stages.cuh, in their order.
 #pragma once
 
 #include <memory>
@@ -10,23 +10,21 @@
 
 namespace srnn::cuda {
 
-// One launch of a list.
 struct StageLaunch {
   std::shared_ptr<const Kernel> kernel;
   Stage stage;
 };
 
-// What every call launches: before its first sample, for a sample at each place of a period, and
-// after its last.
+// The launches of a call: before its first sample, for each sample of a top frame (the lists repeat
+// with that period), and after its last sample.
 struct StageLists {
   std::vector<StageLaunch> before;
   std::vector<std::vector<StageLaunch>> period;
   std::vector<StageLaunch> after;
 };
 
-// Puts every stage of `steps` samples from time t on into the stream and returns. params: the bytes
-// of a Params.
-void launch_stages(const StageLists& lists, const Shape& shape, StreamHandle stream,
+// Queues every stage of `steps` samples from time t on, and returns. params: the bytes of a Params.
+void launch_stages(const StageLists& lists, const Shape& shape, StreamHandle cuda_stream,
                    const std::string& params, int64_t t, int32_t steps);
 
 }  // namespace srnn::cuda
