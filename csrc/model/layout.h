@@ -1,8 +1,4 @@
-// The model as the C++ engines see it: sizes, and the packed tensors of samplernn_fast/weights.py.
-//
-// Letters: B streams, D dim, Q levels, G gates (3 GRU, 4 LSTM), H state width (D, or 2 D for the
-// LSTM's [h | c]), F frame size, r ratio, n layers, I layers that read the tier's input,
-// O = I G D of the tier below, or D above the sample level.
+// A model's sizes, and the names and shapes of its packed tensors, as weights.layout has them.
 #pragma once
 
 #include <string>
@@ -11,35 +7,36 @@
 namespace srnn {
 
 struct ModelDims {
-  int dim = 0;
-  int q_levels = 0;
-  int n_rnn = 0;
-  int taps = 0;    // FS(1): levels that the sample-level MLP sees
-  int hidden = 0;  // hidden layers left after folding
+  int dim = 0;       // D, the width of every vector
+  int q_levels = 0;  // Q, the number of levels
+  int n_rnn = 0;     // RNN layers of each tier
+  int taps = 0;      // FS(1), the previous samples that the sample-level MLP reads
+  int hidden = 0;    // hidden layers of the MLP that are left after folding
   bool lstm = false;
-  bool reset_after = true;       // GRU only
-  bool skips = false;            // all layers' outputs are summed
-  bool readers_all = false;      // every layer reads the tier's input
-  std::vector<int> frame_sizes;  // FS(2), ..., FS(K): one for each RNN tier, lowest first
+  bool reset_after = true;       // the GRU applies its reset gate after the recurrent product
+  bool skips = false;            // a tier's output is the sum of maps of all its layers
+  bool readers_all = false;      // every layer reads the tier's input; otherwise the first one does
+  std::vector<int> frame_sizes;  // FS(2), ..., FS(K), one for each RNN tier, lowest tier first
 
   int tiers() const { return static_cast<int>(frame_sizes.size()); }
   int lookback() const { return frame_sizes.back(); }
   int gates() const { return lstm ? 4 : 3; }
-  int state_width() const { return lstm ? 2 * dim : dim; }
+  int state_width() const { return lstm ? 2 * dim : dim; }  // the LSTM's state is [h | c]
   int readers() const { return readers_all ? n_rnn : 1; }
   int read_width() const { return readers() * gates() * dim; }
-  // What tier i gives to the unit below it: gates of the tier below, or the MLP's first layer.
+  // Width of what a tier upsamples for one unit below it: gates of the tier below, or the MLP's
+  // first layer.
   int below_width(int tier) const { return tier == 0 ? dim : read_width(); }
   int ratio(int tier) const { return frame_sizes[tier] / (tier == 0 ? 1 : frame_sizes[tier - 1]); }
 };
 
-// One packed tensor; data stays with the caller.
+// The name and shape of one packed tensor.
 struct Field {
   std::string name;
   std::vector<long> shape;
 };
 
-// The layout table of weights.py, in its order.
+// All packed tensors in the order of weights.layout.
 inline std::vector<Field> layout(const ModelDims& m) {
   const long dim = m.dim, layers = m.n_rnn, width = long{m.gates()} * dim;
   std::vector<Field> fields = {{"frame_values", {m.q_levels}}};

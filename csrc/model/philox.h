@@ -1,5 +1,5 @@
 // Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011).
-// One text for C++ and CUDA: no library call, only 32- and 64-bit unsigned arithmetic.
+// C++ and CUDA compile this text, so it calls no library and uses unsigned arithmetic only.
 #pragma once
 
 #ifdef __CUDACC_RTC__  // NVRTC has no system headers
@@ -11,8 +11,8 @@ using uint64_t = unsigned long long;
 #include <stdint.h>
 #endif
 
-// A function for the CPU, or where nvcc or NVRTC reads it for the GPU.
-// static: sources compiled for several instruction sets each keep a copy of their own.
+// Marks a function of the CPU, or of the GPU when nvcc or NVRTC compiles it. It is static, because
+// each source that is compiled for another instruction set needs its own copy.
 #ifdef __CUDACC__
 #define SRNN_HD static __device__ inline
 #else
@@ -25,7 +25,7 @@ struct PhiloxBlock {
   uint32_t word[4];
 };
 
-// The block of four random words that belongs to a counter (c0, c1, c2, c3) and a key (k0, k1).
+// Returns the block of four random words for a counter (c0, c1, c2, c3) and a key (k0, k1).
 SRNN_HD PhiloxBlock philox_block(uint32_t c0, uint32_t c1, uint32_t c2, uint32_t c3, uint32_t k0,
                                  uint32_t k1) {
   for (int round = 0; round < 10; ++round) {
@@ -41,8 +41,8 @@ SRNN_HD PhiloxBlock philox_block(uint32_t c0, uint32_t c1, uint32_t c2, uint32_t
   return {{c0, c1, c2, c3}};
 }
 
-// The draw of sample t of a stream: it depends on nothing else, so batches, blocks and restarts
-// agree.
+// Returns the draw of sample t of a stream. It depends on nothing else, so any batch size, thread
+// block or restart gives the same draws.
 SRNN_HD uint32_t philox_draw(uint64_t seed, uint32_t stream, uint64_t t) {
   return philox_block(static_cast<uint32_t>(t), static_cast<uint32_t>(t >> 32), stream, 0,
                       static_cast<uint32_t>(seed), static_cast<uint32_t>(seed >> 32))

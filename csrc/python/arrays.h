@@ -1,4 +1,4 @@
-// What the parts of the pybind11 module share.
+// Checks of arrays and settings that the parts of the pybind11 module share.
 #pragma once
 
 #include <pybind11/numpy.h>
@@ -14,11 +14,12 @@ namespace py = pybind11;
 
 namespace srnn {
 
-// The dtype and shape of an array, for messages.
+// Returns the dtype and shape of an array as text for messages.
 std::string describe(const py::array& array);
 
-// The data of an array that must have this type and be C-contiguous and aligned, and writeable
-// unless T is const: nothing is converted quietly. `what` says what must hold.
+// Returns the data of an array. Throws value_error unless the array has this type, is C-contiguous
+// and aligned, and is writeable if T is not const: nothing is converted silently. `what` begins the
+// message and says what must hold.
 template <typename T>
 T* checked(const py::array& array, bool shape_fits, const std::string& what) {
   const bool typed = py::isinstance<py::array_t<std::remove_const_t<T>>>(array);
@@ -32,7 +33,7 @@ T* checked(const py::array& array, bool shape_fits, const std::string& what) {
   return const_cast<T*>(static_cast<const T*>(array.data()));
 }
 
-// Throws value_error on settings out of range; top_k 0 and top_p >= 1 are off.
+// Returns the settings; top_k 0 and top_p >= 1 are off. Throws value_error if one is out of range.
 SamplerSettings checked_settings(int top_k, double top_p);
 
 }  // namespace srnn

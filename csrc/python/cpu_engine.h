@@ -1,5 +1,5 @@
-// The CPU engine for Python: arrays are checked here once, and only pointers go further.
-// Part of module.cpp.
+// The CPU engine for Python. It checks every array once and passes only pointers on. module.cpp
+// includes it.
 #pragma once
 
 #include <limits>
@@ -63,7 +63,7 @@ std::unique_ptr<Engine> make(const ModelDims& dims, const py::dict& tensors, con
   }
 }
 
-// A call's arrays, checked; `pointers` keeps the list of hidden arrays alive.
+// Checks the arrays of a call. `pointers` receives the list that the result's `hidden` points to.
 Streams make_streams(const ModelDims& m, const std::vector<py::array>& hidden, py::array& levels,
                      long t, std::vector<float*>& pointers) {
   if (levels.ndim() != 2 || levels.shape(1) < m.lookback() || levels.shape(0) < 1 || t < 0) {
@@ -88,7 +88,8 @@ Streams make_streams(const ModelDims& m, const std::vector<py::array>& hidden, p
   return s;
 }
 
-// Levels index tables: a wrong one must be an error, not a wild read. `free` allows -1 after L.
+// Throws value_error for a level out of range, because levels index tables. `free` allows -1 after
+// the first L levels, where the model draws.
 void check_levels(const ModelDims& m, const Streams& s, bool free) {
   const long row = m.lookback() + s.steps;
   for (long i = 0; i < s.count * row; ++i) {
@@ -171,9 +172,9 @@ inline void bind_engine(py::module_& m) {
                      "A packed model on the CPU; read-only, for any number of threads.")
       .def(py::init(&make), py::arg("dims"), py::arg("tensors"), py::arg("isa") = "",
            py::arg("mode") = "float32", py::arg("num_threads") = 0,
-           "tensors: name -> float32 array, as layout_fields lists them; isa: '' for the best; "
+           "tensors: name -> float32 array, as layout_fields lists them; isa: '' is the best; "
            "mode: "
-           "float32, bfloat16 or int8; num_threads: 0 for a choice by the size of the work.")
+           "float32, bfloat16 or int8; num_threads: 0 chooses by the amount of work.")
       .def("threads", &Engine::threads, py::arg("streams"),
            "Threads that a call with this many streams uses.")
       .def(
@@ -184,7 +185,7 @@ inline void bind_engine(py::module_& m) {
             return engine.read_bandwidth(bytes, threads);
           },
           py::arg("bytes"), py::arg("threads") = 1,
-          "Bytes a second that this machine reads from a working set, measured now.")
+          "Measures how many bytes a second this machine reads from a working set.")
       .def(
           "peak_rate",
           [](const Engine& engine, int threads) {
@@ -193,22 +194,22 @@ inline void bind_engine(py::module_& m) {
             return engine.peak_rate(threads);
           },
           py::arg("threads") = 1,
-          "Multiply-adds a second in this mode that touch only registers, measured now.")
+          "Measures how many multiply-adds a second this mode does on registers only.")
       .def_property_readonly("isa", [](const Engine& engine) { return engine.info().isa; })
       .def_property_readonly("mode", [](const Engine& engine) { return engine.info().mode; })
       .def_property_readonly(
           "partings", [](const Engine& engine) { return engine.info().partings; },
-          "How often a team of threads gave up on a busy machine; one thread then went on.")
+          "How often a team of threads gave up on a busy machine, and one thread went on.")
       .def_property_readonly("weight_bytes",
                              [](const Engine& engine) { return engine.info().weight_bytes; })
       .def("generate", &generate, py::arg("hidden"), py::arg("levels"), py::arg("t"),
            py::arg("draws"), py::arg("temperature"), py::arg("top_k"), py::arg("top_p"),
            "Fills every -1 in levels (B, L + n) int64 and advances hidden (n, B, H) float32.")
       .def("prime", &prime, py::arg("hidden"), py::arg("levels"), py::arg("t"),
-           "Advances hidden over known levels, whole top frames.")
+           "Advances hidden over known levels of whole top frames.")
       .def("score", &score, py::arg("hidden"), py::arg("levels"),
-           "Logits (B, n, Q) float32 of known levels (B, L + n), whole top frames; advances "
-           "hidden.");
+           "Returns logits (B, n, Q) float32 of known levels (B, L + n) of whole top frames, and "
+           "advances hidden.");
   m.def("layout_fields", &layout_fields, py::arg("dims"),
         "Names and shapes of the packed tensors.");
   m.def("usable_cores", &usable_cores, "Processor cores that this process may use.");

@@ -1,5 +1,5 @@
-// The pybind11 module samplernn_fast._C. It knows nothing of torch: NumPy arrays in, NumPy arrays
-// out. One unit for all of it: reading pybind11's headers takes a compiler longer than the rest.
+// The pybind11 module samplernn_fast._C. It takes and returns NumPy arrays and knows nothing of
+// torch. It is one translation unit, because most of its compile time goes into pybind11's headers.
 #include <array>
 #include <cmath>
 #include <cstdint>
