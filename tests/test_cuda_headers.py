@@ -16,7 +16,7 @@ MAY_INCLUDE = {
     "model": (),
     "cpu": ("model/",),
     "cuda/device": ("model/", "cuda/params.h", "prims_shim.h"),
-    "cuda/host": ("model/", "cuda/params.h"),
+    "cuda/host": ("cuda/params.h",),
 }
 
 

@@ -2,7 +2,7 @@
 //
 // Every step is an integer operation or a float32 operation that is rounded on its own, so equal
 // logits give the same level in torch, C++ and CUDA. C++ and CUDA compile this text: it calls no
-// library, and must be built with -ffp-contract=off. The same in torch: samplernn_fast/sampling.py.
+// library. Build it with -ffp-contract=off. samplernn_fast/sampling.py is its twin in torch.
 #pragma once
 
 #include "model/philox.h"
