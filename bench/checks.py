@@ -3,8 +3,8 @@
 import numpy as np
 import torch
 
-from samplernn_fast import sampling
-from samplernn_fast.engine import Engine
+from samplernn_fast.engine.engine import Engine
+from samplernn_fast.reference import draw
 
 SEED = 1
 # How far outside its level a draw may lie in the reference's distribution, on average: rounded weights move the edges
@@ -26,7 +26,7 @@ def check_draws(engine: Engine, exact: Engine, batch_size: int) -> None:
     streams = len(levels)
     silence = torch.full((streams, config.lookback), config.q_zero)
     scores = exact.score(torch.cat((silence, levels), dim=1))
-    draws = sampling.draws(SEED, np.arange(streams), 0, steps).double() / 2**32
+    draws = draw.draws(SEED, np.arange(streams), 0, steps).double() / 2**32
     shares, drawn = scores.exp(), levels.unsqueeze(-1)
     upper = shares.cumsum(dim=-1).gather(-1, drawn).squeeze(-1)
     lower = upper - shares.gather(-1, drawn).squeeze(-1)

@@ -11,14 +11,16 @@ from checks import CheckFailed, check_draws
 from plain_torch import GraphedTorch, PlainTorch
 from roofline import roofline
 
-from samplernn_fast import backends, cuda_plan
-from samplernn_fast.config import SampleRNNConfig
-from samplernn_fast.cuda_backend import CudaBackend
-from samplernn_fast.engine import Engine, EngineState
+from samplernn_fast.backends import interface, registry
+from samplernn_fast.backends.cuda import constants
+from samplernn_fast.backends.cuda.backend import CudaBackend
+from samplernn_fast.backends.triton import TritonBackend
+from samplernn_fast.engine.engine import Engine
+from samplernn_fast.engine.state import EngineState
 from samplernn_fast.errors import SampleRNNError
-from samplernn_fast.model import SampleRNN
-from samplernn_fast.triton_backend import TritonBackend
-from samplernn_fast.weights import PackedWeights, pack
+from samplernn_fast.models.config import SampleRNNConfig
+from samplernn_fast.models.sample_rnn import SampleRNN
+from samplernn_fast.reference.weights import PackedWeights, pack
 
 PARITY_STEPS, PARITY_STREAMS = 64, 2
 # Largest difference of log-probabilities from the reference in float64; for modes that round weights, the mean square
@@ -64,7 +66,7 @@ class Absences:
             told = isinstance(error, (SampleRNNError, CheckFailed))
             first = (str(error).strip() or "no message").splitlines()[0]
             reason = first if told else f"{type(error).__name__}: {first}"
-            unavailable = isinstance(error, backends.BackendUnavailable) and not asked_for
+            unavailable = isinstance(error, registry.BackendUnavailable) and not asked_for
             self.found.append(LeftOut(name, threads, reason, failed=not unavailable))
             print(f"{name} is left out: {reason}", flush=True)
 
@@ -106,8 +108,8 @@ class Lineup:
         """One for each backend, mode and number of threads that can run the model and scores as the reference."""
         levels = torch.randint(0, self.config.q_levels, (PARITY_STREAMS, self.config.lookback + PARITY_STEPS))
         exact = self.exact.score(levels)
-        for name in self.args.backend or backends.BACKENDS:
-            backend = backends.BACKENDS[name]
+        for name in self.args.backend or registry.BACKENDS:
+            backend = registry.BACKENDS[name]
             reasons = [] if self.args.backend else backend.unavailable_reasons(self.config, self.device)
             if reasons:
                 print(f"{name}: not run ({'; '.join(reasons)})")
@@ -134,11 +136,9 @@ class Lineup:
             with absent.instead_of_failing(name, asked_for=ALL not in self.args.exchanges):
                 yield self._with(name, CudaBackend(self.weights, self.device, dtype, exchange=exchange))
 
-    def _with(self, name: str, backend: backends.Backend) -> Named:
+    def _with(self, name: str, backend: interface.Backend) -> Named:
         """A backend that no name of `Engine` stands for. It is not compared at its first use, but by `check_draws`."""
-        engine = Engine(self.model, backend="reference", device=self.device)
-        engine.backend, engine.dtype = backend, name.split()[1]
-        return Named(name, torch.get_num_threads(), engine)
+        return Named(name, torch.get_num_threads(), Engine.of(self.model, backend))
 
     def _modes(self, offered: tuple[str, ...]) -> list[str]:
         return [dtype for dtype in offered if dtype != "float64" and dtype in (self.args.dtype or offered)]
@@ -146,7 +146,7 @@ class Lineup:
 
 def exchanges(args: argparse.Namespace) -> list[str]:
     """Those that are asked for by name, or all that a model may have."""
-    return list(cuda_plan.CHOICES[1:]) if ALL in args.exchanges else args.exchanges
+    return list(constants.CHOICES[1:]) if ALL in args.exchanges else args.exchanges
 
 
 def check_scores(engine: Engine, levels: torch.Tensor, exact: torch.Tensor, streams: int) -> None:

@@ -4,7 +4,7 @@ import json
 import sys
 from pathlib import Path
 
-from samplernn_fast.diagnosis import diagnose
+from samplernn_fast.backends.diagnosis import diagnose
 
 text = json.dumps(diagnose(), indent=1)
 Path(sys.argv[1]).write_text(text + "\n")

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from gpu_layout import TENSOR_ROWS, Layout
 from gpu_machine import Machine
 
-from samplernn_fast import cuda_plan
+from samplernn_fast.backends.cuda import constants
 
 LOADING = "loading and saving"
 # Of one thread, on their way at the same time: loads in a loop over global memory, packets of an exchange, and of these
@@ -44,7 +44,7 @@ class BlockTime:
     def forget(self) -> None:
         """Count from now on."""
         self.waits = 0  # for results of other blocks that were needed at once
-        self.stages = {name: Predicted() for name in cuda_plan.stage_names(self.config)}
+        self.stages = {name: Predicted() for name in constants.stage_names(self.config)}
 
     @property
     def l2_share(self) -> float:

@@ -1,14 +1,14 @@
 """What a block of the persistent CUDA kernel keeps in shared memory: the arithmetic of csrc/cuda/device/shape.cuh, for
-a machine without a compiler or a GPU. tests/test_gpu_model.py compares it with the kernel's own numbers."""
+a machine without a compiler or a GPU. tests/bench/test_prediction.py compares it with the kernel's own numbers."""
 
 import functools
 from dataclasses import dataclass
 
-from samplernn_fast import cuda_plan
-from samplernn_fast.config import SampleRNNConfig
-from samplernn_fast.cuda_device import THREADS
-from samplernn_fast.cuda_plan import Grouping
-from samplernn_fast.weights import packed_hidden
+from samplernn_fast.backends.cuda import grouping
+from samplernn_fast.backends.cuda.grouping import Grouping
+from samplernn_fast.backends.cuda.program import THREADS
+from samplernn_fast.models.config import SampleRNNConfig
+from samplernn_fast.reference.weights import packed_hidden
 
 WEIGHT_BYTES = {"float32": 4, "bfloat16": 2, "int8": 1}
 STREAMS_AT_ONCE, TENSOR_STREAMS, TENSOR_ROWS, PACKET_NUMBERS = 8, 8, 32, 3
@@ -140,7 +140,7 @@ class Layout:
     @property
     def fits_a_cluster(self) -> bool:
         """As `Program.build` asks: whether all that a cluster must keep is kept."""
-        kept = self.resident_bytes * self.group.blocks >= cuda_plan.resident_bytes(self.config, self.dtype)
+        kept = self.resident_bytes * self.group.blocks >= grouping.resident_bytes(self.config, self.dtype)
         return kept and self.used_bytes <= self.shared_bytes
 
     @property

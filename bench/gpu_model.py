@@ -5,7 +5,7 @@
 The model goes with the first block through the samples of one period, stage by stage in the kernel's order, and adds up
 what it does: bytes of weights and activations from shared memory and from L2, multiply-adds, barriers, the waits for
 other blocks. All blocks are taken to be equally fast, so a result arrives one hop after this block gave its own. Stages
-are those of `cuda_plan.stage_names`, which a profiled kernel times; bench/stage_times.py prints both side by side.
+are those of `constants.stage_names`, which a profiled kernel times; bench/stage_times.py prints both side by side.
 """
 
 import argparse
@@ -15,12 +15,13 @@ from gpu_block import LOADING, LOADS_AHEAD, UNITS_AHEAD, BlockTime, Predicted
 from gpu_layout import Layout
 from gpu_machine import Machine, add_options, with_options
 
-from samplernn_fast import cuda_plan
-from samplernn_fast.config import SampleRNNConfig
-from samplernn_fast.cuda_backend import launch_steps
-from samplernn_fast.cuda_plan import Grouping
-from samplernn_fast.cuda_stages import Stage, Walk
-from samplernn_fast.weights import packed_hidden
+from samplernn_fast.backends.cuda.grouping import Grouping, cluster_groupings
+from samplernn_fast.backends.cuda.grouping import grouping as grouping_without_clusters
+from samplernn_fast.backends.cuda.launcher import launch_steps
+from samplernn_fast.backends.cuda.stages import Stage, Walk
+from samplernn_fast.models.config import SampleRNNConfig
+from samplernn_fast.reference import modes
+from samplernn_fast.reference.weights import packed_hidden
 
 INPUT, AHEAD, OUTPUT, DRAW = "input of the MLP", "made ahead", "output layer", "draw"
 
@@ -209,10 +210,10 @@ def goes_on(following: list[Stage]) -> set[int]:
 def grouping(config: SampleRNNConfig, dtype: str, streams: int, machine: Machine) -> Grouping:
     """What `Program.build` takes for "auto", where the GPU holds as many clusters as it has room for."""
     limits = (machine.multiprocessors, machine.shared_bytes)
-    found = cuda_plan.grouping(config, dtype, streams, *limits, "auto")
+    found = grouping_without_clusters(config, dtype, streams, *limits, "auto")
     if found.exchange == "alone" or not machine.clusters:
         return found
-    clusters = cuda_plan.cluster_groupings(config, dtype, streams, *limits)
+    clusters = cluster_groupings(config, dtype, streams, *limits)
     fitting = (group for group in clusters if Layout(config, dtype, group, machine.shared_bytes).fits_a_cluster)
     return next(fitting, found)
 
@@ -221,7 +222,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--dim", type=int, nargs="+", default=[1024, 256])
     parser.add_argument("--batch-size", type=int, nargs="+", default=[1])
-    parser.add_argument("--dtype", nargs="+", choices=cuda_plan.MODES, default=["int8", "bfloat16", "float32"])
+    parser.add_argument("--dtype", nargs="+", choices=modes.MODES, default=["int8", "bfloat16", "float32"])
     add_options(parser)
     args = parser.parse_args()
     machine = with_options(Machine(), args)

@@ -68,11 +68,11 @@ stages=("${stage_times[@]}" --kernels launches --dim 1024 --dtype float32 int8 -
 training=(bench/training_speed.py --device cuda --dim 512 1024 --rounds 1 --json "$out/training_speed.json")
 
 # Without the strictness of pyproject.toml, which refuses to run where pytest-timeout is missing. Only files with tests
-# for a GPU are read: others may need packages that are missing. The second list is what tests/test_triton.py starts,
+# for a GPU are read: others may need packages that are missing. The second list is what tests/backends/triton/test_triton.py starts,
 # so that a time limit leaves the names of those tests that passed.
-pytest=("$python" -m pytest -o addopts= -v)
-tests=tests/test_cuda_on_gpu.py
-triton_tests=(tests/on_triton/{drawing,parity,operators,streaming}.py)
+pytest=("$python" -m pytest -o addopts=--import-mode=importlib -v)
+tests=tests/backends/cuda/test_on_gpu.py
+triton_tests=(tests/backends/triton/kernels/{drawing,parity,operators,streaming}.py)
 
 # A command line as one word, which compile_ahead.py takes apart again.
 line() { printf '%q ' "$@"; }

@@ -7,8 +7,8 @@ import record
 import torch
 from contestants import Contestant, engine_contestant
 
-from samplernn_fast.config import SampleRNNConfig
 from samplernn_fast.importing.live import accelerate
+from samplernn_fast.models.config import SampleRNNConfig
 
 
 def deepsound(clone: Path, dim: int, batch_size: int) -> Contestant:

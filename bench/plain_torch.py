@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.functional import linear, relu
 
 from samplernn_fast.kernels.launch import Replay
-from samplernn_fast.weights import PackedWeights
+from samplernn_fast.reference.weights import PackedWeights
 
 
 class PlainTorch:

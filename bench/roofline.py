@@ -1,8 +1,8 @@
 """What a step of the cpu backend could take at best, by the memory and the multiply-adds of the machine at hand."""
 
-from samplernn_fast.config import SampleRNNConfig
-from samplernn_fast.engine import Engine
-from samplernn_fast.weights import packed_hidden
+from samplernn_fast.engine.engine import Engine
+from samplernn_fast.models.config import SampleRNNConfig
+from samplernn_fast.reference.weights import packed_hidden
 
 WEIGHT_BYTES = {"float32": 4, "bfloat16": 2, "int8": 1}
 

@@ -26,9 +26,10 @@ from contestants import ALL, Absences, Contestant, LeftOut, Lineup, exchanges
 from peers import deepsound, deepsound_default
 from wanted import Wanted
 
-from samplernn_fast import backends, cuda_plan
-from samplernn_fast.config import SampleRNNConfig
-from samplernn_fast.cuda_backend import CudaBackend
+from samplernn_fast.backends import devices, registry
+from samplernn_fast.backends.cuda import constants
+from samplernn_fast.backends.cuda.backend import CudaBackend
+from samplernn_fast.models.config import SampleRNNConfig
 
 SAMPLE_RATE = 16000
 
@@ -36,7 +37,7 @@ SAMPLE_RATE = 16000
 def main() -> None:
     args = parse()
     torch.set_num_threads(max(args.threads))
-    device = backends.resolve_device(args.device)
+    device = devices.resolve_device(args.device)
     print(f"{record.processor(device)}, torch {torch.__version__}, {torch.get_num_threads()} threads for torch")
     if not run(args, device):
         raise SystemExit("some of what was asked for was left out; see above")
@@ -83,7 +84,7 @@ def kernels(args: argparse.Namespace) -> Iterator[Wanted]:
     for dim in args.dim:
         for streams in args.batch_size:
             for dtype in args.dtype or CudaBackend.dtypes:
-                ways = ["auto"] if "cuda" in (args.backend or backends.BACKENDS) else []
+                ways = ["auto"] if "cuda" in (args.backend or registry.BACKENDS) else []
                 for exchange in [*ways, *exchanges(args)]:
                     yield Wanted(config_of(dim, args), dtype, streams, exchange)
 
@@ -91,7 +92,7 @@ def kernels(args: argparse.Namespace) -> Iterator[Wanted]:
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
     """argv: the options, None for those of the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    names = list(backends.BACKENDS)
+    names = list(registry.BACKENDS)
     parser.add_argument("--dim", type=int, nargs="+", default=[256, 1024])
     parser.add_argument("--batch-size", type=int, nargs="+", default=[1, 64])
     parser.add_argument("--backend", nargs="+", choices=names, help="those that can run when left out")
@@ -102,7 +103,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--styles", nargs="+", default=[], help="of the triton backend's products, each on its own")
-    ways = (ALL, *cuda_plan.CHOICES)
+    ways = (ALL, *constants.CHOICES)
     parser.add_argument("--exchanges", nargs="+", default=[], choices=ways, help="of the cuda backend, each on its own")
     parser.add_argument("--no-plain", action="store_true", help="leave plain torch out")
     parser.add_argument("--no-compile", action="store_true", help="leave torch.compile out")

@@ -22,9 +22,10 @@ import record
 import torch
 from torch import nn
 
-from samplernn_fast.config import SampleRNNConfig
-from samplernn_fast.model import SampleRNN, bits_per_sample
-from samplernn_fast.train_process import fast_cpu_training
+from samplernn_fast.models.base import bits_per_sample
+from samplernn_fast.models.config import SampleRNNConfig
+from samplernn_fast.models.sample_rnn import SampleRNN
+from samplernn_fast.training.process import fast_cpu_training
 
 Q = 256
 SAME_AS_THEIRS = "ours, deepsound's model"

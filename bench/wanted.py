@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from samplernn_fast.config import SampleRNNConfig
+from samplernn_fast.models.config import SampleRNNConfig
 
 
 class Wanted(NamedTuple):

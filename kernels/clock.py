@@ -5,7 +5,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from samplernn_fast import sampling
+from samplernn_fast.reference import draw
 
 # Fields of the clock, an int64 array: time and column of the period's first sample, settings of the draw (top-p as a
 # fraction of 2^32), and a mark that a logit was not finite.
@@ -16,7 +16,7 @@ FIELDS = 6
 def clock_values(t: int, column: int, seed: int = 0, top_k: int = 0, top_p: float = 1.0) -> Tensor:
     """A clock as it stands on the host: (FIELDS,) int64."""
     signed = seed - (1 << 64) if seed >= 1 << 63 else seed  # the same 64 bits
-    return torch.tensor([t, column, signed, top_k, sampling.fraction_of(top_p), 0])
+    return torch.tensor([t, column, signed, top_k, draw.fraction_of(top_p), 0])
 
 
 @triton.jit(do_not_specialize=["steps"])

@@ -1,4 +1,4 @@
-"""The draw, in the definition of `samplernn_fast.sampling`, bit for bit: never contracted into fused multiply-adds."""
+"""The draw, bit for bit as `samplernn_fast.reference.draw` defines it: never contracted into fused multiply-adds."""
 
 import triton
 import triton.language as tl
@@ -7,7 +7,7 @@ from torch import Tensor
 from samplernn_fast.kernels.clock import BAD, COLUMN, SEED, TIME, TOP_K, TOP_P
 from samplernn_fast.kernels.launch import launch
 from samplernn_fast.kernels.products import interpreted
-from samplernn_fast.sampling import EXP2_COEFFICIENTS, WEIGHT_BITS
+from samplernn_fast.reference.draw import EXP2_COEFFICIENTS, WEIGHT_BITS
 
 _C0, _C1, _C2, _C3, _C4, _C5 = (tl.constexpr(value) for value in EXP2_COEFFICIENTS)
 _LARGEST_WEIGHT = tl.constexpr(1 << WEIGHT_BITS)

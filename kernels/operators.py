@@ -3,7 +3,6 @@
 import torch
 from torch import Tensor
 
-from samplernn_fast import sampling
 from samplernn_fast.kernels.cells import CellInput, CellScratch, CellWeights, launch_cell
 from samplernn_fast.kernels.clock import FIELDS, TOP_K, TOP_P
 from samplernn_fast.kernels.draw import launch_draw
@@ -39,7 +38,7 @@ def sample_step(
     (batch, dim), (taps, q_levels, _) = conditioning.shape, tables.shape
     clock = torch.zeros(FIELDS, dtype=torch.int64, device=output.device)
     clock[TOP_K.value] = top_k
-    clock[TOP_P.value] = sampling.fraction_of(top_p)
+    clock[TOP_P.value] = draw.fraction_of(top_p)
     given = SampleInput(
         clock=clock,
         offset=taps,
@@ -51,7 +50,7 @@ def sample_step(
     scratch = SampleScratch.make(batch, dim, q_levels, output)
     layers = list(zip(hidden.contiguous(), hidden_bias.contiguous(), strict=True))
     levels = torch.full((batch, 1), -1, dtype=torch.int64, device=output.device)
-    scales = sampling.scales(temperature)[:, None]
+    scales = draw.scales(temperature)[:, None]
     truncate = 0 < top_k < q_levels or top_p < 1
     with torch.cuda.device_of(output):
         launch_logits(given, layers, output.contiguous(), scratch, style_for(batch))

@@ -7,7 +7,6 @@ there, and the last launch of a period moves the clock on, so a replay needs not
 import torch
 from torch import Tensor
 
-from samplernn_fast import sampling
 from samplernn_fast.kernels.cells import CellInput, CellScratch, CellWeights, launch_cell
 from samplernn_fast.kernels.clock import BAD, advance_kernel, clock_values
 from samplernn_fast.kernels.draw import launch_draw
@@ -15,7 +14,8 @@ from samplernn_fast.kernels.launch import Replay, launch
 from samplernn_fast.kernels.products import Blocks, blocks_for, library_product, style_for
 from samplernn_fast.kernels.sample_step import SampleInput, SampleScratch, launch_logits
 from samplernn_fast.kernels.upsample import upsample_kernel
-from samplernn_fast.weights import PackedWeights, packed_hidden
+from samplernn_fast.reference import draw
+from samplernn_fast.reference.weights import PackedWeights, packed_hidden
 
 _MOST_COLUMNS, _MOST_LEVELS = 4096, 1 << 21
 
@@ -94,7 +94,7 @@ class Schedule:
         hidden: list[Tensor],
         levels: Tensor,
         t: int,
-        randomness: sampling.Randomness,
+        randomness: draw.Randomness,
         temperature: Tensor,
         top_k: int,
         top_p: float,
@@ -103,7 +103,7 @@ class Schedule:
         lookback, end = self.config.lookback, levels.shape[1]
         self.clock.copy_(clock_values(t, lookback, randomness.seed, top_k, top_p))
         self.levels[:, :end].copy_(levels)
-        self.scales[:, lookback:end].copy_(sampling.scales(temperature))
+        self.scales[:, lookback:end].copy_(draw.scales(temperature))
         self.streams.copy_(torch.from_numpy(randomness.streams.astype("int64")))
         for tier, given in enumerate(hidden):
             size = self.config.frame_sizes[tier + 1]

@@ -6,7 +6,7 @@ The names below are loaded on first use, so that `import samplernn_fast` stays q
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-__version__ = "0.1.0"
+from samplernn_fast._version import __version__ as __version__
 
 if TYPE_CHECKING:  # what editors and type checkers see; a test compares it with _HOME
     from samplernn_fast import compat as compat
@@ -15,24 +15,25 @@ if TYPE_CHECKING:  # what editors and type checkers see; a test compares it with
     from samplernn_fast.api import generate as generate
     from samplernn_fast.api import load as load
     from samplernn_fast.api import stream as stream
-    from samplernn_fast.config import SampleRNNConfig as SampleRNNConfig
-    from samplernn_fast.config import TrainConfig as TrainConfig
-    from samplernn_fast.data import prepare as prepare
-    from samplernn_fast.engine import Engine as Engine
-    from samplernn_fast.engine import EngineState as EngineState
+    from samplernn_fast.data.preparation import prepare as prepare
+    from samplernn_fast.engine.engine import Engine as Engine
+    from samplernn_fast.engine.state import EngineState as EngineState
     from samplernn_fast.errors import AudioError as AudioError
     from samplernn_fast.errors import BackendUnavailable as BackendUnavailable
     from samplernn_fast.errors import CheckpointError as CheckpointError
     from samplernn_fast.errors import ConfigError as ConfigError
     from samplernn_fast.errors import DataError as DataError
     from samplernn_fast.errors import SampleRNNError as SampleRNNError
-    from samplernn_fast.evaluation import EvalResult as EvalResult
-    from samplernn_fast.evaluation import evaluate as evaluate
-    from samplernn_fast.importing.checkpoints import import_checkpoint as import_checkpoint
+    from samplernn_fast.evaluation.likelihood import EvalResult as EvalResult
+    from samplernn_fast.evaluation.likelihood import evaluate as evaluate
+    from samplernn_fast.importing.foreign import import_checkpoint as import_checkpoint
     from samplernn_fast.importing.live import accelerate as accelerate
-    from samplernn_fast.model import SampleRNN as SampleRNN
-    from samplernn_fast.training import TrainResult as TrainResult
-    from samplernn_fast.training import train as train
+    from samplernn_fast.models.config import OneTierConfig as OneTierConfig
+    from samplernn_fast.models.config import SampleRNNConfig as SampleRNNConfig
+    from samplernn_fast.models.sample_rnn import SampleRNN as SampleRNN
+    from samplernn_fast.training.config import TrainConfig as TrainConfig
+    from samplernn_fast.training.trainer import TrainResult as TrainResult
+    from samplernn_fast.training.trainer import train as train
 
 # Public name -> module. No module may carry a public name: importing a submodule sets it as an attribute
 # of the package, and `samplernn_fast.train` would then be a module or a function, by who came first.
@@ -41,18 +42,19 @@ _HOME = {
     "stream": "api",
     "load": "api",
     "Audio": "api",
-    "prepare": "data",
-    "train": "training",
-    "TrainResult": "training",
-    "evaluate": "evaluation",
-    "EvalResult": "evaluation",
-    "import_checkpoint": "importing.checkpoints",
+    "prepare": "data.preparation",
+    "train": "training.trainer",
+    "TrainResult": "training.trainer",
+    "evaluate": "evaluation.likelihood",
+    "EvalResult": "evaluation.likelihood",
+    "import_checkpoint": "importing.foreign",
     "accelerate": "importing.live",
-    "SampleRNN": "model",
-    "SampleRNNConfig": "config",
-    "TrainConfig": "config",
-    "Engine": "engine",
-    "EngineState": "engine",
+    "SampleRNN": "models.sample_rnn",
+    "SampleRNNConfig": "models.config",
+    "OneTierConfig": "models.config",
+    "TrainConfig": "training.config",
+    "Engine": "engine.engine",
+    "EngineState": "engine.state",
     "SampleRNNError": "errors",
     "ConfigError": "errors",
     "AudioError": "errors",

@@ -1,6 +1,6 @@
 """`python -m samplernn_fast`: the same program as `samplernn-fast`."""
 
-from samplernn_fast.cli import main
+from samplernn_fast.commands.main import main
 
 if __name__ == "__main__":
     main()

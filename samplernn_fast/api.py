@@ -1,4 +1,4 @@
-"""The calls most users need: `load`, `generate`, `stream`, and the `Audio` that comes back."""
+"""The front desk: `load`, `generate`, `stream`, and the `Audio` that comes back."""
 
 import hashlib
 import json
@@ -10,22 +10,26 @@ from typing import Any
 
 import numpy as np
 
-from samplernn_fast import audio as audio_files
-from samplernn_fast import quantize
-from samplernn_fast.checkpoint import load_model
-from samplernn_fast.config import SampleRNNConfig
-from samplernn_fast.engine import Engine, EngineState, Temperature, TemperatureCurve
+from samplernn_fast._version import __version__
+from samplernn_fast.audio import quantize
+from samplernn_fast.audio import writing as audio_files
+from samplernn_fast.engine.engine import Engine
+from samplernn_fast.engine.prompt import Prompt, prompt_levels
+from samplernn_fast.engine.state import EngineState
+from samplernn_fast.engine.temperature import Temperature, TemperatureCurve
 from samplernn_fast.errors import AudioError, ConfigError
-from samplernn_fast.model import AudioModel
+from samplernn_fast.models.base import AudioModel
+from samplernn_fast.models.checkpoint import load_model
+from samplernn_fast.models.config import SampleRNNConfig
+from samplernn_fast.terminal import audio_bar
 
 DEMO = "demo"
 _DEMO_FILE = Path(__file__).parent / "bundled" / "model.safetensors"
 
-# Entries of `Audio.info` that differ from run to run.
+# The entries of `Audio.info` that differ from run to run are left out of a file's metadata.
 _SPEED = ("seconds", "samples_per_second", "x_real_time", "rtf")
 
 ModelLike = str | Path | AudioModel | Engine
-Prompt = str | Path | np.ndarray
 
 
 @dataclass(frozen=True)
@@ -97,7 +101,8 @@ def generate(
     """Make `duration` seconds of new audio, `num_samples` streams of it at once.
 
     model: the bundled demo, a run folder, a .safetensors file, a SampleRNN, or an Engine to use again.
-    temperature: one number, one per stream, or a function of seconds (see `engine.schedule`); 0 takes the likeliest.
+    temperature: one number, one per stream, or a function of seconds, as `engine.temperature.schedule` makes; 0 takes
+    the likeliest.
     prompt: what every stream has heard before; a file of any rate and length, or samples (T,) or (B, T) at
     prompt_sample_rate. The audio returned is what follows it.
     A stream's audio depends on the model, seed and stream number (from first_stream on) alone, not on num_samples
@@ -122,16 +127,16 @@ def generate(
     )
     if not 0 < duration <= 24 * 3600:
         raise ConfigError(f"duration must be above 0 and at most a day (86400 seconds), got {duration!r}")
-    config, pace = stream_.engine.config, stream_.engine.pace
+    engine, state, config = stream_.engine, stream_.state, stream_.engine.config
     steps = max(1, round(duration * config.sample_rate))
-    blocks, began = [], time.perf_counter()
-    with _bar(progress, steps / config.sample_rate) as advance:
+    slices, began = [np.empty((num_samples, 0), np.int64)], time.perf_counter()
+    with audio_bar(steps / config.sample_rate, shown=progress) as bar:
         while steps > 0 and not (should_stop is not None and should_stop()):
-            blocks.append(stream_.next_levels(min(steps, pace.samples(num_samples))))
-            steps -= blocks[-1].shape[1]
-            advance(blocks[-1].shape[1] / config.sample_rate)
+            slices.append(engine.run(state, min(steps, engine.pace.samples(num_samples))).numpy())
+            steps -= slices[-1].shape[1]
+            bar.advance(slices[-1].shape[1] / config.sample_rate)
     seconds = time.perf_counter() - began
-    tokens = np.concatenate(blocks, axis=1) if blocks else np.empty((num_samples, 0), np.int64)
+    tokens = np.concatenate(slices, axis=1)
     info = stream_.info() | _speed(tokens, seconds, config)
     return Audio(stream_.quantizer.decode(tokens), tokens, config.sample_rate, info)
 
@@ -164,8 +169,6 @@ class Stream:
 
     def info(self) -> dict[str, Any]:
         """Provenance: what made this audio, and with which settings."""
-        from samplernn_fast import __version__
-
         return {
             "made_by": f"samplernn_fast {__version__}",
             "model_sha256": self.engine.model_sha256,
@@ -223,29 +226,6 @@ def stream(
     return Stream(engine, state, max(1, round(block_seconds * engine.config.sample_rate)), prompt_sha256)
 
 
-def prompt_levels(config: SampleRNNConfig, prompt: Prompt, sample_rate: int | None = None) -> np.ndarray:
-    """Levels (T,) or (B, T) of a prompt: a file, or samples in [-1, 1] at `sample_rate` (default: the model's).
-
-    The prompt gets the gain and the 16 bits that the training data got, so that audio from it has its very levels.
-    A short prompt needs no padding: silence stands before it.
-    """
-    if isinstance(prompt, (str, Path)):
-        samples, _ = audio_files.read(Path(prompt), sample_rate=config.sample_rate)
-    else:
-        samples = np.asarray(prompt)
-        if samples.ndim not in (1, 2) or samples.dtype.kind != "f":
-            found = f"{samples.dtype} {samples.shape}"
-            raise ConfigError(f"prompt must be float samples in [-1, 1], (T,) or (B, T), got {found}")
-        samples = samples.astype(np.float32)
-        if sample_rate is not None and sample_rate < 1:
-            raise ConfigError(f"prompt_sample_rate must be at least 1 Hz, got {sample_rate}")
-        if sample_rate not in (None, config.sample_rate):
-            rows = [audio_files.resample(row, sample_rate, config.sample_rate) for row in np.atleast_2d(samples)]
-            samples = np.stack(rows) if samples.ndim == 2 else rows[0]
-    pcm = np.rint(samples * np.float32(config.gain * 32768))
-    return quantize.for_config(config).encode(pcm / 32768)
-
-
 def _temperature_info(temperature: Temperature) -> Any:
     """As JSON: a number, a list, a curve in the words of `--temperature`, or that it was some function."""
     if isinstance(temperature, TemperatureCurve) and len(str(temperature)) <= 600:  # a WAV's comment is short
@@ -262,22 +242,3 @@ def _speed(tokens: np.ndarray, seconds: float, config: SampleRNNConfig) -> dict[
         "x_real_time": round(real_time, 4),
         "rtf": round(1 / real_time, 4) if real_time else None,
     }
-
-
-class _bar:
-    """A progress bar in seconds of audio, so that its rate is the speed in x real time."""
-
-    def __init__(self, shown: bool, total: float) -> None:
-        self._bar = None
-        if shown:
-            from tqdm import tqdm
-
-            form = "{percentage:3.0f}%|{bar}| {n:.1f}/{total:.1f} s of audio, {rate_noinv_fmt}, {remaining} left"
-            self._bar = tqdm(total=total, unit="x real time", bar_format=form, dynamic_ncols=True)
-
-    def __enter__(self) -> Callable[[float], object]:
-        return self._bar.update if self._bar is not None else lambda seconds: None
-
-    def __exit__(self, *error: object) -> None:
-        if self._bar is not None:
-            self._bar.close()

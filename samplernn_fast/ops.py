@@ -13,8 +13,8 @@ from torch import Tensor
 from torch.nn.functional import embedding, linear, relu
 
 from samplernn_fast.errors import ConfigError
-from samplernn_fast.reference import gru_cell_ref
-from samplernn_fast.sampling import sample_ref
+from samplernn_fast.reference.cells import gru_cell_ref
+from samplernn_fast.reference.draw import sample_ref
 
 _FLOATS = (torch.float32, torch.bfloat16)
 
@@ -42,7 +42,7 @@ def sample_step(
     top_k: int = 0,
     top_p: float = 1.0,
 ) -> Tensor:
-    """One level of every stream, (B,) int64: Eq. 7-9 of the paper and the draw of `samplernn_fast.sampling`.
+    """One level of every stream, (B,) int64: Eq. 7-9 of the paper and the draw of `samplernn_fast.reference.draw`.
 
     relu(conditioning (B, D) + tables[i][recent[:, i]] for every i), hidden layers with ReLU, output layer, softmax.
     recent (B, I) int64: the last I levels, oldest first; tables (I, Q, D). hidden (n, D, D) and hidden_bias (n, D), n

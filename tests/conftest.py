@@ -19,11 +19,12 @@ from gpu_shapes import SHAPES, TELLING
 from played_gpu import cluster_gpu, compiled, gpu  # noqa: F401
 from small import CONFIG
 
-from samplernn_fast import audio, checkpoint
-from samplernn_fast.data import prepare
-from samplernn_fast.demo import plucked_music
-from samplernn_fast.engine import Engine
-from samplernn_fast.model import SampleRNN
+from samplernn_fast.audio import writing
+from samplernn_fast.audio.synthetic import plucked_music
+from samplernn_fast.data.preparation import prepare
+from samplernn_fast.engine.engine import Engine
+from samplernn_fast.models import checkpoint
+from samplernn_fast.models.sample_rnn import SampleRNN
 
 RATE = 8000
 
@@ -43,7 +44,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     of_gpu = [
         at
         for at, item in enumerate(items)
-        if item.path.name == "test_cuda_on_gpu.py" and "name" in getattr(item, "fixturenames", ())
+        if item.path.name == "test_on_gpu.py" and "name" in getattr(item, "fixturenames", ())
     ]
     for at, item in zip(of_gpu, sorted((items[at] for at in of_gpu), key=place_of), strict=True):
         items[at] = item
@@ -59,7 +60,7 @@ def make_data() -> Callable[..., Path]:
     def make(folder: Path, seconds: Sequence[float], valid: Sequence[int] = (), test: Sequence[int] = ()) -> Path:
         (folder / "audio").mkdir(parents=True)
         for number, length in enumerate(seconds):
-            audio.write(folder / "audio" / f"{number}.wav", plucked_music(length, seed=number), RATE)
+            writing.write(folder / "audio" / f"{number}.wav", plucked_music(length, seed=number), RATE)
         lists = {}
         for name, numbers in (("valid_files", valid), ("test_files", test)):
             if numbers:

@@ -45,7 +45,7 @@
 //            exchanges 0, 1 and 5, and in clusters of SRNN_BLOCKS for exchanges 3 and 5. Exchange 5
 //            has SRNN_BLOCKS + SRNN_HELPERS blocks, and more that fill the last cluster
 //   stages   with SRNN_EXCHANGE 4, the kernels of device/stages.cuh take (Params, Stage) and are
-//            launched in the order of cuda_stages.Walk, each with the same grid and shared memory,
+//            launched in the order of stages.Walk, each with the same grid and shared memory,
 //            never cooperatively
 //   exports  __constant__ unsigned long long srnn_sizes[kSizes]
 // The host sets the workspace and the error words to zero before every launch.
@@ -76,7 +76,7 @@ enum ErrorCode {
 enum ErrorWord {
   kErrorCode = 0,
   kErrorBlock,     // number of the block in the grid
-  kErrorPlace,     // kTimedOut: which exchange (cuda_plan.exchange_names); kNotFinite: the stream
+  kErrorPlace,     // kTimedOut: which exchange (constants.exchange_names); kNotFinite: the stream
   kErrorSequence,  // kTimedOut: sequence number of that exchange in this launch, from 1
   kErrorStep,      // sample of the launch, from 0
   kErrorWords = 8
@@ -96,7 +96,7 @@ struct Params {
   // Every tensor of weights.layout in its order, each aligned to 256 bytes. The matrices of
   // products (recurrent, stack, skip_out, up, mlp.hidden*, mlp.output) have the mode's format, and
   // their rows are padded with zeros to a multiple of 16 bytes. In int8 a float scale for every row
-  // follows at the next multiple of 256 bytes. Everything else is float32. cuda_plan.pack_weights
+  // follows at the next multiple of 256 bytes. Everything else is float32. packing.pack_weights
   // makes it.
   const unsigned char* weights;
   const float* hidden;     // (n, B, H) of every tier, lowest first, before the first sample

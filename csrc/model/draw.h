@@ -2,7 +2,7 @@
 //
 // Every step is an integer operation or a float32 operation that is rounded on its own, so equal
 // logits give the same level in torch, C++ and CUDA. C++ and CUDA compile this text: it calls no
-// library. Build it with -ffp-contract=off. samplernn_fast/sampling.py is its twin in torch.
+// library. Build it with -ffp-contract=off. reference/draw.py is its twin in torch.
 #pragma once
 
 #include "model/philox.h"
@@ -42,7 +42,7 @@ SRNN_HD uint32_t sampler_weight(float logit, float max, float scale) {
   int whole = static_cast<int>(y);
   whole -= static_cast<float>(whole) > y;  // the conversion rounds towards zero, not down
   const float f = add_rn(y, -static_cast<float>(whole));
-  // The polynomial is 2^f on [0, 1], with EXP2_COEFFICIENTS of sampling.py, highest power first.
+  // The polynomial is 2^f on [0, 1]. reference/draw.py has the same coefficients.
   float p = 0.001880902680568397f;
   p = add_rn(mul_rn(p, f), 0.0089864581823349f);
   p = add_rn(mul_rn(p, f), 0.05582338199019432f);

@@ -230,7 +230,7 @@ class Stages {
 };
 
 void bind_stages(py::module_& m) {
-  py::class_<Stages>(m, "CudaStages", "The lists of launches of a walk; see cuda_stages.Walk.")
+  py::class_<Stages>(m, "CudaStages", "The lists of launches of a walk; see stages.Walk.")
       .def(py::init<const std::vector<std::shared_ptr<Kernel>>&, const std::vector<Row>&,
                     const std::vector<std::vector<Row>>&, const std::vector<Row>&>(),
            py::arg("kernels"), py::arg("before"), py::arg("period"), py::arg("after"),

@@ -1,6 +1,6 @@
 // The words that the kernels are written in: thread numbers, barriers, warp sums, memory that other
 // blocks write, and arithmetic. No other file has PTX or built-in functions of CUDA. The tests have
-// the same words for a CPU (tests/cuda_shim/prims_shim.h), so they run the kernels' text unchanged.
+// the same words for a CPU (prims_shim.h), so they run the kernels' text unchanged.
 #pragma once
 
 #include "model/philox.h"  // integer types

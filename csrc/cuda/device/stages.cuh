@@ -1,5 +1,5 @@
 // The stages of a sample, each a kernel: they call the functions of the persistent kernel, and the
-// end of a launch stands for the wait. cuda_stages.Walk says in which order they are launched.
+// end of a launch stands for the wait. stages.Walk says in which order they are launched.
 //
 // No block waits for another, so no launch is cooperative. What a block keeps from one stage to the
 // next is in the workspace, and the recurrent product of a frame is computed when the frame begins.

@@ -6,7 +6,7 @@
 
 namespace srnn {
 
-// The place of an exchange says which result it carries, numbered as in cuda_plan.exchange_names: h
+// The place of an exchange says which result it carries, numbered as in constants.exchange_names: h
 // of each tier and layer, the reset state that a candidate reads, the output of each tier, the
 // inputs of the MLP's layers, the logits, and the levels.
 constexpr int kStatePlace = 0, kInnerPlace = kStatePlace + kTiers * kLayers;

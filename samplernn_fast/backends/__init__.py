@@ -1,0 +1,1 @@
+"""Who computes the definition: the native CPU engine, CUDA, Triton, and the reference itself."""

@@ -1,0 +1,100 @@
+"""What the persistent CUDA kernel is built from: its defines, and the block of weights it reads.
+
+`csrc/cuda/params.h` is the contract; sizes of buffers are worked out by the compiled text and exported with it.
+"""
+
+from samplernn_fast.backends.cuda.grouping import grid_blocks
+from samplernn_fast.models.config import SampleRNNConfig
+from samplernn_fast.reference.modes import MODES
+from samplernn_fast.reference.weights import packed_hidden
+
+EXCHANGES: tuple[str, ...] = ("counters", "tagged", "alone", "cluster", "launches", "roles")
+"""How blocks tell each other their results, by SRNN_EXCHANGE; "alone" is for groups of one block, "cluster" for groups
+that are thread block clusters, "launches" for one kernel a stage (`cuda_stages`), "roles" for one cluster that makes
+samples while all other blocks make the tiers' products."""
+CHOICES: tuple[str, ...] = ("auto", *(name for name in EXCHANGES if name != "alone"))
+"""What may be asked for: "auto", which knows when blocks are better "alone", or an exchange by its name."""
+COMPILE_OPTIONS: tuple[str, ...] = ("--std=c++17", "--fmad=false")
+"""Without `--fmad=false` the numbers that must be equal on every machine are not."""
+MAX_STEPS = 1 << 24
+"""Samples of one launch at most."""
+_READERS_OF_A_COPY = 16
+_STREAMS_WITH_COPIES = 8
+
+
+def packet_copies(batch: int, readers: int) -> int:
+    """Copies of every packet: many blocks that read one cache line at once wait for each other, and with few streams
+    copies cost little. Not yet measured on a GPU."""
+    return -(-readers // _READERS_OF_A_COPY) if batch <= _STREAMS_WITH_COPIES else 1
+
+
+def defines(
+    config: SampleRNNConfig,
+    dtype: str,
+    batch: int,
+    blocks: int,
+    threads: int,
+    shared_bytes: int,
+    exchange: str,
+    groups: int = 1,
+    copies: int | None = None,
+    profile: bool = False,
+    helpers: int = 0,
+) -> dict[str, str]:
+    """The compile-time constants of params.h.
+
+    batch: streams of one group; blocks: of a group, as `grid_blocks` gives it; threads: of a block, a multiple of 32;
+    shared_bytes: what a block may have at most, as the device says; groups: that one launch makes side by side;
+    copies: of every packet, None for what suits the number of readers; profile: whether the first block adds up the
+    time of its stages; helpers: blocks beside the group that make products, as `grid_blocks` gives it, for "roles".
+    """
+    assert blocks == grid_blocks(config.dim, blocks) and threads % 32 == 0, (blocks, threads)
+    assert blocks == 1 or exchange != "alone", blocks
+    assert (helpers > 0) == (exchange == "roles"), helpers
+    readers = {"tagged": blocks, "roles": helpers}.get(exchange, 0)
+    numbers = {
+        "DIM": config.dim,
+        "Q": config.q_levels,
+        "N_RNN": config.n_rnn,
+        "TAPS": config.frame_sizes[0],
+        "TIERS": len(config.ratios),
+        "HIDDEN": packed_hidden(config),
+        "LSTM": int(config.rnn == "lstm"),
+        "RESET_AFTER": int(config.reset_after),
+        "SKIPS": int(config.skip != "none"),
+        "READERS_ALL": int(config.skip == "full"),
+        "MODE": MODES.index(dtype),
+        "BATCH": batch,
+        "GROUPS": groups,
+        "THREADS": threads,
+        "BLOCKS": blocks,
+        "SHARED_BYTES": shared_bytes,
+        "EXCHANGE": EXCHANGES.index(exchange),
+        "PROFILE": int(profile),
+        "HELPERS": helpers,
+        "COPIES": copies or (packet_copies(batch, readers) if readers else 1),
+    }
+    texts = {name: str(number) for name, number in numbers.items()}
+    texts["FRAME_SIZES"] = ",".join(map(str, config.frame_sizes[1:]))
+    return {f"SRNN_{name}": text for name, text in texts.items()}
+
+
+def exchange_names(config: SampleRNNConfig) -> list[str]:
+    """The exchanges by the number that an error word gives them."""
+    tiers, layers = range(len(config.ratios)), range(config.n_rnn)
+    names = [f"hidden state of tier {tier}, layer {layer}" for tier in tiers for layer in layers]
+    names += [f"reset state of tier {tier}, layer {layer}" for tier in tiers for layer in layers]
+    names += [f"output of tier {tier}" for tier in tiers]
+    names += [f"input of MLP layer {layer}" for layer in range(packed_hidden(config) + 1)]
+    names += ["logits", "levels"]
+    for product in ("recurrent product", "candidate product", "product with the layer below"):
+        names += [f"{product} of tier {tier}, layer {layer}" for tier in tiers for layer in layers]
+    return names + [f"{product} of tier {tier}" for product in ("skip product", "upsampling") for tier in tiers]
+
+
+def stage_names(config: SampleRNNConfig) -> list[str]:
+    """The stages of a launch by their row in `Params::profile`; the row behind them is of the whole launch."""
+    tiers = range(len(config.ratios))
+    names = [f"layers of tier {tier}" for tier in tiers] + [f"what tier {tier} gives" for tier in tiers]
+    names += ["made ahead", "input of the MLP", *(f"hidden layer {layer}" for layer in range(packed_hidden(config)))]
+    return names + ["output layer", "draw", "loading and saving"]

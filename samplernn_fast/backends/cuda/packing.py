@@ -1,0 +1,36 @@
+"""The block of weights that the CUDA kernels read."""
+
+import torch
+from torch import Tensor
+
+from samplernn_fast.reference.modes import quantize_rows
+from samplernn_fast.reference.weights import PackedWeights, is_matrix, layout
+
+_ALIGNMENT = 256
+_ROW_BYTES = 16
+
+
+def pack_weights(weights: PackedWeights, dtype: str) -> Tensor:
+    """The block of weights in a numeric mode: (bytes,) uint8 on the CPU, as `Params::weights` describes it."""
+    parts: list[Tensor] = []
+    for field in layout(weights.config):
+        tensor = weights[field.name].float()
+        if is_matrix(field.name):
+            parts += _matrix(tensor.flatten(0, -2), dtype)
+        else:
+            parts.append(tensor)
+    return torch.cat([_padded(part.contiguous().view(-1).view(torch.uint8), _ALIGNMENT) for part in parts])
+
+
+def _padded(x: Tensor, unit: int) -> Tensor:
+    return torch.nn.functional.pad(x, (0, -x.shape[-1] % unit))
+
+
+def _matrix(rows: Tensor, dtype: str) -> list[Tensor]:
+    """A matrix in the mode's format, and in int8 the scale of every row."""
+    if dtype == "float32":
+        return [_padded(rows, _ROW_BYTES // 4)]
+    if dtype == "bfloat16":
+        return [_padded(rows.bfloat16(), _ROW_BYTES // 2)]
+    codes, scales = quantize_rows(rows)
+    return [_padded(codes, _ROW_BYTES), scales]

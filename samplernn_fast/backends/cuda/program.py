@@ -1,0 +1,173 @@
+"""One GPU: what it lacks, and a model's kernels compiled, loaded and sized for it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from samplernn_fast.backends.cuda import constants, grouping
+from samplernn_fast.backends.cuda.compiler import KernelSource, architecture, compile_kernel, open_nvrtc
+from samplernn_fast.backends.cuda.gpu import Gpu, driver_errors_as
+from samplernn_fast.backends.cuda.stages import Stage, Walk
+from samplernn_fast.errors import BackendUnavailable
+from samplernn_fast.models.config import SampleRNNConfig
+from samplernn_fast.native import native
+
+if TYPE_CHECKING:
+    from samplernn_fast._C import CudaKernel, CudaStages
+
+THREADS = 256
+"""Of a block. With 512, eight streams do not fit into the registers, nor does one in every mode and architecture."""
+PERSISTENT = "srnn_generate"
+"""The kernel of csrc/cuda/device/persistent.cuh."""
+
+
+class NotAtOnce(BackendUnavailable):
+    """Blocks that wait for each other, but cannot all run at the same time. One kernel for each stage can."""
+
+
+@dataclass(frozen=True)
+class Program:
+    """The kernels of one model for one number of streams, loaded, and what a launch of them takes."""
+
+    kernels: "Mapping[str, CudaKernel]"
+    stages: "CudaStages | None"
+    """Where every stage of a sample is a kernel, their launches; else there is the persistent kernel alone."""
+    streams: int  # of a launch, at least as many as were asked for
+    blocks: int
+    threads: int
+    cooperative: bool  # all blocks wait for each other
+    cluster: int  # blocks of a cluster, 1 for none
+    shared_bytes: int
+    weight_bytes: int
+    workspace_bytes: int
+    profile_bytes: int
+
+    @classmethod
+    def build(
+        cls, gpu: Gpu, config: SampleRNNConfig, dtype: str, batch: int, exchange: str, profile: bool = False
+    ) -> "Program":
+        """Compile, load and size it for all multiprocessors. BackendUnavailable tells what does not work, NotAtOnce
+        that the GPU has no room for all blocks.
+
+        exchange: one of `constants.CHOICES`; "auto" is blocks of its own for a model that fits into one, else clusters
+        where it fits into one of them, else "tagged"; never "roles", before a GPU has shown that it is faster."""
+        device = gpu.device
+        machine = (device.multiprocessors, device.shared_bytes)
+        group = grouping.grouping(config, dtype, batch, *machine, exchange)
+        by_name = exchange in ("cluster", "roles")
+        if by_name or (exchange == "auto" and group.exchange != "alone"):
+            program = cls._in_clusters(gpu, config, dtype, batch, exchange, profile)
+            if program is not None:
+                return program
+            if by_name:
+                what = "the MLP of this model" if exchange == "roles" else "this model"
+                raise BackendUnavailable(
+                    f"{batch} streams of {what} in {dtype} do not fit into thread block clusters of {device.name}; "
+                    'take exchange "auto"'
+                )
+        walk = Walk.of(config) if group.exchange == "launches" else None
+        kernels = _load(gpu, config, dtype, group, profile, walk)
+        blocks, cooperative = group.launched, group.blocks > 1 and walk is None
+        for name, kernel in kernels.items():
+            shared_bytes = kernel.sizes["shared"]
+            with driver_errors_as(BackendUnavailable):
+                room = kernel.blocks_per_multiprocessor(THREADS, shared_bytes) * device.multiprocessors
+            needed = blocks if cooperative else 1
+            if room < needed:
+                raise (NotAtOnce if cooperative else BackendUnavailable)(
+                    f"{name} needs {needed} blocks at once, but {device.name} holds {room} of {THREADS} threads "
+                    f"with {kernel.registers} registers and {shared_bytes} bytes of shared memory"
+                )
+        return cls._of(kernels, group, cooperative, walk)
+
+    @classmethod
+    def _in_clusters(
+        cls, gpu: Gpu, config: SampleRNNConfig, dtype: str, batch: int, exchange: str, profile: bool
+    ) -> "Program | None":
+        """In thread block clusters, no more than the GPU holds; None where their memory or its room is too small. With
+        "roles" one of them waits for all others, so the launch is cooperative too."""
+        shared_bytes, roles = gpu.device.shared_bytes, exchange == "roles"
+        machine = (gpu.device.multiprocessors, shared_bytes)
+        groupings = grouping.role_groupings if roles else grouping.cluster_groupings
+        waiting = groupings(config, dtype, batch, *machine) if gpu.device.clusters else []
+        while waiting:
+            group, *waiting = waiting
+            kernels = _load(gpu, config, dtype, group, profile)
+            kernel, sizes = kernels[PERSISTENT], kernels[PERSISTENT].sizes
+            kept = sizes["resident"] * group.blocks >= grouping.resident_bytes(config, dtype, group.exchange)
+            if sizes["shared"] > shared_bytes or not kept:
+                continue
+            with driver_errors_as(BackendUnavailable):
+                held = kernel.active_clusters(group.blocks, THREADS, sizes["shared"])
+            if held * group.blocks >= group.launched:
+                return cls._of(kernels, group, cooperative=roles)
+            if roles and held > 1:
+                waiting.insert(0, grouping.role_grouping(config.dim, batch, group.blocks, held))
+            elif not roles and held > 0:  # smaller clusters may now have fewer streams each
+                fewer = grouping.cluster_grouping(batch, group.blocks, held)
+                waiting = grouping.in_order_of_clusters([*waiting, fewer])
+        return None
+
+    @classmethod
+    def _of(
+        cls,
+        kernels: "Mapping[str, CudaKernel]",
+        group: grouping.Grouping,
+        cooperative: bool,
+        walk: Walk | None = None,
+    ) -> "Program":
+        sizes = next(iter(kernels.values())).sizes
+        return cls(
+            kernels,
+            _stages(kernels, walk) if walk else None,
+            streams=group.batch * group.groups,
+            blocks=group.launched,
+            threads=THREADS,
+            cooperative=cooperative,
+            cluster=group.blocks if group.exchange in ("cluster", "roles") else 1,
+            shared_bytes=sizes["shared"],
+            weight_bytes=sizes["weights"],
+            workspace_bytes=sizes["workspace"],
+            profile_bytes=sizes["profile"],
+        )
+
+    def along(self, walk: Walk) -> "Program":
+        """The kernels of stages, launched in another order or number; for measurements."""
+        return replace(self, stages=_stages(self.kernels, walk))
+
+    def launch(self, stream: int, params: bytes, t: int, steps: int) -> None:
+        """Put what makes `steps` samples from time t on into the stream; params: of `_C.cuda_params`. CudaError."""
+        if self.stages is not None:
+            self.stages.launch(self.blocks, self.threads, self.shared_bytes, stream, params, t, steps)
+        else:
+            shape = (self.blocks, self.threads, self.shared_bytes, self.cooperative)
+            self.kernels[PERSISTENT].launch(*shape, stream, [params], self.cluster)
+
+
+def _load(
+    gpu: Gpu, config: SampleRNNConfig, dtype: str, group: grouping.Grouping, profile: bool, walk: Walk | None = None
+) -> "dict[str, CudaKernel]":
+    """The kernels for a grouping by their names, compiled and loaded: the persistent one, or those of a walk."""
+    device = gpu.device
+    nvrtc = open_nvrtc(gpu.version, device.capability)
+    arch = architecture(device.capability, nvrtc.archs())
+    assert arch is not None  # open_nvrtc gives none that does not know the GPU
+    shape = (group.batch, group.blocks, THREADS, device.shared_bytes, group.exchange, group.groups)
+    # The first block of a stage knows only its own time.
+    defines = constants.defines(config, dtype, *shape, profile=profile and walk is None, helpers=group.helpers)
+    cubin = compile_kernel(nvrtc, KernelSource.read("stages.cuh" if walk else "persistent.cuh"), arch, defines)
+    with driver_errors_as(BackendUnavailable):
+        first, *others = walk.kernels if walk else [PERSISTENT]
+        kernels = {first: native().CudaKernel(device, cubin, first)}
+        return kernels | {name: native().CudaKernel(kernels[first], name) for name in others}
+
+
+def _stages(kernels: "Mapping[str, CudaKernel]", walk: Walk) -> "CudaStages":
+    numbers = {name: number for number, name in enumerate(kernels)}
+
+    def rows(stages: list[Stage]) -> list[tuple[int, int, int, bool]]:
+        return [(numbers[stage.kernel], stage.tier, stage.layer, stage.begins) for stage in stages]
+
+    period = [rows(sample) for sample in walk.period]
+    stages: CudaStages = native().CudaStages(list(kernels.values()), rows(walk.before), period, rows(walk.after))
+    return stages

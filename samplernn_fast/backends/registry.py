@@ -1,0 +1,105 @@
+"""The only place that chooses what runs a model."""
+
+import logging
+from collections.abc import Mapping
+
+import torch
+
+from samplernn_fast.backends.cpu import CpuBackend
+from samplernn_fast.backends.cuda.backend import CudaBackend
+from samplernn_fast.backends.interface import Backend
+from samplernn_fast.backends.promise import Promise
+from samplernn_fast.backends.triton import TritonBackend
+from samplernn_fast.errors import BackendUnavailable, ConfigError
+from samplernn_fast.models.config import SampleRNNConfig
+from samplernn_fast.reference.backend import ReferenceBackend
+from samplernn_fast.reference.modes import FASTEST_FIRST
+from samplernn_fast.reference.weights import PackedWeights
+
+_log = logging.getLogger(__name__)
+
+BACKENDS: dict[str, type[Backend]] = {
+    "cuda": CudaBackend,
+    "cpu": CpuBackend,
+    "triton": TritonBackend,
+    "reference": ReferenceBackend,
+}
+"""Every backend by its name, fastest first: the order in which "auto" tries them."""
+
+
+def resolve(
+    name: str,
+    config: SampleRNNConfig,
+    device: torch.device,
+    dtype: str = "auto",
+    failed: Mapping[str, str] | None = None,
+) -> type[Backend]:
+    """The backend called `name`, or for "auto" the first that can run this model on this device in `dtype`.
+
+    failed: why backends could not be started that seemed able to run. Raises BackendUnavailable with the reasons: an
+    explicit name never turns into another one.
+    """
+    if name != "auto" and name not in BACKENDS:
+        raise BackendUnavailable(f"there is no backend {name!r}; this version has: auto, {', '.join(BACKENDS)}")
+    reasons = []
+    for candidate in BACKENDS if name == "auto" else [name]:
+        found = BACKENDS[candidate].unavailable_reasons(config, device)
+        if name == "auto" and dtype not in ("auto", "fastest", *BACKENDS[candidate].dtypes):
+            found = [f"has no dtype {dtype}, only {', '.join(BACKENDS[candidate].dtypes)}"]
+        if failed and candidate in failed:
+            found = [failed[candidate]]
+        if not found:
+            return BACKENDS[candidate]
+        reasons.append(f"{candidate}: {'; '.join(found)}")
+    raise BackendUnavailable(f"no backend can run this model on {device}: {' | '.join(reasons)}")
+
+
+def start(
+    name: str, weights: PackedWeights, device: torch.device, dtype: str = "auto", num_threads: int | None = None
+) -> Backend:
+    """The backend called `name`, ready to run in the numeric mode that `dtype` asks for.
+
+    dtype "auto" is the backend's first mode, which gives the same levels as other backends and projects wherever logits
+    are not very close; "fastest" is the fastest mode that keeps its promise for this model, which may be int8.
+    Only name "auto" moves on, with a warning, when a backend cannot be started: a kernel that does not compile, a GPU
+    that refuses it. Raises BackendUnavailable as `resolve`, or where a mode would not keep its promise for this model,
+    and ConfigError for a mode that the backend does not have.
+    """
+    failed: dict[str, str] = {}
+    while True:
+        chosen = resolve(name, weights.config, device, dtype, failed)
+        try:
+            return _open(chosen, weights, device, dtype, num_threads)
+        except BackendUnavailable as error:
+            if name != "auto":
+                raise
+            failed[chosen.name] = str(error)
+            _log.warning("the %s backend cannot be used: %s", chosen.name, failed[chosen.name])
+
+
+def _open(
+    chosen: type[Backend], weights: PackedWeights, device: torch.device, dtype: str, num_threads: int | None
+) -> Backend:
+    """A backend in the first of the wanted modes that keeps its promise. An engine that was made to measure a promise
+    is taken where it is of the wanted kind, so that on the CPU none is made twice."""
+    promise, reasons = Promise(weights, num_threads if chosen is CpuBackend else None), [""]
+    for mode in _wanted_modes(chosen, dtype):
+        if mode in chosen.promised and chosen is not CpuBackend:
+            _log.info("two engines on the CPU are made and thrown away to measure what %s costs this model", mode)
+        reasons = promise.broken(mode) if mode in chosen.promised else []
+        if not reasons:
+            made = promise.made(mode)
+            return made if isinstance(made, chosen) else chosen(weights, device, mode, num_threads)
+    raise BackendUnavailable(f"{chosen.name} does not offer {dtype} for this model: {'; '.join(reasons)}")
+
+
+def _wanted_modes(chosen: type[Backend], dtype: str) -> list[str]:
+    """The numeric modes that `dtype` may become on a backend, in the order in which they are tried."""
+    if dtype == "auto":
+        return [chosen.dtypes[0]]
+    if dtype == "fastest":
+        return [mode for mode in FASTEST_FIRST if mode in chosen.dtypes]
+    if dtype not in chosen.dtypes:
+        names = f"auto, fastest or one of {', '.join(chosen.dtypes)}"
+        raise ConfigError(f"dtype must be {names} on {chosen.name}, got {dtype!r}")
+    return [dtype]

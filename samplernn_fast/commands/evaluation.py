@@ -1,0 +1,63 @@
+"""The `evaluate` command, and the progress bar of an evaluation, which `train` shows too."""
+
+import json as json_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import tyro
+
+from samplernn_fast import terminal
+
+if TYPE_CHECKING:
+    from samplernn_fast.data.folder import AudioData
+    from samplernn_fast.evaluation.likelihood import EvalResult
+
+
+def evaluate(
+    model: tyro.conf.Positional[str],
+    /,
+    *,
+    data: Path,
+    split: Literal["train", "valid", "test"] = "test",
+    batch_size: int = 32,
+    backend: str = "auto",
+    dtype: str = "auto",
+    device: str = "auto",
+    per_file: bool = False,
+    json: bool = False,
+) -> None:
+    """Negative log-likelihood of a split in bits per sample, whole recordings with the state carried.
+
+    Args:
+        model: Run folder or .safetensors file.
+        data: Data folder that `prepare` made.
+        split: Which recordings to read.
+        batch_size: Recordings read side by side; the result does not depend on it.
+        backend: A backend's name scores with its own kernels, forward with the training forward; auto takes the cpu
+            backend on a CPU and the training forward on a GPU.
+        dtype: Numeric mode of the backend.
+        device: auto, cpu, cuda or cuda:N.
+        per_file: Print a line for every recording too.
+        json: Print one JSON object instead of text, every recording in it.
+    """
+    from samplernn_fast import api
+    from samplernn_fast.data.folder import AudioData
+
+    settings = {"batch_size": batch_size, "backend": backend, "dtype": dtype, "device": device}
+    result = score(api.model_path(model), AudioData.open(data), split, **settings)
+    if json:
+        print(json_module.dumps(result.to_dict()))
+        return
+    if per_file:
+        for file in result.per_file:
+            print(f"{file.nll_bits:8.4f}  {file.n_samples:9d}  {file.path}")
+    print(f"{split} NLL {result.nll_bits:.4f} bits per sample over {result.n_samples} samples")
+
+
+def score(model: Path, data: "AudioData", split: str, **settings: Any) -> "EvalResult":
+    """`likelihood.evaluate` with a progress bar, which counts samples."""
+    from samplernn_fast.evaluation.likelihood import evaluate as run
+
+    total = sum(recording.length for recording in data.recordings(split))
+    with terminal.Bar(total, " samples", title=split, prefixes=True) as bar:
+        return run(model, data, split, progress=bar.advance, **settings)

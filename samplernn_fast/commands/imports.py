@@ -1,0 +1,66 @@
+"""The `import` command: another project's checkpoint becomes a run folder. `importing` does the work."""
+
+import json as json_module
+from pathlib import Path
+from typing import Literal
+
+import tyro
+
+from samplernn_fast.commands.flags import Out
+from samplernn_fast.errors import CheckpointError
+
+
+def import_(
+    path: tyro.conf.Positional[Path],
+    /,
+    *,
+    output: Out,
+    format: Literal["auto", "deepsound", "prism", "s4", "theano"] = "auto",
+    config: Path | None = None,
+    quantization: str | None = None,
+    sample_rate: int | None = None,
+    json: bool = False,
+    overwrite: bool = False,
+) -> None:
+    """Make a run folder of another project's checkpoint: deepsound, PRiSM, s4 or the authors' Theano code.
+
+    Settings beside the checkpoint are read, no code in it is run, and a parity check is printed at the end.
+
+    Args:
+        path: Checkpoint file; for PRiSM also the prefix or the folder.
+        output: The run folder to make.
+        format: Which project wrote it; auto looks at the file.
+        config: JSON or YAML file of what the checkpoint does not say, such as quantization and sample_rate.
+        quantization: linear or mu-law, where the checkpoint does not say it.
+        sample_rate: Samples per second of the audio that the model learnt from; no checkpoint holds it.
+        json: Print one JSON object instead of text.
+        overwrite: Replace a model that is in the run folder.
+    """
+    from samplernn_fast.importing.foreign import read_checkpoint
+    from samplernn_fast.models import checkpoint
+
+    for name in (checkpoint.MODEL_FILE, checkpoint.LAST_FILE):
+        if (output / name).exists() and not overwrite:
+            raise CheckpointError(f"{output / name} exists; choose another --output, or replace it with --overwrite")
+    if output.exists() and not output.is_dir():
+        raise CheckpointError(f"{output}: --output must be a folder")
+    found = read_checkpoint(path, format, config, quantization, sample_rate)
+    info = {"imported": f"{path.name} of {found.format}", "notes": found.notes}
+    checkpoint.save_model(output / checkpoint.MODEL_FILE, found.model, info)
+    settings = found.model.config.to_dict()
+    checkpoint.write_text(
+        output / checkpoint.CONFIG_FILE, json_module.dumps(info | {"model": settings}, indent=1) + "\n"
+    )
+    (output / checkpoint.LAST_FILE).unlink(missing_ok=True)  # it belongs to a run that was replaced
+    parity = {"samples": found.parity.samples, "reference": found.parity.reference, "cpu": found.parity.cpu}
+    if json:
+        print(json_module.dumps(info | {"run": str(output), "config": settings, "parity": parity}))
+        return
+    shape = found.model.config
+    print(f"{output}: {info['imported']}")
+    print(
+        f"frame sizes {', '.join(map(str, shape.frame_sizes))}; {shape.n_rnn} x {shape.rnn.upper()} of {shape.dim};"
+        f" {shape.q_levels} levels, {shape.quantization}; {shape.sample_rate} Hz"
+    )
+    for line in [*found.notes, *found.parity.lines()]:
+        print(line)

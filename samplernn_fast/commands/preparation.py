@@ -1,0 +1,67 @@
+"""The `prepare` command: audio files become a data folder. `data.preparation` does the work."""
+
+from pathlib import Path
+from typing import Literal
+
+import tyro
+
+from samplernn_fast import terminal
+from samplernn_fast.commands.flags import Out
+
+
+def prepare(
+    inputs: tyro.conf.Positional[tuple[Path, ...]],
+    /,
+    *,
+    out: Out,
+    sample_rate: int = 16000,
+    chunk_seconds: float = 8.0,
+    split: tuple[float, float, float] = (88, 6, 6),
+    split_seed: int = 0,
+    valid_files: Path | None = None,
+    test_files: Path | None = None,
+    channels: str = "mix",
+    trim_silence_db: float | None = None,
+    gain: float | Literal["auto"] = "auto",
+    workers: int | None = None,
+    overwrite: bool = False,
+) -> None:
+    """Turn audio files into a data folder to train on.
+
+    Reads WAV, FLAC, Ogg, MP3 and more, of any rate, length and channel count, in nested folders. Files that cannot be
+    read are named, skipped and counted.
+
+    Args:
+        inputs: Audio files, or folders to search.
+        out: The data folder to make.
+        sample_rate: Samples per second to train at; other rates are converted (needs soxr).
+        chunk_seconds: Longest piece that training reads in one go.
+        split: Shares of train, valid and test; one recording is never in two of them.
+        split_seed: Draws which recording goes where.
+        valid_files: Text file of names or patterns that are the validation split, one in a line.
+        test_files: The same for the test split.
+        channels: mix, left, right or a channel number from 0.
+        trim_silence_db: Trim what is quieter than this at both ends of each recording, for example -50.
+        gain: One factor for all audio; auto brings the largest peak to 0.98.
+        workers: Files decoded at once.
+        overwrite: Replace an existing data folder.
+    """
+    from samplernn_fast.data.preparation import prepare as run
+
+    report = run(
+        inputs,
+        out,
+        sample_rate=sample_rate,
+        chunk_seconds=chunk_seconds,
+        split=split,
+        split_seed=split_seed,
+        valid_files=valid_files,
+        test_files=test_files,
+        channels=channels,
+        trim_silence_db=trim_silence_db,
+        gain=gain,
+        workers=workers,
+        overwrite=overwrite,
+        progress=terminal.is_watched(),
+    )
+    print(report.summary())

@@ -1,0 +1,280 @@
+"""From a data folder to batches of levels: `TBPTTBatches` for training, `whole_recordings` for evaluation.
+
+Letters: R rows of one rank's batch, B rows of a batch of evaluation, L lookback, T samples of a subsequence.
+"""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from samplernn_fast.data.folder import AudioData, Recording, chunk_samples, chunk_step
+from samplernn_fast.errors import ConfigError, DataError
+from samplernn_fast.models.config import AudioConfig
+
+if TYPE_CHECKING:
+    import torch
+
+IntArray = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One rank's rows of the batch of one update."""
+
+    levels: "torch.Tensor"
+    """(R, L + T) int64; the target of position t is levels[:, L + t]."""
+    reset: "torch.Tensor"
+    """(R,) bool: True where the row starts a chunk. Its state is the initial one then, and silence lies before it."""
+    mask: "torch.Tensor"
+    """(R, T) bool: False where the row is padding."""
+    n_valid_global: int
+    """How many entries of the masks of all ranks together are True."""
+    epoch: int
+    """How many whole passes over the split every lane has finished."""
+
+
+@dataclass(frozen=True)
+class EvalBatch:
+    """One step of evaluation over whole recordings. A row leaves when its recording ends; the rest keep their order."""
+
+    levels: "torch.Tensor"
+    """(B, L + T) int64."""
+    reset: "torch.Tensor"
+    """(B,) bool: True in the first step of a group."""
+    mask: "torch.Tensor"
+    """(B, T) bool: False after a recording's end."""
+    recordings: "torch.Tensor"
+    """(B,) int64: the place of the row's recording in data.recordings(split)."""
+
+
+class TBPTTBatches:
+    """Endless batches for truncated back-propagation through time (section 2.3; padding is masked, as in section 3).
+
+    Each of the `batch_size` lanes reads one chunk after another, in subsequences of `seq_len` samples; a lane that
+    ends its chunk takes the next one. The order of an epoch's chunks depends on (seed, epoch) alone. Every sample of
+    the split is a target exactly once an epoch. All ranks keep count of the same global batch, and each makes the
+    tensors of its own rows [rank * R, (rank + 1) * R) with R = batch_size / world_size.
+
+    Raises ConfigError on impossible settings, DataError when the data does not fit the model or the split
+    is empty.
+    """
+
+    def __init__(
+        self,
+        data: AudioData,
+        config: AudioConfig,
+        *,
+        split: str = "train",
+        batch_size: int,
+        seq_len: int,
+        seed: int,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        if world_size < 1 or not 0 <= rank < world_size:
+            raise ConfigError(f"rank must be 0 to world_size - 1, got rank {rank} of {world_size}")
+        if batch_size < 1 or batch_size % world_size:
+            raise ConfigError(f"batch_size must be a positive multiple of the {world_size} processes, got {batch_size}")
+        if not 0 <= seed < 2**64:
+            raise ConfigError(f"seed must be 0 to 2^64 - 1, got {seed}")
+        recordings = _fitting_recordings(data, config, split, seq_len)
+        self._rows = _Rows(data, config, seq_len)
+        self._mine = slice(rank * batch_size // world_size, (rank + 1) * batch_size // world_size)
+        self._starts, self._lengths = _chunk_table(data, recordings, seq_len)
+        self._settings = {"batch_size": batch_size, "seq_len": seq_len, "seed": seed, "split": split}
+        self._data_id = _data_id(data, recordings)
+        self._order = _ChunkOrder(seed, self.n_chunks)
+        # A turn is the number of a chunk over all epochs: epoch * n_chunks + its place in that epoch's order.
+        self._turns: IntArray = np.arange(batch_size)
+        self._next_turn = batch_size
+        self._chunks = self._order.chunks(self._turns)
+        self._positions: IntArray = np.zeros(batch_size, np.int64)
+
+    @property
+    def n_chunks(self) -> int:
+        """How many chunks one epoch has."""
+        return len(self._starts)
+
+    @property
+    def n_samples(self) -> int:
+        """How many samples one epoch has; each is a target once."""
+        return int(self._lengths.sum())
+
+    def __iter__(self) -> "TBPTTBatches":
+        return self
+
+    def __next__(self) -> Batch:
+        counts = np.minimum(self._lengths[self._chunks] - self._positions, self._rows.seq_len)
+        starts = self._starts[self._chunks] + self._positions
+        mine = self._mine
+        levels, reset, mask = self._rows.tensors(starts[mine], counts[mine], self._positions[mine] == 0)
+        epoch = int(self._turns.min()) // self.n_chunks
+        self._advance()
+        return Batch(levels, reset, mask, int(counts.sum()), epoch)
+
+    def _advance(self) -> None:
+        """Moves every lane on by a subsequence, and the lanes that end their chunk to the next chunk."""
+        self._positions = self._positions + self._rows.seq_len
+        ended = np.flatnonzero(self._positions >= self._lengths[self._chunks])
+        if len(ended):
+            self._turns[ended] = self._next_turn + np.arange(len(ended))
+            self._next_turn += len(ended)
+            self._chunks[ended] = self._order.chunks(self._turns[ended])
+            self._positions[ended] = 0
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where the lanes stand, for JSON; the same on every rank and for every world_size."""
+        return {
+            "settings": dict(self._settings),
+            "data": self._data_id,
+            "turns": self._turns.tolist(),
+            "positions": self._positions.tolist(),
+            "next_turn": self._next_turn,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Puts the lanes where they stood when `state` was taken, so that the next batch is the one that followed.
+
+        Raises ConfigError when batch_size, seq_len, seed or split differ, DataError when the audio does.
+        """
+        for name, value in self._settings.items():
+            if state["settings"][name] != value:
+                raise ConfigError(f"{name} is {value!r} but the run to resume has {state['settings'][name]!r}")
+        if state["data"] != self._data_id:
+            raise DataError("the data differs from what the run to resume was trained on; give it the same folder")
+        self._turns = np.array(state["turns"], np.int64)
+        self._positions = np.array(state["positions"], np.int64)
+        self._next_turn = int(state["next_turn"])
+        self._chunks = self._order.chunks(self._turns)
+
+
+def whole_recordings(
+    data: AudioData, config: AudioConfig, split: str, batch_size: int, seq_len: int
+) -> Iterator[EvalBatch]:
+    """Yields every recording of a split from start to end, for evaluation with the state carried from step to step.
+
+    The recordings are sorted by length, longest first, and read in groups of `batch_size` rows (the last group may
+    have fewer). Raises as TBPTTBatches does.
+    """
+    if batch_size < 1:
+        raise ConfigError(f"batch_size must be at least 1, got {batch_size}")
+    recordings = _fitting_recordings(data, config, split, seq_len)
+    return _read_groups(_Rows(data, config, seq_len), recordings, batch_size)
+
+
+def _read_groups(rows: "_Rows", recordings: list[Recording], batch_size: int) -> Iterator[EvalBatch]:
+    import torch
+
+    offsets = np.array([recording.offset for recording in recordings])
+    lengths = np.array([recording.length for recording in recordings])
+    by_length = np.argsort(-lengths, kind="stable")
+    for first in range(0, len(by_length), batch_size):
+        group = by_length[first : first + batch_size]
+        for position in range(0, int(lengths[group].max()), rows.seq_len):
+            group = group[lengths[group] > position]
+            counts = np.minimum(lengths[group] - position, rows.seq_len)
+            starting = np.full(len(group), position == 0)
+            levels, reset, mask = rows.tensors(offsets[group] + position, counts, starting)
+            yield EvalBatch(levels, reset, mask, torch.from_numpy(group))
+
+
+class _Rows:
+    """Makes the tensors of one step from places in the audio; the levels of 16-bit samples come from one table."""
+
+    def __init__(self, data: AudioData, config: AudioConfig, seq_len: int) -> None:
+        from samplernn_fast.audio.quantize import for_config
+
+        self.seq_len = seq_len
+        self._audio = data.audio
+        self._lookback = config.lookback
+        self._silence = config.q_zero
+        # Data prepared with another gain than the model's is brought to the loudness that the model knows.
+        table = for_config(config).lut_int16((config.gain or data.gain) / data.gain)
+        # The table is rolled, so that a sample is its own index: numpy counts negative ones from the end.
+        self._level_of = np.roll(table, 32768).astype(np.int64)
+
+    def tensors(
+        self, starts: IntArray, counts: IntArray, reset: npt.NDArray[np.bool_]
+    ) -> "tuple[torch.Tensor, torch.Tensor, torch.Tensor]":
+        """Makes levels, resets and mask. Row r has counts[r] targets, from the sample starts[r] on.
+
+        Silence fills the row behind them. Where the row is reset, silence also takes the place of its lookback.
+        """
+        import torch
+
+        levels = np.full((len(starts), self._lookback + self.seq_len), self._silence, np.int64)
+        for row, start, count, is_first in zip(levels, starts.tolist(), counts.tolist(), reset.tolist(), strict=True):
+            if count:
+                lead_in = 0 if is_first else self._lookback
+                known = self._audio[start - lead_in : start + count]
+                row[self._lookback - lead_in : self._lookback + count] = self._level_of[known]
+        mask = np.arange(self.seq_len) < counts[:, None]
+        return torch.from_numpy(levels), torch.from_numpy(reset), torch.from_numpy(mask)
+
+
+class _ChunkOrder:
+    """Says which chunk comes at which turn.
+
+    A specification fixes the raw words of Philox, so a resumed run meets the same order under every version of numpy;
+    numpy's own `permutation` gives no such promise.
+    """
+
+    def __init__(self, seed: int, n_chunks: int) -> None:
+        self._seed = seed
+        self._n_chunks = n_chunks
+        self._epoch = -1
+        self._permutation: IntArray = np.zeros(0, np.int64)
+
+    def chunks(self, turns: IntArray) -> IntArray:
+        """The numbers (n,) of the chunks at (n,) turns."""
+        epochs, places = np.divmod(turns, self._n_chunks)
+        found = np.empty_like(turns)
+        for epoch in np.unique(epochs).tolist():
+            here = epochs == epoch
+            found[here] = self._of_epoch(epoch)[places[here]]
+        return found
+
+    def _of_epoch(self, epoch: int) -> IntArray:
+        if epoch != self._epoch:
+            words = np.random.Philox(key=np.array([self._seed, epoch], np.uint64)).random_raw(self._n_chunks)
+            self._permutation = np.argsort(words, kind="stable")
+            self._epoch = epoch
+        return self._permutation
+
+
+def _fitting_recordings(data: AudioData, config: AudioConfig, split: str, seq_len: int) -> list[Recording]:
+    """The recordings of a split. Raises DataError and ConfigError where data, model and seq_len do not fit."""
+    if data.sample_rate != config.sample_rate:
+        raise DataError(
+            f"{data.folder}: the audio is at {data.sample_rate} Hz, the model is for {config.sample_rate} Hz;"
+            f" prepare again with --sample-rate {config.sample_rate}, or train a model with"
+            f" --sample-rate {data.sample_rate}"
+        )
+    if seq_len < 1 or seq_len % config.lookback:
+        raise ConfigError(f"seq_len must be a multiple of the top frame of {config.lookback} samples, got {seq_len}")
+    recordings = data.recordings(split)
+    if not recordings:
+        raise DataError(f"{data.folder}: the {split} split is empty; prepare more recordings or another --split")
+    return recordings
+
+
+def _chunk_table(data: AudioData, recordings: list[Recording], multiple: int) -> tuple[IntArray, IntArray]:
+    """First sample and length of every chunk. The chunks of a recording leave no gap and do not overlap."""
+    largest = chunk_samples(data.sample_rate, data.chunk_seconds)
+    starts, lengths = [], []
+    for recording in recordings:
+        step = chunk_step(recording.length, largest, multiple)
+        begin = np.arange(0, recording.length, step)
+        starts.append(recording.offset + begin)
+        lengths.append(np.minimum(recording.length - begin, step))
+    return np.concatenate(starts), np.concatenate(lengths)
+
+
+def _data_id(data: AudioData, recordings: list[Recording]) -> str:
+    """A hash that is equal for equal audio in the same order, wherever the folder lies."""
+    parts = [str(data.sample_rate), str(data.chunk_seconds), *(recording.sha256 for recording in recordings)]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()

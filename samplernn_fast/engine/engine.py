@@ -1,0 +1,199 @@
+"""`Engine` plays a model: it holds the packed weights, and every call advances an `EngineState`."""
+
+import functools
+import itertools
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from samplernn_fast.backends import registry
+from samplernn_fast.backends.devices import resolve_device
+from samplernn_fast.backends.interface import Backend
+from samplernn_fast.engine.first_use import FirstUse
+from samplernn_fast.engine.pace import Pace
+from samplernn_fast.engine.state import EngineState
+from samplernn_fast.engine.temperature import Temperature
+from samplernn_fast.errors import CheckpointError, ConfigError
+from samplernn_fast.models.base import AudioModel
+from samplernn_fast.models.checkpoint import model_sha256
+from samplernn_fast.models.registry import require_sampler
+from samplernn_fast.models.sample_rnn import SampleRNN
+from samplernn_fast.reference import draw
+from samplernn_fast.reference.weights import pack
+
+
+class Engine:
+    """Samples a model. Packs its weights once; they are read-only, so one engine may serve several threads.
+
+    backend: "auto" or a name of `registry.BACKENDS`; dtype: "auto", "fastest" or one of the backend's numeric modes
+    (see `registry.start`). num_threads: of the `cpu` backend; None chooses by the model's size and the streams.
+    """
+
+    def __init__(
+        self,
+        model: AudioModel,
+        backend: str = "auto",
+        dtype: str = "auto",
+        device: str | torch.device = "auto",
+        num_threads: int | None = None,
+    ) -> None:
+        sampler = require_sampler(model)
+        where = resolve_device(device)
+        registry.resolve(backend, sampler.config, where, dtype)  # refuses before the work of packing
+        weights = pack(sampler)
+        started = registry.start(backend, weights, where, dtype, num_threads)
+        self._take(sampler, started, FirstUse(started.name, weights) if started.compiled_here else None)
+
+    @classmethod
+    def of(cls, model: AudioModel, backend: Backend) -> Self:
+        """An engine on a backend that was made from this model's packed weights, in a way that no name stands for.
+
+        Its levels are not compared with plain torch when it is first used: whoever makes it checks it.
+        """
+        engine = cls.__new__(cls)
+        engine._take(require_sampler(model), backend, None)
+        return engine
+
+    def _take(self, model: SampleRNN, backend: Backend, first_use: FirstUse | None) -> None:
+        self.config, self.model_sha256 = model.config, model_sha256(model)
+        self.backend, self.dtype, self.device = backend, backend.dtype, backend.device
+        self.pace = Pace(self.config.lookback)
+        self._first_use = first_use
+
+    def init_state(
+        self,
+        num_streams: int = 1,
+        seed: int = 0,
+        temperature: Temperature = 1.0,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        prompt: Tensor | np.ndarray | None = None,
+        first_stream: int = 0,
+    ) -> EngineState:
+        """A fresh state: silence before, learned initial states, t = 0.
+
+        A stream's audio depends on (model, seed, stream number) alone; streams are first_stream, first_stream + 1, ...
+        prompt: levels (n,) or (B, n) of any length, which every stream has heard before it goes on.
+        """
+        if num_streams < 1 or first_stream < 0 or first_stream + num_streams > 2**32:
+            raise ConfigError(f"streams must be numbered 0 to 2^32 - 1, got {num_streams} from {first_stream}")
+        streams = np.arange(first_stream, first_stream + num_streams, dtype=np.uint32)
+        history = torch.full((num_streams, self.config.lookback), self.config.q_zero, device=self.device)
+        hidden = self.backend.init_hidden(num_streams)
+        checked = draw.check_seed(seed)
+        state = EngineState(hidden, history, checked, streams, self.config, self.model_sha256)
+        state.temperature = temperature
+        state.set_truncation(top_k, top_p)
+        if prompt is not None:
+            levels = self._check_levels(prompt, "prompt", low=0)
+            if levels.dim() == 1:
+                levels = levels.expand(num_streams, -1)
+            if levels.dim() != 2 or levels.shape[0] != num_streams:
+                raise ConfigError(f"prompt must be (n,) or (B, n) with B = {num_streams}, got {tuple(levels.shape)}")
+            self.run(state, levels.shape[1], forced=levels)
+            state.prompt_length = state.t
+        return state
+
+    def run(self, state: EngineState, n: int, forced: Tensor | np.ndarray | None = None) -> Tensor:
+        """The next n levels of every stream, (B, n) int64 on the CPU; advances `state`.
+
+        forced: (B, n) levels to take instead of drawing, -1 where the model is free: prompts, injected silence.
+        A call that fails or is interrupted leaves `state` whole, at the end of the last slice that was made.
+        """
+        if n < 0:
+            raise ConfigError(f"run: n must be at least 0, got {n}")
+        all_forced = self._check_forced(state, n, forced)
+        made = [torch.empty(state.num_streams, 0, dtype=torch.int64)]
+        slice_size = functools.partial(self.pace.samples, state.num_streams)
+        for start, stop, known in _slices(state.t, all_forced, self.config.lookback, slice_size):
+            levels, hidden = all_forced[:, start:stop], [h.clone() for h in state.hidden]
+            if known:
+                self.backend.prime(hidden, state.history, levels)
+            else:
+                with self.pace.timed(state.num_streams, stop - start):
+                    drawing = state.drawing(stop - start)  # a temperature that is the user's function may take longest
+                    given = state.history, state.t, drawing, levels
+                    with _logits_must_be_finite():
+                        levels = self.backend.generate(hidden, *given).cpu()
+                        if int(levels.max()) >= self.config.q_levels:
+                            raise ValueError
+                first_use = self._first_use
+                if first_use is not None:
+                    first_use.check(state.hidden, *given, levels)
+                    self._first_use = None if first_use.done else first_use
+            newest = levels[:, -self.config.lookback :].to(self.device)
+            history = torch.cat((state.history, newest), dim=1)[:, -self.config.lookback :]
+            made.append(levels.cpu())
+            # Signals wait for a call or a loop, so ctrl-C finds all three old or all three new.
+            state.hidden, state.history, state.t = hidden, history, state.t + stop - start
+        return torch.cat(made, dim=1)
+
+    def score(self, levels: Tensor | np.ndarray) -> Tensor:
+        """Teacher-forced log-probabilities, natural log, from the initial state: (B, L + T) -> (B, T, Q), any T."""
+        levels = self._check_levels(levels, "score", low=0)
+        lookback = self.config.lookback
+        if levels.dim() != 2 or levels.shape[1] < lookback:
+            raise ConfigError(f"score: levels must be (B, L + T) with L = {lookback}, got {tuple(levels.shape)}")
+        steps = levels.shape[1] - lookback
+        if not steps:
+            dtype = torch.float64 if self.dtype == "float64" else torch.float32
+            return torch.empty(levels.shape[0], 0, self.config.q_levels, dtype=dtype, device=self.device)
+        padded = torch.nn.functional.pad(levels, (0, -steps % lookback), value=self.config.q_zero)
+        return self.backend.score(self.backend.init_hidden(levels.shape[0]), padded)[:, :steps]
+
+    def _check_forced(self, state: EngineState, n: int, forced: Tensor | np.ndarray | None) -> Tensor:
+        if forced is None:
+            return torch.full((state.num_streams, n), -1, device=self.device)
+        levels = self._check_levels(forced, "run: forced", low=-1)
+        if tuple(levels.shape) != (state.num_streams, n):
+            raise ConfigError(f"run: forced must be (B, n) = {(state.num_streams, n)}, got {tuple(levels.shape)}")
+        return levels
+
+    def _check_levels(self, values: Tensor | np.ndarray, what: str, low: int) -> Tensor:
+        """Integers from `low` to Q - 1 as int64 on the engine's device; floats are not rounded quietly."""
+        levels = torch.as_tensor(values)
+        if levels.is_floating_point() and levels.numel():
+            raise ConfigError(f"{what}: levels must be integers, got {levels.dtype}; quantize audio first")
+        levels = levels.long().to(self.device)
+        if levels.numel() and not (low <= int(levels.min()) and int(levels.max()) < self.config.q_levels):
+            found = f"{int(levels.min())} to {int(levels.max())}"
+            raise ConfigError(f"{what}: levels must be {low} to {self.config.q_levels - 1}, got {found}")
+        return levels
+
+
+@contextmanager
+def _logits_must_be_finite() -> Iterator[None]:
+    """CheckpointError for what the backends make of a logit that is not a finite number."""
+    try:
+        yield
+    except (ValueError, IndexError):
+        message = "the model gives logits that are not finite numbers; its weights are too large"
+        raise CheckpointError(message) from None
+
+
+def _slices(t: int, forced: Tensor, lookback: int, slice_size: Callable[[], int]) -> Iterator[tuple[int, int, bool]]:
+    """Cut a call into slices (start, stop, known) of its forced levels (B, n), from time t on.
+
+    A known slice is whole top frames that every stream is given; it needs no sample-level MLP. The others are stepped
+    through, slice_size() samples at a time, which is asked anew for each; a rest of less than two sizes is one slice.
+    """
+    known = (forced >= 0).all(dim=0).cpu().numpy()
+    edges = [0, *(np.flatnonzero(np.diff(known)) + 1).tolist(), len(known)]
+    for start, stop in itertools.pairwise(edges):
+        if start < stop and known[start]:
+            aligned = min(stop, start + -(t + start) % lookback)
+            whole = aligned + (stop - aligned) // lookback * lookback
+            if start < aligned:
+                yield start, aligned, False
+            if aligned < whole:
+                yield aligned, whole, True
+            start = whole
+        while start < stop:
+            size = slice_size()
+            end = stop if stop - start < 2 * size else start + size
+            yield start, end, False
+            start = end

@@ -1,0 +1,35 @@
+"""Prompts: a file or samples become the levels that a stream has heard before it goes on."""
+
+from pathlib import Path
+
+import numpy as np
+
+from samplernn_fast.audio import quantize, reading, resampling
+from samplernn_fast.errors import ConfigError
+from samplernn_fast.models.config import AudioConfig
+
+Prompt = str | Path | np.ndarray
+
+
+def prompt_levels(config: AudioConfig, prompt: Prompt, sample_rate: int | None = None) -> np.ndarray:
+    """Levels (T,) or (B, T) of a prompt: a file, or float samples in [-1, 1] at `sample_rate` (default: the model's).
+
+    A prompt gets the gain and the 16 bits that the training data got, so that a piece of that data gives its very
+    levels. A short prompt needs no padding, because silence stands before it. Raises ConfigError for samples of
+    another shape or type, AudioError for a file that cannot be read.
+    """
+    if isinstance(prompt, (str, Path)):
+        samples, _ = reading.read(Path(prompt), sample_rate=config.sample_rate)
+    else:
+        samples = np.asarray(prompt)
+        if samples.ndim not in (1, 2) or samples.dtype.kind != "f":
+            found = f"{samples.dtype} {samples.shape}"
+            raise ConfigError(f"prompt must be float samples in [-1, 1], (T,) or (B, T), got {found}")
+        samples = samples.astype(np.float32)
+        if sample_rate is not None and sample_rate < 1:
+            raise ConfigError(f"prompt_sample_rate must be at least 1 Hz, got {sample_rate}")
+        if sample_rate not in (None, config.sample_rate):
+            rows = [resampling.resample(row, sample_rate, config.sample_rate) for row in np.atleast_2d(samples)]
+            samples = np.stack(rows) if samples.ndim == 2 else rows[0]
+    pcm = np.rint(samples * np.float32(config.gain * 32768))
+    return quantize.for_config(config).encode(pcm / 32768)

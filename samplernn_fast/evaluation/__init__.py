@@ -1,0 +1,1 @@
+"""How good a model is. `likelihood` measures it in bits per sample."""

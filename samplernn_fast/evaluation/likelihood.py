@@ -1,0 +1,151 @@
+"""Negative log-likelihood of a split in bits per sample (section 3, Table 1).
+
+Whole recordings are read, with the state carried from start to end. `evaluate` reads them; how a batch is scored is
+one of two functions: `_score_forward` uses the training forward, `_score_backend` the kernels of a backend.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from samplernn_fast.backends import devices
+from samplernn_fast.backends.registry import BACKENDS
+from samplernn_fast.data.batches import EvalBatch, whole_recordings
+from samplernn_fast.data.folder import AudioData
+from samplernn_fast.engine.engine import Engine
+from samplernn_fast.errors import ConfigError
+from samplernn_fast.models.base import AudioModel, bits_per_sample
+from samplernn_fast.models.checkpoint import load_model
+from samplernn_fast.models.sample_rnn import SampleRNN
+
+_MAX_LOGITS = 1 << 25  # most logits of one batch: 128 MiB in float32
+_MAX_SAMPLES = 4096  # most samples of a row of one batch, where a top frame is not longer
+
+
+@dataclass(frozen=True)
+class FileResult:
+    """The mean bits per sample of one recording, over `n_samples` samples."""
+
+    path: str
+    nll_bits: float
+    n_samples: int
+
+
+@dataclass(frozen=True)
+class EvalResult:
+    """The mean bits per sample over all samples of a split, and the same for each recording."""
+
+    nll_bits: float
+    n_samples: int
+    per_file: list[FileResult]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The same as plain numbers and lists, for JSON."""
+        files = [{"path": f.path, "nll_bits": f.nll_bits, "n_samples": f.n_samples} for f in self.per_file]
+        return {"nll_bits": self.nll_bits, "n_samples": self.n_samples, "per_file": files}
+
+
+def evaluate(
+    model: AudioModel | str | Path,
+    data: AudioData | str | Path,
+    split: str = "test",
+    *,
+    batch_size: int = 32,
+    backend: str = "auto",
+    dtype: str = "auto",
+    device: str = "auto",
+    max_seconds: float = 0,
+    progress: Callable[[int], object] | None = None,
+) -> EvalResult:
+    """Measures the mean negative log-likelihood of the samples of `split`, in bits.
+
+    A recording is read whole, from silence and the learned initial state, so the result does not depend on
+    `batch_size` or on chunks.
+
+    model: a model, a run folder or a .safetensors file.
+    backend: a name scores with that backend's kernels in `dtype`; "forward" scores with the training forward; "auto"
+    takes the `cpu` backend where the model is on the CPU and can run there, else the training forward.
+    device: "auto" is where a given model is, and for a path the GPU if there is one.
+    max_seconds: reading stops after that much audio; 0 reads all.
+    progress: called with the number of samples that were just read.
+
+    Raises ConfigError and DataError for settings and data that do not fit the model, BackendUnavailable for a backend
+    that cannot run it, and CheckpointError and DataError for files that cannot be read.
+    """
+    if not isinstance(model, AudioModel):
+        model = load_model(model).to(devices.resolve_device(device))
+    data = data if isinstance(data, AudioData) else AudioData.open(data)
+    config = model.config
+    if batch_size < 1:
+        raise ConfigError(f"batch_size must be at least 1, got {batch_size}")
+    per_row = max(1, _MAX_LOGITS // (batch_size * config.q_levels * config.lookback))
+    seq_len = config.lookback * min(per_row, max(1, _MAX_SAMPLES // config.lookback))
+    target = next(model.parameters()).device if device == "auto" else devices.resolve_device(device)
+    chosen = _choose(model, target) if backend == "auto" else backend
+    if chosen == "forward" and dtype != "auto":
+        raise ConfigError(f"the training forward scores in the model's own dtype; name a backend to score in {dtype}")
+    score = _score_forward(model, target) if chosen == "forward" else _score_backend(model, chosen, dtype, target)
+    recordings = data.recordings(split)
+    bits = torch.zeros(len(recordings), dtype=torch.float64)
+    counts = torch.zeros(len(recordings), dtype=torch.int64)
+    limit = int(max_seconds * config.sample_rate)
+    for batch in whole_recordings(data, config, split, batch_size, seq_len):
+        losses = score(batch).double().cpu() * batch.mask
+        bits.index_add_(0, batch.recordings, losses.sum(dim=1))
+        counts.index_add_(0, batch.recordings, batch.mask.sum(dim=1))
+        if progress is not None:
+            progress(int(batch.mask.sum()))
+        if limit and int(counts.sum()) >= limit:
+            break
+    rows = zip(recordings, bits.tolist(), counts.tolist(), strict=True)
+    files = [FileResult(recording.path, total / count, count) for recording, total, count in rows if count]
+    return EvalResult(float(bits.sum()) / int(counts.sum()), int(counts.sum()), files)
+
+
+def _choose(model: AudioModel, device: torch.device) -> str:
+    """What scores fastest: on a CPU our kernels, which other processes slow down less than torch's threads."""
+    if not isinstance(model, SampleRNN) or next(model.parameters()).dtype != torch.float32:
+        return "forward"
+    return "forward" if BACKENDS["cpu"].unavailable_reasons(model.config, device) else "cpu"
+
+
+def _score_forward(model: AudioModel, device: torch.device) -> Callable[[EvalBatch], Tensor]:
+    """A function from a batch to its bits (B, T), by the training forward. It keeps the state between batches."""
+    model = model.to(device)
+    state: list[Tensor] | None = None
+
+    @torch.inference_mode()
+    def score(batch: EvalBatch) -> Tensor:
+        nonlocal state
+        levels = batch.levels.to(device)
+        kept = None if state is None or bool(batch.reset.any()) else _first_rows(state, levels.shape[0])
+        logits, state = model(levels, kept, batch.reset.to(device))
+        return bits_per_sample(logits, levels[:, model.config.lookback :])
+
+    return score
+
+
+def _score_backend(model: AudioModel, backend: str, dtype: str, device: torch.device) -> Callable[[EvalBatch], Tensor]:
+    """A function from a batch to its bits (B, T), by the kernels of a backend. It keeps the state between batches."""
+    engine = Engine(model, backend=backend, dtype=dtype, device=device)
+    hidden: list[Tensor] = []
+
+    def score(batch: EvalBatch) -> Tensor:
+        nonlocal hidden
+        rows = batch.levels.shape[0]
+        hidden = engine.backend.init_hidden(rows) if bool(batch.reset.any()) else _first_rows(hidden, rows)
+        logp = engine.backend.score(hidden, batch.levels.to(engine.device))
+        targets = batch.levels[:, model.config.lookback :, None].to(logp.device)
+        return -logp.gather(2, targets)[..., 0] / math.log(2)
+
+    return score
+
+
+def _first_rows(state: list[Tensor], rows: int) -> list[Tensor]:
+    """The states (n, rows, H) of the recordings that still go on: the shortest of a group are its last rows."""
+    return state if state[0].shape[1] == rows else [h[:, :rows].contiguous() for h in state]

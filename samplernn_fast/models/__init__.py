@@ -1,0 +1,1 @@
+"""The networks, a file a system: what training and scoring run, and what every sampler is made from."""

@@ -1,0 +1,115 @@
+"""`AudioModel`: what training and scoring need of a model of any system; and how a recurrent one gets its weights."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+from torch.nn.utils.parametrizations import weight_norm
+
+from samplernn_fast.errors import ConfigError
+from samplernn_fast.models.config import AudioConfig, RecurrentConfig
+
+State = tuple[Tensor, ...]
+
+
+class AudioModel(nn.Module):
+    """An unconditional model of raw audio: p(x_{t+1} | x_1..x_t) over Q levels (Eq. 1), as training and scoring use it.
+
+    model(levels, state, reset), with levels (B, L + T) integers, the first L = `config.lookback` context, and T a
+    multiple of L; state: what an earlier call returned, or None for the initial state; reset: (B,) bool, rows that
+    start a new recording and take the learned initial state. Returns logits (B, T, Q), where logits[:, t] predicts
+    levels[:, L + t] and depends on levels[:, :L + t] only, and the state after the last sample.
+    """
+
+    def __init__(self, config: AudioConfig, *, seed: int | None = 0) -> None:
+        """Subclasses draw their weights from `seed` alone; None leaves them to be filled in."""
+        super().__init__()
+        self.config = config
+
+    def init_state(self, batch_size: int) -> State:
+        """The initial state of every deep RNN: (n_rnn, B, H) each, H = D, or 2 D ([h | c]) for LSTM."""
+        raise NotImplementedError
+
+    def start(self, levels: Tensor, state: State | None, reset: Tensor | None) -> State:
+        """The state that a call starts from. ConfigError when its levels cannot be aligned."""
+        lookback = self.config.lookback
+        if levels.dim() != 2 or levels.dtype not in (torch.int64, torch.int32):
+            raise ConfigError(f"forward: levels must be (B, L + T) integers, got {tuple(levels.shape)} {levels.dtype}")
+        steps = levels.shape[1] - lookback
+        if steps <= 0 or steps % lookback:
+            raise ConfigError(
+                f"forward: T must be a positive multiple of L = {lookback} in levels (B, L + T), got T = {steps}"
+            )
+        initial = self.init_state(levels.shape[0])
+        if state is None or reset is None:
+            return initial if state is None else state
+        return tuple(torch.where(reset[:, None], h0, h) for h0, h in zip(initial, state, strict=True))
+
+    def nll_bits(self, levels: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Mean negative log-likelihood, in bits per sample, of levels[:, L:] (B, T) from the initial state.
+
+        Any T; mask (B, T) leaves out positions where it is False.
+        """
+        lookback = self.config.lookback
+        steps = levels.shape[1] - lookback
+        padding = -steps % lookback
+        padded = nn.functional.pad(levels, (0, padding), value=self.config.q_zero)
+        logits, _ = self(padded)
+        bits = bits_per_sample(logits[:, :steps], levels[:, lookback:])
+        return bits.mean() if mask is None else (bits * mask).sum() / mask.sum()
+
+
+class RecurrentModel(AudioModel):
+    """An audio model whose memory is an RNN: how its first weights are drawn."""
+
+    config: RecurrentConfig
+
+    def norm_axis(self, name: str) -> int:
+        """The axis of a linear map's weight (out, in) along which weight normalization has one gain per unit."""
+        return 0
+
+    def draw_weights(self, seed: int | None) -> None:
+        """Section 3's initial weights, from `seed` alone, where it is not None; and weight normalization."""
+        self.to(torch.float32)
+        if seed is not None:
+            _initialize(self, torch.Generator().manual_seed(seed))
+        _add_weight_norm(self)
+
+
+def bits_per_sample(logits: Tensor, targets: Tensor) -> Tensor:
+    """Negative log-likelihood of each target, in bits: logits (..., Q), targets (...) -> (...) float32 or float64."""
+    logits = logits.float() if logits.dtype in (torch.bfloat16, torch.float16) else logits
+    losses = cross_entropy(logits.reshape(-1, logits.shape[-1]), targets.reshape(-1).long(), reduction="none")
+    return losses.view(targets.shape) / math.log(2)
+
+
+@torch.no_grad()
+def _initialize(model: RecurrentModel, generator: torch.Generator) -> None:
+    """Section 3: N(0, 1) embedding, orthogonal hidden-to-hidden matrices, He elsewhere, LSTM forget bias 3."""
+    dim = model.config.dim
+    for name, parameter in model.named_parameters():
+        if name.endswith("w_hh"):
+            for gate in parameter.split(dim):
+                nn.init.orthogonal_(gate, generator=generator)
+        elif name.endswith("embedding.weight"):
+            parameter.normal_(generator=generator)
+        elif parameter.dim() == 2 and not name.endswith("h0"):
+            parameter.normal_(0, math.sqrt(2 / parameter.shape[1]), generator=generator)
+        else:
+            parameter.zero_()
+        if model.config.rnn == "lstm" and name.endswith("b_ih"):
+            parameter[dim : 2 * dim] = 3.0
+
+
+def _add_weight_norm(model: RecurrentModel) -> None:
+    """Weight normalization (Salimans & Kingma 2016) where the config wants it: one gain per output row by default."""
+    config = model.config
+    if config.weight_norm == "none":
+        return
+    for name, module in list(model.named_modules()):
+        if isinstance(module, nn.Linear):
+            weight_norm(module, "weight", dim=model.norm_axis(name))
+        elif hasattr(module, "w_hh") and config.weight_norm == "all":
+            weight_norm(module, "w_ih", dim=0)
+            weight_norm(module, "w_hh", dim=0)

@@ -1,0 +1,162 @@
+"""Models and training checkpoints on disk: safetensors and JSON, so that loading one runs no code.
+
+A run folder holds model.safetensors (the best model so far), last.safetensors (everything that exact resumption
+needs), config.json (the same settings, to read), log.csv and samples/.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from samplernn_fast._version import __version__
+from samplernn_fast.errors import CheckpointError
+from samplernn_fast.files import replacing
+from samplernn_fast.models.base import AudioModel
+from samplernn_fast.models.config import AudioConfig
+from samplernn_fast.models.registry import build_model, config_from_dict
+
+FORMAT_VERSION = 1
+MODEL_FILE, LAST_FILE, CONFIG_FILE = "model.safetensors", "last.safetensors", "config.json"
+_KEY = "samplernn_fast"
+
+
+def save_model(path: Path, model: AudioModel, info: dict[str, Any] | None = None) -> None:
+    """Write one .safetensors file that holds a model whole: weights, config, and `info` (JSON-able)."""
+    header = {"kind": "model", "config": model.config.to_dict(), "info": info or {}}
+    _write(path, model.state_dict(), header)
+
+
+def save_training(path: Path, tensors: dict[str, Tensor], config: AudioConfig, progress: dict[str, Any]) -> None:
+    """Write a training checkpoint: weights under "model.", anything else under other prefixes, `progress` as JSON."""
+    _write(path, tensors, {"kind": "training", "config": config.to_dict(), "progress": progress})
+
+
+def load_model(path: str | Path) -> AudioModel:
+    """The model of a run folder or of a single .safetensors file, on the CPU.
+
+    Raises CheckpointError when there is none, or when the file is damaged, of another format or version, or holds
+    a value that is not finite.
+    """
+    return _load(Path(path))[0]
+
+
+def fill(model: AudioModel, tensors: dict[str, Tensor], source: Path | str) -> None:
+    """Copy `tensors` into a model; CheckpointError names one that `check` refuses, or that is not the model's."""
+    wanted = model.state_dict()
+    check(tensors, wanted, source)
+    extra = sorted(set(tensors) - set(wanted))
+    if extra:
+        raise CheckpointError(f"{source}: does not belong to this model: {', '.join(extra[:3])}")
+    model.load_state_dict(tensors)
+
+
+def check(tensors: dict[str, Tensor], wanted: dict[str, Tensor], source: Path | str) -> None:
+    """CheckpointError names the first of `wanted` that is missing, misshapen, of another kind or not finite."""
+    for name, tensor in wanted.items():
+        if name not in tensors:
+            raise CheckpointError(f"{source}: tensor {name} is missing")
+        if tensors[name].shape != tensor.shape:
+            expected, found = tuple(tensor.shape), tuple(tensors[name].shape)
+            raise CheckpointError(f"{source}: tensor {name} must be {expected}, found {found}")
+        if tensors[name].is_floating_point() != tensor.is_floating_point():
+            raise CheckpointError(f"{source}: tensor {name} must not be {tensors[name].dtype}")
+        if not torch.isfinite(tensors[name]).all():
+            raise CheckpointError(f"{source}: tensor {name} holds a value that is not finite")
+
+
+def read(file: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """All tensors of a file and its header. Raises CheckpointError."""
+    try:
+        with safe_open(file, framework="pt") as opened:
+            metadata = opened.metadata() or {}
+            header = json.loads(metadata.get(_KEY, "null"))
+            if not isinstance(header, dict) or header.get("kind") not in ("model", "training"):
+                raise CheckpointError(f"{file}: a safetensors file, but not one of samplernn_fast")
+            if header.get("format_version") != FORMAT_VERSION:
+                raise CheckpointError(
+                    f"{file}: format version {header.get('format_version')}, this program reads {FORMAT_VERSION};"
+                    " made by another version of samplernn_fast"
+                )
+            return {name: opened.get_tensor(name) for name in opened.keys()}, header
+    except FileNotFoundError:
+        raise CheckpointError(f"{file}: no such file") from None
+    except (SafetensorError, json.JSONDecodeError, IsADirectoryError, OSError) as error:
+        raise CheckpointError(f"{file}: not a readable checkpoint, truncated or of another format ({error})") from None
+
+
+def describe(path: str | Path) -> dict[str, Any]:
+    """Config, size, identity and provenance of a model. Raises as `load_model`."""
+    model, file, header = _load(Path(path))
+    return {
+        "file": str(file),
+        "config": header["config"],
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "model_sha256": model_sha256(model),
+        "info": header.get("info") or header.get("progress", {}),
+        "made_by": header["made_by"],
+    }
+
+
+def model_sha256(model: AudioModel) -> str:
+    """Identity of a model: a hash of its config and weights, the same wherever it is stored."""
+    digest = hashlib.sha256(model.config.fingerprint().encode())
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a small file whole or not at all."""
+    _replace(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+
+def _load(path: Path) -> tuple[AudioModel, Path, dict[str, Any]]:
+    """A model, the file it came from, and that file's header."""
+    file = _model_file(path)
+    tensors, header = read(file)
+    if header["kind"] == "training":
+        tensors = {name.removeprefix("model."): t for name, t in tensors.items() if name.startswith("model.")}
+    model = _blank_model(file, header)
+    fill(model, tensors, file)
+    return model, file, header
+
+
+def _model_file(path: Path) -> Path:
+    if path.is_dir():
+        for name in (MODEL_FILE, LAST_FILE):
+            if (path / name).is_file():
+                return path / name
+        raise CheckpointError(f"{path}: a folder without {MODEL_FILE}; is it a run folder that `train` made?")
+    if not path.exists():
+        raise CheckpointError(f"{path}: no such run folder or .safetensors file")
+    return path
+
+
+def _blank_model(file: Path, header: dict[str, Any]) -> AudioModel:
+    try:
+        return build_model(config_from_dict(header["config"]), seed=None)
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{file}: its model settings cannot be used: {error}") from None
+
+
+def _write(path: Path, tensors: dict[str, Tensor], header: dict[str, Any]) -> None:
+    header |= {"format_version": FORMAT_VERSION, "made_by": f"samplernn_fast {__version__}"}
+    copies = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    _replace(path, lambda temporary: save_file(copies, temporary, metadata={_KEY: json.dumps(header)}))
+
+
+def _replace(path: Path, write: Callable[[Path], object]) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as temporary:
+            write(temporary)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{path}: cannot be written ({error}); what was there before is kept") from None

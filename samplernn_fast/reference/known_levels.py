@@ -1,0 +1,105 @@
+"""Known levels, many at a time: priming and scoring take all frames of a tier at once, then those of the tier below.
+
+The `reference` and `triton` backends share this; each brings its own matrix products and its own recurrence.
+"""
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor
+from torch.nn.functional import embedding, log_softmax, relu
+
+from samplernn_fast.models.config import SampleRNNConfig
+from samplernn_fast.reference.weights import PackedWeights, packed_hidden
+
+Hidden = list[Tensor]
+_PRIME_FLOATS = 1 << 22  # the largest number of floats (streams x frames x units) that are computed at once
+
+
+class TeacherForced(ABC):
+    """The part of a backend that reads known levels. Letters as in `weights.py`, and B streams, N frames."""
+
+    config: SampleRNNConfig
+    weights: PackedWeights
+
+    @abstractmethod
+    def linear(self, x: Tensor, w: Tensor, bias: Tensor | None = None) -> Tensor:
+        """x (..., K) times w (O, K), plus bias (O,), in the backend's numeric mode."""
+
+    @abstractmethod
+    def scan(self, tier: int, layer: int, gates: Tensor, state: Tensor) -> Tensor:
+        """One layer over gates (N, B, G D), which hold all but its recurrent product: outputs (N, B, D); advances state
+        (B, H) in place."""
+
+    def init_hidden(self, streams: int) -> Hidden:
+        """The initial hidden state of every tier, lowest first: (n, B, H) each."""
+        tiers = range(len(self.config.ratios))
+        return [self.weights[f"tier{tier}.h0"].unsqueeze(1).repeat(1, streams, 1) for tier in tiers]
+
+    def prime(self, hidden: Hidden, history: Tensor, levels: Tensor) -> None:
+        """Advance `hidden` over known levels (B, n), n a multiple of L, starting where a top frame starts."""
+        lookback = self.config.lookback
+        row = levels.shape[0] * self.config.dim * (lookback // self.config.frame_sizes[1])
+        step = lookback * max(1, _PRIME_FLOATS // row)
+        for start in range(0, levels.shape[1], step):
+            block = levels[:, start : start + step]
+            self.frame_scan(hidden, torch.cat((history, block), dim=1))
+            history = block[:, -lookback:]
+
+    @torch.inference_mode()
+    def score(self, hidden: Hidden, levels: Tensor) -> Tensor:
+        """Teacher-forced log-probabilities, natural log: levels (B, L + T), T a multiple of L -> (B, T, Q).
+
+        Starts where a top frame starts, and advances `hidden`.
+        """
+        lookback, tables = self.config.lookback, self.weights["mlp.tables"]
+        steps = levels.shape[1] - lookback
+        out = self.frame_scan(hidden, levels)
+        x = self.linear(out, self.weights["tier0.up"].flatten(0, 1), self.weights["tier0.up_bias"].flatten())
+        x = x.unflatten(2, (-1, self.config.dim)).flatten(1, 2)
+        for tap, table in enumerate(tables):
+            start = lookback - tables.shape[0] + tap
+            x = x + embedding(levels[:, start : start + steps], table)
+        return log_softmax(self.mlp(x), dim=-1)
+
+    @torch.inference_mode()
+    def frame_scan(self, hidden: Hidden, levels: Tensor) -> Tensor:
+        """All tiers over levels (B, L + T), T a multiple of L; advances `hidden`. Returns the lowest's (B, T/F, D)."""
+        lookback = self.config.lookback
+        values, steps = self.weights["frame_values"][levels], levels.shape[1] - lookback
+        conditioning, out = None, values
+        for tier in reversed(range(len(self.config.ratios))):
+            size = self.config.frame_sizes[tier + 1]
+            frames = values[:, lookback - size : lookback - size + steps].unflatten(1, (-1, size))
+            gates = self.linear(frames, self.weights[f"tier{tier}.frame"])
+            if conditioning is not None:
+                gates = gates + conditioning
+            out = self._scan_layers(hidden, tier, gates)
+            if tier > 0:
+                up, bias = self.weights[f"tier{tier}.up"], self.weights[f"tier{tier}.up_bias"]
+                conditioning = self.linear(out, up.flatten(0, 1), bias.flatten()).unflatten(2, bias.shape).flatten(1, 2)
+        return out
+
+    def _scan_layers(self, hidden: Hidden, tier: int, read: Tensor) -> Tensor:
+        """A tier's RNN layers over N frames: read (B, N, I G D) -> the tier's outputs (B, N, D); advances `hidden`."""
+        weights, name = self.weights, f"tier{tier}."
+        reads = read.transpose(0, 1).split(weights[name + "bias"].shape[1], dim=2)
+        outputs: list[Tensor] = []
+        for layer in range(self.config.n_rnn):
+            gates = weights[name + "bias"][layer]
+            if layer < len(reads):
+                gates = gates + reads[layer]
+            if layer > 0:
+                gates = gates + self.linear(outputs[-1], weights[name + "stack"][layer - 1])
+            outputs.append(self.scan(tier, layer, gates, hidden[tier][layer]))
+        if self.config.skip == "none":
+            return outputs[-1].transpose(0, 1)
+        summed = self.linear(torch.cat(outputs, dim=2), weights[name + "skip_out"], weights[name + "skip_bias"])
+        return summed.transpose(0, 1)
+
+    def mlp(self, x: Tensor) -> Tensor:
+        """Logits (..., Q) of the sum (..., D) of conditioning and table rows."""
+        x = relu(x)
+        for layer in range(packed_hidden(self.config)):
+            x = relu(self.linear(x, self.weights[f"mlp.hidden{layer}"], self.weights[f"mlp.hidden{layer}_bias"]))
+        return self.linear(x, self.weights["mlp.output"], self.weights["mlp.output_bias"])

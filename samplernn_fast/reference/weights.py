@@ -1,0 +1,171 @@
+"""The weights as every sampler reads them: folded once, in float64. Nothing else transposes, folds or reorders.
+
+What is folded (all exact algebra): weight norm into the matrices; embedding x W_x x the first hidden layer (where no
+ReLU stands between) into lookup tables; each tier's input map and its upsampling into the gates of the tier below;
+biases that are always added together into one.
+Letters: Q levels, D dim, G gates (3 GRU, 4 LSTM), F frame size, r ratio, n layers, I layers that read the tier's
+input (n with "full" skips, else 1), O = I G D of the tier below, or D above the sample level.
+"""
+
+import copy
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from samplernn_fast.errors import CheckpointError
+from samplernn_fast.models.config import SampleRNNConfig
+from samplernn_fast.models.sample_rnn import SampleRNN, Tier
+
+_MATRICES = ("recurrent", "stack", "skip_out", "up", "hidden", "output")
+
+
+@dataclass(frozen=True)
+class Field:
+    """One row of the layout table."""
+
+    name: str
+    shape: tuple[int, ...]
+    made_from: str
+
+
+def layout(config: SampleRNNConfig) -> list[Field]:
+    """The layout table of one model: every packed tensor, in order. Tier 0 is the lowest RNN tier."""
+    dim, layers = config.dim, config.n_rnn
+    gates = 3 if config.rnn == "gru" else 4
+    width = dim if config.rnn == "gru" else 2 * dim
+    readers = layers if config.skip == "full" else 1
+    fields = [Field("frame_values", (config.q_levels,), "real value of each level for the frame tiers")]
+    for tier, ratio in enumerate(config.ratios):
+        name, below = f"tier{tier}.", dim if tier == 0 else readers * gates * dim
+        fields += [
+            Field(name + "frame", (readers * gates * dim, config.frame_sizes[tier + 1]), "W_ih W_x"),
+            Field(name + "bias", (layers, gates * dim), "b_ih + b_hh of r and z + W_ih b_x"),
+            Field(name + "recurrent", (layers, gates * dim, dim), "W_hh"),
+            Field(name + "h0", (layers, width), "learned initial state"),
+        ]
+        if config.rnn == "gru" and config.reset_after:
+            fields.append(Field(name + "bias_n", (layers, dim), "b_hh of n, inside the reset gate's product"))
+        if layers > 1:
+            fields.append(Field(name + "stack", (layers - 1, gates * dim, dim), "W_ih of layers that read another"))
+        if config.skip != "none":
+            fields.append(Field(name + "skip_out", (dim, layers * dim), "maps of all layers' outputs, side by side"))
+            fields.append(Field(name + "skip_bias", (dim,), "bias of the first of them"))
+        fields.append(Field(name + "up", (ratio, below, dim), "W_j of Eq. 6 through what reads it below"))
+        fields.append(Field(name + "up_bias", (ratio, below), "its bias through the same"))
+    fields.append(Field("mlp.tables", (config.frame_sizes[0], config.q_levels, dim), "first layers of every embedding"))
+    for layer in range(packed_hidden(config)):
+        fields.append(Field(f"mlp.hidden{layer}", (dim, dim), "hidden layer"))
+        fields.append(Field(f"mlp.hidden{layer}_bias", (dim,), "its bias"))
+    fields.append(Field("mlp.output", (config.q_levels, dim), "output layer"))
+    fields.append(Field("mlp.output_bias", (config.q_levels,), "its bias"))
+    return fields
+
+
+def is_matrix(name: str) -> bool:
+    """Whether a packed tensor is a matrix of products, which numeric modes round; all else stays float32."""
+    return name.split(".")[-1].rstrip("0123456789") in _MATRICES
+
+
+def packed_hidden(config: SampleRNNConfig) -> int:
+    """Hidden layers left after folding: the first vanishes where nothing non-linear stands before it."""
+    return config.mlp_hidden if config.mlp_input_relu else config.mlp_hidden - 1
+
+
+@dataclass(frozen=True)
+class PackedWeights:
+    """Read-only and shareable between threads. `tensors` follow `layout(config)`."""
+
+    config: SampleRNNConfig
+    tensors: dict[str, Tensor]
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self.tensors[name]
+
+    def to(self, device: torch.device | str, dtype: torch.dtype) -> "PackedWeights":
+        """The same weights, rounded once to another dtype."""
+        tensors = {name: tensor.to(device, dtype).contiguous() for name, tensor in self.tensors.items()}
+        return PackedWeights(self.config, tensors)
+
+
+@torch.no_grad()
+def pack(model: SampleRNN) -> PackedWeights:
+    """Fold a model's weights, in float64. CheckpointError if one of them is not finite."""
+    config = model.config
+    for name, parameter in model.named_parameters():
+        if not torch.isfinite(parameter).all():
+            raise CheckpointError(f"{name} holds a value that is not finite; this model cannot make audio")
+    model = copy.deepcopy(model).cpu().double()
+    tensors = {"frame_values": model.frame_values}
+    readers: list[tuple[Tensor, Tensor]] | None = None
+    for index, tier in enumerate(model.tiers):
+        below = _sample_level_reader(model) if readers is None else readers
+        tensors |= {f"tier{index}.{name}": value for name, value in _pack_tier(config, tier, below).items()}
+        readers = [(matrix, matrix.new_zeros(matrix.shape[0])) for matrix in _input_matrices(config, tier)]
+    tensors |= _pack_mlp(model)
+    packed = {field.name: tensors[field.name].detach().contiguous() for field in layout(config)}
+    for field in layout(config):
+        assert tuple(packed[field.name].shape) == field.shape, (field, packed[field.name].shape)
+    return PackedWeights(config, packed)
+
+
+def _sample_level_reader(model: SampleRNN) -> list[tuple[Tensor, Tensor]]:
+    """What reads the lowest tier's conditioning: the first hidden layer, or nothing where a ReLU comes first."""
+    if model.config.mlp_input_relu:
+        return []
+    first = model.mlp.hidden[0]
+    return [(first.weight, first.bias)]
+
+
+def _input_matrices(config: SampleRNNConfig, tier: Tier) -> list[Tensor]:
+    """The matrices (G D, input) of every layer that reads the tier's own input."""
+    layers = tier.rnn.layers
+    first = layers[0].w_ih
+    if config.skip == "prism":  # the first layer reads its input twice
+        first = first[:, : first.shape[1] // 2] + first[:, first.shape[1] // 2 :]
+    if config.skip != "full":
+        return [first]
+    return [first] + [layer.w_ih[:, config.dim :] for layer in layers[1:]]
+
+
+def _pack_tier(config: SampleRNNConfig, tier: Tier, below: list[tuple[Tensor, Tensor]]) -> dict[str, Tensor]:
+    """One RNN tier; `below` holds (matrix, bias) of whatever reads its conditioning, if anything does."""
+    dim, layers = config.dim, tier.rnn.layers
+    matrices = _input_matrices(config, tier)
+    bias = [layer.gate_bias() for layer in layers]
+    inner = [layer.b_hh for layer in layers if layer.b_hh is not None]  # of a GRU that resets after the product
+    frame = []
+    for layer, matrix in enumerate(matrices):
+        through, bias[layer] = tier.expand_through(matrix, bias[layer])
+        frame.append(through)
+    packed = {
+        "frame": torch.cat(frame),
+        "bias": torch.stack(bias),
+        "recurrent": torch.stack([layer.w_hh for layer in layers]),
+        "h0": tier.rnn.h0,
+    }
+    if inner:
+        packed["bias_n"] = torch.stack([b_hh[2 * dim :] for b_hh in inner])
+    if len(layers) > 1:
+        packed["stack"] = torch.stack([layer.w_ih[:, :dim] for layer in layers[1:]])
+    if config.skip != "none":
+        packed["skip_out"] = torch.cat([linear.weight for linear in tier.rnn.skip_out], dim=1)
+        packed["skip_bias"] = tier.rnn.skip_out[0].bias
+    if below:
+        reader, reader_bias = (torch.cat(parts) for parts in zip(*below, strict=True))
+        packed["up"], packed["up_bias"] = tier.up_through(reader, reader_bias)
+    else:
+        packed["up"], up_bias = tier.up_maps()
+        packed["up_bias"] = packed["up"].new_zeros(tier.ratio, dim) if up_bias is None else up_bias
+    return packed
+
+
+def _pack_mlp(model: SampleRNN) -> dict[str, Tensor]:
+    mlp, hidden = model.mlp, list(model.mlp.hidden)
+    tables = mlp.tables()
+    if not model.config.mlp_input_relu:
+        tables = tables @ hidden.pop(0).weight.t()
+    packed = {"mlp.tables": tables, "mlp.output": mlp.output.weight, "mlp.output_bias": mlp.output.bias}
+    for index, layer in enumerate(hidden):
+        packed[f"mlp.hidden{index}"], packed[f"mlp.hidden{index}_bias"] = layer.weight, layer.bias
+    return packed

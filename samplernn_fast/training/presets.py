@@ -1,0 +1,56 @@
+"""Named settings for `train`. Each says where its numbers come from: the paper, another project's code, or us."""
+
+from pathlib import Path
+
+from samplernn_fast.models.config import OneTierConfig, SampleRNNConfig
+from samplernn_fast.training.config import TrainConfig
+
+_DATA, _OUT = Path("data"), Path("runs/model")  # placeholders: the command line requires both
+
+
+def _model(**fields: object) -> SampleRNNConfig:
+    return SampleRNNConfig.from_dict({"sample_rate": 0, "gain": 0.0, **fields})
+
+
+PRESETS: dict[str, tuple[str, TrainConfig]] = {
+    "laptop": (
+        "A small 3-tier model that learns in minutes to an hour on a CPU (our numbers).",
+        TrainConfig(
+            data=_DATA,
+            out=_OUT,
+            model=_model(quantization="mu-law", frame_sizes=(4, 4, 16), dim=256, emb_size=64),
+            batch_size=16,
+            seq_len=512,
+            lr=6e-3,
+            lr_schedule="cosine",
+            warmup_steps=100,
+            max_minutes=60.0,
+        ),
+    ),
+    "paper-3tier": (
+        "The paper's best 3-tier model (section 3): FS 2, 2, 8, one 1024-unit GRU in each tier.",
+        TrainConfig(data=_DATA, out=_OUT, model=_model()),
+    ),
+    "paper-2tier": (
+        "The paper's best 2-tier model (section 3): three GRU layers; FS 16 and subsequences of 1024 as in its code.",
+        TrainConfig(data=_DATA, out=_OUT, model=_model(frame_sizes=(16, 16), n_rnn=3), seq_len=1024),
+    ),
+    "rnn": (
+        "The paper's one-tier baseline (Eq. 2-3): a GRU over single samples, three hidden layers as in its code.",
+        TrainConfig(data=_DATA, out=_OUT, model=OneTierConfig(sample_rate=0, gain=0.0), sample_every=0),
+    ),
+    "authors-3tier": (
+        "The 3-tier model as the authors' code has it: GRU that resets before the product.",
+        TrainConfig(data=_DATA, out=_OUT, model=_model(reset_after=False, frame_input="code-floor")),
+    ),
+    "dadabots": (
+        "The 2-tier model of Dadabots' albums: five LSTM layers with skips, mu-law, no learned initial state.",
+        TrainConfig(
+            data=_DATA,
+            out=_OUT,
+            model=_model(frame_sizes=(16, 16), rnn="lstm", n_rnn=5, skip="full", quantization="mu-law", learn_h0=False),
+            seq_len=1024,
+        ),
+    ),
+}
+"""Name -> what the preset is for, which its help begins with, and its settings."""

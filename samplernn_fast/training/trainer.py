@@ -1,0 +1,295 @@
+"""Training as the paper does it (sections 2.3 and 3): truncated back-propagation with the hidden state carried on.
+
+`train` is the way in, and `Trainer` has the loop. A run can be killed at any moment: the same command goes on from
+last.safetensors and ends with the same bits (see `resuming`). Under torchrun every process has its own rows of the
+batch, and the result is that of one process. `process` prepares the process, `run_log` shows how the run goes.
+"""
+
+import json
+import math
+import signal
+import time
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from samplernn_fast import files, terminal
+from samplernn_fast.audio.quantize import for_config
+from samplernn_fast.data.batches import Batch, TBPTTBatches
+from samplernn_fast.data.folder import AudioData
+from samplernn_fast.engine.engine import Engine
+from samplernn_fast.errors import SampleRNNError
+from samplernn_fast.evaluation.likelihood import evaluate
+from samplernn_fast.models import checkpoint
+from samplernn_fast.models.base import State, bits_per_sample
+from samplernn_fast.models.cells import keep_scans_uncompiled
+from samplernn_fast.models.registry import build_model
+from samplernn_fast.training import resuming
+from samplernn_fast.training.config import TrainConfig, fit_to_data
+from samplernn_fast.training.process import check_compiler, fast_cpu_training, process_group
+from samplernn_fast.training.run_log import RunLog
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """Where a run stands when `train` returns."""
+
+    run: Path
+    """The run folder."""
+    steps: int
+    """How many updates were made in all."""
+    seconds: float
+    """How long the run took in all, resumed parts added up."""
+    train_bits: float
+    """Bits per sample of the training audio behind the last row of the log; NaN before the first row."""
+    valid_bits: float | None
+    """Bits per sample of the last validation; None before the first one."""
+    stopped: str
+    """What ended it: "max_steps", "max_minutes" or "signal"."""
+
+
+def train(config: TrainConfig) -> TrainResult:
+    """Trains a model, or goes on with the run in `config.out`, until its budget is spent or ctrl-C or SIGTERM comes.
+
+    Raises DataError or ConfigError before anything is written when data, model and settings do not fit.
+    """
+    with process_group(config.device) as (rank, world_size, device), terminal.interrupts(signal.SIGTERM) as caught:
+        if config.num_threads:
+            torch.set_num_threads(config.num_threads)
+        fast = fast_cpu_training() if device.type == "cpu" else nullcontext()
+        # Nothing in the loop draws from torch's generator. It is seeded and saved for a future part that does.
+        with fast, torch.random.fork_rng(devices=[]):
+            torch.manual_seed(config.seed)
+            return Trainer(config, rank, world_size, device).run(caught)
+
+
+class Trainer:
+    """One process's part of a run: model, optimizer, batches and hidden state, and the loop over them."""
+
+    def __init__(self, config: TrainConfig, rank: int, world_size: int, device: torch.device) -> None:
+        self.rank, self.world_size, self.device = rank, world_size, device
+        if config.compile:
+            check_compiler(device)
+        self.data = AudioData.open(config.data)
+        self.config = config = replace(config, model=fit_to_data(config.model, self.data))
+        self.model = build_model(config.model, seed=config.seed).to(device)
+        self.batches = TBPTTBatches(
+            self.data,
+            config.model,
+            batch_size=config.batch_size,
+            seq_len=config.seq_len,
+            seed=config.seed,
+            rank=rank,
+            world_size=world_size,
+        )
+        # The fused update is one pass over the weights; torch has it for these devices only.
+        self.optimizer = torch.optim.Adam(self.model.parameters(), lr=config.lr, fused=device.type in ("cpu", "cuda"))
+        self.state: State | None = None
+        self.step, self.epoch, self.seconds = 0, 0, 0.0
+        self.best_bits = math.inf
+        self.train_bits = math.nan
+        self.valid_bits: float | None = None
+        # Bits and samples since the last row of the log. They stay on the device: reading them makes a GPU wait.
+        self.sums = torch.zeros(2, dtype=torch.float64, device=device)
+        self._resume()
+        self.forward = self._wrap()
+
+    def run(self, caught: list[int]) -> TrainResult:
+        """Trains until max_steps, max_minutes or a signal in `caught`. Rank 0 writes everything."""
+        config = self.config
+        log = self._open_log()
+        began = time.monotonic() - self.seconds
+        stopped = self._finished(interrupted=False)  # a run that was complete already makes no step
+        try:
+            while not stopped:
+                self.update(next(self.batches))
+                self.seconds, interrupted = self._agree(time.monotonic() - began, bool(caught))
+                stopped = self._finished(interrupted)
+                if self.step % config.log_every == 0:
+                    self._write_row(log)
+                # A signal adds no validation: the checkpoint must not wait for it, and the curve must not change.
+                if self.step % config.eval_every == 0 or stopped.startswith("max"):
+                    self._validate(log)
+                if config.sample_every and self.step % config.sample_every == 0:
+                    self._make_sample(log)
+                if stopped or self.step % config.save_every == 0:
+                    self._save()
+        finally:
+            if log is not None:
+                log.close()
+        return TrainResult(config.out, self.step, self.seconds, self.train_bits, self.valid_bits, stopped)
+
+    def update(self, batch: Batch) -> None:
+        """One update by Adam on one subsequence. The state goes on to the next update, without its gradients."""
+        config = self.config
+        levels, reset, mask = (
+            part.to(self.device, non_blocking=True) for part in (batch.levels, batch.reset, batch.mask)
+        )
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.learning_rate()
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=config.precision == "bf16"):
+            logits, state = self.forward(levels, self.state, reset)
+        total = (bits_per_sample(logits, levels[:, config.model.lookback :]) * mask).sum()
+        # Every process divides by the count of all. DDP averages the gradients, and world_size undoes its division.
+        loss = total * (self.world_size / batch.n_valid_global)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_value_(self.model.parameters(), config.grad_clip)
+        self.optimizer.step()
+        self.state = tuple(part.detach().float() for part in state)
+        self.sums += torch.stack((total.detach().double(), mask.sum().double()))
+        self.step += 1
+        self.epoch = batch.epoch
+
+    def learning_rate(self) -> float:
+        """The learning rate of the next update: a linear warm-up, then constant, or a cosine down to a hundredth."""
+        config = self.config
+        rate = config.lr * min(1.0, (self.step + 1) / (config.warmup_steps + 1))
+        if config.lr_schedule == "constant":
+            return rate
+        # Steps are the same in every repetition of a run and the clock is not, so the clock is the second choice.
+        done = self.step / config.max_steps if config.max_steps else self.seconds / (60 * (config.max_minutes or 1))
+        return rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, done))))
+
+    def _finished(self, interrupted: bool) -> str:
+        """Why the run stops here, in the words of `TrainResult.stopped`; "" where it goes on."""
+        if interrupted:
+            return "signal"
+        if self.config.max_steps and self.step >= self.config.max_steps:
+            return "max_steps"
+        return "max_minutes" if self.config.max_minutes and self.seconds >= 60 * self.config.max_minutes else ""
+
+    def _agree(self, seconds: float, interrupted: bool) -> tuple[float, bool]:
+        """The latest clock of all processes, and whether any of them was interrupted, so that all decide the same."""
+        if self.world_size == 1:
+            return seconds, interrupted
+        shared = torch.tensor([seconds, float(interrupted)], dtype=torch.float64, device=self.device)
+        dist.all_reduce(shared, dist.ReduceOp.MAX)
+        return shared[0].item(), bool(shared[1].item())
+
+    def _write_row(self, log: RunLog | None) -> None:
+        """Logs the bits per sample since the last row, over all processes. Raises SampleRNNError for a NaN."""
+        sums = self.sums.clone()
+        if self.world_size > 1:
+            dist.all_reduce(sums)
+        self.sums.zero_()
+        self.train_bits = (sums[0] / sums[1]).item()
+        if not math.isfinite(self.train_bits):
+            raise self._diverged()
+        if log is not None:
+            log.row(self._row(train_bits=self.train_bits))
+            log.advance(self.step, f"{self.train_bits:.3f} bits, {self._pace()}")
+
+    def _diverged(self) -> SampleRNNError:
+        return SampleRNNError(
+            f"the loss stopped being a number before step {self.step}; the last checkpoint in {self.config.out} is"
+            " kept: train again with a lower --lr"
+        )
+
+    def _row(self, **bits: float) -> dict[str, Any]:
+        """One row of the log. Bits are written with all their digits."""
+        row: dict[str, Any] = {"step": self.step, "epoch": self.epoch, "lr": f"{self.learning_rate():.3g}"}
+        row |= {"audio_seconds": f"{self._audio_seconds():.1f}", "seconds": f"{self.seconds:.1f}"}
+        return row | {name: repr(value) for name, value in bits.items()}
+
+    def _audio_seconds(self) -> float:
+        return self.step * self.config.batch_size * self.config.seq_len / self.config.model.sample_rate
+
+    def _pace(self) -> str:
+        """How many seconds of audio are read in a second, and how long the run will still take."""
+        left = []
+        if self.config.max_steps:
+            left.append(self.seconds / self.step * (self.config.max_steps - self.step))
+        if self.config.max_minutes:
+            left.append(60 * self.config.max_minutes - self.seconds)
+        until = f", {max(0.0, min(left)) / 60:.1f} min left" if left else ""
+        return f"{self._audio_seconds() / max(self.seconds, 1e-9):.1f} s of audio a second{until}"
+
+    def _validate(self, log: RunLog | None) -> None:
+        """Scores the validation split, from a hidden state of its own, and keeps the model if it is the best so far."""
+        if log is None or not self.data.recordings("valid"):
+            return
+        result = evaluate(self.model, self.data, "valid", max_seconds=self.config.eval_seconds)
+        self.valid_bits = result.nll_bits
+        log.row(self._row(valid_bits=result.nll_bits))
+        log.say(f"step {self.step}  train {self.train_bits:.3f}  valid {result.nll_bits:.3f} bits per sample")
+        if result.nll_bits < self.best_bits:
+            self.best_bits = result.nll_bits
+            self._save_model()
+
+    def _make_sample(self, log: RunLog | None) -> None:
+        """Makes a piece of audio with the present weights, always by the same seed, and logs it."""
+        if log is None:
+            return
+        engine = Engine(self.model, device="cpu")
+        length = int(self.config.sample_seconds * self.config.model.sample_rate)
+        levels = engine.run(engine.init_state(1, seed=self.config.seed), length)
+        log.sample(self.step, for_config(self.config.model).decode(levels[0].numpy()), self.config.model.sample_rate)
+
+    def _open_log(self) -> RunLog | None:
+        """The log of the run, in rank 0 only, which also writes config.json."""
+        if self.rank != 0:
+            return None
+        files.remove_leftovers(self.config.out)
+        checkpoint.write_text(
+            self.config.out / checkpoint.CONFIG_FILE, json.dumps(self.config.to_dict(), indent=1) + "\n"
+        )
+        return RunLog(self.config.out, self.step, self.config.max_steps)
+
+    def _wrap(self) -> Any:
+        """The model as the loop calls it: compiled if asked for, and averaging gradients over several processes."""
+        forward: Any = self.model
+        if self.config.compile:
+            keep_scans_uncompiled(self.model)
+            forward = torch.compile(self.model)
+        if self.world_size > 1:
+            ids = [self.device.index] if self.device.type == "cuda" else None
+            forward = torch.nn.parallel.DistributedDataParallel(forward, device_ids=ids, broadcast_buffers=False)
+        return forward
+
+    def _save_model(self) -> None:
+        """Writes model.safetensors, with what the run knows about the model."""
+        info = {"data": str(self.config.data), "training": self.config.to_dict()} | self._numbers()
+        checkpoint.save_model(self.config.out / checkpoint.MODEL_FILE, self.model, info)
+
+    def _numbers(self) -> dict[str, Any]:
+        """Where the run stands, for JSON. What was not measured yet is None there, and NaN or infinite here."""
+        numbers: dict[str, float | None] = {"step": self.step, "epoch": self.epoch, "seconds": self.seconds}
+        numbers |= {"best_bits": self.best_bits, "train_bits": self.train_bits, "valid_bits": self.valid_bits}
+        return {name: value if value is not None and math.isfinite(value) else None for name, value in numbers.items()}
+
+    def _save(self) -> None:
+        """Writes last.safetensors, from which `_resume` goes on, and the model where there is no validation."""
+        if not all(bool(torch.isfinite(parameter).all()) for parameter in self.model.parameters()):
+            raise self._diverged()
+        assert self.state is not None  # nothing is saved before the first step
+        state, self.sums = resuming.gather(self.state, self.sums, self.rank, self.world_size)
+        if self.rank == 0:
+            tensors = resuming.tensors_to_save(self.model, self.optimizer, state, self.sums)
+            progress = {"batches": self.batches.state_dict(), "training": self.config.to_dict()} | self._numbers()
+            checkpoint.save_training(self.config.out / checkpoint.LAST_FILE, tensors, self.config.model, progress)
+            if not self.data.recordings("valid") or not (self.config.out / checkpoint.MODEL_FILE).exists():
+                self._save_model()
+        if self.world_size > 1:
+            dist.barrier()
+
+    def _resume(self) -> None:
+        """Takes everything from the checkpoint that `config.resume` asks for, if there is one."""
+        saved = resuming.find(self.config)
+        if saved is None:
+            return
+        rows, rank, world_size = self.config.batch_size, self.rank, self.world_size
+        mine = slice(rank * rows // world_size, (rank + 1) * rows // world_size)
+        self.state = resuming.restore(saved, self.model, self.optimizer, rows, mine)
+        if rank == 0:
+            self.sums = saved.tensors["sums"].to(self.device)
+        progress = saved.progress
+        self.batches.load_state_dict(progress["batches"])
+        self.step, self.epoch, self.seconds = progress["step"], progress["epoch"], progress["seconds"]
+        self.best_bits = math.inf if progress["best_bits"] is None else progress["best_bits"]
+        self.train_bits = math.nan if progress["train_bits"] is None else progress["train_bits"]
+        self.valid_bits = progress["valid_bits"]

@@ -1,0 +1,62 @@
+"""Weights that are not finite give an error and no audio, on the cpu backend and in every numeric mode."""
+
+import numpy as np
+import pytest
+from cases import CASES, make_model
+
+from samplernn_fast.reference.weights import pack
+
+_C = pytest.importorskip("samplernn_fast._C", reason="the native part is not built: no C++ compiler")
+
+from samplernn_fast.backends.cpu import CpuBackend, model_dims  # noqa: E402
+
+
+def generate_with(mode: str, name: str, value: float, case: str) -> np.ndarray:
+    """Two top frames by a model with one bad number in a tensor (or in all tables of a unit, to be sure it is read)."""
+    config = CASES[case]
+    tensors = {key: tensor.float().numpy().copy() for key, tensor in pack(make_model(config)).tensors.items()}
+    if name in ("frame_values", "mlp.tables"):
+        tensors[name][..., 1] = value
+    else:
+        tensors[name].flat[1] = value
+    engine = _C.CpuEngine(model_dims(config), tensors, "", mode, 1)
+    hidden = [np.repeat(tensors[f"tier{tier}.h0"][:, None], 2, axis=1) for tier in range(len(config.ratios))]
+    steps = 2 * config.lookback
+    levels = np.full((2, config.lookback + steps), -1)
+    levels[:, : config.lookback] = 1
+    draws = np.random.default_rng(0).integers(0, 2**32, (2, steps), dtype=np.uint32)
+    engine.generate(hidden, levels, 0, draws, np.ones((2, steps), np.float32), 0, 1.0)
+    return levels
+
+
+def tensors_of(case: str) -> list[str]:
+    return [field for field, _ in _C.layout_fields(model_dims(CASES[case]))]
+
+
+@pytest.mark.parametrize("mode", CpuBackend.dtypes)
+@pytest.mark.parametrize("case", ["paper-3tier", "theano-lstm-skips"])
+def test_a_weight_that_is_not_a_number_is_an_error(case, mode):
+    silent = []
+    for name in tensors_of(case):
+        try:
+            generate_with(mode, name, float("nan"), case)
+            silent.append(name)
+        except ValueError as error:
+            assert "not a number" in str(error)
+    assert not silent, f"NaN in these tensors became audio: {silent}"
+
+
+@pytest.mark.parametrize("case", ["paper-3tier", "theano-lstm-skips"])
+def test_an_infinite_weight_of_an_int8_matrix_is_an_error(case):
+    """Elsewhere infinity may be the answer of the float arithmetic: a gate that is shut."""
+    matrices = ("recurrent", "stack", "skip_out", "up", "hidden0", "output")
+    silent = []
+    for name in tensors_of(case):
+        if name.split(".")[-1] not in matrices:
+            continue
+        try:
+            generate_with("int8", name, float("inf"), case)
+            silent.append(name)
+        except ValueError as error:
+            assert "not a number" in str(error)
+    assert not silent, f"an infinite weight in these tensors became audio: {silent}"

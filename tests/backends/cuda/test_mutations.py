@@ -1,0 +1,173 @@
+"""Every barrier and every wait of the CUDA kernel is needed, and the shim notices when one is missing: the text without
+it must fail under some schedule."""
+
+import functools
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from cases import CASES, make_model
+from shim import KERNELS, KernelError, Settings, ShimError, ShimKernel
+
+from samplernn_fast.reference.weights import PackedWeights, pack
+
+# What replaces a barrier that also decides something: this thread's own answer.
+_ALONE = {"block_sync()": "(void)0", "block_any(": "bool(", "cluster_sync()": "(void)0"}
+_WAITS = {
+    "a packet's count is looked at": ("exchange.cuh", "q[i].w != sequence ? 1 : 0", "0", "tagged"),
+    "the counter is waited for": ("exchange.cuh", "< 0 && !late", "< -1000000 && !late", "counters"),
+    "the counter is waited for by new readers": (
+        "exchange.cuh",
+        "age == Age::kOld",
+        "age == Age::kOld || true",
+        "counters",
+    ),
+    "two buffers are used in turn": ("exchange.cuh", "sequence % V::kBuffers", "sequence % 1", "tagged"),
+    "a pushed packet's count is looked at": ("exchange.cuh", "q[i].w != sequence ? 1 : 0", "0", "cluster"),
+    "clusters use two buffers in turn": ("exchange.cuh", "sequence % V::kBuffers", "sequence % 1", "cluster"),
+    "clusters meet before they begin": ("exchange.cuh", "cluster_sync();\n  }", "}", "cluster"),
+    "clusters meet before they leave": (
+        "exchange.cuh",
+        "if (kCluster && !is_helper(b)) cluster_sync();",
+        "(void)b;",
+        "cluster",
+    ),
+    "what is in shared memory is cleared": ("exchange.cuh", "buffers[i] = {0, 0, 0, 0};", "(void)buffers;", "cluster"),
+    "roles: a product's count is looked at": (
+        "roles.cuh",
+        "if (!await_packet<SourceVectors>(",
+        "if (q = read_packet<SourceVectors>(from + first / kPayload * 16); false && !await_packet<SourceVectors>(",
+        "roles",
+    ),
+    "roles: a vector for helpers has two buffers": (
+        "vectors.cuh",
+        "kBuffers = 2, kCopies = SRNN_COPIES;\n",
+        "kBuffers = 1, kCopies = SRNN_COPIES;\n",
+        "roles",
+    ),
+    "roles: what the lowest tier gives has a buffer for each sample": (
+        "vectors.cuh",
+        "kBuffers = larger(2, ratio(0))",
+        "kBuffers = 1",
+        "roles",
+    ),
+    "roles: heads meet before they leave": (
+        "exchange.cuh",
+        "if (kCluster && !is_helper(b)) cluster_sync();",
+        "(void)b;",
+        "roles",
+    ),
+    "the count is raised": ("exchange.cuh", "if (b.thread == 0) count_up", "if (false) count_up", "counters"),
+}
+
+_SLOW = ("buffers", "new", "roles")
+
+
+def barriers() -> list[tuple[str, int, str]]:
+    """(file, where in it, text) of every barrier in the kernel's text."""
+    found = []
+    for path in sorted((KERNELS / "cuda" / "device").glob("*.cuh")):
+        for match in re.finditer("|".join(map(re.escape, _ALONE)), path.read_text()):
+            found.append((path.name, match.start(), match[0]))
+    return found
+
+
+def mutant(folder: Path, file: str, start: int, old: str, new: str) -> Path:
+    """A copy of the kernel's text with one place changed."""
+    root = folder / "csrc"
+    shutil.copytree(KERNELS, root, ignore=lambda path, names: [name for name in names if name.endswith("cpp")])
+    path = root / "cuda" / "device" / file
+    text = path.read_text()
+    assert text[start : start + len(old)] == old
+    path.write_text(text[:start] + new + text[start + len(old) :])
+    return root
+
+
+# Small models that together pass every barrier: forms, modes, odd dims, forced samples, many streams.
+RUNS = [
+    ("prism-skips", "float32", "counters", 3),
+    ("theano-gru-odd-levels", "int8", "tagged", 19),
+    ("two-levels", "float32", "tagged", 3),
+    ("logits-not-finite", "float32", "tagged", 19),
+    ("two-levels", "int8", "cluster", 3),
+    ("two-levels", "float32", "launches", 3),
+    ("two-levels", "float32", "roles", 3),
+    ("theano-gru-odd-levels", "float32", "roles", 3),
+    ("prism-skips", "float32", "roles", 1),
+    ("prism-skips", "float32", "roles", 5),
+    ("logits-not-finite", "float32", "roles", 3),
+    ("theano-gru-odd-levels", "int8", "roles, nothing in shared memory", 1),
+]
+
+
+def weights_of(name: str) -> PackedWeights:
+    if name in CASES:
+        return pack(make_model(CASES[name]))
+    weights = pack(make_model(CASES["two-levels"]))
+    spoiled = {"mlp.output_bias": torch.full_like(weights["mlp.output_bias"], torch.inf)}
+    return PackedWeights(weights.config, weights.tensors | spoiled)
+
+
+def observe(kernel: ShimKernel, schedule: int) -> list[torch.Tensor]:
+    """Everything that a launch gives, some of whose samples are forced; or the code of the error that it reports."""
+    hidden, history = kernel.initial()
+    steps = kernel.config.lookback + 9
+    forced = torch.full((kernel.batch, steps), -1)
+    forced[:, 2] = 1
+    forced[:, -9:] = torch.tensor([1, 0, 1] * 3)
+    settings = Settings(schedule=schedule, seed=3, time_limit=300_000)
+    try:
+        levels, _ = kernel.run(hidden, history, 0, steps, forced, settings=settings)
+    except KernelError as error:
+        return [torch.tensor(error.args[0])]
+    return [levels, hidden]
+
+
+def kernel_of(run: int, kernels: Path = KERNELS) -> ShimKernel:
+    name, dtype, exchange, batch = RUNS[run]
+    exchange, _, without = exchange.partition(",")
+    shared_bytes = 1 if without else 1 << 17
+    return ShimKernel(weights_of(name), dtype, batch, exchange=exchange, shared_bytes=shared_bytes, kernels=kernels)
+
+
+@functools.cache
+def expected(run: int) -> list[torch.Tensor]:
+    kernel = kernel_of(run)
+    results = [observe(kernel, schedule) for schedule in range(3)]
+    for other in results[1:]:
+        assert all(torch.equal(mine, first) for mine, first in zip(other, results[0], strict=True))
+    return results[0]
+
+
+def is_noticed(kernels: Path, run: int) -> bool:
+    kernel = kernel_of(run, kernels)
+    for schedule in range(6):
+        try:
+            found = observe(kernel, schedule)
+        except ShimError:
+            return True
+        if len(found) != len(expected(run)):
+            return True
+        if not all(torch.equal(mine, wanted) for mine, wanted in zip(found, expected(run), strict=True)):
+            return True
+    return False
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("file", "start", "text"), barriers(), ids=[f"{file}-{at}" for file, at, _ in barriers()])
+def test_no_barrier_can_be_left_out(file, start, text, tmp_path):
+    kernels = mutant(tmp_path, file, start, text, _ALONE[text])
+    assert any(is_noticed(kernels, run) for run in range(len(RUNS)))
+
+
+@pytest.mark.parametrize(
+    "what",
+    [pytest.param(what, marks=[pytest.mark.slow] if any(one in what for one in _SLOW) else []) for what in _WAITS],
+)
+def test_no_part_of_the_protocol_can_be_left_out(what, tmp_path):
+    file, old, new, exchange = _WAITS[what]
+    start = (KERNELS / "cuda" / "device" / file).read_text().index(old)
+    kernels = mutant(tmp_path, file, start, old, new)
+    assert any(is_noticed(kernels, run) for run in range(len(RUNS)) if RUNS[run][2].startswith(exchange))

@@ -1,0 +1,198 @@
+"""Every launch of a period compiles to a cubin for the GPUs it is meant for, within budgets: no spills,
+no stack, little shared memory, no contraction in the draw. Needs no GPU: the launches are the schedule's.
+"""
+
+import os
+import re
+import subprocess
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from unittest import mock
+
+import pytest
+import torch
+from cases import CASES
+
+from samplernn_fast.backends.triton import TritonBackend
+from samplernn_fast.models.config import SampleRNNConfig
+from samplernn_fast.reference.weights import PackedWeights, layout
+
+triton = pytest.importorskip("triton", reason="Triton is not installed; it has wheels for Linux only")
+if triton.knobs.runtime.interpret:
+    pytest.skip("TRITON_INTERPRET is set: nothing is compiled", allow_module_level=True)
+
+from triton.backends.compiler import GPUTarget  # noqa: E402
+from triton.compiler import ASTSource  # noqa: E402
+
+from samplernn_fast.kernels import launch  # noqa: E402
+from samplernn_fast.kernels.products import LIBRARY_FROM, TILES_FROM, vector_blocks  # noqa: E402
+from samplernn_fast.kernels.schedule import Schedule  # noqa: E402
+
+TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
+POINTERS = {torch.float32: "*fp32", torch.bfloat16: "*bf16", torch.int32: "*i32", torch.int64: "*i64"}
+MULTIPROCESSORS = 132  # H100, H200
+SHARED_LIMIT = 48 * 1024  # what every architecture gives without asking, so that several programs share one SM
+REGISTERS_OF_AN_SM = 65536
+
+SHAPES = {
+    "paper": SampleRNNConfig(),
+    "paper-256": SampleRNNConfig(dim=256),
+    "reset-before": SampleRNNConfig(dim=512, reset_after=False),
+    "reset-before-stack": SampleRNNConfig(dim=512, reset_after=False, n_rnn=2),
+    "lstm": SampleRNNConfig(dim=1024, rnn="lstm", n_rnn=2),
+    "lstm-32": SampleRNNConfig(dim=32, emb_size=8, rnn="lstm", n_rnn=2),
+    "16-bit": SampleRNNConfig(dim=17, emb_size=4, q_levels=65536, frame_sizes=(1, 2, 4)),
+    "lstm-skips": replace(CASES["theano-lstm-skips"], dim=130),
+    "prism-skips": replace(CASES["prism-skips"], dim=130, frame_sizes=(16, 16, 32), q_levels=4096),
+}
+RUNS = [
+    ("paper", "bfloat16", 1, 90, False),
+    ("paper", "bfloat16", TILES_FROM, 80, False),
+    ("paper-256", "float32", 8, 80, True),
+    ("reset-before", "bfloat16", 2, 90, False),
+    ("lstm-skips", "float32", 3, 80, False),
+]
+MORE = [
+    ("paper", "bfloat16", LIBRARY_FROM, 90, True),
+    ("paper", "float32", 1, 80, False),
+    ("paper", "bfloat16", TILES_FROM, 90, False),
+    ("paper", "float32", TILES_FROM, 90, False),
+    ("paper-256", "float32", TILES_FROM, 90, False),
+    ("reset-before", "bfloat16", TILES_FROM, 80, False),
+    ("reset-before-stack", "bfloat16", 2, 90, False),
+    ("reset-before-stack", "float32", TILES_FROM, 80, False),
+    ("lstm", "bfloat16", 1, 90, False),
+    ("lstm", "bfloat16", TILES_FROM, 80, False),
+    ("lstm", "float32", TILES_FROM, 80, False),
+    ("lstm-32", "bfloat16", TILES_FROM, 90, False),
+    ("lstm-skips", "bfloat16", TILES_FROM, 90, False),
+    ("lstm-skips", "float32", TILES_FROM, 90, True),
+    ("prism-skips", "bfloat16", 3, 90, True),
+    ("prism-skips", "float32", 3, 80, False),
+    ("16-bit", "bfloat16", TILES_FROM, 90, True),
+]
+
+
+@dataclass(frozen=True)
+class Binary:
+    """A compiled launch: its kernel's name, constants and options, PTX, SASS and resources."""
+
+    kernel: str
+    options: dict[str, Any]
+    shared: int
+    ptx: str
+    sass: str
+    registers: int
+    stack: int
+
+
+def launches(config: SampleRNNConfig, dtype: str, batch: int, truncate: bool) -> list[tuple[Any, tuple, dict]]:
+    """(kernel, arguments, options) of every launch of one period; nothing runs."""
+    weights = PackedWeights(config, {field.name: torch.zeros(field.shape) for field in layout(config)})
+    made: list[tuple[Any, tuple, dict]] = []
+    device = SimpleNamespace(multi_processor_count=MULTIPROCESSORS)
+    record = mock.patch.object(
+        launch, "_start", lambda kernel, grid, args, options: made.append((kernel, args, options))
+    )
+    with record, mock.patch.object(torch.cuda, "get_device_properties", lambda _: device):
+        backend = TritonBackend(weights, torch.device("cpu"), dtype)
+        schedule = Schedule(backend.weights, batch, torch.device("cpu"))
+        schedule.prepare(truncate)
+        schedule.period()
+    return made
+
+
+def source_of(kernel: Any, args: tuple, options: dict) -> ASTSource:
+    """As Triton specialises a launch: aligned pointers, and numbers that are 1 or multiples of 16."""
+    names = [parameter.name for parameter in kernel.params]
+    constants = {name: value for name, value in options.items() if name in names}
+    signature, attributes = dict.fromkeys(constants, "constexpr"), {}
+    for at, value in enumerate(args):
+        name, free = names[at], kernel.params[at].do_not_specialize
+        if value is not None and isinstance(value, torch.Tensor):
+            signature[name], aligned = POINTERS[value.dtype], value.data_ptr() % 16 == 0
+        elif value == 1 and not free:
+            constants[name], signature[name], aligned = 1, "constexpr", False
+        else:
+            signature[name], aligned = "i32", value % 16 == 0 and not free
+        if aligned:
+            attributes[(at,)] = [["tt.divisibility", 16]]
+    constexprs = {(names.index(name),): value for name, value in constants.items()}
+    return ASTSource(fn=kernel, signature={n: signature[n] for n in names}, constexprs=constexprs, attrs=attributes)
+
+
+def tool(name: str, *args: str) -> str:
+    return subprocess.run([str(TOOLS / name), *args], capture_output=True, text=True, check=True).stdout
+
+
+def compiled(config: SampleRNNConfig, dtype: str, batch: int, arch: int, truncate: bool, folder: Path) -> list[Binary]:
+    """Every different launch of a period as a cubin for sm_<arch>."""
+    found: dict[str, Binary] = {}
+    for kernel, args, options in launches(config, dtype, batch, truncate):
+        source = source_of(kernel, args, options)
+        if source.hash() in found:
+            continue
+        chosen = {name: options[name] for name in ("num_warps", "num_stages", "enable_fp_fusion")}
+        made = triton.compile(source, target=GPUTarget("cuda", arch, 32), options=chosen)
+        cubin = folder / f"{len(found)}.cubin"
+        cubin.write_bytes(made.asm["cubin"])
+        usage = tool("cuobjdump", "--dump-resource-usage", str(cubin))
+        registers, stack = (int(re.search(rf"{what}:(\d+)", usage)[1]) for what in ("REG", "STACK"))
+        sass = tool("cuobjdump", "-sass", str(cubin))
+        name = kernel.fn.__name__
+        found[source.hash()] = Binary(name, options, made.metadata.shared, made.asm["ptx"], sass, registers, stack)
+    return list(found.values())
+
+
+@pytest.mark.parametrize(
+    ("name", "dtype", "batch", "arch", "truncate"), RUNS + [pytest.param(*run, marks=pytest.mark.slow) for run in MORE]
+)
+def test_launches_compile_within_their_budgets(name, dtype, batch, arch, truncate, tmp_path, monkeypatch):
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path / "cache"))
+    binaries = compiled(SHAPES[name], dtype, batch, arch, truncate, tmp_path)
+    kernels = {one.kernel for one in binaries}
+    cells = {"lstm_cell_kernel"} if name.startswith("lstm") else {"gru_cell_kernel"}
+    cells = {"gru_reset_kernel", "gru_update_kernel"} if name.startswith("reset") else cells
+    assert kernels >= cells | {"draw_kernel", "advance_kernel"}
+    for one in binaries:
+        threads = 32 * one.options["num_warps"]
+        assert one.stack == 0, f"{one.kernel} spills {one.stack} bytes"
+        assert one.registers * threads <= REGISTERS_OF_AN_SM, one.kernel
+        assert one.shared <= SHARED_LIMIT, f"{one.kernel}: {one.shared} bytes of shared memory"
+        assert not re.search(r"\b(?:LDL|STL)\b", one.sass), f"{one.kernel} uses local memory"
+        if one.kernel == "draw_kernel":  # its bits are a definition
+            assert "fma." not in one.ptx and not re.search(r"\b(FFMA|HFMA2\.MMA\.F32)\b", one.sass)
+            assert len(re.findall(r"\bmul\.(rn\.)?f32", one.ptx)) >= 5
+        if one.options.get("STYLE") == "tiles" and dtype == "bfloat16":
+            assert "HMMA" in one.sass or "HGMMA" in one.sass, f"{one.kernel} does not use the tensor cores"
+        if one.options.get("STYLE") == "vector" and name == "paper":
+            assert re.search(r"\bLDG\.E\.128", one.sass), f"{one.kernel} does not read 16 bytes at a time"
+
+
+def test_one_stream_takes_few_launches():
+    """Paper 3-tier, 8 samples: 3 launches a sample, 2 for each of 4 + 1 frames, and the clock."""
+    made = launches(SampleRNNConfig(), "bfloat16", 1, False)
+    assert len(made) == 8 * 3 + 5 * 2 + 1
+    assert sum(kernel.fn.__name__ == "draw_kernel" for kernel, _, _ in made) == 8
+
+
+@pytest.mark.parametrize(
+    ("units", "inputs"), [(1, 1), (17, 17), (256, 256), (1024, 1024), (16384, 16384), (65536, 1024)]
+)
+def test_vector_blocks_cover_the_gpu(units, inputs):
+    blocks = vector_blocks(units, inputs, MULTIPROCESSORS)
+    programs = blocks.grid(1, units)[0]
+    assert programs * blocks.units >= units
+    assert programs >= min(units, MULTIPROCESSORS) // 2
+    assert blocks.units * blocks.k <= 16384 and blocks.k <= 1024
+
+
+def test_a_launch_says_whether_to_contract():
+    for kernel, _, options in launches(SHAPES["paper-256"], "float32", 1, True):
+        assert options["enable_fp_fusion"] is (kernel.fn.__name__ != "draw_kernel")
+
+
+def test_the_process_is_not_interpreted():
+    assert os.environ.get("TRITON_INTERPRET", "0") in ("", "0")

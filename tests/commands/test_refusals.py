@@ -1,0 +1,156 @@
+"""What the command line refuses: one line, the right status, and nothing is lost."""
+
+import dataclasses
+import json
+import os
+import re
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from cases import make_model
+from command_line import RATE, assert_one_line_error, make, run, subprocess_of
+
+import samplernn_fast as srnn
+from samplernn_fast.audio import synthetic, writing
+from samplernn_fast.models import checkpoint
+
+pytestmark = pytest.mark.usefixtures("elsewhere")
+
+
+@pytest.fixture
+def model(trained):
+    """The run folder that the command line made."""
+    return trained
+
+
+BAD_USAGE = {  # status 2
+    "command": ("sing", "there is no command 'sing'; the commands are prepare, train"),
+    "preset": ("train huge", "one of laptop, .*got 'huge'"),
+    "flag": ("generate {model} --bogus 1", "--bogus"),
+    "flag of train": ("train laptop --data d --out o --bogus 1", "--bogus"),
+    "two models": ("info {model} {model}", "Unrecognized"),
+    "missing flag": ("evaluate {model}", "--data"),
+    "missing flags of train": ("train laptop", "--data .*--out"),
+    "not a number": ("generate {model} --seed one", "--seed"),
+    "choice": ("train laptop --data d --out o --rnn vanilla", "vanilla.*gru"),
+    "frame sizes": ("train laptop --data d --out o --frame-sizes 2 3", "must divide the next"),
+    "batch size": ("train laptop --data d --out o --batch-size 0", "batch_size must be at least 1"),
+    "temperature": ("generate {model} --temperature -1", "temperature must be 0 or between"),
+    "temperature nan": ("generate {model} --temperature nan", "temperature must be 0 or between"),
+    "temperature word": ("generate {model} --temperature hot", "numbers, or a curve .*got hot"),
+    "temperature curve": ("generate {model} --temperature 0:1,2", "numbers, or a curve .*got 0:1,2"),
+    "temperature in curve": ("generate {model} --temperature 0:1,2:-1", "temperature must be 0 or between"),
+    "temperatures": ("generate {model} --num-samples 3 --temperature 1 2", "one number or 3, one per piece, got 2"),
+    "seed below": ("generate {model} --seed -1", "seed must be a whole number from 0"),
+    "seed above": ("generate {model} --seed 18446744073709551616", "seed must be a whole number from 0"),
+    "top k": ("generate {model} --top-k 0", "top_k must be"),
+    "top p": ("generate {model} --top-p 1.5", "top_p must be"),
+    "duration": ("generate {model} --duration 0", "duration must be above 0"),
+    "pieces": ("generate {model} --num-samples 0", "--num-samples must be at least 1"),
+    "shard index": ("generate {model} --num-shards 2 --shard-index 2", "--shard-index must be 0 to"),
+    "no shards": ("generate {model} --num-shards 0", "--shard-index must be 0 to"),
+    "device": ("generate {model} --device abacus", "device must be auto, cpu, cuda"),
+    "dtype": ("generate {model} --backend reference --dtype int3", "dtype must be auto, fastest or one of"),
+    "two outputs": ("generate {model} --json -o -", "--json and --output -"),
+    "minutes": ("demo --minutes 0", "minutes must be positive"),
+    "split": ("evaluate {model} --data {data} --split dev", "dev.*train"),
+}
+
+
+FAILURES = {  # status 1
+    "output exists": ("generate {model} -o {taken}", r"taken\.wav exists; choose another --output"),
+    "one of several outputs exists": ("generate {model} -o {many} --num-samples 3", r"many-1\.wav exists"),
+    "output suffix": ("generate {model} -o out.xyz", r"out\.xyz: .*\.wav"),
+    "output folder": ("generate {model} -o nowhere/out.wav", "there is no folder nowhere"),
+    "missing model": ("generate missing", "missing: no such run folder"),
+    "truncated model": ("generate {half}", "half.safetensors: not a readable checkpoint, truncated"),
+    "other version": ("generate {future}", r"future\.safetensors: format version 99"),
+    "not ours": ("generate {foreign}", "not one of samplernn_fast"),
+    "folder without model": ("generate {data}", "a folder without model.safetensors"),
+    "missing prompt": ("generate {model} --prompt gone.wav", r"gone\.wav: cannot be read"),
+    "unreadable prompt": ("generate {model} --prompt {text}", r"text\.wav: damaged, or not audio"),
+    "prompt with nan": ("generate {model} --prompt {nan}", r"nan\.wav: NaN or infinite sample"),
+    "backend": ("generate {model} --backend quantum", "there is no backend 'quantum'; .*reference"),
+    "no audio": ("prepare {empty} -o new-data", "empty"),
+    "missing audio": ("prepare gone -o new-data", "gone: no such file or folder"),
+    "data exists": ("prepare {taken} -o {data}", "data"),
+    "no data": ("evaluate {model} --data {empty}", "no data folder"),
+    "other rate": ("evaluate {other_rate} --data {data}", "the audio is at 8000 Hz, the model is for 11025 Hz"),
+    "train without data": ("train laptop --data gone --out new-run", "gone: no such folder"),
+    "train at another rate": ("train laptop --data {data} --out new-run --sample-rate 11025", "8000 Hz"),
+    "info": ("info missing", "missing: no such run folder"),
+    "demo suffix": ("demo -o d.txt", r"d\.txt: "),
+}
+
+
+@pytest.fixture
+def places(model, data_folder, tmp_path):
+    """What the commands above name in braces."""
+    whole = (model / "model.safetensors").read_bytes()
+    places = {name: tmp_path / name for name in ("taken.wav", "text.wav", "nan.wav", "many.wav", "empty")}
+    places |= {name: tmp_path / f"{name}.safetensors" for name in ("half", "future", "foreign", "other_rate")}
+    writing.write(places["taken.wav"], synthetic.plucked_music(0.1, 0), RATE)
+    places["text.wav"].write_text("not audio")
+    soundfile.write(places["nan.wav"], np.array([0, np.nan], np.float32), RATE, subtype="FLOAT")
+    (tmp_path / "many-1.wav").touch()
+    places["empty"].mkdir()
+    places["half"].write_bytes(whole[: len(whole) // 2])
+    config = dataclasses.replace(srnn.load(model).config, sample_rate=11025)
+    other = make_model(config, dtype=torch.float32)
+    checkpoint.save_model(places["other_rate"], other)
+    save_file(places["future"], {"samplernn_fast": json.dumps({"kind": "model", "format_version": 99})})
+    save_file(places["foreign"], {"format": "pt"})
+    return {name.removesuffix(".wav"): path for name, path in places.items()} | {"model": model, "data": data_folder}
+
+
+def save_file(path, metadata):
+    from safetensors.torch import save_file as save
+
+    save({"x": torch.zeros(1)}, path, metadata=metadata)
+
+
+@pytest.mark.parametrize("case", [*BAD_USAGE, *FAILURES])
+def test_bad_input_is_one_line_and_nothing_is_lost(case, places, tmp_path, capsys):
+    line, message = BAD_USAGE.get(case) or FAILURES[case]
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    capsys.readouterr()
+    status = run(*(word.format(**places) for word in line.split()))
+    error = assert_one_line_error(capsys)
+    assert status == (2 if case in BAD_USAGE else 1)
+    assert re.search(message, error), error
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+def test_overwrite_replaces(places, capsys):
+    before = places["taken"].read_bytes()
+    assert make(places["model"], "-o", places["taken"], "--overwrite") == 0
+    assert places["taken"].read_bytes() != before
+
+
+def allocate(*_):
+    torch.empty(1 << 60, dtype=torch.uint8, device="cpu")
+
+
+def allocate_on_a_gpu(*_):
+    raise torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate 2.00 GiB")
+
+
+@pytest.mark.parametrize("run_out", [allocate, allocate_on_a_gpu, lambda *_: np.empty(1 << 60, np.uint8)])
+def test_too_little_memory_is_one_line(model, run_out, monkeypatch, capsys):
+    monkeypatch.setattr("samplernn_fast.engine.engine.Engine.run", run_out)
+    capsys.readouterr()
+    assert make(model, "-o", "new.wav") == 1
+    assert "not enough memory; use a smaller" in assert_one_line_error(capsys)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii"])  # where boxes can be drawn, and where they cannot
+def test_a_mistake_is_one_line_in_a_fresh_process(encoding):
+    env = os.environ | {"PYTHONIOENCODING": encoding, "COLUMNS": "40"}
+    done = subprocess_of("generate", "missing", "--seed", "one", env=env)
+    assert done.returncode == 2 and done.stdout == b""
+    assert done.stderr.decode() == (
+        "samplernn-fast: Error parsing --seed: invalid literal for int() with base 10: 'one';"
+        " see samplernn-fast generate --help\n"
+    )

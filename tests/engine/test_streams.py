@@ -1,0 +1,164 @@
+"""The engine: a stream's audio depends on (model, seed, stream number) alone, whatever happens around it."""
+
+import io
+import threading
+
+import numpy as np
+import pytest
+import torch
+from cases import make_model, random_levels
+from engines import MODELS, engine, every_mode, every_model
+from small import assert_one_line
+
+from samplernn_fast.engine.engine import Engine
+from samplernn_fast.errors import CheckpointError
+
+
+@every_mode
+@every_model
+def test_a_stream_does_not_depend_on_those_beside_it(name, backend, dtype):
+    sampler = engine(name, backend, dtype)
+    together = sampler.run(sampler.init_state(5, seed=3), 70)
+    assert together.dtype == torch.int64 and together.shape == (5, 70)
+    for stream in range(5):
+        alone = sampler.run(sampler.init_state(1, seed=3, first_stream=stream), 70)
+        assert torch.equal(alone[0], together[stream])
+    shard = sampler.run(sampler.init_state(2, seed=3, first_stream=3), 70)
+    assert torch.equal(shard, together[3:])
+
+
+@every_model
+def test_reference_in_float32_differs_between_batches_by_rounding_only(name):
+    sampler = engine(name, "reference", "float32")
+    levels = random_levels(MODELS[name], 5, 60)
+    together, alone = sampler.init_state(5), sampler.init_state(1)
+    sampler.run(together, 60, forced=levels)
+    sampler.run(alone, 60, forced=levels[2:3])
+    for many, one in zip(together.hidden, alone.hidden, strict=True):
+        torch.testing.assert_close(many[:, 2:3], one, rtol=0, atol=1e-5)
+
+
+@every_mode
+@every_model
+@pytest.mark.parametrize("cuts", [(1,) * 30 + (90,), (49, 2, 69), (50, 50, 20), (0, 7, 0, 112, 1)], ids=str)
+def test_blocks_of_any_size_are_one_run(name, backend, dtype, cuts):
+    sampler = engine(name, backend, dtype)
+    whole = sampler.run(sampler.init_state(2, seed=1, temperature=0.8, top_k=20, top_p=0.95), 120)
+    state = sampler.init_state(2, seed=1, temperature=0.8, top_k=20, top_p=0.95)
+    parts = torch.cat([sampler.run(state, n) for n in cuts], dim=1)
+    assert torch.equal(parts, whole)
+    assert state.t == 120
+
+
+def test_seeds_and_streams_differ():
+    sampler = engine()
+    rows = [sampler.run(sampler.init_state(3, seed=seed), 60) for seed in (0, 1, 2**63)]
+    assert len({tuple(row.tolist()) for row in torch.cat(rows)}) == 9
+
+
+@every_mode
+def test_two_engines_in_two_threads(backend, dtype):
+    model = make_model(MODELS["paper-3tier"])
+    shared = engine("paper-3tier", backend, dtype)
+    expected = [shared.run(shared.init_state(2, seed=seed), 200) for seed in range(4)]
+    samplers = [
+        shared,
+        shared,
+        Engine(model, backend=backend, dtype=dtype),
+        Engine(model, backend=backend, dtype=dtype),
+    ]
+    results = {}
+
+    def work(seed):
+        state = samplers[seed].init_state(2, seed=seed)
+        results[seed] = torch.cat([samplers[seed].run(state, 40) for _ in range(5)], dim=1)
+
+    threads = [threading.Thread(target=work, args=(seed,)) for seed in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert all(torch.equal(results[seed], expected[seed]) for seed in range(4))
+
+
+def through_file(saved):
+    """As torch.save and the loader that runs no code give it back."""
+    file = io.BytesIO()
+    torch.save(saved, file)
+    file.seek(0)
+    return torch.load(file, weights_only=True)
+
+
+@every_mode
+@every_model
+def test_a_saved_state_goes_on_in_a_fresh_engine(name, backend, dtype):
+    before, after = 37, 60  # 37 is no multiple of a frame
+    sampler = engine(name, backend, dtype)
+    state = sampler.init_state(3, seed=8, temperature=[0.5, 1.0, 2.0], top_k=40, top_p=0.9, first_stream=4)
+    sampler.run(state, before)
+    saved = state.state_dict()
+    expected = sampler.run(state, after)
+
+    fresh = Engine(make_model(MODELS[name]), backend=backend, dtype=dtype)
+    other = fresh.init_state(3, seed=99)
+    fresh.run(other, 5)
+    other.load_state_dict(through_file(saved))
+    assert (other.t, other.seed, other.streams.tolist()) == (before, 8, [4, 5, 6])
+    assert (other.temperature, other.top_k, other.top_p) == ((0.5, 1.0, 2.0), 40, 0.9)
+    assert torch.equal(fresh.run(other, after), expected)
+    other.load_state_dict(saved)  # running on has not changed what was saved
+    assert torch.equal(fresh.run(other, after), expected)
+
+
+def test_a_temperature_function_is_the_loaders_own():
+    sampler = engine()
+    saved = sampler.init_state(1, temperature=lambda seconds: 0.5).state_dict()
+    state = sampler.init_state(1, temperature=0.7)
+    state.load_state_dict(through_file(saved))
+    assert state.temperature == 0.7
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        lambda: Engine(make_model(MODELS["paper-3tier"], seed=1), backend="reference").init_state(2),
+        lambda: engine("two-levels").init_state(2),
+        lambda: engine("paper-3tier").init_state(3),
+    ],
+    ids=["other weights", "other sizes", "other streams"],
+)
+def test_a_state_that_does_not_fit_is_refused_and_changes_nothing(state):
+    sampler = engine()
+    mine, untouched = sampler.init_state(2, seed=1), sampler.init_state(2, seed=1)
+    with pytest.raises(CheckpointError, match="engine state does not fit") as raised:
+        mine.load_state_dict(state().state_dict())
+    assert_one_line(raised)
+    assert torch.equal(sampler.run(mine, 20), sampler.run(untouched, 20))
+
+
+def test_a_dictionary_that_is_no_state_is_refused():
+    with pytest.raises(CheckpointError, match="engine state does not fit"):
+        engine().init_state(2).load_state_dict({})
+
+
+@every_mode
+def test_no_samples_change_nothing(backend, dtype):
+    sampler = engine("paper-3tier", backend, dtype)
+    state = sampler.init_state(3)
+    assert sampler.run(state, 0).shape == (3, 0) and state.t == 0
+    assert sampler.run(state, 0, forced=np.zeros((3, 0), np.int64)).shape == (3, 0)
+    assert torch.equal(sampler.run(state, 20), sampler.run(sampler.init_state(3), 20))
+
+
+@every_mode
+@every_model
+def test_score_takes_any_length(name, backend, dtype):
+    config, sampler = MODELS[name], engine(name, backend, dtype)
+    levels = random_levels(config, 2, 3 * config.lookback + 1)
+    whole = sampler.score(levels)
+    assert whole.shape == (2, 2 * config.lookback + 1, config.q_levels)
+    torch.testing.assert_close(whole.exp().sum(dim=2), torch.ones_like(whole[..., 0]))
+    for steps in (0, 1, config.lookback):
+        part = sampler.score(levels[:, : config.lookback + steps])
+        assert part.shape == (2, steps, config.q_levels)
+        torch.testing.assert_close(part, whole[:, :steps], rtol=0, atol=1e-5)

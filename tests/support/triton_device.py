@@ -1,0 +1,51 @@
+"""Where these files run: the CPU under Triton's interpreter, else a GPU."""
+
+import dataclasses
+import functools
+
+import pytest
+import torch
+import triton
+from cases import CASES, make_model
+
+from samplernn_fast.backends.triton import TritonBackend
+from samplernn_fast.engine.engine import Engine
+from samplernn_fast.models.sample_rnn import SampleRNN
+from samplernn_fast.reference.weights import PackedWeights, pack
+
+INTERPRETED = bool(triton.knobs.runtime.interpret)
+DEVICE = torch.device("cpu" if INTERPRETED else "cuda")
+# The interpreter rounds bfloat16 wrongly.
+DTYPES = ("float32",) if INTERPRETED else ("float32", "bfloat16")
+STYLES = ("vector", "tiles", "library")
+every_style = pytest.mark.parametrize("style", STYLES)
+# At 100 Hz an engine works in blocks of 50 samples, so that short runs cross their borders.
+MODELS = {name: dataclasses.replace(config, sample_rate=100) for name, config in CASES.items()}
+
+
+@functools.cache
+def model(name: str) -> SampleRNN:
+    return make_model(MODELS[name])
+
+
+@functools.cache
+def packed(name: str) -> PackedWeights:
+    return pack(model(name))
+
+
+@functools.cache
+def exact(name: str) -> Engine:
+    """The reference in float64, on the CPU."""
+    return Engine(model(name), backend="reference", dtype="float64", device="cpu")
+
+
+@functools.cache
+def engine(name: str, style: str = "", dtype: str = "float32") -> Engine:
+    made = Engine(model(name), backend="triton", dtype=dtype, device=str(DEVICE))
+    made.backend = TritonBackend(packed(name), DEVICE, dtype, style=style)
+    return made
+
+
+def poisoned(*shape: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+    """A tensor of what no kernel may leave behind."""
+    return torch.full(shape, float("nan") if dtype.is_floating_point else -99, dtype=dtype, device=DEVICE)
