@@ -5,7 +5,7 @@ import pytest
 import torch
 from _device import DEVICE, INTERPRETED
 
-from samplernn_fast.kernels.clock import BAD, clock_values
+from samplernn_fast.kernels.clock import BAD, Place, clock_values
 from samplernn_fast.kernels.draw import launch_draw
 from samplernn_fast.reference import draw
 
@@ -19,14 +19,12 @@ def drawn(logits, temperature, *, draws=None, top_k=0, top_p=1.0, seed=0, stream
     levels = torch.full((batch, 1), -1, dtype=torch.int32, device=DEVICE)
     numbers = torch.zeros(batch, dtype=torch.int64) if streams is None else torch.from_numpy(streams.astype(np.int64))
     launch_draw(
-        clock,
-        0,
+        Place(clock, 0, levels, levels.stride(0)),
         logits.float().contiguous().to(DEVICE),
         (torch.zeros(q_levels) if bias is None else bias).to(DEVICE),
         None if draws is None else draws.to(DEVICE),
         numbers.to(DEVICE),
         draw.scales(temperature)[:, None].to(DEVICE),
-        levels,
         top_k > 0 or top_p < 1,
     )
     return levels[:, 0].cpu().long(), bool(clock[BAD.value])

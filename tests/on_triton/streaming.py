@@ -107,11 +107,11 @@ def test_settings_may_change_between_two_runs():
     assert not torch.equal(sampler.run(sampler.init_state(2, seed=1, temperature=0.5), 11)[:, 8:], second)
 
 
-def test_few_schedules_are_kept():
+def test_few_walks_are_kept():
     sampler = engine("paper-3tier", "library")
     for streams in range(1, 8):
         sampler.run(sampler.init_state(streams), 1)
-    assert list(sampler.backend._schedules) == [4, 5, 6, 7]
+    assert list(sampler.backend._walks) == [4, 5, 6, 7]
 
 
 def test_long_calls_are_cut_where_the_buffers_end():
@@ -119,8 +119,8 @@ def test_long_calls_are_cut_where_the_buffers_end():
     sampler = engine("two-levels", "library")
     sampler.backend, whole = backend, sampler.run(sampler.init_state(2, seed=3), 25)
     with backend._alone():
-        schedule = backend._schedule(2)
-    schedule.columns = 6  # two periods of three samples
+        walk = backend._walk(2)
+    walk.columns = 6  # two periods of three samples
     assert torch.equal(sampler.run(sampler.init_state(2, seed=3), 25), whole)
 
 
