@@ -83,12 +83,12 @@ def cell_input(
     the distance from given.below to the newest hidden state of the layer below."""
     column = gate * D + tile.unit
     inside = outputs_of(tile)
-    total = tl.zeros((blocks.streams, blocks.units), tl.float32)
+    total = tl.full((blocks.streams, blocks.units), 0.0, tl.float32)
     if given.bias is not None:
         total += tl.load(given.bias + column, mask=tile.has_unit, other=0.0)[None, :]
     if given.conditioning is not None:
-        at = tile.stream[:, None] * given.conditioning_stride + column[None, :]
-        total += tl.load(given.conditioning + at, mask=inside, other=0.0)
+        row_ptr = given.conditioning + tile.stream[:, None] * given.conditioning_stride
+        total += tl.load(row_ptr + column[None, :], mask=inside, other=0.0)
     if given.frame is not None:
         oldest = place.levels + tile.stream * place.levels_stride + column_of(place) - FRAME_SIZE
         for i in range(FRAME_SIZE):

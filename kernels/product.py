@@ -26,7 +26,11 @@ _INTERPRETED_PROGRAMS = 2
 @dataclass(frozen=True)
 class Blocks:
     """How a launch is divided: a program makes `streams` x `units` outputs at a time, from `inputs` inputs at a time.
-    It has `warps` warps and loads up to `stages` blocks of inputs ahead. Kernels take it as one constexpr."""
+    It has `warps` warps and loads up to `stages` blocks of inputs ahead.
+
+    Kernels take it as one constexpr. Its numbers may give a shape to `tl.full`, but not to `tl.zeros`, which fails with
+    Triton 3.6 ("'int' object has no attribute 'type'").
+    """
 
     style: str
     streams: int
@@ -58,13 +62,14 @@ def blocks_for(style: str, units: int, inputs: int, dtype: torch.dtype, device: 
     if interpreted():
         few = max(16, triton.next_power_of_2(triton.cdiv(units, _INTERPRETED_PROGRAMS)))
         return Blocks(style, streams=1 if style == "vector" else 32, units=few, inputs=64, warps=4)
-    if style == "tiles" and inputs % 8:  # such rows are loaded number by number: loading ahead would spill addresses
+    if style == "tiles" and inputs % 8:
+        # Such rows are not aligned to 16 bytes and are loaded number by number. Loading ahead would spill addresses.
         return Blocks(style, streams=16, units=16, inputs=64, warps=4, stages=1)
     if style == "tiles":
-        # 64 inputs at a time would spill registers in two cases: float32, which does not use the tensor cores, and a
-        # cell with a fourth gate.
-        few = dtype == torch.float32 or gates > 3
-        return Blocks(style, streams=32, units=16, inputs=32 if few else 64, warps=4)
+        # 64 inputs at a time spill registers in two cases: float32, which does not use the tensor cores, and a cell
+        # with a fourth gate.
+        spills = dtype == torch.float32 or gates > 3
+        return Blocks(style, streams=32, units=16, inputs=32 if spills else 64, warps=4)
     return vector_blocks(units, inputs, torch.cuda.get_device_properties(device).multi_processor_count)
 
 
@@ -129,7 +134,7 @@ def product(
             sums_ptr + tile.stream[:, None] * sums_stride + tile.unit[None, :], mask=outputs_of(tile), other=0.0
         )
     elif blocks.style == "vector":
-        sums = tl.zeros((blocks.units, blocks.inputs), tl.float32)
+        sums = tl.full((blocks.units, blocks.inputs), 0.0, tl.float32)
         for start in range(0, K, blocks.inputs):
             k = start + tl.arange(0, blocks.inputs)
             x = tl.load(x_ptr + tile.stream[:, None] * x_stride + k[None, :], mask=(k < K)[None, :], other=0.0)
@@ -138,7 +143,7 @@ def product(
             sums += x.to(tl.float32) * w.to(tl.float32)
         out = tl.sum(sums, axis=1)[None, :]
     else:
-        out = tl.zeros((blocks.streams, blocks.units), tl.float32)
+        out = tl.full((blocks.streams, blocks.units), 0.0, tl.float32)
         for start in range(0, K, blocks.inputs):
             k = start + tl.arange(0, blocks.inputs)
             inside = tile.has_stream[:, None] & (k < K)[None, :]

@@ -38,8 +38,8 @@ def relu(x):
 def embedded(place, given, stream, has_stream, k, Q, D: tl.constexpr, TAPS: tl.constexpr):
     """relu(conditioning + a row of every table): (streams, k) float32. given: a SampleInput with TAPS tables."""
     inside = has_stream[:, None] & (k < D)[None, :]
-    at = stream[:, None] * given.conditioning_stride + k[None, :]
-    x = tl.load(given.conditioning + at, mask=inside, other=0.0)
+    conditioning_ptr = given.conditioning + stream[:, None] * given.conditioning_stride
+    x = tl.load(conditioning_ptr + k[None, :], mask=inside, other=0.0)
     x += tl.load(given.up_bias + k, mask=k < D, other=0.0)[None, :]
     oldest = place.levels + column_of(place) - TAPS
     for tap in range(TAPS):
@@ -101,7 +101,7 @@ def mlp_kernel(
     for first in range(tl.program_id(1) * blocks.streams, streams, tl.num_programs(1) * blocks.streams):
         tile = tile_from(first, streams, N, blocks)
         if TAPS > 0:
-            sums = tl.zeros((blocks.units, blocks.inputs), tl.float32)
+            sums = tl.full((blocks.units, blocks.inputs), 0.0, tl.float32)
             for start in range(0, D, blocks.inputs):
                 k = start + tl.arange(0, blocks.inputs)
                 x = embedded(place, given, tile.stream, tile.has_stream, k, Q, D, TAPS)

@@ -36,7 +36,7 @@ def upsample_kernel(
     _, half = halves_at(Place(clock_ptr, offset), FRAME_SIZE)
     for first in range(tl.program_id(1) * blocks.streams, streams, tl.num_programs(1) * blocks.streams):
         tile = tile_from(first, streams, N, blocks)
-        y = tl.zeros((blocks.streams, blocks.units), tl.float32)
+        y = tl.full((blocks.streams, blocks.units), 0.0, tl.float32)
         if bias_ptr is not None:
             y += tl.load(bias_ptr + tile.unit, mask=tile.has_unit, other=0.0)[None, :]
         for layer in range(LAYERS):

@@ -60,7 +60,8 @@ class Walk:
         config, weights, streams = self.config, self.weights, self.streams
         dim, layers = config.dim, config.n_rnn
         matrix_type = weights["mlp.output"].dtype
-        # Style "library" needs no double buffer, because its product has read all of a state before the state changes.
+        # `state` is the float32 hidden state ([h | c] for the LSTM), `hidden` the copy of h that products read. Style
+        # "library" keeps one half of it, because its product has read all of it before it changes.
         halves = 1 if self.style == "library" else 2
 
         def zeros(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -148,14 +149,15 @@ class Walk:
         if steps:
             launch(advance_kernel, (1,), self.clock, steps, warps=1)
 
-    def step(self, phase: int, offset: int, draw: bool) -> None:
+    def step(self, phase: int, offset: int, with_draw: bool) -> None:
         """One sample, `offset` samples after the clock, at a time that is `phase` modulo L. Tiers whose frame starts
-        there run from the top down; then, if some stream needs a level (draw), the sample-level MLP and the draw."""
+        there run from the top down; then, with_draw, the sample-level MLP and the draw. Without it every stream's level
+        must be forced."""
         for tier in reversed(self.tiers):
             if phase % self.config.frame_sizes[tier + 1] == 0:
                 self._run_tier(tier, phase, offset)
                 self._upsample(tier, offset)
-        if draw:
+        if with_draw:
             self._run_sample(phase, offset)
 
     def _run_tier(self, tier: int, phase: int, offset: int) -> None:

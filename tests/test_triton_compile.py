@@ -32,7 +32,7 @@ from samplernn_fast.kernels.walk import Walk  # noqa: E402
 
 TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
 MULTIPROCESSORS = 132  # H100, H200
-SHARED_LIMIT = 48 * 1024  # what every architecture gives without asking, so that several programs share one SM
+SHARED_LIMIT = 48 * 1024  # bytes that a kernel gets without asking, on every architecture; several programs share an SM
 REGISTERS_OF_AN_SM = 65536
 
 SHAPES = {
@@ -76,7 +76,7 @@ MORE = [
 
 @dataclass(frozen=True)
 class Binary:
-    """A compiled launch: its kernel's name, constants and options, PTX, SASS and resources."""
+    """A compiled launch: its kernel's name, its constants and options, PTX, SASS and resources."""
 
     kernel: str
     options: dict[str, Any]
@@ -88,7 +88,7 @@ class Binary:
 
 
 def launches(config: SampleRNNConfig, dtype: str, batch: int, truncate: bool) -> list[tuple[Any, tuple, dict]]:
-    """(kernel, arguments, options) of every launch of one period; nothing runs."""
+    """(kernel, arguments, options) of every launch of one period. None of them is started."""
     weights = PackedWeights(config, {field.name: torch.zeros(field.shape) for field in layout(config)})
     made: list[tuple[Any, tuple, dict]] = []
     device = SimpleNamespace(multi_processor_count=MULTIPROCESSORS)
@@ -118,7 +118,7 @@ def tool(name: str, *args: str) -> str:
 
 
 def compiled(config: SampleRNNConfig, dtype: str, batch: int, arch: int, truncate: bool, folder: Path) -> list[Binary]:
-    """Every different launch of a period as a cubin for sm_<arch>."""
+    """The launches of a period as cubins for sm_<arch>, each different one once."""
     found: dict[str, Binary] = {}
     target = GPUTarget("cuda", arch, 32)
     for kernel, args, options in launches(config, dtype, batch, truncate):
@@ -152,7 +152,7 @@ def test_launches_compile_within_their_budgets(name, dtype, batch, arch, truncat
         assert one.registers * threads <= REGISTERS_OF_AN_SM, one.kernel
         assert one.shared <= SHARED_LIMIT, f"{one.kernel}: {one.shared} bytes of shared memory"
         assert not re.search(r"\b(?:LDL|STL)\b", one.sass), f"{one.kernel} uses local memory"
-        if one.kernel == "draw_kernel":  # its bits are a definition
+        if one.kernel == "draw_kernel":  # because its bits are a definition
             assert "fma." not in one.ptx and not re.search(r"\b(FFMA|HFMA2\.MMA\.F32)\b", one.sass)
             assert len(re.findall(r"\bmul\.(rn\.)?f32", one.ptx)) >= 5
         style = one.options["blocks"].style if "blocks" in one.options else ""
@@ -163,10 +163,18 @@ def test_launches_compile_within_their_budgets(name, dtype, batch, arch, truncat
 
 
 def test_one_stream_takes_few_launches():
-    """Paper 3-tier, 8 samples: 3 launches a sample, 2 for each of 4 + 1 frames, and the clock."""
+    """The paper's 3-tier model makes 8 samples by 3 launches each, 2 for each of 4 + 1 frames, and 1 for the clock."""
     made = launches(SampleRNNConfig(), "bfloat16", 1, False)
     assert len(made) == 8 * 3 + 5 * 2 + 1
     assert sum(kernel.fn.__name__ == "draw_kernel" for kernel, _, _ in made) == 8
+
+
+def test_samples_of_a_period_share_their_kernels():
+    """What changes from launch to launch, such as the offset, is not compiled in: the 35 launches of a period are 8
+    kernels. They are the cells of two tiers, their upsampling, two layers, the draw and the clock."""
+    target = GPUTarget("cuda", 90, 32)
+    made = [source_of(*one, target)[0] for one in launches(SampleRNNConfig(), "bfloat16", 1, False)]
+    assert len(made) == 35 and len({source.hash() for source in made}) == 8
 
 
 @pytest.mark.parametrize(

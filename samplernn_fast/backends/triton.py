@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from samplernn_fast.kernels.walk import Walk
 
 _KEPT_WALKS = 4  # most numbers of streams whose buffers and graphs are kept
-_OLDEST = (8, 0)  # the lowest compute capability of a GPU
+_OLDEST = (8, 0)  # the lowest compute capability that the kernels run on
 
 
 class TritonBackend(TeacherForced):
