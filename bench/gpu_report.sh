@@ -56,13 +56,13 @@ part() {
   fi
 }
 
-# The command lines of benchmarks, which are told to bench/compile_ahead.py too.
+# The command lines of benchmarks, which are told to bench/gpu/compile_ahead.py too.
 sampling=(bench/sampling_speed.py --device cuda --no-compile --rounds 3 --seconds 0.15 --json "$out/sampling_speed.json")
 sampling_1024=("${sampling[@]}" --dim 1024 --backend cuda triton --batch-size 1 8 64 512 4096)
 sampling_256=("${sampling[@]}" --dim 256 --backend cuda triton --batch-size 1 8 64 512 4096)
 exchanges=("${sampling[@]}" --dim 1024 256 --batch-size 1 8 --backend cuda --dtype int8 float32 --no-plain --exchanges all)
 styles=("${sampling[@]}" --dim 1024 --batch-size 8 32 128 --backend triton --no-plain --styles vector tiles library)
-stage_times=(bench/stage_times.py --json "$out/stage_times.json")
+stage_times=(bench/gpu/stage_times.py --json "$out/stage_times.json")
 profile=("${stage_times[@]}" --kernels persistent --dim 1024 256 --batch-size 1 8 64)
 stages=("${stage_times[@]}" --kernels launches --dim 1024 --dtype float32 int8 --batch-size 1 8)
 training=(bench/training_speed.py --device cuda --dim 512 1024 --rounds 1 --json "$out/training_speed.json")
@@ -79,7 +79,7 @@ line() { printf '%q ' "$@"; }
 
 # compile: as many processes as cores, behind what is being tested meanwhile.
 compile() {
-  part compile 130 nice -n 10 "$python" bench/compile_ahead.py "$tests -m telling" "$(line "${sampling_1024[@]}")" \
+  part compile 130 nice -n 10 "$python" bench/gpu/compile_ahead.py "$tests -m telling" "$(line "${sampling_1024[@]}")" \
     "$(line "${sampling_256[@]}")" "$(line "${exchanges[@]}")" "$(line "${profile[@]}")" "$(line "${stages[@]}")" \
     "$tests"
 }
@@ -101,5 +101,5 @@ part training 30 "$python" "${training[@]}"
 part tests-rest 60 "${pytest[@]}" -m 'gpu and not telling' --junitxml "$out/tests-rest.xml" "$tests"
 
 echo
-timeout "$ending" "$python" bench/gpu_table.py "$out" | tee "$out/table.txt"
+timeout "$ending" "$python" bench/gpu/report_table.py "$out" | tee "$out/table.txt"
 ! grep -qvP '\t0\t' "$status"

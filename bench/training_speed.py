@@ -1,6 +1,6 @@
 """Training speed: ours beside the same model in torch's own layers, and beside deepsound's samplernn-pytorch.
 
-    python bench/training_speed.py [--dim 128 256 512] [--peer CLONE] [--json bench/results/training.json]
+    python bench/training_speed.py [--dim 128 256 512] [--peer CLONE] [--json bench/results/training_speed.json]
 
 Every step is forward, backward, clipping and Adam on levels of the same shape. The logits of ours and of plain torch
 are compared first, and nothing is timed when they differ. Each contestant runs in processes of its own, in turn: ours
@@ -18,10 +18,12 @@ from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
-import record
 import torch
 from torch import nn
 
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+
+from bench.common import record
 from samplernn_fast.models.base import bits_per_sample
 from samplernn_fast.models.config import SampleRNNConfig
 from samplernn_fast.models.sample_rnn import SampleRNN
