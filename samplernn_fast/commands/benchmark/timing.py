@@ -82,18 +82,17 @@ def row_of(contestant: Contestant, values: list[float], parted_before: int, abou
     """The row of a contestant that was timed. values: the seconds of a step, for every round."""
     ordered, middle = sorted(values), statistics.median(values)
     real_time = 1 / middle / sample_rate
-    return (
-        {"contestant": contestant.name, "threads": contestant.threads}
-        | about
-        | {
-            "samples_per_second": about["batch_size"] / middle,
-            "x_real_time_per_stream": real_time,
-            "rtf": 1 / real_time,
-            "seconds_per_step_p20_p50_p80": [ordered[len(ordered) // 5], middle, ordered[len(ordered) * 4 // 5]],
-            "share_of_roofline": contestant.roofline / middle or None,
-            "partings": contestant.partings() - parted_before,
-        }
-    )
+    return {
+        "contestant": contestant.name,
+        "threads": contestant.threads,
+        **about,
+        "samples_per_second": about["batch_size"] / middle,
+        "x_real_time_per_stream": real_time,
+        "rtf": 1 / real_time,
+        "seconds_per_step_p20_p50_p80": [ordered[len(ordered) // 5], middle, ordered[len(ordered) * 4 // 5]],
+        "share_of_roofline": contestant.roofline / middle or None,
+        "partings": contestant.partings() - parted_before,
+    }
 
 
 def row_of_absent(one: LeftOut, about: Row) -> Row:
