@@ -1,6 +1,6 @@
 # make demo   install into .venv, train a small model for a minute, write demo.wav
 # make test   install into .venv, run the tests
-# make lint   formatting, style and types          make soak   the slow tests
+# make lint   formatting, style, types and imports     make soak   the slow tests
 # make sanitize   the C++ engine under the address, undefined-behaviour and thread sanitizers
 # PYTHON=python3.12 picks the interpreter that makes .venv.
 
@@ -11,7 +11,7 @@ BIN := $(VENV)/bin
 # What an installation depends on; Python sources are live in an editable one.
 INSTALL_INPUTS := pyproject.toml setup.py constraints.txt samplernn_fast/_version.py \
   $(shell find csrc -name '*.h' -o -name '*.cpp')
-CLANG_FORMATTED := $(shell find csrc tests/native tests/fake_cuda tests/cuda_shim -name '*.h' -o -name '*.cpp' -o -name '*.cuh' -o -name '*.cu')
+CLANG_FORMATTED := $(shell find csrc tests/backends/cpu/native tests/played_gpu -name '*.h' -o -name '*.cpp' -o -name '*.cuh' -o -name '*.cu')
 
 .PHONY: demo test soak lint sanitize clean
 
@@ -28,10 +28,11 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 	$(BIN)/clang-format --dry-run --Werror $(CLANG_FORMATTED)
 
 sanitize: $(VENV)/.installed-dev
-	$(BIN)/python tests/native/build.py address undefined thread
+	$(BIN)/python tests/backends/cpu/native/build.py address undefined thread
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)

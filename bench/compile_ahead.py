@@ -1,6 +1,6 @@
 """Compiles the cuda backend's kernels for what will run next, one process a core, into the cache that it looks into.
 
-    python bench/compile_ahead.py "bench/sampling_speed.py --dim 1024" "tests/test_cuda_on_gpu.py -m telling" ...
+    python bench/compile_ahead.py "bench/sampling_speed.py --dim 1024" "tests/backends/cuda/test_on_gpu.py -m telling"
 
 Each argument is a command line of bench/sampling_speed.py or bench/stage_times.py, or a test file and pytest's options;
 the kernels are those that it would ask for itself, in that order. A kernel is built as the backend builds it, on GPU 0,
@@ -59,11 +59,11 @@ def kernels_of(command: str) -> list[Wanted]:
 
 
 def kernels_of_tests(file: str, options: list[str]) -> list[Wanted]:
-    """Of the tests that pytest would run, in its order: their parameters `name` (of tests/gpu_shapes.py), `dtype` and
-    `exchange`, and what their mark `kernels` says."""
+    """The kernels of the tests that pytest would run, in its order. A test's parameters `name` (in
+    tests/support/gpu_shapes.py), `dtype` and `exchange` and its mark `kernels` say which kernels it asks for."""
     found = _Collected()
     # Without the strictness of pyproject.toml, which refuses to run where pytest-timeout is missing.
-    quiet = ["-o", "addopts=", "-p", "no:cacheprovider", "-qq", "--collect-only"]
+    quiet = ["-o", "addopts=--import-mode=importlib", "-p", "no:cacheprovider", "-qq", "--collect-only"]
     if pytest.main([*quiet, str(ROOT / file), *options], plugins=[found]) != pytest.ExitCode.OK:
         raise SystemExit(f"pytest finds no tests in {file} {' '.join(options)}")
     return found.kernels
@@ -83,7 +83,7 @@ class _Collected:
 
     @staticmethod
     def _of_test(about: dict) -> Iterator[Wanted]:
-        from gpu_shapes import SHAPES  # in the folder of the tests, which pytest has put on the path
+        from gpu_shapes import SHAPES  # in tests/support, which pytest has put on the path
 
         for exchange in (*about.get("beside", ()), about.get("exchange", "auto")):
             for streams in about["streams"]:

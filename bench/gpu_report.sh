@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Everything to know about this package on a machine with an NVIDIA GPU, within one deadline and without a network:
 #   bench/gpu_report.sh [--seconds N] OUTDIR [PART...]
-# Installs the checkout (PyTorch, Triton, NumPy, safetensors, pytest, setuptools, ninja, pybind11 and a C++ compiler must
-# be there), then doctor, the kernels compiled in parallel while the triton backend is tested, the tests of the cuda
+# Installs the checkout (PyTorch, Triton, NumPy, safetensors, pytest, setuptools, pybind11 and a C++ compiler must be
+# there), then doctor, the kernels compiled in parallel while the triton backend is tested, the tests of the cuda
 # backend, sampling speed, each way of exchange, the stages of a sample beside what is predicted, styles, training.
 # N is 540 when left out, and no part lasts beyond it; each gets its own limit, more of a longer whole, and what is left
 # of a shorter one. The most valuable parts come first. Every part has its own log, so that one failure loses nothing
@@ -68,11 +68,11 @@ stages=("${stage_times[@]}" --kernels launches --dim 1024 --dtype float32 int8 -
 training=(bench/training_speed.py --device cuda --dim 512 1024 --rounds 1 --json "$out/training_speed.json")
 
 # Without the strictness of pyproject.toml, which refuses to run where pytest-timeout is missing. Only files with tests
-# for a GPU are read: others may need packages that are missing. The second list is what tests/test_triton.py starts,
+# for a GPU are read: others may need packages that are missing. The second list is what tests/backends/triton/test_triton.py starts,
 # so that a time limit leaves the names of those tests that passed.
-pytest=("$python" -m pytest -o addopts= -v)
-tests=tests/test_cuda_on_gpu.py
-triton_tests=(tests/on_triton/{drawing,parity,operators,streaming}.py)
+pytest=("$python" -m pytest -o addopts=--import-mode=importlib -v)
+tests=tests/backends/cuda/test_on_gpu.py
+triton_tests=(tests/backends/triton/kernels/{drawing,parity,operators,streaming}.py)
 
 # A command line as one word, which compile_ahead.py takes apart again.
 line() { printf '%q ' "$@"; }

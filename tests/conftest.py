@@ -44,7 +44,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     of_gpu = [
         at
         for at, item in enumerate(items)
-        if item.path.name == "test_cuda_on_gpu.py" and "name" in getattr(item, "fixturenames", ())
+        if item.path.name == "test_on_gpu.py" and "name" in getattr(item, "fixturenames", ())
     ]
     for at, item in zip(of_gpu, sorted((items[at] for at in of_gpu), key=place_of), strict=True):
         items[at] = item

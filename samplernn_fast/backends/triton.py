@@ -6,6 +6,7 @@ import importlib
 import os
 import threading
 from collections import OrderedDict
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -31,6 +32,8 @@ class TritonBackend(TeacherForced):
 
     name = "triton"
     dtypes: tuple[str, ...] = ("float32", "bfloat16")
+    promised: tuple[str, ...] = ()
+    compiled_here = True
 
     @staticmethod
     def unavailable_reasons(config: SampleRNNConfig, device: torch.device) -> list[str]:
@@ -51,11 +54,6 @@ class TritonBackend(TeacherForced):
             return [f"needs a GPU of compute capability 8.0 or newer, {device} has {found[0]}.{found[1]}"]
         return []
 
-    @classmethod
-    def dtype_reasons(cls, weights: PackedWeights, device: torch.device, dtype: str) -> list[str]:
-        """Empty: both modes keep their promise for any model."""
-        return []
-
     def __init__(
         self,
         weights: PackedWeights,
@@ -67,7 +65,7 @@ class TritonBackend(TeacherForced):
         """style: one of `kernels.product.STYLES`, for tests and benchmarks; "" chooses by the number of streams."""
         if num_threads is not None:
             raise ConfigError("num_threads is for the cpu backend; triton runs on a GPU")
-        self.config, self.device, self.style = weights.config, device, style
+        self.config, self.device, self.dtype, self.style = weights.config, device, dtype, style
         self.matrix_type = getattr(torch, dtype)
         tensors = {
             name: tensor.to(device, self.matrix_type if is_matrix(name) else torch.float32).contiguous()
@@ -96,16 +94,13 @@ class TritonBackend(TeacherForced):
         hidden: Hidden,
         history: Tensor,
         t: int,
-        randomness: draw.Randomness,
-        temperature: Tensor,
-        top_k: int,
-        top_p: float,
+        drawing: draw.Drawing,
         forced: Tensor,
     ) -> Tensor:
         """Levels of n samples, (B, n); `ReferenceBackend.generate` says what the arguments are. Raises ValueError where
         a logit is not finite."""
         known = (forced >= 0).all(dim=0).tolist()
-        truncate = 0 < top_k < self.config.q_levels or top_p < 1
+        truncate = 0 < drawing.top_k < self.config.q_levels or drawing.top_p < 1
         made = []
         with self._alone():
             walk = self._walk(forced.shape[0])
@@ -113,7 +108,8 @@ class TritonBackend(TeacherForced):
             for start in range(0, forced.shape[1], walk.columns):
                 stop = min(start + walk.columns, forced.shape[1])
                 levels = torch.cat((history, forced[:, start:stop]), dim=1)
-                walk.load(hidden, levels, t + start, randomness, temperature[:, start:stop], top_k, top_p)
+                slice_drawing = replace(drawing, temperature=drawing.temperature[:, start:stop])
+                walk.load(hidden, levels, t + start, slice_drawing)
                 self._run(walk, t + start, known[start:stop])
                 walk.save(hidden)
                 made.append(walk.read_levels(0, stop - start).long())

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from samplernn_fast.models.config import SampleRNNConfig
+from samplernn_fast.reference.modes import WEIGHT_BYTES
 from samplernn_fast.reference.weights import is_matrix, layout
 
 _CLUSTER_BLOCKS = (16, 8, 4)
@@ -116,6 +117,5 @@ def product_bytes(config: SampleRNNConfig, dtype: str) -> int:
 
 
 def _bytes_of(config: SampleRNNConfig, dtype: str, wanted: Callable[[str], bool]) -> int:
-    size = {"float32": 4, "bfloat16": 2, "int8": 1}[dtype]
     matrices = [field for field in layout(config) if is_matrix(field.name) and wanted(field.name)]
-    return size * sum(math.prod(field.shape) for field in matrices)
+    return WEIGHT_BYTES[dtype] * sum(math.prod(field.shape) for field in matrices)

@@ -1,0 +1,367 @@
+"""Audio files: reading, finding and writing them, and every way in which that can fail."""
+
+import json
+import resource
+import struct
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from samplernn_fast.audio import reading, resampling, writing
+from samplernn_fast.data import decoding
+from samplernn_fast.errors import AudioError, ConfigError
+
+CLIPS = (Path(__file__).resolve().parents[2] / "../shared/data/clips").resolve()
+SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3")
+
+
+def tone(seconds: float, rate: int, hertz: float = 440.0, level: float = 0.5) -> np.ndarray:
+    return (level * np.sin(2 * np.pi * hertz * np.arange(round(seconds * rate)) / rate)).astype(np.float32)
+
+
+def noise(seconds: float, rate: int) -> np.ndarray:
+    return (0.1 * np.random.default_rng(0).standard_normal(round(seconds * rate))).astype(np.float32)
+
+
+def peak_hertz(x: np.ndarray, rate: int) -> float:
+    return float(np.argmax(np.abs(np.fft.rfft(x * np.hanning(len(x)))))) * rate / len(x)
+
+
+def fails(call: Callable[[], object], *words: str) -> None:
+    """The call raises an AudioError of one line that has all the words."""
+    with pytest.raises(AudioError) as caught:
+        call()
+    message = str(caught.value)
+    assert "\n" not in message
+    for word in words:
+        assert word in message
+
+
+@pytest.mark.parametrize(
+    ("suffix", "subtype", "error"),
+    [
+        (".wav", "PCM_U8", 1 / 128),
+        (".wav", "PCM_16", 1 / 32768),
+        (".wav", "PCM_24", 1e-6),
+        (".wav", "FLOAT", 0.0),
+        (".wav", "ULAW", 0.02),
+        (".flac", "PCM_16", 1 / 32768),
+        (".aiff", "PCM_16", 1 / 32768),
+        (".au", "PCM_16", 1 / 32768),
+        (".w64", "PCM_16", 1 / 32768),
+        (".caf", "PCM_16", 1 / 32768),
+        (".ogg", "VORBIS", 0.03),
+        (".mp3", "MPEG_LAYER_III", 0.05),
+    ],
+)
+def test_read_many_formats(tmp_path: Path, suffix: str, subtype: str, error: float) -> None:
+    path, x = tmp_path / f"a{suffix}", tone(1.0, 16000)
+    soundfile.write(path, x, 16000, subtype=subtype)
+    y, rate = reading.read(path)
+    assert rate == 16000 and y.dtype == np.float32 and y.shape == x.shape
+    assert np.abs(y - x)[800:-800].max() <= error * 1.01
+    assert reading.probe(path) == reading.AudioInfo(16000, 16000, 1, 1.0)
+
+
+def test_channels(tmp_path: Path) -> None:
+    path, left, right = tmp_path / "stereo.wav", tone(0.2, 8000, 300), tone(0.2, 8000, 500)
+    soundfile.write(path, np.stack([left, right], 1), 8000, subtype="FLOAT")
+    assert reading.probe(path).channels == 2
+    for choice, wanted in {"mix": (left + right) / 2, "left": left, "right": right, "0": left, 1: right}.items():
+        np.testing.assert_allclose(reading.read(path, channels=choice)[0], wanted, atol=1e-7)
+    for unknown in ("2", "middle", "-1", "", 2):
+        fails(lambda choice=unknown: reading.read(path, channels=choice), str(path), "mix, left, right")
+    mono = tmp_path / "mono.wav"
+    soundfile.write(mono, left, 8000, subtype="FLOAT")
+    np.testing.assert_array_equal(reading.read(mono, channels="left")[0], left)
+    fails(lambda: reading.read(mono, channels="right"), str(mono), "below 1")
+
+
+def test_resampling_keeps_frequency_level_and_length(tmp_path: Path) -> None:
+    path = tmp_path / "a.wav"
+    soundfile.write(path, tone(2.0, 44100, 1000.0), 44100, subtype="FLOAT")
+    x, rate = reading.read(path, sample_rate=16000)
+    assert rate == 16000 and len(x) == 32000
+    assert abs(peak_hertz(x, rate) - 1000.0) <= 0.5
+    np.testing.assert_allclose(x[2000:-2000], tone(2.0, 16000, 1000.0)[2000:-2000], atol=1e-3)
+    above_nyquist = tmp_path / "b.wav"
+    soundfile.write(above_nyquist, tone(1.0, 44100, 11000.0), 44100, subtype="FLOAT")
+    assert np.abs(reading.read(above_nyquist, 16000)[0][1000:-1000]).max() < 1e-3
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("rate", [None, 16000, 22050])
+def test_blocks_join_to_the_whole(tmp_path: Path, suffix: str, rate: int | None) -> None:
+    """MP3 above all: seeking between blocks would leave clicks (in a tone; in noise it would not)."""
+    path = tmp_path / f"a{suffix}"
+    writing.write(path, tone(5.0, 48000), 48000)
+    whole, _ = reading.read(path, rate)
+    blocks = list(reading.read_blocks(path, rate, block_seconds=0.37))
+    joined = np.concatenate(blocks)
+    assert len(blocks) > 10 and all(block.dtype == np.float32 and block.ndim == 1 for block in blocks)
+    assert len(joined) == len(whole) == 5 * (rate or 48000)
+    np.testing.assert_allclose(joined, whole, atol=1e-4)
+    assert max(map(len, blocks)) <= 0.75 * (rate or 48000)
+
+
+def test_reading_streams(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, asked = tmp_path / "a.wav", []
+    writing.write(path, tone(3.0, 8000), 8000)
+    original = soundfile.SoundFile.read
+
+    def spy(self: soundfile.SoundFile, frames: int = -1, **rest: object) -> object:
+        asked.append(frames)
+        return original(self, frames, **rest)
+
+    monkeypatch.setattr(soundfile.SoundFile, "read", spy)
+    first = next(reading.read_blocks(path, block_seconds=0.5))
+    assert len(first) == 4000 and asked == [4000]
+
+
+def test_resample() -> None:
+    y = resampling.resample(tone(1.0, 8000, 440.0), 8000, 48000)
+    assert y.dtype == np.float32 and len(y) == 48000 and abs(peak_hertz(y, 48000) - 440) <= 1
+    assert resampling.resample(np.zeros((800, 2)), 8000, 16000).shape == (1600, 2)
+    np.testing.assert_array_equal(resampling.resample(y, 48000, 48000), y)
+
+
+def test_without_soxr(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.wav"
+    writing.write(path, tone(0.1, 8000), 8000)
+    monkeypatch.setitem(sys.modules, "soxr", None)
+    assert len(reading.read(path, 8000)[0]) == 800
+    fails(lambda: reading.read(path, 16000), str(path), "pip install soxr", "`audio`")
+    fails(lambda: resampling.resample(np.zeros(8), 8000, 16000), "pip install soxr")
+
+
+@pytest.mark.parametrize("rate", [0, -1])
+def test_impossible_arguments(tmp_path: Path, rate: int) -> None:
+    with pytest.raises(ConfigError, match="sample_rate"):
+        reading.read(tmp_path / "a.wav", rate)
+    with pytest.raises(ConfigError, match="block_seconds"):
+        list(reading.read_blocks(tmp_path / "a.wav", block_seconds=rate))
+
+
+def test_unreadable_files(tmp_path: Path) -> None:
+    fails(lambda: reading.read(tmp_path / "no.wav"), str(tmp_path / "no.wav"), "No such file")
+    fails(lambda: reading.read(tmp_path), str(tmp_path), "directory")
+    for name, content, words in (
+        ("empty.wav", b"", ("the file is empty",)),
+        ("text.wav", b"not audio at all " * 99, ("damaged, or not audio",)),
+        ("noise.mp3", bytes(9999), ("damaged, or not audio",)),
+        ("a song.m4a", b"\0\0\0\x20ftypM4A " + bytes(999), ("ffmpeg -i", "a song.wav'")),
+        ("cut header.wav", b"RIFF\0\0\0\0WAVEfmt ", ("damaged, or not audio",)),
+    ):
+        path = tmp_path / name
+        path.write_bytes(content)
+        fails(lambda path=path: reading.read(path), str(path), *words)
+        fails(lambda path=path: reading.probe(path), str(path), *words)
+
+
+def test_no_frames(tmp_path: Path) -> None:
+    for suffix in (".wav", ".aiff"):
+        path = tmp_path / f"a{suffix}"
+        soundfile.write(path, np.zeros(0, np.float32), 16000)
+        fails(lambda path=path: reading.read(path), str(path), "holds no audio")
+
+
+@pytest.mark.parametrize("part", [0.2, 0.5, 0.9])
+@pytest.mark.parametrize("suffix", [*SUFFIXES, ".aiff", ".au", ".caf", ".w64", ".rf64"])
+def test_truncated_files_are_refused(tmp_path: Path, suffix: str, part: float) -> None:
+    """libsndfile itself quietly plays what is left of most of these."""
+    whole, cut = tmp_path / f"whole{suffix}", tmp_path / f"cut{suffix}"
+    soundfile.write(
+        whole, noise(12.0, 16000), 16000, **({"format": "OGG", "subtype": "OPUS"} if suffix == ".opus" else {})
+    )
+    assert len(reading.read(whole)[0]) == 192000
+    content = whole.read_bytes()
+    cut.write_bytes(content[: int(len(content) * part)])
+    fails(lambda: reading.read(cut), str(cut))
+
+
+def test_damage_in_the_middle(tmp_path: Path) -> None:
+    path = tmp_path / "a.flac"
+    writing.write(path, noise(10.0, 16000), 16000)
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2 : len(content) // 2 + 4000] = bytes(4000)
+    path.write_bytes(content)
+    fails(lambda: list(reading.read_blocks(path, block_seconds=1.0)), str(path), "damaged after")
+
+
+@pytest.mark.parametrize("size", [0xFFFFFFFF, 0x7FFFFFFF])
+def test_wav_of_unknown_length_is_no_truncation(tmp_path: Path, size: int) -> None:
+    """What programs write into a pipe."""
+    path = tmp_path / "a.wav"
+    writing.write(path, tone(1.0, 8000), 8000)
+    content = bytearray(path.read_bytes())
+    at = content.index(b"data") + 4
+    content[at : at + 4] = struct.pack("<I", size)
+    path.write_bytes(content)
+    assert len(reading.read(path)[0]) == 8000
+
+
+def test_flac_of_unknown_length(tmp_path: Path) -> None:
+    path = tmp_path / "a.flac"
+    writing.write(path, tone(1.0, 8000), 8000)
+    content = bytearray(path.read_bytes())
+    content[21] &= 0xF0  # the 36-bit number of samples in STREAMINFO
+    content[22:26] = bytes(4)
+    path.write_bytes(content)
+    assert reading.probe(path) == reading.AudioInfo(None, 8000, 1, None)
+    assert len(reading.read(path)[0]) == 8000
+
+
+def test_two_mp3_files_in_one(tmp_path: Path) -> None:
+    """The header of the first states the length of the first only."""
+    path = tmp_path / "a.mp3"
+    writing.write(path, noise(20.0, 16000), 16000)
+    path.write_bytes(path.read_bytes() * 2)
+    fails(lambda: reading.read(path), str(path), "longer than its header says", "ffmpeg")
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_samples_that_are_no_numbers(tmp_path: Path, bad: float) -> None:
+    path, x = tmp_path / "a.wav", tone(1.0, 8000)
+    x[6000] = bad
+    soundfile.write(path, x, 8000, subtype="FLOAT")
+    fails(lambda: list(reading.read_blocks(path, block_seconds=0.1)), str(path), "NaN or infinite", "0.750 s")
+    fails(lambda: writing.write(tmp_path / "b.wav", x, 8000), "b.wav", "NaN or infinite")
+    assert not (tmp_path / "b.wav").exists()
+
+
+def test_find_audio(tmp_path: Path) -> None:
+    names = ["b.wav", "a.FLAC", "deep/er/c.ogg", "deep/d.m4a", "e.txt", "._b.wav", ".cache/f.wav", "g.aiff"]
+    for name in names:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "deep/loop").symlink_to(tmp_path)
+    found = reading.find_audio([tmp_path])
+    assert [file.relative_to(tmp_path).as_posix() for file in found] == [
+        "a.FLAC",
+        "b.wav",
+        "deep/d.m4a",
+        "deep/er/c.ogg",
+        "g.aiff",
+    ]
+    assert reading.find_audio(str(tmp_path)) == found
+    assert reading.find_audio([tmp_path / "e.txt", tmp_path / "b.wav", tmp_path]) == sorted(
+        [*found, tmp_path / "e.txt"], key=Path.as_posix
+    )
+    assert reading.find_audio([]) == []
+    fails(lambda: reading.find_audio([tmp_path, tmp_path / "gone"]), str(tmp_path / "gone"), "no such file or folder")
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_write_and_read_back_with_comment(tmp_path: Path, suffix: str) -> None:
+    path, x = tmp_path / f"out{suffix.upper()}", tone(1.0, 16000)
+    comment = {"model": "é 音", "seed": 7, "long": "x" * 1500}
+    writing.write(path, x, 16000, comment=json.dumps(comment, ensure_ascii=suffix == ".mp3"))
+    y, rate = reading.read(path)
+    assert rate == 16000 and len(y) == len(x) and np.abs(y - x)[1000:-1000].max() < 0.05
+    with soundfile.SoundFile(path) as file:
+        assert json.loads(file.comment) == comment
+        assert file.subtype == {".wav": "PCM_16", ".flac": "PCM_16", ".mp3": "MPEG_LAYER_III"}.get(
+            suffix, "OPUS" if suffix == ".opus" else "VORBIS"
+        )
+    assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize("suffix", [".wav", ".flac"])
+def test_16_bit_files_keep_every_value(tmp_path: Path, suffix: str) -> None:
+    x = (np.arange(-32768, 32768) / 32768).astype(np.float32)
+    path = tmp_path / f"a{suffix}"
+    writing.write(path, x, 16000)
+    np.testing.assert_array_equal(reading.read(path)[0], x)
+    writing.write(path, np.array([1.0, 3.0, -3.0]), 16000, overwrite=True)
+    np.testing.assert_array_equal(reading.read(path)[0], np.float32([32767 / 32768, 32767 / 32768, -1.0]))
+
+
+def test_write_stereo(tmp_path: Path) -> None:
+    x = np.stack([tone(0.5, 8000, 300), tone(0.5, 8000, 500)], 1)
+    writing.write(tmp_path / "a.wav", x, 8000)
+    np.testing.assert_allclose(reading.read(tmp_path / "a.wav", channels="right")[0], x[:, 1], atol=2e-5)
+
+
+def test_existing_files_are_kept(tmp_path: Path) -> None:
+    path = tmp_path / "a.wav"
+    writing.write(path, tone(1.0, 8000), 8000)
+    before = path.read_bytes()
+    fails(lambda: writing.write(path, tone(0.1, 8000), 8000), str(path), "--overwrite")
+    assert path.read_bytes() == before
+    writing.write(path, tone(0.1, 8000), 8000, overwrite=True)
+    assert reading.probe(path).frames == 800
+    (tmp_path / "other").touch()
+    assert path.stat().st_mode == (tmp_path / "other").stat().st_mode  # as any new file, not private
+
+
+@pytest.mark.parametrize(
+    ("name", "rate", "channels", "words"),
+    [
+        ("a.mp3", 11000, 1, "8000, 11025, 12000"),
+        ("a.mp3", 96000, 1, "8000, 11025, 12000"),
+        ("a.mp3", 16000, 3, "1 or 2 channels"),
+        ("a.opus", 44100, 1, "8000, 12000, 16000"),
+        ("a.ogg", 700000, 1, "up to 200000 Hz"),
+        ("a.flac", 65537, 1, "multiple of 10"),
+        ("a.flac", 8000, 9, "up to 8 channels"),
+        ("a.wav", 0, 1, "use .wav or resample"),
+        ("a.aac", 16000, 1, ".wav .flac .ogg .opus .mp3"),
+        ("a", 16000, 1, ".wav .flac .ogg .opus .mp3"),
+    ],
+)
+def test_what_formats_cannot_hold(tmp_path: Path, name: str, rate: int, channels: int, words: str) -> None:
+    fails(lambda: writing.write(tmp_path / name, np.zeros((99, channels)), rate), str(tmp_path / name), words)
+    assert not list(tmp_path.iterdir())
+
+
+def test_write_refuses_other_arrays_and_comments_that_would_be_lost(tmp_path: Path) -> None:
+    path = tmp_path / "a.wav"
+    for bad in (np.zeros(0), np.zeros((2, 2, 2)), np.zeros(5, np.int16)):
+        fails(lambda bad=bad: writing.write(path, bad, 8000), str(path), "floats of shape")
+    fails(lambda: writing.write(path, np.zeros(9), 8000, comment="x" * 2001), str(path), "comment", ".flac")
+    fails(lambda: writing.write(tmp_path / "a.mp3", np.zeros(9), 8000, comment="é"), "comment", "ASCII")
+    fails(lambda: writing.write(tmp_path / "no" / "a.wav", np.zeros(9), 8000), "cannot be written", "No such file")
+    (tmp_path / "folder.wav").mkdir()
+    fails(lambda: writing.write(tmp_path / "folder.wav", np.zeros(9), 8000, overwrite=True), "is a folder")
+    assert [entry.name for entry in tmp_path.iterdir()] == ["folder.wav"]
+
+
+def test_a_full_disk_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "a.wav"
+    writing.write(path, tone(0.1, 8000), 8000)
+    before = path.read_bytes()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, hard))  # as a full disk: write() fails half-way
+    try:
+        fails(lambda: writing.write(path, tone(9.0, 8000), 8000, overwrite=True), str(path), "cannot be written")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert [entry.name for entry in tmp_path.iterdir()] == ["a.wav"] and path.read_bytes() == before
+
+
+def test_trim_silence() -> None:
+    rate = 16000  # windows of 320 samples
+    x = np.concatenate([np.zeros(3200), tone(0.5, rate), np.zeros(100), tone(0.1, rate), np.zeros(5000)])
+    assert decoding.trim_silence(x, rate, -60.0) == (3200, 3200 + 8000 + 320 + 1600 - 320 + 320)
+    assert decoding.trim_silence(x * 1e-4, rate, -60.0) == (0, 0)
+    assert decoding.trim_silence(np.zeros(999), rate, -60.0) == (0, 0)
+    assert decoding.trim_silence([], rate, -60.0) == (0, 0)
+    assert decoding.trim_silence(np.full(1001, 0.5), rate, -6.1) == (0, 1001)
+    assert decoding.trim_silence(np.full(1001, 0.5), rate, -6.0) == (0, 0)
+
+
+@pytest.mark.skipif(not CLIPS.is_dir(), reason="../shared/data/clips is absent: no recordings to read")
+def test_recordings() -> None:
+    files = reading.find_audio(CLIPS)
+    assert files
+    for file in files:
+        info = reading.probe(file)
+        x, rate = reading.read(file, 16000)
+        assert rate == 16000 and info.seconds is not None and abs(len(x) - info.seconds * 16000) <= 1
+        assert 0.01 < np.abs(x).max() < 2.0
+        start, stop = decoding.trim_silence(x, rate, -60.0)
+        assert 0 <= start < stop <= len(x)

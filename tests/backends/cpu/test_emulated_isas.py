@@ -1,0 +1,73 @@
+"""The text of the instruction sets that few machines have (AVX-512, VNNI, AMX), walked with plain vectors and tiles in
+memory. Slow to run and never shipped, but the indices, layouts and scales are those of the real one."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+_C = pytest.importorskip("samplernn_fast._C", reason="the native part is not built: no C++ compiler")
+
+pytest.importorskip("pybind11", reason="building needs pybind11: pip install -e '.[test]'")
+
+ROOT = Path(__file__).parents[3]
+WIDE = ["amx", "avx512_vnni", "avx512"]
+
+pytestmark = [
+    pytest.mark.skipif("avx2" not in _C.available_isas(), reason="emulation needs a processor with AVX2"),
+    pytest.mark.timeout(600),
+]
+
+PROGRAM = """
+import importlib.util, sys
+spec = importlib.util.spec_from_file_location("samplernn_fast._C", sys.argv[1])
+native = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(native)
+import samplernn_fast
+sys.modules["samplernn_fast._C"] = samplernn_fast._C = native
+import torch
+from cases import CASES, make_model, random_levels
+from samplernn_fast.backends.cpu import CpuBackend
+from samplernn_fast.engine.engine import Engine
+from samplernn_fast.reference.weights import pack
+
+isas = native.available_isas()
+assert isas[:3] == ["amx", "avx512_vnni", "avx512"], isas
+for name, config in CASES.items():
+    model = make_model(config)
+    weights, levels = pack(model), random_levels(config, 5, config.lookback * 4)
+    exact = Engine(model, backend="reference", dtype="float64").score(levels).float()
+    scores = {}
+    for mode in ("float32", "bfloat16", "int8"):
+        for isa in isas:
+            for threads in (1, 2):
+                backend = CpuBackend(weights, torch.device("cpu"), mode, threads, isa)
+                got = backend.score(backend.init_hidden(5), levels)
+                alone = backend.score(backend.init_hidden(1), levels[2:3])
+                assert torch.equal(alone[0], got[2]), (name, mode, isa, threads)
+                assert scores.setdefault((mode, isa), got).equal(got), (name, mode, isa, threads)
+    gaps = {key: (got - exact).abs().max().item() for key, got in scores.items()}
+    for isa in isas:
+        assert gaps["float32", isa] <= 1e-4, (name, isa, gaps)
+        assert scores["int8", isa].equal(scores["int8", "baseline"]), (name, isa)
+        if isa == "amx":  # tiles sum in another order
+            assert gaps["bfloat16", isa] <= 2 * gaps["bfloat16", "avx2"], (name, gaps)
+        elif isa.startswith("avx512"):
+            assert scores["bfloat16", isa].equal(scores["bfloat16", "avx2"]), (name, isa)
+            assert scores["float32", isa].equal(scores["float32", "avx2"]), (name, isa)
+print("equal")
+"""
+
+
+def test_wide_instruction_sets_equal_the_narrow_ones(tmp_path):
+    build = [sys.executable, "setup.py", "-q", "build_ext", "--build-lib", str(tmp_path), "--build-temp", str(tmp_path)]
+    environment = os.environ | {"SAMPLERNN_FAST_EMULATE": "1"}
+    done = subprocess.run(build, cwd=ROOT, env=environment, capture_output=True, text=True)
+    found = list(tmp_path.glob("samplernn_fast/_C*"))
+    assert found, done.stdout + done.stderr
+    command = [sys.executable, "-c", PROGRAM, str(found[0])]
+    environment = os.environ | {"PYTHONPATH": str(ROOT / "tests" / "support"), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.stdout.strip() == "equal", done.stderr[-2000:]

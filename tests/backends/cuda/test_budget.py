@@ -1,0 +1,315 @@
+"""What the kernels compile to, for every GPU architecture that it is meant for: registers, spills, shared
+memory, and the machine code itself. NVRTC and nvcc, without a GPU."""
+
+import importlib.util
+import itertools
+import re
+import shutil
+import struct
+import subprocess
+from pathlib import Path
+
+import pytest
+from cases import CASES
+from fake_gpu import ROOT
+
+from samplernn_fast.backends.cuda import constants, grouping
+from samplernn_fast.backends.cuda.compiler import KernelSource, architecture, open_nvrtc
+from samplernn_fast.backends.cuda.program import THREADS
+from samplernn_fast.backends.cuda.stages import Walk
+from samplernn_fast.errors import BackendUnavailable
+from samplernn_fast.models.config import SampleRNNConfig
+from samplernn_fast.reference import modes
+
+pytest.importorskip("samplernn_fast._C", reason="the native part is not built: no C++ compiler")
+
+PAPER = SampleRNNConfig()  # 3 tiers, 1024 units
+# Architecture -> multiprocessors and shared memory of a block, of a GPU that has it.
+GPUS = {
+    "sm_80": (108, 163 << 10),  # A100
+    "sm_86": (84, 99 << 10),  # RTX 3090
+    "sm_89": (128, 99 << 10),  # RTX 4090
+    "sm_90": (132, 227 << 10),  # H100, H200
+    "sm_100": (148, 227 << 10),  # B200
+}
+REGISTERS = 65536  # of a multiprocessor
+SHARED_BYTES = 3  # where it stands in srnn_sizes; see csrc/cuda/params.h
+
+
+def defines(config, arch, dtype, batch, exchange, profile=False):
+    multiprocessors, shared_bytes = GPUS[arch]
+    if exchange == "cluster":
+        group = grouping.cluster_groupings(config, dtype, batch, multiprocessors, shared_bytes)[0]
+    elif exchange == "roles":
+        group = grouping.role_groupings(config, dtype, batch, multiprocessors, shared_bytes)[0]
+    else:
+        group = grouping.grouping(config, dtype, batch, multiprocessors, shared_bytes, exchange)
+    shape = (group.batch, group.blocks, THREADS, shared_bytes, group.exchange, group.groups)
+    return constants.defines(config, dtype, *shape, profile=profile, helpers=group.helpers)
+
+
+@pytest.fixture(scope="module")
+def nvrtc():
+    try:
+        return open_nvrtc(None, (8, 0))
+    except BackendUnavailable as unavailable:
+        pytest.skip(f"no NVRTC: pip install -e '.[test]' ({unavailable})")
+
+
+@pytest.fixture(scope="module")
+def compiled(nvrtc):
+    """(cubin, log of ptxas) of a kernel, or of those of the stages; compiled once."""
+    kept = {}
+
+    def compile(arch, dtype="float32", batch=1, exchange="tagged", config=PAPER, profile=False):
+        wanted = (arch, dtype, batch, exchange, config, profile)
+        if wanted not in kept:
+            source = KernelSource.read("stages.cuh" if exchange == "launches" else "persistent.cuh")
+            options = [f"--gpu-architecture={arch}", *constants.COMPILE_OPTIONS, "--ptxas-options=-v"]
+            macros = defines(config, arch, dtype, batch, exchange, profile)
+            options += [f"-D{name}={value}" for name, value in macros.items()]
+            kept[wanted] = nvrtc.compile(source.name, source.text, source.headers, options)
+        return kept[wanted]
+
+    return compile
+
+
+def check(cubin, log, arch):
+    """Nothing in local memory, registers for a block, and no more memory than a block may have."""
+    kernels = re.findall(r"Compiling entry function '(\w+)'", log)
+    assert re.findall(r"(\d+) bytes (?:stack frame|spill stores|spill loads)", log) == ["0"] * 3 * len(kernels), log
+    registers = [int(number) for number in re.findall(r"Used (\d+) registers", log)]
+    assert len(registers) == len(kernels) and max(registers) * THREADS <= REGISTERS
+    assert "warning" not in log.lower() and "smem" not in log, log  # all shared memory is asked for at the launch
+    sizes = constant(cubin, "srnn_sizes")
+    assert len(sizes) == 6 and 0 < sizes[SHARED_BYTES] <= GPUS[arch][1]
+
+
+def constant(cubin, name):
+    """The 64-bit numbers of a constant of an ELF file."""
+    table, number = struct.unpack_from("<Q", cubin, 40)[0], struct.unpack_from("<H", cubin, 60)[0]
+    # Of every section: type, offset, size, and the section that it goes with.
+    sections = [
+        (*struct.unpack_from("<4xI16xQQ", cubin, at), struct.unpack_from("<I", cubin, at + 40)[0])
+        for at in range(table, table + 64 * number, 64)
+    ]
+    [(_, symbols, size, names)] = [section for section in sections if section[0] == 2]
+    for at in range(symbols, symbols + size, 24):
+        text, _, _, section, value, length = struct.unpack_from("<IBBHQQ", cubin, at)
+        start = sections[names][1] + text
+        if cubin[start : cubin.index(b"\0", start)].decode() == name:
+            return struct.unpack_from(f"<{length // 8}Q", cubin, sections[section][1] + value)
+    raise AssertionError(f"{name} is not exported")
+
+
+@pytest.mark.parametrize("arch", GPUS)
+def test_it_is_the_architecture_that_users_get(nvrtc, arch):
+    number = int(re.sub(r"\D", "", arch))
+    assert architecture((number // 10, number % 10), nvrtc.archs()) == arch
+
+
+@pytest.mark.parametrize("arch", GPUS)
+def test_one_stream_of_the_papers_model(compiled, arch):
+    check(*compiled(arch), arch)
+
+
+def test_one_stream_by_counters(compiled):
+    check(*compiled("sm_90", exchange="counters"), "sm_90")
+
+
+def test_a_profile_costs_nothing_where_there_is_none(compiled, tmp_path):
+    plain, (profiled, log) = compiled("sm_90", "bfloat16")[0], compiled("sm_90", "bfloat16", profile=True)
+    check(profiled, log, "sm_90")
+    added = [count(sass(cubin, tmp_path), "REDG.E.ADD") for cubin in (plain, profiled)]
+    assert added[0] == 0 < added[1]
+
+
+@pytest.mark.parametrize(("arch", "dtype"), [("sm_80", "float32"), ("sm_90", "bfloat16")])
+def test_each_stage_of_the_papers_model(compiled, arch, dtype, tmp_path):
+    cubin, log = compiled(arch, dtype, exchange="launches")
+    check(cubin, log, arch)
+    assert set(Walk.of(PAPER).kernels) <= set(re.findall(r"Compiling entry function '(\w+)'", log))
+    instructions = sass(cubin, tmp_path)
+    # No block waits for another.
+    assert count(instructions, "MEMBAR", "ERRBAR", "RED.", "NANOSLEEP", "LDL", "STL") == 0
+    assert constant(cubin, "srnn_sizes")[SHARED_BYTES + 1] == 0  # resident rows
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("batch", [1, 8, 64])
+@pytest.mark.parametrize("dtype", modes.MODES)
+@pytest.mark.parametrize("arch", ["sm_80", "sm_90"])
+def test_each_stage_in_every_mode(compiled, arch, dtype, batch):
+    check(*compiled(arch, dtype, batch, "launches"), arch)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CASES)
+def test_each_stage_of_every_case(compiled, name):
+    check(*compiled("sm_80", batch=3, exchange="launches", config=CASES[name]), "sm_80")
+
+
+def test_a_small_model_in_one_block(compiled):
+    small = SampleRNNConfig(dim=64)
+    cubin, log = compiled("sm_90", "int8", 132, "auto", small)
+    check(cubin, log, "sm_90")
+    resident = constant(cubin, "srnn_sizes")[SHARED_BYTES + 1]
+    assert resident >= grouping.product_bytes(small, "int8")  # every matrix stays in shared memory
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("batch", [2, 8, 64])
+@pytest.mark.parametrize("dtype", modes.MODES)
+@pytest.mark.parametrize("arch", GPUS)
+def test_many_streams_in_every_mode(compiled, arch, dtype, batch):
+    check(*compiled(arch, dtype, batch), arch)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("arch", ["sm_80", "sm_86"])
+@pytest.mark.parametrize("name", CASES)
+def test_every_case_compiles(compiled, name, arch):
+    check(*compiled(arch, batch=3, exchange="auto", config=CASES[name]), arch)
+
+
+def sass(cubin, tmp_path):
+    """Names of the machine instructions, in their order, from Triton's nvdisasm."""
+    spec = importlib.util.find_spec("triton")
+    tool = Path(spec.origin).parent / "backends" / "nvidia" / "bin" / "nvdisasm" if spec and spec.origin else None
+    if tool is None or not tool.is_file():
+        pytest.skip("no nvdisasm: pip install triton")
+    (tmp_path / "kernel.cubin").write_bytes(cubin)
+    done = subprocess.run([tool, "-c", tmp_path / "kernel.cubin"], capture_output=True, text=True, check=True)
+    found = re.findall(r"^\s+/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+\s+)?([A-Z][\w.]+)", done.stdout, re.MULTILINE)
+    assert len(found) > 1000
+    return found
+
+
+def count(instructions, *starts):
+    return sum(name.startswith(starts) for name in instructions)
+
+
+@pytest.mark.parametrize(("arch", "dtype"), [("sm_80", "float32"), ("sm_90", "float32"), ("sm_90", "int8")])
+def test_tagged_packets_need_no_fence(compiled, arch, dtype, tmp_path):
+    instructions = sass(compiled(arch, dtype)[0], tmp_path)
+    assert count(instructions, "LDL", "STL") == 0  # no local memory
+    assert count(instructions, "MEMBAR", "ERRBAR", "CCTL") == 0
+    # A packet is written and read by one access of 16 bytes that other blocks see.
+    assert count(instructions, "STG.E.128.STRONG.GPU") > 0 < count(instructions, "LDG.E.128.STRONG.GPU")
+
+
+@pytest.mark.parametrize(("batch", "together"), [(1, 2), pytest.param(8, 6, marks=pytest.mark.slow)])
+def test_reads_of_packets_are_on_their_way_together(compiled, batch, together, tmp_path):
+    """Of 384 packets of a vector each of 256 threads has two; of eight vectors twelve, in two turns."""
+    instructions = sass(compiled("sm_90", "int8", batch)[0], tmp_path)
+    reads = [at for at, name in enumerate(instructions) if name == "LDG.E.128.STRONG.GPU"]
+    longest = run = 1
+    for before, at in itertools.pairwise(reads):
+        # Whoever looked at one packet before it asked for the next would branch or wait for others in between.
+        between = instructions[before + 1 : at]
+        run = (
+            1
+            if len(between) > 12 or any(name.startswith(("BRA", "BAR", "EXIT", "WARP")) for name in between)
+            else run + 1
+        )
+        longest = max(longest, run)
+    assert longest == together
+
+
+SMALL = SampleRNNConfig(dim=256)
+
+
+@pytest.mark.parametrize(("arch", "dtype", "batch"), [("sm_90", "bfloat16", 1), ("sm_100", "int8", 16)])
+def test_a_cluster_has_fences_only_where_it_begins_and_ends(compiled, arch, dtype, batch, tmp_path):
+    cubin, log = compiled(arch, dtype, batch, exchange="cluster", config=SMALL)
+    check(cubin, log, arch)
+    resident = constant(cubin, "srnn_sizes")[SHARED_BYTES + 1]
+    blocks = int(defines(SMALL, arch, dtype, batch, "cluster")["SRNN_BLOCKS"])
+    assert resident * blocks >= grouping.resident_bytes(SMALL, dtype)
+    instructions = sass(cubin, tmp_path)
+    assert count(instructions, "LDL", "STL") == 0
+    # Each packet is pushed by one access of 16 bytes, and looked at in this block's own memory.
+    assert count(instructions, "ST.E.128.STRONG.GPU") > 0 < count(instructions, "LDS.128")
+    assert count(instructions, "STG.E.128.STRONG.GPU", "LDG.E.128.STRONG.GPU") == 0
+    has_fences_only_where_a_cluster_meets(instructions)
+
+
+@pytest.mark.parametrize(
+    ("dim", "dtype", "batch", "samples"),
+    [
+        (1024, "int8", 1, 1),
+        pytest.param(1024, "bfloat16", 1, 0, marks=pytest.mark.slow),
+        pytest.param(512, "bfloat16", 1, 2, marks=pytest.mark.slow),
+        pytest.param(512, "float32", 2, 1, marks=pytest.mark.slow),
+    ],
+)
+def test_heads_keep_what_a_sample_waits_for(compiled, dim, dtype, batch, samples, tmp_path):
+    """The MLP, and what the lowest tier gives to so many of the two samples of its frame."""
+    config = SampleRNNConfig(dim=dim)
+    cubin, log = compiled("sm_90", dtype, batch, exchange="roles", config=config)
+    check(cubin, log, "sm_90")
+    resident, size = constant(cubin, "srnn_sizes")[SHARED_BYTES + 1], {"int8": 1, "bfloat16": 2, "float32": 4}[dtype]
+    wanted = grouping.resident_bytes(config, dtype, "roles") + samples * size * dim * dim
+    assert wanted <= 16 * resident < wanted + size * dim * dim
+    instructions = sass(cubin, tmp_path)
+    assert count(instructions, "LDL", "STL") == 0
+    # Packets within the cluster, and those between heads and helpers.
+    assert count(instructions, "ST.E.128.STRONG.GPU") > 0 < count(instructions, "LDS.128")
+    assert count(instructions, "STG.E.128.STRONG.GPU") > 0 < count(instructions, "LDG.E.128.STRONG.GPU")
+    has_fences_only_where_a_cluster_meets(instructions)
+
+
+def has_fences_only_where_a_cluster_meets(instructions):
+    arrivals, waits = (
+        [at for at, name in enumerate(instructions) if name == f"UCGABAR_{end}"] for end in ("ARV", "WAIT")
+    )
+    assert len(arrivals) == len(waits) == 2
+    near = [at for begin, end in zip(arrivals, waits, strict=True) for at in range(begin - 5, end + 3)]
+    fences = [at for at, name in enumerate(instructions) if name.startswith(("MEMBAR", "ERRBAR", "CCTL"))]
+    assert set(fences) <= set(near)
+
+
+def test_counters_do_need_fences(compiled, tmp_path):
+    instructions = sass(compiled("sm_90", exchange="counters")[0], tmp_path)
+    assert count(instructions, "MEMBAR") > 0 and count(instructions, "LDL", "STL") == 0
+
+
+PRODUCTS = ("HMMA", "IMMA", "IDP")  # tensor cores for bfloat16 and for bytes, four bytes by ordinary ones
+
+
+@pytest.mark.parametrize(
+    ("dtype", "batch", "expected"),
+    [("float32", 1, []), ("bfloat16", 1, ["HMMA"]), ("int8", 1, ["IDP"]), ("int8", 8, ["IMMA"])],
+)
+def test_each_mode_has_its_products(compiled, dtype, batch, expected, tmp_path):
+    cubin, log = compiled("sm_90", dtype, batch)
+    check(cubin, log, "sm_90")
+    instructions = sass(cubin, tmp_path)
+    assert [name for name in PRODUCTS if count(instructions, name)] == expected
+    assert count(instructions, "LDL", "STL") == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("arch", GPUS)
+def test_nvcc_agrees(arch, tmp_path):
+    nvcc_compiles(defines(PAPER, arch, "float32", 1, "tagged"), arch, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("dtype", "exchange", "config"), [("bfloat16", "cluster", SMALL), ("int8", "roles", PAPER)])
+def test_nvcc_agrees_on_clusters(dtype, exchange, config, tmp_path):
+    nvcc_compiles(defines(config, "sm_90", dtype, 1, exchange), "sm_90", tmp_path)
+
+
+def nvcc_compiles(macros, arch, tmp_path):
+    nvcc = shutil.which("nvcc") or "/usr/local/cuda/bin/nvcc"
+    if not Path(nvcc).is_file():
+        pytest.skip("no CUDA toolkit")
+    lines = [f"#define {name} {value}" for name, value in macros.items()]
+    source = tmp_path / "kernel.cu"  # nvcc would cut the frame sizes of an option at their commas
+    source.write_text("\n".join([*lines, '#include "cuda/persistent.cuh"', ""]))
+    options = ["-cubin", f"-arch={arch}", "-Xptxas=-v", f"-I{ROOT / 'csrc'}", *constants.COMPILE_OPTIONS]
+    command = [nvcc, *options, str(source), "-o", str(tmp_path / "kernel.cubin")]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    check((tmp_path / "kernel.cubin").read_bytes(), done.stderr, arch)

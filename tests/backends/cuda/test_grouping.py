@@ -1,0 +1,155 @@
+"""How the `cuda` backend shares out streams and blocks: blocks alone, clusters, roles."""
+
+import pytest
+import torch
+from cases import make_model, random_levels
+from engines import MODELS
+from fake_gpu import MULTIPROCESSORS, SHARED_BYTES
+from played_gpu import CPU, Played, engines
+from small import assert_one_line
+
+from samplernn_fast.backends.cuda import grouping
+from samplernn_fast.backends.cuda.grouping import Grouping
+from samplernn_fast.engine.engine import Engine
+from samplernn_fast.errors import BackendUnavailable
+from samplernn_fast.models.config import SampleRNNConfig
+from samplernn_fast.reference.weights import pack
+
+pytest.importorskip("samplernn_fast._C", reason="the native part is not built: no C++ compiler")
+
+
+def test_small_models_take_one_block_for_some_streams(gpu):
+    gpu.set_device(SHARED_BYTES, 227 << 10)
+    engine, exact = engines()
+    made = [sampler.run(sampler.init_state(5, seed=7, top_k=30), 40) for sampler in (engine, exact)]
+    assert torch.equal(*made)
+    program = engine.backend.launcher.program(5)  # on 4 multiprocessors
+    assert (program.streams, program.blocks, program.cooperative) == (6, 3, False)
+    levels = random_levels(engine.config, 5, engine.config.lookback * 3)
+    torch.testing.assert_close(engine.score(levels), exact.score(levels).float(), rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("dim", "dtype", "streams", "expected"),
+    [
+        (1024, "int8", 1, Grouping(1, 1, 128, "tagged")),
+        (1024, "float32", 64, Grouping(64, 1, 128, "tagged")),
+        (64, "float32", 1, Grouping(1, 1, 64, "tagged")),
+        (64, "int8", 1, Grouping(1, 1, 1, "alone")),
+        (64, "int8", 132, Grouping(1, 132, 1, "alone")),
+        (64, "int8", 133, Grouping(2, 67, 1, "alone")),
+        (64, "int8", 264, Grouping(2, 132, 1, "alone")),
+    ],
+)
+def test_how_streams_are_shared_out(dim, dtype, streams, expected):
+    config = SampleRNNConfig(dim=dim)
+    assert grouping.grouping(config, dtype, streams, 132, 227 << 10, "auto") == expected
+
+
+@pytest.mark.parametrize("exchange", ["counters", "tagged", "launches"])
+def test_an_exchange_by_name_is_that_exchange(exchange):
+    """Also of a model that fits into one block: else tests on small models would exchange nothing."""
+    found = grouping.grouping(SampleRNNConfig(dim=64), "int8", 3, 132, 227 << 10, exchange)
+    assert found == Grouping(3, 1, 64, exchange)
+
+
+@pytest.mark.parametrize(
+    ("dim", "dtype", "streams", "expected"),
+    [
+        (256, "int8", 1, [(1, 1, 16), (1, 1, 8), (1, 1, 4)]),
+        (256, "bfloat16", 12, [(1, 12, 8), (2, 6, 16)]),
+        (256, "bfloat16", 100, [(7, 15, 8)]),
+        (256, "int8", 300, []),  # too many streams for one cluster
+        (512, "int8", 1, [(1, 1, 16)]),
+        (1024, "int8", 1, []),
+        (130, "int8", 1, [(1, 1, 8), (1, 1, 4)]),  # 16 would leave one idle
+    ],
+)
+def test_how_streams_are_shared_out_to_clusters(dim, dtype, streams, expected):
+    found = grouping.cluster_groupings(SampleRNNConfig(dim=dim), dtype, streams, 132, 227 << 10)
+    assert [(group.batch, group.groups, group.blocks) for group in found] == expected
+    assert all(group.exchange == "cluster" for group in found)
+
+
+@pytest.mark.parametrize(("most", "groups"), [(1000, 2), (1, 1)])
+def test_models_that_fit_into_a_cluster_take_one_for_some_streams(cluster_gpu, most, groups):
+    """As many clusters as the GPU holds: one where its multiprocessors do not lie side by side."""
+    cluster_gpu.set_clusters(4, most)
+    engine, exact = engines()
+    cluster_gpu.reset_calls()
+    made = [sampler.run(sampler.init_state(2, seed=7, top_k=30), 40) for sampler in (engine, exact)]
+    assert torch.equal(*made) and "clusters:4" in cluster_gpu.calls
+    program = engine.backend.launcher.program(2)
+    assert (program.streams, program.blocks, program.cluster, program.cooperative) == (2, groups * 4, 4, False)
+
+
+def test_the_fewest_streams_of_a_cluster_come_before_its_size(cluster_gpu):
+    """Where clusters of 8 blocks do not lie side by side as often as there are multiprocessors for them."""
+    cluster_gpu.set_device(MULTIPROCESSORS, 24)
+    cluster_gpu.set_clusters(8, side_by_side=12)
+    backend = Played(pack(make_model(MODELS["paper-3tier"])), CPU, "float32", exchange="cluster")
+    assert backend.launcher.program(2).cluster == 8
+    program = backend.launcher.program(3)
+    assert (program.streams, program.blocks, program.cluster) == (3, 12, 4)
+
+
+def test_no_cluster_has_more_streams_than_it_has_room_for():
+    groups = [grouping.cluster_grouping(64, 16, clusters) for clusters in (7, 8)]
+    assert [group.batch for group in groups] == [10, 8]
+    assert grouping.in_order_of_clusters(groups) == groups[1:]
+
+
+def test_clusters_are_forbidden_by_name(cluster_gpu):
+    backend = Played(pack(make_model(MODELS["paper-3tier"])), CPU, "float32", exchange="tagged")
+    assert backend.launcher.program(1).cluster == 1 and backend.launcher.program(1).cooperative
+    assert not any(call.startswith("clusters") for call in cluster_gpu.calls)
+
+
+def test_where_no_cluster_fits_it_goes_on_without_unless_one_is_asked_for(cluster_gpu):
+    cluster_gpu.set_clusters(2)
+    engine, _ = engines()
+    assert engine.backend.launcher.program(1).cluster == 1
+    with pytest.raises(BackendUnavailable, match="1 streams of this model in float32 do not fit into") as raised:
+        Played(pack(make_model(MODELS["paper-3tier"])), CPU, "float32", exchange="cluster")
+    assert_one_line(raised)
+
+
+@pytest.mark.parametrize(
+    ("dim", "dtype", "streams", "expected"),
+    [
+        (1024, "int8", 1, [(16, 103, 128), (8, 114, 128)]),
+        (1024, "bfloat16", 8, [(16, 103, 128)]),  # 4.5 MB of the MLP
+        (1024, "float32", 1, []),
+        (512, "float32", 1, [(16, 103, 128), (8, 103, 112)]),
+        (1024, "int8", 9, []),
+        (130, "int8", 1, [(8, 65, 80), (4, 65, 72)]),  # 16 would leave one idle
+    ],
+)
+def test_how_blocks_share_out_roles(dim, dtype, streams, expected):
+    found = grouping.role_groupings(SampleRNNConfig(dim=dim), dtype, streams, 132, 227 << 10)
+    assert [(group.blocks, group.helpers, group.launched) for group in found] == expected
+    assert all((group.batch, group.groups, group.exchange) == (streams, 1, "roles") for group in found)
+
+
+@pytest.mark.parametrize(("most", "blocks"), [pytest.param(1000, 12, marks=pytest.mark.slow), (2, 8)])
+def test_a_cluster_of_heads_has_the_other_clusters_as_helpers(cluster_gpu, most, blocks):
+    """All start at once; no more helpers than the GPU holds clusters of them."""
+    cluster_gpu.set_device(MULTIPROCESSORS, 12)
+    cluster_gpu.set_clusters(4, most)
+    model, (_, exact) = make_model(MODELS["paper-3tier"]), engines()
+    engine = Engine.of(model, Played(pack(model), CPU, "float32", exchange="roles"))
+    cluster_gpu.reset_calls()
+    forced = torch.full((2, 40), -1)
+    forced[:, 9:21] = 5
+    made = [sampler.run(sampler.init_state(2, seed=7, top_k=30), 40, forced=forced) for sampler in (engine, exact)]
+    assert torch.equal(*made) and {"clusters:4", "cooperative"} <= set(cluster_gpu.calls)
+    program = engine.backend.launcher.program(2)
+    assert (program.streams, program.blocks, program.cluster, program.cooperative) == (2, blocks, 4, True)
+
+
+@pytest.mark.parametrize(("largest", "most"), [(2, 1000), (4, 1)])
+def test_roles_need_two_clusters(cluster_gpu, largest, most):
+    cluster_gpu.set_clusters(largest, most)
+    with pytest.raises(BackendUnavailable, match="1 streams of the MLP of this model in float32 do not") as raised:
+        Played(pack(make_model(MODELS["paper-3tier"])), CPU, "float32", exchange="roles")
+    assert_one_line(raised)

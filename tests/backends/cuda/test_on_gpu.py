@@ -1,0 +1,115 @@
+"""The `cuda` backend on a real GPU, on the shared cases and the paper's model. `pytest -m gpu` runs these.
+
+The mark `kernels` says what a test asks for beside its parameters, for bench/compile_ahead.py: streams, dtype, and
+exchanges `beside` that of the parameters or "auto"."""
+
+import pytest
+import torch
+from cases import make_model, random_levels
+from gpu_shapes import SHAPES
+
+from samplernn_fast.backends.cpu import CpuBackend
+from samplernn_fast.backends.cuda import launcher
+from samplernn_fast.backends.cuda.backend import CudaBackend
+from samplernn_fast.backends.cuda.gpu import missing
+from samplernn_fast.engine.engine import Engine
+from samplernn_fast.errors import BackendUnavailable
+from samplernn_fast.reference.weights import pack
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.timeout(1800),  # every case is compiled
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no GPU"),
+]
+GPU, CPU = torch.device("cuda", 0), torch.device("cpu")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def runs():
+    if torch.cuda.is_available() and (reasons := missing(0)):
+        pytest.skip("; ".join(reasons))
+
+
+def scored(backend, levels):
+    return backend.score(backend.init_hidden(len(levels)), levels.to(backend.device)).cpu()
+
+
+@pytest.mark.kernels(streams=[3], dtype="float32")
+@pytest.mark.parametrize("exchange", ["tagged", "auto", "counters", "launches"])  # "auto": blocks alone, or clusters
+@pytest.mark.parametrize("name", SHAPES)
+def test_scores_are_those_of_the_reference(name, exchange):
+    model, levels = make_model(SHAPES[name]), random_levels(SHAPES[name], 3, SHAPES[name].lookback * 40)
+    exact = Engine(model, backend="reference", dtype="float64", device="cpu").score(levels).float()
+    got = scored(CudaBackend(pack(model), GPU, "float32", exchange=exchange), levels)
+    torch.testing.assert_close(got, exact, rtol=0, atol=1e-4)
+
+
+@pytest.mark.kernels(streams=[3], dtype="int8")
+@pytest.mark.parametrize("name", SHAPES)
+def test_int8_scores_are_those_of_the_cpu(name):
+    """Logits have equal bits; the logarithms after them are torch's, which rounds differently on a GPU."""
+    weights, levels = pack(make_model(SHAPES[name])), random_levels(SHAPES[name], 3, SHAPES[name].lookback * 20)
+    cpu = CpuBackend(weights, CPU, "int8")
+    expected = cpu.score(cpu.init_hidden(3), levels)
+    torch.testing.assert_close(scored(CudaBackend(weights, GPU, "int8"), levels), expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.kernels(streams=[9])
+@pytest.mark.parametrize("dtype", CudaBackend.dtypes)
+@pytest.mark.parametrize("name", ["paper-3tier", "theano-lstm-skips", "reset-before-256"])
+def test_levels_depend_on_nothing_beside_the_stream(name, dtype, monkeypatch):
+    engine = Engine(make_model(SHAPES[name]), backend="cuda", dtype=dtype, device="cuda")
+    whole = engine.run(engine.init_state(9, seed=1), 3000)
+    assert torch.equal(engine.run(engine.init_state(9, seed=1), 3000), whole)
+    alone = engine.run(engine.init_state(1, seed=1, first_stream=4), 3000)
+    assert torch.equal(alone[0], whole[4])
+    monkeypatch.setattr(launcher, "LAUNCH_STEPS", 37)
+    assert torch.equal(engine.run(engine.init_state(9, seed=1), 3000), whole)
+
+
+@pytest.mark.kernels(streams=[3], dtype="float32")
+@pytest.mark.parametrize("name", ["paper-3tier", "theano-lstm-skips", "two-levels"])
+def test_levels_are_those_of_the_reference(name):
+    model, made = make_model(SHAPES[name]), []
+    for backend, dtype, device in (("cuda", "float32", "cuda"), ("reference", "float64", "cpu")):
+        engine = Engine(model, backend=backend, dtype=dtype, device=device)
+        made.append(engine.run(engine.init_state(3, seed=5, temperature=0.9, top_k=40, top_p=0.95), 400))
+    assert torch.equal(*made)
+
+
+@pytest.mark.kernels(streams=[2], beside=["tagged"], exchange="roles")
+@pytest.mark.parametrize("dtype", CudaBackend.dtypes)
+@pytest.mark.parametrize("name", ["paper-1024", "paper-3tier", "theano-lstm-skips", "prism-skips", "reset-before-256"])
+def test_roles_have_the_bits_of_tagged_packets(name, dtype):
+    model, levels = make_model(SHAPES[name]), []
+    forced = torch.full((2, 500), -1)
+    forced[:, 100:200] = 1
+    for exchange in ("tagged", "roles"):
+        try:
+            engine = Engine.of(model, CudaBackend(pack(model), GPU, dtype, exchange=exchange))
+            engine.backend.launcher.program(2)
+        except BackendUnavailable as reason:
+            if exchange == "tagged" or "do not fit" not in str(reason):
+                raise
+            pytest.skip(str(reason))
+        levels.append(engine.run(engine.init_state(2, seed=1), 500, forced=forced))
+    assert torch.equal(*levels)
+
+
+@pytest.mark.kernels(streams=[9], beside=["tagged"])
+@pytest.mark.parametrize("exchange", ["counters", "cluster", "launches"])
+@pytest.mark.parametrize("dtype", CudaBackend.dtypes)
+@pytest.mark.parametrize("name", ["paper-3tier", "theano-lstm-skips", "reset-before-256"])
+def test_every_exchange_has_the_bits_of_tagged_packets(name, dtype, exchange):
+    """With more streams than every block draws: the blocks share out the draws, but in clusters."""
+    model, levels = make_model(SHAPES[name]), []
+    for one in ("tagged", exchange):
+        try:
+            engine = Engine.of(model, CudaBackend(pack(model), GPU, dtype, exchange=one))
+            engine.backend.launcher.program(9)
+        except BackendUnavailable as reason:
+            if one != "cluster":
+                raise
+            pytest.skip(str(reason))
+        levels.append(engine.run(engine.init_state(9, seed=1), 500))
+    assert torch.equal(*levels)

@@ -1,0 +1,116 @@
+"""What tells where a GPU's time goes, on a GPU that is played."""
+
+import argparse
+import json
+from types import SimpleNamespace
+
+import pytest
+import torch
+from cases import make_model, random_levels
+from engines import MODELS
+from fake_gpu import ROOT, SHARED_BYTES
+from played_gpu import CPU, Played
+
+from samplernn_fast.backends.cuda import constants, launcher
+from samplernn_fast.backends.cuda.gpu import Gpu
+from samplernn_fast.engine.engine import Engine
+from samplernn_fast.errors import BackendUnavailable
+from samplernn_fast.reference.weights import pack
+
+pytest.importorskip("samplernn_fast._C", reason="the native part is not built: no C++ compiler")
+
+
+def test_a_profiled_backend_tells_where_the_time_went(gpu):
+    weights = pack(make_model(MODELS["two-levels"]))
+    backend = Played(weights, CPU, "float32", profile=True)
+    backend.launcher.stage_times()  # of the first launch, which shows that the kernel runs
+    assert backend.launcher.stage_times() == []
+    history = torch.full((1, weights.config.lookback), weights.config.q_zero)
+    backend.prime(backend.init_hidden(1), history, history)
+    *stages, whole = backend.launcher.stage_times()
+    assert [stage.name for stage in stages] == constants.stage_names(weights.config)
+    assert whole.times == weights.config.lookback and whole.seconds > 0
+    assert sum(stage.seconds for stage in stages) == pytest.approx(whole.seconds)
+    assert Played(weights, CPU, "float32").launcher.stage_times() == []
+
+
+def test_every_stage_is_timed_and_samples_are_still_made(gpu, monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "bench"))
+    import stage_times
+
+    config = MODELS["two-levels"]
+    timed = stage_times.timed_backend(pack(make_model(config)), CPU, "float32")
+    gpu.reset_calls()
+    rows = stage_times.rows_of(timed, 1, samples=4, repeats=2)
+    names = {f"gru_cell {tier} 0" for tier in (0, 1)} | {"upsample 0 0", "upsample 1 0", "walk"}
+    names |= {f"sample_step_{part} 0 0" for part in ("input", "hidden", "logits", "draw")}
+    assert {row["stage"] for row in rows} == names and all(row["us"] > 0 for row in rows)
+    often = {row["stage"]: row["per_sample"] for row in rows}
+    assert (often["gru_cell 1 0"], often["upsample 1 0"], often["gru_cell 0 0"]) == (1 / 3, 1.0, 1.0)
+    # Four samples of 7 launches, two of the top tier, its load; the next sample's first; and each stage 8 times.
+    assert gpu.calls.count("cuLaunchKernelEx") == 1 + 4 * 7 + 2 + 1 + 8 * 8
+    levels = random_levels(config, 1, config.lookback * 3)
+    exact = Engine(make_model(config), backend="reference", dtype="float64", device="cpu").score(levels)
+    torch.testing.assert_close(timed.score(timed.init_hidden(1), levels), exact.float(), rtol=0, atol=1e-4)
+
+
+def test_stages_are_timed_where_a_launch_has_fewer_samples(gpu, monkeypatch):
+    """As of 128 streams and more: the call must stay one launch."""
+    monkeypatch.syspath_prepend(str(ROOT / "bench"))
+    import stage_times
+
+    monkeypatch.setattr(launcher, "LAUNCH_STEPS", 3)
+    timed = stage_times.timed_backend(pack(make_model(MODELS["two-levels"])), CPU, "float32")
+    gpu.reset_calls()
+    assert all(row["us"] > 0 for row in stage_times.rows_of(timed, 1, samples=3, repeats=1))
+    # Two samples of 7 launches, one of the top tier, its load; the next sample's first; and each stage 4 times.
+    assert gpu.calls.count("cuLaunchKernelEx") == 1 + 2 * 7 + 1 + 1 + 8 * 4
+
+
+@pytest.mark.parametrize("alone", [False, True])
+def test_predicted_and_measured_times_stand_side_by_side(gpu, monkeypatch, alone):
+    monkeypatch.syspath_prepend(str(ROOT / "bench"))
+    import gpu_machine
+    import stage_times
+
+    config = MODELS["two-levels"]
+    if not alone:
+        gpu.set_device(SHARED_BYTES, 4 << 10)
+    machine = gpu_machine.machine_of(Gpu.open(0).device)
+    assert (machine.multiprocessors, machine.shared_bytes, machine.clusters) == (4, (20 if alone else 4) << 10, False)
+    backend = Played(pack(make_model(config)), CPU, "float32", profile=True)
+    monkeypatch.setattr(launcher, "LAUNCH_STEPS", config.lookback)
+    *rows, total = stage_times.profiled_rows(backend, machine, 1)
+    assert [row["stage"] for row in rows] == constants.stage_names(config) and total["stage"] == "a sample"
+    assert all(row["predicted_us"] > 0 for row in rows[:-1])  # where nothing stays nothing is loaded
+    assert all(row["us"] >= row["exchange_us"] >= 0 for row in rows)
+    assert total["us"] == pytest.approx(sum(row["us"] for row in rows)) and total["exchange_us"] > 0
+    assert {row["exchange"] for row in rows} == {"alone" if alone else "tagged"}
+    text = json.loads(json.dumps([*rows, total]))
+    stage_times.print_rows(text)
+    group = stage_times.grouping_of(backend.launcher.program(1), "auto")
+    assert (group.blocks, group.batch) == ((1, 1) if alone else (4, 1))
+    with pytest.raises(BackendUnavailable, match="refused the persistent kernel"):
+        stage_times.grouping_of(SimpleNamespace(stages=[]), "launches")
+
+
+def test_each_way_of_exchange_is_a_contestant_after_its_draws_were_checked(gpu, monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "bench"))
+    import checks
+    import contestants
+
+    monkeypatch.setattr(contestants, "CudaBackend", Played)
+    monkeypatch.setattr(checks, "DRAWN_LEVELS", 32)
+    options = {"exchanges": ["counters", "cluster"], "dtype": ["float32"], "backend": ["reference"], "styles": []}
+    args = argparse.Namespace(**options, threads=[1], batch_size=[1], no_plain=True)
+    lineup = contestants.Lineup(MODELS["paper-3tier"], args, CPU)
+    (_, found), absent = lineup.contestants(1)
+    assert found.name == "cuda float32 counters" and found.make(16).shape == (1, 16)
+    (one,) = absent.found
+    assert one.name == "cuda float32 cluster" and one.reason.startswith("1 streams of this model") and one.failed
+    args.exchanges = ["all"]  # what was not asked for by name may not fit
+    absent = lineup.contestants(1)[1]
+    assert [(one.name, one.failed) for one in absent.found] == [
+        ("cuda float32 cluster", False),
+        ("cuda float32 roles", False),
+    ]

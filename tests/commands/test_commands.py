@@ -1,0 +1,185 @@
+"""The command line, mostly in this process: what each command prints, writes and refuses, and with which status."""
+
+import dataclasses
+import json
+import os
+import re
+import statistics
+import sys
+import time
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from command_line import RATE, TINY, run, strict_json, subprocess_of
+
+import samplernn_fast as srnn
+from samplernn_fast.audio import reading, synthetic, writing
+from samplernn_fast.backends import registry
+from samplernn_fast.commands import demo as demo_command
+from samplernn_fast.commands import main
+from samplernn_fast.data.folder import AudioData
+
+pytestmark = pytest.mark.usefixtures("elsewhere")
+
+
+@pytest.fixture
+def model(trained):
+    """The run folder that the command line made."""
+    return trained
+
+
+def test_version_and_overview(capsys):
+    assert run("--version") == 0
+    assert capsys.readouterr().out == f"samplernn-fast {srnn.__version__}\n"
+    for args, status in ((["--help"], 0), (["-h"], 0), ([], 2)):
+        assert run(*args) == status
+        shown = capsys.readouterr().out
+        assert all(f"\n  {name} " in shown for name in main.COMMANDS)
+
+
+def test_module_and_program_are_the_same():
+    done = subprocess_of("--version")
+    assert (done.returncode, done.stdout.decode()) == (0, f"samplernn-fast {srnn.__version__}\n")
+
+
+@pytest.mark.parametrize("name", main.COMMANDS)
+def test_every_command_explains_itself(name, capsys):
+    assert run(name, "--help") == 0
+    shown = capsys.readouterr()
+    assert shown.err == "" and f"usage: samplernn-fast {name}" in shown.out
+    expected = {"train": "laptop", "doctor": "--json"}.get(name, "--")
+    assert expected in shown.out
+
+
+def test_the_help_of_a_preset_names_every_setting(capsys):
+    assert run("train", "paper-3tier", "--help") == 0
+    shown = capsys.readouterr().out
+    fields = [field.name for kind in (srnn.TrainConfig, srnn.SampleRNNConfig) for field in dataclasses.fields(kind)]
+    missing = [name for name in fields if name != "model" and f"--{name.replace('_', '-')}" not in shown]
+    assert missing == []
+    assert "section 3" in shown
+
+
+def test_help_is_quick(capsys):
+    seconds = []
+    for _ in range(3):
+        began = time.perf_counter()
+        assert subprocess_of("--help").returncode == 0
+        seconds.append(time.perf_counter() - began)
+    median = statistics.median(seconds)
+    with capsys.disabled():
+        print(f"\nsamplernn-fast --help: {median:.2f} s")
+    assert median < 1.5  # 0.2 s on an idle machine
+
+
+def test_train_says_what_it_did_and_goes_on(data_folder, tmp_path, capsys):
+    command = f"train laptop --data {data_folder} --out {tmp_path / 'run'} {TINY} --max-steps"
+    assert run(*command.split(), 2) == 0
+    shown = capsys.readouterr().out
+    assert "2 steps" in shown and "stopped by max_steps" in shown and "test NLL" in shown
+    assert run(*command.split(), 3) == 0
+    assert "3 steps" in capsys.readouterr().out
+    assert (tmp_path / "run/model.safetensors").is_file() and (tmp_path / "run/log.csv").is_file()
+
+
+def test_train_without_a_preset_lists_them(capsys):
+    assert run("train") == 2
+    assert "paper-2tier" in capsys.readouterr().out
+
+
+def test_prepare_names_what_it_cannot_read(tmp_path, capsys):
+    (tmp_path / "in/deep").mkdir(parents=True)
+    for index in range(4):
+        writing.write(tmp_path / f"in/deep/{index}.wav", synthetic.plucked_music(0.3, index), RATE)
+    (tmp_path / "in/broken.wav").write_bytes(b"RIFF")
+    soundfile.write(tmp_path / "in/nan.wav", np.array([0, np.nan, 0], np.float32), RATE, subtype="FLOAT")
+    assert run("prepare", tmp_path / "in", "-o", tmp_path / "data", "--sample-rate", RATE, "--split", 2, 1, 1) == 0
+    shown = capsys.readouterr()
+    assert "broken.wav" in shown.out and "nan.wav" in shown.out
+    assert len(AudioData.open(tmp_path / "data").recordings("train")) == 2
+
+
+def test_evaluate(model, data_folder, capsys):
+    assert run("evaluate", model, "--data", data_folder) == 0
+    assert "test NLL" in capsys.readouterr().out
+    assert run("evaluate", model, "--data", data_folder, "--json") == 0
+    shown = strict_json(capsys.readouterr().out)
+    assert set(shown) == {"nll_bits", "n_samples", "per_file"} and len(shown["per_file"]) == 3
+    assert 0 < shown["nll_bits"] < 20
+    assert run("evaluate", model, "--data", data_folder, "--per-file", "--backend", "reference") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 4
+    for line, file in zip(lines, shown["per_file"], strict=False):
+        bits, count, name = line.split()
+        assert (int(count), name) == (file["n_samples"], file["path"])
+        assert float(bits) == pytest.approx(file["nll_bits"], abs=2e-4)
+
+
+def test_info(model, capsys):
+    assert run("info", model) == 0
+    text = capsys.readouterr().out
+    assert run("info", model, "--json") == 0
+    shown = strict_json(capsys.readouterr().out)
+    assert shown["config"]["frame_sizes"] == [2, 2, 4] and shown["config"]["sample_rate"] == RATE
+    assert shown["parameters"] == sum(parameter.numel() for parameter in srnn.load(model).parameters())
+    assert shown["model_sha256"] in text and "frame_sizes" in text and str(shown["parameters"]) in text
+    assert run("info", model / "last.safetensors", "--json") == 0
+    last = strict_json(capsys.readouterr().out)
+    assert last["parameters"] == shown["parameters"]
+
+
+def test_doctor(capsys):
+    assert run("doctor", "--json") == 0
+    shown = strict_json(capsys.readouterr().out)
+    assert shown["versions"]["samplernn"] == srnn.__version__
+    assert shown["backends"]["reference on cpu"] == "runs"
+    assert list(shown["numeric modes"]) == list(registry.BACKENDS)
+    assert shown["numeric modes"]["cpu"] == "float32, bfloat16, int8"
+    assert shown["CUDA"]["driver"]
+    assert run("doctor") == 0
+    text = capsys.readouterr().out
+    assert "reference on cpu" in text and torch.__version__ in text
+
+
+def test_doctor_says_what_the_native_part_uses(capsys):
+    native = pytest.importorskip("samplernn_fast._C", reason="the native part is not built: no C++ compiler")
+    assert run("doctor", "--json") == 0
+    shown = strict_json(capsys.readouterr().out)["native"]
+    assert shown["instruction sets"].split(", ") == native.available_isas()
+    engine = srnn.Engine(srnn.load(), backend="cpu").backend.native
+    assert shown["instruction set used"] == engine.isa
+    assert shown["usable cores"] == native.usable_cores() <= os.cpu_count()
+    assert engine.threads(streams=1000) == shown["usable cores"]
+
+
+@pytest.mark.parametrize(
+    ("found", "expected"),
+    [(None, r".* is not built; install a C\+\+ compiler"), ("a file", ".* is built, but cannot be loaded: .*_C")],
+)
+def test_doctor_says_why_the_native_part_does_not_run(found, expected, monkeypatch, capsys):
+    with monkeypatch.context() as patch:
+        patch.delattr(srnn, "_C", raising=False)
+        patch.setitem(sys.modules, "samplernn_fast._C", None)  # importing it now fails
+        patch.setattr("importlib.util.find_spec", lambda name: found)
+        assert run("doctor", "--json") == 0
+    shown = strict_json(capsys.readouterr().out)["native"]
+    assert list(shown) == ["samplernn_fast._C"] and re.match(expected, shown["samplernn_fast._C"])
+
+
+def test_demo_prints_each_step(tmp_path, monkeypatch, capsys):
+    for name, value in {"_RECORDINGS": 3, "_RECORDING_SECONDS": 1.0, "_RESULT_SECONDS": 0.05}.items():
+        monkeypatch.setattr(demo_command, name, value)
+    assert run("demo", "-o", tmp_path / "d.wav", "--minutes", 0.0001) == 0
+    assert "0.05 s of new audio" in capsys.readouterr().out
+    assert reading.probe(tmp_path / "d.wav").seconds == pytest.approx(0.05)
+
+
+def test_steps_take_the_place_of_a_presets_minutes(model, data_folder, tmp_path):
+    settings = json.loads((model / "config.json").read_text())
+    assert (settings["max_steps"], settings["max_minutes"]) == (3, None)
+    args = f"train laptop --data {data_folder} --out {tmp_path / 'both'} --max-steps 1 --max-minutes=5 {TINY}"
+    assert run(*args.split()) == 0
+    settings = json.loads((tmp_path / "both" / "config.json").read_text())
+    assert (settings["max_steps"], settings["max_minutes"]) == (1, 5.0)

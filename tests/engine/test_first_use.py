@@ -1,0 +1,95 @@
+"""A backend that makes levels which are not the model's is found out before anybody hears them."""
+
+import copy
+import threading
+
+import pytest
+import torch
+from cases import CASES, make_model
+from small import assert_one_line
+
+from samplernn_fast.engine.engine import Engine
+from samplernn_fast.errors import DeviceError
+from samplernn_fast.reference.backend import ReferenceBackend
+
+
+@pytest.fixture
+def sampler(monkeypatch):
+    """An engine whose backend counts as compiled on this machine."""
+    monkeypatch.setattr(ReferenceBackend, "compiled_here", True)
+    return Engine(make_model(CASES["paper-3tier"], dtype=torch.float32), backend="reference", device="cpu")
+
+
+@pytest.mark.parametrize("settings", [{}, {"temperature": [0.7, 0.0]}, {"top_k": 5, "top_p": 0.9}])
+def test_right_levels_pass_and_are_checked_once(sampler, settings):
+    plain = copy.copy(sampler)
+    plain._first_use = None
+    wanted = plain.run(plain.init_state(2, seed=3, **settings), 100)
+    assert sampler._first_use is not None
+    assert torch.equal(sampler.run(sampler.init_state(2, seed=3, **settings), 100), wanted)
+    assert sampler._first_use is None
+
+
+def test_few_or_forced_samples_leave_it_for_later(sampler):
+    state = sampler.init_state(1, prompt=torch.zeros(16, dtype=torch.int64))
+    sampler.run(state, 5)
+    sampler.run(state, 60, forced=torch.full((1, 60), 1).index_fill(1, torch.arange(0, 60, 20), -1))
+    assert sampler._first_use is not None
+    sampler.run(state, 40)
+    assert sampler._first_use is None
+
+
+def test_many_small_blocks_are_checked_together(sampler):
+    state = sampler.init_state(1)
+    for block in range(10):
+        assert (sampler._first_use is None) == (block >= 4)  # two of four samples are drawn again, eight are enough
+        sampler.run(state, 4)
+
+
+def test_threads_may_make_the_first_levels_at_once(sampler, monkeypatch):
+    plain = copy.copy(sampler)
+    plain._first_use = None
+    wanted = [plain.run(plain.init_state(1, seed=seed), 40) for seed in range(3)]
+    made, right, together = {}, sampler.backend.generate, threading.Barrier(3)
+
+    def generate(*arguments):
+        levels = right(*arguments)
+        together.wait(60)  # all are checked at the same time
+        return levels
+
+    monkeypatch.setattr(sampler.backend, "generate", generate)
+
+    def work(seed):
+        made[seed] = sampler.run(sampler.init_state(1, seed=seed), 40)
+
+    threads = [threading.Thread(target=work, args=(seed,)) for seed in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [seed for seed in range(3) if seed in made and torch.equal(made[seed], wanted[seed])] == [0, 1, 2]
+    assert sampler._first_use is None
+
+
+@pytest.mark.parametrize("what", ["draws", "weights", "hidden"])
+def test_wrong_levels_are_an_error(sampler, what, monkeypatch):
+    right = sampler.backend.generate
+    if what == "weights":
+        sampler.backend.weights.tensors["mlp.output"].neg_()
+
+    def wrong(hidden, history, t, drawing, forced):
+        if what == "hidden":
+            for h in hidden:
+                h.mul_(-3).add_(1)
+        return right(hidden, history, t + (what == "draws") * sampler.config.lookback, drawing, forced)
+
+    monkeypatch.setattr(sampler.backend, "generate", wrong)
+    state = sampler.init_state(2)
+    before = [h.clone() for h in state.hidden]
+    with pytest.raises(
+        DeviceError, match=r"the reference backend made levels that are not the model's: \d+ of 32"
+    ) as caught:
+        sampler.run(state, 200)
+    assert_one_line(caught)
+    assert state.t == 0
+    assert all(torch.equal(h, old) for h, old in zip(state.hidden, before, strict=True))

@@ -1,0 +1,77 @@
+"""The documents: their links lead somewhere, and what they list is complete."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCUMENTS = sorted(
+    path.relative_to(ROOT)
+    for pattern in ("*.md", "docs/**/*.md", "bench/**/*.md", "csrc/**/*.md", "tests/**/*.md", "samplernn_fast/**/*.md")
+    for path in ROOT.glob(pattern)
+)
+DECISIONS = ROOT / "docs" / "decisions"
+MOST_COLUMNS, MOST_LINES = 120, 40  # of a line of a decision, and of an entry, which is to fit on one screen
+LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+READS_VARIABLE = re.compile(r"""(?:environ(?:\.get\(|\.setdefault\(|\[)|getenv\(|number_of\()["']([A-Z][A-Z_]*)["']""")
+
+
+def prose(document: Path) -> str:
+    """The text without its blocks of code."""
+    return re.sub(r"^```.*?^```", "", document.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+
+
+def anchors(document: Path) -> set[str]:
+    """What a link may name behind its #: headings in lower case, without punctuation, spaces as hyphens."""
+    headings = re.findall(r"^#+ (.*)$", prose(document), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=str)
+def test_relative_links_lead_somewhere(document):
+    broken = []
+    for link in LINK.findall(prose(ROOT / document)):
+        name, _, anchor = link.partition("#")
+        if "://" in name or name.startswith("mailto:"):
+            continue
+        target = ROOT / document.parent / name if name else ROOT / document
+        if not target.exists() or (anchor and anchor not in anchors(target)):
+            broken.append(link)
+    assert not broken
+
+
+def test_the_links_are_found():
+    assert LINK.findall("see [a](b.md) and\n[c d](../e.md#f)") == ["b.md", "../e.md#f"]
+    assert len(DOCUMENTS) > 10
+
+
+def test_every_page_of_decisions_is_listed():
+    pages = {path.name for path in DECISIONS.glob("*.md")} - {"README.md"}
+    assert pages == {link for link in LINK.findall(prose(DECISIONS / "README.md")) if "/" not in link}
+
+
+def test_a_decision_fits_on_one_screen():
+    for page in DECISIONS.glob("*.md"):
+        text = page.read_text(encoding="utf-8")
+        assert all(len(line) <= MOST_COLUMNS for line in text.splitlines()), page.name
+        for entry in text.split("\n## ")[1:]:
+            assert len(entry.strip().splitlines()) <= MOST_LINES, (page.name, entry.splitlines()[0])
+
+
+def test_every_decision_gives_its_reason_and_the_alternatives():
+    for page in DECISIONS.glob("*.md"):
+        if page.name == "README.md":
+            continue
+        for entry in page.read_text(encoding="utf-8").split("\n## ")[1:]:
+            assert "**Why.**" in entry and "**Alternatives" in entry, (page.name, entry.splitlines()[0])
+
+
+def test_every_environment_variable_is_described():
+    folders = ("samplernn_fast", "kernels", "csrc", "bench", "tests")
+    files = [ROOT / "setup.py", *(path for folder in folders for path in (ROOT / folder).rglob("*"))]
+    sources = [path for path in files if path.suffix in (".py", ".h", ".cpp", ".cuh") and path != Path(__file__)]
+    read = {name for path in sources for name in READS_VARIABLE.findall(path.read_text(encoding="utf-8"))}
+    described = set(re.findall(r"`([A-Z][A-Z_]*)`", (ROOT / "docs" / "environment.md").read_text(encoding="utf-8")))
+    assert {"SAMPLERNN_FAST_CACHE", "MAX_JOBS", "RANK"} <= read
+    assert read <= described

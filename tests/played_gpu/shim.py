@@ -1,0 +1,227 @@
+"""The CUDA kernels on a CPU: their text compiled by the C++ compiler, every thread a fibre (cuda_shim/)."""
+
+import ctypes
+import dataclasses
+import functools
+import hashlib
+import os
+import shlex
+import shutil
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from samplernn_fast.backends.cuda import constants, grouping, packing
+from samplernn_fast.backends.cuda.stages import Stage, Walk
+from samplernn_fast.reference.weights import PackedWeights
+
+ROOT = Path(__file__).resolve().parents[2]
+KERNELS, SHIM = ROOT / "csrc", Path(__file__).parent / "cuda_shim"
+_FLAGS = ("-std=c++17", "-O1", "-g1", "-Wall", "-Wextra", "-Werror", "-fPIC", "-ffp-contract=off")
+
+_KEEP_SECONDS = 2 * 24 * 3600
+
+
+class Params(ctypes.Structure):
+    """`srnn::Params` of csrc/cuda/params.h."""
+
+    _fields_ = [
+        *(
+            (name, ctypes.c_void_p)
+            for name in ("weights", "hidden", "new_hidden", "history", "forced", "levels", "logits")
+        ),
+        *((name, ctypes.c_void_p) for name in ("temperature", "seeds", "streams", "workspace", "error", "profile")),
+        ("time_limit", ctypes.c_uint64),
+        ("t", ctypes.c_int64),
+        ("steps", ctypes.c_int32),
+        ("top_k", ctypes.c_int32),
+        ("use_top_p", ctypes.c_uint32),
+        ("top_p_fraction", ctypes.c_uint32),
+    ]
+
+
+class Launch(ctypes.Structure):
+    """`Launch` of cuda_shim/launches.h."""
+
+    _fields_ = [("kernel", ctypes.c_char_p), *((name, ctypes.c_int32) for name in ("tier", "layer", "begins"))]
+
+
+@dataclasses.dataclass
+class Settings:
+    """How streams are drawn, and under which schedule."""
+
+    temperature: float | list[float] = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+    seed: int = 0
+    first_stream: int = 0
+    schedule: int = 0
+    time_limit: int = 1 << 62
+    lose_store: int = -1
+    lose_count: int = -1
+
+
+@functools.cache
+def _folder() -> Path:
+    folder = Path(tempfile.gettempdir()) / f"samplernn-shim-{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    for old in folder.glob("*.so"):
+        if time.time() - old.stat().st_mtime > _KEEP_SECONDS:
+            old.unlink(missing_ok=True)
+    return folder
+
+
+def compiler() -> list[str]:
+    """The C++ compiler's command; skips the test where there is none."""
+    command = shlex.split(os.environ.get("CXX", "c++"))
+    if shutil.which(command[0]) is None:
+        pytest.skip("no C++ compiler")
+    return command
+
+
+def _digest(*parts: str | bytes) -> str:
+    return hashlib.sha256(b"".join(p.encode() if isinstance(p, str) else p for p in parts)).hexdigest()[:32]
+
+
+@functools.cache
+def _headers(flags: tuple[str, ...]) -> Path:
+    """A header that stands for the shim's own ones, compiled ahead: they are a third of the work."""
+    text = f'#include "{SHIM / "fibres.h"}"\n'
+    target = _folder() / _digest(*flags, text, (SHIM / "fibres.h").read_bytes()) / "ahead.h"
+    if not target.with_name("ahead.h.gch").exists():
+        with tempfile.TemporaryDirectory(dir=_folder()) as folder:
+            header = Path(folder) / "ahead.h"
+            header.write_text(text)
+            subprocess.run([*flags, "-x", "c++-header", str(header), "-o", f"{header}.gch"], check=True)
+            target.parent.mkdir(exist_ok=True)
+            for made in (header, header.with_name("ahead.h.gch")):
+                made.replace(target.with_name(made.name))
+    return target
+
+
+def build(defines: dict[str, str], kernels: Path = KERNELS) -> Path:
+    """The kernel for one set of defines, compiled where that has not been done before."""
+    flags = (*compiler(), *_FLAGS)
+    macros = [f"-D{name}={value}" for name, value in defines.items()]
+    sources = sorted([*kernels.glob("*.h"), *(kernels / "cuda").glob("*"), *SHIM.glob("*")])
+    target = _folder() / f"{_digest(*flags, *macros, *(source.read_bytes() for source in sources))}.so"
+    if not target.exists():
+        with tempfile.TemporaryDirectory(dir=_folder()) as folder:
+            made = Path(folder) / "kernel.so"
+            includes = ["-include", str(_headers(flags)), f"-I{kernels}", f"-I{SHIM}"]
+            subprocess.run([*flags, "-shared", *macros, *includes, str(SHIM / "run.cpp"), "-o", str(made)], check=True)
+            made.replace(target)
+    return target
+
+
+class ShimError(Exception):
+    """The kernel did what no kernel may do: see fibres.h."""
+
+
+class KernelError(Exception):
+    """The kernel gave up and said so: words of its error report."""
+
+
+class ShimKernel:
+    """One compiled kernel and a model's weights. `groups` of at most `blocks` blocks each make `batch` streams; with
+    roles `blocks` are the heads."""
+
+    def __init__(
+        self,
+        weights: PackedWeights,
+        dtype: str = "float32",
+        batch: int = 1,
+        blocks: int = 4,
+        threads: int = 64,
+        shared_bytes: int = 1 << 17,
+        exchange: str = "counters",
+        groups: int = 1,
+        copies: int | None = None,
+        profile: bool = False,
+        kernels: Path = KERNELS,
+        helpers: int = 5,
+    ) -> None:
+        self.config, self.batch = weights.config, groups * batch
+        blocks = grouping.grid_blocks(self.config.dim, blocks)
+        helpers = grouping.grid_blocks(self.config.dim, helpers) if exchange == "roles" else 0
+        shape = (batch, blocks, threads, shared_bytes, exchange, groups, copies, profile, helpers)
+        defines = constants.defines(self.config, dtype, *shape)
+        library = ctypes.CDLL(str(build(defines, kernels)))
+        self.launch = library.srnn_shim_launch
+        self.launch.restype = ctypes.c_char_p
+        launches = [ctypes.POINTER(Launch), ctypes.c_int]
+        self.launch.argtypes = [ctypes.POINTER(Params), *launches, ctypes.c_uint, ctypes.c_long, ctypes.c_long]
+        self.walk = Walk.of(self.config) if exchange == "launches" else None
+        self.sizes = list((ctypes.c_uint64 * 6).in_dll(library, "srnn_sizes"))
+        self.profile = np.zeros(self.sizes[5] // 8, dtype=np.uint64)
+        self.weights = packing.pack_weights(weights, dtype)
+        assert self.sizes[:2] == [ctypes.sizeof(Params), len(self.weights)]
+        h0 = [weights[f"tier{tier}.h0"].float() for tier in range(len(self.config.ratios))]
+        self.h0 = torch.cat([h.unsqueeze(1).repeat(1, self.batch, 1).flatten() for h in h0])
+
+    def initial(self) -> tuple[Tensor, Tensor]:
+        """Hidden states of all tiers, one after another, and silence for a history (B, L)."""
+        silence = torch.full((self.batch, self.config.lookback), self.config.q_zero)
+        return self.h0.clone(), silence
+
+    def run(
+        self,
+        hidden: Tensor,
+        history: Tensor,
+        t: int,
+        steps: int,
+        forced: Tensor | None = None,
+        want_logits: bool = False,
+        settings: Settings | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """A launch, or those of its stages: levels (B, steps), logits (B, steps, Q) where wanted; advances `hidden`.
+
+        ShimError for an illegal access, a deadlock or a wrong meeting; KernelError for what the kernel reports.
+        """
+        settings = settings or Settings()
+        levels = torch.full((self.batch, steps), -7, dtype=torch.int32)
+        new_hidden = torch.full_like(hidden, torch.nan)
+        logits = torch.full((self.batch, steps, self.config.q_levels), torch.nan)
+        temperature = torch.as_tensor(settings.temperature, dtype=torch.float32).reshape(-1, 1)
+        arrays = {
+            "weights": self.weights.numpy(),
+            "hidden": hidden.numpy(),
+            "new_hidden": new_hidden.numpy(),
+            "history": history.int().contiguous().numpy(),
+            "forced": None if forced is None else forced.int().contiguous().numpy(),
+            "levels": levels.numpy(),
+            "logits": logits.numpy() if want_logits else None,
+            "temperature": temperature.expand(self.batch, steps).contiguous().numpy(),
+            "seeds": np.full(self.batch, settings.seed, dtype=np.uint64),
+            "streams": np.arange(settings.first_stream, settings.first_stream + self.batch, dtype=np.uint32),
+            "error": np.zeros(8, dtype=np.uint32),
+            "profile": self.profile if self.sizes[5] else None,
+        }
+        pointers = {name: None if array is None else array.ctypes.data for name, array in arrays.items()}
+        share = int(settings.top_p * 2**32) if settings.top_p < 1 else 0
+        params = Params(
+            **pointers,
+            workspace=None,
+            time_limit=settings.time_limit,
+            t=t,
+            steps=steps,
+            top_k=settings.top_k,
+            use_top_p=settings.top_p < 1,
+            top_p_fraction=share,
+        )
+        stages = list(self.walk.launches(t, steps)) if self.walk else [Stage("srnn_generate")]
+        launches = (Launch * len(stages))(*((stage.kernel.encode(), *stage[1:]) for stage in stages))
+        how = (settings.schedule, settings.lose_store, settings.lose_count)
+        problem = self.launch(ctypes.byref(params), launches, len(stages), *how)
+        if problem:
+            raise ShimError(problem.decode())
+        if arrays["error"].any():
+            raise KernelError(*arrays["error"].tolist())
+        hidden.copy_(new_hidden)
+        return levels.long(), logits
