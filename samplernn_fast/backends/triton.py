@@ -6,7 +6,6 @@ import importlib
 import os
 import threading
 from collections import OrderedDict
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -108,8 +107,7 @@ class TritonBackend(TeacherForced):
             for start in range(0, forced.shape[1], walk.columns):
                 stop = min(start + walk.columns, forced.shape[1])
                 levels = torch.cat((history, forced[:, start:stop]), dim=1)
-                slice_drawing = replace(drawing, temperature=drawing.temperature[:, start:stop])
-                walk.load(hidden, levels, t + start, slice_drawing)
+                walk.load(hidden, levels, t + start, drawing.slice(start, stop))
                 self._run(walk, t + start, known[start:stop])
                 walk.save(hidden)
                 made.append(walk.read_levels(0, stop - start).long())
