@@ -19,7 +19,7 @@ demo: $(VENV)/.installed
 	$(BIN)/samplernn-fast demo --output demo.wav --overwrite
 
 test: $(VENV)/.installed-test
-	$(BIN)/pytest -m "not slow" -n auto --maxprocesses 4 --dist loadfile
+	$(BIN)/pytest -m "not slow" -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 soak: $(VENV)/.installed-test
 	$(BIN)/pytest -m slow --timeout 3600

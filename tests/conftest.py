@@ -14,7 +14,7 @@ import pytest
 import torch
 from cases import make_model
 from command_line import TINY, run
-from fake_gpu import FOLDER, FakeGpu, FakeNvrtc, compile_library
+from fake_gpu import FOLDER, FakeGpu, FakeNvrtc, kept_library
 from gpu_shapes import SHAPES, TELLING
 from played_gpu import cluster_gpu, compiled, gpu  # noqa: F401
 from small import CONFIG
@@ -125,9 +125,10 @@ def trained(data_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 
 @pytest.fixture(scope="session")
-def fake_libcuda(tmp_path_factory: pytest.TempPathFactory) -> FakeGpu:
+def fake_libcuda() -> FakeGpu:
     """The library that plays a GPU and its driver; tests take `fake_gpu`."""
-    return FakeGpu(compile_library(FOLDER / "libcuda.cpp", tmp_path_factory.mktemp("driver") / "libcuda.so"))
+    gc.freeze()  # `fake_gpu` collects garbage after each test: what is loaded by now takes it longest, and is none
+    return FakeGpu(kept_library("libcuda.cpp"))
 
 
 @pytest.fixture
@@ -142,9 +143,9 @@ def fake_gpu(fake_libcuda: FakeGpu, monkeypatch: pytest.MonkeyPatch, tmp_path: P
 
 
 @pytest.fixture(scope="session")
-def fake_libnvrtc(tmp_path_factory: pytest.TempPathFactory) -> FakeNvrtc:
+def fake_libnvrtc() -> FakeNvrtc:
     """The library that plays NVRTC; tests take `fake_nvrtc`."""
-    return FakeNvrtc(compile_library(FOLDER / "libnvrtc.cpp", tmp_path_factory.mktemp("nvrtc") / "libnvrtc.so.13"))
+    return FakeNvrtc(kept_library("libnvrtc.cpp"))
 
 
 @pytest.fixture

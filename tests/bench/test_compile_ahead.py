@@ -1,10 +1,8 @@
 """bench/gpu/compile_ahead.py: the kernels that benchmarks and tests ask for, compiled by several processes."""
 
-import sys
-
 import pytest
 from cases import CASES
-from fake_gpu import FOLDER
+from fake_gpu import COMPILE_FOR_CPU
 from gpu_shapes import SHAPES, TELLING
 
 from samplernn_fast.backends.cuda import constants
@@ -62,7 +60,7 @@ def test_what_is_compiled_ahead_is_not_compiled_again(ahead, fake_gpu, fake_nvrt
     from samplernn_fast.backends.cuda.gpu import Gpu
     from samplernn_fast.backends.cuda.program import Program
 
-    monkeypatch.setenv("FAKE_NVRTC_COMPILER", f"{sys.executable} {FOLDER / 'compile_for_cpu.py'}")
+    monkeypatch.setenv("FAKE_NVRTC_COMPILER", COMPILE_FOR_CPU)
     small = ahead.Wanted(CASES["two-levels"], "float32", 1)
     too_many = small._replace(streams=100, exchange="cluster")
     assert ahead.compile_all([too_many, small], processes=2)

@@ -23,8 +23,8 @@ def run(script: str, *args: str) -> subprocess.CompletedProcess[str]:
 
 def test_training_speed(tmp_path):
     file = tmp_path / "training.json"
-    args = ("--dim", "16", "--batch-size", "4", "--seq-len", "128", "--rounds", "1", "--json", str(file))
-    done = run("training_speed.py", *args)
+    args = "--dim 16 --batch-size 4 --seq-len 128 --rounds 1 --passes 1 --json".split()
+    done = run("training_speed.py", *args, str(file))
     assert done.returncode == 0, done.stderr
     assert "x plain torch" in done.stdout
     (record,) = json.loads(file.read_text())

@@ -1,39 +1,26 @@
-"""AudioData, TBPTTBatches and whole_recordings. The audio counts 1, 2, 3, ..., so that a level says which
-sample it is: 16-bit linear levels are the samples themselves."""
+"""TBPTTBatches and whole_recordings, on audio that counts its samples, so that a level says which sample it is."""
 
-import hashlib
 import json
 import time
 from dataclasses import replace
 from itertools import islice
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from counting import RATE, counting_data
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from samplernn_fast.data.batches import Batch, TBPTTBatches, whole_recordings
-from samplernn_fast.data.folder import AUDIO_FILE, MANIFEST_FILE, AudioData, Manifest, Recording
+from samplernn_fast.data.folder import AudioData, Manifest, Recording
 from samplernn_fast.errors import ConfigError, DataError
 from samplernn_fast.models.config import SampleRNNConfig
 
-RATE = 1000
 CONFIG = SampleRNNConfig(sample_rate=RATE, q_levels=65536, frame_sizes=(2, 4))
 L = CONFIG.lookback
 SILENCE = CONFIG.q_zero
 LENGTHS = st.lists(st.integers(1, 90), min_size=1, max_size=6)
-
-
-def counting_data(lengths: list[int], chunk: int, split: str = "train") -> AudioData:
-    audio = np.arange(1, sum(lengths) + 1, dtype=np.int16)
-    recordings, start = [], 0
-    for length in lengths:
-        digest = hashlib.sha256(audio[start : start + length].data).hexdigest()
-        recordings.append(Recording(f"{start}.wav", split, start, length, digest))
-        start += length
-    return AudioData(Path("counting"), Manifest(RATE, 1.0, chunk / RATE, tuple(recordings)), audio)
 
 
 def make_batches(
@@ -285,87 +272,6 @@ def test_whole_recordings_lets_a_row_go_when_its_recording_ends():
     data = counting_data([30, 80, 16], 10)
     steps = list(whole_recordings(data, CONFIG, "train", 3, 8))
     assert [step.recordings.tolist() for step in steps] == [[1, 0, 2]] * 2 + [[1, 0]] * 2 + [[1]] * 6
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    folder = tmp_path / "data"
-    folder.mkdir()
-    data = counting_data([30, 7], 16)
-    data.manifest.write(folder)
-    data.audio.astype("<i2").tofile(folder / AUDIO_FILE)
-    return folder
-
-
-def test_open_maps_the_folder_that_was_written(folder):
-    data = AudioData.open(folder)
-    assert (data.sample_rate, data.gain, data.chunk_seconds) == (RATE, 1.0, 0.016)
-    assert data.manifest == counting_data([30, 7], 16).manifest
-    first, second = data.recordings("train")
-    assert data.recordings("test") == []
-    assert data.samples(second).tolist() == list(range(31, 38))
-    assert isinstance(data.audio.base, np.memmap)
-    with pytest.raises(ValueError, match="read-only"):
-        data.samples(first)[0] = 0
-    assert not list(folder.glob("*.tmp"))
-
-
-def edit_manifest(folder: Path, **values: object) -> None:
-    path = folder / MANIFEST_FILE
-    path.write_text(json.dumps(json.loads(path.read_text()) | values))
-
-
-def test_open_refuses_what_is_no_data_folder(folder, tmp_path):
-    with pytest.raises(DataError, match="no such folder"):
-        AudioData.open(tmp_path / "nowhere")
-    with pytest.raises(DataError, match="no data folder"):
-        AudioData.open(tmp_path)
-    edit_manifest(folder, format="something else")
-    with pytest.raises(DataError, match="not a manifest"):
-        AudioData.open(folder)
-
-
-def test_open_refuses_another_version(folder):
-    edit_manifest(folder, format_version=2)
-    with pytest.raises(DataError, match="format version 2, this program reads 1"):
-        AudioData.open(folder)
-
-
-@pytest.mark.parametrize(
-    "values",
-    [
-        {"recordings": []},
-        {"recordings": [{"path": "a", "split": "train"}]},
-        {"recordings": [{"path": "a", "split": "dev", "offset": 0, "length": 37, "sha256": ""}]},
-        {"recordings": [{"path": "a", "split": "train", "offset": 1, "length": 37, "sha256": ""}]},
-        {"recordings": [{"path": "a", "split": "train", "offset": 0, "length": "37", "sha256": ""}]},
-        {"sample_rate": 0},
-        {"gain": float("nan")},
-        {"chunk_seconds": None},
-        {"dropped": 3},
-    ],
-)
-def test_open_refuses_a_damaged_manifest(folder, values):
-    edit_manifest(folder, **values)
-    with pytest.raises(DataError, match="damaged"):
-        AudioData.open(folder)
-
-
-def test_open_refuses_half_a_manifest(folder):
-    path = folder / MANIFEST_FILE
-    path.write_bytes(path.read_bytes()[:100])
-    with pytest.raises(DataError, match="damaged"):
-        AudioData.open(folder)
-
-
-def test_open_refuses_audio_of_another_size(folder):
-    with open(folder / AUDIO_FILE, "ab") as file:
-        file.write(b"\0\0")
-    with pytest.raises(DataError, match="76 bytes, the manifest says 74"):
-        AudioData.open(folder)
-    (folder / AUDIO_FILE).unlink()
-    with pytest.raises(DataError, match=AUDIO_FILE):
-        AudioData.open(folder)
 
 
 def test_a_batch_is_ready_in_two_milliseconds(tmp_path):

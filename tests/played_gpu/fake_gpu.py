@@ -1,16 +1,16 @@
 """A machine with a GPU, played by a library: fake_cuda/libcuda.cpp, and kernels compiled for the CPU."""
 
 import ctypes
-import os
-import shlex
-import shutil
 import subprocess
+import sys
 from pathlib import Path
 
-import pytest
+from binaries import compiler, digest, make_once
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = Path(__file__).parent / "fake_cuda"
+# For FAKE_NVRTC_COMPILER: kernels that run on the CPU.
+COMPILE_FOR_CPU = f"{sys.executable} {Path(__file__).with_name('compile_for_cpu.py')}"
 
 # Numbers of attributes, as in csrc/cuda/host/driver_api.h.
 MULTIPROCESSORS, RUN_TIME_LIMIT, CAPABILITY_MAJOR, CAPABILITY_MINOR, COOPERATIVE, SHARED_BYTES = 16, 17, 75, 76, 95, 97
@@ -20,15 +20,19 @@ MAX_THREADS, LOCAL_BYTES, REGISTERS = 0, 3, 4
 
 def compile_library(source: Path, library: Path, *options: str) -> Path:
     """A shared library of one C++ file; skips the test where there is no compiler."""
-    compiler = shlex.split(os.environ.get("CXX", "c++"))
-    if shutil.which(compiler[0]) is None:
-        pytest.skip("no C++ compiler")
     flags = ["-std=c++17", "-O1", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", f"-I{ROOT / 'csrc'}"]
     done = subprocess.run(
-        [*compiler, *flags, *options, str(source), "-o", str(library)], capture_output=True, text=True
+        [*compiler(), *flags, *options, str(source), "-o", str(library)], capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
     return library
+
+
+def kept_library(name: str) -> Path:
+    """The shared library of a source of fake_cuda/ that includes nothing but headers of csrc, compiled once."""
+    source, headers = FOLDER / name, sorted((ROOT / "csrc").rglob("*.h"))
+    key = digest(*compiler(), *(path.read_bytes() for path in (source, *headers)))
+    return make_once(f"{key}-{source.stem}.so", lambda path: compile_library(source, path))
 
 
 class FakeGpu:

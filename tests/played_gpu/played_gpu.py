@@ -1,12 +1,10 @@
 """A GPU that libraries play for the `cuda` backend: fixtures, and the backend on torch's tensors of the CPU."""
 
-import sys
-
 import pytest
 import torch
 from cases import make_model
 from engines import MODELS, Sized
-from fake_gpu import CLUSTER_LAUNCH, FOLDER, MULTIPROCESSORS, SHARED_BYTES
+from fake_gpu import CLUSTER_LAUNCH, COMPILE_FOR_CPU, MULTIPROCESSORS, SHARED_BYTES
 
 from samplernn_fast.backends import registry
 from samplernn_fast.backends.cuda import program
@@ -40,7 +38,7 @@ def compiled(tmp_path_factory):
 def gpu(fake_gpu, fake_nvrtc, compiled, monkeypatch):
     """A machine with a GPU of 4 multiprocessors, without clusters."""
     monkeypatch.setenv("SAMPLERNN_FAST_CACHE", str(compiled))
-    monkeypatch.setenv("FAKE_NVRTC_COMPILER", f"{sys.executable} {FOLDER / 'compile_for_cpu.py'}")
+    monkeypatch.setenv("FAKE_NVRTC_COMPILER", COMPILE_FOR_CPU)
     monkeypatch.setattr(program, "THREADS", 64)  # each is a fibre here
     monkeypatch.setitem(registry.BACKENDS, "cuda", Played)
     fake_gpu.set_device(SHARED_BYTES, 20 << 10)  # so that even small models need all blocks

@@ -2,19 +2,11 @@
 
 import ctypes
 import dataclasses
-import functools
-import hashlib
-import os
-import shlex
-import shutil
-import subprocess
-import tempfile
-import time
 from pathlib import Path
 
 import numpy as np
-import pytest
 import torch
+from binaries import kernel_library
 from torch import Tensor
 
 from samplernn_fast.backends.cuda import constants, grouping, packing
@@ -22,10 +14,7 @@ from samplernn_fast.backends.cuda.stages import Stage, Walk
 from samplernn_fast.reference.weights import PackedWeights
 
 ROOT = Path(__file__).resolve().parents[2]
-KERNELS, SHIM = ROOT / "csrc", Path(__file__).parent / "cuda_shim"
-_FLAGS = ("-std=c++17", "-O1", "-g1", "-Wall", "-Wextra", "-Werror", "-fPIC", "-ffp-contract=off")
-
-_KEEP_SECONDS = 2 * 24 * 3600
+KERNELS = ROOT / "csrc"
 
 
 class Params(ctypes.Structure):
@@ -67,57 +56,11 @@ class Settings:
     lose_count: int = -1
 
 
-@functools.cache
-def _folder() -> Path:
-    folder = Path(tempfile.gettempdir()) / f"samplernn-shim-{os.getuid()}"
-    folder.mkdir(mode=0o700, exist_ok=True)
-    for old in folder.glob("*.so"):
-        if time.time() - old.stat().st_mtime > _KEEP_SECONDS:
-            old.unlink(missing_ok=True)
-    return folder
-
-
-def compiler() -> list[str]:
-    """The C++ compiler's command; skips the test where there is none."""
-    command = shlex.split(os.environ.get("CXX", "c++"))
-    if shutil.which(command[0]) is None:
-        pytest.skip("no C++ compiler")
-    return command
-
-
-def _digest(*parts: str | bytes) -> str:
-    return hashlib.sha256(b"".join(p.encode() if isinstance(p, str) else p for p in parts)).hexdigest()[:32]
-
-
-@functools.cache
-def _headers(flags: tuple[str, ...]) -> Path:
-    """A header that stands for the shim's own ones, compiled ahead: they are a third of the work."""
-    text = f'#include "{SHIM / "fibres.h"}"\n'
-    target = _folder() / _digest(*flags, text, (SHIM / "fibres.h").read_bytes()) / "ahead.h"
-    if not target.with_name("ahead.h.gch").exists():
-        with tempfile.TemporaryDirectory(dir=_folder()) as folder:
-            header = Path(folder) / "ahead.h"
-            header.write_text(text)
-            subprocess.run([*flags, "-x", "c++-header", str(header), "-o", f"{header}.gch"], check=True)
-            target.parent.mkdir(exist_ok=True)
-            for made in (header, header.with_name("ahead.h.gch")):
-                made.replace(target.with_name(made.name))
-    return target
-
-
 def build(defines: dict[str, str], kernels: Path = KERNELS) -> Path:
     """The kernel for one set of defines, compiled where that has not been done before."""
-    flags = (*compiler(), *_FLAGS)
     macros = [f"-D{name}={value}" for name, value in defines.items()]
-    sources = sorted([*kernels.glob("**/*.h"), *kernels.glob("cuda/device/*.cuh"), *SHIM.glob("*")])
-    target = _folder() / f"{_digest(*flags, *macros, *(source.read_bytes() for source in sources))}.so"
-    if not target.exists():
-        with tempfile.TemporaryDirectory(dir=_folder()) as folder:
-            made = Path(folder) / "kernel.so"
-            includes = ["-include", str(_headers(flags)), f"-I{kernels}", f"-I{SHIM}"]
-            subprocess.run([*flags, "-shared", *macros, *includes, str(SHIM / "run.cpp"), "-o", str(made)], check=True)
-            made.replace(target)
-    return target
+    texts = sorted(path for path in kernels.rglob("*") if path.suffix in (".h", ".cuh"))
+    return kernel_library(kernels, texts, macros)
 
 
 class ShimError(Exception):

@@ -108,7 +108,10 @@ def test_it_is_the_architecture_that_users_get(nvrtc, arch):
     assert architecture((number // 10, number % 10), nvrtc.archs()) == arch
 
 
-@pytest.mark.parametrize("arch", GPUS)
+# sm_89 has the registers and the shared memory of sm_86.
+@pytest.mark.parametrize(
+    "arch", [pytest.param(arch, marks=[pytest.mark.slow] if arch == "sm_89" else []) for arch in GPUS]
+)
 def test_one_stream_of_the_papers_model(compiled, arch):
     check(*compiled(arch), arch)
 

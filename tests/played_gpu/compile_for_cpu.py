@@ -4,14 +4,12 @@ python compile_for_cpu.py FOLDER reads FOLDER/source, headers and options, and w
 this machine. Kernels can include only the headers that were given to the compiler.
 """
 
-import os
-import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
-PLAYED_GPU = Path(__file__).resolve().parents[1]
-_FLAGS = ("-std=c++17", "-Og", "-fPIC", "-shared", "-ffp-contract=off", "-DSRNN_SHIM")
+from binaries import kernel_library
 
 
 def main(folder: Path) -> int:
@@ -21,11 +19,15 @@ def main(folder: Path) -> int:
     kernel.parent.mkdir(parents=True, exist_ok=True)
     kernel.write_text((folder / "source").read_text())
     defines = [option for option in options if option.startswith("-D")]
-    sources = [PLAYED_GPU / "cuda_shim" / "run.cpp", PLAYED_GPU / "fake_cuda" / "kernels.cpp"]
-    includes = [f"-I{folder / 'headers'}", f"-I{PLAYED_GPU / 'cuda_shim'}"]
-    compiler = shlex.split(os.environ.get("CXX", "c++"))
-    command = [*compiler, *_FLAGS, *defines, *includes, *map(str, sources), "-o", str(folder / "cubin")]
-    return subprocess.run(command).returncode
+    headers = folder / "headers"
+    texts = sorted(path for path in headers.rglob("*") if path.is_file())
+    entries = Path(__file__).parent / "fake_cuda" / "kernels.cpp"
+    try:
+        library = kernel_library(headers, texts, defines, entries)
+    except subprocess.CalledProcessError as error:
+        return error.returncode
+    shutil.copyfile(library, folder / "cubin")
+    return 0
 
 
 if __name__ == "__main__":

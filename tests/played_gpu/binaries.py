@@ -1,0 +1,97 @@
+"""What the C++ compiler makes for the played GPU.
+
+Each file bears a digest of all that it is made from and is kept in one folder, so that it is compiled once for all
+tests, for all processes of a run, and for the runs that follow.
+"""
+
+import fcntl
+import functools
+import hashlib
+import os
+import shlex
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+SHIM = Path(__file__).parent / "cuda_shim"
+# -Og: a kernel is compiled for a few launches only, and -O1 takes the compiler longer than it saves in them.
+FLAGS = ("-std=c++17", "-Og", "-Wall", "-Wextra", "-Werror", "-fPIC", "-ffp-contract=off")
+# Seconds after which a file that was made is deleted.
+_KEEP_SECONDS = 2 * 24 * 3600
+
+
+@functools.cache
+def folder() -> Path:
+    """Where the files are kept, without those that are too old."""
+    path = Path(tempfile.gettempdir()) / f"samplernn-shim-{os.getuid()}"
+    path.mkdir(mode=0o700, exist_ok=True)
+    for old in path.iterdir():
+        if old.is_file() and time.time() - old.stat().st_mtime > _KEEP_SECONDS:
+            old.unlink(missing_ok=True)
+    return path
+
+
+def compiler() -> list[str]:
+    """The C++ compiler's command; skips the test where there is none."""
+    command = shlex.split(os.environ.get("CXX", "c++"))
+    if shutil.which(command[0]) is None:
+        import pytest  # here, because the compiler of the played NVRTC, a process of its own, has no use for it
+
+        pytest.skip("no C++ compiler")
+    return command
+
+
+def digest(*parts: str | bytes) -> str:
+    """A name for what is made from these texts and files."""
+    return hashlib.sha256(b"\0".join(p.encode() if isinstance(p, str) else p for p in parts)).hexdigest()[:32]
+
+
+def make_once(name: str, make: Callable[[Path], None]) -> Path:
+    """The file `name` in the folder. Where it does not exist yet, one process calls make(path), and others wait for
+    it."""
+    target = folder() / name
+    if target.exists():
+        return target
+    with (folder() / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # until the file is closed
+        if not target.exists():
+            with tempfile.TemporaryDirectory(dir=folder()) as place:
+                make(Path(place) / name)
+                (Path(place) / name).replace(target)  # so that a file under this name is always whole
+    return target
+
+
+def _ahead() -> Path:
+    """A header that stands for the shim's fibres, which the compiler has read ahead: they are a third of its work."""
+    flags = (*compiler(), *FLAGS)
+    text = f'#include "{SHIM / "fibres.h"}"\n'
+    header = f"{digest(*flags, text, (SHIM / 'fibres.h').read_bytes())}.h"
+    written = make_once(header, lambda path: path.write_text(text) and None)
+
+    def read(path: Path) -> None:
+        subprocess.run([*flags, "-x", "c++-header", str(written), "-o", str(path)], check=True)
+
+    make_once(f"{header}.gch", read)
+    return written
+
+
+def kernel_library(headers: Path, texts: Sequence[Path], macros: Sequence[str], *more: Path) -> Path:
+    """The shared library of the shim's run.cpp and of `more` sources, under these macros. `headers` is the root of the
+    kernel's includes, and `texts` are the files below it that the library is made from.
+
+    CalledProcessError where it does not compile."""
+    flags = (*compiler(), *FLAGS)
+    sources = (*sorted(SHIM.iterdir()), *more)
+    names = [str(text.relative_to(headers)) for text in texts]
+    key = digest(*flags, *macros, *names, *(path.read_bytes() for path in (*texts, *sources)))
+
+    def build(path: Path) -> None:
+        includes = ["-include", str(_ahead()), f"-I{headers}", f"-I{SHIM}"]
+        command = [*flags, "-shared", *macros, *includes, "-x", "c++", "-", "-o", str(path)]
+        together = "".join(f'#include "{source}"\n' for source in (SHIM / "run.cpp", *more))  # quicker than each alone
+        subprocess.run(command, input=together, text=True, check=True)
+
+    return make_once(f"{key}.so", build)
