@@ -1,4 +1,9 @@
 // A model's sizes, and the names and shapes of its packed tensors, as weights.layout has them.
+//
+// Letters in shapes: B streams, L levels before the first new sample, D width of a vector, Q levels
+// of a sample, G gates (3 for the GRU, 4 for the LSTM), H width of a state (D, or 2 D for the
+// LSTM's [h | c]), F frame size, r ratio, n layers, I layers that read the tier's input, O width of
+// what a tier upsamples for one unit below it.
 #pragma once
 
 #include <string>

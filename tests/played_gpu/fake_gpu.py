@@ -32,7 +32,7 @@ def kept_library(name: str) -> Path:
     """The shared library of a source of fake_cuda/ that includes nothing but headers of csrc, compiled once."""
     source, headers = FOLDER / name, sorted((ROOT / "csrc").rglob("*.h"))
     key = digest(*compiler(), *(path.read_bytes() for path in (source, *headers)))
-    return make_once(f"{key}-{source.stem}.so", lambda path: compile_library(source, path))
+    return make_once(f"{key}-{source.stem}.so.13", lambda path: compile_library(source, path))
 
 
 class FakeGpu:

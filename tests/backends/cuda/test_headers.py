@@ -5,7 +5,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from shim import KERNELS, SHIM, compiler
+from binaries import SHIM, compiler
+from shim import KERNELS
 
 from samplernn_fast.backends.cuda import constants
 from samplernn_fast.models.config import SampleRNNConfig
