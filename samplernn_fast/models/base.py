@@ -1,4 +1,4 @@
-"""`AudioModel`: what training and scoring need of a model."""
+"""`AudioModel`: what training and scoring need of a model of any system; and how a recurrent one gets its weights."""
 
 import math
 

@@ -114,8 +114,11 @@ class RNNStack(nn.Module):
 
 
 def keep_scans_uncompiled(model: nn.Module) -> None:
-    """Before torch.compile: it would unroll every frame of a scan. Not a decorator, because torch.compiler.disable
-    imports the compiler, 1.3 s that every start of the program would pay."""
+    """Keeps torch.compile, which would unroll every frame, away from a model's scans; call it before compiling.
+
+    This is no decorator of `gru_scan`, because torch.compiler.disable imports the compiler, for which every start of
+    the program would pay 1.3 s.
+    """
     scan = torch.compiler.disable(gru_scan)
     for module in model.modules():
         if isinstance(module, RNNLayer):

@@ -1,7 +1,7 @@
 """Sampling in plain torch, one sample at a time: what every backend must equal, and the one that runs anywhere.
 
-`run_frame_network` and `run_sample_network` are one time step of the model; what `teacher_forced` adds is the same
-weights over many known samples at once. Shapes use the letters of `weights.py`, and B streams.
+`run_frame_network` and `run_sample_network` are one time step of the model; `known_levels` runs the same weights over
+many known samples at once. Shapes use the letters of `weights.py`, and B streams.
 """
 
 import torch
@@ -27,7 +27,7 @@ class ReferenceBackend(TeacherForced):
 
     @staticmethod
     def unavailable_reasons(config: SampleRNNConfig, device: torch.device) -> list[str]:
-        """Empty: this backend runs every model."""
+        """Always empty, because this backend runs every model."""
         return []
 
     def __init__(
@@ -79,19 +79,19 @@ class ReferenceBackend(TeacherForced):
                 continue
             gates = linear(values[:, -size:], self.weights[f"tier{tier}.frame"])
             if tier + 1 < len(self.config.ratios):
-                gates = gates + self._conditioning(hidden, tier + 1, t)
+                gates = gates + self._upsample(hidden, tier + 1, t)
             self._run_layers(hidden, tier, gates)
 
     def run_sample_network(self, hidden: Hidden, levels: Tensor, t: int) -> Tensor:
         """Eq. 7-9 at time t, given the levels (B, >= L) before it: logits (B, Q)."""
         tables = self.weights["mlp.tables"]
-        x = self._conditioning(hidden, 0, t)
+        x = self._upsample(hidden, 0, t)
         for tap, recent in enumerate(levels[:, -tables.shape[0] :].unbind(1)):
             x = x + embedding(recent, tables[tap])
         return self.mlp(x)
 
-    def _conditioning(self, hidden: Hidden, tier: int, t: int) -> Tensor:
-        """Eq. 6: what `tier` gives to the unit below that starts at time t, (B, O)."""
+    def _upsample(self, hidden: Hidden, tier: int, t: int) -> Tensor:
+        """Eq. 6: the conditioning (B, O) of the unit below that starts at time t."""
         step = self.config.frame_sizes[tier] if tier > 0 else 1
         j = t % self.config.frame_sizes[tier + 1] // step
         return linear(
@@ -101,6 +101,7 @@ class ReferenceBackend(TeacherForced):
         )
 
     def _tier_output(self, hidden: Hidden, tier: int) -> Tensor:
+        """The output (B, D) of a tier's newest frame: its last layer's, or with skips the sum over all layers."""
         h = hidden[tier][..., : self.config.dim]
         if self.config.skip == "none":
             return h[-1]
@@ -129,11 +130,11 @@ class ReferenceBackend(TeacherForced):
                 state.copy_(gru_cell_ref(gates, state, recurrent, b_n))
 
     def linear(self, x: Tensor, w: Tensor, bias: Tensor | None = None) -> Tensor:
-        """torch's own."""
+        """The product of torch, as `TeacherForced.linear` asks for it."""
         return linear(x, w, bias)
 
     def scan(self, tier: int, layer: int, gates: Tensor, state: Tensor) -> Tensor:
-        """As `TeacherForced.scan`: frame by frame."""
+        """The recurrence of one layer, frame by frame; see `TeacherForced.scan`."""
         name, dim = f"tier{tier}.", self.config.dim
         recurrent = self.weights[name + "recurrent"][layer]
         if self.config.rnn == "lstm":

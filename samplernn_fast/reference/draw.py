@@ -1,7 +1,7 @@
 """Randomness and the draw: counter-based Philox, and an integer inverse CDF with temperature, top-k and top-p.
 
 Equal logits and equal draws give the equal level on every backend: after one fixed float32 polynomial everything
-is integer arithmetic, and integer sums have no order. `csrc/philox.h` and `csrc/sampler.h` are the C++ twins.
+is integer arithmetic, and integer sums have no order. `csrc/model/philox.h` and `csrc/model/draw.h` are the C++ twins.
 """
 
 import math
@@ -15,8 +15,9 @@ from torch import Tensor
 from samplernn_fast.errors import ConfigError
 
 WEIGHT_BITS = 23
-# 2^f on [0, 1]: the degree 5 of least relative error (8.3e-8) that is exact at both ends. Float32 Horner steps, each
-# rounded, are the definition: never refit, contract or reorder them.
+"""The bits of the largest weight, 2^23."""
+# The polynomial of degree 5 for 2^f on [0, 1] that is exact at both ends and has the least relative error (8.3e-8).
+# Its Horner steps in float32, each rounded, are the definition: never refit, contract or reorder them.
 EXP2_COEFFICIENTS = (
     1.0,
     0.6931520700454712,
@@ -64,7 +65,8 @@ def draws(seed: int, streams: np.ndarray, start: int, steps: int) -> Tensor:
 
 @dataclass(frozen=True, eq=False)
 class Randomness:
-    """What every draw of a call depends on, besides the time: small enough to be handed to a GPU, which draws there."""
+    """What every draw of a call depends on besides the time. It is small enough to be handed to a GPU, which draws
+    there."""
 
     seed: int
     """64 bits, one for all streams."""

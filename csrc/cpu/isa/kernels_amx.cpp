@@ -1,4 +1,4 @@
-// AMX: tiles of bytes and of bfloat16, beside AVX-512 with VNNI.
+// The kernels for AMX (tiles of bytes and of bfloat16), which also use AVX-512 with VNNI.
 #define SRNN_ISA amx
 #define SRNN_PLANES
 #define SRNN_TILES

@@ -1,7 +1,8 @@
-// The only file with intrinsics: vectors and the multiply-adds that the products are made of.
+// Vectors, and the multiply-adds that products are made of. The only other intrinsics are those of
+// the tile registers, in tiles.h.
 //
-// Compiled once for each instruction set, inside namespace SRNN_ISA. SRNN_LANES may be set by hand
-// to walk the text of a wider machine on a narrower one: every primitive has a plain form too.
+// This is compiled once for each instruction set, in the namespace SRNN_ISA. Tests set SRNN_LANES
+// to run the text of a wider machine on a narrower one, so every primitive has a plain form too.
 #pragma once
 
 #include <cstdint>
@@ -29,7 +30,8 @@ namespace srnn {
 namespace SRNN_ISA {
 
 constexpr int kLanes = SRNN_LANES;
-constexpr int kPanel = kLanes == 16 ? 64 : 32;  // outputs that lie side by side in a matrix
+// How many outputs, and how many vectors of them, lie side by side in a matrix.
+constexpr int kPanel = kLanes == 16 ? 64 : 32;
 constexpr int kVectors = kPanel / kLanes;
 
 typedef float Floats __attribute__((vector_size(4 * kLanes)));
@@ -51,7 +53,7 @@ SRNN_INLINE void store(void* to, Vector v) {
 }
 SRNN_INLINE Floats broadcast(float x) { return x - Floats{}; }
 
-// a * b + c with one rounding where the machine has it; the same everywhere but in the baseline.
+// Computes a * b + c, with one rounding in all instruction sets but the baseline.
 SRNN_INLINE Floats fma(Floats a, Floats b, Floats c) {
 #if defined(__AVX512F__) && SRNN_LANES == 16
   return (Floats)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
@@ -65,18 +67,19 @@ SRNN_INLINE Floats fma(Floats a, Floats b, Floats c) {
 #endif
 }
 
-// Sums of integers may wrap round on the way to an exact one, which signed numbers must not.
+// Partial sums may wrap round on the way to an exact sum, and signed numbers must not overflow. So
+// these calculate with unsigned words.
 SRNN_INLINE Ints add(Ints a, Ints b) { return (Ints)((Words)a + (Words)b); }
 SRNN_INLINE Ints subtract(Ints a, Ints b) { return (Ints)((Words)a - (Words)b); }
 
-// Two or four small integers at `from`, repeated in every 32-bit lane.
+// Repeats the two or four small integers at `from` in every 32-bit lane.
 SRNN_INLINE Ints broadcast_word(const void* from) {
   int32_t word;
   std::memcpy(&word, from, sizeof(word));
   return word - Ints{};
 }
 
-// Sums of neighbouring products: lane i is a[2i] b[2i] + a[2i+1] b[2i+1].
+// Adds neighbouring products: lane i is a[2i] b[2i] + a[2i+1] b[2i+1].
 SRNN_INLINE Ints multiply_pairs(Shorts a, Shorts b) {
 #if defined(__AVX512BW__) && SRNN_LANES == 16
   return (Ints)_mm512_madd_epi16((__m512i)a, (__m512i)b);
@@ -99,7 +102,7 @@ SRNN_INLINE Ints larger(Ints a, Ints b) {
 #endif
 }
 
-// Two vectors of numbers that fit 16 bits, one after the other.
+// Stores two vectors of numbers that fit 16 bits, one after the other.
 SRNN_INLINE void store_narrow(int16_t* to, Ints first, Ints second) {
 #if defined(__AVX2__) && SRNN_LANES == 8
   const __m256i mixed = _mm256_packs_epi32((__m256i)first, (__m256i)second);
@@ -113,7 +116,7 @@ SRNN_INLINE void store_narrow(int16_t* to, Ints first, Ints second) {
 #endif
 }
 
-// Makes the compiler forget what it knows of a value.
+// Makes the compiler forget what it knows about a value.
 template <class Vector>
 SRNN_INLINE void forget(Vector& value) {
 #if defined(__x86_64__) && !defined(SRNN_EMULATED)
@@ -123,7 +126,8 @@ SRNN_INLINE void forget(Vector& value) {
 #endif
 }
 
-// Keeps a loaded value in a register: compilers read it again for every use, and loads are scarce.
+// Keeps a loaded value in a register. Compilers would load it again for every use, and a core makes
+// only a few loads a cycle.
 template <class Vector>
 SRNN_INLINE void keep_loaded([[maybe_unused]] Vector& value) {
 #if defined(__x86_64__) && !defined(SRNN_EMULATED)
@@ -131,10 +135,10 @@ SRNN_INLINE void keep_loaded([[maybe_unused]] Vector& value) {
 #endif
 }
 
-// Asks for the cache line at `at` ahead of its use.
+// Requests the cache line at `at` before it is used.
 SRNN_INLINE void prefetch(const void* at) { __builtin_prefetch(at); }
 
-// sum + the four products of unsigned bytes of a and signed bytes of b in every lane.
+// Adds the four products of unsigned bytes of a and signed bytes of b to the sum in every lane.
 SRNN_INLINE Ints add_quads(Ints sum, Ints a, Ints b) {
 #if defined(__AVX512VNNI__) && SRNN_LANES == 16
   return (Ints)_mm512_dpbusd_epi32((__m512i)sum, (__m512i)a, (__m512i)b);

@@ -1,6 +1,6 @@
-// Products on tile registers (AMX): 16 rows of inputs at once, bytes or bfloat16.
+// Products on tile registers (AMX), which take 16 rows of inputs at once, bytes or bfloat16.
 //
-// Where the processor has none, the same text runs on tiles in memory: slow, for tests.
+// Tests run the same text on processors without tiles: the tiles then lie in memory, which is slow.
 #pragma once
 
 #include <vector>
@@ -11,16 +11,18 @@
 namespace srnn {
 namespace SRNN_ISA {
 
+// The size of a tile: its rows, and the bytes of a row.
 constexpr int kTileRows = 16;
-constexpr int kTileBytes = 64;  // of a row
+constexpr int kTileBytes = 64;
 static_assert(kPanel == 64 && kRowUnit == kTileRows, "panels and rows are cut into whole tiles");
 
-// Some compilers' intrinsics do not say which memory they read: it must be written by then.
+// Makes the compiler finish its stores first. The tile intrinsics of some compilers do not say
+// which memory they read.
 inline void settle_memory() { asm volatile("" ::: "memory"); }
 
 #if defined(__AMX_TILE__)
 
-// The intrinsics take register numbers as text.
+// These are macros because the intrinsics take register numbers as text.
 #define SRNN_TILE_ZERO(tile) _tile_zero(tile)
 #define SRNN_TILE_LOAD(tile, from, stride) _tile_loadd(tile, from, stride)
 #define SRNN_TILE_STORE(tile, to, stride) _tile_stored(tile, to, stride)
@@ -55,7 +57,8 @@ struct EmulatedTile {
       std::memcpy(static_cast<char*>(to) + i * stride, row[i], kTileBytes);
     }
   }
-  // Element k of a row and column: inputs lie along a's rows, and in groups of a lane down b's.
+  // Returns element k of row i. In the left factor a row holds inputs one by one; in the right
+  // factor a row holds one group of inputs, as many as fill a lane, for each column.
   template <class T>
   T at(int i, int k) const {
     T value;
@@ -97,7 +100,8 @@ inline void release_tiles() {}
 
 #endif
 
-// y += the scaled sums of one panel for up to 16 rows, whose planes stand in `high` and `low`.
+// Adds to y the scaled sums of half a panel for up to 16 rows; `high` and `low` hold the sums of
+// the two planes.
 inline void add_tile_sums(const CodeMatrix& w, int panel, int half, const CodeRows& x, int row,
                           int rows, const int32_t (*high)[32], const int32_t (*low)[32], float* y,
                           long y_stride) {
@@ -112,47 +116,59 @@ inline void add_tile_sums(const CodeMatrix& w, int panel, int half, const CodeRo
   }
 }
 
-// Three rows and more: 16 rows by 32 outputs at a time, both planes of the inputs side by side.
-inline void tile_product(const CodeMatrix& w, const CodeRows& x, int rows, Share share, float* y,
-                         long y_stride) {
-  alignas(64) int32_t high[kTileRows][32], low[kTileRows][32];
-  constexpr long kLine = kPanel * kGroup;  // bytes of a panel for one group of inputs
-  for (int block = 0; block < w.blocks; ++block) {
-    for (int panel = block * w.panels + share.first; panel < block * w.panels + share.last;
-         ++panel) {
+// Calls tile(panel, row, count) for every panel of `slice` in every gate and for every 16 rows, of
+// which the last call gets `count` only.
+template <class Tile>
+inline void for_each_tile(int gates, int panels, PanelSlice slice, int rows, const Tile& tile) {
+  for (int gate = 0; gate < gates; ++gate) {
+    for (int panel = slice.first; panel < slice.last; ++panel) {
       for (int row = 0; row < rows; row += kTileRows) {
-        const uint8_t *h = x.high.data() + row * x.stride, *l = x.low.data() + row * x.stride;
-        for (int half = 0; half < 2; ++half) {
-          const int8_t* weights = w.panel(panel) + half * 2 * kTileBytes;
-          settle_memory();
-          SRNN_TILE_ZERO(0);
-          SRNN_TILE_ZERO(1);
-          SRNN_TILE_ZERO(2);
-          SRNN_TILE_ZERO(3);
-          for (int col = 0; col < w.cols; col += kTileBytes) {
-            SRNN_TILE_LOAD(4, h + col, x.stride);
-            SRNN_TILE_LOAD(6, weights, kLine);
-            SRNN_TILE_DOT_BYTES(0, 4, 6);
-            SRNN_TILE_LOAD(7, weights + kTileBytes, kLine);
-            SRNN_TILE_DOT_BYTES(1, 4, 7);
-            SRNN_TILE_LOAD(5, l + col, x.stride);
-            SRNN_TILE_DOT_BYTES(2, 5, 6);
-            SRNN_TILE_DOT_BYTES(3, 5, 7);
-            weights += kTileRows * kLine;
-          }
-          SRNN_TILE_STORE(0, high[0], sizeof(high[0]));
-          SRNN_TILE_STORE(1, high[0] + 16, sizeof(high[0]));
-          SRNN_TILE_STORE(2, low[0], sizeof(low[0]));
-          SRNN_TILE_STORE(3, low[0] + 16, sizeof(low[0]));
-          add_tile_sums(w, panel, half, x, row, std::min(kTileRows, rows - row), high, low, y,
-                        y_stride);
-        }
+        tile(gate * panels + panel, row, std::min(kTileRows, rows - row));
       }
     }
   }
 }
 
-// bfloat16 inputs as they are, 16 rows to a tile.
+// Sums the products of 16 rows and 32 outputs, both planes of the inputs at once.
+inline void sum_half_panel(const int8_t* weights, int cols, const uint8_t* high_in,
+                           const uint8_t* low_in, long stride, int32_t (*high)[32],
+                           int32_t (*low)[32]) {
+  constexpr long kLine = kPanel * kGroup;  // bytes of a panel for one group of inputs
+  settle_memory();
+  SRNN_TILE_ZERO(0);
+  SRNN_TILE_ZERO(1);
+  SRNN_TILE_ZERO(2);
+  SRNN_TILE_ZERO(3);
+  for (int col = 0; col < cols; col += kTileBytes) {
+    SRNN_TILE_LOAD(4, high_in + col, stride);
+    SRNN_TILE_LOAD(6, weights, kLine);
+    SRNN_TILE_DOT_BYTES(0, 4, 6);
+    SRNN_TILE_LOAD(7, weights + kTileBytes, kLine);
+    SRNN_TILE_DOT_BYTES(1, 4, 7);
+    SRNN_TILE_LOAD(5, low_in + col, stride);
+    SRNN_TILE_DOT_BYTES(2, 5, 6);
+    SRNN_TILE_DOT_BYTES(3, 5, 7);
+    weights += kTileRows * kLine;
+  }
+  SRNN_TILE_STORE(0, high[0], sizeof(high[0]));
+  SRNN_TILE_STORE(1, high[0] + 16, sizeof(high[0]));
+  SRNN_TILE_STORE(2, low[0], sizeof(low[0]));
+  SRNN_TILE_STORE(3, low[0] + 16, sizeof(low[0]));
+}
+
+inline void tile_product(const CodeMatrix& w, const CodeRows& x, int rows, PanelSlice slice,
+                         float* y, long y_stride) {
+  alignas(64) int32_t high[kTileRows][32], low[kTileRows][32];
+  for_each_tile(w.gates, w.panels, slice, rows, [&](int panel, int row, int count) {
+    for (int half = 0; half < 2; ++half) {
+      sum_half_panel(w.panel(panel) + half * 2 * kTileBytes, w.cols, x.high.data() + row * x.stride,
+                     x.low.data() + row * x.stride, x.stride, high, low);
+      add_tile_sums(w, panel, half, x, row, count, high, low, y, y_stride);
+    }
+  });
+}
+
+// Inputs in bfloat16, 16 rows to a tile.
 struct TileRows : srnn::Rows {
   int cols = 0;
   long stride = 0;
@@ -178,35 +194,29 @@ struct TileFormat : Bfloat16 {
   static constexpr int kColumns = kTileBytes / 2;
 };
 
-// One kernel for any number of rows: another order of the sums would be other bits.
+// This mode uses tiles for any number of rows, because another order of the sums gives other bits.
 struct TileBfloat16Mode {
   typedef FloatMatrix<TileFormat> Matrix;
   typedef TileRows Rows;
 
-  static void product(const Matrix& w, const Rows& x, int rows, Share share, float* y,
+  static void product(const Matrix& w, const Rows& x, int rows, PanelSlice slice, float* y,
                       long y_stride) {
     alignas(64) float sums[kTileRows][kPanel];
-    constexpr long kLine = kPanel * TileFormat::kGroup;  // weights for one pair of inputs
-    for (int block = 0; block < w.blocks; ++block) {
-      for (int panel = block * w.panels + share.first; panel < block * w.panels + share.last;
-           ++panel) {
-        for (int row = 0; row < rows; row += kTileRows) {
-          sum_panel(w.panel(panel), kLine, w.cols, x.values.data() + row * x.stride, x.stride,
-                    sums);
-          for (int r = 0; r < std::min(kTileRows, rows - row); ++r) {
-            float* to = y + (row + r) * y_stride + long{panel} * kPanel;
-            for (int at = 0; at < kPanel; at += kLanes) {
-              store(to + at, load<Floats>(to + at) + load<Floats>(sums[r] + at));
-            }
-          }
+    for_each_tile(w.gates, w.panels, slice, rows, [&](int panel, int row, int count) {
+      sum_panel(w.panel(panel), w.cols, x.values.data() + row * x.stride, x.stride, sums);
+      for (int r = 0; r < count; ++r) {
+        float* to = y + (row + r) * y_stride + long{panel} * kPanel;
+        for (int at = 0; at < kPanel; at += kLanes) {
+          store(to + at, load<Floats>(to + at) + load<Floats>(sums[r] + at));
         }
       }
-    }
+    });
   }
 
  private:
-  static void sum_panel(const uint16_t* weights, long line, int cols, const uint16_t* x,
-                        long stride, float (*sums)[kPanel]) {
+  static void sum_panel(const uint16_t* weights, int cols, const uint16_t* x, long stride,
+                        float (*sums)[kPanel]) {
+    constexpr long kLine = kPanel * TileFormat::kGroup;  // weights for one pair of inputs
     settle_memory();
     SRNN_TILE_ZERO(0);
     SRNN_TILE_ZERO(1);
@@ -214,15 +224,15 @@ struct TileBfloat16Mode {
     SRNN_TILE_ZERO(3);
     for (int col = 0; col < cols; col += TileFormat::kColumns) {
       SRNN_TILE_LOAD(4, x + col, stride * 2);
-      SRNN_TILE_LOAD(5, weights, line * 2);
+      SRNN_TILE_LOAD(5, weights, kLine * 2);
       SRNN_TILE_DOT_BFLOAT16(0, 4, 5);
-      SRNN_TILE_LOAD(6, weights + 32, line * 2);
+      SRNN_TILE_LOAD(6, weights + 32, kLine * 2);
       SRNN_TILE_DOT_BFLOAT16(1, 4, 6);
-      SRNN_TILE_LOAD(7, weights + 64, line * 2);
+      SRNN_TILE_LOAD(7, weights + 64, kLine * 2);
       SRNN_TILE_DOT_BFLOAT16(2, 4, 7);
-      SRNN_TILE_LOAD(5, weights + 96, line * 2);
+      SRNN_TILE_LOAD(5, weights + 96, kLine * 2);
       SRNN_TILE_DOT_BFLOAT16(3, 4, 5);
-      weights += kTileRows * line;
+      weights += kTileRows * kLine;
     }
     SRNN_TILE_STORE(0, sums[0], sizeof(sums[0]));
     SRNN_TILE_STORE(1, sums[0] + 16, sizeof(sums[0]));
@@ -231,22 +241,23 @@ struct TileBfloat16Mode {
   }
 };
 
-// int8 by tiles for three rows and more, by byte dot products for fewer: the sums are exact.
+// This mode uses tiles for three rows and more, and dot products of bytes for fewer. The bits are
+// the same, because the sums are exact.
 struct TileInt8Mode {
   typedef CodeMatrix Matrix;
   typedef CodeRows Rows;
 
-  static void product(const Matrix& w, const Rows& x, int rows, Share share, float* y,
+  static void product(const Matrix& w, const Rows& x, int rows, PanelSlice slice, float* y,
                       long y_stride) {
     if (rows > 2) {
-      tile_product(w, x, rows, share, y, y_stride);
+      tile_product(w, x, rows, slice, y, y_stride);
     } else {
-      Int8Mode::product(w, x, rows, share, y, y_stride);
+      Int8Mode::product(w, x, rows, slice, y, y_stride);
     }
   }
 };
 
-// Whether this machine's tiles give the sums that they should, on a small product in both modes.
+// Returns whether the tiles of this machine compute a small product correctly in both modes.
 inline bool tiles_work() {
   constexpr int kInputs = 5, kCols = 2 * kTileBytes;
   std::vector<float> weights(kPanel * kCols), inputs(kInputs * kCols);

@@ -1,8 +1,9 @@
 // Products of 8-bit weights and 14-bit inputs (W8A14), summed exactly in 32-bit integers.
 //
-// A weight is a row's scale times -127, ..., 127; an input is its row's scale times at most
-// +-8191, fewer where long rows could overflow the sum. Integer sums have no order, so every
-// instruction set, thread count and batch gives the same bits.
+// A weight is the scale of its row times a code from -127 to 127. An input is the scale of its row
+// times a code from -8191 to 8191, or a smaller range if the sum of a long row could overflow. The
+// order of an integer sum does not matter, so every instruction set, thread count and batch gives
+// the same bits.
 #pragma once
 
 #include <algorithm>
@@ -14,10 +15,11 @@
 namespace srnn {
 namespace SRNN_ISA {
 
-// The largest input code of rows of `cols`: 127 * limit * cols < 2^31.
+// Returns the largest code of inputs in rows of `cols`, such that 127 * limit * cols < 2^31.
 inline int32_t code_limit(int cols) { return std::min<int32_t>(8191, 2147483647 / 127 / cols); }
 
-// The largest magnitude of a row, as bits: those of floats without their sign are ordered as they.
+// Returns the bits of the largest magnitude of a row. Floats without a sign are ordered as their
+// bits are.
 inline int32_t peak_bits(const float* x, int cols) {
   Ints peaks = {};
   int i = 0;
@@ -37,9 +39,9 @@ SRNN_INLINE Ints code_of(Floats scaled) {
   return __builtin_convertvector(scaled + half, Ints);
 }
 
-// Codes of one row at `scale`, found from its largest magnitude; returns the scale. A row that is
-// not finite has scale NaN, so that the logits show it.
-inline float quantise_row(const float* x, int cols, int32_t limit, int16_t* codes) {
+// Writes the codes of one row and returns its scale, which follows from its largest magnitude. A
+// row that is not finite gets the scale NaN, so that the logits show it.
+inline float quantize_row(const float* x, int cols, int32_t limit, int16_t* codes) {
   const int32_t bits = peak_bits(x, cols);
   float peak;
   std::memcpy(&peak, &bits, sizeof(peak));
@@ -61,8 +63,9 @@ inline float quantise_row(const float* x, int cols, int32_t limit, int16_t* code
   return peak / top;
 }
 
-// With dot products of bytes (VNNI, tiles) a code + 8192 is kept as two planes of 7 bits; else as
-// one 16-bit number.
+// Dot products of bytes (VNNI, tiles) read a code + 8192 as two planes of 7 bits. The other
+// instruction sets read a code as one 16-bit number. kGroup neighbouring inputs lie together for
+// each output; inputs are padded to a multiple of kColumns, and rows to a multiple of kRowUnit.
 #if defined(SRNN_PLANES)
 constexpr int kGroup = 4, kColumns = 64, kRowUnit = 16;
 #else
@@ -77,7 +80,7 @@ struct CodeRows : srnn::Rows {
   Buffer<uint8_t> high, low;
 #else
   Buffer<int16_t> codes;
-  Buffer<int32_t> bias;  // what the bias of the even weights adds
+  Buffer<int32_t> bias;  // the sum that the bias of the even weights adds
 #endif
   Buffer<int16_t> scratch;
   Buffer<float> scales;
@@ -100,7 +103,7 @@ struct CodeRows : srnn::Rows {
 
   void set(int row, const float* x) {
 #if defined(SRNN_PLANES)
-    scales[row] = quantise_row(x, cols, limit, scratch.data());
+    scales[row] = quantize_row(x, cols, limit, scratch.data());
     uint8_t *h = high.data() + row * stride, *l = low.data() + row * stride;
     for (int i = 0; i < cols; ++i) {
       const int code = scratch[i] + 8192;
@@ -109,14 +112,14 @@ struct CodeRows : srnn::Rows {
     }
 #else
     int16_t* to = codes.data() + row * stride;
-    scales[row] = quantise_row(x, cols, limit, to);
-    // May wrap round: the exact sum that it leads to does not.
+    scales[row] = quantize_row(x, cols, limit, to);
+    // This may wrap round; the exact sum that it is subtracted from in the end does not.
     bias[row] = static_cast<int32_t>(static_cast<uint32_t>(sum_of_even(to)) * 128u);
 #endif
   }
 
 #if !defined(SRNN_PLANES)
-  // The sum of codes of inputs 0 and 1 of every group of four; padding is 0.
+  // Returns the sum of the codes of inputs 0 and 1 of every group of four. The padding is 0.
   int32_t sum_of_even(const int16_t* code) const {
     alignas(kCacheLine) static constexpr int16_t kEven[32] = {
         1, 1, 0, 0, 1, 1, 0, 0, 1, 1, 0, 0, 1, 1, 0, 0,
@@ -147,26 +150,26 @@ struct CodeRows : srnn::Rows {
 };
 
 struct CodeMatrix : srnn::Matrix {
-  int blocks = 0, panels = 0, cols = 0;  // cols: padded with zeros to kColumns
+  int gates = 0, panels = 0, cols = 0;  // cols includes the padding of zeros
   const int8_t* data = nullptr;
-  const float* scales = nullptr;    // of every output
-  const int32_t* offset = nullptr;  // 8192 times the sum of an output's codes
+  const float* scales = nullptr;    // one for each output
+  const int32_t* offset = nullptr;  // for each output, 8192 times the sum of its codes
 
   CodeMatrix() = default;
   CodeMatrix(const Source& from, Arena& arena)
-      : blocks(from.blocks),
+      : gates(from.gates),
         panels(panels_of(from.rows)),
         cols(static_cast<int>(round_up(from.cols, kColumns))) {
-    const size_t outputs = size_t{1} * blocks * panels * kPanel;
+    const size_t outputs = size_t{1} * gates * panels * kPanel;
     int8_t* to = arena.take<int8_t>(outputs * cols);
     float* scale = arena.take<float>(outputs);
     int32_t* sums = arena.take<int32_t>(outputs);
     data = to, scales = scale, offset = sums;
-    for (int block = 0; block < blocks; ++block) {
+    for (int gate = 0; gate < gates; ++gate) {
       for (int row = 0; row < panels * kPanel; ++row) {
-        const size_t output = size_t{1} * block * panels * kPanel + row;
+        const size_t output = size_t{1} * gate * panels * kPanel + row;
         int8_t* panel_data = to + output / kPanel * kPanel * cols;
-        pack_output(from, block, row, panel_data + output % kPanel * kGroup, scale + output,
+        pack_output(from, gate, row, panel_data + output % kPanel * kGroup, scale + output,
                     sums + output);
       }
     }
@@ -174,29 +177,30 @@ struct CodeMatrix : srnn::Matrix {
   const int8_t* panel(int index) const { return data + size_t{1} * index * kPanel * cols; }
 
  private:
-  void pack_output(const Source& from, int block, int row, int8_t* to, float* scale,
+  void pack_output(const Source& from, int gate, int row, int8_t* to, float* scale,
                    int32_t* sum) const {
     float peak = 0;
     bool finite = true;
     for (int col = 0; col < from.cols; ++col) {
-      const float size = std::fabs(from.at(block, row, col));
+      const float size = std::fabs(from.at(gate, row, col));
       peak = std::max(peak, size);
       finite = finite && std::isfinite(size);
     }
-    // A row that is not finite has codes of 0 and the scale NaN, so that the logits show it.
+    // A row that is not finite gets codes of 0 and the scale NaN, so that the logits show it.
     if (!finite) peak = 0;
     *scale = finite ? peak / 127 : std::numeric_limits<float>::quiet_NaN();
     const float per_unit = peak > 1e-30f ? 127 / peak : 0;
     for (int col = 0; col < cols; ++col) {
-      const float scaled = finite ? from.at(block, row, col) * per_unit : 0;
+      const float scaled = finite ? from.at(gate, row, col) * per_unit : 0;
       const int code = static_cast<int>(scaled + (scaled < 0 ? -0.5f : 0.5f));
       *sum =
           static_cast<int32_t>(static_cast<uint32_t>(*sum) + 8192u * static_cast<uint32_t>(code));
 #if defined(SRNN_PLANES)
       to[long{col} / kGroup * kGroup * kPanel + col % kGroup] = static_cast<int8_t>(code);
 #else
-      // Inputs 0 and 1 of a group in the even bytes, 2 and 3 in the odd ones: even bytes are read
-      // by masking a 16-bit word, for which they carry a bias of 128; odd ones by a shift.
+      // Inputs 0 and 1 of a group lie in the even bytes, 2 and 3 in the odd ones. A product gets
+      // the even bytes by masking a 16-bit word, so they have a bias of 128 that makes them
+      // positive, and the odd bytes by a shift.
       static constexpr int kPlace[4] = {0, 2, 1, 3};
       const int stored = (col & 2) ? code : code + 128;
       to[long{col} / kGroup * kGroup * kPanel + kPlace[col % kGroup]] =
@@ -206,18 +210,19 @@ struct CodeMatrix : srnn::Matrix {
   }
 };
 
-// The sum of products with codes, from those with their two planes of 7 bits.
+// Returns the sum of products with codes, given the sums of products with their two planes.
 SRNN_INLINE Ints join_planes(Ints high, Ints low, Ints offset) {
   return subtract(add((Ints)((Words)high << 7), low), offset);
 }
 
-// y += scale_w * scale_x * sum for one vector of outputs.
+// Adds scale_w * scale_x * sum to y for one vector of outputs.
 SRNN_INLINE void add_scaled(float* y, Ints sum, const float* w_scale, float x_scale) {
   const Floats factor = load<Floats>(w_scale) * broadcast(x_scale);
   store(y, load<Floats>(y) + __builtin_convertvector(sum, Floats) * factor);
 }
 
-constexpr long kPrefetch = 1024;  // bytes ahead, measured
+// How many bytes ahead weights are requested; measured to be the fastest.
+constexpr long kPrefetch = 1024;
 
 struct CodeTile {
   static constexpr int kRows = 3, kPart = kLanes == 16 ? kVectors : 2;
@@ -242,7 +247,7 @@ struct CodeTile {
   }
 
  private:
-  // One row streams its weights from afar; several find them near.
+  // A single row reads its weights from a distant cache or memory; with several rows they are near.
   template <int V, int R>
   SRNN_INLINE static void fetch_ahead(const int8_t* weights) {
     for (int line = 0; R == 1 && line < V * kLanes * kGroup; line += kCacheLine) {
@@ -318,9 +323,9 @@ struct Int8Mode {
   typedef CodeMatrix Matrix;
   typedef CodeRows Rows;
 
-  static void product(const Matrix& w, const Rows& x, int rows, Share share, float* y,
+  static void product(const Matrix& w, const Rows& x, int rows, PanelSlice slice, float* y,
                       long y_stride) {
-    walk_panels(w.blocks, w.panels, share, rows, CodeTile{w, x, y, y_stride});
+    for_each_panel(w.gates, w.panels, slice, rows, CodeTile{w, x, y, y_stride});
   }
 };
 

@@ -1,4 +1,4 @@
-// AVX-512 with VNNI: dot products of bytes.
+// The kernels for AVX-512 with VNNI (dot products of bytes).
 #define SRNN_ISA avx512_vnni
 #define SRNN_PLANES
 #include "kernels_impl.h"

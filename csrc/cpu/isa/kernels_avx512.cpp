@@ -1,4 +1,4 @@
-// AVX-512 (F, BW).
+// The kernels for AVX-512 (F, BW, DQ, VL).
 #define SRNN_ISA avx512
 #include "kernels_impl.h"
 

@@ -1,5 +1,5 @@
-// Products in float32, and in bfloat16 on processors without tiles: bfloat16 weights and inputs,
-// float32 sums.
+// Products in float32, and in bfloat16 on processors without tiles. bfloat16 has weights and inputs
+// of 16 bits, and sums in float32.
 #pragma once
 
 #include <cmath>
@@ -22,7 +22,7 @@ inline float from_bfloat16(uint16_t x) {
   return value;
 }
 
-// Inputs of a product, one row for each stream or time step.
+// The inputs of a product, one row for each stream or time step.
 template <bool kBfloat16>
 struct FloatRows : srnn::Rows {
   int cols = 0;
@@ -50,8 +50,8 @@ struct FloatRows : srnn::Rows {
 struct Float32 {
   static constexpr bool kBfloat16 = false;
   typedef float Weight;
-  static constexpr int kGroup = 1;    // inputs that lie together for each output
-  static constexpr int kColumns = 1;  // inputs are padded to a multiple of it
+  static constexpr int kGroup = 1;    // neighbouring inputs that lie together for each output
+  static constexpr int kColumns = 1;  // inputs are padded to a multiple of this
 };
 
 struct Bfloat16 {
@@ -62,22 +62,22 @@ struct Bfloat16 {
 
 template <class Format>
 struct FloatMatrix : srnn::Matrix {
-  int blocks = 0, panels = 0, cols = 0;  // cols: padded with zeros
+  int gates = 0, panels = 0, cols = 0;  // cols includes the padding of zeros
   const typename Format::Weight* data = nullptr;
 
   FloatMatrix() = default;
   FloatMatrix(const Source& from, Arena& arena)
-      : blocks(from.blocks),
+      : gates(from.gates),
         panels(panels_of(from.rows)),
         cols(static_cast<int>(round_up(from.cols, Format::kColumns))) {
-    auto* to = arena.take<typename Format::Weight>(size_t{1} * blocks * panels * kPanel * cols);
+    auto* to = arena.take<typename Format::Weight>(size_t{1} * gates * panels * kPanel * cols);
     data = to;
-    for (int block = 0; block < blocks; ++block) {
+    for (int gate = 0; gate < gates; ++gate) {
       for (int panel = 0; panel < panels; ++panel) {
         for (int group = 0; group < cols; group += Format::kGroup) {
           for (int row = panel * kPanel; row < (panel + 1) * kPanel; ++row) {
             for (int col = group; col < group + Format::kGroup; ++col) {
-              put(to++, from.at(block, row, col));
+              put(to++, from.at(gate, row, col));
             }
           }
         }
@@ -93,7 +93,8 @@ struct FloatMatrix : srnn::Matrix {
   static void put(uint16_t* to, float value) { *to = to_bfloat16(value); }
 };
 
-// sum[r][p][v] += weights of one group of inputs, from `at` on in each panel, times the inputs x.
+// Adds to sum[r][p][v] the weights of one group of inputs, which start at `at` in each panel, times
+// the inputs x.
 template <int V, int P, int R>
 SRNN_INLINE void add_group(const float* const* w, long at, const float* const* x, int col,
                            Floats (&sum)[R][P][V]) {
@@ -111,7 +112,7 @@ SRNN_INLINE void add_group(const uint16_t* const* w, long at, const float* const
                            Floats (&sum)[R][P][V]) {
   for (int p = 0; p < P; ++p) {
     for (int v = 0; v < V; ++v) {
-      // The lower half of a lane is the earlier input.
+      // The lower half of a lane belongs to the earlier input.
       const Ints pair = load<Ints>(w[p] + at + v * kLanes * 2);
       const Floats first = (Floats)(pair << 16), second = (Floats)(pair & -65536);
       for (int r = 0; r < R; ++r) {
@@ -162,16 +163,16 @@ struct FloatTile {
   }
 };
 
-// What a numeric mode is to the engine: how weights and inputs are kept, and their product.
+// A numeric mode: the form of weights and inputs, and their product.
 template <class Format>
 struct FloatMode {
   typedef FloatMatrix<Format> Matrix;
   typedef FloatRows<Format::kBfloat16> Rows;
 
-  static void product(const Matrix& w, const Rows& x, int rows, Share share, float* y,
+  static void product(const Matrix& w, const Rows& x, int rows, PanelSlice slice, float* y,
                       long y_stride) {
-    walk_panels(w.blocks, w.panels, share, rows,
-                FloatTile<Format>{w, x.values.data(), x.stride, y, y_stride});
+    for_each_panel(w.gates, w.panels, slice, rows,
+                   FloatTile<Format>{w, x.values.data(), x.stride, y, y_stride});
   }
 };
 

@@ -1,8 +1,8 @@
-// The kernels of one instruction set, in each of its numeric modes.
+// The kernels of one instruction set in each numeric mode.
 #pragma once
 
-#include "elementwise.h"
-#include "kernels.h"
+#include "cells.h"
+#include "cpu/kernels.h"
 #include "modes.h"
 #include "register_work.h"
 
@@ -12,7 +12,7 @@
 namespace srnn {
 namespace SRNN_ISA {
 
-// What is the same in every numeric mode.
+// The operations that are the same in every numeric mode.
 class Vectors : public Kernels {
  public:
   const char* isa() const override { return SRNN_STRING(SRNN_ISA); }
@@ -33,10 +33,10 @@ class Vectors : public Kernels {
       store(x + i, SRNN_ISA::relu(load<Floats>(x + i)));
     }
   }
-  void gru_after(const CellUnits& u) const override { SRNN_ISA::gru_after(u); }
-  void gru_reset(const CellUnits& u) const override { SRNN_ISA::gru_reset(u); }
-  void gru_before(const CellUnits& u) const override { SRNN_ISA::gru_before(u); }
-  void lstm(const CellUnits& u) const override { SRNN_ISA::lstm(u); }
+  void gru_cell_after(const CellUnits& u) const override { SRNN_ISA::gru_cell_after(u); }
+  void gru_cell_reset(const CellUnits& u) const override { SRNN_ISA::gru_cell_reset(u); }
+  void gru_cell_before(const CellUnits& u) const override { SRNN_ISA::gru_cell_before(u); }
+  void lstm_cell(const CellUnits& u) const override { SRNN_ISA::lstm_cell(u); }
   int draw(const float* logits, int q_levels, uint32_t draw, float temperature,
            const SamplerSettings& settings, uint32_t* weight) const override {
     return sample_level(logits, q_levels, draw, temperature, settings, weight);
@@ -46,7 +46,8 @@ class Vectors : public Kernels {
   int32_t read(const char* from, size_t bytes) const override { return read_once(from, bytes); }
 };
 
-// What depends on the mode, which defines how weights and inputs are kept, and their product.
+// The operations that depend on the numeric mode, which defines the form of weights and inputs and
+// their product.
 template <class Mode>
 class ModeKernels final : public Vectors {
   typedef typename Mode::Matrix MatrixOfMode;
@@ -65,10 +66,10 @@ class ModeKernels final : public Vectors {
   void copy(Rows& to, int row, const Rows& from, int from_row) const override {
     static_cast<RowsOfMode&>(to).copy(row, static_cast<const RowsOfMode&>(from), from_row);
   }
-  void product(const Matrix& w, const Rows& x, int rows, Share share, float* y,
+  void product(const Matrix& w, const Rows& x, int rows, PanelSlice slice, float* y,
                long y_stride) const override {
     Mode::product(static_cast<const MatrixOfMode&>(w), static_cast<const RowsOfMode&>(x), rows,
-                  share, y, y_stride);
+                  slice, y, y_stride);
   }
 #if defined(SRNN_TILES)
   void enter() const override { set_up_tiles(); }

@@ -1,4 +1,4 @@
-// AVX2 and FMA.
+// The kernels for AVX2 with FMA.
 #define SRNN_ISA avx2
 #include "kernels_impl.h"
 

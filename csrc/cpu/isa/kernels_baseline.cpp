@@ -1,4 +1,4 @@
-// What every machine of this kind can do.
+// The kernels that run on every machine of this architecture.
 #define SRNN_ISA baseline
 #include "kernels_impl.h"
 

@@ -1,5 +1,5 @@
-// exp, sigmoid and tanh without libm: float32 operations only, each rounded on its own, so that
-// they give the same bits on every machine.
+// The functions exp, sigmoid and tanh without libm. They use float32 operations only, each rounded
+// on its own, so every machine computes the same bits.
 #pragma once
 
 #include "simd.h"
@@ -7,7 +7,7 @@
 namespace srnn {
 namespace SRNN_ISA {
 
-// e^x to about 2 ulp for |x| <= 87; clamped outside. NaN stays NaN.
+// Computes e^x to about 2 ulp for |x| <= 87, and clamps larger |x|. NaN stays NaN.
 SRNN_INLINE Floats exp_approx(Floats x) {
   x = x < -87.0f ? broadcast(-87.0f) : x;
   x = x > 87.0f ? broadcast(87.0f) : x;
@@ -15,7 +15,7 @@ SRNN_INLINE Floats exp_approx(Floats x) {
   const Floats half = scaled < 0.0f ? broadcast(-0.5f) : broadcast(0.5f);
   const Ints whole = __builtin_convertvector(scaled + half, Ints);
   const Floats n = __builtin_convertvector(whole, Floats);
-  // ln 2 in two parts, so that the reduced argument keeps its digits.
+  // ln 2 is split in two parts, so that the reduced argument keeps its digits.
   const Floats f = (x - n * 0.693359375f) - n * -2.12194440e-4f;
   Floats p = f * 1.98756915e-4f + 1.39819995e-3f;
   p = p * f + 8.33345190e-3f;
