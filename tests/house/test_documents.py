@@ -14,6 +14,9 @@ DOCUMENTS = sorted(
 DECISIONS = ROOT / "docs" / "decisions"
 MOST_COLUMNS, MOST_LINES = 120, 40  # of a line of a decision, and of an entry, which is to fit on one screen
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+SPAN = re.compile(r"`([^`]+)`")
+PATH = re.compile(r"[\w.*-]+(?:/[\w.*-]+)+/?")  # a word with slashes inside; * stands for part of a name
+TOP_FOLDERS = ("samplernn_fast", "kernels", "csrc", "bench", "tests", "docs")
 READS_VARIABLE = re.compile(r"""(?:environ(?:\.get\(|\.setdefault\(|\[)|getenv\(|number_of\()["']([A-Z][A-Z_]*)["']""")
 
 
@@ -39,6 +42,16 @@ def test_relative_links_lead_somewhere(document):
         if not target.exists() or (anchor and anchor not in anchors(target)):
             broken.append(link)
     assert not broken
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=str)
+def test_paths_in_backticks_lead_somewhere(document):
+    """A path begins in the repository, in the package or beside the document. Other words with slashes are no paths."""
+    bases = [ROOT, ROOT / "samplernn_fast", ROOT / document.parent]
+    rooms = {path.name for base in bases[1:] for path in base.iterdir() if path.is_dir()}
+    words = [word for span in SPAN.findall(prose(ROOT / document)) for word in span.split()]
+    paths = [word for word in words if PATH.fullmatch(word) and word.split("/")[0] in rooms.union(TOP_FOLDERS)]
+    assert not [path for path in paths if not any(list(base.glob(path.rstrip("/"))) for base in bases)]
 
 
 def test_the_links_are_found():
