@@ -120,7 +120,7 @@ def isa_of(source):
 
 def own_flags(source):
     """Flags of this source beside those of all."""
-    return BINDINGS_FLAGS if Path(source).name == "bindings.cpp" else ISA_FLAGS.get(isa_of(source), [])
+    return BINDINGS_FLAGS if Path(source).name == "module.cpp" else ISA_FLAGS.get(isa_of(source), [])
 
 
 def place_in_link(source):

@@ -42,7 +42,7 @@ def predict(layout: Layout, machine: Machine) -> dict[str, Predicted]:
 
 
 class FirstBlock(BlockTime):
-    """One block on its way through samples that draw all of their levels, in the order of csrc/cuda/walk.cuh."""
+    """One block on its way through samples that draw all of their levels, in the order of csrc/cuda/device/walk.cuh."""
 
     def period(self) -> None:
         """One period of the top tier."""
@@ -53,7 +53,7 @@ class FirstBlock(BlockTime):
     def sample(self, sample: list[Stage], following: list[Stage]) -> None:
         begun = frames_of(sample)
         for stage in sample:
-            if stage.kernel == "srnn_gru_cell":
+            if stage.kernel == "srnn_cell":
                 self.layer(stage.tier, stage.layer)
             elif stage.kernel == "srnn_gru_candidate":
                 self.candidate(stage.tier, stage.layer)
@@ -199,7 +199,7 @@ class FirstBlock(BlockTime):
 
 def frames_of(sample: list[Stage]) -> set[int]:
     """Tiers whose frame begins with a sample."""
-    return {stage.tier for stage in sample if stage.kernel == "srnn_gru_cell"}
+    return {stage.tier for stage in sample if stage.kernel == "srnn_cell"}
 
 
 def goes_on(following: list[Stage]) -> set[int]:

@@ -110,7 +110,7 @@ def per_sample(config: SampleRNNConfig) -> dict[Stage, float]:
 
 
 def name_of(stage: Stage) -> str:
-    """Its kernel, tier and layer, such as "gru_cell 1 0"."""
+    """Its kernel, tier and layer, such as "cell 1 0"."""
     return f"{stage.kernel.removeprefix('srnn_')} {stage.tier} {stage.layer}"
 
 

@@ -4,8 +4,8 @@
 #include <cstdint>
 #include <functional>
 
-#include "layout.h"
-#include "sampler.h"
+#include "model/draw.h"
+#include "model/layout.h"
 
 namespace srnn {
 

@@ -10,9 +10,9 @@
 #include <memory>
 #include <string>
 
-#include "layout.h"
 #include "memory.h"
-#include "sampler.h"
+#include "model/draw.h"
+#include "model/layout.h"
 
 namespace srnn {
 

@@ -80,7 +80,7 @@ def test_bytes_that_stay_in_a_block(dtype, rows, row):
 
 SIZES = """
 #include <cstdio>
-#include "cuda/memory.cuh"
+#include "cuda/device/memory.cuh"
 using namespace srnn;
 static void tell(const char* name, int number, Resident placed) {
   if (placed.on) std::printf("%s%d %llu\\n", name, number, (unsigned long long)placed.offset);

@@ -42,11 +42,11 @@ def test_every_stage_is_timed_and_samples_are_still_made(gpu, monkeypatch):
     timed = stage_times.timed_backend(pack(make_model(config)), CPU, "float32")
     gpu.reset_calls()
     rows = stage_times.rows_of(timed, 1, samples=4, repeats=2)
-    names = {f"gru_cell {tier} 0" for tier in (0, 1)} | {"upsample 0 0", "upsample 1 0", "walk"}
-    names |= {f"sample_step_{part} 0 0" for part in ("input", "hidden", "logits", "draw")}
+    names = {f"cell {tier} 0" for tier in (0, 1)} | {"upsample 0 0", "upsample 1 0", "draw 0 0", "walk"}
+    names |= {f"sample_mlp_{part} 0 0" for part in ("input", "hidden", "logits")}
     assert {row["stage"] for row in rows} == names and all(row["us"] > 0 for row in rows)
     often = {row["stage"]: row["per_sample"] for row in rows}
-    assert (often["gru_cell 1 0"], often["upsample 1 0"], often["gru_cell 0 0"]) == (1 / 3, 1.0, 1.0)
+    assert (often["cell 1 0"], often["upsample 1 0"], often["cell 0 0"]) == (1 / 3, 1.0, 1.0)
     # Four samples of 7 launches, two of the top tier, its load; the next sample's first; and each stage 8 times.
     assert gpu.calls.count("cuLaunchKernelEx") == 1 + 4 * 7 + 2 + 1 + 8 * 8
     levels = random_levels(config, 1, config.lookback * 3)

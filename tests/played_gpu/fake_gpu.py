@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = Path(__file__).parent / "fake_cuda"
 
-# Numbers of attributes, as in csrc/cuda/driver_api.h.
+# Numbers of attributes, as in csrc/cuda/host/driver_api.h.
 MULTIPROCESSORS, RUN_TIME_LIMIT, CAPABILITY_MAJOR, CAPABILITY_MINOR, COOPERATIVE, SHARED_BYTES = 16, 17, 75, 76, 95, 97
 CLUSTER_LAUNCH = 120
 MAX_THREADS, LOCAL_BYTES, REGISTERS = 0, 3, 4

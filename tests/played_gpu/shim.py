@@ -109,7 +109,7 @@ def build(defines: dict[str, str], kernels: Path = KERNELS) -> Path:
     """The kernel for one set of defines, compiled where that has not been done before."""
     flags = (*compiler(), *_FLAGS)
     macros = [f"-D{name}={value}" for name, value in defines.items()]
-    sources = sorted([*kernels.glob("*.h"), *(kernels / "cuda").glob("*"), *SHIM.glob("*")])
+    sources = sorted([*kernels.glob("**/*.h"), *kernels.glob("cuda/device/*.cuh"), *SHIM.glob("*")])
     target = _folder() / f"{_digest(*flags, *macros, *(source.read_bytes() for source in sources))}.so"
     if not target.exists():
         with tempfile.TemporaryDirectory(dir=_folder()) as folder:

@@ -41,9 +41,9 @@ class KernelSource:
 
     @classmethod
     def read(cls, name: str, folder: Path | None = None) -> "KernelSource":
-        """The file `name` of csrc/cuda; `folder`: another csrc."""
+        """The file `name` of csrc/cuda/device; `folder`: another csrc."""
         csrc = folder or source_folder()
-        text = (csrc / "cuda" / name).read_text()
+        text = (csrc / "cuda" / "device" / name).read_text()
         headers: dict[str, str] = {}
         waiting = _INCLUDE.findall(text)
         while waiting:

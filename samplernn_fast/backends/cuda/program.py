@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 THREADS = 256
 """Of a block. With 512, eight streams do not fit into the registers, nor does one in every mode and architecture."""
 PERSISTENT = "srnn_generate"
-"""The kernel of csrc/cuda/persistent.cuh."""
+"""The kernel of csrc/cuda/device/persistent.cuh."""
 
 
 class NotAtOnce(BackendUnavailable):

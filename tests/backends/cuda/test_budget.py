@@ -307,7 +307,7 @@ def nvcc_compiles(macros, arch, tmp_path):
         pytest.skip("no CUDA toolkit")
     lines = [f"#define {name} {value}" for name, value in macros.items()]
     source = tmp_path / "kernel.cu"  # nvcc would cut the frame sizes of an option at their commas
-    source.write_text("\n".join([*lines, '#include "cuda/persistent.cuh"', ""]))
+    source.write_text("\n".join([*lines, '#include "cuda/device/persistent.cuh"', ""]))
     options = ["-cubin", f"-arch={arch}", "-Xptxas=-v", f"-I{ROOT / 'csrc'}", *constants.COMPILE_OPTIONS]
     command = [nvcc, *options, str(source), "-o", str(tmp_path / "kernel.cubin")]
     done = subprocess.run(command, capture_output=True, text=True)

@@ -1,5 +1,5 @@
-"""Blocks of different roles (csrc/cuda/roles.cuh) on a CPU: a cluster of heads makes samples, helpers make the tiers'
-products. Every bit must be that of blocks that all do the same."""
+"""Blocks of different roles (csrc/cuda/device/roles.cuh) on a CPU: a cluster of heads makes samples, helpers make the
+tiers' products. Every bit must be that of blocks that all do the same."""
 
 import functools
 import itertools
