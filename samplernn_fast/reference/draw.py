@@ -6,7 +6,7 @@ is integer arithmetic, and integer sums have no order. `csrc/model/philox.h` and
 
 import math
 import numbers
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -95,6 +95,10 @@ class Drawing:
         """For known levels (B, n), of which none is drawn."""
         streams = np.zeros(levels.shape[0], np.uint32)
         return cls(Randomness(0, streams), torch.ones(levels.shape, device=levels.device))
+
+    def slice(self, start: int, stop: int) -> "Drawing":
+        """The drawing of the samples from the start-th up to the stop-th."""
+        return replace(self, temperature=self.temperature[:, start:stop])
 
     def of_first_stream(self, steps: int) -> "Drawing":
         """The drawing of the first stream's first samples alone, on the CPU."""
