@@ -1,9 +1,13 @@
-"""The documents: their links lead somewhere, and what they list is complete."""
+"""The documents: links and paths lead somewhere, commands have the flags that are shown, what is listed is complete."""
 
 import re
 from pathlib import Path
 
 import pytest
+from command_line import run
+
+import samplernn_fast
+from samplernn_fast.training.presets import PRESETS
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = sorted(
@@ -14,12 +18,26 @@ DOCUMENTS = sorted(
 DECISIONS = ROOT / "docs" / "decisions"
 MOST_COLUMNS, MOST_LINES = 120, 40  # of a line of a decision, and of an entry, which is to fit on one screen
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+SPAN = re.compile(r"`([^`]+)`")
+PATH = re.compile(r"[\w.*-]+(?:/[\w.*-]+)+/?")  # a word with slashes inside; * stands for part of a name
+TOP_FOLDERS = ("samplernn_fast", "kernels", "csrc", "bench", "tests", "docs")
 READS_VARIABLE = re.compile(r"""(?:environ(?:\.get\(|\.setdefault\(|\[)|getenv\(|number_of\()["']([A-Z][A-Z_]*)["']""")
 
 
 def prose(document: Path) -> str:
     """The text without its blocks of code."""
     return re.sub(r"^```.*?^```", "", document.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+
+
+def code(document: Path, language: str) -> list[str]:
+    """The fenced blocks in one language."""
+    return re.findall(rf"^```{language}\n(.*?)^```", document.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+
+
+def command_lines(document: Path) -> list[list[str]]:
+    """The words of every samplernn-fast command in the blocks of code, without comments."""
+    lines = "\n".join(code(document, "bash")).replace("\\\n", " ").splitlines()
+    return [line.split(" #")[0].split() for line in lines if line.startswith("samplernn-fast ")]
 
 
 def anchors(document: Path) -> set[str]:
@@ -41,9 +59,39 @@ def test_relative_links_lead_somewhere(document):
     assert not broken
 
 
+@pytest.mark.parametrize("document", DOCUMENTS, ids=str)
+def test_paths_in_backticks_lead_somewhere(document):
+    """A path begins in the repository, in the package or beside the document. Other words with slashes are no paths."""
+    bases = [ROOT, ROOT / "samplernn_fast", ROOT / document.parent]
+    rooms = {path.name for base in bases[1:] for path in base.iterdir() if path.is_dir()}
+    words = [word for span in SPAN.findall(prose(ROOT / document)) for word in span.split()]
+    paths = [word for word in words if PATH.fullmatch(word) and word.split("/")[0] in rooms.union(TOP_FOLDERS)]
+    assert not [path for path in paths if not any(list(base.glob(path.rstrip("/"))) for base in bases)]
+
+
 def test_the_links_are_found():
     assert LINK.findall("see [a](b.md) and\n[c d](../e.md#f)") == ["b.md", "../e.md#f"]
     assert len(DOCUMENTS) > 10
+
+
+@pytest.mark.parametrize("document", [name for name in DOCUMENTS if command_lines(ROOT / name)], ids=str)
+def test_commands_have_the_flags_that_are_shown(document, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    for _, command, *words in command_lines(ROOT / document):
+        assert run(command, *words[: command == "train"], "--help") == 0, command  # the flags of train are a preset's
+        known = set(re.findall(r"(?<![\w-])--?[a-z][a-z-]*", capsys.readouterr().out))
+        assert {word for word in words if re.match("--?[a-z]", word)} <= known, command
+
+
+@pytest.mark.parametrize("document", [name for name in DOCUMENTS if code(ROOT / name, "python")], ids=str)
+def test_python_is_python_and_names_exist(document):
+    text = "\n".join(code(ROOT / document, "python"))
+    compile(text, str(document), "exec")
+    assert set(re.findall(r"\bsrnn\.(\w+)", text)) <= set(dir(samplernn_fast))
+
+
+def test_every_preset_is_described():
+    assert set(PRESETS) <= set(SPAN.findall(prose(ROOT / "docs" / "training.md")))
 
 
 def test_every_page_of_decisions_is_listed():
