@@ -1,6 +1,6 @@
 # make demo   install into .venv, train a small model for a minute, write demo.wav
 # make test   install into .venv, run the tests
-# make lint   formatting, style and types          make soak   the slow tests
+# make lint   formatting, style, types and imports     make soak   the slow tests
 # make sanitize   the C++ engine under the address, undefined-behaviour and thread sanitizers
 # PYTHON=python3.12 picks the interpreter that makes .venv.
 
@@ -28,6 +28,7 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 	$(BIN)/clang-format --dry-run --Werror $(CLANG_FORMATTED)
 
 sanitize: $(VENV)/.installed-dev

@@ -4,178 +4,138 @@ No torch is needed to build: the extension takes NumPy arrays. Without a compile
 the package works without it. After editing C++ in a checkout: python setup.py build_ext --inplace
 """
 
-import contextlib
+import copy
+import hashlib
 import os
 import platform
 import shlex
-import shutil
-import subprocess
 import sys
-import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from glob import glob
 from pathlib import Path
 
 from setuptools import setup
 from setuptools.command.build_ext import build_ext
 from setuptools.errors import CompileError
+from setuptools.modified import newer_group
 
 try:
     from pybind11.setup_helpers import Pybind11Extension
 except ImportError:  # without build isolation it may be missing; the package works without the extension
     Pybind11Extension = None
 
-try:
-    from ninja import ninja_syntax
-except ImportError:  # sources are then compiled one after another
-    ninja_syntax = None
+X86_64 = platform.machine().lower() in ("x86_64", "amd64")
+if sys.platform == "darwin":  # a universal Python would compile for Arm with flags of x86, or the other way round
+    os.environ.setdefault("ARCHFLAGS", f"-arch {platform.machine()}")
 
 # Contraction into fused multiply-adds would change the sampler's bits from machine to machine.
 CXX_FLAGS = ["-O3", "-ffp-contract=off", "-fno-trapping-math", "-Wall", "-Wextra"]
+# The templates of pybind11 run once a call, and compiling them well takes longer than all instruction sets together.
+BINDINGS_FLAGS = ["-O1"]
 
-# The CPU engine is compiled once for each instruction set; csrc/cpu/dispatch.cpp chooses when the program runs. In the
-# order of how many machines have it.
+# csrc/cpu/isa/kernels_<name>.cpp is compiled for one instruction set; csrc/cpu/dispatch.cpp chooses among them when the
+# program runs. This is the order of linking: the instruction set that most machines have comes first.
 _AVX512 = ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mfma"]
 ISA_FLAGS = {
-    "kernels_avx2.cpp": ["-mavx2", "-mfma"],
-    "kernels_avx512.cpp": _AVX512,
-    "kernels_avx512_vnni.cpp": [*_AVX512, "-mavx512vnni"],
-    "kernels_amx.cpp": [*_AVX512, "-mavx512vnni", "-mamx-tile", "-mamx-int8", "-mamx-bf16"],
+    "avx2": ["-mavx2", "-mfma"],
+    "avx512": _AVX512,
+    "avx512_vnni": [*_AVX512, "-mavx512vnni"],
+    "amx": [*_AVX512, "-mavx512vnni", "-mamx-tile", "-mamx-int8", "-mamx-bf16"],
 }
-# Templates that run once a call: compiling them well would take longer than all instruction sets of the engine.
-UNIT_FLAGS = {"bindings.cpp": ["-O1"], **ISA_FLAGS}
-# What a compiler and its assembler must know to build one of them.
-PROBES = {
-    "kernels_avx512.cpp": "#include <immintrin.h>\n__m512i f(__m512i a) { return _mm512_madd_epi16(a, a); }\n",
-    "kernels_avx512_vnni.cpp": "#include <immintrin.h>\nauto f(__m512i a) { return _mm512_dpbusd_epi32(a, a, a); }\n",
-    "kernels_amx.cpp": "#include <immintrin.h>\nvoid f() { _tile_dpbssd(0, 1, 2); _tile_dpbf16ps(0, 1, 2); }\n",
+# Old compilers and assemblers do not know these instructions; they build the other instruction sets.
+ISA_PROBES = {
+    "avx512": "__m512i f(__m512i a) { return _mm512_madd_epi16(a, a); }",
+    "avx512_vnni": "__m512i f(__m512i a) { return _mm512_dpbusd_epi32(a, a, a); }",
+    "amx": "void f() { _tile_dpbssd(0, 1, 2); _tile_dpbf16ps(0, 1, 2); }",
 }
-# For tests: the text of the wide instruction sets, on a machine that has AVX2.
-EMULATED = bool(os.environ.get("SAMPLERNN_FAST_EMULATE"))
-if EMULATED:
+# Tests run the text of the wide instruction sets on a machine that has AVX2.
+if X86_64 and os.environ.get("SAMPLERNN_FAST_EMULATE"):
     CXX_FLAGS.append("-DSRNN_EMULATED")
-    for _source in PROBES:
-        PROBES[_source] = ""
-        UNIT_FLAGS[_source] = ISA_FLAGS[_source] = [*ISA_FLAGS["kernels_avx2.cpp"], "-DSRNN_LANES=16", "-Wno-psabi"]
-if sys.platform == "darwin":  # a universal Python would compile for Arm with flags of x86, or the other way round
-    os.environ.setdefault("ARCHFLAGS", f"-arch {platform.machine()}")
-X86_64 = platform.machine().lower() in ("x86_64", "amd64")
+    ISA_FLAGS |= {isa: [*ISA_FLAGS["avx2"], "-DSRNN_LANES=16", "-Wno-psabi"] for isa in ISA_PROBES}
+    ISA_PROBES = {}
 
 
 class BuildExt(build_ext):
-    """`build_ext` that compiles with ninja where it is installed: in parallel, and only what changed."""
+    """Compiles each source with flags of its own, several at a time; setuptools links the objects."""
 
-    def build_extensions(self):
-        unix = self.compiler.compiler_type == "unix"
-        for extension in self.extensions:
-            extension.extra_compile_args += CXX_FLAGS if unix else ["/O2", "/fp:precise"]
-        if unix:
-            self._leave_out_unknown_isas()
-            _add_unit_flags(self.compiler)
-        if unix and ninja_syntax is not None and shutil.which("ninja"):
-            self._compile_one_by_one = self.compiler.compile
-            self.compiler.compile = self._compile_with_ninja
-        if unix:
-            _link_plain_objects_first(self.compiler)
-        super().build_extensions()
+    def build_extension(self, ext):
+        if self.compiler.compiler_type != "unix":
+            raise CompileError("the CPU engine needs GCC or Clang")
+        unknown = [isa for isa in ISA_FLAGS if not self._knows(isa)]
+        flags = [*ext.extra_compile_args, *CXX_FLAGS, *(f"-DSRNN_NO_{isa.upper()}" for isa in unknown)]
+        sources = sorted((source for source in ext.sources if isa_of(source) not in unknown), key=place_in_link)
+        shared = flags, self.build_temp, ext.include_dirs, self.force
+        with ThreadPoolExecutor(int(os.environ.get("MAX_JOBS") or os.cpu_count() or 1)) as pool:
+            # Sources with flags of their own take longest, so they start first.
+            started = sorted(sources, key=lambda source: not own_flags(source))
+            objects = {source: pool.submit(compile_source, self.compiler, source, *shared) for source in started}
+        linked = copy.copy(ext)
+        linked.sources, linked.extra_objects = [], [objects[source].result() for source in sources]
+        self.force = self.compiler.force = True  # other objects may be older than what was last linked
+        super().build_extension(linked)
 
-    def _leave_out_unknown_isas(self):
-        """Old compilers and assemblers do not know every instruction set: they build the others."""
-        for source, probe in PROBES.items() if X86_64 else ():
-            if _accepts(self.compiler, ISA_FLAGS[source], probe):
-                continue
-            for extension in self.extensions:
-                extension.sources = [path for path in extension.sources if Path(path).name != source]
-                extension.extra_compile_args.append(f"-DSRNN_NO_{source[len('kernels_') : -len('.cpp')].upper()}")
-
-    def _compile_with_ninja(self, sources, output_dir=None, **options):
-        """setuptools decides the commands; they are written to build.ninja instead of being run at once."""
-        with _recorded_commands(self.compiler) as commands:
-            objects = self._compile_one_by_one(sources, output_dir, **options)
-        folder = Path(output_dir or ".")
-        folder.mkdir(parents=True, exist_ok=True)
-        _write_ninja(folder, commands)
-        if self.force:
-            for path in objects:
-                Path(path).unlink(missing_ok=True)
-        jobs = ["-j", os.environ["MAX_JOBS"]] if os.environ.get("MAX_JOBS") else []
-        # -C would change the folder that relative source paths start from, so only the file is named.
-        if subprocess.run(["ninja", "-f", str(folder / "build.ninja"), *jobs]).returncode != 0:
-            raise CompileError("the C++ compiler failed; its messages are above")
-        return objects
-
-
-def _accepts(compiler, flags, text):
-    """Whether the compiler takes this text with these flags."""
-    with tempfile.TemporaryDirectory() as folder:
-        source = Path(folder, "probe.cpp")
-        source.write_text(text)
+    def _knows(self, isa):
+        """Whether the compiler can build this instruction set; no other kind of processor has any of them."""
+        if isa not in ISA_PROBES:
+            return X86_64
+        source = Path(self.build_temp, "probes", f"kernels_{isa}.cpp")
+        text = f"#include <immintrin.h>\n{ISA_PROBES[isa]}\n"
+        if not source.exists() or source.read_text() != text:
+            source.parent.mkdir(parents=True, exist_ok=True)
+            source.write_text(text)
         try:
-            compiler.compile([str(source)], output_dir=folder, extra_postargs=flags)
+            compile_source(self.compiler, str(source), [], self.build_temp, [])
         except CompileError:
             return False
-    return True
+        return True
 
 
-def _write_ninja(folder, commands):
-    with open(folder / "build.ninja", "w") as file:
-        writer = ninja_syntax.Writer(file)
-        writer.variable("builddir", ninja_syntax.escape(str(folder)))  # ninja's log and header lists
-        writer.rule("cxx", command="$command", description="$command", depfile="$out.d", deps="gcc")
-        for command in commands:
-            target, source = command[command.index("-o") + 1], command[command.index("-c") + 1]
-            line = shlex.join([*command, "-MD", "-MF", f"{target}.d"])
-            writer.build([target], "cxx", [source], variables={"command": ninja_syntax.escape(line)})
+def compile_source(compiler, source, flags, folder, include_dirs, force=False):
+    """Compiles one source unless its object is newer than everything it includes; returns the object's path.
+
+    An object's folder is named after its command, so objects made with other flags are not mistaken for it.
+    """
+    flags = [*flags, *own_flags(source)]
+    command = shlex.join([*compiler.compiler_so_cxx, *flags])
+    folder = os.path.join(folder, hashlib.sha256(command.encode()).hexdigest()[:12])
+    [target] = compiler.object_filenames([source], output_dir=folder)
+    if force or newer_group(_included(target), target, missing="newer"):
+        compiler.compile([source], output_dir=folder, include_dirs=include_dirs, extra_postargs=[*flags, "-MMD"])
+    return target
 
 
-def _add_unit_flags(compiler):
-    """setuptools knows no flags for a single source: they are put into the command that compiles it."""
-    compile_one = compiler._compile
-
-    def compile_with_flags(obj, src, ext, cc_args, extra_postargs, pp_opts):
-        flags = UNIT_FLAGS.get(Path(src).name, [])
-        compile_one(obj, src, ext, cc_args, [*extra_postargs, *flags], pp_opts)
-
-    compiler._compile = compile_with_flags
+def _included(target):
+    """The source and the headers that an object was made of, from the list that the compiler wrote beside it."""
+    listed = Path(target).with_suffix(".d")
+    if not listed.exists():
+        return [str(listed)]
+    return shlex.split(listed.read_text().replace("\\\n", "").partition(":")[2])
 
 
-def _link_plain_objects_first(compiler):
-    """Templates of the standard library that several objects hold are linked from the first one: it must be one that
-    runs on every machine, then on the most. setuptools sorts by name."""
-    compile_all, width = compiler.compile, list(ISA_FLAGS)
-
-    def compile_in_order(sources, **options):
-        objects = compile_all(sources, **options)
-        names = [Path(path).with_suffix(".cpp").name for path in objects]
-        ranks = [width.index(name) + 1 if name in width else 0 for name in names]
-        return [path for _, _, path in sorted(zip(ranks, names, objects, strict=True))]
-
-    compiler.compile = compile_in_order
+def isa_of(source):
+    """The instruction set that a source is compiled for; None if it runs on every machine."""
+    isa = Path(source).stem.removeprefix("kernels_")
+    return isa if isa in ISA_FLAGS else None
 
 
-@contextlib.contextmanager
-def _recorded_commands(compiler):
-    """Collects the commands the compiler object would run, by `call` or, in older setuptools, `spawn`."""
-    commands = []
-    for method in ("call", "spawn"):
-        setattr(compiler, method, lambda command, *args, **kwargs: commands.append(command))
-    try:
-        yield commands
-    finally:
-        del compiler.call, compiler.spawn
+def own_flags(source):
+    """Flags of this source beside those of all."""
+    return BINDINGS_FLAGS if Path(source).name == "module.cpp" else ISA_FLAGS.get(isa_of(source), [])
 
 
-def native_extension():
-    """samplernn_fast._C, with every instruction set of this kind of machine."""
-    sources = sorted(glob("csrc/**/*.cpp", recursive=True))
-    return Pybind11Extension(
-        "samplernn_fast._C",
-        [source for source in sources if X86_64 or Path(source).name not in ISA_FLAGS],
-        depends=["setup.py", *sorted(glob("csrc/**/*.h", recursive=True))],  # flags stand in setup.py
-        include_dirs=["csrc"],
-        libraries=["dl"] if platform.system() == "Linux" else [],
-        cxx_std=17,
-        optional=True,
-    )
+def place_in_link(source):
+    """Templates of the standard library that several objects hold are kept from the object linked first: it must run on
+    every machine, and the next on as many as possible."""
+    return [None, *ISA_FLAGS].index(isa_of(source)), source
 
 
-setup(ext_modules=[native_extension()] if Pybind11Extension else [], cmdclass={"build_ext": BuildExt})
+native = Pybind11Extension and Pybind11Extension(
+    "samplernn_fast._C",
+    sorted(glob("csrc/**/*.cpp", recursive=True)),
+    depends=sorted(glob("csrc/**/*.h", recursive=True)),  # for source archives
+    include_dirs=["csrc"],
+    libraries=["dl"] if platform.system() == "Linux" else [],
+    cxx_std=17,
+    optional=True,
+)
+setup(ext_modules=[native] if native else [], cmdclass={"build_ext": BuildExt})

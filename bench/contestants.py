@@ -138,9 +138,7 @@ class Lineup:
 
     def _with(self, name: str, backend: interface.Backend) -> Named:
         """A backend that no name of `Engine` stands for. It is not compared at its first use, but by `check_draws`."""
-        engine = Engine(self.model, backend="reference", device=self.device)
-        engine.backend, engine.dtype = backend, name.split()[1]
-        return Named(name, torch.get_num_threads(), engine)
+        return Named(name, torch.get_num_threads(), Engine.of(self.model, backend))
 
     def _modes(self, offered: tuple[str, ...]) -> list[str]:
         return [dtype for dtype in offered if dtype != "float64" and dtype in (self.args.dtype or offered)]

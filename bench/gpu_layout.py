@@ -1,5 +1,5 @@
-"""What a block of the persistent CUDA kernel keeps in shared memory: the arithmetic of csrc/cuda/shape.cuh, for a
-machine without a compiler or a GPU. tests/bench/test_prediction.py compares it with the kernel's own numbers."""
+"""What a block of the persistent CUDA kernel keeps in shared memory: the arithmetic of csrc/cuda/device/shape.cuh, for
+a machine without a compiler or a GPU. tests/bench/test_prediction.py compares it with the kernel's own numbers."""
 
 import functools
 from dataclasses import dataclass

@@ -15,12 +15,12 @@ from gpu_block import LOADING, LOADS_AHEAD, UNITS_AHEAD, BlockTime, Predicted
 from gpu_layout import Layout
 from gpu_machine import Machine, add_options, with_options
 
-from samplernn_fast.backends.cuda import constants
-from samplernn_fast.backends.cuda.backend import launch_steps
 from samplernn_fast.backends.cuda.grouping import Grouping, cluster_groupings
 from samplernn_fast.backends.cuda.grouping import grouping as grouping_without_clusters
+from samplernn_fast.backends.cuda.launcher import launch_steps
 from samplernn_fast.backends.cuda.stages import Stage, Walk
 from samplernn_fast.models.config import SampleRNNConfig
+from samplernn_fast.reference import modes
 from samplernn_fast.reference.weights import packed_hidden
 
 INPUT, AHEAD, OUTPUT, DRAW = "input of the MLP", "made ahead", "output layer", "draw"
@@ -42,7 +42,7 @@ def predict(layout: Layout, machine: Machine) -> dict[str, Predicted]:
 
 
 class FirstBlock(BlockTime):
-    """One block on its way through samples that draw all of their levels, in the order of csrc/cuda/walk.cuh."""
+    """One block on its way through samples that draw all of their levels, in the order of csrc/cuda/device/walk.cuh."""
 
     def period(self) -> None:
         """One period of the top tier."""
@@ -53,7 +53,7 @@ class FirstBlock(BlockTime):
     def sample(self, sample: list[Stage], following: list[Stage]) -> None:
         begun = frames_of(sample)
         for stage in sample:
-            if stage.kernel == "srnn_gru_cell":
+            if stage.kernel == "srnn_cell":
                 self.layer(stage.tier, stage.layer)
             elif stage.kernel == "srnn_gru_candidate":
                 self.candidate(stage.tier, stage.layer)
@@ -199,7 +199,7 @@ class FirstBlock(BlockTime):
 
 def frames_of(sample: list[Stage]) -> set[int]:
     """Tiers whose frame begins with a sample."""
-    return {stage.tier for stage in sample if stage.kernel == "srnn_gru_cell"}
+    return {stage.tier for stage in sample if stage.kernel == "srnn_cell"}
 
 
 def goes_on(following: list[Stage]) -> set[int]:
@@ -222,7 +222,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--dim", type=int, nargs="+", default=[1024, 256])
     parser.add_argument("--batch-size", type=int, nargs="+", default=[1])
-    parser.add_argument("--dtype", nargs="+", choices=constants.MODES, default=["int8", "bfloat16", "float32"])
+    parser.add_argument("--dtype", nargs="+", choices=modes.MODES, default=["int8", "bfloat16", "float32"])
     add_options(parser)
     args = parser.parse_args()
     machine = with_options(Machine(), args)

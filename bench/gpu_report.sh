@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Everything to know about this package on a machine with an NVIDIA GPU, within one deadline and without a network:
 #   bench/gpu_report.sh [--seconds N] OUTDIR [PART...]
-# Installs the checkout (PyTorch, Triton, NumPy, safetensors, pytest, setuptools, ninja, pybind11 and a C++ compiler must
-# be there), then doctor, the kernels compiled in parallel while the triton backend is tested, the tests of the cuda
+# Installs the checkout (PyTorch, Triton, NumPy, safetensors, pytest, setuptools, pybind11 and a C++ compiler must be
+# there), then doctor, the kernels compiled in parallel while the triton backend is tested, the tests of the cuda
 # backend, sampling speed, each way of exchange, the stages of a sample beside what is predicted, styles, training.
 # N is 540 when left out, and no part lasts beyond it; each gets its own limit, more of a longer whole, and what is left
 # of a shorter one. The most valuable parts come first. Every part has its own log, so that one failure loses nothing

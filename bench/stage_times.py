@@ -32,29 +32,40 @@ from samplernn_fast.backends import devices
 from samplernn_fast.backends.cuda.backend import CudaBackend
 from samplernn_fast.backends.cuda.gpu import Gpu
 from samplernn_fast.backends.cuda.grouping import Grouping
+from samplernn_fast.backends.cuda.launcher import Launcher
 from samplernn_fast.backends.cuda.program import Program
 from samplernn_fast.backends.cuda.stages import Stage, Walk
 from samplernn_fast.engine.engine import Engine
 from samplernn_fast.errors import BackendUnavailable, SampleRNNError
 from samplernn_fast.models.config import SampleRNNConfig
 from samplernn_fast.models.sample_rnn import SampleRNN
-from samplernn_fast.reference.draw import Randomness
+from samplernn_fast.reference.draw import Drawing, Randomness
 from samplernn_fast.reference.weights import PackedWeights, pack
 
 WAYS = {"persistent": ("auto", True), "launches": ("launches", False)}
 """Exchange of each kind of kernels, and whether they are profiled."""
 
 
-class TimedStages(CudaBackend):
-    """The cuda backend by launches, which can be told to time its stages instead of making samples."""
+class StageTimer(Launcher):
+    """Launches of the cuda backend, one kernel for each stage, which can time stages instead of making samples."""
 
-    def __init__(self, weights: PackedWeights, device: torch.device, dtype: str) -> None:
-        self._repeats, self._times = 0, {}  # 0: it makes samples
-        super().__init__(weights, device, dtype, exchange="launches")
+    def __init__(
+        self,
+        weights: PackedWeights,
+        device: torch.device,
+        dtype: str,
+        exchange: str = "launches",
+        profile: bool = False,
+    ) -> None:
+        super().__init__(weights, device, dtype, exchange, profile)
+        self.repeats = 0
+        """How often each stage is launched in a row when it is timed; 0 makes samples as usual."""
+        self.times: dict[str, float] = {}
+        """Seconds of every stage and of a sample of the whole walk, as they were last timed."""
 
     def put(self, program: Program, stream: int, params: bytes, t: int, steps: int) -> None:
-        """As in the backend, or the first samples and then each stage of the next one many times."""
-        if self._repeats == 0:
+        """Put the launches into the stream; or the first samples, and then each stage of the next one many times."""
+        if self.repeats == 0:
             return super().put(program, stream, params, t, steps)
         walk, made = Walk.of(self.config), steps - 1
         begin = walk.period[(t + made) % len(walk.period)][0]
@@ -64,24 +75,31 @@ class TimedStages(CudaBackend):
             part = program.along(Walk(stages, walk.period, []))
             return lambda: part.launch(stream, params, t, samples)
 
-        self._times = {"walk": seconds(self.device, launch(walk.before, made)) / made}
+        self.times = {"walk": seconds(self.device, launch(walk.before, made)) / made}
         launch([begin])()
         for stage in per_sample(self.config):
-            again = launch([stage] * self._repeats)
+            again = launch([stage] * self.repeats)
             again()
-            rounds = [seconds(self.device, again) / self._repeats for _ in range(3)]
-            self._times[name_of(stage)] = statistics.median(rounds)
+            rounds = [seconds(self.device, again) / self.repeats for _ in range(3)]
+            self.times[name_of(stage)] = statistics.median(rounds)
 
-    def time_stages(self, streams: int, samples: int, repeats: int) -> dict[str, float]:
-        """Seconds of every stage and of a sample of the whole walk, by `samples` samples of that many streams, or as
-        many as one launch makes."""
-        samples = min(samples, self.launch_steps(streams) - 1)
-        self._repeats = repeats
-        try:
-            make(self, streams, samples + 1)
-        finally:
-            self._repeats = 0
-        return self._times
+
+def timed_backend(weights: PackedWeights, device: torch.device, dtype: str) -> CudaBackend:
+    """The cuda backend with one kernel for each stage, whose launcher is a `StageTimer`."""
+    return CudaBackend(weights, device, dtype, exchange="launches", launcher=StageTimer)
+
+
+def time_stages(backend: CudaBackend, streams: int, samples: int, repeats: int) -> dict[str, float]:
+    """Seconds of every stage and of a sample of the whole walk, by `samples` samples of that many streams, or as many
+    as one launch makes. The backend is of `timed_backend`."""
+    launcher = backend.launcher
+    assert isinstance(launcher, StageTimer)
+    launcher.repeats = repeats
+    try:
+        make(backend, streams, min(samples, launcher.steps(streams) - 1) + 1)
+    finally:
+        launcher.repeats = 0
+    return launcher.times
 
 
 def per_sample(config: SampleRNNConfig) -> dict[Stage, float]:
@@ -92,7 +110,7 @@ def per_sample(config: SampleRNNConfig) -> dict[Stage, float]:
 
 
 def name_of(stage: Stage) -> str:
-    """Its kernel, tier and layer, such as "gru_cell 1 0"."""
+    """Its kernel, tier and layer, such as "cell 1 0"."""
     return f"{stage.kernel.removeprefix('srnn_')} {stage.tier} {stage.layer}"
 
 
@@ -114,13 +132,13 @@ def make(backend: CudaBackend, streams: int, samples: int) -> None:
     """Samples of some streams from silence on, all of them drawn."""
     silence = torch.full((streams, backend.config.lookback), backend.config.q_zero)
     free, heat = torch.full((streams, samples), -1), torch.ones(streams, samples)
-    randomness = Randomness(0, np.arange(streams, dtype=np.uint32))
-    backend.generate(backend.init_hidden(streams), silence, 0, randomness, heat, 0, 1.0, free)
+    drawing = Drawing(Randomness(0, np.arange(streams, dtype=np.uint32)), heat)
+    backend.generate(backend.init_hidden(streams), silence, 0, drawing, free)
 
 
-def rows_of(backend: TimedStages, streams: int, samples: int = 256, repeats: int = 200) -> list[dict]:
+def rows_of(backend: CudaBackend, streams: int, samples: int = 256, repeats: int = 200) -> list[dict]:
     """A row for each stage and one for the walk, times in microseconds."""
-    times = backend.time_stages(streams, samples, repeats)
+    times = time_stages(backend, streams, samples, repeats)
     often = {name_of(stage): share for stage, share in per_sample(backend.config).items()} | {"walk": 1.0}
     about = {"dim": backend.config.dim, "dtype": backend.dtype, "batch_size": streams}
     return [about | {"stage": name, "us": 1e6 * times[name], "per_sample": often[name]} for name in often]
@@ -128,12 +146,12 @@ def rows_of(backend: TimedStages, streams: int, samples: int = 256, repeats: int
 
 def profiled_rows(backend: CudaBackend, machine: Machine, streams: int, launches: int = 2) -> list[dict]:
     """A row for each stage of a profiled kernel and one for all of a sample: microseconds predicted and measured."""
-    samples = launches * backend.launch_steps(streams)
+    samples = launches * backend.launcher.steps(streams)
     make(backend, streams, samples)  # the weights are in L2 then
-    backend.stage_times()
+    backend.launcher.stage_times()
     make(backend, streams, samples)
-    group = grouping_of(backend.program(streams), backend.exchange)
-    *stages, whole = backend.stage_times()
+    group = grouping_of(backend.launcher.program(streams), backend.launcher.exchange)
+    *stages, whole = backend.launcher.stage_times()
     predicted = predict(Layout(backend.config, backend.dtype, group, machine.shared_bytes), machine)
     about = {"dim": backend.config.dim, "dtype": backend.dtype, "batch_size": streams, "exchange": group.exchange}
     rows = []
@@ -181,13 +199,13 @@ def timed_rows(kernel: str, dim: int, dtype: str, streams: int, args: argparse.N
     """Rows of one kernel, after its draws were checked."""
     device = devices.resolve_device("cuda")
     model, weights, exact = models(dim)
-    engine = Engine(model, backend="reference", device="cuda")  # no other kernel is compiled
-    launches = TimedStages(weights, device, dtype) if kernel == "launches" else None
-    backend = launches or CudaBackend(weights, device, dtype, profile=True)
-    engine.backend, engine.dtype = backend, dtype
-    check_draws(engine, exact, streams)
-    if launches is not None:
-        return rows_of(launches, streams)
+    by_launches = kernel == "launches"
+    backend = (
+        timed_backend(weights, device, dtype) if by_launches else CudaBackend(weights, device, dtype, profile=True)
+    )
+    check_draws(Engine.of(model, backend), exact, streams)
+    if by_launches:
+        return rows_of(backend, streams)
     machine = gpu_machine.with_options(gpu_machine.machine_of(Gpu.open(device.index or 0).device), args)
     return profiled_rows(backend, machine, streams)
 

@@ -1,4 +1,4 @@
-"""Launches of the memory cells: which kernel a layer takes, and what it is handed."""
+"""Launches of the cells: which kernels a layer takes, and with what."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -6,16 +6,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from samplernn_fast.kernels.cell_input import CellInput, Recurrent
+from samplernn_fast.kernels.clock import Place
 from samplernn_fast.kernels.gru_cell import gru_cell_kernel, gru_reset_kernel, gru_update_kernel
 from samplernn_fast.kernels.launch import launch
 from samplernn_fast.kernels.lstm_cell import lstm_cell_kernel
-from samplernn_fast.kernels.products import Blocks, library_product
+from samplernn_fast.kernels.product import Blocks, library_product
 
 
 @dataclass(frozen=True)
 class CellWeights:
-    """One layer. recurrent (G D, D), G = 3 for the GRU and 4 for the LSTM; bias_n (D,) of the GRU that resets after the
-    product; frame (G D, F) of a layer that reads samples; stack (G D, D) of one that reads the layer below."""
+    """One layer. recurrent (G D, D); bias_n (D,) of the GRU that resets after the product; frame (G D, F) of a layer
+    that reads samples; stack (G D, D) of a layer that reads the layer below."""
 
     recurrent: Tensor
     bias_n: Tensor | None
@@ -33,121 +35,113 @@ class CellWeights:
 
 @dataclass(frozen=True)
 class CellScratch:
-    """What a step leaves behind for its own second launch, or a library's product for the step."""
+    """Memory in which a step keeps results between two of its own launches. Sums are products that a library makes."""
 
     update: Tensor
     """(B, D) float32."""
     reset_h: Tensor
     """(B, D) in the weights' type."""
     sums: Tensor
-    """(B, G D) float32."""
+    """(B G D,) float32."""
     stack_sums: Tensor
-    """(B, G D) float32."""
+    """(B G D,) float32."""
 
     @classmethod
-    def make(cls, batch: int, weights: CellWeights) -> "CellScratch":
-        like, wide = weights.recurrent, batch * weights.gates * weights.dim
+    def make(cls, streams: int, weights: CellWeights) -> "CellScratch":
+        like, wide = weights.recurrent, streams * weights.gates * weights.dim
         update, sums, stack_sums = (
             torch.empty(size, dtype=torch.float32, device=like.device)
-            for size in (batch * weights.dim, wide, wide)  # flat: a second launch needs them narrower
+            for size in (streams * weights.dim, wide, wide)  # flat, because fewer gates than G may use a part of them
         )
-        return cls(update, torch.empty(batch, weights.dim, dtype=like.dtype, device=like.device), sums, stack_sums)
+        return cls(update, torch.empty(streams, weights.dim, dtype=like.dtype, device=like.device), sums, stack_sums)
 
 
 @dataclass(frozen=True)
-class CellInput:
-    """What one step reads. read (B, >= G D) what the tier above adds; bias (G D,); below (B, D) the layer below's feed.
+class CellStep:
+    """What one step of a layer reads and writes.
 
-    clock, levels (B, columns) int32 and values (Q,) are needed where the layer reads samples or where feeds have two
-    sides; `offset` is the step's place behind the clock, frame_size its tier's.
+    state (B, H) float32 -> new_state, which may be the same tensor. hidden (B, D) in the weights' type is the hidden
+    state as products read it, and new_hidden the new one; `Recurrent` explains half_stride. conditioning (B, >= G D),
+    bias (G D,), and `below` (B, D), the hidden state of the layer below, are added unless they are None. A layer that
+    reads samples needs place.levels and frame_values (Q,). A double buffer needs place.clock. frame_size is the tier's.
     """
 
-    read: Tensor | None = None
+    state: Tensor
+    new_state: Tensor
+    hidden: Tensor
+    new_hidden: Tensor
+    half_stride: int = 0
+    conditioning: Tensor | None = None
     bias: Tensor | None = None
     below: Tensor | None = None
-    clock: Tensor | None = None
-    offset: int = 0
+    frame_values: Tensor | None = None
+    place: Place = Place()  # noqa: RUF009 (a named tuple cannot be changed)
     frame_size: int = 1
-    levels: Tensor | None = None
-    values: Tensor | None = None
+
+    def input(self, weights: CellWeights, scratch: CellScratch) -> CellInput:
+        """The pointers that all cell kernels take."""
+        return CellInput(
+            bias=self.bias,
+            conditioning=self.conditioning,
+            conditioning_stride=0 if self.conditioning is None else self.conditioning.stride(0),
+            frame_values=None if weights.frame is None else self.frame_values,
+            frame=weights.frame,
+            below=None if weights.stack is None else self.below,
+            stack=weights.stack,
+            stack_sums=None if weights.stack is None else scratch.stack_sums,
+        )
+
+    def recurrent(self, matrix: Tensor, scratch: CellScratch, bias_n: Tensor | None = None) -> Recurrent:
+        """The recurrent product with the whole matrix of a layer, or with the part for some of its gates."""
+        return Recurrent(self.hidden, self.new_hidden, self.half_stride, matrix, scratch.sums, bias_n)
 
 
-def launch_cell(
+def launch_cell(weights: CellWeights, step: CellStep, scratch: CellScratch, blocks: Blocks) -> None:
+    """One step of one layer, by one launch or two."""
+    streams, dim = step.state.shape[0], weights.dim
+    reset_before = weights.gates == 3 and weights.bias_n is None
+    matrix = weights.recurrent[: 2 * dim] if reset_before else weights.recurrent
+    if blocks.style == "library":
+        library_product(step.hidden, matrix, scratch.sums[: streams * matrix.shape[0]].view(streams, -1))
+        if weights.stack is not None and step.below is not None:
+            library_product(step.below, weights.stack, scratch.stack_sums.view(streams, -1))
+    recurrent = step.recurrent(matrix, scratch, weights.bias_n)
+    states = (step.state, step.new_state)
+    if weights.gates == 4:
+        _launch(lstm_cell_kernel, weights, step, scratch, blocks, recurrent, *states)
+    elif not reset_before:
+        _launch(gru_cell_kernel, weights, step, scratch, blocks, recurrent, *states)
+    else:
+        kept = (scratch.update, scratch.reset_h)
+        _launch(gru_reset_kernel, weights, step, scratch, blocks, recurrent, step.state, *kept)
+        matrix = weights.recurrent[2 * dim :]
+        if blocks.style == "library":
+            library_product(scratch.reset_h, matrix, scratch.sums[: streams * dim].view(streams, -1))
+        recurrent = step.recurrent(matrix, scratch)
+        _launch(gru_update_kernel, weights, step, scratch, blocks, recurrent, *states, *kept)
+
+
+def _launch(
+    kernel: Any,
     weights: CellWeights,
-    given: CellInput,
-    feed: Tensor,
-    next_feed: Tensor,
-    feed_side: int,
-    state: Tensor,
-    new_state: Tensor,
+    step: CellStep,
     scratch: CellScratch,
     blocks: Blocks,
+    recurrent: Recurrent,
+    *tensors: Tensor,
 ) -> None:
-    """One step: state (B, H) float32 -> new_state, which may be the same; H = D, or 2 D for the LSTM's [h | c].
-
-    feed, next_feed (B, D) in the weights' type: the state as products read it, and where the new one goes; two sides
-    `feed_side` apart that alternate with the clock, or 0.
-    """
-    batch, dim, gates = state.shape[0], weights.dim, weights.gates
-    reset_before = gates == 3 and weights.bias_n is None
-    first = weights.recurrent[: 2 * dim] if reset_before else weights.recurrent
-    if blocks.style == "library":
-        library_product(feed, first, scratch.sums[: batch * first.shape[0]].view(batch, -1))
-        if weights.stack is not None and given.below is not None:
-            library_product(given.below, weights.stack, scratch.stack_sums.view(batch, -1))
-    common, constants = _arguments(weights, given, state, scratch, blocks)
-    grid = blocks.grid(batch, dim)
-    feeds = (feed, next_feed, feed_side)
-    if gates == 4:
-        launch(lstm_cell_kernel, grid, *common, *feeds, first, scratch.sums, state, new_state, batch, **constants)
-    elif not reset_before:
-        inner = (first, scratch.sums, weights.bias_n)
-        launch(gru_cell_kernel, grid, *common, *feeds, *inner, state, new_state, batch, **constants)
-    else:
-        second = weights.recurrent[2 * dim :]
-        kept = (scratch.update, scratch.reset_h)
-        launch(gru_reset_kernel, grid, *common, *feeds, first, scratch.sums, state, *kept, batch, **constants)
-        if blocks.style == "library":
-            library_product(scratch.reset_h, second, scratch.sums[: batch * dim].view(batch, -1))
-        product = (second, scratch.sums)
-        launch(gru_update_kernel, grid, *common, *feeds, *product, state, new_state, *kept, batch, **constants)
-
-
-def _arguments(
-    weights: CellWeights, given: CellInput, state: Tensor, scratch: CellScratch, blocks: Blocks
-) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """The arguments that all cell kernels begin with, and their constants. What a layer does not read stands in for any
-    address: the constants say so."""
-    unread = state
-    frame = weights.frame
-    clocked = given.clock is not None
-    common = (
-        given.clock if clocked else unread,
-        given.offset,
-        unread if given.levels is None else given.levels,
-        0 if given.levels is None else given.levels.stride(0),
-        unread if given.values is None else given.values,
-        unread if frame is None else frame,
-        unread if given.read is None else given.read,
-        0 if given.read is None else given.read.stride(0),
-        unread if given.bias is None else given.bias,
-        unread if given.below is None else given.below,
-        unread if weights.stack is None else weights.stack,
-        scratch.stack_sums,
+    streams = step.state.shape[0]
+    launch(
+        kernel,
+        blocks.grid(streams, weights.dim),
+        *step.place,
+        streams,
+        step.input(weights, scratch),
+        recurrent,
+        *tensors,
+        D=weights.dim,
+        FRAME_SIZE=step.frame_size,
+        blocks=blocks,
+        warps=blocks.warps,
+        stages=blocks.stages,
     )
-    constants = {
-        "D": weights.dim,
-        "FRAME_SIZE": given.frame_size,
-        "CLOCKED": clocked,
-        "FRAME": 0 if frame is None else frame.shape[1],
-        "READ": given.read is not None,
-        "BIAS": given.bias is not None,
-        "STACK": weights.stack is not None,
-        "ROWS": blocks.rows,
-        "UNITS": blocks.units,
-        "BLOCK_K": blocks.k,
-        "STYLE": blocks.style,
-        "warps": blocks.warps,
-        "stages": blocks.stages,
-    }
-    return common, constants

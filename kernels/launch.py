@@ -6,40 +6,41 @@ from typing import Any
 
 import torch
 
-_CAPTURES = threading.Lock()  # torch captures one graph at a time
+_CAPTURES = threading.Lock()  # torch can capture only one graph at a time
 
 
 def launch(
     kernel: Any, grid: tuple[int, ...], *args: Any, warps: int = 4, stages: int = 3, fuse: bool = True, **constants: Any
 ) -> None:
-    """Start a kernel on torch's current stream. fuse: whether a product and a sum may become one instruction, which
-    rounds once; said every time, because Triton's default changed."""
+    """Start a kernel on torch's current stream. fuse: whether the compiler may turn a multiplication and an addition
+    into one instruction that rounds once; it is always passed, because Triton's default changed between versions."""
     options = {"num_warps": warps, "num_stages": stages, "enable_fp_fusion": fuse}
     _start(kernel, grid, args, constants | options)
 
 
 def _start(kernel: Any, grid: tuple[int, ...], args: tuple[Any, ...], options: dict[str, Any]) -> None:
+    """Tests replace this function to see what would be launched."""
     kernel[grid](*args, **options)
 
 
 class Replay:
-    """A fixed sequence of launches: on a GPU captured once and started as one graph, elsewhere made one by one.
+    """A fixed sequence of launches, which a GPU captures once and then starts as one CUDA graph. On other devices, or
+    where `capture` is False, every call makes the launches one by one.
 
-    capture: whether it may be captured. The sequence then runs once when this is made, on whatever its buffers hold:
-    kernels are compiled before a capture.
+    Before a capture the sequence runs once, on whatever its buffers hold, because that compiles its kernels.
     """
 
     def __init__(self, sequence: Callable[[], None], device: torch.device, capture: bool) -> None:
         self.sequence, self.graph = sequence, None
         if device.type != "cuda" or not capture:
             return
-        side = torch.cuda.Stream(device)
-        side.wait_stream(torch.cuda.current_stream(device))
-        with torch.cuda.stream(side):
+        cuda_stream = torch.cuda.Stream(device)
+        cuda_stream.wait_stream(torch.cuda.current_stream(device))
+        with torch.cuda.stream(cuda_stream):
             sequence()
-        torch.cuda.current_stream(device).wait_stream(side)
+        torch.cuda.current_stream(device).wait_stream(cuda_stream)
         graph = torch.cuda.CUDAGraph()
-        with _CAPTURES, torch.cuda.graph(graph, stream=side, capture_error_mode="thread_local"):
+        with _CAPTURES, torch.cuda.graph(graph, stream=cuda_stream, capture_error_mode="thread_local"):
             sequence()
         self.graph = graph
 

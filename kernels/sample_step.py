@@ -1,228 +1,202 @@
-"""The logits of one sample of every stream (Eq. 7-9): table rows and conditioning, hidden layers, output layer."""
+"""The sample-level MLP (Eq. 7-9): from the last levels and the conditioning of one sample to its logits."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
-from samplernn_fast.kernels.clock import COLUMN
+from samplernn_fast.kernels.clock import Place, column_of
 from samplernn_fast.kernels.launch import launch
-from samplernn_fast.kernels.products import blocks_for, library_product, product
+from samplernn_fast.kernels.product import blocks_for, library_product, outputs_of, product, tile_from
 
-# With more table rows than that, a launch of its own adds them up once, instead of every program of the first product.
+# Most tables whose rows every program of the first product adds up for itself; more are added up once, by a launch of
+# their own.
 _FUSED_TAPS = 4
 
 
+class SampleInput(NamedTuple):
+    """What the first layer reads beside levels: conditioning (B, D) float32, rows conditioning_stride apart; up_bias
+    (D,), which is added to it; tables (I, Q, D) of the last I levels."""
+
+    conditioning: Any
+    conditioning_stride: Any
+    up_bias: Any
+    tables: Any
+
+
 @triton.jit
-def embedded(
-    recent_ptr, recent_row, conditioning_ptr, conditioning_row, up_bias_ptr, tables_ptr, rows, in_rows, k,
-    Q, D: tl.constexpr, TAPS: tl.constexpr,
-):  # fmt: skip
-    """relu(c + the rows of all tables): (rows, k) float32. recent: the oldest of the TAPS levels before this sample."""
-    inside = in_rows[:, None] & (k < D)[None, :]
-    x = tl.load(conditioning_ptr + rows[:, None] * conditioning_row + k[None, :], mask=inside, other=0.0)
-    x += tl.load(up_bias_ptr + k, mask=k < D, other=0.0)[None, :]
+def relu(x):
+    """max(x, 0); a NaN stays one."""
+    return tl.where(x > 0, x, tl.where(x == x, 0.0, x))
+
+
+@triton.jit
+def embedded(place, given, stream, has_stream, k, Q, D: tl.constexpr, TAPS: tl.constexpr):
+    """relu(conditioning + a row of every table): (streams, k) float32. given: a SampleInput with TAPS tables."""
+    inside = has_stream[:, None] & (k < D)[None, :]
+    conditioning_ptr = given.conditioning + stream[:, None] * given.conditioning_stride
+    x = tl.load(conditioning_ptr + k[None, :], mask=inside, other=0.0)
+    x += tl.load(given.up_bias + k, mask=k < D, other=0.0)[None, :]
+    oldest = place.levels + column_of(place) - TAPS
     for tap in range(TAPS):
-        level = tl.load(recent_ptr + rows * recent_row + tap, mask=in_rows, other=0).to(tl.int64)
-        row_ptr = tables_ptr + (tap * Q + level) * D
+        level = tl.load(oldest + stream * place.levels_stride + tap, mask=has_stream, other=0).to(tl.int64)
+        row_ptr = given.tables + (tap * Q + level) * D
         x += tl.load(row_ptr[:, None] + k[None, :], mask=inside, other=0.0)
-    return tl.where(x > 0, x, tl.where(x == x, 0.0, x))  # a NaN stays one
+    return relu(x)
 
 
-@triton.jit(do_not_specialize=["offset", "levels_row", "batch", "Q"])
+@triton.jit(do_not_specialize=["offset", "levels_stride", "streams", "Q"])
 def embed_kernel(
     clock_ptr,
     offset,
     levels_ptr,
-    levels_row,
-    conditioning_ptr,
-    conditioning_row,
-    up_bias_ptr,
-    tables_ptr,
+    levels_stride,
+    streams,
+    given,
     y_ptr,
-    batch,
     Q,
     D: tl.constexpr,
     TAPS: tl.constexpr,
-    ROWS: tl.constexpr,
+    STREAMS: tl.constexpr,
     UNITS: tl.constexpr,
 ):
-    """y (B, D) in the weights' type = relu(c + table rows): a launch of its own where the next one has many rows."""
+    """y (B, D) in the weights' type = `embedded`, by tiles of STREAMS x UNITS."""
+    place = Place(clock_ptr, offset, levels_ptr, levels_stride)
     k = tl.program_id(0) * UNITS + tl.arange(0, UNITS)
-    rows = (tl.program_id(1) * ROWS + tl.arange(0, ROWS)).to(tl.int64)
-    in_rows = rows < batch
-    recent_ptr = levels_ptr + tl.load(clock_ptr + COLUMN) + offset - TAPS
-    x = embedded(
-        recent_ptr,
-        levels_row,
-        conditioning_ptr,
-        conditioning_row,
-        up_bias_ptr,
-        tables_ptr,
-        rows,
-        in_rows,
-        k,
-        Q,
-        D,
-        TAPS,
-    )
-    tl.store(y_ptr + rows[:, None] * D + k[None, :], x, mask=in_rows[:, None] & (k < D)[None, :])
+    stream = (tl.program_id(1) * STREAMS + tl.arange(0, STREAMS)).to(tl.int64)
+    has_stream = stream < streams
+    x = embedded(place, given, stream, has_stream, k, Q, D, TAPS)
+    tl.store(y_ptr + stream[:, None] * D + k[None, :], x, mask=has_stream[:, None] & (k < D)[None, :])
 
 
-@triton.jit(do_not_specialize=["offset", "levels_row", "batch", "Q"])
+@triton.jit(do_not_specialize=["offset", "levels_stride", "streams", "Q"])
 def mlp_kernel(
     clock_ptr,
     offset,
     levels_ptr,
-    levels_row,
-    conditioning_ptr,
-    conditioning_row,
-    up_bias_ptr,
-    tables_ptr,
+    levels_stride,
+    streams,
+    given,
     x_ptr,
     w_ptr,
     bias_ptr,
     sums_ptr,
     y_ptr,
-    batch,
     N,
     Q,
     D: tl.constexpr,
     TAPS: tl.constexpr,
-    HIDDEN: tl.constexpr,
-    ROWS: tl.constexpr,
-    UNITS: tl.constexpr,
-    BLOCK_K: tl.constexpr,
-    STYLE: tl.constexpr,
+    blocks: tl.constexpr,
 ):
-    """One layer, y (B, N): a HIDDEN one adds its bias and has a ReLU, the output layer gives bare sums, for the draw.
+    """One layer, y (B, N): a hidden layer has a bias and a ReLU; the output layer has bias None here, because the draw
+    adds it.
 
-    x (B, D), or, where TAPS > 0 (style "vector" only), what `embedded` gives, made anew by every program.
+    Its input is x (B, D). Where TAPS > 0 (in style "vector" only) it is `embedded`, which every program computes anew.
     """
-    units = tl.program_id(0) * UNITS + tl.arange(0, UNITS)
-    in_units = units < N
-    for first in range(tl.program_id(1) * ROWS, batch, tl.num_programs(1) * ROWS):
-        rows = (first + tl.arange(0, ROWS)).to(tl.int64)
-        in_rows = rows < batch
+    place = Place(clock_ptr, offset, levels_ptr, levels_stride)
+    for first in range(tl.program_id(1) * blocks.streams, streams, tl.num_programs(1) * blocks.streams):
+        tile = tile_from(first, streams, N, blocks)
         if TAPS > 0:
-            recent_ptr = levels_ptr + tl.load(clock_ptr + COLUMN) + offset - TAPS
-            sums = tl.zeros((UNITS, BLOCK_K), tl.float32)
-            for start in range(0, D, BLOCK_K):
-                k = start + tl.arange(0, BLOCK_K)
-                x = embedded(
-                    recent_ptr, levels_row, conditioning_ptr, conditioning_row, up_bias_ptr, tables_ptr,
-                    rows, in_rows, k, Q, D, TAPS,
-                )  # fmt: skip
-                inside = in_units[:, None] & (k < D)[None, :]
-                w = tl.load(w_ptr + units[:, None].to(tl.int64) * D + k[None, :], mask=inside, other=0.0)
+            sums = tl.full((blocks.units, blocks.inputs), 0.0, tl.float32)
+            for start in range(0, D, blocks.inputs):
+                k = start + tl.arange(0, blocks.inputs)
+                x = embedded(place, given, tile.stream, tile.has_stream, k, Q, D, TAPS)
+                inside = tile.has_unit[:, None] & (k < D)[None, :]
+                w = tl.load(w_ptr + tile.unit[:, None].to(tl.int64) * D + k[None, :], mask=inside, other=0.0)
                 sums += x.to(w.dtype).to(tl.float32) * w.to(tl.float32)
             y = tl.sum(sums, axis=1)[None, :]
         else:
-            y = product(x_ptr, D, w_ptr, D, sums_ptr, N, rows, in_rows, units, in_units, D, BLOCK_K, STYLE)
-        if HIDDEN:
-            y += tl.load(bias_ptr + units, mask=in_units, other=0.0)[None, :]
-            y = tl.where(y > 0, y, tl.where(y == y, 0.0, y))
-        tl.store(y_ptr + rows[:, None] * N + units[None, :], y, mask=in_rows[:, None] & in_units[None, :])
-
-
-@dataclass(frozen=True)
-class SampleInput:
-    """What the sample level reads at `offset` behind the clock: levels (B, columns) up to there, conditioning (B, D)
-    float32 of any row stride, what is added to it (D,), tables (I, Q, D)."""
-
-    clock: Tensor
-    offset: int
-    levels: Tensor
-    conditioning: Tensor
-    up_bias: Tensor
-    tables: Tensor
-
-    def arguments(self) -> tuple[Any, ...]:
-        """In the order of the kernels."""
-        levels, conditioning = self.levels, self.conditioning
-        placed = (self.clock, self.offset, levels, levels.stride(0), conditioning, conditioning.stride(0))
-        return (*placed, self.up_bias, self.tables)
+            y = product(x_ptr, D, w_ptr, D, sums_ptr, N, tile, D, blocks)
+        if bias_ptr is not None:
+            y += tl.load(bias_ptr + tile.unit, mask=tile.has_unit, other=0.0)[None, :]
+            y = relu(y)
+        tl.store(y_ptr + tile.stream[:, None] * N + tile.unit[None, :], y, mask=outputs_of(tile))
 
 
 @dataclass(frozen=True)
 class SampleScratch:
-    """Outputs of layers x, other (B, D) in the weights' type, a library's sums (B, D), logits (B, Q) without a bias."""
+    """Memory for the results of layers. x and y (B, D) in the weights' type take turns as a layer's input and output;
+    sums (B, D) is a library's product; logits (B, Q) are those without a bias."""
 
     x: Tensor
-    other: Tensor
+    y: Tensor
     sums: Tensor
     logits: Tensor
 
     @classmethod
-    def make(cls, batch: int, dim: int, q_levels: int, like: Tensor) -> "SampleScratch":
-        x, other = (torch.empty(batch, dim, dtype=like.dtype, device=like.device) for _ in range(2))
-        sums, logits = (torch.empty(batch, width, device=like.device) for width in (dim, q_levels))
-        return cls(x, other, sums, logits)
+    def make(cls, streams: int, dim: int, q_levels: int, like: Tensor) -> "SampleScratch":
+        x, y = (torch.empty(streams, dim, dtype=like.dtype, device=like.device) for _ in range(2))
+        sums, logits = (torch.empty(streams, width, device=like.device) for width in (dim, q_levels))
+        return cls(x, y, sums, logits)
 
 
 def launch_logits(
-    given: SampleInput, hidden: Sequence[tuple[Tensor, Tensor]], output: Tensor, scratch: SampleScratch, style: str
+    place: Place,
+    given: SampleInput,
+    hidden: Sequence[tuple[Tensor, Tensor]],
+    output: Tensor,
+    scratch: SampleScratch,
+    style: str,
 ) -> None:
-    """Eq. 7-9: scratch.logits from hidden layers (matrix (D, D), bias (D,)) and the output layer (Q, D)."""
+    """Eq. 7-9 at a place: scratch.logits from hidden layers (matrix (D, D), bias (D,)) and the output layer (Q, D)."""
     taps = given.tables.shape[0]
     fused = style == "vector" and taps <= _FUSED_TAPS
-    x, other = scratch.x, scratch.other
+    x, y = scratch.x, scratch.y
     if not fused:
-        _launch_embed(given, x)
+        _launch_embed(place, given, x)
     for layer, (matrix, bias) in enumerate(hidden):
-        _launch_layer(given, taps if fused and layer == 0 else 0, x, matrix, bias, scratch, other, style)
-        x, other = other, x
-    _launch_layer(given, taps if fused and not hidden else 0, x, output, None, scratch, scratch.logits, style)
+        _launch_layer(place, given, taps if fused and layer == 0 else 0, x, matrix, bias, scratch.sums, y, style)
+        x, y = y, x
+    taps = taps if fused and not hidden else 0
+    _launch_layer(place, given, taps, x, output, None, scratch.sums, scratch.logits, style)
 
 
-def _launch_embed(given: SampleInput, x: Tensor) -> None:
-    (batch, dim), (taps, q_levels, _) = x.shape, given.tables.shape
-    rows, units = min(8, triton.next_power_of_2(batch)), 128
-    grid = (triton.cdiv(dim, units), triton.cdiv(batch, rows))
-    constants = {"D": dim, "TAPS": taps, "ROWS": rows, "UNITS": units}
-    launch(embed_kernel, grid, *given.arguments(), x, batch, q_levels, **constants)
+def _launch_embed(place: Place, given: SampleInput, y: Tensor) -> None:
+    (streams, dim), (taps, q_levels, _) = y.shape, given.tables.shape
+    each, units = min(8, triton.next_power_of_2(streams)), 128
+    grid = (triton.cdiv(dim, units), triton.cdiv(streams, each))
+    constants = {"D": dim, "TAPS": taps, "STREAMS": each, "UNITS": units}
+    launch(embed_kernel, grid, *place, streams, given, y, q_levels, **constants)
 
 
 def _launch_layer(
+    place: Place,
     given: SampleInput,
     taps: int,
     x: Tensor,
     matrix: Tensor,
     bias: Tensor | None,
-    scratch: SampleScratch,
+    sums: Tensor,
     y: Tensor,
     style: str,
 ) -> None:
-    """y = relu(x matrix + bias), or without a bias the bare product; x is made from the levels where taps > 0."""
-    (batch, dim), units = x.shape, matrix.shape[0]
+    """y = relu(x matrix + bias), or x matrix where bias is None. Where taps > 0, x is not read but made from levels."""
+    (streams, dim), units = x.shape, matrix.shape[0]
     if style == "library":
-        library_product(x, matrix, y if bias is None else scratch.sums)
+        library_product(x, matrix, y if bias is None else sums)
         if bias is None:
             return
     blocks = blocks_for(style, units, dim, matrix.dtype, x.device)
     launch(
         mlp_kernel,
-        blocks.grid(batch, units),
-        *given.arguments(),
+        blocks.grid(streams, units),
+        *place,
+        streams,
+        given,
         x,
         matrix,
-        y if bias is None else bias,
-        scratch.sums,
+        bias,
+        sums,
         y,
-        batch,
         units,
         given.tables.shape[1],
         D=dim,
         TAPS=taps,
-        HIDDEN=bias is not None,
-        ROWS=blocks.rows,
-        UNITS=blocks.units,
-        BLOCK_K=blocks.k,
-        STYLE=blocks.style,
+        blocks=blocks,
         warps=blocks.warps,
         stages=blocks.stages,
     )

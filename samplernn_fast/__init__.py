@@ -28,6 +28,7 @@ if TYPE_CHECKING:  # what editors and type checkers see; a test compares it with
     from samplernn_fast.evaluation.likelihood import evaluate as evaluate
     from samplernn_fast.importing.foreign import import_checkpoint as import_checkpoint
     from samplernn_fast.importing.live import accelerate as accelerate
+    from samplernn_fast.models.config import OneTierConfig as OneTierConfig
     from samplernn_fast.models.config import SampleRNNConfig as SampleRNNConfig
     from samplernn_fast.models.sample_rnn import SampleRNN as SampleRNN
     from samplernn_fast.training.config import TrainConfig as TrainConfig
@@ -50,6 +51,7 @@ _HOME = {
     "accelerate": "importing.live",
     "SampleRNN": "models.sample_rnn",
     "SampleRNNConfig": "models.config",
+    "OneTierConfig": "models.config",
     "TrainConfig": "training.config",
     "Engine": "engine.engine",
     "EngineState": "engine.state",

@@ -1,4 +1,4 @@
-"""The calls most users need: `load`, `generate`, `stream`, and the `Audio` that comes back."""
+"""The front desk: `load`, `generate`, `stream`, and the `Audio` that comes back."""
 
 import hashlib
 import json
@@ -21,11 +21,12 @@ from samplernn_fast.errors import AudioError, ConfigError
 from samplernn_fast.models.base import AudioModel
 from samplernn_fast.models.checkpoint import load_model
 from samplernn_fast.models.config import SampleRNNConfig
+from samplernn_fast.terminal import audio_bar
 
 DEMO = "demo"
 _DEMO_FILE = Path(__file__).parent / "bundled" / "model.safetensors"
 
-# Entries of `Audio.info` that differ from run to run.
+# The entries of `Audio.info` that differ from run to run are left out of a file's metadata.
 _SPEED = ("seconds", "samples_per_second", "x_real_time", "rtf")
 
 ModelLike = str | Path | AudioModel | Engine
@@ -100,7 +101,8 @@ def generate(
     """Make `duration` seconds of new audio, `num_samples` streams of it at once.
 
     model: the bundled demo, a run folder, a .safetensors file, a SampleRNN, or an Engine to use again.
-    temperature: one number, one per stream, or a function of seconds (see `engine.schedule`); 0 takes the likeliest.
+    temperature: one number, one per stream, or a function of seconds, as `engine.temperature.schedule` makes; 0 takes
+    the likeliest.
     prompt: what every stream has heard before; a file of any rate and length, or samples (T,) or (B, T) at
     prompt_sample_rate. The audio returned is what follows it.
     A stream's audio depends on the model, seed and stream number (from first_stream on) alone, not on num_samples
@@ -125,16 +127,16 @@ def generate(
     )
     if not 0 < duration <= 24 * 3600:
         raise ConfigError(f"duration must be above 0 and at most a day (86400 seconds), got {duration!r}")
-    config, pace = stream_.engine.config, stream_.engine.pace
+    engine, state, config = stream_.engine, stream_.state, stream_.engine.config
     steps = max(1, round(duration * config.sample_rate))
-    blocks, began = [], time.perf_counter()
-    with _bar(progress, steps / config.sample_rate) as advance:
+    slices, began = [np.empty((num_samples, 0), np.int64)], time.perf_counter()
+    with audio_bar(steps / config.sample_rate, shown=progress) as bar:
         while steps > 0 and not (should_stop is not None and should_stop()):
-            blocks.append(stream_.next_levels(min(steps, pace.samples(num_samples))))
-            steps -= blocks[-1].shape[1]
-            advance(blocks[-1].shape[1] / config.sample_rate)
+            slices.append(engine.run(state, min(steps, engine.pace.samples(num_samples))).numpy())
+            steps -= slices[-1].shape[1]
+            bar.advance(slices[-1].shape[1] / config.sample_rate)
     seconds = time.perf_counter() - began
-    tokens = np.concatenate(blocks, axis=1) if blocks else np.empty((num_samples, 0), np.int64)
+    tokens = np.concatenate(slices, axis=1)
     info = stream_.info() | _speed(tokens, seconds, config)
     return Audio(stream_.quantizer.decode(tokens), tokens, config.sample_rate, info)
 
@@ -240,22 +242,3 @@ def _speed(tokens: np.ndarray, seconds: float, config: SampleRNNConfig) -> dict[
         "x_real_time": round(real_time, 4),
         "rtf": round(1 / real_time, 4) if real_time else None,
     }
-
-
-class _bar:
-    """A progress bar in seconds of audio, so that its rate is the speed in x real time."""
-
-    def __init__(self, shown: bool, total: float) -> None:
-        self._bar = None
-        if shown:
-            from tqdm import tqdm
-
-            form = "{percentage:3.0f}%|{bar}| {n:.1f}/{total:.1f} s of audio, {rate_noinv_fmt}, {remaining} left"
-            self._bar = tqdm(total=total, unit="x real time", bar_format=form, dynamic_ncols=True)
-
-    def __enter__(self) -> Callable[[float], object]:
-        return self._bar.update if self._bar is not None else lambda seconds: None
-
-    def __exit__(self, *error: object) -> None:
-        if self._bar is not None:
-            self._bar.close()

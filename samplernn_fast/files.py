@@ -1,7 +1,11 @@
-"""Files that appear whole or not at all."""
+"""Files and folders that appear whole or not at all: whatever must never be seen half written is written through here.
+
+OSError passes through; the caller knows which of the package's errors it stands for.
+"""
 
 import os
 import secrets
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -9,8 +13,11 @@ from pathlib import Path
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A temporary name beside `path` to write to. When the block ends well, what was written is on the disk and takes
-    `path`'s place, so a reader never sees half a file; when it fails, `path` is as it was. OSError passes through."""
+    """Yields a temporary name beside `path` to write a file to.
+
+    When the block ends well, what was written is flushed to the disk and takes `path`'s place, so a reader never sees
+    half a file. When the block fails, `path` is as it was, and the temporary file is removed.
+    """
     temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
     try:
         yield temporary
@@ -20,3 +27,54 @@ def replacing(path: Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a text file in UTF-8 by way of `replacing`."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_bytes(path: Path, content: bytes | memoryview) -> None:
+    """Writes a file of bytes by way of `replacing`."""
+    with replacing(path) as temporary:
+        temporary.write_bytes(content)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Removes the temporary files of `replacing` that a killed process left in `folder`.
+
+    Call it only where no other process writes into `folder`: its temporary files would be removed too.
+    """
+    for leftover in folder.glob(".*.tmp"):
+        leftover.unlink()
+
+
+@contextmanager
+def replacing_folder(folder: Path) -> Iterator[Path]:
+    """Yields a new, empty folder beside `folder` to fill. Parents of `folder` that are missing are made.
+
+    When the block ends well, the new folder takes `folder`'s place; one that exists already stands aside until then,
+    and comes back if the renaming fails. When the block fails, `folder` is as it was, and the new folder is removed.
+    Files are not flushed to the disk, unlike those of `replacing`.
+    """
+    partial = folder.with_name(f"{folder.name}.partial-{os.getpid()}-{secrets.token_hex(4)}")
+    try:
+        partial.mkdir(parents=True)
+        yield partial
+        _move_into_place(partial, folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _move_into_place(partial: Path, folder: Path) -> None:
+    old = folder.with_name(f"{folder.name}.old-{secrets.token_hex(4)}")
+    if folder.exists():
+        os.rename(folder, old)
+    try:
+        os.rename(partial, folder)
+    except BaseException:
+        if old.exists():
+            os.rename(old, folder)
+        raise
+    shutil.rmtree(old, ignore_errors=True)

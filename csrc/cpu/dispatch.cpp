@@ -1,4 +1,4 @@
-// Chooses the instruction set at run time: one program serves every machine.
+// Chooses the instruction set at run time, so that one program serves every machine.
 #include <stdexcept>
 
 #include "engine.h"
@@ -14,7 +14,7 @@
 
 namespace srnn {
 
-// Null where the instruction set has no such mode.
+// Makes the kernels of one instruction set; returns null if it does not have the mode.
 typedef std::unique_ptr<const Kernels> MakeKernels(const std::string& mode);
 
 MakeKernels make_kernels_baseline;
@@ -31,22 +31,22 @@ struct Isa {
   MakeKernels* make;
 };
 
-#if defined(SRNN_EMULATED)  // wide instruction sets walked on a narrow machine, for tests
+#if defined(SRNN_EMULATED)  // tests run the text of wide instruction sets on a machine with AVX2
 bool has_avx2() { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
 [[maybe_unused]] bool has_avx512() { return has_avx2(); }
 [[maybe_unused]] bool has_vnni() { return has_avx2(); }
 #elif defined(__x86_64__)
 bool has_avx2() { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
-bool has_avx512() {
+[[maybe_unused]] bool has_avx512() {
   return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
          __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
 }
-bool has_vnni() { return has_avx512() && __builtin_cpu_supports("avx512vnni"); }
+[[maybe_unused]] bool has_vnni() { return has_avx512() && __builtin_cpu_supports("avx512vnni"); }
 #endif
 
 #if defined(__x86_64__) && !defined(SRNN_NO_AMX)
-// Tiles need the processor, the system, and the system's permission for this process; and they are
-// tried once before they are relied on.
+// Tile registers need a processor that has them, a system that saves them, and the system's
+// permission for this process. They also have to pass a test before the engine relies on them.
 bool has_amx() {
 #if defined(SRNN_EMULATED)
   return has_avx2() && tiles_work_amx();

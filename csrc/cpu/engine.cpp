@@ -1,4 +1,3 @@
-// Splits streams between threads and sets the walks going.
 #include "engine.h"
 
 #include <algorithm>
@@ -6,7 +5,6 @@
 #include <memory>
 #include <stdexcept>
 #include <utility>
-#include <vector>
 
 #include "kernels.h"
 #include "roofline.h"
@@ -16,8 +14,10 @@ namespace srnn {
 
 namespace {
 
-// Known levels are taken this many rows (streams x samples) at a time, about.
+// About how many rows (streams x samples) of known levels a walk takes at once.
 constexpr int kRowsAtOnce = 256;
+// How long the engine uses one thread for a single stream after a team has parted.
+constexpr std::chrono::seconds kAlone{1};
 
 class CpuEngine final : public Engine {
  public:
@@ -55,54 +55,20 @@ class CpuEngine final : public Engine {
   double peak_rate(int threads) const override { return srnn::peak_rate(*kernels_, threads); }
 
  private:
-  // All steps; after a team has parted, the rest by one thread, and alone for a while from then on.
-  template <class Job>
-  bool run(const Streams& streams, int steps_at_once, const Job& job) const {
+  // Makes all steps of a call. When its team parts, one thread makes the rest, and the calls of the
+  // next second use one thread too. Returns false when a logit is not a number.
+  bool run(const Streams& streams, int steps_at_once, const Call::Job& job) const {
+    const Call call{*kernels_, model_, streams, steps_at_once};
     const Clock::duration now = Clock::now().time_since_epoch();
     const bool alone = streams.count == 1 && now.count() < alone_until_.load();
-    long done = run_together(streams, 0, alone ? 1 : threads(streams.count), steps_at_once, job);
+    long done = call.run(0, alone ? 1 : threads(streams.count), job);
     if (0 <= done && done < streams.steps) {
       alone_until_.store((Clock::now().time_since_epoch() + kAlone).count());
       partings_.fetch_add(1);
-      done = run_together(streams, done, 1, steps_at_once, job);
+      done = call.run(done, 1, job);
     }
     return done >= 0;
   }
-
-  // Enough streams: each thread takes some for itself. Fewer: one team of all threads.
-  // Returns the first step that was not made, -1 when a logit is not a number.
-  template <class Job>
-  long run_together(const Streams& streams, long from, int threads, int steps_at_once,
-                    const Job& job) const {
-    Crew crew(threads);
-    const int teams = streams.count >= crew.size() ? crew.size() : 1;
-    const int size = crew.size() / teams;
-    std::vector<std::unique_ptr<TeamArrays>> arrays;
-    std::vector<std::unique_ptr<Barrier>> barriers;
-    std::vector<std::unique_ptr<Walk>> walks;
-    for (int team = 0; team < teams; ++team) {
-      const int first = static_cast<int>(long{streams.count} * team / teams);
-      const int last = static_cast<int>(long{streams.count} * (team + 1) / teams);
-      const StreamSlice slice(streams, model_.m, first, last - first, from);
-      arrays.push_back(std::make_unique<TeamArrays>(model_, slice.count, steps_at_once));
-      barriers.push_back(std::make_unique<Barrier>(size));
-      for (int rank = 0; rank < size; ++rank) {
-        const Member member{rank, size, barriers.back().get()};
-        walks.push_back(std::make_unique<Walk>(*kernels_, model_, member, *arrays.back(), slice,
-                                               steps_at_once));
-      }
-    }
-    std::vector<long> made(crew.size());
-    crew.run([&](int thread) {
-      kernels_->enter();
-      made[thread] = job(*walks[thread]);
-      kernels_->leave();
-    });
-    const long least = *std::min_element(made.begin(), made.end());
-    return least < 0 ? -1 : from + least;
-  }
-
-  static constexpr std::chrono::seconds kAlone{1};
 
   const std::unique_ptr<const Kernels> kernels_;
   const Model model_;

@@ -1,5 +1,6 @@
-// What an instruction set does for the engine, in one numeric mode: products and whatever else
-// passes over vectors. The rest of the engine knows of neither and is compiled once.
+// The operations that one instruction set offers the engine in one numeric mode: products, and
+// whatever else passes over vectors. The rest of the engine calls them through this interface and
+// is compiled once.
 //
 // Vectors are padded to whole panels of `panel()` outputs; counts and offsets are multiples of it.
 #pragma once
@@ -9,47 +10,50 @@
 #include <memory>
 #include <string>
 
-#include "layout.h"
 #include "memory.h"
-#include "sampler.h"
+#include "model/draw.h"
+#include "model/layout.h"
 
 namespace srnn {
 
-// Panels [first, last) of a matrix.
-struct Share {
+// The panels [first, last) of a matrix.
+struct PanelSlice {
   int first, last;
 };
 
-// Where a matrix comes from: element (block, row, col) of a plain float array.
+// The plain float array (gates, rows, cols) that a matrix is packed from. Reads outside of rows and
+// cols give the zeros of the padding.
 struct Source {
   const float* data;
-  int blocks, rows, cols;
+  int gates, rows, cols;
 
-  float at(int block, int row, int col) const {
-    return row < rows && col < cols ? data[(long{block} * rows + row) * cols + col] : 0.0f;
+  float at(int gate, int row, int col) const {
+    return row < rows && col < cols ? data[(long{gate} * rows + row) * cols + col] : 0.0f;
   }
 };
 
-// A packed matrix: `blocks` blocks (the gates) of outputs, each padded to whole panels, so that one
-// thread can own the same units of every gate.
+// A packed matrix. Its outputs form `gates` parts of equal size, each padded to whole panels, so
+// that one thread can own the same units of every gate. A plain layer is a matrix of one gate.
 struct Matrix {
   virtual ~Matrix() = default;
 };
 
-// Inputs of a product as the numeric mode keeps them, one row for each stream or time step.
+// The inputs of a product in the form that the numeric mode reads, one row for each stream or time
+// step.
 struct Rows {
   virtual ~Rows() = default;
 };
 
-// Units [first, last) of one stream in a step of a memory cell, after the products of its input.
-// Gate order is torch's: r, z, n for the GRU and i, f, g, o for the LSTM, `width` floats each.
+// The units [first, last) of one stream in one step of a cell, after the products of its input.
+// The gates are in torch's order, r, z, n for the GRU and i, f, g, o for the LSTM, `width` floats
+// each.
 struct CellUnits {
   long first, last, width;
   float* gates;
   const float* h;
   float* new_h;
-  float* cell;   // LSTM: updated in place
-  float* inner;  // GRU: the recurrent product of n, or what it is made of
+  float* c;      // LSTM: its memory, updated in place
+  float* inner;  // GRU: the recurrent product of n, or the reset h that this product reads
 };
 
 class Kernels {
@@ -62,37 +66,41 @@ class Kernels {
   virtual std::unique_ptr<Rows> rows(int count, int cols) const = 0;
   virtual void set(Rows& to, int row, const float* x) const = 0;
   virtual void copy(Rows& to, int row, const Rows& from, int from_row) const = 0;
-  // y += W x for `rows` rows, this share of every block; y has y_stride floats a row and whole
-  // panels a block.
-  virtual void product(const Matrix& w, const Rows& x, int rows, Share share, float* y,
+  // Adds W x to y for `rows` rows, this slice of every gate. y has y_stride floats a row, and each
+  // gate takes whole panels of it.
+  virtual void product(const Matrix& w, const Rows& x, int rows, PanelSlice slice, float* y,
                        long y_stride) const = 0;
 
   virtual void add(float* y, const float* x, long count) const = 0;
   virtual void add_scaled(float* y, float scale, const float* x, long count) const = 0;
   virtual void relu(float* x, long count) const = 0;
-  // New states. gru_after: the reset gate acts on the product `inner`; gru_reset and gru_before: it
-  // acts on h, which becomes `inner`, whose product is then in the gates.
-  virtual void gru_after(const CellUnits& u) const = 0;
-  virtual void gru_reset(const CellUnits& u) const = 0;
-  virtual void gru_before(const CellUnits& u) const = 0;
-  virtual void lstm(const CellUnits& u) const = 0;
-  // `sample_level` of a whole row.
+  // These turn gates into new states. In gru_cell_after the reset gate acts on the product `inner`.
+  // The other form takes two steps, because the reset gate acts on h before the product:
+  // gru_cell_reset writes the reset h to `inner`; gru_cell_before follows once its product has been
+  // added to the gates.
+  virtual void gru_cell_after(const CellUnits& u) const = 0;
+  virtual void gru_cell_reset(const CellUnits& u) const = 0;
+  virtual void gru_cell_before(const CellUnits& u) const = 0;
+  virtual void lstm_cell(const CellUnits& u) const = 0;
+  // This is `sample_level` of a whole row.
   virtual int draw(const float* logits, int q_levels, uint32_t draw, float temperature,
                    const SamplerSettings& settings, uint32_t* weight) const = 0;
 
-  // A thread calls these before and after it works: tiles are set up for each.
+  // A thread calls enter() before its first product and leave() after its last one: tile registers
+  // are configured for each thread.
   virtual void enter() const {}
   virtual void leave() const {}
 
-  // For measurements: reads `bytes` once; multiplies and adds in registers, `macs` times. What they
-  // return must be used.
-  virtual long read_step() const = 0;  // `bytes` is a multiple of it
+  // These serve measurements. `read` loads `bytes`, a multiple of read_step(), once; `multiply`
+  // does multiply-adds in registers and sets `macs` to their number. The caller must use the
+  // result, or the compiler removes the work.
+  virtual long read_step() const = 0;
   virtual int32_t read(const char* from, size_t bytes) const = 0;
   virtual int32_t multiply(long* macs) const = 0;
 };
 
-// Of an instruction set by name, or the best of this machine if it is empty. Throws
-// std::invalid_argument when it is not to be had here or knows no such mode.
+// The kernels of the instruction set with this name, or of the best one of this machine if the name
+// is empty. Throws std::invalid_argument when it is not available here or does not know the mode.
 std::unique_ptr<const Kernels> make_kernels(const std::string& isa, const std::string& mode);
 
 }  // namespace srnn

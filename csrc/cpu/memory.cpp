@@ -25,7 +25,7 @@ void* Arena::take_bytes(size_t bytes) {
   if (bytes > left_) {
     const size_t size = round_up(bytes, kHugePage);
     blocks_.reserve(blocks_.size() + 1);
-    void* block = nullptr;  // aligned_alloc is missing in older systems' libraries
+    void* block = nullptr;  // older C libraries have no aligned_alloc
     if (posix_memalign(&block, kHugePage, size) != 0) throw std::bad_alloc();
     blocks_.push_back(block);
 #if defined(__linux__)

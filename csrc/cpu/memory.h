@@ -1,4 +1,4 @@
-// Aligned memory: buffers of a call, and one arena for all weights of a model.
+// Aligned memory: the buffers of a call, and one arena that holds all weights of a model.
 #pragma once
 
 #include <cstddef>
@@ -8,9 +8,9 @@
 
 namespace srnn {
 
-constexpr size_t kCacheLine = 64;
+constexpr size_t kCacheLine = 64;  // bytes
 
-// Zeroed, aligned to a cache line, never resized.
+// An array that starts zeroed and aligned to a cache line, and is never resized.
 template <class T>
 class Buffer {
  public:
@@ -30,8 +30,9 @@ class Buffer {
   size_t count_ = 0;
 };
 
-// Weights lie side by side in blocks of huge pages: at tens of megabytes a sample, the misses of
-// the address cache would cost as much as the loads.
+// Memory for weights, which lie side by side in blocks of huge pages. The engine reads tens of
+// megabytes a sample, and with small pages the misses of the address cache (TLB) would cost as much
+// as the loads.
 class Arena {
  public:
   Arena() = default;
@@ -39,7 +40,8 @@ class Arena {
   Arena(const Arena&) = delete;
   Arena& operator=(const Arena&) = delete;
 
-  // Zeroed memory for `count` values, aligned to a cache line; lives as long as the arena.
+  // Returns zeroed memory for `count` values, aligned to a cache line; it lives as long as the
+  // arena.
   template <class T>
   T* take(size_t count) {
     return static_cast<T*>(take_bytes(count * sizeof(T)));

@@ -15,7 +15,7 @@ Model::Model(const ModelDims& dims, const Arrays& arrays, const Kernels& kernels
   frame_values = copy("frame_values", 1, m.q_levels);
   for (int tier = 0; tier < m.tiers(); ++tier) tiers.push_back(load_tier(tier));
   mlp.tables = copy("mlp.tables", long{m.taps} * m.q_levels, m.dim);
-  mlp.up_bias = copy("tier0.up_bias", m.ratio(0), m.dim);
+  mlp.upsample_bias = copy("tier0.up_bias", m.ratio(0), m.dim);
   for (int layer = 0; layer < m.hidden; ++layer) {
     const std::string name = "mlp.hidden" + std::to_string(layer);
     mlp.hidden.push_back(matrix(name, 0, 1, m.dim, m.dim));
@@ -27,18 +27,18 @@ Model::Model(const ModelDims& dims, const Arrays& arrays, const Kernels& kernels
   kernels_ = nullptr;
 }
 
-// Blocks of `size` floats, each padded to whole panels.
-const float* Model::copy(const std::string& name, long blocks, int size) {
+// Copies `count` vectors of `size` floats and pads each to whole panels.
+const float* Model::copy(const std::string& name, long count, int size) {
   const long padded = long{panels_of(size)} * panel;
-  float* to = arena_.take<float>(blocks * padded);
-  for (long block = 0; block < blocks; ++block) {
-    std::memcpy(to + block * padded, source(name) + block * size, sizeof(float) * size);
+  float* to = arena_.take<float>(count * padded);
+  for (long i = 0; i < count; ++i) {
+    std::memcpy(to + i * padded, source(name) + i * size, sizeof(float) * size);
   }
   return to;
 }
 
-MatrixPointer Model::matrix(const std::string& name, long offset, int blocks, int rows, int cols) {
-  return kernels_->pack(Source{source(name) + offset, blocks, rows, cols}, arena_);
+MatrixPointer Model::matrix(const std::string& name, long offset, int gates, int rows, int cols) {
+  return kernels_->pack(Source{source(name) + offset, gates, rows, cols}, arena_);
 }
 
 TierWeights Model::load_tier(int tier) {
@@ -68,27 +68,28 @@ TierWeights Model::load_tier(int tier) {
     w.skip_out = matrix(name + "skip_out", 0, 1, m.dim, m.n_rnn * m.dim);
     w.skip_bias = copy(name + "skip_bias", 1, m.dim);
   }
-  const int below = tier == 0 ? 1 : static_cast<int>(blocks_read());
+  const int below = tier == 0 ? 1 : static_cast<int>(gates_read());
   for (int j = 0; j < m.ratio(tier); ++j) {
-    w.up.push_back(matrix(name + "up", j * below * square, below, m.dim, m.dim));
+    w.upsample.push_back(matrix(name + "up", j * below * square, below, m.dim, m.dim));
   }
   return w;
 }
 
-// (I G D, F) turned, so that each sample of a frame adds one row.
+// Transposes (I G D, F) to (F, I G D), so that each sample of a frame adds one row.
 const float* Model::load_frame(const std::string& name, int size) {
   float* to = arena_.take<float>(size * input_width());
-  for (long block = 0; block < blocks_read(); ++block) {
+  for (long gate = 0; gate < gates_read(); ++gate) {
     for (int i = 0; i < m.dim; ++i) {
       for (int at = 0; at < size; ++at) {
-        to[at * input_width() + block * width + i] = source(name)[(block * m.dim + i) * size + at];
+        to[at * input_width() + gate * width + i] = source(name)[(gate * m.dim + i) * size + at];
       }
     }
   }
   return to;
 }
 
-// Biases of the layers that read the tier's input, with what the tier above always adds.
+// Returns the biases of the layers that read the tier's input, plus the bias with which the tier
+// above is upsampled.
 const float* Model::load_input_bias(int tier, const float* bias) {
   const bool top = tier + 1 == m.tiers();
   const int ratio = top ? 1 : m.ratio(tier + 1);
@@ -97,10 +98,10 @@ const float* Model::load_input_bias(int tier, const float* bias) {
     std::memcpy(to + j * input_width(), bias, sizeof(float) * input_width());
     if (top) continue;
     const std::string name = "tier" + std::to_string(tier + 1) + ".up_bias";
-    const float* up = source(name) + j * blocks_read() * m.dim;
-    for (long block = 0; block < blocks_read(); ++block) {
+    const float* upsample_bias = source(name) + j * gates_read() * m.dim;
+    for (long gate = 0; gate < gates_read(); ++gate) {
       for (int i = 0; i < m.dim; ++i) {
-        to[j * input_width() + block * width + i] += up[block * m.dim + i];
+        to[j * input_width() + gate * width + i] += upsample_bias[gate * m.dim + i];
       }
     }
   }

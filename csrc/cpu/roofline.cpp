@@ -11,9 +11,10 @@ namespace srnn {
 
 namespace {
 
-constexpr double kMeasureSeconds = 0.05;
+constexpr double kMeasureSeconds = 0.05;  // a measurement lasts at least as long
 
-// Times repeated calls of `work`, which returns what must not be optimised away.
+// Calls `work` repeatedly and returns the rate. Its results go to a sink, so that the compiler does
+// not remove it.
 template <class Work>
 double calls_per_second(const Work& work) {
   typedef std::chrono::steady_clock Clock;
@@ -30,7 +31,7 @@ double calls_per_second(const Work& work) {
   return calls / seconds;
 }
 
-// What rate(0), ..., measured by as many threads at once, add up to.
+// Measures rate(0), rate(1), ... on all threads of the crew at once and returns their sum.
 template <class Rate>
 double total_rate(Crew& crew, const Rate& rate) {
   std::vector<double> rates(crew.size());

@@ -19,7 +19,8 @@ namespace srnn {
 
 namespace {
 
-// About ten microseconds: longer than members that run drift apart, far shorter than a time slice.
+// How often a member checks the barrier before it sleeps: about ten microseconds. That is longer
+// than running members drift apart, and far shorter than a time slice of the system.
 constexpr int kSpins = 2000;
 
 inline void pause() {
@@ -37,7 +38,7 @@ void Barrier::wait() {
   if (arrived_.fetch_add(1, std::memory_order_acq_rel) + 1 == size_) {
     arrived_.store(0, std::memory_order_relaxed);
     epoch_.store(epoch + 1);
-    // Sequentially consistent on both sides: either the sleeper sees the epoch or we see it sleep.
+    // Both sides are sequentially consistent: the sleeper sees the new epoch or is seen itself.
     if (sleepers_.load() > 0) {
       std::lock_guard<std::mutex> lock(mutex_);
       awake_.notify_all();
@@ -57,8 +58,8 @@ void Barrier::wait() {
   slept_.fetch_add(std::chrono::nanoseconds(Clock::now() - began).count());
 }
 
-// A thread of the pool: sleeps until it is given a job.
-struct Crew::Hand {
+// A thread of the pool, which sleeps until it gets a job.
+struct Crew::Worker {
   std::mutex mutex;
   std::condition_variable changed;
   const std::function<void(int)>* job = nullptr;
@@ -79,11 +80,11 @@ struct Crew::Hand {
 
 namespace {
 
-// Idle threads. Never destroyed: they may still be waiting while the process ends.
+// The idle threads. A pool is never destroyed, because they may still wait when the process ends.
 struct Pool {
   std::mutex mutex;
-  std::vector<Crew::Hand*> idle;
-  size_t hands = 0;
+  std::vector<Crew::Worker*> idle;
+  size_t workers = 0;
 };
 
 std::mutex pool_mutex;
@@ -92,7 +93,7 @@ Pool* current_pool = nullptr;
 Pool& pool() {
   std::lock_guard<std::mutex> lock(pool_mutex);
 #if defined(__unix__) || defined(__APPLE__)
-  // A forked child has none of its parent's threads: it starts a pool of its own.
+  // A forked child has none of the threads of its parent, so it starts a pool of its own.
   static const int registered =
       pthread_atfork([] { pool_mutex.lock(); }, [] { pool_mutex.unlock(); },
                      [] {
@@ -109,45 +110,45 @@ Pool& pool() {
 
 Crew::Crew(int threads) {
   if (threads <= 1) return;
-  hands_.reserve(threads - 1);
+  workers_.reserve(threads - 1);
   Pool& shared = pool();
   std::lock_guard<std::mutex> lock(shared.mutex);
-  while (static_cast<int>(hands_.size()) < threads - 1) {
+  while (static_cast<int>(workers_.size()) < threads - 1) {
     if (!shared.idle.empty()) {
-      hands_.push_back(shared.idle.back());
+      workers_.push_back(shared.idle.back());
       shared.idle.pop_back();
       continue;
     }
     try {
-      shared.idle.reserve(shared.hands + 1);  // so that giving hands back never fails
-      std::unique_ptr<Hand> hand(new Hand);
-      std::thread([at = hand.get()] { at->work(); }).detach();
-      hands_.push_back(hand.release());
-      ++shared.hands;
-    } catch (const std::exception&) {  // no more threads or memory: fewer hands do
+      shared.idle.reserve(shared.workers + 1);  // returning a worker must not fail
+      std::unique_ptr<Worker> worker(new Worker);
+      std::thread([at = worker.get()] { at->work(); }).detach();
+      workers_.push_back(worker.release());
+      ++shared.workers;
+    } catch (const std::exception&) {  // without more threads or memory, fewer workers do the job
       return;
     }
   }
 }
 
 Crew::~Crew() {
-  if (hands_.empty()) return;
+  if (workers_.empty()) return;
   Pool& shared = pool();
   std::lock_guard<std::mutex> lock(shared.mutex);
-  shared.idle.insert(shared.idle.end(), hands_.begin(), hands_.end());
+  shared.idle.insert(shared.idle.end(), workers_.begin(), workers_.end());
 }
 
 void Crew::run(const std::function<void(int)>& job) {
-  for (size_t i = 0; i < hands_.size(); ++i) {
-    std::lock_guard<std::mutex> lock(hands_[i]->mutex);
-    hands_[i]->job = &job;
-    hands_[i]->rank = static_cast<int>(i) + 1;
-    hands_[i]->changed.notify_all();
+  for (size_t i = 0; i < workers_.size(); ++i) {
+    std::lock_guard<std::mutex> lock(workers_[i]->mutex);
+    workers_[i]->job = &job;
+    workers_[i]->rank = static_cast<int>(i) + 1;
+    workers_[i]->changed.notify_all();
   }
   job(0);
-  for (Hand* hand : hands_) {
-    std::unique_lock<std::mutex> lock(hand->mutex);
-    hand->changed.wait(lock, [&] { return hand->job == nullptr; });
+  for (Worker* worker : workers_) {
+    std::unique_lock<std::mutex> lock(worker->mutex);
+    worker->changed.wait(lock, [&] { return worker->job == nullptr; });
   }
 }
 
@@ -155,7 +156,7 @@ void Crew::run(const std::function<void(int)>& job) {
 
 namespace {
 
-// Physical cores behind a set of hardware threads.
+// Returns the number of physical cores that a set of hardware threads belongs to.
 int cores_of(const cpu_set_t& set) {
   std::set<std::string> cores;
   for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu) {
@@ -168,9 +169,9 @@ int cores_of(const cpu_set_t& set) {
   return std::max(1, static_cast<int>(cores.size()));
 }
 
-// Whole processors that a container's quota of time is worth; `most` where there is no quota.
+// Returns how many whole processors the time quota of a container is worth, at most `most`.
 int within_quota(int most) {
-  double quota = 0, period = 0;  // a quota of "max", or -1, is none
+  double quota = 0, period = 0;  // microseconds; "max" or -1 means that there is no quota
   if (!(std::ifstream("/sys/fs/cgroup/cpu.max") >> quota >> period)) {
     std::ifstream("/sys/fs/cgroup/cpu/cpu.cfs_quota_us") >> quota;
     std::ifstream("/sys/fs/cgroup/cpu/cpu.cfs_period_us") >> period;
@@ -187,7 +188,7 @@ int usable_cores() {
   if (sched_getaffinity(0, sizeof(set), &set) != 0) {
     return std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
   }
-  // Asked before every call; the files are read again only where the set of processors changed.
+  // Every call of the engine asks this, so the files are read again only when the set changed.
   static std::mutex mutex;
   static cpu_set_t known;
   static int cores = 0;
@@ -207,10 +208,12 @@ int usable_cores() { return std::max(1, static_cast<int>(std::thread::hardware_c
 
 int default_threads(size_t model_bytes, int streams) {
   const int cores = usable_cores();
-  // Several streams share no vector, so each thread takes its own. A single one is split only where
-  // the weights outgrow a core's own cache: then more cores bring more of them.
+  // Several streams have no vector in common, so each thread takes some of them. A single stream is
+  // split only if the weights do not fit the cache of one core: more cores bring more cache.
   if (streams > 1) return std::min({cores, streams, kMostThreads});
-  const size_t parts = model_bytes / (size_t{3} << 19);
+  // The least bytes of weights that are worth another thread.
+  constexpr size_t kBytesPerThread = size_t{3} << 19;
+  const size_t parts = model_bytes / kBytesPerThread;
   return static_cast<int>(
       std::max<size_t>(1, std::min<size_t>({parts, size_t(cores), kMostThreads})));
 }

@@ -1,4 +1,4 @@
-// Threads that make samples together: a barrier that spins briefly and then sleeps, and a pool.
+// Threads that make samples together: a pool of threads, and a barrier that spins before it sleeps.
 #pragma once
 
 #include <atomic>
@@ -13,13 +13,13 @@
 
 namespace srnn {
 
-// All `size` members wait for each other. A member that is not met soon goes to sleep, so that a
-// thread which the system has put aside gets a core to come back on.
+// A barrier where `size` members wait for each other. A member that has to wait long goes to sleep,
+// which frees its core for a member that the system has suspended.
 class Barrier {
  public:
   explicit Barrier(int size) : size_(size) {}
   void wait();
-  // Seconds that members have slept here, all together.
+  // Returns how many seconds the members have slept here, all together.
   double slept() const { return slept_.load(std::memory_order_relaxed) * 1e-9; }
 
  private:
@@ -32,7 +32,7 @@ class Barrier {
   std::condition_variable awake_;
 };
 
-// One thread's place in a team.
+// The place of one thread in a team.
 struct Member {
   int rank = 0, size = 1;
   Barrier* barrier = nullptr;
@@ -40,14 +40,15 @@ struct Member {
   void meet() const {
     if (size > 1) barrier->wait();
   }
-  // This member's part of `panels`; parts differ by at most one.
-  Share share(int panels) const {
+  // Returns this member's part of `panels` panels. The parts of two members differ by at most one.
+  PanelSlice slice(int panels) const {
     return {static_cast<int>(long{panels} * rank / size),
             static_cast<int>(long{panels} * (rank + 1) / size)};
   }
 };
 
-// Threads borrowed from the process's pool. Fewer than asked for, where the system gives no more.
+// Threads borrowed from the pool of the process. There are fewer than asked for if the system does
+// not give more.
 class Crew {
  public:
   explicit Crew(int threads);
@@ -55,23 +56,25 @@ class Crew {
   Crew(const Crew&) = delete;
   Crew& operator=(const Crew&) = delete;
 
-  int size() const { return static_cast<int>(hands_.size()) + 1; }
-  // job(0), ..., job(size() - 1) at once, job(0) on the calling thread; returns after all of them.
-  // A job must not throw: its neighbours may be waiting for it.
+  int size() const { return static_cast<int>(workers_.size()) + 1; }
+  // Runs job(0), ..., job(size() - 1) at once, job(0) on the calling thread, and returns when all
+  // have ended. A job must not throw, because other jobs may be waiting for it.
   void run(const std::function<void(int)>& job);
 
-  struct Hand;
+  struct Worker;
 
  private:
-  std::vector<Hand*> hands_;
+  std::vector<Worker*> workers_;
 };
 
+// The largest number of threads of a call.
 constexpr int kMostThreads = 256;
 
-// Processor cores that this process may use; two hardware threads of one core count once.
+// Returns how many processor cores this process may use. Two hardware threads of one core count
+// once.
 int usable_cores();
 
-// Threads worth their meetings, for a model of this many bytes.
+// Returns how many threads make a model of this size fastest: each meeting at a barrier takes time.
 int default_threads(size_t model_bytes, int streams);
 
 }  // namespace srnn

@@ -6,9 +6,14 @@ namespace srnn {
 
 namespace {
 
-constexpr long kStepsBetweenDoubts = 32;
-constexpr double kPartingSeconds = 0.002;  // the start of a team is no sign
-constexpr double kPartingShare = 0.25;     // two members gain about a half where nothing disturbs
+// How many steps a team makes before it checks again whether to part.
+constexpr long kStepsBetweenChecks = 32;
+// A team does not part before its members have slept for this long together: the start of a team
+// makes them wait too.
+constexpr double kPartingSeconds = 0.002;
+// A team parts when its members sleep for more than this fraction of the time. On an idle machine a
+// second member adds about half the speed of the first; longer waits cost more than that.
+constexpr double kPartingFraction = 0.25;
 
 double seconds_since(Clock::time_point began) {
   return std::chrono::duration<double>(Clock::now() - began).count();
@@ -31,7 +36,7 @@ TeamArrays::TeamArrays(const Model& model, int streams, int steps)
     for (std::vector<Buffer<float>>* side : {&hidden[0], &hidden[1]}) {
       side->emplace_back(streams * model.width);
     }
-    cells.emplace_back(m.lstm ? streams * model.width : 0);
+    c.emplace_back(m.lstm ? streams * model.width : 0);
   }
 }
 
@@ -62,23 +67,23 @@ Walk::Walk(const Kernels& kernels, const Model& model, const Member& member, Tea
 }
 
 long Walk::generate(const Drawing& drawing) {
-  if (member_.rank > 0) {  // every member draws the same levels, into an array of its own
+  if (member_.rank > 0) {  // every member draws the same levels into an array of its own
     std::copy_n(levels_, own_levels_.size(), own_levels_.data());
     levels_ = own_levels_.data();
   }
   start();
   for (int tier = 0; tier < m_.tiers(); ++tier) {
     refresh_output(tier, 0, 1);
-    member_.meet();  // the next tier's output takes the place of this one's
+    member_.meet();  // all tiers write their output to the same array
   }
   long step = 0;
   for (; step < streams_.steps; ++step) {
-    if (step % kStepsBetweenDoubts == 0 && parting()) break;
+    if (step % kStepsBetweenChecks == 0 && parting()) break;
     for (int tier = m_.tiers() - 1; tier >= 0; --tier) {
       if ((streams_.t + step) % m_.frame_sizes[tier] == 0) run_tier(tier, step, 1);
     }
-    if (known(step)) continue;  // what comes next does not depend on the logits
-    run_samples(step, 1);
+    if (known(step)) continue;  // nothing depends on the logits of a step without draws
+    sample_mlp(step, 1);
     if (!draw(step, drawing)) return -1;
   }
   finish();
@@ -94,25 +99,26 @@ long Walk::follow(float* logits) {
       run_tier(tier, step, count / m_.frame_sizes[tier]);
     }
     if (logits == nullptr) continue;
-    run_samples(step, count);
+    sample_mlp(step, count);
     if (member_.rank == 0) copy_logits(step, count, logits);
   }
   finish();
   return std::min(step, streams_.steps);
 }
 
-// Whether the team gives up, which all members decide alike: on a busy machine they wait for each
-// other's turns, and one is faster alone.
+// Decides, for all members alike, whether the team parts. On a busy machine members wait until the
+// system lets the others run, and one thread alone is faster.
 bool Walk::parting() {
   if (member_.size == 1) return false;
   if (member_.rank == 0) {
     const double slept = member_.barrier->slept();
-    const double most = (member_.size - 1) * seconds_since(began_);  // somebody always works
-    team_.parting = slept > kPartingSeconds && slept > kPartingShare * most;
+    // One member is always awake, so this is how long the members can have slept at most.
+    const double most = (member_.size - 1) * seconds_since(began_);
+    team_.parting = slept > kPartingSeconds && slept > kPartingFraction * most;
   }
   member_.meet();
   const bool decided = team_.parting;
-  member_.meet();  // before it is written again
+  member_.meet();  // all members have read it before it is written again
   return decided;
 }
 
@@ -122,7 +128,7 @@ void Walk::start() {
       const float* from = streams_.state(m_, at / m_.n_rnn, at % m_.n_rnn, s);
       std::copy(from, from + m_.dim, hidden(at) + s * model_.width);
       if (!m_.lstm) continue;
-      std::copy(from + m_.dim, from + 2 * m_.dim, team_.cells[at].data() + s * model_.width);
+      std::copy(from + m_.dim, from + 2 * m_.dim, team_.c[at].data() + s * model_.width);
     }
   }
   member_.meet();
@@ -136,8 +142,8 @@ void Walk::finish() const {
       const float* from = hidden(at) + s * model_.width;
       std::copy(from, from + m_.dim, to);
       if (!m_.lstm) continue;
-      const float* cell = team_.cells[at].data() + s * model_.width;
-      std::copy(cell, cell + m_.dim, to + m_.dim);
+      const float* c = team_.c[at].data() + s * model_.width;
+      std::copy(c, c + m_.dim, to + m_.dim);
     }
   }
 }

@@ -1,10 +1,12 @@
-// The tier walk: which tier runs at which sample, and what it hands down (Eq. 1-9).
+// The walk over the tiers: which tier runs at which sample, and how it is upsampled (Eq. 1-9).
 //
-// Whoever is in the middle of a walk must not fail, since others wait for it: all memory is taken
-// by the constructors. A team of threads makes one set of streams: each member owns some units of
-// every vector and computes only those; they meet where a vector must be whole. Alone, a member
-// owns everything. Sampling goes step by step; known levels go tier by tier over many frames at
-// once, by the same products.
+// A team of threads makes one set of streams. Each member owns some units of every vector and
+// computes only those; the members meet where a vector must be whole. A member without a team owns
+// everything. Sampling goes step by step. Known levels go tier by tier over many frames at once,
+// by the same products.
+//
+// A member must not fail in the middle of a walk, because the others would wait for it forever. So
+// the constructors allocate all memory.
 #pragma once
 
 #include <chrono>
@@ -18,34 +20,41 @@ namespace srnn {
 
 typedef std::chrono::steady_clock Clock;
 
-// What the members of one team share. A row is a stream, or (stream, frame) with frames inside.
+// The arrays that the members of one team share. A row is a stream or a pair (stream, frame); the
+// frames of a stream follow each other.
 struct TeamArrays {
   TeamArrays(const Model& model, int streams, int steps);
 
-  Buffer<float> inner, gates, output, x, other, logits, inputs;
+  Buffer<float> inner;     // (streams, width)
+  Buffer<float> gates;     // (streams, gates_width), for layers that do not read the tier's input
+  Buffer<float> output;    // (streams, width), of the tier that runs
+  Buffer<float> x, other;  // (streams, steps, width), the layers of the MLP by turns
+  Buffer<float> logits;    // (streams, steps, logit_width)
+  Buffer<float> inputs;    // (streams, frames, input_width), the gates that read the tier's input
   bool parting = false;
-  // Of every layer; written to one side while the other may still be read.
+  // The states h of every layer, twice: one side is written while others may still read the other.
   std::vector<Buffer<float>> hidden[2];
-  std::vector<Buffer<float>> cells;
+  std::vector<Buffer<float>> c;  // the memory c of every LSTM layer
 };
 
 class Walk {
  public:
-  // `streams` are this team's; `steps` is how many known levels are taken at once, 1 for sampling.
+  // `streams` are those of this team; `steps` is how many known levels the walk takes at once, 1
+  // for sampling.
   Walk(const Kernels& kernels, const Model& model, const Member& member, TeamArrays& team,
        const StreamSlice& streams, int steps);
 
-  // Fills every level that is -1. Returns the steps made: all, or fewer where the team is parting;
-  // -1 when a logit is not a number.
+  // Fills every level that is -1. Returns how many steps were made, which is all of them unless the
+  // team parted, or -1 when a logit is not a number.
   long generate(const Drawing& drawing);
-  // Advances over known levels, whole top frames; fills logits (B, steps, Q) unless it is null.
-  // Returns the steps made, as `generate` does.
+  // Advances over known levels, which are whole top frames, and fills logits (B, steps, Q) unless
+  // it is null. Returns how many steps were made, which is all of them unless the team parted.
   long follow(float* logits);
 
  private:
-  Share share() const { return member_.share(model_.panels); }
-  long first_unit() const { return long{share().first} * model_.panel; }
-  long units() const { return long{share().last - share().first} * model_.panel; }
+  PanelSlice slice() const { return member_.slice(model_.panels); }
+  long first_unit() const { return long{slice().first} * model_.panel; }
+  long units() const { return long{slice().last - slice().first} * model_.panel; }
   int index(int tier, int layer) const { return tier * m_.n_rnn + layer; }
   float* hidden(int at) const { return team_.hidden[sides_[at]][at].data(); }
   int64_t& level(int stream, long step) const {
@@ -61,14 +70,14 @@ class Walk {
   // walk_tier.cpp
   void run_tier(int tier, long step, int frames);
   void read_input(int tier, long step, int frames);
-  void condition(int tier, long step, int units, float* y, long width) const;
+  void upsample(int tier, long step, int units, float* y, long width) const;
   void run_layer(int tier, int layer, int frame, int frames);
   void copy_bias(const float* bias, int layer, float* gates, long stride) const;
   void run_cell(const CellWeights& w, int at, float* gates, long stride);
   void refresh_output(int tier, int frame, int frames);
 
   // walk_sample.cpp
-  void run_samples(long step, int count);
+  void sample_mlp(long step, int count);
   void read_levels(long step, int count) const;
   void finish_layer(float* x, int rows);
   bool draw(long step, const Drawing& drawing);
@@ -85,11 +94,11 @@ class Walk {
   int64_t* levels_;
   std::vector<int64_t> own_levels_;
   std::vector<uint32_t> weights_;
-  // This member's copies of what the products read.
+  // This member's own copies of the vectors that products read.
   std::unique_ptr<Rows> inner_rows_, joined_rows_, x_rows_;
   std::vector<std::unique_ptr<Rows>> hidden_rows_, outputs_;
   Buffer<float> joined_;
-  std::vector<int> sides_;  // of every layer: where in team_.hidden its state is
+  std::vector<int> sides_;  // for every layer, the index into team_.hidden of its newest state
 };
 
 }  // namespace srnn

@@ -1,4 +1,4 @@
-// Eq. 7-9: the sample level, an MLP over the last levels and what the lowest tier gives.
+// The sample level: an MLP over the last levels and the upsampled lowest tier (Eq. 7-9).
 #include <algorithm>
 #include <utility>
 
@@ -6,12 +6,12 @@
 
 namespace srnn {
 
-// Logits of `count` samples from `step` on, into team_.logits.
-void Walk::run_samples(long step, int count) {
+// Computes the logits of `count` samples from `step` on, into team_.logits.
+void Walk::sample_mlp(long step, int count) {
   const SampleWeights& w = model_.mlp;
   const int rows = streams_.count * count;
   read_levels(step, count);
-  condition(0, step, count, team_.x.data(), model_.width);
+  upsample(0, step, count, team_.x.data(), model_.width);
   float *x = team_.x.data(), *other = team_.other.data();
   finish_layer(x, rows);
   for (size_t layer = 0; layer < w.hidden.size(); ++layer) {
@@ -19,11 +19,11 @@ void Walk::run_samples(long step, int count) {
     for (int row = 0; row < rows; ++row) {
       std::copy_n(bias, units(), other + row * model_.width + first_unit());
     }
-    kernels_.product(*w.hidden[layer], *x_rows_, rows, share(), other, model_.width);
+    kernels_.product(*w.hidden[layer], *x_rows_, rows, slice(), other, model_.width);
     finish_layer(other, rows);
     std::swap(x, other);
   }
-  const Share part = member_.share(model_.logit_panels());
+  const PanelSlice part = member_.slice(model_.logit_panels());
   const long first = long{part.first} * model_.panel, last = long{part.last} * model_.panel;
   const long width = model_.logit_width();
   for (int row = 0; row < rows; ++row) {
@@ -33,7 +33,7 @@ void Walk::run_samples(long step, int count) {
   member_.meet();
 }
 
-// The folded embeddings of the last taps levels, and the upsampling's bias.
+// Sums the folded embeddings of the last FS(1) levels and the bias of the upsampling.
 void Walk::read_levels(long step, int count) const {
   const SampleWeights& w = model_.mlp;
   const long width = model_.width, first = first_unit();
@@ -42,7 +42,7 @@ void Walk::read_levels(long step, int count) const {
       const long j = (streams_.t + step + i) % m_.frame_sizes[0];
       const int64_t* recent = &level(s, step + i - m_.taps);
       float* row = team_.x.data() + (long{s} * count + i) * width + first;
-      std::copy_n(w.up_bias + j * width + first, units(), row);
+      std::copy_n(w.upsample_bias + j * width + first, units(), row);
       for (int tap = 0; tap < m_.taps; ++tap) {
         const float* add = w.tables + (long{tap} * m_.q_levels + recent[tap]) * width + first;
         kernels_.add(row, add, units());
@@ -51,7 +51,7 @@ void Walk::read_levels(long step, int count) const {
   }
 }
 
-// ReLU of this member's units; then the whole rows become the next product's input.
+// Applies ReLU to this member's units; then the whole rows become the input of the next product.
 void Walk::finish_layer(float* x, int rows) {
   for (int row = 0; row < rows; ++row) {
     kernels_.relu(x + row * model_.width + first_unit(), units());

@@ -1,11 +1,11 @@
-// Eq. 2-6: the tiers of recurrent layers.
+// The tiers of recurrent layers (Eq. 2-6).
 #include <algorithm>
 
 #include "walk.h"
 
 namespace srnn {
 
-// Eq. 4-5: `frames` steps of a tier, the first at `step`.
+// Makes `frames` steps of a tier, the first at `step` (Eq. 4-5).
 void Walk::run_tier(int tier, long step, int frames) {
   read_input(tier, step, frames);
   for (int frame = 0; frame < frames; ++frame) {
@@ -14,7 +14,8 @@ void Walk::run_tier(int tier, long step, int frames) {
   }
 }
 
-// What every layer that reads the tier's input gets from it, into team_.inputs.
+// Computes what the tier's input adds to the gates of every layer that reads it, into team_.inputs:
+// the biases, the samples of the frame and the upsampled tier above (Eq. 3).
 void Walk::read_input(int tier, long step, int frames) {
   const TierWeights& w = model_.tiers[tier];
   const long width = model_.input_width(), first = first_unit(), count = units();
@@ -27,30 +28,31 @@ void Walk::read_input(int tier, long step, int frames) {
       const int64_t* samples = &level(s, at - size);
       const float* bias = w.input_bias + (streams_.t + at) % above / size * width;
       float* row = team_.inputs.data() + (long{s} * frames + frame) * width + first;
-      for (long block = 0; block < width; block += model_.width) {
-        std::copy_n(bias + block + first, count, row + block);
+      for (long gate = 0; gate < width; gate += model_.width) {
+        std::copy_n(bias + gate + first, count, row + gate);
         for (int i = 0; i < size; ++i) {
-          kernels_.add_scaled(row + block, model_.frame_values[samples[i]],
-                              w.frame + i * width + block + first, count);
+          kernels_.add_scaled(row + gate, model_.frame_values[samples[i]],
+                              w.frame + i * width + gate + first, count);
         }
       }
     }
   }
-  if (!top) condition(tier + 1, step, frames, team_.inputs.data(), width);
+  if (!top) upsample(tier + 1, step, frames, team_.inputs.data(), width);
 }
 
-// Eq. 6: adds what `tier` gives to `units` units below it, the first at `step`.
-void Walk::condition(int tier, long step, int units, float* y, long width) const {
+// Adds the upsampled output of `tier` to `units` units below it, the first at `step` (Eq. 6). A
+// unit is a frame of the tier below, or a sample.
+void Walk::upsample(int tier, long step, int units, float* y, long width) const {
   const TierWeights& w = model_.tiers[tier];
   const int unit = tier == 0 ? 1 : m_.frame_sizes[tier - 1], ratio = m_.ratio(tier);
   if (units == 1) {
     const long j = (streams_.t + step) % m_.frame_sizes[tier] / unit;
-    kernels_.product(*w.up[j], *outputs_[tier], streams_.count, share(), y, width);
+    kernels_.product(*w.upsample[j], *outputs_[tier], streams_.count, slice(), y, width);
     return;
   }
   const int rows = streams_.count * units / ratio;
   for (int j = 0; j < ratio; ++j) {
-    kernels_.product(*w.up[j], *outputs_[tier], rows, share(), y + j * width, ratio * width);
+    kernels_.product(*w.upsample[j], *outputs_[tier], rows, slice(), y + j * width, ratio * width);
   }
 }
 
@@ -68,7 +70,7 @@ void Walk::run_layer(int tier, int layer, int frame, int frames) {
     copy_bias(w.bias, layer, gates, stride);
   }
   if (layer > 0) {
-    kernels_.product(*w.stack[layer - 1], *hidden_rows_[at - 1], streams_.count, share(), gates,
+    kernels_.product(*w.stack[layer - 1], *hidden_rows_[at - 1], streams_.count, slice(), gates,
                      stride);
   }
   run_cell(w.cells[layer], at, gates, stride);
@@ -76,53 +78,58 @@ void Walk::run_layer(int tier, int layer, int frame, int frames) {
   set_hidden_rows(at);
 }
 
-// The biases of a layer's gates, into this member's units of every stream.
+// Copies the biases of a layer's gates to this member's units of every stream.
 void Walk::copy_bias(const float* bias, int layer, float* gates, long stride) const {
   const float* from = bias + layer * model_.gates_width() + first_unit();
   for (int s = 0; s < streams_.count; ++s) {
     float* row = gates + s * stride + first_unit();
-    for (long block = 0; block < model_.gates_width(); block += model_.width) {
-      std::copy_n(from + block, units(), row + block);
+    for (long gate = 0; gate < model_.gates_width(); gate += model_.width) {
+      std::copy_n(from + gate, units(), row + gate);
     }
   }
 }
 
-// One step of a layer's memory: the recurrent products, then the gates. The new state goes to the
-// other side, since other members still read this one.
+// Makes one step of a layer's cell: the recurrent products, then the gates. The new state goes to
+// the other side of team_.hidden, because other members still read this one.
 void Walk::run_cell(const CellWeights& w, int at, float* gates, long stride) {
   const int streams = streams_.count;
   const long width = model_.width, first = first_unit(), last = first + units();
   const float* h = hidden(at);
   sides_[at] ^= 1;
   const auto of_stream = [&](int s) {
-    float* cell = m_.lstm ? team_.cells[at].data() + s * width : nullptr;
-    return CellUnits{first,         last,
-                     width,         gates + s * stride,
-                     h + s * width, hidden(at) + s * width,
-                     cell,          team_.inner.data() + s * width};
+    float* c = m_.lstm ? team_.c[at].data() + s * width : nullptr;
+    return CellUnits{first,
+                     last,
+                     width,
+                     gates + s * stride,
+                     h + s * width,
+                     hidden(at) + s * width,
+                     c,
+                     team_.inner.data() + s * width};
   };
-  kernels_.product(*w.first, *hidden_rows_[at], streams, share(), gates, stride);
+  kernels_.product(*w.first, *hidden_rows_[at], streams, slice(), gates, stride);
   if (m_.lstm) {
-    for (int s = 0; s < streams; ++s) kernels_.lstm(of_stream(s));
+    for (int s = 0; s < streams; ++s) kernels_.lstm_cell(of_stream(s));
   } else if (m_.reset_after) {
     float* inner = team_.inner.data();
     for (int s = 0; s < streams; ++s) {
       std::copy(w.bias_n + first, w.bias_n + last, inner + s * width + first);
     }
-    kernels_.product(*w.candidate, *hidden_rows_[at], streams, share(), inner, width);
-    for (int s = 0; s < streams; ++s) kernels_.gru_after(of_stream(s));
+    kernels_.product(*w.candidate, *hidden_rows_[at], streams, slice(), inner, width);
+    for (int s = 0; s < streams; ++s) kernels_.gru_cell_after(of_stream(s));
   } else {
-    for (int s = 0; s < streams; ++s) kernels_.gru_reset(of_stream(s));
+    for (int s = 0; s < streams; ++s) kernels_.gru_cell_reset(of_stream(s));
     member_.meet();
     for (int s = 0; s < streams; ++s) {
       kernels_.set(*inner_rows_, s, team_.inner.data() + s * width);
     }
-    kernels_.product(*w.candidate, *inner_rows_, streams, share(), gates + 2 * width, stride);
-    for (int s = 0; s < streams; ++s) kernels_.gru_before(of_stream(s));
+    kernels_.product(*w.candidate, *inner_rows_, streams, slice(), gates + 2 * width, stride);
+    for (int s = 0; s < streams; ++s) kernels_.gru_cell_before(of_stream(s));
   }
 }
 
-// What the tier hands to its upsampling: the last layer's h, or the sum of maps of all of them.
+// Stores the output of the tier, which is upsampled for the tier below: h of the last layer, or
+// with skip connections the sum of maps of all layers.
 void Walk::refresh_output(int tier, int frame, int frames) {
   if (!m_.skips) {
     for (int s = 0; s < streams_.count; ++s) {
@@ -141,7 +148,7 @@ void Walk::refresh_output(int tier, int frame, int frames) {
     std::copy_n(w.skip_bias + first_unit(), units(),
                 team_.output.data() + s * model_.width + first_unit());
   }
-  kernels_.product(*w.skip_out, *joined_rows_, streams_.count, share(), team_.output.data(),
+  kernels_.product(*w.skip_out, *joined_rows_, streams_.count, slice(), team_.output.data(),
                    model_.width);
   member_.meet();
   for (int s = 0; s < streams_.count; ++s) {

@@ -1,1 +1,6 @@
-"""Sound to levels and back: files (soundfile), sample rates (soxr), and the rules of quantization. No torch."""
+"""Sound to levels and back, without torch.
+
+`reading` and `writing` turn files into float32 samples and back, `resampling` changes their rate. `quantize` turns
+samples into levels and back; the formulas of every law stand in `laws`. `synthetic` makes music to try things with.
+Read `quantize` first.
+"""

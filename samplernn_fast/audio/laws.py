@@ -1,4 +1,19 @@
-"""The rules between amplitudes and levels: this package's own, and those of other SampleRNN projects."""
+"""The formulas between amplitudes and levels: this package's three laws, and the rules of other SampleRNN projects.
+
+`linear`, `mu-law` and `a-law` share one mid-tread rule. With Q levels and the law's companding function f,
+
+    y = f(x),  level = clip(floor(y * Q/2 + 0.5) + Q//2, 0, Q - 1);   y = (level - Q//2) / (Q/2),  x = f^-1(y)
+
+so silence is level Q//2 and decodes to exactly 0, every level survives decoding and encoding, and linear with
+65,536 levels is 16-bit PCM. Amplitudes have a fixed range, [-1, 1]; no file is scaled by its own peak.
+
+The other names are the rules of other projects, for their checkpoints: `linear-deepsound`
+(deepsound-project/samplernn-pytorch), `linear-prism` and `mu-law-prism` (rncm-prism/prism-samplernn),
+`linear-theano` and `mu-law-theano` (soroushmehr/sampleRNN_ICLR2017), `linear-s4` and `mu-law-s4`
+(state-spaces/s4). They give those projects' levels bit for bit, in the precision those projects compute in. Where a
+project would fail or leave the range, `quantize.Quantizer.encode` decides: constant rows become Q//2, and levels are
+clipped.
+"""
 
 from __future__ import annotations
 
@@ -11,22 +26,28 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.floating[Any]]
 
-A_LAW = 87.6  # ITU-T G.711
+A_LAW = 87.6
+"""The parameter A of the a-law (ITU-T G.711)."""
 
 
 @dataclass(frozen=True)
 class Rule:
-    """`encode(rows, Q)` gives levels, whole or yet to be truncated; `table(Q)` every level's amplitude."""
+    """One way between amplitudes and Q levels; `quantize.Quantizer` clips and truncates what it gives."""
 
     encode: Callable[[Floats, int], Floats]
+    """(rows (..., T), Q) -> levels as floats, which truncation makes whole."""
     table: Callable[[int], Floats]
+    """Q -> (Q,) the amplitude of every level."""
     dtype: type[np.floating[Any]]
+    """The precision that `encode` computes in."""
     per_file: bool = False
+    """True where `encode` stretches each row to its own minimum and maximum."""
     only_256: bool = False
+    """True where the rule exists for Q = 256 alone."""
 
 
 def _companded(compress: Callable[[Floats, int], Floats], expand: Callable[[Floats, int], Floats]) -> Rule:
-    """This package's mid-tread rule around a companding law, in float64."""
+    """The mid-tread rule above around a companding law for [0, 1], in float64."""
 
     def encode(x: Floats, q_levels: int) -> Floats:
         x = np.clip(x, -1.0, 1.0)
@@ -66,21 +87,24 @@ def _a_expand(y: Floats, q_levels: int) -> Floats:
 
 
 def _unit_range(x: Floats) -> Floats:
-    """Each row to [0, 1] by its own minimum and maximum; constant rows to 0."""
+    """Stretches each row to [0, 1] by its own minimum and maximum. Constant rows become 0."""
     x = x - x.min(axis=-1, keepdims=True)
     peak = x.max(axis=-1, keepdims=True)
     return x / np.where(peak > 0, peak, 1)
 
 
 def _half_code(q_levels: int) -> Floats:
+    """Every level q as q / (Q / 2) - 1."""
     return np.arange(q_levels) / (q_levels / 2) - 1.0
 
 
 def _floor_code(q_levels: int) -> Floats:
+    """Every level q as q / (Q // 2) - 1, which differs from `_half_code` where Q is odd."""
     return np.arange(q_levels) / (q_levels // 2) - 1.0
 
 
 def _mu255(x: Floats) -> Floats:
+    """Compresses [-1, 1] by the mu-law with mu = 255, in the precision of x."""
     return np.sign(x) * np.log(1 + 255 * np.abs(x)) / x.dtype.type(np.log(256.0))
 
 
@@ -109,6 +133,7 @@ def _prism_mu(x: Floats, q_levels: int) -> Floats:
 
 
 def _s4_unit_range(x: Floats) -> Floats:
+    """Stretches each row to [0, 1) as s4 does, which adds 1e-6 against a division by 0."""
     low, high = x.min(axis=-1, keepdims=True), x.max(axis=-1, keepdims=True)
     return (x - low) / (high - low + 1e-6)
 
@@ -137,3 +162,4 @@ RULES = {
 }
 
 QUANTIZATIONS: tuple[str, ...] = tuple(RULES)
+"""The names that a config's `quantization` may have."""

@@ -1,17 +1,6 @@
-"""Amplitudes to levels and back: the only place that knows what a level means. Needs numpy only.
+"""Amplitudes to levels and back: the only place that knows what a level means.
 
-`linear`, `mu-law` and `a-law` share one mid-tread rule. With Q levels and the law's companding function f,
-
-    y = f(x),  level = clip(floor(y * Q/2 + 0.5) + Q//2, 0, Q - 1);   y = (level - Q//2) / (Q/2),  x = f^-1(y)
-
-so silence is level Q//2 and decodes to exactly 0, every level survives decoding and encoding, and linear with
-65,536 levels is 16-bit PCM. Amplitudes have a fixed range, [-1, 1]; no file is scaled by its own peak.
-
-The other names are the rules of other SampleRNN projects, for their checkpoints: `linear-deepsound`
-(deepsound-project/samplernn-pytorch), `linear-prism` and `mu-law-prism` (rncm-prism/prism-samplernn),
-`linear-theano` and `mu-law-theano` (soroushmehr/sampleRNN_ICLR2017), `linear-s4` and `mu-law-s4`
-(state-spaces/s4). They give those projects' levels bit for bit, in the precision those projects compute in,
-except where a project would fail or leave the range: constant rows become Q//2, and levels are clipped.
+`quantizer` and `for_config` make a `Quantizer`; the formulas of each law stand in `laws`. Needs numpy only.
 """
 
 from __future__ import annotations
@@ -28,7 +17,7 @@ from samplernn_fast.errors import AudioError, ConfigError
 
 
 class Quantized(Protocol):
-    """What a model's config says of its levels."""
+    """The two fields of a model's config that decide what its levels mean."""
 
     @property
     def quantization(self) -> str: ...
@@ -37,12 +26,12 @@ class Quantized(Protocol):
 
 
 def quantizer(name: str, q_levels: int) -> Quantizer:
-    """The quantiser `name` with `q_levels` levels. Raises ConfigError on an unknown name or number."""
+    """The quantizer `name` with `q_levels` levels. Raises ConfigError on an unknown name or number."""
     return Quantizer(name, q_levels)
 
 
 def for_config(config: Quantized) -> Quantizer:
-    """The quantiser of a model. `config.gain` is not part of it: multiply audio by it before `encode`."""
+    """The quantizer of a model. `config.gain` is not part of it: multiply audio by it before `encode`."""
     return Quantizer(config.quantization, config.q_levels)
 
 
@@ -73,19 +62,19 @@ class Quantizer:
         return RULES[self.name].per_file
 
     def encode(self, x: ArrayLike) -> NDArray[np.int32]:
-        """Float amplitudes, any shape, nominally in [-1, 1] -> int32 levels of the same shape.
+        """Turns float amplitudes of any shape, nominally in [-1, 1], into int32 levels of the same shape.
 
-        Amplitudes outside [-1, 1] take the outermost level. A `per_file` rule normalises the last axis, each
-        row by itself; a constant row becomes the level of silence. Raises AudioError on NaN, infinite or integer
-        input.
+        Amplitudes outside [-1, 1] take the outermost level. A `per_file` rule stretches each row (the last axis) to
+        its own minimum and maximum; a constant row becomes the level of silence. Raises AudioError on NaN, infinite
+        or integer input.
         """
         samples = np.asarray(x)
         if samples.dtype.kind != "f":
             raise AudioError(f"encode needs floating-point samples in [-1, 1], got {samples.dtype}")
         if not np.isfinite(samples).all():
-            raise AudioError("audio holds NaN or infinite samples and cannot be quantised; repair the file")
+            raise AudioError("audio holds NaN or infinite samples and cannot be quantized; repair the file")
         rule = RULES[self.name]
-        rows = np.atleast_1d(samples).astype(rule.dtype)  # numpy 1 widens 0-d arrays
+        rows = np.atleast_1d(samples).astype(rule.dtype)  # numpy 1 would widen a 0-d array to float64
         if rows.size == 0:
             return np.zeros(samples.shape, np.int32)
         levels = np.clip(rule.encode(rows, self.q_levels), 0, self.q_levels - 1).astype(np.int32)
@@ -95,12 +84,12 @@ class Quantizer:
         return levels.reshape(samples.shape)
 
     def decode(self, levels: ArrayLike) -> NDArray[np.float32]:
-        """Levels, any shape -> float32 amplitudes of the same shape in [-1, 1].
+        """Turns levels of any shape into float32 amplitudes of the same shape in [-1, 1].
 
-        A `per_file` rule cannot be undone, as the file's own range is not kept; levels span [-1, 1] then. The
-        Theano project has no decoder for linear levels, it rescales each generated file to its own minimum and
-        maximum; `linear-theano` decodes as its networks read a level, q / (Q // 2) - 1. Raises ConfigError on
-        anything but integers from 0 to Q - 1.
+        A `per_file` rule cannot be undone, because the file's own range is not kept; levels span [-1, 1] then. The
+        Theano project has no decoder for linear levels: it rescales each generated file to the file's own minimum
+        and maximum. So `linear-theano` decodes as its networks read a level, q / (Q // 2) - 1. Raises ConfigError
+        on anything but integers from 0 to Q - 1.
         """
         index = np.asarray(levels)
         if index.dtype.kind not in "iu":
@@ -110,13 +99,14 @@ class Quantizer:
         return np.asarray(_audio_table(self.name, self.q_levels)[index])
 
     def decode_table(self) -> NDArray[np.float64]:
-        """(Q,) float64: the exact amplitude of every level."""
+        """The exact amplitude of every level, (Q,) float64. `decode` clips it to [-1, 1]."""
         return RULES[self.name].table(int(self.q_levels)).astype(np.float64)
 
     def frame_values(self, frame_input: str, gain: float) -> NDArray[np.float64]:
-        """(Q,) float64: what the frame tiers read for every level (the frames f of the paper), times `gain`.
+        """The number that the frame tiers read in place of every level, times `gain`: (Q,) float64.
 
-        The choices are explained at `SampleRNNConfig.frame_input`.
+        These are the samples of the frames f in Eq. 4 of the paper. The choices of `frame_input` are explained at
+        `SampleRNNConfig.frame_input`; ConfigError names an unknown one.
         """
         code = np.arange(self.q_levels, dtype=np.float64)
         if frame_input == "code":
@@ -130,9 +120,10 @@ class Quantizer:
         raise ConfigError(f"frame_input must be one of code, code-half, code-floor, amplitude, got {frame_input!r}")
 
     def lut_int16(self, gain: float = 1.0) -> NDArray[np.uint16]:
-        """(65536,) uint16: entry v + 32768 is the level of the 16-bit sample v, of amplitude gain * v / 32768.
+        """The level of every 16-bit sample, (65536,) uint16.
 
-        Raises ConfigError for `per_file` rules, where a level depends on the whole file.
+        Entry v + 32768 is the level of the sample v, whose amplitude is gain * v / 32768. Raises ConfigError for
+        `per_file` rules, where a level depends on the whole file.
         """
         if self.per_file:
             raise ConfigError(
@@ -145,5 +136,5 @@ class Quantizer:
 @functools.lru_cache(maxsize=16)
 def _audio_table(name: str, q_levels: int) -> NDArray[np.float32]:
     table = np.clip(Quantizer(name, q_levels).decode_table(), -1.0, 1.0).astype(np.float32)
-    table.setflags(write=False)  # shared by every caller
+    table.setflags(write=False)  # the cache hands the same array to every caller
     return table

@@ -1,6 +1,8 @@
-"""Audio files in and out: everything that touches soundfile or soxr, both loaded on first use.
+"""Audio files to float32 samples, full scale at +-1: which files there are, and what they hold, block by block.
 
-Samples are float32 with full scale at +-1. Every AudioError is one line that begins with the file's name.
+Every file is read by soundfile, which is loaded on first use. libsndfile plays a file that is cut short without an
+error; here that is an error too. Every AudioError is one line that begins with the file's name. `writing` is the way
+back.
 """
 
 from __future__ import annotations
@@ -29,21 +31,25 @@ READABLE = frozenset(
 )
 """Suffixes of files that libsndfile opens."""
 NEEDS_FFMPEG = frozenset(".m4a .m4b .mp4 .aac .wma .ape .wv .amr .webm .mka .ac3".split())
-"""Suffixes of audio that libsndfile does not open; such files are found, so that they are reported."""
+"""Suffixes of audio that libsndfile does not open. `find_audio` finds such files, so that they are reported."""
 
 
 @dataclass(frozen=True)
 class AudioInfo:
-    """What a file's header says. `frames` (samples per channel) and `seconds` are None where it does not say."""
+    """What a file's header says."""
 
     frames: int | None
+    """Samples per channel; None where the header does not say."""
     sample_rate: int
+    """Samples per second."""
     channels: int
+    """How many channels are stored."""
     seconds: float | None
+    """Length of the file; None where the header does not say."""
 
 
 def find_audio(inputs: PathLike | Iterable[PathLike]) -> list[Path]:
-    """The files named in `inputs` and the audio files under its folders, sorted by path, each once.
+    """Lists the files named in `inputs` and the audio files under its folders, sorted by path, each once.
 
     A file that is named itself is taken whatever its suffix. Below folders, hidden files and folders are skipped.
     Raises AudioError on a path that does not exist and on a folder that cannot be listed.
@@ -51,7 +57,7 @@ def find_audio(inputs: PathLike | Iterable[PathLike]) -> list[Path]:
     found: set[Path] = set()
     for path in [inputs] if isinstance(inputs, (str, os.PathLike)) else inputs:
         if os.path.isdir(path):
-            found.update(_walk(Path(path)))
+            found.update(_files_below(Path(path)))
         elif os.path.exists(path):
             found.add(Path(path))
         else:
@@ -59,11 +65,13 @@ def find_audio(inputs: PathLike | Iterable[PathLike]) -> list[Path]:
     return sorted(found, key=Path.as_posix)
 
 
-def _walk(root: Path) -> Iterator[Path]:
+def _files_below(root: Path) -> Iterator[Path]:
+    """Yields the audio files below a folder, by their suffixes."""
+
     def fail(error: OSError) -> None:
         raise AudioError(f"{error.filename}: cannot be listed: {error.strerror}") from None
 
-    seen: set[str] = set()  # linked folders are followed, but not in circles
+    seen: set[str] = set()  # links are followed, so a folder could otherwise come up inside itself
     for folder, subfolders, names in os.walk(root, onerror=fail, followlinks=True):
         real = os.path.realpath(folder)
         if real in seen:
@@ -77,7 +85,7 @@ def _walk(root: Path) -> Iterator[Path]:
 
 
 def probe(path: PathLike) -> AudioInfo:
-    """Length, rate and channels without decoding. Raises AudioError as `read_blocks` does."""
+    """Reads length, rate and channels without decoding. Raises AudioError as `read_blocks` does."""
     with _open(Path(path)) as (file, _):
         frames = int(file.frames) if file.frames < 2**62 else None
         seconds = None if frames is None else frames / file.samplerate
@@ -85,7 +93,7 @@ def probe(path: PathLike) -> AudioInfo:
 
 
 def read(path: PathLike, sample_rate: int | None = None, channels: str | int = "mix") -> tuple[Samples, int]:
-    """A whole file as ((T,) float32, sample rate); arguments and errors as for `read_blocks`."""
+    """Reads a whole file: ((T,) float32, sample rate). Arguments and errors are those of `read_blocks`."""
     blocks = list(read_blocks(path, sample_rate, channels))
     samples = np.concatenate(blocks) if blocks else np.zeros(0, np.float32)
     return samples, sample_rate or probe(path).sample_rate
@@ -96,7 +104,7 @@ def read_blocks(
 ) -> Iterator[Samples]:
     """Yields one file as (n,) float32 mono blocks of about `block_seconds`, so that a long file needs little memory.
 
-    sample_rate: of the result in Hz; other files are resampled (soxr, HQ). None keeps the file's own.
+    sample_rate: the rate of the result in Hz; a file of another rate is resampled (soxr, HQ). None keeps the file's.
     channels: "mix" (the mean of all), "left", "right", or the number of one channel, counted from 0.
     The blocks of a file join to the same samples whatever their length.
 
@@ -124,6 +132,7 @@ def read_blocks(
 
 
 def _mono_blocks(path: Path, channels: str | int, block_seconds: float) -> Iterator[Samples]:
+    """Yields one file as mono blocks at its own rate, and raises AudioError where it is damaged or cut short."""
     import soundfile
 
     with _open(path) as (file, raw):
@@ -151,7 +160,7 @@ def _mono_blocks(path: Path, channels: str | int, block_seconds: float) -> Itera
 
 @contextmanager
 def _open(path: Path) -> Iterator[tuple[Any, BinaryIO]]:
-    """The soundfile.SoundFile and, for `_check_length`, the file that it reads an MP3 through."""
+    """Opens a file: the soundfile.SoundFile and, for `_check_length`, the file that it reads an MP3 through."""
     import soundfile
 
     try:
@@ -168,7 +177,7 @@ def _open(path: Path) -> Iterator[tuple[Any, BinaryIO]]:
                 raise AudioError(f"{path}: damaged, or not audio ({_reason(error)})") from None
             raise AudioError(f"{path}: not a format that can be read; convert it: {_ffmpeg(path)}") from None
         with file:
-            # SoundFile.read seeks to where it already is, which garbles MP3; this keeps it from seeking
+            # SoundFile.read seeks to where it already is, which garbles MP3; it does not where a file cannot seek.
             file.seekable = lambda: False
             if not file.frames:
                 raise AudioError(f"{path}: holds no audio")
@@ -178,6 +187,7 @@ def _open(path: Path) -> Iterator[tuple[Any, BinaryIO]]:
 
 
 def _ffmpeg(path: Path) -> str:
+    """The command line that converts a file to WAV, for messages."""
     return shlex.join(["ffmpeg", "-i", str(path), str(path.with_suffix(".wav"))])
 
 
@@ -187,7 +197,7 @@ def _cut_short(path: Path, seconds: float) -> AudioError:
 
 def _check_length(path: Path, file: Any, raw: BinaryIO, done: int) -> None:
     """Raises AudioError where the number of frames that were decoded is not what the file holds."""
-    # without a Xing header the length of an MP3 is an estimate, and decoding ends where the estimate does
+    # Without a Xing header the length of an MP3 is an estimate, and decoding ends where the estimate does.
     slack = file.samplerate if file.format == "MP3" else 0
     if done + slack < file.frames < 2**62:
         raise _cut_short(path, done / file.samplerate)
@@ -197,20 +207,23 @@ def _check_length(path: Path, file: Any, raw: BinaryIO, done: int) -> None:
 
 
 def _is_cut_short(path: Path, file: Any) -> bool:
-    """Whether the header promises more than the file has. libsndfile only notes it in its log and plays on."""
+    """Whether the header promises more than the file has. libsndfile only writes it into its log and plays on."""
     if file.format == "OGG":
         return _last_ogg_page_is_cut(path)
     for promised, found in re.findall(
         r"^\s*(?:data|SSND|Data Size|riff|Riff size) *: (\d+) \(should be (\d+)\)", file.extra_info, re.MULTILINE
     ):
-        # programs that write into a pipe put the largest number there; padding may be missing
+        # Programs that write into a pipe put the largest number there, and up to 16 bytes of padding may be missing.
         if int(found) + 16 < int(promised) < 0x7FFF_0000:
             return True
     return False
 
 
 def _last_ogg_page_is_cut(path: Path) -> bool:
-    """Ogg page: 27 bytes, the last of them the number n of segments, n sizes, then the segments (RFC 3533)."""
+    """Whether the last page of an Ogg file ends before its last segment does.
+
+    A page is 27 bytes, of which the last is the number n of segments, then n sizes, then the segments (RFC 3533).
+    """
     with open(path, "rb") as raw:
         raw.seek(-min(1 << 17, os.path.getsize(path)), os.SEEK_END)  # a page has at most 65307 bytes
         tail = raw.read()
@@ -222,7 +235,7 @@ def _last_ogg_page_is_cut(path: Path) -> bool:
 
 
 def _channel_index(path: Path, channels: str | int, count: int) -> int | None:
-    """None for the mean of all channels."""
+    """The number of the channel that `channels` names, or None for the mean of all `count` channels."""
     text = str(channels).strip().lower()
     if text == "mix":
         return None

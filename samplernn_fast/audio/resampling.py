@@ -1,4 +1,7 @@
-"""Sample rates: soxr, loaded on first use."""
+"""Sample rates changed by soxr (quality HQ), an optional package that is loaded on first use.
+
+`reading` resamples files block by block with the same package; `resample` takes samples that are in memory already.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,10 @@ from samplernn_fast.errors import AudioError
 
 
 def resample(x: ArrayLike, from_rate: int, to_rate: int) -> NDArray[np.float32]:
-    """(T,) or (T, C) samples at `from_rate` -> float32 at `to_rate` (soxr, HQ). Raises AudioError without soxr."""
+    """Resamples (T,) or (T, C) samples from one rate in Hz to another, as float32; T changes by their ratio.
+
+    Equal rates give a copy, and need no soxr. Raises AudioError where soxr is needed and not installed.
+    """
     x = np.asarray(x, np.float32)
     if from_rate == to_rate:
         return x.copy()
@@ -19,6 +25,7 @@ def resample(x: ArrayLike, from_rate: int, to_rate: int) -> NDArray[np.float32]:
 
 
 def load_soxr(subject: object) -> Any:
+    """The module soxr. Raises AudioError, which begins with `subject`, where it is not installed."""
     try:
         import soxr
     except ImportError:

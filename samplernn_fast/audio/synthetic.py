@@ -1,23 +1,26 @@
-"""A plucked string, synthesised: music to try the program with."""
+"""Music to try the program with: tunes on a synthetic plucked string, which the demo and the tests learn from."""
 
 import math
 
 import numpy as np
 
-from samplernn_fast.commands.demo import SAMPLE_RATE
+_PENTATONIC = (0, 3, 5, 7, 10)  # semitones above the root: the minor pentatonic scale
+_ROOT, _NOTE_SECONDS = 110.0, 0.25  # Hz of the lowest note; seconds from one note to the next
 
-_PENTATONIC = (0, 3, 5, 7, 10)
 
+def plucked_music(seconds: float, seed: int, sample_rate: int = 8000) -> np.ndarray:
+    """Makes a random pentatonic tune, (T,) float32 with a peak of 0.5; the same seed gives the same tune.
 
-def plucked_music(seconds: float, seed: int, sample_rate: int = SAMPLE_RATE) -> np.ndarray:
-    """A random pentatonic tune on a plucked string: decaying harmonics, (T,) float32 with a peak of 0.5."""
+    A note is a sum of at most 8 harmonics below half the sample rate. Harmonic h has amplitude 1/h and decays faster
+    the higher it is, as those of a plucked string do; a note rings on under the three that follow it.
+    """
     rng = np.random.default_rng(seed)
     samples = np.zeros(int(seconds * sample_rate))
-    note_seconds, root = 0.25, 110.0
-    for start in range(0, len(samples), int(note_seconds * sample_rate)):
-        pitch = root * 2 ** ((rng.choice(_PENTATONIC) + 12 * rng.integers(0, 2)) / 12)
-        t = np.arange(min(len(samples) - start, int(4 * note_seconds * sample_rate))) / sample_rate
+    for start in range(0, len(samples), int(_NOTE_SECONDS * sample_rate)):
+        pitch = _ROOT * 2 ** ((rng.choice(_PENTATONIC) + 12 * rng.integers(0, 2)) / 12)
+        t = np.arange(min(len(samples) - start, int(4 * _NOTE_SECONDS * sample_rate))) / sample_rate
         harmonics = range(1, min(9, int(sample_rate / 2 / pitch)))
         tone = sum(np.sin(2 * math.pi * pitch * h * t) * np.exp(-(3 + 1.5 * h) * t) / h for h in harmonics)
-        samples[start : start + len(t)] += tone * np.minimum(1, t / 0.002) * rng.uniform(0.5, 1)
+        attack = np.minimum(1, t / 0.002)  # 2 ms, so that a note does not start with a click
+        samples[start : start + len(t)] += tone * attack * rng.uniform(0.5, 1)
     return (0.5 * samples / np.abs(samples).max()).astype(np.float32)

@@ -1,4 +1,7 @@
-"""Audio files out: what soundfile writes, whole or not at all."""
+"""Float samples to audio files by soundfile, which is loaded on first use. A file appears whole or not at all.
+
+`write` makes a file, `encode` the same bytes in memory. `reading` is the way back.
+"""
 
 from __future__ import annotations
 
@@ -12,23 +15,29 @@ from numpy.typing import ArrayLike
 
 from samplernn_fast.audio.reading import PathLike
 from samplernn_fast.errors import AudioError
-from samplernn_fast.files import replacing
+from samplernn_fast.files import write_bytes
 
-_WAV_COMMENT_BYTES = 2000  # libsndfile drops longer ones without a word
+_WAV_COMMENT_BYTES = 2000  # most bytes in the comment of a WAV; libsndfile drops a longer one without an error
 
 
 @dataclass(frozen=True)
 class _Format:
+    """How soundfile writes files of one suffix."""
+
     container: str
+    """soundfile's name of the file format."""
     subtype: str
+    """soundfile's name of the encoding."""
     max_rate: int
+    """Highest sample rate in Hz that libsndfile may be given."""
     allows: str
+    """Which channels and rates the format takes, for error messages."""
 
 
 _FORMATS = {
     ".wav": _Format("WAV", "PCM_16", 2**31 - 1, "any rate, under 4 GB"),
     ".flac": _Format("FLAC", "PCM_16", 655_350, "up to 8 channels, up to 65535 Hz or a multiple of 10 Hz"),
-    # libsndfile does not survive Vorbis above 200 kHz, so the limit is checked before it is called
+    # libsndfile crashes on Vorbis above 200 kHz, so the limit is checked before it is called.
     ".ogg": _Format("OGG", "VORBIS", 200_000, "up to 200000 Hz"),
     ".opus": _Format("OGG", "OPUS", 48_000, "8000, 12000, 16000, 24000 or 48000 Hz"),
     ".mp3": _Format(
@@ -45,10 +54,11 @@ WRITABLE = tuple(_FORMATS)
 def write(
     path: PathLike, samples: ArrayLike, sample_rate: int, *, comment: str | None = None, overwrite: bool = False
 ) -> None:
-    """Writes (T,) or (T, C) samples; the suffix says how: .wav and .flac (16 bit), .ogg (Vorbis), .opus, .mp3.
+    """Writes (T,) or (T, C) float samples in the format that the suffix names.
 
-    Samples outside [-1, 1] are clipped; 16-bit values are round(32768 * x). `comment` goes into the file's own
-    metadata (WAV: at most 2000 bytes; MP3: ASCII). The file appears whole or not at all.
+    The suffixes are .wav and .flac (16 bit), .ogg (Vorbis), .opus and .mp3. Samples outside [-1, 1] are clipped;
+    16-bit values are round(32768 * x). `comment` goes into the file's metadata (at most 2000 bytes in a WAV, ASCII in
+    an MP3). The file appears whole or not at all.
 
     Raises AudioError on an unknown suffix, a rate or number of channels that the format does not have, NaN or
     infinite samples, a file that exists (unless `overwrite`), a full disk or a folder that cannot be written.
@@ -59,11 +69,15 @@ def write(
         raise AudioError(f"{path}: is a folder; name a file")
     if os.path.lexists(path) and not overwrite:
         raise AudioError(f"{path}: exists already; choose another name or use --overwrite")
-    _replace(path, _encode(path, path.suffix, samples, sample_rate, comment))
+    content = _encode(path, path.suffix, samples, sample_rate, comment)
+    try:
+        write_bytes(path, content)
+    except OSError as error:
+        raise AudioError(f"{path}: cannot be written: {error.strerror}") from None
 
 
 def encode(suffix: str, samples: ArrayLike, sample_rate: int, comment: str | None = None) -> bytes:
-    """The bytes of the file that `write` would write under a name with this suffix; arguments and errors as there."""
+    """The bytes of the file that `write` makes for a name with this suffix; arguments and errors are the same."""
     name = f"audio{suffix}"
     _check_suffix(name, suffix)
     return bytes(_encode(name, suffix, samples, sample_rate, comment))
@@ -75,9 +89,7 @@ def _check_suffix(name: object, suffix: str) -> None:
 
 
 def _encode(name: object, suffix: str, samples: ArrayLike, sample_rate: int, comment: str | None) -> memoryview:
-    """The bytes of the file `name`. In memory, because libsndfile does not report a full disk."""
-    import soundfile
-
+    """The bytes of a file, made in memory, because libsndfile does not report a full disk. `name` is for messages."""
     data = np.asarray(samples)
     if data.dtype.kind != "f" or data.ndim not in (1, 2) or not data.size:
         raise AudioError(f"{name}: samples must be floats of shape (T,) or (T, C), got {data.dtype} {data.shape}")
@@ -99,6 +111,16 @@ def _encode(name: object, suffix: str, samples: ArrayLike, sample_rate: int, com
         data = np.clip(np.floor(data * 32768.0 + 0.5), -32768, 32767).astype(np.int16)
     else:
         data = data.astype(np.float32)
+    content = _encoded_by_soundfile(form, data, sample_rate, comment)
+    if content is None:
+        raise AudioError(refusal)
+    return content
+
+
+def _encoded_by_soundfile(form: _Format, data: np.ndarray, sample_rate: int, comment: str | None) -> memoryview | None:
+    """The bytes of (T, C) samples; None where soundfile refuses them, or reads back another rate or length."""
+    import soundfile
+
     buffer = io.BytesIO()
     try:
         with soundfile.SoundFile(
@@ -112,15 +134,5 @@ def _encode(name: object, suffix: str, samples: ArrayLike, sample_rate: int, com
         with soundfile.SoundFile(buffer) as file:
             whole = file.samplerate == sample_rate and file.frames == len(data)
     except soundfile.SoundFileError:
-        whole = False
-    if not whole:
-        raise AudioError(refusal)
-    return buffer.getbuffer()
-
-
-def _replace(path: Path, content: memoryview) -> None:
-    try:
-        with replacing(path) as temporary:
-            temporary.write_bytes(content)
-    except OSError as error:
-        raise AudioError(f"{path}: cannot be written: {error.strerror}") from None
+        return None
+    return buffer.getbuffer() if whole else None

@@ -1,4 +1,4 @@
-"""Which device torch computes on."""
+"""Which device torch computes on: the words of `--device`, checked."""
 
 import torch
 
@@ -6,7 +6,11 @@ from samplernn_fast.errors import BackendUnavailable, ConfigError
 
 
 def resolve_device(name: str | torch.device) -> torch.device:
-    """ "auto" is the GPU where torch sees one, else the CPU."""
+    """The device called "auto", "cpu", "cuda" or "cuda:N"; "auto" is the GPU where torch sees one, else the CPU.
+
+    "cuda" gets the number of torch's current GPU at once, because another thread may have another current one. Raises
+    ConfigError for other names, BackendUnavailable for a GPU that is not there.
+    """
     if isinstance(name, str) and name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -19,6 +23,6 @@ def resolve_device(name: str | torch.device) -> torch.device:
         raise BackendUnavailable(f"device {name} was asked for, but torch sees no CUDA GPU; use --device cpu")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise BackendUnavailable(f"device {name} was asked for, but torch sees {torch.cuda.device_count()} CUDA GPU(s)")
-    if device.type == "cuda" and device.index is None:  # the current one may be another in the next thread
+    if device.type == "cuda" and device.index is None:
         return torch.device("cuda", torch.cuda.current_device())
     return device

@@ -1,7 +1,6 @@
 """What `doctor` reports: versions, devices, and which backends can run here, with reasons."""
 
 import importlib.metadata
-import importlib.util
 import platform
 from typing import Any
 
@@ -11,6 +10,7 @@ from samplernn_fast._version import __version__
 from samplernn_fast.backends import registry
 from samplernn_fast.backends.cuda import gpu
 from samplernn_fast.models.config import SampleRNNConfig
+from samplernn_fast.native import native, why_missing
 
 _OPTIONAL = {
     "soxr": "converts sample rates",
@@ -59,18 +59,14 @@ def _version(name: str) -> str | None:
 
 def _native() -> dict[str, Any]:
     """Whether the compiled part was built and what it finds here; where it was not, what to do."""
-    if importlib.util.find_spec("samplernn_fast._C") is None:
-        missing = "no C++ compiler was found when the package was installed; install one, then pip install -e ."
-        return {"samplernn_fast._C": f"not built: {missing}"}
-    try:
-        from samplernn_fast import _C
-    except ImportError as error:
-        return {"samplernn_fast._C": f"built, but cannot be loaded: {error}"}
-    isas, cores = _C.available_isas(), _C.usable_cores()
+    if missing := why_missing():
+        return {"samplernn_fast._C": missing}
+    found = native()
+    isas, cores = found.available_isas(), found.usable_cores()
     return {
-        "samplernn_fast._C": ", ".join(f"{key} {value}" for key, value in _C.build_info().items()),
+        "samplernn_fast._C": ", ".join(f"{key} {value}" for key, value in found.build_info().items()),
         "instruction sets": ", ".join(isas),  # built and found here, best first
-        "built, but not for this machine": ", ".join(isa for isa in _C.built_isas() if isa not in isas) or "none",
+        "built, but not for this machine": ", ".join(isa for isa in found.built_isas() if isa not in isas) or "none",
         "instruction set used": isas[0],
         "usable cores": cores,
         "threads": f"1 to {cores}, by the model's size and the streams; --num-threads sets them",

@@ -1,4 +1,4 @@
-"""What an engine needs of a backend."""
+"""What an engine needs of a backend. `reference.backend.ReferenceBackend` defines what every call computes."""
 
 from typing import Protocol
 
@@ -6,35 +6,57 @@ import torch
 from torch import Tensor
 
 from samplernn_fast.models.config import SampleRNNConfig
-from samplernn_fast.reference.backend import Hidden
-from samplernn_fast.reference.draw import Randomness
+from samplernn_fast.reference.draw import Drawing
+from samplernn_fast.reference.known_levels import Hidden
 from samplernn_fast.reference.weights import PackedWeights
 
 
 class Backend(Protocol):
-    """What an engine needs of a backend; see `reference.ReferenceBackend` for what each call does."""
+    """One model's weights, ready to make audio on one device in one numeric mode. Letters as in `reference.weights`.
+
+    A hidden state is a list of tensors (n, B, H), lowest tier first; calls that advance it change it in place.
+    """
 
     name: str
+    """What users call it: in the API, on the command line, in benchmarks and in tests."""
     dtypes: tuple[str, ...]
+    """Its numeric modes; the first one is what "auto" takes."""
+    promised: tuple[str, ...]
+    """The modes that are offered only for a model for which they keep their promise."""
+    compiled_here: bool
+    """Whether its kernels are compiled on the user's machine, so that their first levels are checked."""
+    dtype: str
+    """The numeric mode of this object."""
+    device: torch.device
+    """Where its hidden states lie."""
 
     @staticmethod
-    def unavailable_reasons(config: SampleRNNConfig, device: torch.device) -> list[str]: ...
-    @classmethod
-    def dtype_reasons(cls, weights: PackedWeights, device: torch.device, dtype: str) -> list[str]: ...
+    def unavailable_reasons(config: SampleRNNConfig, device: torch.device) -> list[str]:
+        """Why it cannot run such a model on that device, a line for each reason; empty where it can."""
+        ...
+
     def __init__(
         self, weights: PackedWeights, device: torch.device, dtype: str, num_threads: int | None = None
-    ) -> None: ...
-    def init_hidden(self, streams: int) -> Hidden: ...
-    def prime(self, hidden: Hidden, history: Tensor, levels: Tensor) -> None: ...
-    def score(self, hidden: Hidden, levels: Tensor) -> Tensor: ...
-    def generate(
-        self,
-        hidden: Hidden,
-        history: Tensor,
-        t: int,
-        randomness: Randomness,
-        temperature: Tensor,
-        top_k: int,
-        top_p: float,
-        forced: Tensor,
-    ) -> Tensor: ...
+    ) -> None:
+        """Raises BackendUnavailable where it cannot be started after all, ConfigError for settings it has not."""
+        ...
+
+    def init_hidden(self, streams: int) -> Hidden:
+        """The learned initial state of every tier."""
+        ...
+
+    def prime(self, hidden: Hidden, history: Tensor, levels: Tensor) -> None:
+        """Advance `hidden` over known levels (B, n) behind the history (B, L): whole top frames."""
+        ...
+
+    def score(self, hidden: Hidden, levels: Tensor) -> Tensor:
+        """Log-probabilities (B, T, Q) of levels (B, L + T), T a multiple of L; advances `hidden`."""
+        ...
+
+    def generate(self, hidden: Hidden, history: Tensor, t: int, drawing: Drawing, forced: Tensor) -> Tensor:
+        """The levels (B, n) from time t on: those of `forced` (B, n) where it is not -1, else drawn; advances `hidden`.
+
+        history (B, L): the levels before t. Raises ValueError or IndexError where a logit is not finite, or returns a
+        level of Q; DeviceError where a GPU fails. After an error `hidden` may hold anything.
+        """
+        ...

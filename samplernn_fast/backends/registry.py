@@ -8,22 +8,23 @@ import torch
 from samplernn_fast.backends.cpu import CpuBackend
 from samplernn_fast.backends.cuda.backend import CudaBackend
 from samplernn_fast.backends.interface import Backend
+from samplernn_fast.backends.promise import Promise
 from samplernn_fast.backends.triton import TritonBackend
 from samplernn_fast.errors import BackendUnavailable, ConfigError
 from samplernn_fast.models.config import SampleRNNConfig
 from samplernn_fast.reference.backend import ReferenceBackend
+from samplernn_fast.reference.modes import FASTEST_FIRST
 from samplernn_fast.reference.weights import PackedWeights
 
-# Modes by speed, for "fastest"; none of them is slower than the one after it on any backend.
-_BY_SPEED = ("int8", "bfloat16", "float32")
+_log = logging.getLogger(__name__)
 
-# Fastest first: the order in which "auto" tries them.
 BACKENDS: dict[str, type[Backend]] = {
     "cuda": CudaBackend,
     "cpu": CpuBackend,
     "triton": TritonBackend,
     "reference": ReferenceBackend,
 }
+"""Every backend by its name, fastest first: the order in which "auto" tries them."""
 
 
 def resolve(
@@ -55,38 +56,50 @@ def resolve(
 
 def start(
     name: str, weights: PackedWeights, device: torch.device, dtype: str = "auto", num_threads: int | None = None
-) -> tuple[Backend, str]:
-    """The backend called `name`, ready to run, and its numeric mode. Only "auto" moves on, and says so, when one cannot
-    be started: a kernel that does not compile, a GPU that refuses it. Raises as `resolve` and `resolve_dtype`."""
+) -> Backend:
+    """The backend called `name`, ready to run in the numeric mode that `dtype` asks for.
+
+    dtype "auto" is the backend's first mode, which gives the same levels as other backends and projects wherever logits
+    are not very close; "fastest" is the fastest mode that keeps its promise for this model, which may be int8.
+    Only name "auto" moves on, with a warning, when a backend cannot be started: a kernel that does not compile, a GPU
+    that refuses it. Raises BackendUnavailable as `resolve`, or where a mode would not keep its promise for this model,
+    and ConfigError for a mode that the backend does not have.
+    """
     failed: dict[str, str] = {}
     while True:
         chosen = resolve(name, weights.config, device, dtype, failed)
         try:
-            mode = resolve_dtype(dtype, chosen, weights, device)
-            return chosen(weights, device, mode, num_threads), mode
+            return _open(chosen, weights, device, dtype, num_threads)
         except BackendUnavailable as error:
             if name != "auto":
                 raise
             failed[chosen.name] = str(error)
-            logging.getLogger(__name__).warning("the %s backend cannot be used: %s", chosen.name, failed[chosen.name])
+            _log.warning("the %s backend cannot be used: %s", chosen.name, failed[chosen.name])
 
 
-def resolve_dtype(name: str, backend: type[Backend], weights: PackedWeights, device: torch.device) -> str:
-    """The numeric mode called `name` on a backend.
+def _open(
+    chosen: type[Backend], weights: PackedWeights, device: torch.device, dtype: str, num_threads: int | None
+) -> Backend:
+    """A backend in the first of the wanted modes that keeps its promise. An engine that was made to measure a promise
+    is taken where it is of the wanted kind, so that on the CPU none is made twice."""
+    promise, reasons = Promise(weights, num_threads if chosen is CpuBackend else None), [""]
+    for mode in _wanted_modes(chosen, dtype):
+        if mode in chosen.promised and chosen is not CpuBackend:
+            _log.info("two engines on the CPU are made and thrown away to measure what %s costs this model", mode)
+        reasons = promise.broken(mode) if mode in chosen.promised else []
+        if not reasons:
+            made = promise.made(mode)
+            return made if isinstance(made, chosen) else chosen(weights, device, mode, num_threads)
+    raise BackendUnavailable(f"{chosen.name} does not offer {dtype} for this model: {'; '.join(reasons)}")
 
-    "auto" is its first one, which gives the same levels as other backends and projects wherever logits are not very
-    close; "fastest" is the fastest one that keeps its promise for this model, which may be int8.
-    Raises BackendUnavailable where the mode would not keep its promise for this model.
-    """
-    if name == "auto":
-        return backend.dtypes[0]
-    if name == "fastest":
-        offered = (mode for mode in _BY_SPEED if mode in backend.dtypes)
-        return next(mode for mode in offered if not backend.dtype_reasons(weights, device, mode))
-    if name not in backend.dtypes:
-        names = f"auto, fastest or one of {', '.join(backend.dtypes)}"
-        raise ConfigError(f"dtype must be {names} on {backend.name}, got {name!r}")
-    reasons = backend.dtype_reasons(weights, device, name)
-    if reasons:
-        raise BackendUnavailable(f"{backend.name} does not offer {name} for this model: {'; '.join(reasons)}")
-    return name
+
+def _wanted_modes(chosen: type[Backend], dtype: str) -> list[str]:
+    """The numeric modes that `dtype` may become on a backend, in the order in which they are tried."""
+    if dtype == "auto":
+        return [chosen.dtypes[0]]
+    if dtype == "fastest":
+        return [mode for mode in FASTEST_FIRST if mode in chosen.dtypes]
+    if dtype not in chosen.dtypes:
+        names = f"auto, fastest or one of {', '.join(chosen.dtypes)}"
+        raise ConfigError(f"dtype must be {names} on {chosen.name}, got {dtype!r}")
+    return [dtype]

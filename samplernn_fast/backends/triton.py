@@ -1,7 +1,5 @@
-"""The `triton` backend: kernels/ on an NVIDIA GPU, one CUDA graph for each period of the top tier.
-
-triton is imported when a model is packed, never before.
-"""
+"""The `triton` backend: the kernels of samplernn_fast.kernels on an NVIDIA GPU, a CUDA graph for each period of the top
+tier. Triton is imported when a model is packed, not before, because that takes a second."""
 
 import contextlib
 import importlib
@@ -21,24 +19,27 @@ from samplernn_fast.reference.known_levels import Hidden, TeacherForced
 from samplernn_fast.reference.weights import PackedWeights, is_matrix
 
 if TYPE_CHECKING:
-    from samplernn_fast.kernels.schedule import Schedule
+    from samplernn_fast.kernels.walk import Walk
 
-_KEPT_SCHEDULES = 4  # numbers of streams whose buffers and graphs are kept
-_OLDEST = (8, 0)  # compute capability
+_KEPT_WALKS = 4  # most numbers of streams whose buffers and graphs are kept
+_OLDEST = (8, 0)  # the lowest compute capability that the kernels run on
 
 
 class TritonBackend(TeacherForced):
-    """Sampling on NVIDIA GPUs, any model, in float32 or bfloat16 (weights and products' inputs; sums are float32)."""
+    """Sampling on NVIDIA GPUs, for any model. In mode bfloat16 the weights and inputs of products are bfloat16, and
+    their sums float32."""
 
     name = "triton"
     dtypes: tuple[str, ...] = ("float32", "bfloat16")
+    promised: tuple[str, ...] = ()
+    compiled_here = True
 
     @staticmethod
     def unavailable_reasons(config: SampleRNNConfig, device: torch.device) -> list[str]:
-        """Why this backend cannot run; empty when it can. Elsewhere than on a GPU it runs in Triton's interpreter."""
+        """Why this backend cannot run; empty when it can. Without a GPU it can in Triton's interpreter only."""
         elsewhere = [f"runs on NVIDIA GPUs, not on {device}"]
         if device.type != "cuda" and not os.environ.get("TRITON_INTERPRET"):
-            return elsewhere  # without importing triton, which takes a second
+            return elsewhere  # before Triton is imported
         try:
             triton = importlib.import_module("triton")
         except ImportError as error:
@@ -52,11 +53,6 @@ class TritonBackend(TeacherForced):
             return [f"needs a GPU of compute capability 8.0 or newer, {device} has {found[0]}.{found[1]}"]
         return []
 
-    @classmethod
-    def dtype_reasons(cls, weights: PackedWeights, device: torch.device, dtype: str) -> list[str]:
-        """Empty: both modes do for any model."""
-        return []
-
     def __init__(
         self,
         weights: PackedWeights,
@@ -65,28 +61,29 @@ class TritonBackend(TeacherForced):
         num_threads: int | None = None,
         style: str = "",
     ) -> None:
-        """style: one of `kernels.products.STYLES`, "" chooses by the number of streams; for tests and benchmarks."""
+        """style: one of `kernels.product.STYLES`, for tests and benchmarks; "" chooses by the number of streams."""
         if num_threads is not None:
             raise ConfigError("num_threads is for the cpu backend; triton runs on a GPU")
-        self.config, self.device, self.style = weights.config, device, style
+        self.config, self.device, self.dtype, self.style = weights.config, device, dtype, style
         self.matrix_type = getattr(torch, dtype)
         tensors = {
             name: tensor.to(device, self.matrix_type if is_matrix(name) else torch.float32).contiguous()
             for name, tensor in weights.tensors.items()
         }
         self.weights = PackedWeights(weights.config, tensors)
-        self._schedules: OrderedDict[int, Schedule] = OrderedDict()
-        self._lock = threading.Lock()  # buffers of a schedule are one call's at a time
-        self._last: torch.cuda.Event | None = None
+        self._walks: OrderedDict[int, Walk] = OrderedDict()
+        self._lock = threading.Lock()  # a walk's buffers can serve one call at a time
+        self._last: torch.cuda.Event | None = None  # the end of what the last call has started
         if device.type == "cuda":
             self._try_out()
 
     def _try_out(self) -> None:
-        """One top frame of silence: what cannot be compiled or started shows while `auto` can still move on."""
+        """Prime one top frame of silence. A kernel that cannot be compiled or started fails here, while `auto` can take
+        another backend."""
         silence = torch.full((1, self.config.lookback), self.config.q_zero, device=self.device)
         try:
             self.prime(self.init_hidden(1), silence, silence)
-        except Exception as error:  # Triton and the compilers that it starts raise whatever they like
+        except Exception as error:  # Triton and the compilers that it starts raise errors of any class
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise BackendUnavailable(f"its kernels cannot be compiled or started ({reason})") from error
 
@@ -96,60 +93,59 @@ class TritonBackend(TeacherForced):
         hidden: Hidden,
         history: Tensor,
         t: int,
-        randomness: draw.Randomness,
-        temperature: Tensor,
-        top_k: int,
-        top_p: float,
+        drawing: draw.Drawing,
         forced: Tensor,
     ) -> Tensor:
-        """As `reference.ReferenceBackend.generate`. ValueError where a logit is not finite."""
+        """Levels of n samples, (B, n); `ReferenceBackend.generate` says what the arguments are. Raises ValueError where
+        a logit is not finite."""
         known = (forced >= 0).all(dim=0).tolist()
-        truncate = 0 < top_k < self.config.q_levels or top_p < 1
+        truncate = 0 < drawing.top_k < self.config.q_levels or drawing.top_p < 1
         made = []
         with self._alone():
-            schedule = self._schedule(forced.shape[0])
-            schedule.prepare(truncate)
-            for start in range(0, forced.shape[1], schedule.columns):
-                stop = min(start + schedule.columns, forced.shape[1])
+            walk = self._walk(forced.shape[0])
+            walk.prepare(truncate)
+            for start in range(0, forced.shape[1], walk.columns):
+                stop = min(start + walk.columns, forced.shape[1])
                 levels = torch.cat((history, forced[:, start:stop]), dim=1)
-                heat = temperature[:, start:stop]
-                schedule.load(hidden, levels, t + start, randomness, heat, top_k, top_p)
-                self._run(schedule, t + start, known[start:stop])
-                schedule.save(hidden)
-                made.append(schedule.read_levels(0, stop - start).long())
+                walk.load(hidden, levels, t + start, drawing.slice(start, stop))
+                self._run(walk, t + start, known[start:stop])
+                walk.save(hidden)
+                made.append(walk.read_levels(0, stop - start).long())
                 history = torch.cat((history, made[-1]), dim=1)[:, -self.config.lookback :]
-                if schedule.failed():
+                if walk.failed():
                     raise ValueError("a logit is not a finite number")
         return torch.cat(made, dim=1)
 
-    def _run(self, schedule: "Schedule", t: int, known: list[bool]) -> None:
-        """Samples from time t on, `known` where every stream is forced: step by step up to a period's beginning, then
-        whole periods, then what is left."""
+    def _run(self, walk: "Walk", t: int, known: list[bool]) -> None:
+        """Make samples from time t on: single steps up to the first period that starts, then whole periods, then single
+        steps. known: whether a sample is forced in every stream, so that a single step needs no draw."""
         lookback, steps = self.config.lookback, len(known)
         head = min(-t % lookback, steps)
         for step in range(head):
-            schedule.step((t + step) % lookback, step, not known[step])
-        schedule.advance(head)
+            walk.step((t + step) % lookback, step, not known[step])
+        walk.advance(head)
         periods = (steps - head) // lookback
         for _ in range(periods):
-            schedule.period()
+            walk.period()
         done = head + periods * lookback
         for step in range(done, steps):
-            schedule.step(step - done, step - done, not known[step])
+            walk.step(step - done, step - done, not known[step])
 
-    def _schedule(self, streams: int) -> "Schedule":
-        from samplernn_fast.kernels.schedule import Schedule
+    def _walk(self, streams: int) -> "Walk":
+        """The walk for a number of streams, made or kept. The one that was not used for longest is dropped."""
+        from samplernn_fast.kernels.walk import Walk
 
-        if streams not in self._schedules:
-            self._schedules[streams] = Schedule(self.weights, streams, self.device, self.style)
-        self._schedules.move_to_end(streams)
-        while len(self._schedules) > _KEPT_SCHEDULES:
-            self._schedules.popitem(last=False)
-        return self._schedules[streams]
+        if streams not in self._walks:
+            self._walks[streams] = Walk(self.weights, streams, self.device, self.style)
+        self._walks.move_to_end(streams)
+        while len(self._walks) > _KEPT_WALKS:
+            self._walks.popitem(last=False)
+        return self._walks[streams]
 
     @contextlib.contextmanager
     def _alone(self):
-        """One call at a time, on this device, after what the last call has started, on whichever stream that was."""
+        """Let one call run at a time, on this device, and after all that the last call has started, even on another
+        cuda_stream."""
         with self._lock, self._on_device():
             if self._last is not None:
                 torch.cuda.current_stream().wait_event(self._last)
@@ -161,7 +157,7 @@ class TritonBackend(TeacherForced):
 
     @contextlib.contextmanager
     def _on_device(self):
-        """On this GPU, with float32 products that are float32 even where torch was told to round their inputs."""
+        """Select this GPU, and float32 products without rounded inputs (TF32), whatever torch is set to."""
         if self.device.type != "cuda":
             yield
             return
@@ -175,18 +171,18 @@ class TritonBackend(TeacherForced):
 
     @torch.inference_mode()
     def prime(self, hidden: Hidden, history: Tensor, levels: Tensor) -> None:
-        """As `TeacherForced.prime`."""
+        """Advance `hidden` over known levels; see `TeacherForced.prime`."""
         with self._on_device():
             super().prime(hidden, history, levels)
 
     def score(self, hidden: Hidden, levels: Tensor) -> Tensor:
-        """As `TeacherForced.score`."""
+        """Log-probabilities of known levels; see `TeacherForced.score`."""
         with self._on_device():
             return super().score(hidden, levels)
 
     def linear(self, x: Tensor, w: Tensor, bias: Tensor | None = None) -> Tensor:
-        """torch's product; matrices of bfloat16 take inputs rounded alike, and sums are float32."""
-        from samplernn_fast.kernels.products import library_product
+        """x times w plus bias, by torch. For a bfloat16 matrix x is rounded to bfloat16; sums are float32."""
+        from samplernn_fast.kernels.product import library_product
 
         if w.dtype == torch.float32:
             return linear(x, w, bias)
@@ -196,19 +192,19 @@ class TritonBackend(TeacherForced):
         return (out if bias is None else out.add_(bias)).unflatten(0, x.shape[:-1])
 
     def scan(self, tier: int, layer: int, gates: Tensor, state: Tensor) -> Tensor:
-        """As `TeacherForced.scan`: one launch for each frame; the state of one is the next one's input."""
-        from samplernn_fast.kernels.cells import CellInput, CellScratch, CellWeights, launch_cell
-        from samplernn_fast.kernels.products import blocks_for, style_for
+        """One layer over all frames, frame by frame, each a step of its cell; see `TeacherForced.scan`."""
+        from samplernn_fast.kernels.cells import CellScratch, CellStep, CellWeights, launch_cell
+        from samplernn_fast.kernels.product import blocks_for, style_for
 
-        name, (frames, batch) = f"tier{tier}.", gates.shape[:2]
-        inner = self.weights[name + "bias_n"][layer] if self.config.rnn == "gru" and self.config.reset_after else None
-        weights = CellWeights(self.weights[name + "recurrent"][layer], inner)
-        style = self.style or style_for(batch)
+        name, (frames, streams) = f"tier{tier}.", gates.shape[:2]
+        bias_n = self.weights[name + "bias_n"][layer] if self.config.rnn == "gru" and self.config.reset_after else None
+        weights = CellWeights(self.weights[name + "recurrent"][layer], bias_n)
+        style = self.style or style_for(streams)
         blocks = blocks_for(style, self.config.dim, self.config.dim, self.matrix_type, self.device, weights.gates)
-        scratch = CellScratch.make(batch, weights)
-        out = torch.empty(frames + 1, batch, self.config.dim, dtype=self.matrix_type, device=self.device)
+        scratch = CellScratch.make(streams, weights)
+        out = torch.empty(frames + 1, streams, self.config.dim, dtype=self.matrix_type, device=self.device)
         out[0] = state[:, : self.config.dim]
         for frame in range(frames):
-            given = CellInput(read=gates[frame])
-            launch_cell(weights, given, out[frame], out[frame + 1], 0, state, state, scratch, blocks)
+            step = CellStep(state, state, hidden=out[frame], new_hidden=out[frame + 1], conditioning=gates[frame])
+            launch_cell(weights, step, scratch, blocks)
         return out[1:]

@@ -1,4 +1,4 @@
-"""The `demo` command: a little synthesised music, a model trained on it for a minute, and new audio from it."""
+"""The `demo` command: synthesises a little music, trains a model on it for a minute, and makes new audio with it."""
 
 import shutil
 from collections.abc import Iterator
@@ -11,7 +11,8 @@ from samplernn_fast.models.config import SampleRNNConfig
 from samplernn_fast.training.config import TrainConfig
 
 SAMPLE_RATE = 8000
-_RECORDINGS, _RECORDING_SECONDS, _RESULT_SECONDS = 12, 8.0, 4.0
+"""Samples per second of the music and of the result."""
+_RECORDINGS, _RECORDING_SECONDS, _RESULT_SECONDS = 12, 8.0, 4.0  # how many tunes; their length; the result's length
 
 
 def demo(*, output: Out = Path("demo.wav"), minutes: float = 1.0, seed: int = 0, overwrite: bool = False) -> None:
@@ -28,7 +29,11 @@ def demo(*, output: Out = Path("demo.wav"), minutes: float = 1.0, seed: int = 0,
 
 
 def run_demo(output: Path, minutes: float, seed: int, *, overwrite: bool = False) -> Iterator[str]:
-    """Do the whole way, one line of text for each step. The rest goes to a folder beside it."""
+    """Makes the audio file `output`, and yields a line of text after each step.
+
+    Music, data folder and run folder go to a folder beside `output`, named after it. Raises ConfigError and AudioError
+    before anything is written where a setting cannot work or `output` is in the way.
+    """
     from samplernn_fast.api import generate
     from samplernn_fast.audio import writing
     from samplernn_fast.audio.synthetic import plucked_music
@@ -47,7 +52,7 @@ def run_demo(output: Path, minutes: float, seed: int, *, overwrite: bool = False
     for stale in ("audio", "data", "run"):
         shutil.rmtree(work / stale, ignore_errors=True)
     for index in range(_RECORDINGS):
-        music = plucked_music(_RECORDING_SECONDS, seed * _RECORDINGS + index)
+        music = plucked_music(_RECORDING_SECONDS, seed * _RECORDINGS + index, SAMPLE_RATE)
         (work / "audio").mkdir(parents=True, exist_ok=True)
         writing.write(work / "audio" / f"tune_{index:02d}.wav", music, SAMPLE_RATE)
     yield f"synthesised {_RECORDINGS * _RECORDING_SECONDS:.0f} s of music in {work / 'audio'}"
@@ -63,7 +68,7 @@ def run_demo(output: Path, minutes: float, seed: int, *, overwrite: bool = False
 
 
 def demo_training(data: Path, out: Path, minutes: float, seed: int) -> TrainConfig:
-    """A model small enough to learn a plucked string in a minute on two cores."""
+    """The settings of the demo: a model small enough to learn a plucked string in a minute on two CPU cores."""
     model = SampleRNNConfig(
         sample_rate=0, gain=0.0, quantization="mu-law", frame_sizes=(8, 8, 16), dim=96, emb_size=32, mlp_hidden=2
     )

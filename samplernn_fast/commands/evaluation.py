@@ -1,11 +1,12 @@
-"""The `evaluate` command."""
+"""The `evaluate` command, and the progress bar of an evaluation, which `train` shows too."""
 
 import json as json_module
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import tyro
+
+from samplernn_fast import terminal
 
 if TYPE_CHECKING:
     from samplernn_fast.data.folder import AudioData
@@ -54,11 +55,9 @@ def evaluate(
 
 
 def score(model: Path, data: "AudioData", split: str, **settings: Any) -> "EvalResult":
-    """`evaluation.evaluate` with a bar of the samples read, where somebody watches."""
-    from tqdm import tqdm
-
+    """`likelihood.evaluate` with a progress bar, which counts samples."""
     from samplernn_fast.evaluation.likelihood import evaluate as run
 
     total = sum(recording.length for recording in data.recordings(split))
-    with tqdm(total=total, desc=split, unit=" samples", unit_scale=True, disable=not sys.stderr.isatty()) as bar:
-        return run(model, data, split, progress=bar.update, **settings)
+    with terminal.Bar(total, " samples", title=split, prefixes=True) as bar:
+        return run(model, data, split, progress=bar.advance, **settings)

@@ -1,4 +1,4 @@
-"""How flags become arguments: what several commands share, and tyro's complaints as one line."""
+"""How flags become arguments: types that several commands share, and the error messages of tyro in one line."""
 
 import contextlib
 import functools
@@ -13,15 +13,16 @@ import tyro
 from samplernn_fast.errors import ConfigError
 
 USAGE_STATUS = 2
+"""The exit status for flags that cannot be used."""
 
 Out = Annotated[Path, tyro.conf.arg(aliases=["-o"])]
-# PRiSM's and dadabots' names for the same flags; either spelling, with - or _, is read.
+# The aliases are the names in PRiSM's and dadabots' programs; both spellings, with - and with _, are read.
 Seconds = Annotated[float, tyro.conf.arg(aliases=["--dur", "--n-secs"])]
 Pieces = Annotated[int, tyro.conf.arg(aliases=["--num-seqs", "--n-seqs"])]
 
 
 def parse(target: Callable[..., Any], prog: str, args: Sequence[str], **options: Any) -> Any:
-    """What tyro makes of the flags. Its complaints, boxes of several lines, become one ConfigError."""
+    """Calls `target` with what tyro reads from `args`. Its error messages, boxes of lines, become a ConfigError."""
     complaint = io.StringIO()
     try:
         with contextlib.redirect_stderr(complaint):
@@ -33,7 +34,7 @@ def parse(target: Callable[..., Any], prog: str, args: Sequence[str], **options:
 
 
 def _one_line(box: str) -> str:
-    """What a box says before its first ruler. Where no line can be drawn, its title has a ruler of its own."""
+    """The text of an error box of tyro up to its first ruler. Boxes in plain ASCII have a ruler under the title too."""
     rows = [row.strip("│ ") for row in re.sub(r"\x1b\[[0-9;]*m", "", box).splitlines()]
     text = "\n".join("\0" if re.match(r"[╭╰]|[─-]{3}", row) else row for row in rows)
     paragraphs = [" ".join(part.split()) for part in text.split("\0") if part.strip()]
@@ -42,7 +43,7 @@ def _one_line(box: str) -> str:
 
 
 def deferred(command: Callable[..., None]) -> Callable[..., Callable[[], None]]:
-    """The same flags, but the call comes later: what a command raises or prints is not part of reading flags."""
+    """A function with the same flags that returns the call, so that it is made after tyro has read the flags."""
 
     @functools.wraps(command)
     def later(*args: Any, **kwargs: Any) -> Callable[[], None]:

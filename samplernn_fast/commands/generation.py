@@ -1,14 +1,13 @@
-"""The `generate` command: flags to files. `cli.py` turns the function into a command line."""
+"""The `generate` command: flags to audio files. `api.generate` makes the audio."""
 
 import json as json_module
-import signal
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import tyro
 
+from samplernn_fast import terminal
 from samplernn_fast.commands.flags import Out, Pieces, Seconds
 from samplernn_fast.errors import AudioError, ConfigError, SampleRNNError
 
@@ -55,54 +54,60 @@ def generate(
         shard_index: Which share of the pieces to make, from 0, where several machines make them.
         num_shards: How many shares there are.
     """
-    from samplernn_fast import api
+    streams = _streams_to_make(num_samples, shard_index, num_shards, output, json)
+    if not streams:
+        print("nothing to do: this shard has no pieces", file=sys.stderr)
+        return
+    if str(output) != "-":
+        output = _output_file(output, model, seed)
+        _check_output(output, streams, num_samples, overwrite)
+    settings: dict[str, Any] = {"device": device, "backend": backend, "dtype": dtype, "num_threads": num_threads}
+    settings |= {"duration": duration, "prompt": prompt, "top_k": top_k, "top_p": top_p, "seed": seed}
+    settings["temperature"] = parse_temperature(temperature, streams, num_samples)
+    _make_and_save(model, streams, settings, output, num_samples, overwrite, json)
 
+
+def _streams_to_make(num_samples: int, shard_index: int, num_shards: int, output: Path, json: bool) -> range:
+    """The streams of this shard. Raises ConfigError for flags that do not go together."""
     if not 1 <= num_samples <= 100_000:
         raise ConfigError(f"--num-samples must be at least 1 and at most 100000, got {num_samples}")
     if json and str(output) == "-":
         raise ConfigError("--json and --output - both write to standard output; choose one")
     if not 0 <= shard_index < num_shards:
         raise ConfigError(f"--shard-index must be 0 to --num-shards - 1, got {shard_index} of {num_shards}")
-    first, end = (num_samples * index // num_shards for index in (shard_index, shard_index + 1))
-    if first == end:
-        print("nothing to do: this shard has no pieces", file=sys.stderr)
-        return
-    to_stdout = str(output) == "-"
-    if not to_stdout:
-        output = _output_file(output, model, seed)
-        _check_output(output, range(first, end), num_samples, overwrite)
-    stopping = _stop_on_interrupt()
-    made = api.generate(
-        model,
-        duration=duration,
-        num_samples=end - first,
-        temperature=parse_temperature(temperature, range(first, end), num_samples),
-        top_k=top_k,
-        top_p=top_p,
-        seed=seed,
-        prompt=prompt,
-        device=device,
-        backend=backend,
-        dtype=dtype,
-        num_threads=num_threads,
-        progress=sys.stderr.isatty(),
-        first_stream=first,
-        should_stop=stopping,
-    )
-    if stopping() and not made.samples.size:
-        raise SampleRNNError("interrupted before anything was made")
-    if to_stdout:
-        from samplernn_fast.audio import writing
+    return range(num_samples * shard_index // num_shards, num_samples * (shard_index + 1) // num_shards)
 
-        sys.stdout.buffer.write(writing.encode(".wav", made.samples.T, made.sample_rate))
-    else:
+
+def _make_and_save(
+    model: str,
+    streams: range,
+    settings: dict[str, Any],
+    output: Path,
+    num_samples: int,
+    overwrite: bool,
+    json: bool,
+) -> None:
+    """Makes the audio and saves it. ctrl-C once keeps what is made so far, and a second one ends the program."""
+    from samplernn_fast import api
+
+    with terminal.interrupts() as caught:
+        made = api.generate(
+            model,
+            num_samples=len(streams),
+            first_stream=streams.start,
+            progress=terminal.is_watched(),
+            should_stop=lambda: bool(caught),
+            **settings,
+        )
+        if caught and not made.samples.size:
+            raise SampleRNNError("interrupted before anything was made")
         _save_and_report(made, output, num_samples, overwrite, json)
-    if stopping():
-        raise SampleRNNError(f"interrupted: kept the first {made.samples.shape[1] / made.sample_rate:.2f} seconds")
+        if caught:
+            raise SampleRNNError(f"interrupted: kept the first {made.samples.shape[1] / made.sample_rate:.2f} seconds")
 
 
 def _output_file(output: Path, model: str, seed: int) -> Path:
-    """A folder becomes a file in it, named after the model and the seed."""
+    """The file to write. A folder stands for a file in it, named after the model and the seed."""
     if output.is_dir() or not output.suffix:
         output.mkdir(parents=True, exist_ok=True)
         return output / f"{Path(model).resolve().stem if model != 'demo' else model}-seed{seed}.wav"
@@ -110,11 +115,12 @@ def _output_file(output: Path, model: str, seed: int) -> Path:
 
 
 def _stream_file(output: Path, stream: int, num_samples: int) -> Path:
+    """The file of one stream, which has its number in the name where there are several."""
     return output if num_samples == 1 else output.with_stem(f"{output.stem}-{stream}")
 
 
 def _check_output(output: Path, streams: range, num_samples: int, overwrite: bool) -> None:
-    """Before any time is spent: can it be written, and is there something in the way?"""
+    """Raises AudioError, before any time is spent, where a file cannot be written or exists already."""
     from samplernn_fast.audio.writing import WRITABLE
 
     if output.suffix.lower() not in WRITABLE:
@@ -128,7 +134,13 @@ def _check_output(output: Path, streams: range, num_samples: int, overwrite: boo
 
 
 def _save_and_report(made: Any, output: Path, num_samples: int, overwrite: bool, json: bool) -> None:
-    if num_samples > 1 and len(made.samples) == 1:  # one piece of several: it still carries its number
+    """Writes the files and says what was made; for the output "-", writes a WAV to standard output and says nothing."""
+    if str(output) == "-":
+        from samplernn_fast.audio import writing
+
+        sys.stdout.buffer.write(writing.encode(".wav", made.samples.T, made.sample_rate))
+        return
+    if num_samples > 1 and len(made.samples) == 1:  # a shard of one piece: its file still has the piece's number
         output = _stream_file(output, made.info["streams"][0], num_samples)
     paths = made.save(output, overwrite=overwrite)
     if json:
@@ -142,6 +154,7 @@ def _save_and_report(made: Any, output: Path, num_samples: int, overwrite: bool,
 
 
 def parse_temperature(texts: tuple[str, ...], streams: range, num_samples: int) -> Any:
+    """What --temperature says for these streams: a number, a list with one for each, or a curve over time."""
     from samplernn_fast.engine.temperature import schedule
 
     try:
@@ -160,16 +173,3 @@ def parse_temperature(texts: tuple[str, ...], streams: range, num_samples: int) 
     if len(values) != num_samples:
         raise ConfigError(f"--temperature must be one number or {num_samples}, one per piece, got {len(values)}")
     return values[streams.start : streams.stop]
-
-
-def _stop_on_interrupt() -> Callable[[], bool]:
-    """ctrl-C once: stop at the next block and keep what is done. Twice: stop at once."""
-    caught: list[int] = []
-
-    def note(number: int, frame: object) -> None:
-        if caught:
-            raise KeyboardInterrupt
-        caught.append(number)
-
-    signal.signal(signal.SIGINT, note)
-    return lambda: bool(caught)

@@ -1,4 +1,4 @@
-"""The `import` command: another project's checkpoint to a run folder. `cli.py` turns the function into flags."""
+"""The `import` command: another project's checkpoint becomes a run folder. `importing` does the work."""
 
 import json as json_module
 from pathlib import Path
@@ -24,7 +24,7 @@ def import_(
 ) -> None:
     """Make a run folder of another project's checkpoint: deepsound, PRiSM, s4 or the authors' Theano code.
 
-    Settings that lie beside the checkpoint are read, no code in it is run, and a parity check is printed at the end.
+    Settings beside the checkpoint are read, no code in it is run, and a parity check is printed at the end.
 
     Args:
         path: Checkpoint file; for PRiSM also the prefix or the folder.
@@ -51,7 +51,7 @@ def import_(
     checkpoint.write_text(
         output / checkpoint.CONFIG_FILE, json_module.dumps(info | {"model": settings}, indent=1) + "\n"
     )
-    (output / checkpoint.LAST_FILE).unlink(missing_ok=True)  # of a run that was replaced
+    (output / checkpoint.LAST_FILE).unlink(missing_ok=True)  # it belongs to a run that was replaced
     parity = {"samples": found.parity.samples, "reference": found.parity.reference, "cpu": found.parity.cpu}
     if json:
         print(json_module.dumps(info | {"run": str(output), "config": settings, "parity": parity}))

@@ -1,12 +1,8 @@
-"""The `info` and `doctor` commands."""
+"""The commands that only tell: `info` about a model, `doctor` about this machine."""
 
 import json as json_module
-from typing import TYPE_CHECKING
 
 import tyro
-
-if TYPE_CHECKING:
-    pass
 
 
 def info(model: tyro.conf.Positional[str] = "demo", /, *, json: bool = False) -> None:

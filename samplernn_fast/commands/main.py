@@ -1,6 +1,7 @@
 """The command line: `samplernn-fast COMMAND`, the same as `python -m samplernn_fast COMMAND`.
 
-Each command is a plain function that tyro turns into flags. Results go to standard output, progress to standard error.
+Each command is a plain function whose arguments tyro turns into flags. Results go to standard output, progress and
+errors to standard error. An error of the package is one line without a traceback.
 """
 
 import sys
@@ -17,7 +18,7 @@ from samplernn_fast.commands.preparation import prepare
 from samplernn_fast.commands.training import train
 from samplernn_fast.errors import ConfigError, SampleRNNError
 
-_FAILURE = 1
+_FAILURE = 1  # the exit status of a command that failed
 
 COMMANDS: dict[str, Callable[..., None]] = {
     "prepare": prepare,
@@ -29,10 +30,11 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "doctor": doctor,
     "demo": demo,
 }
+"""Every command by name, in the order of the overview."""
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run one command and exit: 0, 1 for a failure, 2 for a wrong command line."""
+    """Runs one command. The exit status is 0, 1 where the command fails, and 2 for a wrong command line."""
     args = list(sys.argv[1:] if argv is None else argv)
     if not args or args[0] in ("-h", "--help", "--version"):
         _print_overview(version=args[:1] == ["--version"])
@@ -64,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _out_of_memory(error: Exception) -> bool:
-    """Also torch's errors, which are RuntimeErrors: of a GPU a class of their own, of the CPU's allocator none."""
+    """Whether memory ran out. torch raises RuntimeErrors: a class of its own for a GPU, the plain one for the CPU."""
     of_gpu, of_cpu = type(error).__name__ == "OutOfMemoryError", "DefaultCPUAllocator" in str(error)
     return isinstance(error, MemoryError) or of_gpu or of_cpu
 

@@ -1,15 +1,12 @@
-"""The `prepare` command."""
+"""The `prepare` command: audio files become a data folder. `data.preparation` does the work."""
 
-import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import tyro
 
+from samplernn_fast import terminal
 from samplernn_fast.commands.flags import Out
-
-if TYPE_CHECKING:
-    pass
 
 
 def prepare(
@@ -65,6 +62,6 @@ def prepare(
         gain=gain,
         workers=workers,
         overwrite=overwrite,
-        progress=sys.stderr.isatty(),
+        progress=terminal.is_watched(),
     )
     print(report.summary())

@@ -1,4 +1,4 @@
-"""The `train` command."""
+"""The `train` command: a preset and flags become a `TrainConfig`. `training.trainer` does the work."""
 
 import dataclasses
 import os
@@ -29,7 +29,7 @@ def train(args: Sequence[str], prog: str) -> None:
     default = dataclasses.replace(preset, data=tyro.MISSING, out=tyro.MISSING)
     config = parse(TrainConfig, f"{prog} {args[0]}", args[1:], description=text, default=default)
     if config.max_steps and not any(re.match("--max[-_]minutes", arg) for arg in args):
-        config = dataclasses.replace(config, max_minutes=None)  # the preset's clock gives way to steps asked for
+        config = dataclasses.replace(config, max_minutes=None)  # a number of steps replaces the preset's time limit
     from samplernn_fast.data.folder import AudioData
     from samplernn_fast.training.trainer import train as run
 

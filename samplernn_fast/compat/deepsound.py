@@ -1,4 +1,4 @@
-"""deepsound-project/samplernn-pytorch: its Generator, on our engine."""
+"""The Generator of deepsound-project/samplernn-pytorch, with our engine behind it."""
 
 import torch
 from torch import Tensor, nn
@@ -7,10 +7,11 @@ from samplernn_fast.importing.live import AcceleratedSampler, accelerate
 
 
 class Generator:
-    """Takes the place of the project's `model.Generator`: the same call, the same result.
+    """Takes the place of the project's `model.Generator`: called in the same way, it gives the same.
 
-    As there, the model may be trained between two calls: its weights are read again when they changed. `seed` and the
-    number of sequences made so far decide the draws, not torch's global generator. `dtype` is as in `accelerate`.
+    The model may be trained between two calls, as there: its weights are read again when they have changed. The draws
+    depend on `seed` and on how many streams were made before, not on torch's global generator. `dtype` is that of
+    `accelerate`.
     """
 
     def __init__(self, model: nn.Module, cuda: bool = False, *, seed: int = 0, dtype: str = "fastest") -> None:
@@ -21,10 +22,11 @@ class Generator:
 
     @torch.no_grad()
     def __call__(self, n_seqs: int, seq_len: int) -> Tensor:
-        """(n_seqs, seq_len) new levels, a LongTensor on the CPU, each sequence from silence."""
+        """Draws new levels, (n_seqs, seq_len), a LongTensor on the CPU. Each of the n_seqs streams follows silence."""
         return self._current()(n_seqs, seq_len)
 
     def _current(self) -> AcceleratedSampler:
+        """The sampler of the model's present weights. A new one goes on with the stream numbers of the old one."""
         weights = self.model.state_dict()
         same = self._weights.keys() == weights.keys() and all(
             torch.equal(kept, weights[name]) for name, kept in self._weights.items()

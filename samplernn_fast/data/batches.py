@@ -1,4 +1,7 @@
-"""From a data folder to batches of levels, for training (truncated back-propagation) and evaluation."""
+"""From a data folder to batches of levels: `TBPTTBatches` for training, `whole_recordings` for evaluation.
+
+Letters: R rows of one rank's batch, B rows of a batch of evaluation, L lookback, T samples of a subsequence.
+"""
 
 import hashlib
 from collections.abc import Iterator
@@ -9,41 +12,29 @@ import numpy as np
 import numpy.typing as npt
 
 from samplernn_fast.data.folder import AudioData, Recording, chunk_samples, chunk_step
-from samplernn_fast.data.preparation import PrepareReport, prepare
 from samplernn_fast.errors import ConfigError, DataError
-from samplernn_fast.models.config import SampleRNNConfig
+from samplernn_fast.models.config import AudioConfig
 
 if TYPE_CHECKING:
     import torch
-
-__all__ = [
-    "AudioData",
-    "Batch",
-    "EvalBatch",
-    "PrepareReport",
-    "Recording",
-    "TBPTTBatches",
-    "prepare",
-    "whole_recordings",
-]
 
 IntArray = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class Batch:
-    """A rank's rows of one training step. R rows, L = lookback, T = seq_len."""
+    """One rank's rows of the batch of one update."""
 
     levels: "torch.Tensor"
     """(R, L + T) int64; the target of position t is levels[:, L + t]."""
     reset: "torch.Tensor"
-    """(R,) bool: the row starts a chunk, its state is the initial one and its lead-in is silence."""
+    """(R,) bool: True where the row starts a chunk. Its state is the initial one then, and silence lies before it."""
     mask: "torch.Tensor"
     """(R, T) bool: False where the row is padding."""
     n_valid_global: int
-    """True entries of the masks of all ranks together."""
+    """How many entries of the masks of all ranks together are True."""
     epoch: int
-    """Whole passes over the split that are behind every lane."""
+    """How many whole passes over the split every lane has finished."""
 
 
 @dataclass(frozen=True)
@@ -57,16 +48,16 @@ class EvalBatch:
     mask: "torch.Tensor"
     """(B, T) bool: False after a recording's end."""
     recordings: "torch.Tensor"
-    """(B,) int64: index into data.recordings(split)."""
+    """(B,) int64: the place of the row's recording in data.recordings(split)."""
 
 
 class TBPTTBatches:
-    """Endless batches for truncated back-propagation through time (section 2.3; padding is masked, as in 3).
+    """Endless batches for truncated back-propagation through time (section 2.3; padding is masked, as in section 3).
 
-    Each of the `batch_size` lanes reads one chunk after another, in subsequences of `seq_len`; the chunks
-    of an epoch come in an order that depends on (seed, epoch) alone, and a lane that ends its chunk takes
-    the next one. Every sample of the split is a target exactly once an epoch. All ranks walk the same
-    global batch; a rank makes rows [rank * R, (rank + 1) * R) with R = batch_size / world_size.
+    Each of the `batch_size` lanes reads one chunk after another, in subsequences of `seq_len` samples; a lane that
+    ends its chunk takes the next one. The order of an epoch's chunks depends on (seed, epoch) alone. Every sample of
+    the split is a target exactly once an epoch. All ranks keep count of the same global batch, and each makes the
+    tensors of its own rows [rank * R, (rank + 1) * R) with R = batch_size / world_size.
 
     Raises ConfigError on impossible settings, DataError when the data does not fit the model or the split
     is empty.
@@ -75,7 +66,7 @@ class TBPTTBatches:
     def __init__(
         self,
         data: AudioData,
-        config: SampleRNNConfig,
+        config: AudioConfig,
         *,
         split: str = "train",
         batch_size: int,
@@ -97,7 +88,7 @@ class TBPTTBatches:
         self._settings = {"batch_size": batch_size, "seq_len": seq_len, "seed": seed, "split": split}
         self._data_id = _data_id(data, recordings)
         self._order = _ChunkOrder(seed, self.n_chunks)
-        # A turn numbers the chunks of all epochs: turn = epoch * n_chunks + place in that epoch's order.
+        # A turn is the number of a chunk over all epochs: epoch * n_chunks + its place in that epoch's order.
         self._turns: IntArray = np.arange(batch_size)
         self._next_turn = batch_size
         self._chunks = self._order.chunks(self._turns)
@@ -105,12 +96,12 @@ class TBPTTBatches:
 
     @property
     def n_chunks(self) -> int:
-        """Chunks in one epoch."""
+        """How many chunks one epoch has."""
         return len(self._starts)
 
     @property
     def n_samples(self) -> int:
-        """Samples in one epoch; each is a target once."""
+        """How many samples one epoch has; each is a target once."""
         return int(self._lengths.sum())
 
     def __iter__(self) -> "TBPTTBatches":
@@ -126,6 +117,7 @@ class TBPTTBatches:
         return Batch(levels, reset, mask, int(counts.sum()), epoch)
 
     def _advance(self) -> None:
+        """Moves every lane on by a subsequence, and the lanes that end their chunk to the next chunk."""
         self._positions = self._positions + self._rows.seq_len
         ended = np.flatnonzero(self._positions >= self._lengths[self._chunks])
         if len(ended):
@@ -135,7 +127,7 @@ class TBPTTBatches:
             self._positions[ended] = 0
 
     def state_dict(self) -> dict[str, Any]:
-        """Where the batches are, JSON-able and the same on every rank and for any world_size."""
+        """Where the lanes stand, for JSON; the same on every rank and for every world_size."""
         return {
             "settings": dict(self._settings),
             "data": self._data_id,
@@ -145,7 +137,7 @@ class TBPTTBatches:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Goes on exactly after the batch that `state` was taken after.
+        """Puts the lanes where they stood when `state` was taken, so that the next batch is the one that followed.
 
         Raises ConfigError when batch_size, seq_len, seed or split differ, DataError when the audio does.
         """
@@ -161,20 +153,20 @@ class TBPTTBatches:
 
 
 def whole_recordings(
-    data: AudioData, config: SampleRNNConfig, split: str, batch_size: int, seq_len: int
+    data: AudioData, config: AudioConfig, split: str, batch_size: int, seq_len: int
 ) -> Iterator[EvalBatch]:
-    """Every recording of a split from start to end, for evaluation; the state carries between the steps.
+    """Yields every recording of a split from start to end, for evaluation with the state carried from step to step.
 
-    Recordings are sorted by length, longest first, and walked in groups of `batch_size` rows (the last
-    group may have fewer). Raises as TBPTTBatches does.
+    The recordings are sorted by length, longest first, and read in groups of `batch_size` rows (the last group may
+    have fewer). Raises as TBPTTBatches does.
     """
     if batch_size < 1:
         raise ConfigError(f"batch_size must be at least 1, got {batch_size}")
     recordings = _fitting_recordings(data, config, split, seq_len)
-    return _walk_groups(_Rows(data, config, seq_len), recordings, batch_size)
+    return _read_groups(_Rows(data, config, seq_len), recordings, batch_size)
 
 
-def _walk_groups(rows: "_Rows", recordings: list[Recording], batch_size: int) -> Iterator[EvalBatch]:
+def _read_groups(rows: "_Rows", recordings: list[Recording], batch_size: int) -> Iterator[EvalBatch]:
     import torch
 
     offsets = np.array([recording.offset for recording in recordings])
@@ -191,24 +183,27 @@ def _walk_groups(rows: "_Rows", recordings: list[Recording], batch_size: int) ->
 
 
 class _Rows:
-    """Makes the tensors of one step from places in the audio."""
+    """Makes the tensors of one step from places in the audio; the levels of 16-bit samples come from one table."""
 
-    def __init__(self, data: AudioData, config: SampleRNNConfig, seq_len: int) -> None:
+    def __init__(self, data: AudioData, config: AudioConfig, seq_len: int) -> None:
         from samplernn_fast.audio.quantize import for_config
 
         self.seq_len = seq_len
         self._audio = data.audio
         self._lookback = config.lookback
         self._silence = config.q_zero
-        # lut_int16 is indexed by value + 32768; rolled, a negative value is numpy's index from the end.
         # Data prepared with another gain than the model's is brought to the loudness that the model knows.
         table = for_config(config).lut_int16((config.gain or data.gain) / data.gain)
+        # The table is rolled, so that a sample is its own index: numpy counts negative ones from the end.
         self._level_of = np.roll(table, 32768).astype(np.int64)
 
     def tensors(
         self, starts: IntArray, counts: IntArray, reset: npt.NDArray[np.bool_]
     ) -> "tuple[torch.Tensor, torch.Tensor, torch.Tensor]":
-        """Row r has counts[r] targets from starts[r] on; silence before them where reset, and after them."""
+        """Makes levels, resets and mask. Row r has counts[r] targets, from the sample starts[r] on.
+
+        Silence fills the row behind them. Where the row is reset, silence also takes the place of its lookback.
+        """
         import torch
 
         levels = np.full((len(starts), self._lookback + self.seq_len), self._silence, np.int64)
@@ -222,8 +217,11 @@ class _Rows:
 
 
 class _ChunkOrder:
-    """Which chunk comes at which turn. Philox's raw words are fixed by specification, so a resumed run
-    sees the same order under any version of numpy (its `permutation` gives no such promise)."""
+    """Says which chunk comes at which turn.
+
+    A specification fixes the raw words of Philox, so a resumed run meets the same order under every version of numpy;
+    numpy's own `permutation` gives no such promise.
+    """
 
     def __init__(self, seed: int, n_chunks: int) -> None:
         self._seed = seed
@@ -232,7 +230,7 @@ class _ChunkOrder:
         self._permutation: IntArray = np.zeros(0, np.int64)
 
     def chunks(self, turns: IntArray) -> IntArray:
-        """(n,) chunk numbers of (n,) turns."""
+        """The numbers (n,) of the chunks at (n,) turns."""
         epochs, places = np.divmod(turns, self._n_chunks)
         found = np.empty_like(turns)
         for epoch in np.unique(epochs).tolist():
@@ -248,7 +246,8 @@ class _ChunkOrder:
         return self._permutation
 
 
-def _fitting_recordings(data: AudioData, config: SampleRNNConfig, split: str, seq_len: int) -> list[Recording]:
+def _fitting_recordings(data: AudioData, config: AudioConfig, split: str, seq_len: int) -> list[Recording]:
+    """The recordings of a split. Raises DataError and ConfigError where data, model and seq_len do not fit."""
     if data.sample_rate != config.sample_rate:
         raise DataError(
             f"{data.folder}: the audio is at {data.sample_rate} Hz, the model is for {config.sample_rate} Hz;"
@@ -264,7 +263,7 @@ def _fitting_recordings(data: AudioData, config: SampleRNNConfig, split: str, se
 
 
 def _chunk_table(data: AudioData, recordings: list[Recording], multiple: int) -> tuple[IntArray, IntArray]:
-    """First sample and length of every chunk; the chunks of a recording tile it."""
+    """First sample and length of every chunk. The chunks of a recording leave no gap and do not overlap."""
     largest = chunk_samples(data.sample_rate, data.chunk_seconds)
     starts, lengths = [], []
     for recording in recordings:
@@ -276,6 +275,6 @@ def _chunk_table(data: AudioData, recordings: list[Recording], multiple: int) ->
 
 
 def _data_id(data: AudioData, recordings: list[Recording]) -> str:
-    """Equal for equal audio in equal order, wherever the folder lies."""
+    """A hash that is equal for equal audio in the same order, wherever the folder lies."""
     parts = [str(data.sample_rate), str(data.chunk_seconds), *(recording.sha256 for recording in recordings)]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()

@@ -1,4 +1,7 @@
-"""Audio files to float32 scratch files, several at once."""
+"""Audio files to float32 scratch files, decoded by several threads at once; `preparation` turns these into int16.
+
+Scratch files are what allows one gain for all recordings, which is known only when the last file is decoded.
+"""
 
 from __future__ import annotations
 
@@ -13,17 +16,19 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import ArrayLike
 
+from samplernn_fast import terminal
 from samplernn_fast.errors import AudioError
 
 FLOAT = np.dtype(np.float32)
-_WINDOW_SECONDS = 0.02
+"""The samples of a scratch file."""
+_WINDOW_SECONDS = 0.02  # length of the pieces whose loudness `trim_silence` measures
 
 
 def trim_silence(x: ArrayLike, rate: int, threshold_db: float) -> tuple[int, int]:
-    """(start, stop) of what lies between the first and the last window of 20 ms that is louder than the threshold.
+    """(start, stop) of the samples from the first to the last window of 20 ms that is louder than the threshold.
 
-    x: (T,) samples at `rate` Hz. Loudness is RMS in dB below full scale, a constant 1 being 0 dB.
-    (0, 0) if nothing is.
+    x: (T,) samples at `rate` Hz. Loudness is RMS in dB below full scale: a constant 1 has 0 dB. Where no window is
+    louder, the answer is (0, 0).
     """
     x = np.asarray(x, np.float64)
     size = max(1, round(rate * _WINDOW_SECONDS))
@@ -39,7 +44,7 @@ def trim_silence(x: ArrayLike, rate: int, threshold_db: float) -> tuple[int, int
 
 @dataclass(frozen=True)
 class Take:
-    """A decoded recording: samples [start, stop) of a scratch file of float32."""
+    """A decoded recording: the samples [start, stop) of a scratch file, and its largest absolute amplitude."""
 
     name: str
     scratch: Path
@@ -49,11 +54,15 @@ class Take:
 
 
 class _Stopped(Exception):
-    """Raised inside workers when the program ends early."""
+    """Ends the workers when the program stops early."""
 
 
 class Decoder:
-    """Audio files to float32 scratch files, block by block; worker threads share it, as decoding frees the GIL."""
+    """Decodes audio files into scratch files in `folder`, block by block. Threads share it: decoding frees the GIL.
+
+    sample_rate and channels are those of `audio.reading.read_blocks`; trim_silence_db is the threshold of
+    `trim_silence`, None to keep everything. Setting `stop` ends the workers at their next block.
+    """
 
     def __init__(self, folder: Path, sample_rate: int, channels: str | int, trim_silence_db: float | None) -> None:
         self.stop = threading.Event()
@@ -65,15 +74,15 @@ class Decoder:
         self._scratch_files: list[BinaryIO] = []
 
     def close(self) -> None:
-        """Once no worker runs any more."""
+        """Closes the scratch files. Call it when no worker runs any more."""
         for file in self._scratch_files:
             file.close()
 
     def __call__(self, name: str, path: Path) -> Take | tuple[str, str]:
-        """The take, or (name, why it is dropped)."""
+        """Decodes one file: a take, or (name, why it is dropped). OSError of the scratch file passes through."""
         try:
             os.fspath(path).encode()
-        except UnicodeEncodeError:  # soundfile cannot open it
+        except UnicodeEncodeError:  # soundfile cannot open such a path
             return name, "its path is not UTF-8 text; rename it"
         try:
             return self._decode(name, path)
@@ -82,11 +91,10 @@ class Decoder:
 
     def _decode(self, name: str, path: Path) -> Take:
         from samplernn_fast.audio.reading import read_blocks
-        from samplernn_fast.data.decoding import trim_silence
 
         file = self._scratch()
-        position = begin = file.tell() // FLOAT.itemsize  # a file dropped half-way leaves its samples behind
-        start, stop, peak = None, begin, 0.0  # of what is louder than silence
+        position = begin = file.tell() // FLOAT.itemsize  # earlier files are before it, dropped ones too
+        start, stop, peak = None, begin, 0.0  # start and stop enclose what is louder than silence
         for block in read_blocks(path, self._sample_rate, self._channels):
             if self.stop.is_set():
                 raise _Stopped
@@ -107,7 +115,7 @@ class Decoder:
         return Take(name, Path(file.name), start, stop, peak)
 
     def _scratch(self) -> BinaryIO:
-        """One file per worker: making a file can take longer than decoding a short clip."""
+        """The scratch file of this thread. Every thread has one, as making a file can take longer than a short clip."""
         if not hasattr(self._own, "file"):
             self._own.file = open(self._folder / f"{threading.get_ident()}.f32", "wb")
             self._scratch_files.append(self._own.file)
@@ -118,14 +126,17 @@ class Decoder:
 def decode_all(
     decoder: Decoder, sources: Mapping[str, Path], workers: int, progress: bool
 ) -> tuple[list[Take], list[tuple[str, str]]]:
-    """Takes and dropped files, both in the order of `sources` whichever worker is first."""
-    from tqdm import tqdm
+    """Decodes `sources` (name -> path): the takes, and (name, reason) of the dropped files.
 
+    Both are in the order of `sources`, whichever worker is first. progress: show a bar on standard error.
+    """
     pool = ThreadPoolExecutor(workers)
     try:
         jobs = [pool.submit(decoder, *item) for item in sources.items()]
-        for job in tqdm(as_completed(jobs), "decode", len(jobs), unit="file", disable=not progress):
-            job.result()  # a full disk stops everything at once
+        with terminal.Bar(len(jobs), "file", shown=progress, title="decode") as bar:
+            for job in as_completed(jobs):
+                job.result()  # raises what stops everything at once, such as a full disk
+                bar.advance()
     finally:
         decoder.stop.set()
         pool.shutdown(wait=True, cancel_futures=True)

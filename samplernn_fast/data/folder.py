@@ -1,4 +1,8 @@
-"""The data folder, written by preparation.py and read by data.py: audio.i16, manifest.json, chunk sizes."""
+"""The data folder: its two files, audio.i16 and manifest.json, and how its recordings are cut into chunks.
+
+`preparation` writes a data folder, `batches` reads one. audio.i16 holds every recording, one after another, as
+little-endian int16 without a header; manifest.json holds everything else.
+"""
 
 import json
 import os
@@ -10,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from samplernn_fast.errors import ConfigError, DataError
-from samplernn_fast.files import replacing
+from samplernn_fast.files import write_text
 
 FORMAT = "samplernn_fast data"
 FORMAT_VERSION = 1
@@ -18,6 +22,7 @@ AUDIO_FILE = "audio.i16"
 MANIFEST_FILE = "manifest.json"
 SPLITS = ("train", "valid", "test")
 SAMPLE = np.dtype("<i2")
+"""The samples of audio.i16."""
 
 Int16Array = npt.NDArray[np.int16]
 
@@ -27,15 +32,15 @@ class Recording:
     """One input file inside a data folder."""
 
     path: str
-    """Name relative to the input folder, with forward slashes."""
+    """Its name relative to the input folder, with forward slashes."""
     split: str
     """train, valid or test."""
     offset: int
-    """First sample in audio.i16."""
+    """The number of its first sample in audio.i16."""
     length: int
-    """Samples, at the folder's rate."""
+    """How many samples it has at the folder's rate."""
     sha256: str
-    """Of the recording's bytes in audio.i16; equal for recordings that sound exactly the same."""
+    """The hash of its bytes in audio.i16, equal for recordings that sound exactly the same."""
 
 
 @dataclass(frozen=True)
@@ -53,12 +58,11 @@ class Manifest:
     def write(self, folder: Path) -> None:
         """Writes manifest.json into `folder`, whole or not at all."""
         values = {"format": FORMAT, "format_version": FORMAT_VERSION} | asdict(self)
-        with replacing(folder / MANIFEST_FILE) as temporary:
-            temporary.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
+        write_text(folder / MANIFEST_FILE, json.dumps(values, indent=1) + "\n")
 
     @classmethod
     def read(cls, folder: Path) -> "Manifest":
-        """Raises DataError when manifest.json is missing, damaged, or of another format or version."""
+        """Reads a folder's manifest. Raises DataError when it is missing, damaged, or of another format or version."""
         path = folder / MANIFEST_FILE
         try:
             values = json.loads(path.read_text(encoding="utf-8"))
@@ -100,19 +104,22 @@ def chunk_samples(sample_rate: int, chunk_seconds: float) -> int:
 
 
 def chunk_count(length: int, largest: int) -> int:
-    """Chunks of at most `largest` samples that a recording of `length` samples is cut into."""
+    """How many chunks of at most `largest` samples a recording of `length` samples is cut into."""
     return -(-length // largest)
 
 
 def chunk_step(length: int, largest: int, multiple: int) -> int:
-    """Samples from one chunk's start to the next: even, so that no short tail is left of a short recording,
-    and a multiple of `multiple` (the subsequence) where it fits, so that only a last chunk needs padding."""
+    """How many samples lie between the starts of two chunks of a recording of `length` samples.
+
+    All chunks are about equally long, so that no short one is left at the end. The step is a multiple of `multiple`
+    (the subsequence) where `largest` allows it, so that only a last chunk needs padding.
+    """
     even = -(-length // chunk_count(length, largest))
     return min(largest, -(-even // multiple) * multiple)
 
 
 class AudioData:
-    """A data folder, memory-mapped: opening 20 hours takes no memory to speak of."""
+    """An open data folder. Its audio is memory-mapped, so that 20 hours of it need hardly any memory."""
 
     def __init__(self, folder: Path, manifest: Manifest, audio: Int16Array) -> None:
         self.folder = folder
@@ -122,7 +129,7 @@ class AudioData:
 
     @classmethod
     def open(cls, folder: str | os.PathLike[str]) -> "AudioData":
-        """Raises DataError when the folder is missing, damaged, of another version or unlike its manifest."""
+        """Opens a folder. Raises DataError when it is missing, damaged, of another version or unlike its manifest."""
         root = Path(folder)
         if not root.is_dir():
             raise DataError(f"{root}: no such folder; make it with prepare")
@@ -133,7 +140,7 @@ class AudioData:
             size = path.stat().st_size
             if size != expected:
                 raise DataError(f"{path}: {size} bytes, the manifest says {expected}; prepare the data again")
-            # A plain view: slicing a memmap object costs microseconds per row.
+            # A plain array over the same memory: slicing a memmap object costs microseconds more.
             audio = np.memmap(path, SAMPLE, mode="r").view(np.ndarray)
         except OSError as error:
             raise DataError(f"{path}: cannot be read: {error.strerror}; prepare the data again") from None
@@ -141,17 +148,17 @@ class AudioData:
 
     @property
     def sample_rate(self) -> int:
-        """Hz."""
+        """Samples per second."""
         return self.manifest.sample_rate
 
     @property
     def gain(self) -> float:
-        """The factor that the audio was multiplied by."""
+        """The factor that all amplitudes were multiplied by."""
         return self.manifest.gain
 
     @property
     def chunk_seconds(self) -> float:
-        """The longest chunk that training reads without a reset."""
+        """The length of the longest chunk, which training reads without a reset, in seconds."""
         return self.manifest.chunk_seconds
 
     def recordings(self, split: str) -> list[Recording]:
@@ -161,5 +168,5 @@ class AudioData:
         return [recording for recording in self.manifest.recordings if recording.split == split]
 
     def samples(self, recording: Recording) -> Int16Array:
-        """(length,) int16, a view into the mapped file."""
+        """The samples of a recording: (length,) int16, a view into the mapped file."""
         return self.audio[recording.offset : recording.offset + recording.length]

@@ -1,9 +1,12 @@
-"""`prepare`: audio files of any kind and rate -> one data folder, under one gain."""
+"""`prepare`: from audio files of any kind and rate to one data folder, all under one gain.
+
+The steps: check the settings, find the files (`audio.reading`), decode them into scratch files (`decoding`), write
+audio.i16, share the recordings out (`splits`), write the manifest (`folder`), report (`report`).
+"""
 
 import hashlib
 import math
 import os
-import secrets
 import shutil
 import time
 from collections.abc import Mapping, Sequence
@@ -21,11 +24,12 @@ from samplernn_fast.data.folder import AUDIO_FILE, MANIFEST_FILE, SAMPLE, Manife
 from samplernn_fast.data.report import PrepareReport, make_report
 from samplernn_fast.data.splits import SplitRule
 from samplernn_fast.errors import ConfigError, DataError
+from samplernn_fast.files import replacing_folder
 
 AUTO_PEAK = 0.98
 """Where gain "auto" puts the largest peak of the data set, as a share of full scale."""
-_SCRATCH = "scratch"
-_BLOCK = 1 << 18  # samples converted at a time; 1 MiB of float32 stays in cache
+_SCRATCH = "scratch"  # the folder of scratch files, inside the data folder while that is being made
+_CONVERTED_AT_ONCE = 1 << 18  # samples; as float32 they take 1 MiB, which stays in a CPU's cache
 
 PathLike = str | os.PathLike[str]
 
@@ -47,17 +51,18 @@ def prepare(
     overwrite: bool = False,
     progress: bool = False,
 ) -> PrepareReport:
-    """Decodes audio files and folders of them into the data folder `out`.
+    """Decodes audio files, and folders of them, into the data folder `out`, which appears whole or not at all.
 
-    A file that cannot be used is skipped and named in the report. A recording (one input file) is in one
-    split, and so are exact copies of it: by shares of the duration, or, with `valid_files` or `test_files`
-    (text files with one file name, relative path or glob pattern per line), by name, the rest being train.
-    `channels` is "mix" or a channel; `trim_silence_db` cuts both ends of every recording where they are
-    quieter than that. `gain` multiplies everything: "auto" brings the largest peak to 0.98 of full scale.
+    A file that cannot be used is skipped and named in the report. A recording (one input file) is in one split, and
+    its exact copies are in the same: by shares of the duration (`split`: train, valid, test), or by name with
+    `valid_files` or `test_files`, text files of one file name, relative path or glob pattern in a line.
 
-    Nothing is printed; `progress` shows a bar on standard error. `out` appears whole or not at all.
-    Raises DataError when nothing is usable, `out` exists (without `overwrite`) or a list does not fit the
-    files, ConfigError on a setting that cannot work.
+    sample_rate is in Hz. channels: "mix", "left", "right" or the number of a channel. trim_silence_db: both ends of
+    every recording are cut where they are quieter, in dB below full scale. gain: the factor for all amplitudes; "auto"
+    brings the largest peak to 0.98 of full scale. Only `progress` shows something: a bar on standard error.
+
+    Raises DataError when no file is usable, `out` exists (without `overwrite`) or a list does not fit the files, and
+    ConfigError on a setting that cannot work.
     """
     started = time.monotonic()
     folder = Path(os.path.realpath(out) if os.path.islink(out) else out)
@@ -66,37 +71,35 @@ def prepare(
     sources = _named_sources([inputs] if isinstance(inputs, str | os.PathLike) else inputs)
     _check_destination(folder, overwrite)
     held_out = rule.read_lists(list(sources))
-    partial = folder.with_name(f"{folder.name}.partial-{os.getpid()}-{secrets.token_hex(4)}")
     try:
-        (partial / _SCRATCH).mkdir(parents=True)
-        decoder = Decoder(partial / _SCRATCH, sample_rate, channels, trim_silence_db)
-        made = _make_audio(decoder, sources, partial, gain, workers or _processors(), progress)
-        recordings, warnings = rule.assign(made.recordings, held_out)
-        manifest = Manifest(
-            sample_rate=sample_rate,
-            gain=made.gain,
-            chunk_seconds=chunk_seconds,
-            recordings=tuple(recordings),
-            split_info=rule.info(),
-            dropped=tuple(made.dropped),
-            versions=_versions(),
-        )
-        manifest.write(partial)
-        _move_into_place(partial, folder)
+        with replacing_folder(folder) as partial:
+            (partial / _SCRATCH).mkdir()
+            decoder = Decoder(partial / _SCRATCH, sample_rate, channels, trim_silence_db)
+            made = _make_audio(decoder, sources, partial, gain, workers or _processors(), progress)
+            recordings, warnings = rule.assign(made.recordings, held_out)
+            manifest = Manifest(
+                sample_rate=sample_rate,
+                gain=made.gain,
+                chunk_seconds=chunk_seconds,
+                recordings=tuple(recordings),
+                split_info=rule.info(),
+                dropped=tuple(made.dropped),
+                versions=_versions(),
+            )
+            manifest.write(partial)
     except OSError as error:
         raise DataError(f"{folder}: preparing failed and nothing was kept: {error}") from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return make_report(folder, manifest, warnings, made.peak, made.clipped, time.monotonic() - started)
 
 
 def _versions() -> dict[str, str]:
-    """Of what decides the samples; soxr may be missing where no file needed it."""
+    """The versions of the programs that decide the samples. soxr may be missing where no file needed it."""
     decoders = [name for name in ("soundfile", "soxr") if find_spec(name)]
     return {"samplernn_fast": __version__} | {name: version(name) for name in decoders}
 
 
 def _check_settings(sample_rate: int, chunk_seconds: float, gain: object, workers: int | None) -> None:
+    """Raises ConfigError for a setting that cannot work."""
     if type(sample_rate) is not int or not 1 <= sample_rate <= 768_000:
         raise ConfigError(f"sample_rate must be 1 to 768000 Hz, got {sample_rate!r}")
     if not 0 < chunk_seconds < math.inf:
@@ -108,13 +111,14 @@ def _check_settings(sample_rate: int, chunk_seconds: float, gain: object, worker
 
 
 def _processors() -> int:
-    if hasattr(os, "sched_getaffinity"):  # what this process may use, not what the machine has
+    """How many processors this process may use, which can be fewer than the machine has."""
+    if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def _named_sources(inputs: Sequence[PathLike]) -> dict[str, Path]:
-    """Every audio file by its name relative to the input folder, or to the deepest common one of several."""
+    """Every audio file by its name relative to the input folder, or to the deepest folder that holds all inputs."""
     from samplernn_fast.audio.reading import find_audio
 
     paths = [Path(path) for path in inputs]
@@ -128,6 +132,7 @@ def _named_sources(inputs: Sequence[PathLike]) -> dict[str, Path]:
 
 
 def _check_destination(folder: Path, overwrite: bool) -> None:
+    """Raises DataError where something is in the way that is not to be replaced."""
     if not os.path.lexists(folder):
         return
     if not overwrite:
@@ -141,7 +146,7 @@ def _check_destination(folder: Path, overwrite: bool) -> None:
 
 @dataclass(frozen=True)
 class _Audio:
-    """What stands in audio.i16, all "train" as yet."""
+    """What was written to audio.i16. Every recording is "train" until the splits are known."""
 
     recordings: list[Recording]
     dropped: list[tuple[str, str]]
@@ -153,7 +158,7 @@ class _Audio:
 def _make_audio(
     decoder: Decoder, sources: Mapping[str, Path], folder: Path, gain: float | str, workers: int, progress: bool
 ) -> _Audio:
-    """Writes audio.i16: everything is decoded once, and the gain known, before the first sample is rounded."""
+    """Decodes everything, works out the gain, and then writes audio.i16, so that each sample is rounded once."""
     takes, dropped = decode_all(decoder, sources, workers, progress)
     if not takes:
         name, reason = dropped[0]
@@ -166,14 +171,14 @@ def _make_audio(
 
 
 def _write_audio(takes: Sequence[Take], path: Path, gain: float) -> tuple[list[Recording], int]:
-    """Scratch files to int16; the recordings in order and the number of clipped samples."""
+    """Writes scratch files as int16. Returns the recordings in order, and the number of clipped samples."""
     scratch = {name: np.memmap(name, FLOAT, mode="r") for name in {take.scratch for take in takes}}
     recordings, clipped, offset = [], 0, 0
     with open(path, "wb") as file:
         for take in takes:
             digest = hashlib.sha256()
-            for first in range(take.start, take.stop, _BLOCK):
-                last = min(first + _BLOCK, take.stop)
+            for first in range(take.start, take.stop, _CONVERTED_AT_ONCE):
+                last = min(first + _CONVERTED_AT_ONCE, take.stop)
                 block = scratch[take.scratch][first:last] * np.float32(gain * 32768)
                 clipped += int(np.count_nonzero(np.abs(block) > 32768))
                 pcm = np.clip(np.rint(block), -32768, 32767).astype(SAMPLE)
@@ -183,17 +188,3 @@ def _write_audio(takes: Sequence[Take], path: Path, gain: float) -> tuple[list[R
             recordings.append(Recording(take.name, "train", offset, length, digest.hexdigest()))
             offset += length
     return recordings, clipped
-
-
-def _move_into_place(partial: Path, folder: Path) -> None:
-    """Renames; an old folder stands aside until the new one is there."""
-    old = folder.with_name(f"{folder.name}.old-{secrets.token_hex(4)}")
-    if folder.exists():
-        os.rename(folder, old)
-    try:
-        os.rename(partial, folder)
-    except BaseException:
-        if old.exists():
-            os.rename(old, folder)
-        raise
-    shutil.rmtree(old, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""What `prepare` did, as numbers and as the lines that the command line prints."""
+"""What `preparation.prepare` did, as numbers and as the lines that the command line prints."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from pathlib import Path
 
 from samplernn_fast.data.folder import SPLITS, Manifest, chunk_count, chunk_samples
 
-_SHOWN = 20  # dropped files named in the summary; the manifest names all
+_SHOWN = 20  # most dropped files that the summary names; the manifest names all
 
 
 @dataclass(frozen=True)
@@ -26,31 +26,31 @@ class PrepareReport:
     sample_rate: int
     chunk_seconds: float
     gain: float
-    """The factor applied to everything."""
+    """The factor by which all amplitudes were multiplied."""
     peak: float
-    """Largest absolute amplitude before the gain."""
+    """The largest absolute amplitude before the gain."""
     clipped: int
-    """Samples beyond full scale after the gain."""
+    """How many samples were beyond full scale after the gain, and were clipped."""
     splits: dict[str, SplitSize]
     dropped: tuple[tuple[str, str], ...]
     """(file, reason) of every file that was skipped."""
     warnings: tuple[str, ...]
     seconds: float
-    """Wall-clock time of the preparation."""
+    """How long the preparation took."""
 
     @property
     def hours(self) -> float:
-        """Of all splits."""
+        """How much audio all splits have together."""
         return sum(size.hours for size in self.splits.values())
 
     @property
     def chunks(self) -> int:
-        """Of all splits."""
+        """How many chunks all splits have together."""
         return sum(size.chunks for size in self.splits.values())
 
     @property
     def recordings(self) -> int:
-        """Of all splits."""
+        """How many recordings all splits have together."""
         return sum(size.recordings for size in self.splits.values())
 
     def summary(self) -> str:

@@ -1,4 +1,7 @@
-"""Which recording goes to train, valid or test. None is cut between two, and exact copies stay together."""
+"""Which recording goes to train, valid or test. No recording is cut between two, and exact copies stay together.
+
+`SplitRule` keeps what the user asked for; `split_by_share` is the rule where no lists are given.
+"""
 
 import fnmatch
 import hashlib
@@ -14,19 +17,20 @@ from samplernn_fast.data.folder import SPLITS, Recording
 from samplernn_fast.errors import ConfigError, DataError
 
 HELD_OUT = ("valid", "test")
-_SHOWN = 5  # pairs named in the warning about copies
+"""The splits that training does not read."""
+_SHOWN = 5  # most pairs that the warning about copies names
 
 
 @dataclass(frozen=True)
 class SplitRule:
-    """By shares of the duration, or by lists of names where there are any."""
+    """How recordings are shared out: by lists of names where there are any, else by shares of the duration."""
 
     shares: tuple[float, float, float]
-    """Of train, valid and test; they sum to 1."""
+    """The shares of train, valid and test, which sum to 1."""
     seed: int
-    """Of the shuffle before the shares are taken."""
+    """The seed of the shuffle before the shares are taken."""
     lists: dict[str, Path]
-    """valid, test -> a text file with one file name, relative path or glob pattern per line."""
+    """The text file of "valid" and of "test": one file name, relative path or glob pattern in a line."""
 
     @classmethod
     def from_settings(
@@ -36,7 +40,7 @@ class SplitRule:
         valid_files: str | os.PathLike[str] | None,
         test_files: str | os.PathLike[str] | None,
     ) -> "SplitRule":
-        """Raises ConfigError when the shares are no split, or leave nothing to train on."""
+        """The rule of `prepare`'s arguments. Raises ConfigError when the shares are no split or leave no train."""
         if len(shares) != 3 or min(shares) < 0 or not math.isfinite(sum(shares)):
             raise ConfigError(f"split must be three shares, train valid test, as 88 6 6, got {list(shares)}")
         if shares[0] == 0:
@@ -46,15 +50,15 @@ class SplitRule:
         return cls((train, valid, test), seed, {name: Path(path) for name, path in given if path is not None})
 
     def info(self) -> dict[str, Any]:
-        """What the manifest keeps of the rule."""
+        """What the manifest keeps of the rule, for JSON."""
         if self.lists:
             return {f"{name}_files": path.name for name, path in self.lists.items()}
         return {"shares": list(self.shares), "seed": self.seed}
 
     def read_lists(self, names: Sequence[str]) -> dict[str, str]:
-        """Split of each name that a list names.
+        """The split of each of `names` that a list names.
 
-        Raises DataError for a list that cannot be read, a line that matches nothing, a name in both lists.
+        Raises DataError for a list that cannot be read, a line that matches nothing, and a name in both lists.
         """
         held_out: dict[str, str] = {}
         for split, path in self.lists.items():
@@ -66,7 +70,7 @@ class SplitRule:
     def assign(self, recordings: Sequence[Recording], held_out: Mapping[str, str]) -> tuple[list[Recording], list[str]]:
         """The recordings with their splits, and warnings; `held_out` comes from `read_lists`.
 
-        Copies share a split, the most held-out one that a list gives any of them. Raises DataError when
+        Copies share a split: test if a list gives it to any of them, else valid if a list does. Raises DataError when
         nothing is left to train on.
         """
         twins: dict[str, list[Recording]] = {}
@@ -86,6 +90,7 @@ class SplitRule:
         return placed, self._warnings(placed, groups)
 
     def _warnings(self, placed: Sequence[Recording], groups: Mapping[str, list[Recording]]) -> list[str]:
+        """What the user should know of the splits. Raises DataError when train is empty."""
         present = {recording.split for recording in placed}
         if "train" not in present:
             raise DataError("the lists of valid and test files leave nothing to train on; name fewer files")
@@ -109,10 +114,11 @@ class SplitRule:
 
 
 def split_by_share(lengths: Mapping[str, int], shares: tuple[float, float, float], seed: int) -> dict[str, str]:
-    """Split of each name, given its length in samples.
+    """The split of each name, given its length in samples.
 
-    The order is a shuffle by names and seed alone. Test, then valid, take each name that brings them nearer
-    to their share of the total, at least one each; train has the rest. Fewer than three names are all train.
+    The names are shuffled, in an order that depends on them and the seed alone. Test, and then valid, take each name
+    that brings them nearer to their share of the total, and at least one; train has the rest. Fewer than three names
+    are all train.
     """
     split_of = dict.fromkeys(lengths, "train")
     if len(lengths) < 3:
@@ -135,6 +141,7 @@ def split_by_share(lengths: Mapping[str, int], shares: tuple[float, float, float
 
 
 def _named_in(path: Path, names: Sequence[str]) -> set[str]:
+    """Those of `names` that the lines of a list name, by relative path, file name or pattern."""
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, ValueError) as error:
@@ -148,7 +155,7 @@ def _named_in(path: Path, names: Sequence[str]) -> set[str]:
         pattern = line.strip().removeprefix("./")
         if not pattern:
             continue
-        # A literal name comes first: file names may hold brackets.
+        # A literal name comes before a pattern, because file names may hold brackets.
         matched = by_key.get(pattern) or _matching(pattern, by_key)
         if not matched:
             raise DataError(f"{path}, line {number}: no audio file matches {pattern!r}; correct or remove it")
@@ -157,6 +164,7 @@ def _named_in(path: Path, names: Sequence[str]) -> set[str]:
 
 
 def _matching(pattern: str, by_key: Mapping[str, list[str]]) -> list[str]:
+    """The names that a glob pattern matches; none where it has no wildcard."""
     if not re.search(r"[*?\[]", pattern):
         return []
     matches = re.compile(fnmatch.translate(pattern)).match

@@ -1,14 +1,18 @@
-"""`Engine` holds a model's packed weights; `EngineState` is all that changes while audio is made."""
+"""`Engine` plays a model: it holds the packed weights, and every call advances an `EngineState`."""
 
 import functools
 import itertools
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Self
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from samplernn_fast.backends import devices, registry
+from samplernn_fast.backends import registry
+from samplernn_fast.backends.devices import resolve_device
+from samplernn_fast.backends.interface import Backend
 from samplernn_fast.engine.first_use import FirstUse
 from samplernn_fast.engine.pace import Pace
 from samplernn_fast.engine.state import EngineState
@@ -16,20 +20,17 @@ from samplernn_fast.engine.temperature import Temperature
 from samplernn_fast.errors import CheckpointError, ConfigError
 from samplernn_fast.models.base import AudioModel
 from samplernn_fast.models.checkpoint import model_sha256
+from samplernn_fast.models.registry import require_sampler
 from samplernn_fast.models.sample_rnn import SampleRNN
 from samplernn_fast.reference import draw
-from samplernn_fast.reference.backend import Hidden
 from samplernn_fast.reference.weights import pack
-
-_COMPILED_HERE = ("cuda", "triton")
 
 
 class Engine:
     """Samples a model. Packs its weights once; they are read-only, so one engine may serve several threads.
 
     backend: "auto" or a name of `registry.BACKENDS`; dtype: "auto", "fastest" or one of the backend's numeric modes
-    (see `registry.resolve_dtype`).
-    num_threads: of the `cpu` backend; None chooses by the model's size and the number of streams.
+    (see `registry.start`). num_threads: of the `cpu` backend; None chooses by the model's size and the streams.
     """
 
     def __init__(
@@ -40,18 +41,28 @@ class Engine:
         device: str | torch.device = "auto",
         num_threads: int | None = None,
     ) -> None:
-        if not isinstance(model, SampleRNN):
-            raise ConfigError(
-                "the one-tier baseline cannot be sampled: the engine runs tiers of frames; train and evaluate do work"
-            )
-        self.config = model.config
-        self.model_sha256 = model_sha256(model)
-        self.device = devices.resolve_device(device)
-        registry.resolve(backend, self.config, self.device, dtype)  # refuses before the work of packing
-        weights = pack(model)
-        self.backend, self.dtype = registry.start(backend, weights, self.device, dtype, num_threads)
-        self._first_use = FirstUse(self.backend.name, weights) if self.backend.name in _COMPILED_HERE else None
+        sampler = require_sampler(model)
+        where = resolve_device(device)
+        registry.resolve(backend, sampler.config, where, dtype)  # refuses before the work of packing
+        weights = pack(sampler)
+        started = registry.start(backend, weights, where, dtype, num_threads)
+        self._take(sampler, started, FirstUse(started.name, weights) if started.compiled_here else None)
+
+    @classmethod
+    def of(cls, model: AudioModel, backend: Backend) -> Self:
+        """An engine on a backend that was made from this model's packed weights, in a way that no name stands for.
+
+        Its levels are not compared with plain torch when it is first used: whoever makes it checks it.
+        """
+        engine = cls.__new__(cls)
+        engine._take(require_sampler(model), backend, None)
+        return engine
+
+    def _take(self, model: SampleRNN, backend: Backend, first_use: FirstUse | None) -> None:
+        self.config, self.model_sha256 = model.config, model_sha256(model)
+        self.backend, self.dtype, self.device = backend, backend.dtype, backend.device
         self.pace = Pace(self.config.lookback)
+        self._first_use = first_use
 
     def init_state(
         self,
@@ -91,25 +102,35 @@ class Engine:
         """The next n levels of every stream, (B, n) int64 on the CPU; advances `state`.
 
         forced: (B, n) levels to take instead of drawing, -1 where the model is free: prompts, injected silence.
-        A call that fails or is interrupted leaves `state` whole, at the end of the last block that was made.
+        A call that fails or is interrupted leaves `state` whole, at the end of the last slice that was made.
         """
         if n < 0:
             raise ConfigError(f"run: n must be at least 0, got {n}")
-        forced_levels = self._check_forced(state, n, forced)
-        blocks = []
-        block_size = functools.partial(self.pace.samples, state.num_streams)
-        for start, stop, known in _segments(state.t, forced_levels, self.config.lookback, block_size):
-            block, hidden = forced_levels[:, start:stop], [h.clone() for h in state.hidden]
+        all_forced = self._check_forced(state, n, forced)
+        made = [torch.empty(state.num_streams, 0, dtype=torch.int64)]
+        slice_size = functools.partial(self.pace.samples, state.num_streams)
+        for start, stop, known in _slices(state.t, all_forced, self.config.lookback, slice_size):
+            levels, hidden = all_forced[:, start:stop], [h.clone() for h in state.hidden]
             if known:
-                self.backend.prime(hidden, state.history, block)
+                self.backend.prime(hidden, state.history, levels)
             else:
-                block = self._draw(state, hidden, block)
-            newest = block[:, -self.config.lookback :].to(self.device)
+                with self.pace.timed(state.num_streams, stop - start):
+                    drawing = state.drawing(stop - start)  # a temperature that is the user's function may take longest
+                    given = state.history, state.t, drawing, levels
+                    with _logits_must_be_finite():
+                        levels = self.backend.generate(hidden, *given).cpu()
+                        if int(levels.max()) >= self.config.q_levels:
+                            raise ValueError
+                first_use = self._first_use
+                if first_use is not None:
+                    first_use.check(state.hidden, *given, levels)
+                    self._first_use = None if first_use.done else first_use
+            newest = levels[:, -self.config.lookback :].to(self.device)
             history = torch.cat((state.history, newest), dim=1)[:, -self.config.lookback :]
-            blocks.append(block.cpu())
+            made.append(levels.cpu())
             # Signals wait for a call or a loop, so ctrl-C finds all three old or all three new.
             state.hidden, state.history, state.t = hidden, history, state.t + stop - start
-        return torch.cat(blocks, dim=1) if blocks else torch.empty(state.num_streams, 0, dtype=torch.int64)
+        return torch.cat(made, dim=1)
 
     def score(self, levels: Tensor | np.ndarray) -> Tensor:
         """Teacher-forced log-probabilities, natural log, from the initial state: (B, L + T) -> (B, T, Q), any T."""
@@ -124,28 +145,6 @@ class Engine:
         padded = torch.nn.functional.pad(levels, (0, -steps % lookback), value=self.config.q_zero)
         return self.backend.score(self.backend.init_hidden(levels.shape[0]), padded)[:, :steps]
 
-    def _draw(self, state: EngineState, hidden: Hidden, forced: Tensor) -> Tensor:
-        """The levels of a block, (B, steps); advances `hidden`, a copy of the state's, and nothing else."""
-        steps, randomness = forced.shape[1], draw.Randomness(state.seed, state.streams)
-        with self.pace.timed(state.num_streams, steps):
-            temperature = state.temperatures(steps).to(self.device)  # a function of the user's may take longest
-            settings = (randomness, temperature, state.top_k, state.top_p, forced)
-            try:
-                block = self.backend.generate(hidden, state.history, state.t, *settings).cpu()
-                sound = int(block.max()) < self.config.q_levels
-            except (ValueError, IndexError):  # what the backends make of such a logit
-                sound = False
-        if not sound:
-            raise CheckpointError("the model gives logits that are not finite numbers; its weights are too large")
-        first_use = self._first_use  # another thread may be done with it meanwhile
-        if first_use:
-            before = [h[:, :1].cpu() for h in state.hidden]
-            first = (randomness, temperature[:1].cpu(), state.top_k, state.top_p, forced[:1].cpu(), block[:1])
-            first_use.check(before, state.history[:1].cpu(), state.t, *first)
-            if first_use.done:
-                self._first_use = None
-        return block
-
     def _check_forced(self, state: EngineState, n: int, forced: Tensor | np.ndarray | None) -> Tensor:
         if forced is None:
             return torch.full((state.num_streams, n), -1, device=self.device)
@@ -158,7 +157,7 @@ class Engine:
         """Integers from `low` to Q - 1 as int64 on the engine's device; floats are not rounded quietly."""
         levels = torch.as_tensor(values)
         if levels.is_floating_point() and levels.numel():
-            raise ConfigError(f"{what}: levels must be integers, got {levels.dtype}; quantise audio first")
+            raise ConfigError(f"{what}: levels must be integers, got {levels.dtype}; quantize audio first")
         levels = levels.long().to(self.device)
         if levels.numel() and not (low <= int(levels.min()) and int(levels.max()) < self.config.q_levels):
             found = f"{int(levels.min())} to {int(levels.max())}"
@@ -166,10 +165,22 @@ class Engine:
         return levels
 
 
-def _segments(t: int, forced: Tensor, lookback: int, block_size: Callable[[], int]) -> Iterator[tuple[int, int, bool]]:
-    """Cut (B, n) forced levels into (start, stop, known) pieces: whole top frames that every stream is given, which
-    need no sample-level MLP, and pieces of block_size() samples, asked anew for each, that are stepped through; less
-    than two of them that are left over are one."""
+@contextmanager
+def _logits_must_be_finite() -> Iterator[None]:
+    """CheckpointError for what the backends make of a logit that is not a finite number."""
+    try:
+        yield
+    except (ValueError, IndexError):
+        message = "the model gives logits that are not finite numbers; its weights are too large"
+        raise CheckpointError(message) from None
+
+
+def _slices(t: int, forced: Tensor, lookback: int, slice_size: Callable[[], int]) -> Iterator[tuple[int, int, bool]]:
+    """Cut a call into slices (start, stop, known) of its forced levels (B, n), from time t on.
+
+    A known slice is whole top frames that every stream is given; it needs no sample-level MLP. The others are stepped
+    through, slice_size() samples at a time, which is asked anew for each; a rest of less than two sizes is one slice.
+    """
     known = (forced >= 0).all(dim=0).cpu().numpy()
     edges = [0, *(np.flatnonzero(np.diff(known)) + 1).tolist(), len(known)]
     for start, stop in itertools.pairwise(edges):
@@ -182,7 +193,7 @@ def _segments(t: int, forced: Tensor, lookback: int, block_size: Callable[[], in
                 yield aligned, whole, True
             start = whole
         while start < stop:
-            block = block_size()
-            end = stop if stop - start < 2 * block else start + block
+            size = slice_size()
+            end = stop if stop - start < 2 * size else start + size
             yield start, end, False
             start = end

@@ -1,34 +1,34 @@
-"""How many samples are made at a time, between two looks at the world outside."""
+"""How many samples an engine makes at a time, before it looks for ctrl-C and moves the progress bar on."""
 
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 SECONDS = 0.25
-"""Wall time of a block, about: a key press and a progress bar wait for two of them at most, and what a block costs
-beside its samples (the first launch, copies, Python) is a small part of it on any machine."""
+"""The wall time that a slice of audio should take. A key press and a progress bar wait for two slices at most, and what
+a slice costs beside its samples (the first launch, copies, Python) is a small part of it on any machine."""
 FIRST = 256
-"""Samples of a block while nothing is known about the speed, about."""
+"""The samples of a slice while nothing is known about the speed."""
 
 
 class Pace:
-    """The size of blocks by the speed of the last one. It is another on every machine and in every run, so no level
-    may depend on it."""
+    """Chooses the size of a slice by the speed of the last one. The speed differs in every run, so no level may depend
+    on a slice's size."""
 
     def __init__(self, unit: int) -> None:
-        """unit: samples of a top frame; blocks are whole ones."""
+        """unit: the samples of a top frame; a slice is made of whole ones."""
         self._unit = unit
         self._speeds: dict[int, float] = {}
 
     def samples(self, streams: int) -> int:
-        """Of the next block of so many streams: what takes `SECONDS`, at least one top frame."""
+        """The samples of the next slice of so many streams: what takes `SECONDS`, at least one top frame."""
         speed = self._speeds.get(streams)
         wanted = FIRST if speed is None else speed * SECONDS
         return max(1, int(wanted) // self._unit) * self._unit
 
     @contextmanager
     def timed(self, streams: int, samples: int) -> Iterator[None]:
-        """What goes on inside makes a block; its time decides about the next one."""
+        """Times the block that makes a slice; its time decides the size of the next one."""
         began = time.perf_counter()
         yield
         self._speeds[streams] = samples / max(time.perf_counter() - began, 1e-6)

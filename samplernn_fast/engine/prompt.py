@@ -1,4 +1,4 @@
-"""Prompts: what a stream has heard before it goes on."""
+"""Prompts: a file or samples become the levels that a stream has heard before it goes on."""
 
 from pathlib import Path
 
@@ -6,16 +6,17 @@ import numpy as np
 
 from samplernn_fast.audio import quantize, reading, resampling
 from samplernn_fast.errors import ConfigError
-from samplernn_fast.models.config import SampleRNNConfig
+from samplernn_fast.models.config import AudioConfig
 
 Prompt = str | Path | np.ndarray
 
 
-def prompt_levels(config: SampleRNNConfig, prompt: Prompt, sample_rate: int | None = None) -> np.ndarray:
-    """Levels (T,) or (B, T) of a prompt: a file, or samples in [-1, 1] at `sample_rate` (default: the model's).
+def prompt_levels(config: AudioConfig, prompt: Prompt, sample_rate: int | None = None) -> np.ndarray:
+    """Levels (T,) or (B, T) of a prompt: a file, or float samples in [-1, 1] at `sample_rate` (default: the model's).
 
-    The prompt gets the gain and the 16 bits that the training data got, so that audio from it has its very levels.
-    A short prompt needs no padding: silence stands before it.
+    A prompt gets the gain and the 16 bits that the training data got, so that a piece of that data gives its very
+    levels. A short prompt needs no padding, because silence stands before it. Raises ConfigError for samples of
+    another shape or type, AudioError for a file that cannot be read.
     """
     if isinstance(prompt, (str, Path)):
         samples, _ = reading.read(Path(prompt), sample_rate=config.sample_rate)

@@ -1,4 +1,4 @@
-"""`EngineState`: all that changes while audio is made."""
+"""`EngineState`: all that changes while audio is made. It can be saved, restored and moved to another process."""
 
 from typing import Any
 
@@ -29,17 +29,18 @@ class EngineState:
     ) -> None:
         self.hidden, self.history, self.seed, self.streams = hidden, history, seed, streams
         self.config, self.model_sha256, self.t = config, model_sha256, 0
-        self.prompt_length = 0  # a schedule of temperatures starts behind the prompt
+        self.prompt_length = 0  # samples; a temperature over time begins behind the prompt
         self._temperature: Temperature = 1.0
         self.top_k, self.top_p = 0, 1.0
 
     @property
     def num_streams(self) -> int:
+        """B, the number of streams."""
         return len(self.streams)
 
     @property
     def temperature(self) -> Temperature:
-        """One number, one number per stream, or a function of the time in seconds (as `schedule` makes)."""
+        """One number, one number per stream, or a function of the seconds since the prompt (`temperature.schedule`)."""
         return self._temperature
 
     @temperature.setter
@@ -58,6 +59,11 @@ class EngineState:
     def set_truncation(self, top_k: int | None, top_p: float | None) -> None:
         """Draw from the top_k likeliest levels, and from the top_p nucleus; None is off."""
         self.top_k, self.top_p = draw.check_truncation(top_k, top_p)
+
+    def drawing(self, steps: int) -> draw.Drawing:
+        """How the next `steps` samples of every stream are drawn."""
+        temperature = self.temperatures(steps).to(self.history.device)
+        return draw.Drawing(draw.Randomness(self.seed, self.streams), temperature, self.top_k, self.top_p)
 
     def temperatures(self, steps: int) -> Tensor:
         """The temperature of the next `steps` samples of every stream: (B, steps) float32."""
@@ -84,7 +90,7 @@ class EngineState:
         }
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
-        """Go on where `state_dict` was taken. CheckpointError if it is another model's or another number of streams."""
+        """Go on where `state_dict` was taken. CheckpointError if it is of another model or number of streams."""
         if saved.get("model_sha256") != self.model_sha256:
             raise CheckpointError("engine state does not fit: it was saved from another model")
         shapes = [tuple(h.shape) for h in saved["hidden"]], tuple(saved["history"].shape)

@@ -1,4 +1,4 @@
-"""Temperatures, and how they change over time."""
+"""Temperatures: one number, one a stream, or a curve over time."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -15,9 +15,10 @@ Temperature = float | Sequence[float] | Callable[[float], float]
 
 @dataclass(frozen=True)
 class TemperatureCurve:
-    """A temperature over time, as `schedule` makes it; its text is what `--temperature` takes."""
+    """A temperature over time, as `schedule` makes it; its text is what the flag `--temperature` takes."""
 
     points: tuple[tuple[float, float], ...]
+    """(seconds, temperature), in the order of time."""
 
     def __call__(self, seconds: float) -> float:
         times, values = zip(*self.points, strict=True)
@@ -28,7 +29,10 @@ class TemperatureCurve:
 
 
 def schedule(points: Schedule) -> TemperatureCurve:
-    """A temperature over time: straight lines between (seconds, temperature) points, constant before and after."""
+    """A temperature over time: straight lines between (seconds, temperature) points, constant before and after them.
+
+    Raises ConfigError where there are none, or one has no finite time or a temperature that is out of range.
+    """
     if not points or any(not math.isfinite(time) for time, _ in points):
         raise ConfigError(f"a temperature schedule needs (seconds, temperature) points, got {points!r}")
     ordered = sorted(points, key=lambda point: point[0])

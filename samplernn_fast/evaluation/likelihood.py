@@ -1,4 +1,8 @@
-"""Negative log-likelihood in bits per sample over a split: whole recordings, the state carried from start to end."""
+"""Negative log-likelihood of a split in bits per sample (section 3, Table 1).
+
+Whole recordings are read, with the state carried from start to end. `evaluate` reads them; how a batch is scored is
+one of two functions: `_score_forward` uses the training forward, `_score_backend` the kernels of a backend.
+"""
 
 import math
 from collections.abc import Callable
@@ -10,7 +14,7 @@ import torch
 from torch import Tensor
 
 from samplernn_fast.backends import devices
-from samplernn_fast.backends.cpu import CpuBackend
+from samplernn_fast.backends.registry import BACKENDS
 from samplernn_fast.data.batches import EvalBatch, whole_recordings
 from samplernn_fast.data.folder import AudioData
 from samplernn_fast.engine.engine import Engine
@@ -19,12 +23,13 @@ from samplernn_fast.models.base import AudioModel, bits_per_sample
 from samplernn_fast.models.checkpoint import load_model
 from samplernn_fast.models.sample_rnn import SampleRNN
 
-_MAX_LOGITS = 1 << 25
+_MAX_LOGITS = 1 << 25  # most logits of one batch: 128 MiB in float32
+_MAX_SAMPLES = 4096  # most samples of a row of one batch, where a top frame is not longer
 
 
 @dataclass(frozen=True)
 class FileResult:
-    """One recording's mean bits per sample."""
+    """The mean bits per sample of one recording, over `n_samples` samples."""
 
     path: str
     nll_bits: float
@@ -33,13 +38,14 @@ class FileResult:
 
 @dataclass(frozen=True)
 class EvalResult:
-    """Mean bits per sample over all samples of a split, and the same for each recording."""
+    """The mean bits per sample over all samples of a split, and the same for each recording."""
 
     nll_bits: float
     n_samples: int
     per_file: list[FileResult]
 
     def to_dict(self) -> dict[str, Any]:
+        """The same as plain numbers and lists, for JSON."""
         files = [{"path": f.path, "nll_bits": f.nll_bits, "n_samples": f.n_samples} for f in self.per_file]
         return {"nll_bits": self.nll_bits, "n_samples": self.n_samples, "per_file": files}
 
@@ -56,13 +62,20 @@ def evaluate(
     max_seconds: float = 0,
     progress: Callable[[int], object] | None = None,
 ) -> EvalResult:
-    """Mean negative log-likelihood of every sample of `split`, in bits.
+    """Measures the mean negative log-likelihood of the samples of `split`, in bits.
 
-    A recording is read whole, from silence and the learned initial state, so the number does not depend on
-    batch_size or on chunks. backend: a name scores through that backend's kernels in `dtype`; "forward" is the training
-    forward; "auto" takes the `cpu` backend where the model is on the CPU and can run there, else the training forward.
-    device "auto" is where a model given as such lies, and the GPU, where there is one, for a path. max_seconds > 0
-    stops after that much audio. progress is called with the samples just read.
+    A recording is read whole, from silence and the learned initial state, so the result does not depend on
+    `batch_size` or on chunks.
+
+    model: a model, a run folder or a .safetensors file.
+    backend: a name scores with that backend's kernels in `dtype`; "forward" scores with the training forward; "auto"
+    takes the `cpu` backend where the model is on the CPU and can run there, else the training forward.
+    device: "auto" is where a given model is, and for a path the GPU if there is one.
+    max_seconds: reading stops after that much audio; 0 reads all.
+    progress: called with the number of samples that were just read.
+
+    Raises ConfigError and DataError for settings and data that do not fit the model, BackendUnavailable for a backend
+    that cannot run it, and CheckpointError and DataError for files that cannot be read.
     """
     if not isinstance(model, AudioModel):
         model = load_model(model).to(devices.resolve_device(device))
@@ -71,7 +84,7 @@ def evaluate(
     if batch_size < 1:
         raise ConfigError(f"batch_size must be at least 1, got {batch_size}")
     per_row = max(1, _MAX_LOGITS // (batch_size * config.q_levels * config.lookback))
-    seq_len = config.lookback * min(per_row, max(1, 4096 // config.lookback))
+    seq_len = config.lookback * min(per_row, max(1, _MAX_SAMPLES // config.lookback))
     target = next(model.parameters()).device if device == "auto" else devices.resolve_device(device)
     chosen = _choose(model, target) if backend == "auto" else backend
     if chosen == "forward" and dtype != "auto":
@@ -95,14 +108,14 @@ def evaluate(
 
 
 def _choose(model: AudioModel, device: torch.device) -> str:
-    """What scores fastest: on a CPU our kernels, which stand other processes better than torch's threads."""
+    """What scores fastest: on a CPU our kernels, which other processes slow down less than torch's threads."""
     if not isinstance(model, SampleRNN) or next(model.parameters()).dtype != torch.float32:
         return "forward"
-    return "forward" if CpuBackend.unavailable_reasons(model.config, device) else CpuBackend.name
+    return "forward" if BACKENDS["cpu"].unavailable_reasons(model.config, device) else "cpu"
 
 
 def _score_forward(model: AudioModel, device: torch.device) -> Callable[[EvalBatch], Tensor]:
-    """Bits (B, T) of each batch by the training forward; the state lives in the closure."""
+    """A function from a batch to its bits (B, T), by the training forward. It keeps the state between batches."""
     model = model.to(device)
     state: list[Tensor] | None = None
 
@@ -118,7 +131,7 @@ def _score_forward(model: AudioModel, device: torch.device) -> Callable[[EvalBat
 
 
 def _score_backend(model: AudioModel, backend: str, dtype: str, device: torch.device) -> Callable[[EvalBatch], Tensor]:
-    """Bits (B, T) of each batch by an engine's own kernels."""
+    """A function from a batch to its bits (B, T), by the kernels of a backend. It keeps the state between batches."""
     engine = Engine(model, backend=backend, dtype=dtype, device=device)
     hidden: list[Tensor] = []
 
@@ -134,5 +147,5 @@ def _score_backend(model: AudioModel, backend: str, dtype: str, device: torch.de
 
 
 def _first_rows(state: list[Tensor], rows: int) -> list[Tensor]:
-    """The states (n, B, H) of the recordings that still go on: the shortest of a group are its last rows."""
+    """The states (n, rows, H) of the recordings that still go on: the shortest of a group are its last rows."""
     return state if state[0].shape[1] == rows else [h[:, :rows].contiguous() for h in state]

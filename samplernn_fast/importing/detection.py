@@ -1,4 +1,4 @@
-"""Which project wrote a checkpoint: by the bytes it begins or ends with, and by its tensors' names."""
+"""Tells which project wrote a checkpoint, by its first and last bytes and by the names of its tensors."""
 
 import re
 import struct
@@ -10,15 +10,16 @@ from samplernn_fast.importing.formats.torch_file import read_torch_file
 from samplernn_fast.importing.projects import deepsound, prism
 
 FORMATS = ("deepsound", "prism", "s4", "theano")
+"""The projects whose checkpoints can be read."""
 _ZIP = b"PK\x03\x04"
-_LEGACY_TORCH = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # torch's magic number, pickled
+_LEGACY_TORCH = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # torch's magic number, as a pickle writes it
 _HDF5 = b"\x89HDF\r\n"
 _PICKLES = (b"(", b"}", b"]", b"c", b"\x80")  # how a pickled dict or list, or a call, begins
 _FILE_NAMES = re.compile(r".*\.(pt|pth|ckpt|pkl|bin)|(best-)?ep\d+-it\d+.*|[^.]+")
 
 
 def resolve(path: Path) -> Path:
-    """The file that a path means; a folder must hold one checkpoint. TensorFlow prefixes stay as they are."""
+    """The file that a path stands for. A folder must hold one checkpoint; a prefix of TensorFlow stays as it is."""
     if not path.is_dir() or any(path.glob("*.index")):
         return path
     files = [file for file in sorted(path.iterdir()) if file.is_file() and _looks_like_one(file)]
@@ -29,7 +30,7 @@ def resolve(path: Path) -> Path:
 
 
 def detect(path: Path) -> str:
-    """The name of the project, one of FORMATS. Raises CheckpointError when it is none of them."""
+    """The project that wrote a checkpoint, one of FORMATS. Raises CheckpointError when it is none of them."""
     if path.is_dir() or path.name == "checkpoint" or prism.index_file(path).is_file():
         return "prism"
     start, end = _ends(path)
@@ -49,7 +50,7 @@ def detect(path: Path) -> str:
 
 
 def _ends(path: Path) -> tuple[bytes, bytes]:
-    """The first 4096 and the last 8 bytes."""
+    """The first 4096 and the last 8 bytes of a file. Raises CheckpointError when it cannot be read."""
     try:
         with open(path, "rb") as opened:
             start = opened.read(4096)
@@ -62,6 +63,7 @@ def _ends(path: Path) -> tuple[bytes, bytes]:
 
 
 def _looks_like_one(file: Path) -> bool:
+    """Whether a file's name and first bytes are those of a checkpoint in one file."""
     if file.name == "args.pkl" or not _FILE_NAMES.fullmatch(file.name):
         return False
     return _ends(file)[0].startswith((_ZIP, _LEGACY_TORCH, *_PICKLES))

@@ -1,4 +1,7 @@
-"""From another project's checkpoint to a model of ours, checked on the spot."""
+"""From another project's checkpoint to a model of ours: find the file, tell the project, read, check.
+
+`import_checkpoint` is the public function; the `import` command calls `read_checkpoint`, which says more.
+"""
 
 import warnings
 from collections.abc import Mapping
@@ -19,12 +22,15 @@ _READERS = {"deepsound": deepsound.read, "prism": prism.read, "s4": s4.read, "th
 
 @dataclass(frozen=True)
 class Imported:
-    """A model, and what the user should know about how it came to be."""
+    """A model, and what the user should know about how it was made."""
 
     model: SampleRNN
     format: str
+    """The project that wrote the checkpoint."""
     notes: list[str]
+    """What was assumed, and what was read from where."""
     parity: Parity
+    """How well the samplers agree with the model's own forward."""
 
 
 def import_checkpoint(
@@ -32,14 +38,16 @@ def import_checkpoint(
     format: str = "auto",
     config: str | Path | Mapping[str, Any] | None = None,
 ) -> SampleRNN:
-    """The model in a checkpoint of deepsound's samplernn-pytorch, PRiSM, s4 or the authors' Theano code, with .config.
+    """Reads the model in a checkpoint of deepsound's samplernn-pytorch, PRiSM, s4 or the authors' Theano code.
 
-    path: a file; for TensorFlow also a prefix or a folder. format: auto, deepsound, prism, s4 or theano.
+    path: a file; for TensorFlow also a prefix or a folder.
+    format: auto, deepsound, prism, s4 or theano.
     config: what the file does not hold, such as {"quantization": "mu-law", "sample_rate": 22050}, or a JSON or YAML
-    file of it. What lies beside the checkpoint is read too. An assumed sample rate is warned about.
+    file of it. Settings in files beside the checkpoint are read too. A warning says where a sample rate is assumed.
 
-    Ends with a parity check between the model's own forward and the samplers. Loading runs no code of the file. Raises
-    CheckpointError, naming the tensor, for what does not fit, and ConfigError, naming the setting, for what is missing.
+    No code in the file is run. A parity check at the end compares the model's own forward with the samplers. Raises
+    CheckpointError, which names the tensor, for what does not fit, and ConfigError, which names the setting, for what
+    is missing.
     """
     imported = read_checkpoint(path, format, config)
     for note in imported.notes:
@@ -55,7 +63,7 @@ def read_checkpoint(
     quantization: str | None = None,
     sample_rate: int | None = None,
 ) -> Imported:
-    """`import_checkpoint`, with its notes and its parity check; the last two settings stand above `config`."""
+    """Does the work of `import_checkpoint`. quantization and sample_rate, where given, overrule `config`."""
     if format not in ("auto", *detection.FORMATS):
         raise ConfigError(f"format must be auto, {', '.join(detection.FORMATS)}, got {format!r}")
     settings = _settings(config, quantization, sample_rate)
@@ -70,6 +78,7 @@ def read_checkpoint(
 def _settings(
     config: str | Path | Mapping[str, Any] | None, quantization: str | None, sample_rate: int | None
 ) -> Settings:
+    """What the user says, from a file or a mapping, under the two values that flags can give."""
     values = dict(config) if isinstance(config, Mapping) else {} if config is None else read_settings(Path(config))
     flags = {"quantization": quantization, "sample_rate": sample_rate}
     given = values | {name: value for name, value in flags.items() if value is not None}

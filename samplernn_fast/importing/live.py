@@ -1,4 +1,7 @@
-"""A torch module of another project, alive in this process, sampled by our engine."""
+"""A torch module of another project in this process, sampled by our engine.
+
+`accelerate` is the public function. It converts the module's tensors as `projects` converts those of a file.
+"""
 
 from collections.abc import Mapping
 from typing import Any
@@ -19,9 +22,9 @@ _SOURCE = "accelerate"
 
 
 class AcceleratedSampler:
-    """Draws levels from a module's weights as they were when it was made. Made by `accelerate`.
+    """Draws levels with a module's weights as they were when `accelerate` made this object.
 
-    `engine` and its config serve everything else: states, prompts, scores, streams.
+    `engine` has everything else: states, prompts, scores, the model's config.
     """
 
     def __init__(self, engine: Engine, seed: int) -> None:
@@ -37,10 +40,11 @@ class AcceleratedSampler:
         top_p: float | None = None,
         prompt: Tensor | np.ndarray | None = None,
     ) -> Tensor:
-        """New levels (n_seqs, seq_len) int64 on the CPU, from silence or behind `prompt` levels (n,) or (n_seqs, n).
+        """Draws new levels, (n_seqs, seq_len) int64 on the CPU, which follow silence or a prompt.
 
-        Every call draws new streams: they are numbered on from call to call, so the same calls after the same seed give
-        the same audio. torch's global generator is not touched.
+        n_seqs is the number of streams, and prompt holds levels (n,) for all of them or (n_seqs, n). Every call draws
+        new streams, whose numbers go on from those of the call before, so the same calls after the same seed give the
+        same audio. torch's global generator is not used.
         """
         state = self.engine.init_state(
             n_seqs, self.seed, temperature, top_k, top_p, prompt=prompt, first_stream=self.next_stream
@@ -60,21 +64,23 @@ def accelerate(
     dtype: str = "fastest",
     device: str = "auto",
 ) -> AcceleratedSampler:
-    """A fast sampler of a SampleRNN module of deepsound's samplernn-pytorch or of state-spaces/s4.
+    """Makes a fast sampler of a SampleRNN module of deepsound's samplernn-pytorch or of state-spaces/s4.
 
-    module: the model, or what wraps it (deepsound's Predictor, s4's Lightning module); it is known by its tensors, and
-    its project is not imported. Its weights are read once: later changes of them have no effect.
-    dtype: as `Engine` takes it. By default the fastest mode that costs this model at most 0.005 bit a sample; "float32"
-    gives the project's own levels at temperature 0.
+    module: the model, or what wraps it (deepsound's Predictor, s4's Lightning module). Its tensors' names tell which it
+    is, and its project is not imported. The weights are read once: later changes of them have no effect.
     quantization: for s4, linear or mu-law; the module's own attribute of that name is used where it has one.
-    Raises CheckpointError, naming the tensor, for a module that does not fit.
+    dtype: a numeric mode of the backend. "fastest" is the fastest mode that costs this model at most 0.005 bit a
+    sample; "float32" gives the project's own levels at temperature 0.
+
+    Raises CheckpointError, which names the tensor, for a module that does not fit, and ConfigError for anything else
+    than a module and for settings that cannot work.
     """
     model = model_of(module, quantization, sample_rate)
     return AcceleratedSampler(Engine(model, backend=backend, dtype=dtype, device=device), seed)
 
 
 def model_of(module: nn.Module, quantization: str | None = None, sample_rate: int | None = None) -> SampleRNN:
-    """A model of ours with a copy of the module's weights. Raises as `accelerate`."""
+    """A model of ours with a copy of the module's weights. The errors are those of `accelerate`."""
     if not isinstance(module, nn.Module):
         raise ConfigError(f"{_SOURCE}: must be a torch module, got {type(module).__name__}")
     tensors = {name: tensor.detach().cpu() for name, tensor in module.state_dict().items()}
@@ -87,11 +93,12 @@ def model_of(module: nn.Module, quantization: str | None = None, sample_rate: in
 
 
 def _converter(tensors: Mapping[str, Tensor]) -> Any:
+    """The function that converts the state dict of the project that these tensors are from."""
     return deepsound.convert if deepsound.keeps_h0(tensors) else s4.convert
 
 
 def _with_attribute(settings: Settings, module: nn.Module) -> Settings:
-    """s4's module says how its levels were made."""
+    """The settings, with the quantization that a module of s4 names in an attribute."""
     for part in module.modules():
         kind = getattr(part, "quantization", None)
         if hasattr(part, "frame_level_rnns") and isinstance(kind, str):

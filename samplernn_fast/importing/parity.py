@@ -1,4 +1,8 @@
-"""The check that ends every import: the model's forward, the sampler one sample at a time, and the native engine."""
+"""The check at the end of every import: do the samplers give the logits of the model's own forward?
+
+`check_parity` compares the training forward in float64 with the reference, one sample at a time, and with the cpu
+backend where it can run.
+"""
 
 import copy
 from dataclasses import dataclass
@@ -12,26 +16,28 @@ from samplernn_fast.models.sample_rnn import SampleRNN
 from samplernn_fast.reference.backend import ReferenceBackend
 from samplernn_fast.reference.weights import pack
 
-_LEAST_SAMPLES = 48
+_LEAST_SAMPLES = 48  # fewest samples of a stream that are compared; they are whole top frames
 REFERENCE_LIMIT, CPU_LIMIT = 1e-9, 1e-4
-"""Largest differences of log-probabilities, for logits up to 10; float64 and float32."""
+"""The largest differences of log-probabilities that pass, where logits are at most 10: in float64, in float32."""
 
 
 @dataclass(frozen=True)
 class Parity:
-    """Largest differences of teacher-forced log-probabilities over `samples` levels of two streams."""
+    """What was compared, and the largest differences of log-probabilities under teacher forcing."""
 
     samples: int
+    """How many levels of two streams were compared."""
     reference: float
-    """The sampler's steps against the training forward, float64."""
+    """The reference, one sample at a time, against the training forward, both in float64."""
     cpu: float | None
-    """The native engine, float32, against the training forward, float64; None where it cannot run."""
+    """The cpu backend in float32 against the training forward in float64; None where it cannot run."""
     cpu_missing: str
+    """Why the cpu backend cannot run; "" where it can."""
     scale: float
-    """The limits grow with the largest logit from 10 on, as rounding does."""
+    """What the limits are multiplied by: a tenth of the largest logit, as rounding grows with it, and at least 1."""
 
     def lines(self) -> list[str]:
-        """What was compared and found, to print."""
+        """What was compared and found, as text to print."""
         found = [
             f"parity over {self.samples} samples: reference steps against model.forward, float64:"
             f" {self.reference:.1e} (limit {REFERENCE_LIMIT * self.scale:.0e})"
@@ -43,7 +49,7 @@ class Parity:
 
 @torch.inference_mode()
 def check_parity(model: SampleRNN, source: str) -> Parity:
-    """Compare the paths of a model on random levels. Raises CheckpointError when they differ by more than rounding."""
+    """Compares the paths of a model on random levels. Raises CheckpointError when they differ by more than rounding."""
     config = model.config
     exact = copy.deepcopy(model).double()
     steps = -(-_LEAST_SAMPLES // config.lookback) * config.lookback
@@ -61,14 +67,14 @@ def check_parity(model: SampleRNN, source: str) -> Parity:
         native = _largest(backend.score(backend.init_hidden(2), levels), wanted)
     scale = max(1.0, float(logits.abs().max()) / 10)
     found = Parity(2 * steps, _largest(stepped, wanted), native, "; ".join(reasons), scale)
-    # Written so that a NaN fails too.
+    # The comparison is negated, because a NaN must fail too.
     if not (found.reference <= REFERENCE_LIMIT * scale and (native is None or native <= CPU_LIMIT * scale)):
         raise CheckpointError(f"{source}: nothing was imported: {'; '.join(found.lines())}")
     return found
 
 
 def step_logits(backend: ReferenceBackend, levels: Tensor) -> Tensor:
-    """Teacher-forced logits (B, T, Q), made one sample at a time."""
+    """The reference's logits (B, T, Q) for levels (B, L + T) under teacher forcing, made one sample at a time."""
     lookback = backend.config.lookback
     hidden, logits = backend.init_hidden(levels.shape[0]), []
     values = backend.weights["frame_values"][levels]

@@ -1,4 +1,4 @@
-"""What a checkpoint's tensors do not say: the quantiser and the sample rate, from flags, a file, or files beside it."""
+"""What a checkpoint's tensors do not say, quantization and sample rate: from flags, a file, or files beside it."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -12,27 +12,34 @@ from samplernn_fast.audio.laws import QUANTIZATIONS
 from samplernn_fast.errors import CheckpointError, ConfigError
 
 DEFAULT_SAMPLE_RATE = 16000
-"""What all four projects write audio at unless told otherwise; no checkpoint stores it. PRiSM once wrote 22050 Hz."""
+"""The rate in Hz at which all four projects write audio by default. PRiSM's was once 22050. No checkpoint stores it."""
 
 
 @dataclass
 class Settings:
-    """Settings by name, with where they came from. What the user says stands above what lies beside the file."""
+    """Settings by name, and where they came from. What the user gives overrules what is found beside the file."""
 
     given: Mapping[str, Any] = field(default_factory=dict)
+    """What the user gives."""
     given_from: str = "config"
+    """Where that stands, for messages."""
     beside: Mapping[str, Any] = field(default_factory=dict)
+    """What was found beside the checkpoint or inside it."""
     beside_from: str = ""
+    """Where that was found, for messages."""
     notes: list[str] = field(default_factory=list)
     """Lines for the user: what was assumed, and what was read from where."""
 
     def add_beside(self, values: Mapping[str, Any], source: str) -> None:
-        """Settings found beside the checkpoint or inside it."""
+        """Takes in settings that were found beside the checkpoint or inside it."""
         self.beside, self.beside_from = values, source
         self.notes.append(f"settings read from {source}")
 
     def find(self, names: Iterable[str]) -> tuple[Any, str]:
-        """The first setting of these names, and where it stands; (None, "") when there is none. A dot goes deeper."""
+        """The first setting of these names, and where it stands; (None, "") when there is none.
+
+        A dot in a name leads into a setting that is itself a mapping.
+        """
         for values, source in ((self.given, self.given_from), (self.beside, self.beside_from)):
             for name in names:
                 value = _lookup(values, name)
@@ -41,7 +48,7 @@ class Settings:
         return None, ""
 
     def agree(self, facts: Mapping[str, Any], source: str) -> None:
-        """CheckpointError where a setting contradicts the tensors: `facts`, under the project's own names."""
+        """Raises CheckpointError where a setting contradicts `facts`, which the tensors say, by the project's names."""
         for name, fact in facts.items():
             value, where = self.find([name])
             if isinstance(value, str) and isinstance(fact, str):
@@ -53,7 +60,7 @@ class Settings:
                 )
 
     def sample_rate(self) -> int:
-        """In Hz; the projects' default, said in `notes`, when nothing tells."""
+        """The sample rate in Hz. Where no setting says it, it is the projects' default, and `notes` says so."""
         value, source = self.find(["sample_rate"])
         if value is None:
             self.notes.append(
@@ -66,9 +73,10 @@ class Settings:
         return value
 
     def quantization(self, project: str, names: Iterable[str], kinds: tuple[str, ...]) -> str:
-        """The project's quantiser among `kinds` ("linear", "mu-law"), asked for by name when nothing tells which.
+        """The project's quantization, one of `kinds` ("linear", "mu-law") in that project's rule.
 
-        names: where the project's own settings keep it. Raises ConfigError.
+        names: what the project's own settings call it. Raises ConfigError where no setting says which it is and the
+        project has several, or where a setting names one that it does not have.
         """
         allowed = [kind for kind in kinds if f"{kind}-{project}" in QUANTIZATIONS]
         value, source = self.find(["quantization", *names])
@@ -86,7 +94,7 @@ class Settings:
 
 
 def read_settings(file: Path) -> dict[str, Any]:
-    """A JSON or YAML file of settings. Raises ConfigError."""
+    """Reads a JSON or YAML file of settings. Raises ConfigError when it cannot be read, or holds no mapping."""
     try:
         text = file.read_text(encoding="utf-8")
         values = json.loads(text) if file.suffix == ".json" else yaml.safe_load(text)
@@ -100,8 +108,9 @@ def read_settings(file: Path) -> dict[str, Any]:
 
 
 def _lookup(values: Mapping[str, Any], name: str) -> Any:
+    """The value under a name with dots; None where there is none, or only a reference of hydra to another setting."""
     found: Any = values
     for part in name.split("."):
         found = found.get(part) if isinstance(found, Mapping) else None
-    unresolved = isinstance(found, str) and found.startswith("${")  # hydra's reference to another setting
+    unresolved = isinstance(found, str) and found.startswith("${")
     return None if unresolved else found

@@ -1,4 +1,8 @@
-"""A checkpoint's tensors by name: each is taken once, with the shape that the rest of the file demands."""
+"""A checkpoint's tensors by name, and the tensors of our model that they become.
+
+A reader takes each tensor from `NamedTensors`, with the shape that the rest of the file demands, and puts it into
+`Placed` under our name.
+"""
 
 import re
 from collections.abc import Callable, Mapping
@@ -10,15 +14,15 @@ from torch import Tensor
 from samplernn_fast.errors import CheckpointError, ConfigError
 from samplernn_fast.models.config import SampleRNNConfig
 
-_MOST_PARTS = 1000  # tiers or layers; a larger number in a name is a damaged file
+_MOST_PARTS = 1000  # most tiers or layers; a larger number in a name means that the file is damaged
 
 
 class NamedTensors:
-    """Tensors under the names a project gave them. Whatever does not fit is a CheckpointError that names the tensor."""
+    """Tensors under the names that a project gave them. CheckpointError names the tensor that does not fit."""
 
     def __init__(self, tensors: Mapping[str, Tensor], source: str, marker: str) -> None:
-        """source: the file, for messages. marker: a pattern at which the project's own names begin; what stands before
-        it (`model.`, `module.`) is the prefix of all of them."""
+        """source: the file, for messages. marker: the pattern with which the project's own names begin. What is before
+        it (`model.`, `module.`) is the prefix of all names."""
         prefixes = {match[0] for name in tensors if (match := re.match(rf".*?(?={marker})", name))}
         if not prefixes:
             first = marker.split("|")[0].replace("\\", "")
@@ -32,7 +36,7 @@ class NamedTensors:
         return self.prefix + name in self._tensors
 
     def count(self, pattern: str, first: int = 0) -> int:
-        """How many parts are numbered: one more than the largest number that `pattern`'s group finds, less `first`."""
+        """How many numbered parts there are: 1 + the largest number that the group of `pattern` finds - `first`."""
         matches = (re.match(re.escape(self.prefix) + pattern, name) for name in self._tensors)
         numbers = [int(match[1]) for match in matches if match]
         found = max(numbers, default=first - 1) + 1 - first
@@ -41,22 +45,22 @@ class NamedTensors:
         return found
 
     def any(self, pattern: str) -> bool:
-        """Whether some name holds `pattern`."""
+        """Whether `pattern` is found in some name."""
         return any(re.search(pattern, name) for name in self._tensors)
 
     def dimensions(self, name: str) -> int:
-        """How many dimensions a tensor has."""
+        """How many dimensions a tensor has. Raises CheckpointError when it is missing."""
         return self._find(name).dim()
 
     def shape(self, name: str, dimensions: int) -> tuple[int, ...]:
-        """The shape of a tensor that decides the model's sizes. It must have so many dimensions."""
+        """The shape of a tensor from which sizes of the model are read. It must have this number of dimensions."""
         shape = tuple(self._find(name).shape)
         if len(shape) != dimensions or 0 in shape:
             raise CheckpointError(f"{self.source}: tensor {name} must have {dimensions} dimensions, found {shape}")
         return shape
 
     def take(self, name: str, shape: tuple[int, ...]) -> Tensor:
-        """The tensor, which must have this shape and hold finite floating-point numbers."""
+        """Takes a tensor, which must have this shape and hold finite floating-point numbers."""
         tensor = self._find(name)
         if tuple(tensor.shape) != shape:
             raise CheckpointError(f"{self.source}: tensor {name} must be {shape}, found {tuple(tensor.shape)}")
@@ -68,7 +72,7 @@ class NamedTensors:
         return tensor.detach()
 
     def finish(self, unused: Callable[[str], bool] = lambda name: False) -> None:
-        """Raise if a tensor was not taken, except those that `unused` (given the full name) says take no part."""
+        """Raises CheckpointError if a tensor was not taken, unless `unused` answers True for its full name."""
         extra = sorted(name for name in self._tensors if name not in self._taken and not unused(name))
         if extra:
             raise CheckpointError(
@@ -82,17 +86,17 @@ class NamedTensors:
 
 
 class Placed:
-    """The tensors of a model of ours while a reader puts them together; weight-norm gains stay gains."""
+    """The tensors of a model of ours, which a reader puts here one by one. Gains of weight norm are kept as gains."""
 
     def __init__(self) -> None:
         self.tensors: dict[str, Tensor] = {}
 
     def put(self, name: str, tensor: Tensor) -> None:
-        """A tensor that is a parameter or buffer under this very name."""
+        """Puts a tensor under the name of a parameter or buffer."""
         self.tensors[name] = tensor.contiguous()
 
     def put_matrix(self, module: str, name: str, matrix: Tensor, gain: Tensor | None) -> None:
-        """A matrix of a module, with its weight-norm gains where there are some: W = gain * matrix / |matrix|."""
+        """Puts a matrix of a module, with its gains where it has weight norm: W = gain * matrix / |matrix|."""
         if gain is None:
             self.put(f"{module}.{name}", matrix)
             return
@@ -101,7 +105,7 @@ class Placed:
 
 
 def config_of_sizes(source: str, fields: dict[str, Any]) -> SampleRNNConfig:
-    """The config with these fields; CheckpointError where the sizes found in a file cannot be a model's."""
+    """The config with these fields. Raises CheckpointError where sizes found in a file cannot be a model's."""
     try:
         return SampleRNNConfig(**fields)
     except ConfigError as error:

@@ -1,4 +1,4 @@
-"""`AudioModel`: what training and scoring need of a model."""
+"""`AudioModel`: what training and scoring need of a model of any system; and how a recurrent one gets its weights."""
 
 import math
 
@@ -8,7 +8,7 @@ from torch.nn.functional import cross_entropy
 from torch.nn.utils.parametrizations import weight_norm
 
 from samplernn_fast.errors import ConfigError
-from samplernn_fast.models.config import SampleRNNConfig
+from samplernn_fast.models.config import AudioConfig, RecurrentConfig
 
 State = tuple[Tensor, ...]
 
@@ -22,7 +22,8 @@ class AudioModel(nn.Module):
     levels[:, L + t] and depends on levels[:, :L + t] only, and the state after the last sample.
     """
 
-    def __init__(self, config: SampleRNNConfig) -> None:
+    def __init__(self, config: AudioConfig, *, seed: int | None = 0) -> None:
+        """Subclasses draw their weights from `seed` alone; None leaves them to be filled in."""
         super().__init__()
         self.config = config
 
@@ -58,11 +59,21 @@ class AudioModel(nn.Module):
         bits = bits_per_sample(logits[:, :steps], levels[:, lookback:])
         return bits.mean() if mask is None else (bits * mask).sum() / mask.sum()
 
+
+class RecurrentModel(AudioModel):
+    """An audio model whose memory is an RNN: how its first weights are drawn."""
+
+    config: RecurrentConfig
+
+    def norm_axis(self, name: str) -> int:
+        """The axis of a linear map's weight (out, in) along which weight normalization has one gain per unit."""
+        return 0
+
     def draw_weights(self, seed: int | None) -> None:
-        """Section 3's initial weights, from `seed` alone, where it is not None; and weight normalisation."""
+        """Section 3's initial weights, from `seed` alone, where it is not None; and weight normalization."""
         self.to(torch.float32)
         if seed is not None:
-            _initialise(self, torch.Generator().manual_seed(seed))
+            _initialize(self, torch.Generator().manual_seed(seed))
         _add_weight_norm(self)
 
 
@@ -74,7 +85,7 @@ def bits_per_sample(logits: Tensor, targets: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def _initialise(model: AudioModel, generator: torch.Generator) -> None:
+def _initialize(model: RecurrentModel, generator: torch.Generator) -> None:
     """Section 3: N(0, 1) embedding, orthogonal hidden-to-hidden matrices, He elsewhere, LSTM forget bias 3."""
     dim = model.config.dim
     for name, parameter in model.named_parameters():
@@ -91,15 +102,14 @@ def _initialise(model: AudioModel, generator: torch.Generator) -> None:
             parameter[dim : 2 * dim] = 3.0
 
 
-def _add_weight_norm(model: AudioModel) -> None:
-    """Weight normalisation (Salimans & Kingma 2016) where the config wants it: one gain per output row by default."""
+def _add_weight_norm(model: RecurrentModel) -> None:
+    """Weight normalization (Salimans & Kingma 2016) where the config wants it: one gain per output row by default."""
     config = model.config
     if config.weight_norm == "none":
         return
-    upsampling_axis = 0 if config.upsample_norm_axis == "output" else 1
     for name, module in list(model.named_modules()):
         if isinstance(module, nn.Linear):
-            weight_norm(module, "weight", dim=upsampling_axis if name.endswith(".up") else 0)
+            weight_norm(module, "weight", dim=model.norm_axis(name))
         elif hasattr(module, "w_hh") and config.weight_norm == "all":
             weight_norm(module, "w_ih", dim=0)
             weight_norm(module, "w_hh", dim=0)

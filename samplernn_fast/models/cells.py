@@ -10,7 +10,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from samplernn_fast.models.config import SampleRNNConfig
+from samplernn_fast.models.config import RecurrentConfig
 from samplernn_fast.models.gru_scan import gru_scan
 
 
@@ -22,7 +22,7 @@ class RNNLayer(nn.Module):
     b_ih: Tensor
     b_hh: Tensor | None
 
-    def __init__(self, config: SampleRNNConfig, input_size: int) -> None:
+    def __init__(self, config: RecurrentConfig, input_size: int) -> None:
         super().__init__()
         self.rnn, self.reset_after, self.dim = config.rnn, config.reset_after, config.dim
         self.scan = gru_scan  # a compiled model takes one that the compiler leaves alone: `keep_scans_uncompiled`
@@ -70,7 +70,7 @@ class RNNStack(nn.Module):
 
     h0: Tensor
 
-    def __init__(self, config: SampleRNNConfig, input_size: int) -> None:
+    def __init__(self, config: RecurrentConfig, input_size: int) -> None:
         super().__init__()
         self.skip, dim = config.skip, config.dim
         first = 2 * input_size if self.skip == "prism" else input_size
@@ -114,8 +114,11 @@ class RNNStack(nn.Module):
 
 
 def keep_scans_uncompiled(model: nn.Module) -> None:
-    """Before torch.compile: it would unroll every frame of a scan. Not a decorator, because torch.compiler.disable
-    imports the compiler, 1.3 s that every start of the program would pay."""
+    """Keeps torch.compile, which would unroll every frame, away from a model's scans; call it before compiling.
+
+    This is no decorator of `gru_scan`, because torch.compiler.disable imports the compiler, for which every start of
+    the program would pay 1.3 s.
+    """
     scan = torch.compiler.disable(gru_scan)
     for module in model.modules():
         if isinstance(module, RNNLayer):

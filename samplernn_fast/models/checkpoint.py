@@ -19,8 +19,8 @@ from samplernn_fast._version import __version__
 from samplernn_fast.errors import CheckpointError
 from samplernn_fast.files import replacing
 from samplernn_fast.models.base import AudioModel
-from samplernn_fast.models.config import SampleRNNConfig
-from samplernn_fast.models.registry import build_model
+from samplernn_fast.models.config import AudioConfig
+from samplernn_fast.models.registry import build_model, config_from_dict
 
 FORMAT_VERSION = 1
 MODEL_FILE, LAST_FILE, CONFIG_FILE = "model.safetensors", "last.safetensors", "config.json"
@@ -33,7 +33,7 @@ def save_model(path: Path, model: AudioModel, info: dict[str, Any] | None = None
     _write(path, model.state_dict(), header)
 
 
-def save_training(path: Path, tensors: dict[str, Tensor], config: SampleRNNConfig, progress: dict[str, Any]) -> None:
+def save_training(path: Path, tensors: dict[str, Tensor], config: AudioConfig, progress: dict[str, Any]) -> None:
     """Write a training checkpoint: weights under "model.", anything else under other prefixes, `progress` as JSON."""
     _write(path, tensors, {"kind": "training", "config": config.to_dict(), "progress": progress})
 
@@ -106,7 +106,7 @@ def describe(path: str | Path) -> dict[str, Any]:
 
 def model_sha256(model: AudioModel) -> str:
     """Identity of a model: a hash of its config and weights, the same wherever it is stored."""
-    digest = hashlib.sha256(model.config.to_json().encode())
+    digest = hashlib.sha256(model.config.fingerprint().encode())
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
@@ -142,7 +142,7 @@ def _model_file(path: Path) -> Path:
 
 def _blank_model(file: Path, header: dict[str, Any]) -> AudioModel:
     try:
-        return build_model(SampleRNNConfig.from_dict(header["config"]), seed=None)
+        return build_model(config_from_dict(header["config"]), seed=None)
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{file}: its model settings cannot be used: {error}") from None
 

@@ -1,11 +1,16 @@
-"""`SampleRNNConfig`: everything that defines a model and its audio. No torch here."""
+"""What defines a model and its audio: one frozen config class a system, under a common base. No torch here.
+
+`AudioConfig` has what every system needs to know of the audio, `RecurrentConfig` what systems with an RNN share;
+`SampleRNNConfig` is the paper's model, `OneTierConfig` its RNN baseline. `registry` knows all of them by the system's
+name, which every checkpoint carries.
+"""
 
 import dataclasses
 import itertools
 import json
 import typing
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal, Self
 
 from samplernn_fast.errors import ConfigError
 
@@ -16,11 +21,14 @@ FrameInput = Literal["code", "code-half", "code-floor", "amplitude"]
 
 
 @dataclass(frozen=True)
-class SampleRNNConfig:
-    """One SampleRNN (ICLR 2017). The defaults are the paper's best 3-tier model (section 3).
+class AudioConfig:
+    """The fields common to all systems. Stored inside every checkpoint, so that no flag has to repeat it when audio is
+    made."""
 
-    Stored inside every checkpoint, so that no flag has to repeat it when audio is made.
-    """
+    system: ClassVar[str]
+    """The system's name, as checkpoints and `registry.SYSTEMS` have it."""
+    sampled: ClassVar[bool]
+    """Whether an engine can make audio with this system."""
 
     sample_rate: int = 16000
     """Samples per second of the audio the model was trained on; 0, before training, is the data folder's rate."""
@@ -30,13 +38,55 @@ class SampleRNNConfig:
     """Number of output levels, 2 to 65536."""
     gain: float = 1.0
     """The data set's one factor on amplitude, applied to prompts too; 0, before training, is the data folder's."""
-    frame_sizes: tuple[int, ...] = (2, 2, 8)
-    """Samples per frame of each tier, lowest first: FS(1), ..., FS(K). FS(1) is what the sample-level MLP sees.
-    (1,) is the paper's one-tier baseline."""
+
+    def __post_init__(self) -> None:
+        for name, hint in typing.get_type_hints(type(self)).items():
+            if typing.get_origin(hint) is not ClassVar:
+                _check_type(name, getattr(self, name), hint)
+        require(0 <= self.sample_rate <= 768_000, "sample_rate must be 1 to 768000 Hz", self.sample_rate)
+        require(2 <= self.q_levels <= 65536, "q_levels must be 2 to 65536", self.q_levels)
+        require(0 <= self.gain < float("inf"), "gain must be positive", self.gain)
+
+    @property
+    def lookback(self) -> int:
+        """L: samples of context that come before the first predicted one."""
+        raise NotImplementedError
+
+    @property
+    def q_zero(self) -> int:
+        """The level of silence, Q // 2 in every quantization."""
+        return self.q_levels // 2
+
+    def to_dict(self) -> dict[str, Any]:
+        """A JSON-able dictionary with the system's name; `registry.config_from_dict` reads it back."""
+        fields = dataclasses.asdict(self)
+        values = {name: list(value) if isinstance(value, tuple) else value for name, value in fields.items()}
+        return {"system": self.system} | values
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Self:
+        """The config with these fields. ConfigError where one is unknown or ill-typed, or names another system."""
+        known = {one.name for one in dataclasses.fields(cls)}
+        system = values.get("system", cls.system)
+        require(system == cls.system, f"these are settings of another system than {cls.system}", system)
+        unknown = sorted(set(values) - known - {"system"})
+        require(not unknown, "unknown model settings; made by a newer version?", unknown)
+        return cls(**{name: value for name, value in values.items() if name != "system"})
+
+    def fingerprint(self) -> str:
+        """One text for one set of fields. A model's hash stands on it, so it stays as version 0.1.0 wrote it."""
+        fields = {name: value for name, value in self.to_dict().items() if name != "system"}
+        return json.dumps(fields, sort_keys=True)
+
+
+@dataclass(frozen=True)
+class RecurrentConfig(AudioConfig):
+    """The fields common to systems whose memory is an RNN."""
+
     dim: int = 1024
     """Units of every RNN and of the hidden layers of the MLP."""
     n_rnn: int = 1
-    """RNN layers in each tier."""
+    """RNN layers, in each tier where there are several."""
     rnn: Rnn = "gru"
     """Memory cell of Eq. 5."""
     reset_after: bool = True
@@ -46,18 +96,36 @@ class SampleRNNConfig:
     learn_h0: bool = True
     """Learn the initial state of every RNN; otherwise it is zero."""
     weight_norm: WeightNorm = "all"
-    """Weight normalisation of every matrix but the embedding; "linear" leaves the RNNs' own matrices out."""
+    """Weight normalization of every matrix but the embedding; "linear" leaves the RNNs' own matrices out."""
+    skip: Skip = "none"
+    """Skip connections inside a tier (n_rnn > 1): "full" feeds the tier's input to every layer and sums a linear map
+    of every layer's output; "prism" is PRiSM's wiring (first layer reads its input twice, all layers are summed)."""
+    mlp_hidden: int = 2
+    """Hidden layers of the MLP before the output layer, each with ReLU."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(1 <= self.dim <= 16384, "dim must be 1 to 16384", self.dim)
+        require(1 <= self.n_rnn <= 64, "n_rnn must be 1 to 64", self.n_rnn)
+        require(0 <= self.emb_size <= 16384, "emb_size must be 0 (one-hot) to 16384", self.emb_size)
+        require(1 <= self.mlp_hidden <= 64, "mlp_hidden must be 1 to 64", self.mlp_hidden)
+
+
+@dataclass(frozen=True)
+class SampleRNNConfig(RecurrentConfig):
+    """One SampleRNN (ICLR 2017). The defaults are the paper's best 3-tier model (section 3)."""
+
+    system: ClassVar[str] = "samplernn"
+    sampled: ClassVar[bool] = True
+
+    frame_sizes: tuple[int, ...] = (2, 2, 8)
+    """Samples per frame of each tier, lowest first: FS(1), ..., FS(K). FS(1) is what the sample-level MLP sees."""
     upsample_norm_axis: Literal["output", "input"] = "output"
     """One weight-norm gain per output or per input unit of the upsampling (deepsound: input)."""
     upsample_bias: bool = True
     """Bias on the upsampled conditioning."""
     top_input_linear: bool = False
     """Map the top tier's frame to `dim` before its RNN; the paper's Eq. 4 feeds the raw frame."""
-    skip: Skip = "none"
-    """Skip connections inside a tier (n_rnn > 1): "full" feeds the tier's input to every layer and sums a linear map
-    of every layer's output; "prism" is PRiSM's wiring (first layer reads its input twice, all layers are summed)."""
-    mlp_hidden: int = 2
-    """Hidden layers between W_x f + c and the output layer, each with ReLU."""
     mlp_input_relu: bool = False
     """ReLU directly after W_x f + c (deepsound, s4); the paper's code has none."""
     frame_input: FrameInput = "code"
@@ -68,24 +136,15 @@ class SampleRNNConfig:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "frame_sizes", tuple(self.frame_sizes))
-        for name, hint in typing.get_type_hints(type(self)).items():
-            _check_type(name, getattr(self, name), hint)
-        require(0 <= self.sample_rate <= 768_000, "sample_rate must be 1 to 768000 Hz", self.sample_rate)
-        require(2 <= self.q_levels <= 65536, "q_levels must be 2 to 65536", self.q_levels)
-        require(0 <= self.gain < float("inf"), "gain must be positive", self.gain)
+        super().__post_init__()
         require(
-            len(self.frame_sizes) >= 2 or self.one_tier,
-            "frame_sizes needs at least 2 tiers, lowest first, such as (2, 8), or is (1,) for the one-tier baseline",
+            len(self.frame_sizes) >= 2,
+            "frame_sizes needs at least 2 tiers, lowest first, such as (2, 8); the one-tier baseline is OneTierConfig",
             self.frame_sizes,
         )
-        require(self.emb_size > 0 or not self.one_tier, "emb_size of the one-tier baseline must be at least 1", 0)
         require(min(self.frame_sizes) >= 1, "frame_sizes must be at least 1", self.frame_sizes)
         for small, large in itertools.pairwise(self.frame_sizes):
             require(large % small == 0, "each of frame_sizes must divide the next", self.frame_sizes)
-        require(1 <= self.dim <= 16384, "dim must be 1 to 16384", self.dim)
-        require(1 <= self.n_rnn <= 64, "n_rnn must be 1 to 64", self.n_rnn)
-        require(0 <= self.emb_size <= 16384, "emb_size must be 0 (one-hot) to 16384", self.emb_size)
-        require(1 <= self.mlp_hidden <= 64, "mlp_hidden must be 1 to 64", self.mlp_hidden)
         require(self.frame_gain > 0, "frame_gain must be positive", self.frame_gain)
 
     @property
@@ -94,38 +153,35 @@ class SampleRNNConfig:
         return self.frame_sizes[-1]
 
     @property
-    def q_zero(self) -> int:
-        """The level of silence, Q // 2 in every quantisation."""
-        return self.q_levels // 2
-
-    @property
-    def one_tier(self) -> bool:
-        """Whether this is the paper's baseline: one RNN over single samples (Eq. 2-3)."""
-        return self.frame_sizes == (1,)
-
-    @property
     def ratios(self) -> tuple[int, ...]:
         """r of Eq. 6 for every RNN tier, lowest first: vectors of conditioning that one of its frames gives."""
         steps = (1, *self.frame_sizes[1:])
         return tuple(size // step for step, size in itertools.pairwise(steps))
 
-    def to_dict(self) -> dict[str, Any]:
-        """A JSON-able dictionary; `from_dict` reads it back."""
-        return dataclasses.asdict(self) | {"frame_sizes": list(self.frame_sizes)}
 
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> "SampleRNNConfig":
-        """Raises ConfigError on unknown or ill-typed fields."""
-        known = {one.name for one in dataclasses.fields(cls)}
-        unknown = sorted(set(values) - known)
-        require(not unknown, "unknown model settings; made by a newer version?", unknown)
-        return cls(**values)
+@dataclass(frozen=True)
+class OneTierConfig(RecurrentConfig):
+    """The paper's baseline, an RNN over single samples (Eq. 2-3; "RNN" in Table 1). The authors' code has three hidden
+    layers in its MLP, which is the default here."""
 
-    def to_json(self) -> str:
-        return json.dumps(self.to_dict(), sort_keys=True)
+    system: ClassVar[str] = "rnn"
+    sampled: ClassVar[bool] = False
+
+    mlp_hidden: int = 3
+    """Hidden layers of the MLP of Eq. 3, each with ReLU."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self.emb_size > 0, "emb_size of the one-tier baseline must be at least 1", self.emb_size)
+
+    @property
+    def lookback(self) -> int:
+        """One sample: the RNN's state holds all that came before."""
+        return 1
 
 
 def require(condition: bool, message: str, got: object) -> None:
+    """ConfigError that says what must hold and what came, unless the condition is met."""
     if not condition:
         raise ConfigError(f"{message}, got {got!r}")
 
@@ -133,17 +189,11 @@ def require(condition: bool, message: str, got: object) -> None:
 def _check_type(name: str, value: object, hint: Any) -> None:
     """JSON and keyword arguments are not typed; a wrong type must not surface later as a shape error."""
     if typing.get_origin(hint) is Literal:
-        require(
-            value in typing.get_args(hint),
-            f"{name} must be one of {', '.join(map(str, typing.get_args(hint)))}",
-            value,
-        )
+        choices = typing.get_args(hint)
+        require(value in choices, f"{name} must be one of {', '.join(map(str, choices))}", value)
     elif typing.get_origin(hint) is tuple:
-        require(
-            isinstance(value, tuple) and all(type(v) is int for v in value),
-            f"{name} must be whole numbers",
-            value,
-        )
+        whole = isinstance(value, tuple) and all(type(v) is int for v in value)
+        require(whole, f"{name} must be whole numbers", value)
     elif hint is float:
         require(type(value) in (int, float), f"{name} must be a number", value)
     else:

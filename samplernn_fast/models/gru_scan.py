@@ -1,4 +1,7 @@
-"""The recurrent half of a GRU over a whole subsequence, for the CPU."""
+"""The recurrent half of a GRU over a whole subsequence, forward and backward, for the CPU.
+
+Letters: N groups of R frames, B batch, D dim, O outputs.
+"""
 
 from collections.abc import Iterator
 from typing import Any
@@ -7,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-# Frames x batch x units whose slopes are worked out together in a backward pass: they should stay in the cache.
+# The most floats (frames x batch x units) whose slopes a backward pass works out together, so that they stay in cache.
 _SLOPES_AT_ONCE = 1 << 18
 
 

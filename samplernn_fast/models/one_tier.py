@@ -7,18 +7,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import relu
 
-from samplernn_fast.models.base import AudioModel, State
+from samplernn_fast.models.base import RecurrentModel, State
 from samplernn_fast.models.cells import RNNStack
-from samplernn_fast.models.config import SampleRNNConfig
+from samplernn_fast.models.config import OneTierConfig
 
 
-class OneTierRNN(AudioModel):
-    """h_t = H(h_{t-1}, e(x_t)); p(x_{t+1}) = softmax(MLP(h_t)), every hidden layer of the MLP with ReLU.
+class OneTierRNN(RecurrentModel):
+    """h_t = H(h_{t-1}, e(x_t)); p(x_{t+1}) = softmax(MLP(h_t)), every hidden layer of the MLP with ReLU."""
 
-    Its config has frame_sizes (1,). Of the other fields, those of frames, of the upsampling and of W_x mean nothing.
-    """
+    config: OneTierConfig
 
-    def __init__(self, config: SampleRNNConfig, *, seed: int | None = 0) -> None:
+    def __init__(self, config: OneTierConfig, *, seed: int | None = 0) -> None:
         """Weights are drawn from `seed` alone, None leaves them to be filled in; torch's generator is left alone."""
         super().__init__(config)
         with torch.random.fork_rng(devices=[]):

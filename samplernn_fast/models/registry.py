@@ -1,12 +1,57 @@
-"""Which model a config describes. Each variant of the paper's model is a module of its own."""
+"""Every system by its name: its config class, its model class, and whether an engine can sample it."""
 
+from dataclasses import dataclass, fields
+from typing import Any
+
+from samplernn_fast.errors import ConfigError
 from samplernn_fast.models.base import AudioModel
-from samplernn_fast.models.config import SampleRNNConfig
+from samplernn_fast.models.config import AudioConfig, OneTierConfig, SampleRNNConfig
 from samplernn_fast.models.one_tier import OneTierRNN
 from samplernn_fast.models.sample_rnn import SampleRNN
 
 
-def build_model(config: SampleRNNConfig, *, seed: int | None = 0) -> AudioModel:
+@dataclass(frozen=True)
+class System:
+    """One kind of model. `models/README.md` says what a new one must bring."""
+
+    config: type[AudioConfig]
+    model: type[AudioModel]
+
+
+SYSTEMS: dict[str, System] = {
+    SampleRNNConfig.system: System(SampleRNNConfig, SampleRNN),
+    OneTierConfig.system: System(OneTierConfig, OneTierRNN),
+}
+
+
+def build_model(config: AudioConfig, *, seed: int | None = 0) -> AudioModel:
     """A new model of `config`, its weights drawn from `seed`, or any numbers where it is None, to be filled in."""
-    variant = OneTierRNN if config.one_tier else SampleRNN
-    return variant(config, seed=seed)
+    return SYSTEMS[config.system].model(config, seed=seed)
+
+
+def config_from_dict(values: dict[str, Any]) -> AudioConfig:
+    """The config that `AudioConfig.to_dict` wrote, of whichever system. Raises ConfigError.
+
+    Version 0.1.0 wrote no system: there frame sizes of (1,) stood for the one-tier baseline, beside fields that mean
+    nothing for it.
+    """
+    if not isinstance(values, dict):
+        raise ConfigError(f"model settings must be names with values, got {type(values).__name__}")
+    if "system" not in values:
+        one_tier = list(values.get("frame_sizes", [])) == [1]
+        kept = {one.name for one in fields(OneTierConfig)} if one_tier else set(values)
+        system = OneTierConfig.system if one_tier else SampleRNNConfig.system
+        values = {"system": system} | {name: value for name, value in values.items() if name in kept}
+    if values["system"] not in SYSTEMS:
+        known, found = ", ".join(SYSTEMS), values["system"]
+        raise ConfigError(f"system must be one of {known}, got {found!r}; made by a newer version?")
+    return SYSTEMS[values["system"]].config.from_dict(values)
+
+
+def require_sampler(model: AudioModel) -> SampleRNN:
+    """The model, if an engine can sample it. ConfigError where it cannot."""
+    if not isinstance(model, SampleRNN):
+        raise ConfigError(
+            "the one-tier baseline cannot be sampled: the engine runs tiers of frames; train and evaluate do work"
+        )
+    return model

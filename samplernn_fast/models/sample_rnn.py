@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import embedding, linear, relu
 
 from samplernn_fast.audio import quantize
-from samplernn_fast.models.base import AudioModel, State
+from samplernn_fast.models.base import RecurrentModel, State
 from samplernn_fast.models.cells import RNNStack
 from samplernn_fast.models.config import SampleRNNConfig
 
@@ -76,11 +76,13 @@ class SampleMLP(nn.Module):
         return w_x if self.embedding is None else self.embedding.weight @ w_x
 
 
-class SampleRNN(AudioModel):
+class SampleRNN(RecurrentModel):
     """The paper's model: K tiers (section 2), the truth for every sampler.
 
     `tiers[0]` is the lowest RNN tier (k = 2 in the paper), `tiers[-1]` the top one.
     """
+
+    config: SampleRNNConfig
 
     def __init__(self, config: SampleRNNConfig, *, seed: int | None = 0) -> None:
         """Weights are drawn from `seed` alone, None leaves them to be filled in; torch's generator is left alone."""
@@ -96,6 +98,10 @@ class SampleRNN(AudioModel):
     def init_state(self, batch_size: int) -> State:
         """The initial state of every tier, lowest first: (n_rnn, B, H) each."""
         return tuple(tier.rnn.h0.unsqueeze(1).expand(-1, batch_size, -1) for tier in self.tiers)
+
+    def norm_axis(self, name: str) -> int:
+        """As in `AudioModel`; the upsampling's gains may belong to its inputs."""
+        return 1 if name.endswith(".up") and self.config.upsample_norm_axis == "input" else 0
 
     def forward(self, levels: Tensor, state: State | None = None, reset: Tensor | None = None) -> tuple[Tensor, State]:
         """Teacher-forced logits of a whole subsequence, and the state after it: see `AudioModel`."""

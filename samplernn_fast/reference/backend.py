@@ -1,7 +1,7 @@
 """Sampling in plain torch, one sample at a time: what every backend must equal, and the one that runs anywhere.
 
-`run_frame_network` and `run_sample_network` are one time step of the model; what `teacher_forced` adds is the same
-weights over many known samples at once. Shapes use the letters of `weights.py`, and B streams.
+`run_frame_network` and `run_sample_network` are one time step of the model; `known_levels` runs the same weights over
+many known samples at once. Shapes use the letters of `weights.py`, and B streams.
 """
 
 import torch
@@ -12,7 +12,7 @@ from samplernn_fast.errors import ConfigError
 from samplernn_fast.models.config import SampleRNNConfig
 from samplernn_fast.models.gru_scan import gru_scan
 from samplernn_fast.reference.cells import gru_cell_ref, lstm_cell_ref
-from samplernn_fast.reference.draw import Randomness, sample_ref
+from samplernn_fast.reference.draw import Drawing, sample_ref
 from samplernn_fast.reference.known_levels import Hidden, TeacherForced
 from samplernn_fast.reference.weights import PackedWeights
 
@@ -22,10 +22,12 @@ class ReferenceBackend(TeacherForced):
 
     name = "reference"
     dtypes: tuple[str, ...] = ("float32", "float64")
+    promised: tuple[str, ...] = ()
+    compiled_here = False
 
     @staticmethod
     def unavailable_reasons(config: SampleRNNConfig, device: torch.device) -> list[str]:
-        """Empty: this backend runs every model."""
+        """Always empty, because this backend runs every model."""
         return []
 
     def __init__(
@@ -35,12 +37,7 @@ class ReferenceBackend(TeacherForced):
             raise ConfigError("num_threads is for the cpu backend; reference uses torch's (torch.set_num_threads)")
         self.config = weights.config
         self.weights = weights.to(device, getattr(torch, dtype))
-        self.device = device
-
-    @classmethod
-    def dtype_reasons(cls, weights: PackedWeights, device: torch.device, dtype: str) -> list[str]:
-        """Empty: both modes do for any model."""
-        return []
+        self.device, self.dtype = device, dtype
 
     @torch.inference_mode()
     def generate(
@@ -48,20 +45,17 @@ class ReferenceBackend(TeacherForced):
         hidden: Hidden,
         history: Tensor,
         t: int,
-        randomness: Randomness,
-        temperature: Tensor,
-        top_k: int,
-        top_p: float,
+        drawing: Drawing,
         forced: Tensor,
     ) -> Tensor:
         """Sample n levels of every stream, one at a time; advances `hidden` in place.
 
-        history (B, L) the last levels before time t; temperature, forced (B, n); forced -1 = free. Returns (B, n).
+        history (B, L): the last levels before time t; forced (B, n): -1 where the level is drawn. Returns (B, n).
         """
         lookback = self.config.lookback
         levels = torch.cat((history, forced), dim=1)
         values = self.weights["frame_values"][levels.clamp(min=0)]
-        draws = randomness.draws(t, forced.shape[1]).to(forced.device)
+        draws = drawing.randomness.draws(t, forced.shape[1]).to(forced.device)
         all_forced = (forced >= 0).all(dim=0).tolist()
         any_forced = (forced >= 0).any(dim=0).tolist()
         for step in range(forced.shape[1]):
@@ -70,7 +64,7 @@ class ReferenceBackend(TeacherForced):
             if all_forced[step]:
                 continue
             logits = self.run_sample_network(hidden, levels[:, :now], t + step)
-            level = sample_ref(logits, draws[:, step], temperature[:, step], top_k, top_p)
+            level = sample_ref(logits, draws[:, step], drawing.temperature[:, step], drawing.top_k, drawing.top_p)
             if any_forced[step]:
                 level = torch.where(forced[:, step] >= 0, forced[:, step], level)
             levels[:, now] = level
@@ -85,19 +79,19 @@ class ReferenceBackend(TeacherForced):
                 continue
             gates = linear(values[:, -size:], self.weights[f"tier{tier}.frame"])
             if tier + 1 < len(self.config.ratios):
-                gates = gates + self._conditioning(hidden, tier + 1, t)
+                gates = gates + self._upsample(hidden, tier + 1, t)
             self._run_layers(hidden, tier, gates)
 
     def run_sample_network(self, hidden: Hidden, levels: Tensor, t: int) -> Tensor:
         """Eq. 7-9 at time t, given the levels (B, >= L) before it: logits (B, Q)."""
         tables = self.weights["mlp.tables"]
-        x = self._conditioning(hidden, 0, t)
+        x = self._upsample(hidden, 0, t)
         for tap, recent in enumerate(levels[:, -tables.shape[0] :].unbind(1)):
             x = x + embedding(recent, tables[tap])
         return self.mlp(x)
 
-    def _conditioning(self, hidden: Hidden, tier: int, t: int) -> Tensor:
-        """Eq. 6: what `tier` gives to the unit below that starts at time t, (B, O)."""
+    def _upsample(self, hidden: Hidden, tier: int, t: int) -> Tensor:
+        """Eq. 6: the conditioning (B, O) of the unit below that starts at time t."""
         step = self.config.frame_sizes[tier] if tier > 0 else 1
         j = t % self.config.frame_sizes[tier + 1] // step
         return linear(
@@ -107,6 +101,7 @@ class ReferenceBackend(TeacherForced):
         )
 
     def _tier_output(self, hidden: Hidden, tier: int) -> Tensor:
+        """The output (B, D) of a tier's newest frame: its last layer's, or with skips the sum over all layers."""
         h = hidden[tier][..., : self.config.dim]
         if self.config.skip == "none":
             return h[-1]
@@ -135,11 +130,11 @@ class ReferenceBackend(TeacherForced):
                 state.copy_(gru_cell_ref(gates, state, recurrent, b_n))
 
     def linear(self, x: Tensor, w: Tensor, bias: Tensor | None = None) -> Tensor:
-        """torch's own."""
+        """The product of torch, as `TeacherForced.linear` asks for it."""
         return linear(x, w, bias)
 
     def scan(self, tier: int, layer: int, gates: Tensor, state: Tensor) -> Tensor:
-        """As `TeacherForced.scan`: frame by frame."""
+        """The recurrence of one layer, frame by frame; see `TeacherForced.scan`."""
         name, dim = f"tier{tier}.", self.config.dim
         recurrent = self.weights[name + "recurrent"][layer]
         if self.config.rnn == "lstm":

@@ -1,4 +1,4 @@
-"""One step of the memory cells, in plain torch."""
+"""One step of the memory cells of Eq. 5, in plain torch: GRU in both forms, and LSTM. Letters: B streams, D units."""
 
 import torch
 from torch import Tensor

@@ -1,12 +1,12 @@
 """Randomness and the draw: counter-based Philox, and an integer inverse CDF with temperature, top-k and top-p.
 
 Equal logits and equal draws give the equal level on every backend: after one fixed float32 polynomial everything
-is integer arithmetic, and integer sums have no order. `csrc/philox.h` and `csrc/sampler.h` are the C++ twins.
+is integer arithmetic, and integer sums have no order. `csrc/model/philox.h` and `csrc/model/draw.h` are the C++ twins.
 """
 
 import math
 import numbers
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -15,8 +15,9 @@ from torch import Tensor
 from samplernn_fast.errors import ConfigError
 
 WEIGHT_BITS = 23
-# 2^f on [0, 1]: the degree 5 of least relative error (8.3e-8) that is exact at both ends. Float32 Horner steps, each
-# rounded, are the definition: never refit, contract or reorder them.
+"""The bits of the largest weight, 2^23."""
+# The polynomial of degree 5 for 2^f on [0, 1] that is exact at both ends and has the least relative error (8.3e-8).
+# Its Horner steps in float32, each rounded, are the definition: never refit, contract or reorder them.
 EXP2_COEFFICIENTS = (
     1.0,
     0.6931520700454712,
@@ -64,7 +65,8 @@ def draws(seed: int, streams: np.ndarray, start: int, steps: int) -> Tensor:
 
 @dataclass(frozen=True, eq=False)
 class Randomness:
-    """What every draw of a call depends on, besides the time: small enough to be handed to a GPU, which draws there."""
+    """What every draw of a call depends on besides the time. It is small enough to be handed to a GPU, which draws
+    there."""
 
     seed: int
     """64 bits, one for all streams."""
@@ -74,6 +76,34 @@ class Randomness:
     def draws(self, start: int, steps: int) -> Tensor:
         """The draws of samples start .. start + steps - 1 of every stream: (B, steps) int64 below 2^32, on the CPU."""
         return draws(self.seed, self.streams, start, steps)
+
+
+@dataclass(frozen=True, eq=False)
+class Drawing:
+    """How the samples of one call are drawn, by whichever backend: randomness, temperature, and what is left out."""
+
+    randomness: Randomness
+    temperature: Tensor
+    """(B, n) float32, one for every sample; 0 takes the likeliest level."""
+    top_k: int = 0
+    """Draw from the k likeliest levels; 0 is off."""
+    top_p: float = 1.0
+    """Draw from the likeliest levels that together have this probability; 1 is off."""
+
+    @classmethod
+    def unused(cls, levels: Tensor) -> "Drawing":
+        """For known levels (B, n), of which none is drawn."""
+        streams = np.zeros(levels.shape[0], np.uint32)
+        return cls(Randomness(0, streams), torch.ones(levels.shape, device=levels.device))
+
+    def slice(self, start: int, stop: int) -> "Drawing":
+        """The drawing of the samples from the start-th up to the stop-th."""
+        return replace(self, temperature=self.temperature[:, start:stop])
+
+    def of_first_stream(self, steps: int) -> "Drawing":
+        """The drawing of the first stream's first samples alone, on the CPU."""
+        one = Randomness(self.randomness.seed, self.randomness.streams[:1])
+        return Drawing(one, self.temperature[:1, :steps].cpu(), self.top_k, self.top_p)
 
 
 def check_seed(seed: int) -> int:

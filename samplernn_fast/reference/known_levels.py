@@ -1,6 +1,6 @@
 """Known levels, many at a time: priming and scoring take all frames of a tier at once, then those of the tier below.
 
-What `reference` and the GPU backends share; each gives its own matrix products and its own recurrence.
+The `reference` and `triton` backends share this; each brings its own matrix products and its own recurrence.
 """
 
 from abc import ABC, abstractmethod
@@ -13,11 +13,11 @@ from samplernn_fast.models.config import SampleRNNConfig
 from samplernn_fast.reference.weights import PackedWeights, packed_hidden
 
 Hidden = list[Tensor]
-_PRIME_FLOATS = 1 << 22  # bound on streams x frames x units of one parallel block
+_PRIME_FLOATS = 1 << 22  # the largest number of floats (streams x frames x units) that are computed at once
 
 
 class TeacherForced(ABC):
-    """What of a backend reads known levels. Shapes use the letters of `weights.py`, and B streams, N frames."""
+    """The part of a backend that reads known levels. Letters as in `weights.py`, and B streams, N frames."""
 
     config: SampleRNNConfig
     weights: PackedWeights

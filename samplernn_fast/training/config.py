@@ -1,63 +1,67 @@
-"""`TrainConfig`: how to train."""
+"""`TrainConfig`: all settings of a training run. The model's own stand in `models.config`."""
 
 import dataclasses
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from samplernn_fast.models.config import SampleRNNConfig, require
+from samplernn_fast.errors import DataError
+from samplernn_fast.models.config import AudioConfig, SampleRNNConfig, require
+
+if TYPE_CHECKING:
+    from samplernn_fast.data.folder import AudioData
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """How to train (section 3 of the paper, and its defaults). Never reaches the engine."""
+    """How to train. The defaults are those of the paper (section 3). Nothing that makes audio reads this."""
 
     data: Path
-    """Data folder that `prepare` made."""
+    """The data folder, which `prepare` made."""
     out: Path
-    """Run folder: model, checkpoints, log. The same command resumes what it finds there."""
-    model: SampleRNNConfig = field(default_factory=lambda: SampleRNNConfig(sample_rate=0, gain=0.0))
-    """What to train; sample rate and gain are the data's."""
+    """The run folder: model, checkpoints, log. The same command goes on with the run that it finds there."""
+    model: AudioConfig = field(default_factory=lambda: SampleRNNConfig(sample_rate=0, gain=0.0))
+    """The model to train; its sample rate and gain come from the data."""
     max_steps: int | None = None
-    """Stop after this many updates in all."""
+    """Training stops after this many updates in all."""
     max_minutes: float | None = None
-    """Stop after this much time in all, resumed runs added up."""
+    """Training stops after this much time in all, resumed parts added up."""
     batch_size: int = 128
-    """Subsequences in one update, over all processes (paper: 128)."""
+    """How many subsequences one update reads, over all processes (paper: 128)."""
     seq_len: int = 512
-    """Samples in one subsequence of truncated back-propagation (paper: 512, Table 3)."""
+    """How many samples a subsequence of truncated back-propagation has (paper: 512, Table 3)."""
     lr: float = 1e-3
-    """Adam's learning rate (paper: 0.001)."""
+    """The learning rate of Adam (paper: 0.001)."""
     lr_schedule: Literal["constant", "cosine"] = "constant"
     """"cosine" falls to a hundredth of `lr` at max_steps, or without it at max_minutes; the paper keeps it constant."""
     warmup_steps: int = 0
-    """Updates over which the learning rate rises from 0."""
+    """Over how many updates the learning rate rises from 0."""
     grad_clip: float = 1.0
     """Every gradient is clipped to [-grad_clip, grad_clip] (paper: 1)."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """"bf16" runs matrix products in bfloat16 (GPUs, and CPUs with AMX or AVX512-BF16)."""
     compile: bool = False
-    """Compile the model with torch.compile."""
+    """Whether torch.compile compiles the model."""
     device: str = "auto"
-    """auto, cpu or cuda."""
+    """Where to train: auto, cpu or cuda."""
     seed: int = 0
-    """Draws the initial weights and the order of the data."""
+    """The seed of the initial weights and of the order of the data."""
     log_every: int = 50
-    """Updates between two rows of log.csv."""
+    """How many updates lie between two rows of log.csv."""
     eval_every: int = 500
-    """Updates between two validations; the best model is kept."""
+    """How many updates lie between two validations; the best model is kept."""
     eval_seconds: float = 60.0
-    """Audio of the validation split that those validations read; 0 reads all."""
+    """How many seconds of the validation split a validation reads; 0 reads all."""
     save_every: int = 250
-    """Updates between two checkpoints."""
+    """How many updates lie between two checkpoints."""
     sample_every: int = 2500
-    """Updates between two audio samples (samples/, TensorBoard); 0 makes none."""
+    """How many updates lie between two pieces of generated audio (samples/, TensorBoard); 0 makes none."""
     sample_seconds: float = 1.0
-    """Length of those samples."""
+    """How many seconds such a piece has."""
     resume: str = "auto"
-    """auto: go on with the run in `out`, if any. never: refuse a folder that holds one. Or the path of a checkpoint."""
+    """auto goes on with the run in `out`, if any; never refuses a folder that holds one; a path is a checkpoint's."""
     num_threads: int = 0
-    """CPU threads; 0 leaves torch's choice."""
+    """How many CPU threads torch uses; 0 leaves the choice to torch."""
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "seq_len", "log_every", "eval_every", "save_every"):
@@ -75,13 +79,25 @@ class TrainConfig:
             self.lr_schedule,
         )
         require(
-            not (self.model.one_tier and self.sample_every),
+            self.model.sampled or not self.sample_every,
             "sample_every must be 0 for the one-tier baseline, which has no sampler",
             self.sample_every,
         )
         require(0 <= self.seed < 2**63, "seed must be 0 to 2^63 - 1", self.seed)
 
     def to_dict(self) -> dict[str, Any]:
-        """A JSON-able dictionary."""
+        """All settings, for JSON."""
         values = {one.name: getattr(self, one.name) for one in dataclasses.fields(self)}
         return values | {"data": str(self.data), "out": str(self.out), "model": self.model.to_dict()}
+
+
+def fit_to_data(model: AudioConfig, data: "AudioData") -> AudioConfig:
+    """`model` with the data's sample rate and gain. Raises DataError where it has others already."""
+    if model.sample_rate not in (0, data.sample_rate):
+        raise DataError(
+            f"{data.folder}: the audio is at {data.sample_rate} Hz, the model is for {model.sample_rate} Hz;"
+            f" prepare again with --sample-rate {model.sample_rate}, or leave the model's rate to the data"
+        )
+    if model.gain not in (0, data.gain):
+        raise DataError(f"{data.folder}: the audio was scaled by {data.gain}, the model says gain {model.gain}")
+    return replace(model, sample_rate=data.sample_rate, gain=data.gain)

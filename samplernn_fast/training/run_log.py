@@ -1,21 +1,25 @@
-"""What a training run shows: log.csv always, TensorBoard where it is installed, a progress bar on a terminal."""
+"""What a training run shows: log.csv always, TensorBoard where it is installed, a progress bar on a terminal.
+
+`RunLog` writes all three; `read_log` reads log.csv back.
+"""
 
 import csv
 import io
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from samplernn_fast import terminal
 from samplernn_fast.models.checkpoint import write_text
 
 if TYPE_CHECKING:
     import numpy as np
 
 COLUMNS = ("step", "epoch", "audio_seconds", "lr", "train_bits", "valid_bits", "seconds")
+"""The columns of log.csv."""
 
 
 class RunLog:
-    """Writes the log of one run folder. After a resume, rows later than the checkpoint are dropped and made again."""
+    """Writes the log of one run folder. Rows after `start_step`, the checkpoint's step, are dropped and made again."""
 
     def __init__(self, folder: Path, start_step: int, max_steps: int | None) -> None:
         self.folder = folder
@@ -27,10 +31,10 @@ class RunLog:
         writer.writerows(kept)
         write_text(self._csv, text.getvalue())
         self._board = _tensorboard(folder, start_step)
-        self._bar = _bar(start_step, max_steps)
+        self._bar = terminal.Bar(max_steps, "step", start=start_step)
 
     def row(self, values: dict[str, Any]) -> None:
-        """Append one row; values are named as in COLUMNS, missing ones stay empty."""
+        """Appends a row of `values`, which are named as in COLUMNS. Missing ones stay empty."""
         with open(self._csv, "a", newline="", encoding="utf-8") as file:
             csv.DictWriter(file, COLUMNS, lineterminator="\n").writerow(values)
         if self._board is not None:
@@ -39,18 +43,15 @@ class RunLog:
                     self._board.add_scalar(name, float(values[name]), values["step"])
 
     def advance(self, step: int, text: str) -> None:
-        """Move the progress bar to `step`."""
-        if self._bar is not None:
-            self._bar.set_postfix_str(text, refresh=False)
-            self._bar.update(step - self._bar.n)
+        """Moves the progress bar to `step`, with `text` behind it."""
+        self._bar.move_to(step, text)
 
     def say(self, text: str) -> None:
-        """One line of progress, on standard error."""
-        if self._bar is not None:
-            self._bar.write(text, file=sys.stderr)
+        """Prints a line above the progress bar, on a terminal only."""
+        self._bar.say(text)
 
     def sample(self, step: int, samples: "np.ndarray", sample_rate: int) -> None:
-        """Keep an audio sample (T,): a WAV file, and sound and spectrogram in TensorBoard."""
+        """Keeps generated audio (T,): as a WAV file, and as sound and spectrogram in TensorBoard."""
         from samplernn_fast.audio import writing
 
         folder = self.folder / "samples"
@@ -61,14 +62,14 @@ class RunLog:
             self._board.add_image("spectrogram", spectrogram(samples), step)
 
     def close(self) -> None:
+        """Ends TensorBoard's file and the bar."""
         if self._board is not None:
             self._board.close()
-        if self._bar is not None:
-            self._bar.close()
+        self._bar.close()
 
 
 def read_log(path: Path) -> list[dict[str, str]]:
-    """The rows of a log.csv; [] when there is none. A half-written last row, as a killed run leaves, is left out."""
+    """The rows of a log.csv, [] when there is none. A killed run can leave half a row at the end, which is left out."""
     if not path.is_file():
         return []
     with open(path, newline="", encoding="utf-8") as file:
@@ -82,7 +83,7 @@ def read_log(path: Path) -> list[dict[str, str]]:
 
 
 def spectrogram(samples: "np.ndarray", window: int = 512) -> "np.ndarray":
-    """Grey picture (1, frequency, time) in [0, 1] of the log magnitude over 80 dB, low frequencies at the bottom."""
+    """A grey picture (1, frequency, time) in [0, 1] of log magnitudes over 80 dB; low frequencies are at the bottom."""
     import numpy as np
     import torch
 
@@ -94,16 +95,9 @@ def spectrogram(samples: "np.ndarray", window: int = 512) -> "np.ndarray":
 
 
 def _tensorboard(folder: Path, start_step: int) -> Any:
+    """A writer that drops what an earlier part of the run wrote after `start_step`; None without TensorBoard."""
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
         return None
     return SummaryWriter(str(folder / "tensorboard"), purge_step=start_step + 1)
-
-
-def _bar(start_step: int, max_steps: int | None) -> Any:
-    if not sys.stderr.isatty():
-        return None
-    from tqdm import tqdm
-
-    return tqdm(total=max_steps, initial=start_step, unit="step", dynamic_ncols=True, file=sys.stderr)

@@ -1,11 +1,13 @@
 """Training as the paper does it (sections 2.3 and 3): truncated back-propagation with the hidden state carried on.
 
-A run can be killed at any moment; the same command goes on from last.safetensors and ends with the same bits.
-Under torchrun every process owns its rows of the global batch, and the result is that of one process.
+`train` is the way in, and `Trainer` has the loop. A run can be killed at any moment: the same command goes on from
+last.safetensors and ends with the same bits (see `resuming`). Under torchrun every process has its own rows of the
+batch, and the result is that of one process. `process` prepares the process, `run_log` shows how the run goes.
 """
 
 import json
 import math
+import signal
 import time
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -14,59 +16,59 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
 
+from samplernn_fast import files, terminal
 from samplernn_fast.audio.quantize import for_config
 from samplernn_fast.data.batches import Batch, TBPTTBatches
 from samplernn_fast.data.folder import AudioData
 from samplernn_fast.engine.engine import Engine
-from samplernn_fast.errors import ConfigError, DataError, SampleRNNError
+from samplernn_fast.errors import SampleRNNError
 from samplernn_fast.evaluation.likelihood import evaluate
 from samplernn_fast.models import checkpoint
 from samplernn_fast.models.base import State, bits_per_sample
 from samplernn_fast.models.cells import keep_scans_uncompiled
-from samplernn_fast.models.config import SampleRNNConfig
 from samplernn_fast.models.registry import build_model
-from samplernn_fast.training.config import TrainConfig
-from samplernn_fast.training.process import check_compiler, fast_cpu_training, process_group, signals
+from samplernn_fast.training import resuming
+from samplernn_fast.training.config import TrainConfig, fit_to_data
+from samplernn_fast.training.process import check_compiler, fast_cpu_training, process_group
 from samplernn_fast.training.run_log import RunLog
-
-# Settings that may differ between two parts of one run: where it lies, when it ends, what is looked at on the way.
-_FREE_SETTINGS = frozenset(
-    "data out max_steps max_minutes resume device num_threads".split()
-    + "save_every log_every eval_every eval_seconds sample_every sample_seconds".split()
-)
 
 
 @dataclass(frozen=True)
 class TrainResult:
-    """What a run came to. `stopped` is "max_steps", "max_minutes" or "signal"."""
+    """Where a run stands when `train` returns."""
 
     run: Path
+    """The run folder."""
     steps: int
+    """How many updates were made in all."""
     seconds: float
+    """How long the run took in all, resumed parts added up."""
     train_bits: float
+    """Bits per sample of the training audio behind the last row of the log; NaN before the first row."""
     valid_bits: float | None
+    """Bits per sample of the last validation; None before the first one."""
     stopped: str
+    """What ended it: "max_steps", "max_minutes" or "signal"."""
 
 
 def train(config: TrainConfig) -> TrainResult:
-    """Train a model, or go on with the run in `config.out`; returns when its budget is spent or on ctrl-C or SIGTERM.
+    """Trains a model, or goes on with the run in `config.out`, until its budget is spent or ctrl-C or SIGTERM comes.
 
     Raises DataError or ConfigError before anything is written when data, model and settings do not fit.
     """
-    with process_group(config.device) as (rank, world_size, device), signals() as caught:
+    with process_group(config.device) as (rank, world_size, device), terminal.interrupts(signal.SIGTERM) as caught:
         if config.num_threads:
             torch.set_num_threads(config.num_threads)
         fast = fast_cpu_training() if device.type == "cpu" else nullcontext()
-        # Nothing in the loop draws from torch's generator; seeded and saved, it stays so for whoever adds something.
+        # Nothing in the loop draws from torch's generator. It is seeded and saved for a future part that does.
         with fast, torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
             return Trainer(config, rank, world_size, device).run(caught)
 
 
 class Trainer:
-    """One process's part of a run: model, optimiser, data cursor and hidden state, and the loop over them."""
+    """One process's part of a run: model, optimizer, batches and hidden state, and the loop over them."""
 
     def __init__(self, config: TrainConfig, rank: int, world_size: int, device: torch.device) -> None:
         self.rank, self.world_size, self.device = rank, world_size, device
@@ -84,24 +86,24 @@ class Trainer:
             rank=rank,
             world_size=world_size,
         )
-        # The fused update is one pass over the weights; it needs a device it is written for.
+        # The fused update is one pass over the weights; torch has it for these devices only.
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=config.lr, fused=device.type in ("cpu", "cuda"))
         self.state: State | None = None
         self.step, self.epoch, self.seconds = 0, 0, 0.0
         self.best_bits = math.inf
         self.train_bits = math.nan
         self.valid_bits: float | None = None
-        # Bits and samples since the last row of the log, on the device: reading them would stop a GPU every step.
+        # Bits and samples since the last row of the log. They stay on the device: reading them makes a GPU wait.
         self.sums = torch.zeros(2, dtype=torch.float64, device=device)
         self._resume()
         self.forward = self._wrap()
 
     def run(self, caught: list[int]) -> TrainResult:
-        """Train until max_steps, max_minutes or a signal in `caught`; rank 0 writes everything."""
+        """Trains until max_steps, max_minutes or a signal in `caught`. Rank 0 writes everything."""
         config = self.config
         log = self._open_log()
         began = time.monotonic() - self.seconds
-        stopped = self._finished(interrupted=False)  # a run that was complete before stays as it is
+        stopped = self._finished(interrupted=False)  # a run that was complete already makes no step
         try:
             while not stopped:
                 self.update(next(self.batches))
@@ -109,7 +111,7 @@ class Trainer:
                 stopped = self._finished(interrupted)
                 if self.step % config.log_every == 0:
                     self._write_row(log)
-                # A signal asks for no validation of its own: the checkpoint must not wait, nor the curve change.
+                # A signal adds no validation: the checkpoint must not wait for it, and the curve must not change.
                 if self.step % config.eval_every == 0 or stopped.startswith("max"):
                     self._validate(log)
                 if config.sample_every and self.step % config.sample_every == 0:
@@ -122,7 +124,7 @@ class Trainer:
         return TrainResult(config.out, self.step, self.seconds, self.train_bits, self.valid_bits, stopped)
 
     def update(self, batch: Batch) -> None:
-        """One step of Adam on one subsequence; the state is cut from the graph and carried on."""
+        """One update by Adam on one subsequence. The state goes on to the next update, without its gradients."""
         config = self.config
         levels, reset, mask = (
             part.to(self.device, non_blocking=True) for part in (batch.levels, batch.reset, batch.mask)
@@ -132,7 +134,7 @@ class Trainer:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=config.precision == "bf16"):
             logits, state = self.forward(levels, self.state, reset)
         total = (bits_per_sample(logits, levels[:, config.model.lookback :]) * mask).sum()
-        # Every process divides by the global count: DDP averages the gradients, and world_size undoes its division.
+        # Every process divides by the count of all. DDP averages the gradients, and world_size undoes its division.
         loss = total * (self.world_size / batch.n_valid_global)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -144,16 +146,17 @@ class Trainer:
         self.epoch = batch.epoch
 
     def learning_rate(self) -> float:
-        """The rate of the next update: linear warm-up, then constant, or a cosine down to a hundredth."""
+        """The learning rate of the next update: a linear warm-up, then constant, or a cosine down to a hundredth."""
         config = self.config
         rate = config.lr * min(1.0, (self.step + 1) / (config.warmup_steps + 1))
         if config.lr_schedule == "constant":
             return rate
-        # Steps are the same in every repetition of a run; the clock is not, so it rules only where nothing else does.
+        # Steps are the same in every repetition of a run and the clock is not, so the clock is the second choice.
         done = self.step / config.max_steps if config.max_steps else self.seconds / (60 * (config.max_minutes or 1))
         return rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, done))))
 
     def _finished(self, interrupted: bool) -> str:
+        """Why the run stops here, in the words of `TrainResult.stopped`; "" where it goes on."""
         if interrupted:
             return "signal"
         if self.config.max_steps and self.step >= self.config.max_steps:
@@ -161,7 +164,7 @@ class Trainer:
         return "max_minutes" if self.config.max_minutes and self.seconds >= 60 * self.config.max_minutes else ""
 
     def _agree(self, seconds: float, interrupted: bool) -> tuple[float, bool]:
-        """The same clock and the same decision to stop in every process."""
+        """The latest clock of all processes, and whether any of them was interrupted, so that all decide the same."""
         if self.world_size == 1:
             return seconds, interrupted
         shared = torch.tensor([seconds, float(interrupted)], dtype=torch.float64, device=self.device)
@@ -169,6 +172,7 @@ class Trainer:
         return shared[0].item(), bool(shared[1].item())
 
     def _write_row(self, log: RunLog | None) -> None:
+        """Logs the bits per sample since the last row, over all processes. Raises SampleRNNError for a NaN."""
         sums = self.sums.clone()
         if self.world_size > 1:
             dist.all_reduce(sums)
@@ -187,7 +191,7 @@ class Trainer:
         )
 
     def _row(self, **bits: float) -> dict[str, Any]:
-        """One row of the log; bits are written with all their digits."""
+        """One row of the log. Bits are written with all their digits."""
         row: dict[str, Any] = {"step": self.step, "epoch": self.epoch, "lr": f"{self.learning_rate():.3g}"}
         row |= {"audio_seconds": f"{self._audio_seconds():.1f}", "seconds": f"{self.seconds:.1f}"}
         return row | {name: repr(value) for name, value in bits.items()}
@@ -196,7 +200,7 @@ class Trainer:
         return self.step * self.config.batch_size * self.config.seq_len / self.config.model.sample_rate
 
     def _pace(self) -> str:
-        """Seconds of audio read in a second, and how long the run will still take."""
+        """How many seconds of audio are read in a second, and how long the run will still take."""
         left = []
         if self.config.max_steps:
             left.append(self.seconds / self.step * (self.config.max_steps - self.step))
@@ -206,7 +210,7 @@ class Trainer:
         return f"{self._audio_seconds() / max(self.seconds, 1e-9):.1f} s of audio a second{until}"
 
     def _validate(self, log: RunLog | None) -> None:
-        """Score the validation split and keep the best model. Reads its own state: training goes on untouched."""
+        """Scores the validation split, from a hidden state of its own, and keeps the model if it is the best so far."""
         if log is None or not self.data.recordings("valid"):
             return
         result = evaluate(self.model, self.data, "valid", max_seconds=self.config.eval_seconds)
@@ -218,6 +222,7 @@ class Trainer:
             self._save_model()
 
     def _make_sample(self, log: RunLog | None) -> None:
+        """Makes a piece of audio with the present weights, always by the same seed, and logs it."""
         if log is None:
             return
         engine = Engine(self.model, device="cpu")
@@ -226,17 +231,17 @@ class Trainer:
         log.sample(self.step, for_config(self.config.model).decode(levels[0].numpy()), self.config.model.sample_rate)
 
     def _open_log(self) -> RunLog | None:
+        """The log of the run, in rank 0 only, which also writes config.json."""
         if self.rank != 0:
             return None
-        for leftover in self.config.out.glob(".*.tmp"):
-            leftover.unlink()
+        files.remove_leftovers(self.config.out)
         checkpoint.write_text(
             self.config.out / checkpoint.CONFIG_FILE, json.dumps(self.config.to_dict(), indent=1) + "\n"
         )
         return RunLog(self.config.out, self.step, self.config.max_steps)
 
     def _wrap(self) -> Any:
-        """The model as the loop calls it: compiled if asked for, gradients averaged if there are several processes."""
+        """The model as the loop calls it: compiled if asked for, and averaging gradients over several processes."""
         forward: Any = self.model
         if self.config.compile:
             keep_scans_uncompiled(self.model)
@@ -247,27 +252,24 @@ class Trainer:
         return forward
 
     def _save_model(self) -> None:
+        """Writes model.safetensors, with what the run knows about the model."""
         info = {"data": str(self.config.data), "training": self.config.to_dict()} | self._numbers()
         checkpoint.save_model(self.config.out / checkpoint.MODEL_FILE, self.model, info)
 
     def _numbers(self) -> dict[str, Any]:
-        """Where the run stands, for JSON: what was not measured yet is None there, NaN or infinite here."""
+        """Where the run stands, for JSON. What was not measured yet is None there, and NaN or infinite here."""
         numbers: dict[str, float | None] = {"step": self.step, "epoch": self.epoch, "seconds": self.seconds}
         numbers |= {"best_bits": self.best_bits, "train_bits": self.train_bits, "valid_bits": self.valid_bits}
         return {name: value if value is not None and math.isfinite(value) else None for name, value in numbers.items()}
 
     def _save(self) -> None:
-        """Write last.safetensors: everything that the next step depends on."""
+        """Writes last.safetensors, from which `_resume` goes on, and the model where there is no validation."""
         if not all(bool(torch.isfinite(parameter).all()) for parameter in self.model.parameters()):
             raise self._diverged()
-        state = self._gather_state()
+        assert self.state is not None  # nothing is saved before the first step
+        state, self.sums = resuming.gather(self.state, self.sums, self.rank, self.world_size)
         if self.rank == 0:
-            tensors = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
-            for name, parameter in self.model.named_parameters():
-                for key, value in self.optimizer.state[parameter].items():
-                    tensors[f"adam.{key}.{name}"] = value
-            tensors |= {f"state.{tier}": part for tier, part in enumerate(state)}
-            tensors |= {"rng.torch": torch.get_rng_state(), "sums": self.sums}
+            tensors = resuming.tensors_to_save(self.model, self.optimizer, state, self.sums)
             progress = {"batches": self.batches.state_dict(), "training": self.config.to_dict()} | self._numbers()
             checkpoint.save_training(self.config.out / checkpoint.LAST_FILE, tensors, self.config.model, progress)
             if not self.data.recordings("valid") or not (self.config.out / checkpoint.MODEL_FILE).exists():
@@ -275,91 +277,19 @@ class Trainer:
         if self.world_size > 1:
             dist.barrier()
 
-    def _gather_state(self) -> State:
-        """Hidden state and sums of the whole batch, so that a resumed run may use another number of processes."""
-        assert self.state is not None  # nothing is saved before the first step
-        if self.world_size == 1:
-            return self.state
-        parts = []
-        for mine in self.state:
-            rows = [torch.empty_like(mine) for _ in range(self.world_size)]
-            dist.all_gather(rows, mine.contiguous())
-            parts.append(torch.cat(rows, dim=1))
-        total = self.sums.clone()
-        dist.all_reduce(total)
-        self.sums = total if self.rank == 0 else torch.zeros_like(total)
-        return tuple(parts)
-
     def _resume(self) -> None:
-        """Take everything from the checkpoint that `config.resume` names, if there is one."""
-        config = self.config
-        last = config.out / checkpoint.LAST_FILE
-        if config.resume == "never":
-            if last.exists() or (config.out / checkpoint.MODEL_FILE).exists():
-                raise ConfigError(f"{config.out} holds a run already; choose another --out, or drop --resume never")
+        """Takes everything from the checkpoint that `config.resume` asks for, if there is one."""
+        saved = resuming.find(self.config)
+        if saved is None:
             return
-        if config.resume == "auto" and not last.exists():
-            return
-        source = last if last.exists() else Path(config.resume)
-        tensors, header = checkpoint.read(source)
-        if header["kind"] != "training":
-            raise ConfigError(f"{source} holds only a model; --resume needs a run's {checkpoint.LAST_FILE}")
-        progress = header["progress"]
-        if config.resume != "auto" and source == last and progress["training"]["resume"] != config.resume:
-            raise ConfigError(f"{config.out} holds another run; choose another --out to go on from {config.resume}")
-        self._check_same_run(progress["training"], source)
-        weights = {name.removeprefix("model."): t for name, t in tensors.items() if name.startswith("model.")}
-        checkpoint.fill(self.model, weights, source)
-        checkpoint.check(tensors, self._beside_weights(), source)
-        for name, parameter in self.model.named_parameters():
-            moments = {key: tensors[f"adam.{key}.{name}"] for key in ("step", "exp_avg", "exp_avg_sq")}
-            self.optimizer.state[parameter] = {key: value.to(self.device) for key, value in moments.items()}
-        rows = slice(
-            self.rank * config.batch_size // self.world_size, (self.rank + 1) * config.batch_size // self.world_size
-        )
-        tiers = range(len(self.model.init_state(1)))
-        self.state = tuple(tensors[f"state.{tier}"][:, rows].contiguous().to(self.device) for tier in tiers)
-        if self.rank == 0:
-            self.sums = tensors["sums"].to(self.device)
-        torch.set_rng_state(tensors["rng.torch"])
+        rows, rank, world_size = self.config.batch_size, self.rank, self.world_size
+        mine = slice(rank * rows // world_size, (rank + 1) * rows // world_size)
+        self.state = resuming.restore(saved, self.model, self.optimizer, rows, mine)
+        if rank == 0:
+            self.sums = saved.tensors["sums"].to(self.device)
+        progress = saved.progress
         self.batches.load_state_dict(progress["batches"])
         self.step, self.epoch, self.seconds = progress["step"], progress["epoch"], progress["seconds"]
         self.best_bits = math.inf if progress["best_bits"] is None else progress["best_bits"]
         self.train_bits = math.nan if progress["train_bits"] is None else progress["train_bits"]
         self.valid_bits = progress["valid_bits"]
-
-    def _beside_weights(self) -> dict[str, Tensor]:
-        """Tensors shaped as those of a training checkpoint that are not weights."""
-        wanted = {"sums": self.sums, "rng.torch": torch.get_rng_state()}
-        wanted |= {f"state.{tier}": part for tier, part in enumerate(self.model.init_state(self.config.batch_size))}
-        for name, parameter in self.model.named_parameters():
-            wanted |= {f"adam.step.{name}": torch.zeros(())}
-            wanted |= {f"adam.{moment}.{name}": parameter for moment in ("exp_avg", "exp_avg_sq")}
-        return wanted
-
-    def _check_same_run(self, saved: dict[str, Any], source: Path) -> None:
-        mine = self.config.to_dict()
-        for name, value in mine.items():
-            if name not in _FREE_SETTINGS and json.loads(json.dumps(value)) != saved.get(name):
-                pairs = [(name, saved.get(name), value)]
-                if name == "model":
-                    pairs = [
-                        (key, saved[name].get(key), new) for key, new in value.items() if saved[name].get(key) != new
-                    ]
-                key, old, new = pairs[0]
-                raise ConfigError(
-                    f"{source} was trained with {key} = {old}, this command says {new}; use the same settings, another"
-                    " --out, or remove the old run"
-                )
-
-
-def fit_to_data(model: SampleRNNConfig, data: AudioData) -> SampleRNNConfig:
-    """`model` with the data's sample rate and gain. DataError if it asks for others."""
-    if model.sample_rate not in (0, data.sample_rate):
-        raise DataError(
-            f"{data.folder}: the audio is at {data.sample_rate} Hz, the model is for {model.sample_rate} Hz;"
-            f" prepare again with --sample-rate {model.sample_rate}, or leave the model's rate to the data"
-        )
-    if model.gain not in (0, data.gain):
-        raise DataError(f"{data.folder}: the audio was scaled by {data.gain}, the model says gain {model.gain}")
-    return replace(model, sample_rate=data.sample_rate, gain=data.gain)

@@ -1,5 +1,5 @@
-"""samplernn_fast.ops on the CPU: what they compute, that torch knows them, what they refuse. On a GPU:
-tests/backends/triton/kernels."""
+"""samplernn_fast.ops on the CPU: what the operators compute, what torch knows of them, which inputs they refuse. Their
+CUDA implementations are tested with the Triton kernels."""
 
 import pytest
 import torch
@@ -38,7 +38,7 @@ def test_gru_cell_is_torchs_own():
         cell.weight_ih.zero_()
         cell.weight_hh.copy_(w_hh)
         cell.bias_hh.zero_()[14:] = b_n
-        for row in range(3):  # its input products are the gates
+        for row in range(3):  # an input of 0 leaves the bias, so it stands for the gates
             cell.bias_ih.copy_(gates[row])
             wanted = cell(torch.zeros(1, 1), h[row : row + 1])
             torch.testing.assert_close(ops.gru_cell(gates, h, w_hh, b_n)[row : row + 1], wanted)

@@ -15,6 +15,7 @@ from cases import CASES
 from samplernn_fast.backends.cuda import constants
 from samplernn_fast.backends.cuda.grouping import Grouping, grid_blocks
 from samplernn_fast.models.config import SampleRNNConfig
+from samplernn_fast.reference import modes
 
 ROOT = Path(__file__).parents[2]
 H200 = (132, 227 << 10)
@@ -79,7 +80,7 @@ def test_bytes_that_stay_in_a_block(dtype, rows, row):
 
 SIZES = """
 #include <cstdio>
-#include "cuda/memory.cuh"
+#include "cuda/device/memory.cuh"
 using namespace srnn;
 static void tell(const char* name, int number, Resident placed) {
   if (placed.on) std::printf("%s%d %llu\\n", name, number, (unsigned long long)placed.offset);
@@ -174,7 +175,7 @@ def test_a_draw_by_hand():
     assert stages["made ahead"].cycles == pytest.approx(263 + 40 + (upsampling + 40 + product) / 2)
 
 
-@pytest.mark.parametrize("dtype", constants.MODES)
+@pytest.mark.parametrize("dtype", modes.MODES)
 @pytest.mark.parametrize(("streams", "changes"), [(1, {}), (8, {"dim": 256}), (64, {"n_rnn": 2, "skip": "full"})])
 def test_stages_add_up(dtype, streams, changes):
     from gpu_machine import Machine
@@ -195,7 +196,7 @@ def test_every_constant_counts():
 
     layouts = [layout_of(), layout_of(dtype="int8"), layout_of(dtype="bfloat16"), layout_of(streams=8)]
     layouts += [layout_of(dataclasses.replace(PAPER, dim=256)), layout_of(exchange="counters")]
-    layouts += [layout_of(dataclasses.replace(PAPER, dim=32), dtype, 64) for dtype in constants.MODES]
+    layouts += [layout_of(dataclasses.replace(PAPER, dim=32), dtype, 64) for dtype in modes.MODES]
 
     def total(machine):
         return [sum(machine.microseconds(stage.cycles) for stage in predict(one, machine).values()) for one in layouts]

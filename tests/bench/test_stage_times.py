@@ -11,8 +11,7 @@ from engines import MODELS
 from fake_gpu import ROOT, SHARED_BYTES
 from played_gpu import CPU, Played
 
-from samplernn_fast.backends.cuda import backend as cuda_backend
-from samplernn_fast.backends.cuda import constants
+from samplernn_fast.backends.cuda import constants, launcher
 from samplernn_fast.backends.cuda.gpu import Gpu
 from samplernn_fast.engine.engine import Engine
 from samplernn_fast.errors import BackendUnavailable
@@ -24,15 +23,15 @@ pytest.importorskip("samplernn_fast._C", reason="the native part is not built: n
 def test_a_profiled_backend_tells_where_the_time_went(gpu):
     weights = pack(make_model(MODELS["two-levels"]))
     backend = Played(weights, CPU, "float32", profile=True)
-    backend.stage_times()  # of the first launch, which shows that the kernel runs
-    assert backend.stage_times() == []
+    backend.launcher.stage_times()  # of the first launch, which shows that the kernel runs
+    assert backend.launcher.stage_times() == []
     history = torch.full((1, weights.config.lookback), weights.config.q_zero)
     backend.prime(backend.init_hidden(1), history, history)
-    *stages, whole = backend.stage_times()
+    *stages, whole = backend.launcher.stage_times()
     assert [stage.name for stage in stages] == constants.stage_names(weights.config)
     assert whole.times == weights.config.lookback and whole.seconds > 0
     assert sum(stage.seconds for stage in stages) == pytest.approx(whole.seconds)
-    assert Played(weights, CPU, "float32").stage_times() == []
+    assert Played(weights, CPU, "float32").launcher.stage_times() == []
 
 
 def test_every_stage_is_timed_and_samples_are_still_made(gpu, monkeypatch):
@@ -40,14 +39,14 @@ def test_every_stage_is_timed_and_samples_are_still_made(gpu, monkeypatch):
     import stage_times
 
     config = MODELS["two-levels"]
-    timed = stage_times.TimedStages(pack(make_model(config)), CPU, "float32")
+    timed = stage_times.timed_backend(pack(make_model(config)), CPU, "float32")
     gpu.reset_calls()
     rows = stage_times.rows_of(timed, 1, samples=4, repeats=2)
-    names = {f"gru_cell {tier} 0" for tier in (0, 1)} | {"upsample 0 0", "upsample 1 0", "walk"}
-    names |= {f"sample_step_{part} 0 0" for part in ("input", "hidden", "logits", "draw")}
+    names = {f"cell {tier} 0" for tier in (0, 1)} | {"upsample 0 0", "upsample 1 0", "draw 0 0", "walk"}
+    names |= {f"sample_mlp_{part} 0 0" for part in ("input", "hidden", "logits")}
     assert {row["stage"] for row in rows} == names and all(row["us"] > 0 for row in rows)
     often = {row["stage"]: row["per_sample"] for row in rows}
-    assert (often["gru_cell 1 0"], often["upsample 1 0"], often["gru_cell 0 0"]) == (1 / 3, 1.0, 1.0)
+    assert (often["cell 1 0"], often["upsample 1 0"], often["cell 0 0"]) == (1 / 3, 1.0, 1.0)
     # Four samples of 7 launches, two of the top tier, its load; the next sample's first; and each stage 8 times.
     assert gpu.calls.count("cuLaunchKernelEx") == 1 + 4 * 7 + 2 + 1 + 8 * 8
     levels = random_levels(config, 1, config.lookback * 3)
@@ -60,8 +59,8 @@ def test_stages_are_timed_where_a_launch_has_fewer_samples(gpu, monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT / "bench"))
     import stage_times
 
-    monkeypatch.setattr(cuda_backend, "LAUNCH_STEPS", 3)
-    timed = stage_times.TimedStages(pack(make_model(MODELS["two-levels"])), CPU, "float32")
+    monkeypatch.setattr(launcher, "LAUNCH_STEPS", 3)
+    timed = stage_times.timed_backend(pack(make_model(MODELS["two-levels"])), CPU, "float32")
     gpu.reset_calls()
     assert all(row["us"] > 0 for row in stage_times.rows_of(timed, 1, samples=3, repeats=1))
     # Two samples of 7 launches, one of the top tier, its load; the next sample's first; and each stage 4 times.
@@ -80,7 +79,7 @@ def test_predicted_and_measured_times_stand_side_by_side(gpu, monkeypatch, alone
     machine = gpu_machine.machine_of(Gpu.open(0).device)
     assert (machine.multiprocessors, machine.shared_bytes, machine.clusters) == (4, (20 if alone else 4) << 10, False)
     backend = Played(pack(make_model(config)), CPU, "float32", profile=True)
-    monkeypatch.setattr(cuda_backend, "LAUNCH_STEPS", config.lookback)
+    monkeypatch.setattr(launcher, "LAUNCH_STEPS", config.lookback)
     *rows, total = stage_times.profiled_rows(backend, machine, 1)
     assert [row["stage"] for row in rows] == constants.stage_names(config) and total["stage"] == "a sample"
     assert all(row["predicted_us"] > 0 for row in rows[:-1])  # where nothing stays nothing is loaded
@@ -89,7 +88,7 @@ def test_predicted_and_measured_times_stand_side_by_side(gpu, monkeypatch, alone
     assert {row["exchange"] for row in rows} == {"alone" if alone else "tagged"}
     text = json.loads(json.dumps([*rows, total]))
     stage_times.print_rows(text)
-    group = stage_times.grouping_of(backend.program(1), "auto")
+    group = stage_times.grouping_of(backend.launcher.program(1), "auto")
     assert (group.blocks, group.batch) == ((1, 1) if alone else (4, 1))
     with pytest.raises(BackendUnavailable, match="refused the persistent kernel"):
         stage_times.grouping_of(SimpleNamespace(stages=[]), "launches")

@@ -128,17 +128,17 @@ def test_a_prompt_from_a_file(model, capsys):
 
 INTERRUPTED = """
 import sys
-from samplernn_fast import api
 from samplernn_fast.commands import main
+from samplernn_fast.engine.engine import Engine
 
-make = api.Stream.next_levels
+run = Engine.run
 
-def make_and_tell(self, n):
-    levels = make(self, n)
-    print("block", file=sys.stderr, flush=True)
+def run_and_tell(self, state, n):
+    levels = run(self, state, n)
+    print("slice", file=sys.stderr, flush=True)
     return levels
 
-api.Stream.next_levels = make_and_tell
+Engine.run = run_and_tell
 main.main(sys.argv[1:])
 """
 
@@ -149,10 +149,10 @@ def test_ctrl_c_keeps_what_is_done(model, tmp_path):
         [sys.executable, "-c", INTERRUPTED, *args], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     for _ in range(2):
-        assert process.stderr.readline() == "block\n"
+        assert process.stderr.readline() == "slice\n"
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
-    messages = [line for line in err.splitlines() if line != "block"]
+    messages = [line for line in err.splitlines() if line != "slice"]
     assert process.returncode == 1, err
     samples, _ = reading.read(tmp_path / "kept.wav")
     seconds = len(samples) / RATE

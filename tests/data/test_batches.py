@@ -182,7 +182,7 @@ def test_ranks_have_the_rows_of_the_global_batch(lengths, shape):
 
 
 @pytest.mark.parametrize("quantization", ["linear", "mu-law", "a-law"])
-def test_levels_are_the_quantiser_of_the_16_bit_samples(quantization):
+def test_levels_are_the_quantizer_of_the_16_bit_samples(quantization):
     from samplernn_fast.audio.quantize import for_config
 
     samples = np.random.default_rng(0).integers(-32768, 32768, 64).astype(np.int16)

@@ -8,15 +8,15 @@ import torch
 from cases import CASES, make_model
 from small import assert_one_line
 
-from samplernn_fast.engine import engine as engine_module
 from samplernn_fast.engine.engine import Engine
 from samplernn_fast.errors import DeviceError
+from samplernn_fast.reference.backend import ReferenceBackend
 
 
 @pytest.fixture
 def sampler(monkeypatch):
     """An engine whose backend counts as compiled on this machine."""
-    monkeypatch.setattr(engine_module, "_COMPILED_HERE", ("reference",))
+    monkeypatch.setattr(ReferenceBackend, "compiled_here", True)
     return Engine(make_model(CASES["paper-3tier"], dtype=torch.float32), backend="reference", device="cpu")
 
 
@@ -77,11 +77,11 @@ def test_wrong_levels_are_an_error(sampler, what, monkeypatch):
     if what == "weights":
         sampler.backend.weights.tensors["mlp.output"].neg_()
 
-    def wrong(hidden, history, t, randomness, *rest):
+    def wrong(hidden, history, t, drawing, forced):
         if what == "hidden":
             for h in hidden:
                 h.mul_(-3).add_(1)
-        return right(hidden, history, t + (what == "draws") * sampler.config.lookback, randomness, *rest)
+        return right(hidden, history, t + (what == "draws") * sampler.config.lookback, drawing, forced)
 
     monkeypatch.setattr(sampler.backend, "generate", wrong)
     state = sampler.init_state(2)

@@ -57,7 +57,7 @@ def test_what_a_block_costs_is_a_hundredth(monkeypatch, speed, call):
     nobody looks at the keyboard."""
     clock, sampler, blocks = Clock(monkeypatch), Engine(make_model(MODELS["paper-3tier"]), backend="reference"), []
 
-    def generate(hidden, history, t, randomness, temperature, top_k, top_p, forced):
+    def generate(hidden, history, t, drawing, forced):
         blocks.append((forced.shape[1], forced.shape[1] / speed))
         clock.now += 0.002 + blocks[-1][1]
         return torch.zeros_like(forced)

@@ -8,11 +8,13 @@ import re
 import statistics
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 
 import samplernn_fast
+from samplernn_fast.backends.cuda.compiler import KernelSource
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -52,6 +54,16 @@ def test_py_typed_is_installed():
 def test_kernels_are_part_of_the_package(tmp_path):
     code = "import samplernn_fast.kernels as kernels; print(kernels.__name__)"
     assert python(code, tmp_path) == "samplernn_fast.kernels"
+
+
+@pytest.mark.parametrize("name", ["persistent.cuh", "stages.cuh"])
+def test_every_text_that_a_kernel_includes_is_installed(name):
+    data = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]
+    source = KernelSource.read(name, ROOT / "csrc")
+    texts = [f"cuda/device/{name}", *source.headers]
+    assert len(texts) > 10
+    for text in texts:
+        assert any(Path(text).match(pattern) for pattern in data["samplernn_fast.csrc"]), text
 
 
 def test_compat_is_loaded_on_first_use(tmp_path):

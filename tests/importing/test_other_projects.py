@@ -133,7 +133,7 @@ def test_likeliest_level_after_a_prompt(imported, backend):
         assert engine.run(state, 1).item() == likeliest[length].item(), length
 
 
-def test_quantiser(imported):
+def test_quantizer(imported):
     model, _, expected = imported
     quantizer = for_config(model.config)
     assert np.array_equal(quantizer.encode(expected["wave"]), expected["wave_tokens"])

@@ -18,16 +18,17 @@ from samplernn_fast.errors import ConfigError
 from samplernn_fast.evaluation.likelihood import evaluate
 from samplernn_fast.models import checkpoint
 from samplernn_fast.models.base import bits_per_sample
-from samplernn_fast.models.config import SampleRNNConfig
+from samplernn_fast.models.config import OneTierConfig, SampleRNNConfig
 from samplernn_fast.models.one_tier import OneTierRNN
+from samplernn_fast.models.registry import config_from_dict
 from samplernn_fast.training.config import TrainConfig
 from samplernn_fast.training.trainer import Trainer, train
 
-SMALL = {"frame_sizes": (1,), "dim": 16, "emb_size": 8, "q_levels": 64}
+SMALL = {"dim": 16, "emb_size": 8, "q_levels": 64}
 CELLS = {
-    "gru": SampleRNNConfig(**SMALL, mlp_hidden=3),
-    "reset-before": SampleRNNConfig(**SMALL, n_rnn=2, reset_after=False),
-    "lstm-skips": SampleRNNConfig(**SMALL, rnn="lstm", n_rnn=3, skip="full"),
+    "gru": OneTierConfig(**SMALL, mlp_hidden=3),
+    "reset-before": OneTierConfig(**SMALL, mlp_hidden=2, n_rnn=2, reset_after=False),
+    "lstm-skips": OneTierConfig(**SMALL, mlp_hidden=2, rnn="lstm", n_rnn=3, skip="full"),
 }
 every_cell = pytest.mark.parametrize("name", CELLS)
 
@@ -91,7 +92,8 @@ def test_every_parameter_learns(name):
 
 
 def baseline(data, out, steps):
-    return tiny(data, out, steps=steps, model={"frame_sizes": (1,)}, sample_every=0)
+    config = OneTierConfig(**SMALL, mlp_hidden=2, sample_rate=0, gain=0.0)
+    return tiny(data, out, steps=steps, model=config, sample_every=0)
 
 
 def test_an_interrupted_run_ends_as_one_that_was_not(data_folder, tmp_path, monkeypatch):
@@ -133,7 +135,7 @@ def test_by_the_command_line(data_folder, tmp_path, capsys):
     assert run("evaluate", out, "--data", data_folder) == 0
     capsys.readouterr()
     assert run("info", out, "--json") == 0
-    assert json.loads(capsys.readouterr().out)["config"]["frame_sizes"] == [1]
+    assert json.loads(capsys.readouterr().out)["config"]["system"] == "rnn"
     for command in (("generate", out), ("evaluate", out, "--data", data_folder, "--backend", "reference")):
         assert run(*command) == 2
         assert "one-tier baseline cannot be sampled" in assert_one_line_error(capsys)
@@ -146,5 +148,16 @@ def test_what_it_does_not_do_is_said_at_once(tmp_path):
         TrainConfig(data=tmp_path, out=tmp_path, model=CELLS["gru"])
     with pytest.raises(ConfigError, match="emb_size"):
         replace(CELLS["gru"], emb_size=0)
-    with pytest.raises(ConfigError, match="at least 2 tiers"):
-        replace(CELLS["gru"], frame_sizes=(2,))
+    for sizes in ((1,), (2,)):
+        with pytest.raises(ConfigError, match=r"at least 2 tiers, .* the one-tier baseline is OneTierConfig"):
+            SampleRNNConfig(frame_sizes=sizes)
+
+
+@pytest.mark.parametrize("config", [CELLS["gru"], SampleRNNConfig(dim=16)])
+def test_a_config_is_read_back_by_its_systems_name(config):
+    assert config_from_dict(config.to_dict()) == config
+    with pytest.raises(ConfigError, match="system must be one of samplernn, rnn, got 'drum'"):
+        config_from_dict(config.to_dict() | {"system": "drum"})
+    other = OneTierConfig if isinstance(config, SampleRNNConfig) else SampleRNNConfig
+    with pytest.raises(ConfigError, match="settings of another system"):
+        other.from_dict(config.to_dict())

@@ -1,7 +1,7 @@
-"""What the fake NVRTC runs to compile a kernel: the C++ compiler, with the shim of cuda_shim/.
+"""Compiles a kernel for the fake NVRTC by the C++ compiler, with the shim of cuda_shim/.
 
-python compile_for_cpu.py FOLDER: takes FOLDER/source, headers and options, and leaves FOLDER/cubin, a library of this
-machine. Nothing but what the compiler was given is included.
+python compile_for_cpu.py FOLDER reads FOLDER/source, headers and options, and writes FOLDER/cubin, a shared library for
+this machine. Kernels can include only the headers that were given to the compiler.
 """
 
 import shutil
@@ -13,9 +13,9 @@ from binaries import kernel_library
 
 
 def main(folder: Path) -> int:
-    """Status of the compiler."""
+    """Returns the exit status of the compiler."""
     options = (folder / "options").read_text().split()
-    kernel = folder / "headers" / "cuda" / (folder / "name").read_text()
+    kernel = folder / "headers" / "cuda" / "device" / (folder / "name").read_text()
     kernel.parent.mkdir(parents=True, exist_ok=True)
     kernel.write_text((folder / "source").read_text())
     defines = [option for option in options if option.startswith("-D")]

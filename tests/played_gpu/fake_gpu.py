@@ -12,7 +12,7 @@ FOLDER = Path(__file__).parent / "fake_cuda"
 # For FAKE_NVRTC_COMPILER: kernels that run on the CPU.
 COMPILE_FOR_CPU = f"{sys.executable} {Path(__file__).with_name('compile_for_cpu.py')}"
 
-# Numbers of attributes, as in csrc/cuda/driver_api.h.
+# Numbers of attributes, as in csrc/cuda/host/driver_api.h.
 MULTIPROCESSORS, RUN_TIME_LIMIT, CAPABILITY_MAJOR, CAPABILITY_MINOR, COOPERATIVE, SHARED_BYTES = 16, 17, 75, 76, 95, 97
 CLUSTER_LAUNCH = 120
 MAX_THREADS, LOCAL_BYTES, REGISTERS = 0, 3, 4
@@ -28,11 +28,12 @@ def compile_library(source: Path, library: Path, *options: str) -> Path:
     return library
 
 
-def kept_library(name: str) -> Path:
-    """The shared library of a source of fake_cuda/ that includes nothing but headers of csrc, compiled once."""
-    source, headers = FOLDER / name, sorted((ROOT / "csrc").rglob("*.h"))
+def kept_library(source_name: str, name: str) -> Path:
+    """The shared library of a source of fake_cuda/ that includes no headers but those of csrc, compiled once. Its file
+    name ends in `name`."""
+    source, headers = FOLDER / source_name, sorted((ROOT / "csrc").rglob("*.h"))
     key = digest(*compiler(), *(path.read_bytes() for path in (source, *headers)))
-    return make_once(f"{key}-{source.stem}.so", lambda path: compile_library(source, path))
+    return make_once(f"{key}-{name}", lambda path: compile_library(source, path))
 
 
 class FakeGpu:

@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 
 from samplernn_fast.models import checkpoint
-from samplernn_fast.models.config import SampleRNNConfig
+from samplernn_fast.models.config import AudioConfig, SampleRNNConfig
 from samplernn_fast.training.config import TrainConfig
 from samplernn_fast.training.run_log import read_log
 from samplernn_fast.training.trainer import Trainer
@@ -13,11 +13,14 @@ from samplernn_fast.training.trainer import Trainer
 TINY = {"dim": 16, "emb_size": 8, "q_levels": 64, "frame_sizes": (2, 2, 8), "sample_rate": 0, "gain": 0.0}
 
 
-def tiny(data: Path, out: Path, *, steps: int | None, model: dict | None = None, **settings: object) -> TrainConfig:
+def tiny(
+    data: Path, out: Path, *, steps: int | None, model: dict | AudioConfig | None = None, **settings: object
+) -> TrainConfig:
     """Settings of a run that takes milliseconds a step, on one thread: the same bits in every process."""
     defaults = {"batch_size": 4, "seq_len": 64, "lr": 3e-3, "log_every": 2, "save_every": 5, "eval_every": 7}
     fields = defaults | {"num_threads": 1} | settings
-    return TrainConfig(data=data, out=out, model=SampleRNNConfig(**TINY | (model or {})), max_steps=steps, **fields)
+    config = model if isinstance(model, AudioConfig) else SampleRNNConfig(**TINY | (model or {}))
+    return TrainConfig(data=data, out=out, model=config, max_steps=steps, **fields)
 
 
 def trainer(config: TrainConfig) -> Trainer:

@@ -1,4 +1,4 @@
-"""Where these files run: the CPU under Triton's interpreter, else a GPU."""
+"""The device of these tests: the CPU in Triton's interpreter, otherwise a GPU; and engines on it."""
 
 import dataclasses
 import functools
@@ -47,5 +47,5 @@ def engine(name: str, style: str = "", dtype: str = "float32") -> Engine:
 
 
 def poisoned(*shape: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
-    """A tensor of what no kernel may leave behind."""
+    """A tensor of values that no kernel writes, so that a place it has left out shows."""
     return torch.full(shape, float("nan") if dtype.is_floating_point else -99, dtype=dtype, device=DEVICE)

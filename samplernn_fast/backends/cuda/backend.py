@@ -1,96 +1,38 @@
-"""The `cuda` backend: one persistent kernel walks all tiers for thousands of samples (csrc/cuda/persistent.cuh). Where
-the driver does not let all of its blocks run at the same time, every stage of a sample is a kernel (stages.cuh).
+"""The `cuda` backend: one persistent kernel walks all tiers for thousands of samples (csrc/cuda/device/persistent.cuh).
 
-samplernn_fast._C reaches NVRTC and the driver; this file allocates with torch, hands pointers over and reads errors.
+Where the driver does not let all blocks of that kernel run at the same time, every stage of a sample is a kernel
+(csrc/cuda/device/stages.cuh).
 """
 
-import logging
-import threading
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
-import numpy as np
 import torch
 from torch import Tensor
 
-from samplernn_fast.backends.cpu import CpuBackend
-from samplernn_fast.backends.cuda import constants, packing
-from samplernn_fast.backends.cuda.gpu import Gpu, driver_errors_as, missing, native
-from samplernn_fast.backends.cuda.program import NotAtOnce, Program
+from samplernn_fast.backends.cuda import constants
+from samplernn_fast.backends.cuda.call import Call
+from samplernn_fast.backends.cuda.gpu import missing
+from samplernn_fast.backends.cuda.launcher import Launcher, ordinal
 from samplernn_fast.errors import BackendUnavailable, ConfigError, DeviceError
 from samplernn_fast.models.config import SampleRNNConfig
-from samplernn_fast.reference.draw import Randomness
+from samplernn_fast.reference.draw import Drawing
+from samplernn_fast.reference.known_levels import Hidden
+from samplernn_fast.reference.modes import MODES, PROMISED_BITS
 from samplernn_fast.reference.weights import PackedWeights
-
-if TYPE_CHECKING:
-    from samplernn_fast._C import CudaReadback
-
-from samplernn_fast.backends.cuda.call import _Call
-
-Hidden = list[Tensor]
-
-LAUNCH_STEPS = 4096
-"""Samples of one launch of up to 8 streams: loading the weights anew is then a small part of it."""
-WATCHED_STEPS = 512
-"""The same on a GPU whose display or system ends a kernel that runs for seconds, whatever the model's size."""
-TIME_LIMIT_NS = 2_000_000_000
-"""Of one wait of one block for the others."""
-
-
-def launch_steps(streams: int, watched: bool = False) -> int:
-    """Samples of one launch at most: many streams take longer for a sample. watched: long kernels are ended."""
-    return max(1, (WATCHED_STEPS if watched else LAUNCH_STEPS) * 8 // max(8, streams))
-
-
-@dataclass(frozen=True)
-class _Drawing:
-    """How the samples of a call are drawn; temperature (B, n)."""
-
-    randomness: Randomness
-    temperature: Tensor
-    top_k: int = 0
-    top_p: float = 1.0
-
-
-@dataclass(frozen=True)
-class StageTime:
-    """What a profiled kernel's first block spent on one stage."""
-
-    name: str
-    seconds: float
-    exchange_seconds: float
-    """Of them waiting for other blocks and reading what they gave."""
-    times: int
-    """How often the stage began; of the whole launch, its samples."""
-
-
-@dataclass(frozen=True)
-class _Launched:
-    """A launch whose error words and levels are on their way to the host."""
-
-    readback: "CudaReadback"
-    bytes: int
-    start: int  # of its first sample, in the call
 
 
 class CudaBackend:
     """Any model in float32, bfloat16 or int8 on a GPU of compute capability 8.0 or newer."""
 
     name = "cuda"
-    dtypes: tuple[str, ...] = constants.MODES
+    dtypes: tuple[str, ...] = MODES
+    promised: tuple[str, ...] = tuple(PROMISED_BITS)
+    compiled_here = True
 
     @staticmethod
     def unavailable_reasons(config: SampleRNNConfig, device: torch.device) -> list[str]:
         """Why this backend cannot run; empty when it can."""
         if device.type != "cuda":
             return [f"runs on a CUDA GPU, not on {device}"]
-        return missing(_ordinal(device))
-
-    @classmethod
-    def dtype_reasons(cls, weights: PackedWeights, device: torch.device, dtype: str) -> list[str]:
-        """Why a numeric mode would not keep its promise for this model; empty when it does. The sums of int8 are exact,
-        so what it costs is measured on the CPU."""
-        return CpuBackend.dtype_reasons(weights, torch.device("cpu"), dtype)
+        return missing(ordinal(device))
 
     def __init__(
         self,
@@ -100,26 +42,22 @@ class CudaBackend:
         num_threads: int | None = None,
         exchange: str = "auto",
         profile: bool = False,
+        launcher: type[Launcher] = Launcher,
     ) -> None:
-        """exchange: of blocks that make streams together, one of `constants.CHOICES`, as `Program.build` takes it;
-        "launches" where the driver refuses another. profile: time the stages of a persistent kernel, for `stage_times`,
-        which slows it down a little. BackendUnavailable if the kernels cannot be compiled or started."""
+        """exchange: how blocks that make streams together tell each other their results, one of `constants.CHOICES`;
+        "launches" is taken where the driver refuses another. profile: time the stages of a persistent kernel, for
+        `Launcher.stage_times`, which slows it down a little. launcher: another kind, for measurements.
+        BackendUnavailable if the kernels cannot be compiled or started."""
         if num_threads is not None:
             raise ConfigError("num_threads is for the cpu backend; cuda takes the whole GPU")
         if exchange not in constants.CHOICES:
             raise ConfigError(f"exchange must be one of {', '.join(constants.CHOICES)}, got {exchange!r}")
         if device.type == "cuda":  # the same GPU whichever becomes torch's current one
-            device = torch.device("cuda", _ordinal(device))
-        self.config, self.device, self.dtype, self.exchange = weights.config, device, dtype, exchange
-        self._profiled, self._profile = profile, torch.empty(0, dtype=torch.int64, device=device)
+            device = torch.device("cuda", ordinal(device))
+        self.config, self.device, self.dtype = weights.config, device, dtype
         self._h0 = torch.stack([weights[f"tier{tier}.h0"] for tier in range(len(self.config.ratios))]).float()
-        self._weights = packing.pack_weights(weights, dtype).to(device)
-        self._programs: dict[int, Program] = {}
-        self._spare: list[CudaReadback] = []
-        self._lock = threading.Lock()
-        with driver_errors_as(BackendUnavailable):
-            self._gpu = Gpu.open(_ordinal(device))
-        try:  # one sample of one stream: what cannot be compiled or started shows here
+        self.launcher = launcher(weights, device, dtype, exchange, profile)
+        try:  # One sample of one stream shows what cannot be compiled or started.
             silence = torch.full((1, self.config.lookback), self.config.q_zero, device=device)
             self.prime(self.init_hidden(1), silence, silence[:, :1])
         except DeviceError as error:
@@ -130,156 +68,22 @@ class CudaBackend:
         return list(self._h0.to(self.device).unsqueeze(2).repeat(1, 1, streams, 1).unbind(0))
 
     @torch.inference_mode()
-    def generate(
-        self,
-        hidden: Hidden,
-        history: Tensor,
-        t: int,
-        randomness: Randomness,
-        temperature: Tensor,
-        top_k: int,
-        top_p: float,
-        forced: Tensor,
-    ) -> Tensor:
-        """As `reference.ReferenceBackend.generate`, but the levels are on the CPU. ValueError where a logit is not a
-        number, DeviceError where the GPU fails; `hidden` is then as it was."""
-        drawing = _Drawing(randomness, temperature, top_k, top_p)
-        return _Call(self, hidden, history, t, forced, drawing).run(hidden)
+    def generate(self, hidden: Hidden, history: Tensor, t: int, drawing: Drawing, forced: Tensor) -> Tensor:
+        """The levels (B, n) from time t on, on the CPU; advances `hidden`.
+
+        ValueError where a logit is not a number, DeviceError where the GPU fails; `hidden` is then as it was.
+        """
+        return Call(self.launcher, hidden, history, t, forced, drawing).run(hidden)
 
     @torch.inference_mode()
     def prime(self, hidden: Hidden, history: Tensor, levels: Tensor) -> None:
         """Advance `hidden` over known levels (B, n), n a multiple of L, starting where a top frame starts."""
-        _Call(self, hidden, history, 0, levels, _no_drawing(levels)).run(hidden)
+        Call(self.launcher, hidden, history, 0, levels, Drawing.unused(levels)).run(hidden)
 
     @torch.inference_mode()
     def score(self, hidden: Hidden, levels: Tensor) -> Tensor:
         """Log-probabilities (B, T, Q) of levels (B, L + T), T a multiple of L; advances `hidden`."""
         history, known = levels.split([self.config.lookback, levels.shape[1] - self.config.lookback], dim=1)
         logits = torch.empty(*known.shape, self.config.q_levels, device=self.device)
-        _Call(self, hidden, history, 0, known, _no_drawing(known), logits).run(hidden)
+        Call(self.launcher, hidden, history, 0, known, Drawing.unused(known), logits).run(hidden)
         return torch.log_softmax(logits, dim=-1)
-
-    def program(self, batch: int) -> Program:
-        """The kernel for this number of streams; compiled when first asked for."""
-        with self._lock:
-            if batch not in self._programs:
-                built = self._build(batch)
-                if built.weight_bytes != self._weights.nbytes:
-                    sizes = f"{built.weight_bytes} bytes of weights, packed were {self._weights.nbytes}"
-                    raise BackendUnavailable(f"the kernel reads {sizes}: install the package again")
-                self._programs[batch] = built
-                if self._profile.nbytes == 0:
-                    self._profile = torch.zeros(built.profile_bytes // 8, dtype=torch.int64, device=self.device)
-            return self._programs[batch]
-
-    def _build(self, batch: int) -> Program:
-        """By the exchange, or from now on by launches where its blocks cannot all run at the same time."""
-        try:
-            built = Program.build(self._gpu, self.config, self.dtype, batch, self.exchange, self._profiled)
-            if built.cooperative and not self._gpu.device.cooperative:
-                raise NotAtOnce(f"{self._gpu.device.name} has no cooperative launch")
-        except NotAtOnce as reason:
-            self._use_launches(str(reason))
-            built = Program.build(self._gpu, self.config, self.dtype, batch, self.exchange)
-        return built
-
-    def launch_steps(self, streams: int) -> int:
-        """Samples of one launch on this GPU."""
-        return launch_steps(streams, watched=bool(self._gpu.device.run_time_limit))
-
-    def launch(self, batch: int, out: Tensor, start: int, **arguments: int | float) -> _Launched:
-        """Put zeros, the kernel and the copy of its results into torch's stream; `out` are error words and levels."""
-        program = self.program(batch)
-        try:
-            self._start(program, out, **arguments)
-        except native().CudaTooLargeError as error:
-            if not program.cooperative:
-                raise
-            with self._lock:
-                self._use_launches(str(error))
-            self._start(self.program(batch), out, **arguments)
-        with self._lock:
-            readback = self._spare.pop() if self._spare else None
-        if readback is None or readback.bytes < out.nbytes:
-            readback = native().CudaReadback(self._gpu.device, out.nbytes)
-        readback.start(out.data_ptr(), out.nbytes, _stream(self.device))
-        return _Launched(readback, out.nbytes, start)
-
-    def _start(self, program: Program, out: Tensor, **arguments: int | float) -> None:
-        stream, device = _stream(self.device), self._gpu.device
-        workspace = torch.empty(program.workspace_bytes, dtype=torch.uint8, device=self.device)
-        for zeroed in (out, workspace):
-            device.clear(zeroed.data_ptr(), zeroed.nbytes, stream)
-        packed = native().cuda_params(
-            weights=self._weights.data_ptr(),
-            workspace=workspace.data_ptr(),
-            error=out.data_ptr(),
-            profile=self._profile.data_ptr(),
-            time_limit=TIME_LIMIT_NS,
-            **arguments,
-        )
-        self.put(program, stream, packed, int(arguments["t"]), int(arguments["steps"]))
-
-    def put(self, program: Program, stream: int, params: bytes, t: int, steps: int) -> None:
-        """Put what makes `steps` samples into the stream, whose arrays are ready in it."""
-        program.launch(stream, params, t, steps)
-
-    def _use_launches(self, reason: str) -> None:
-        """From now on no launch is cooperative. Programs for as many streams make as many. Under the lock."""
-        if self.exchange == "launches":
-            return
-        self.exchange = "launches"
-        self._programs = {batch: built for batch, built in self._programs.items() if not built.cooperative}
-        logging.getLogger(__name__).warning("the cuda backend goes on with one kernel for each stage: %s", reason)
-
-    def collect(self, launched: _Launched) -> np.ndarray:
-        """Wait for a launch: its levels, int32 in a row. Raises what its error words say."""
-        content = launched.readback.wait(launched.bytes)
-        with self._lock:
-            self._spare.append(launched.readback)
-        words = native().CUDA_ERROR_BYTES
-        error = native().cuda_error(content[:words])
-        if error["code"] == native().CUDA_NOT_FINITE:
-            raise ValueError(f"stream {error['place']} has a logit that is not finite")
-        if error["code"] != 0:
-            raise DeviceError(self._timeout(error, launched.start))
-        return np.frombuffer(content, np.int32, offset=words)
-
-    @torch.inference_mode()
-    def stage_times(self) -> list[StageTime]:
-        """Where the time of all launches since the last call went, the whole launches last; empty unless profiled."""
-        rows = self._profile.view(-1, 3).tolist()
-        self._profile.zero_()
-        if not rows or rows[-1][0] == 0:
-            return []
-        *stages, (ticks, nanoseconds, samples) = rows
-        tick = nanoseconds / ticks * 1e-9
-        names = constants.stage_names(self.config)
-        times = [StageTime(name, row[0] * tick, row[1] * tick, row[2]) for name, row in zip(names, stages, strict=True)]
-        waited = sum(one.exchange_seconds for one in times)
-        return [*times, StageTime("whole launches", nanoseconds * 1e-9, waited, samples)]
-
-    def _timeout(self, error: dict[str, int], start: int) -> str:
-        place = constants.exchange_names(self.config)[error["place"]]
-        return (
-            f"the GPU kernel gave up: block {error['block']} waited more than {TIME_LIMIT_NS / 1e9:.0f} s for "
-            f"{place} (number {error['count']} of its kind, sample {start + error['step']} of the call); where other "
-            "programs share the GPU try again, else use another backend and report this"
-        )
-
-
-def _ordinal(device: torch.device) -> int:
-    """The GPU's number. Where a library plays the GPU, tensors of the CPU are those of GPU 0."""
-    if device.index is not None or device.type != "cuda":
-        return device.index or 0
-    return torch.cuda.current_device()
-
-
-def _stream(device: torch.device) -> int:
-    return torch.cuda.current_stream(device).cuda_stream if device.type == "cuda" else 0
-
-
-def _no_drawing(levels: Tensor) -> _Drawing:
-    """For samples that are all given."""
-    streams = np.zeros(levels.shape[0], np.uint32)
-    return _Drawing(Randomness(0, streams), torch.ones(levels.shape, device=levels.device))

@@ -1,102 +1,129 @@
-"""One call of the `cuda` backend: its launches, and the levels that come back."""
+"""One call of the `cuda` backend: one launch after another, each going on where the one before it ended."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from samplernn_fast.backends.cuda.gpu import driver_errors_as, native
+from samplernn_fast.backends.cuda.gpu import driver_errors_as
+from samplernn_fast.backends.cuda.launcher import Launched, Launcher
 from samplernn_fast.errors import DeviceError
+from samplernn_fast.native import native
+from samplernn_fast.reference.draw import Drawing
+from samplernn_fast.reference.known_levels import Hidden
 
-if TYPE_CHECKING:
-    from samplernn_fast.backends.cuda.backend import CudaBackend, Hidden, _Drawing, _Launched
+
+@dataclass(frozen=True)
+class _Buffers:
+    """The tensors of one launch, which must live until it was put into the CUDA stream. S padded streams, m samples."""
+
+    forced: Tensor
+    """(S, m) int32."""
+    temperature: Tensor
+    """(S, m) float32."""
+    out: Tensor
+    """Error words, then levels, int32 in a row."""
+    levels: Tensor
+    """(S, m) int32, a view of `out`."""
+    logits: Tensor | None
+    """(S, m, Q) float32."""
+    new_hidden: Tensor
+    """As the call's `hidden`. New states do not overwrite old ones, because blocks that lag behind still read those."""
 
 
-class _Call:
-    """One walk over forced (B, n) levels, -1 = free, from time t on; `logits` (B, n, Q) are filled if given."""
+class Call:
+    """One walk over forced levels (B, n), -1 where a level is drawn, from time t on.
+
+    hidden: (n, B, H) for each tier, history: (B, L). logits (B, n, Q) are filled if given.
+    """
 
     def __init__(
         self,
-        backend: CudaBackend,
+        launcher: Launcher,
         hidden: Hidden,
         history: Tensor,
         t: int,
         forced: Tensor,
-        drawing: _Drawing,
+        drawing: Drawing,
         logits: Tensor | None = None,
     ) -> None:
-        self.backend, self.t, self.forced, self.drawing, self.logits = backend, t, forced, drawing, logits
-        self.batch, self.device = forced.shape[0], backend.device
-        self.steps = backend.launch_steps(self.batch)
-        self.program = backend.program(self.batch)
-        self.hidden = self._rows(torch.stack(hidden), dim=2)
-        self.recent = self._rows(history.to(self.device, torch.int32))
-        seeds, streams = np.zeros(self.program.streams, np.uint64), np.zeros(self.program.streams, np.uint32)
-        seeds[:], streams[: self.batch] = drawing.randomness.seed, drawing.randomness.streams
-        # Signed, because torch moves those everywhere; the kernel takes the bits.
+        self.launcher, self.t, self.forced, self.drawing, self.logits = launcher, t, forced, drawing, logits
+        self.streams, self.device, self.config = forced.shape[0], launcher.device, launcher.config
+        self.steps = launcher.steps(self.streams)
+        self.padded_streams = launcher.program(self.streams).streams
+        self.hidden = self._padded(torch.stack(hidden), dim=2)
+        self.recent = self._padded(history.to(self.device, torch.int32))
+        seeds, numbers = np.zeros(self.padded_streams, np.uint64), np.zeros(self.padded_streams, np.uint32)
+        seeds[:], numbers[: self.streams] = drawing.randomness.seed, drawing.randomness.streams
+        # Torch moves signed integers everywhere, unsigned ones not; the kernel takes the bits.
         self.seeds = torch.from_numpy(seeds.view(np.int64)).to(self.device)
-        self.streams = torch.from_numpy(streams.view(np.int32)).to(self.device)
+        self.numbers = torch.from_numpy(numbers.view(np.int32)).to(self.device)
 
     def run(self, hidden: Hidden) -> Tensor:
-        """The levels (B, n) int64 on the CPU; advances `hidden`. The next launch is put into the stream before the
-        results of the last one are waited for."""
-        blocks, waiting = [torch.empty(self.batch, 0, dtype=torch.int64, device="cpu")], None
+        """The levels (B, n) int64 on the CPU; advances `hidden`.
+
+        A launch is put into the CUDA stream before the results of the one before it are waited for.
+        """
+        made, waiting = [torch.empty(self.streams, 0, dtype=torch.int64, device="cpu")], None
         with driver_errors_as(DeviceError):
             for start in range(0, self.forced.shape[1], self.steps):
-                launched = self._launch(start)
+                buffers = self._buffers(start)
+                launched = self.launcher.launch(self.streams, buffers.out, start, **self._arguments(start, buffers))
+                self._go_on_behind(start, buffers)
                 if waiting is not None:
-                    blocks.append(self._levels(waiting))
+                    made.append(self._levels(waiting))
                 waiting = launched
             if waiting is not None:
-                blocks.append(self._levels(waiting))
+                made.append(self._levels(waiting))
         for mine, advanced in zip(hidden, self.hidden, strict=True):
-            mine.copy_(advanced[:, : self.batch])
-        return torch.cat(blocks, dim=1)
+            mine.copy_(advanced[:, : self.streams])
+        return torch.cat(made, dim=1)
 
-    def _rows(self, x: Tensor, dim: int = 0) -> Tensor:
-        """x with a row of zeros for every stream that nobody asked for: their levels are given, 0, and not drawn."""
+    def _padded(self, x: Tensor, dim: int = 0) -> Tensor:
+        """Pads x to the streams that the program makes; padded streams are forced to level 0."""
         shape = list(x.shape)
-        shape[dim] = self.program.streams - self.batch
+        shape[dim] = self.padded_streams - self.streams
         return torch.cat((x, x.new_zeros(shape)), dim=dim) if shape[dim] else x.contiguous()
 
-    def _levels(self, launched: _Launched) -> Tensor:
-        levels = self.backend.collect(launched).astype(np.int64)
-        return torch.from_numpy(levels).view(self.program.streams, -1)[: self.batch]
-
-    def _launch(self, start: int) -> _Launched:
-        config, part = self.backend.config, slice(start, start + self.steps)
-        forced = self._rows(self.forced[:, part].to(self.device, torch.int32))
-        temperature = self._rows(self.drawing.temperature[:, part].to(self.device, torch.float32))
-        logits = None if self.logits is None else self._rows(self.logits[:, part])
+    def _buffers(self, start: int) -> _Buffers:
+        """For the launch whose first sample is the start-th of the call."""
+        now = slice(start, start + self.steps)
+        forced = self._padded(self.forced[:, now].to(self.device, torch.int32))
+        temperature = self._padded(self.drawing.temperature[:, now].to(self.device, torch.float32))
         words = native().CUDA_ERROR_BYTES // 4
         out = torch.empty(words + forced.numel(), dtype=torch.int32, device=self.device)
-        levels = out[words:].view_as(forced)
-        new_hidden = torch.empty_like(self.hidden)  # blocks that lag behind still read the old one
-        launched = self.backend.launch(
-            self.batch,
-            out,
-            start,
+        logits = None if self.logits is None else self._padded(self.logits[:, now])
+        levels, new_hidden = out[words:].view_as(forced), torch.empty_like(self.hidden)
+        return _Buffers(forced, temperature, out, levels, logits, new_hidden)
+
+    def _arguments(self, start: int, buffers: _Buffers) -> dict[str, int | float]:
+        """What `_C.cuda_params` takes of a launch."""
+        return dict(
             hidden=self.hidden.data_ptr(),
-            new_hidden=new_hidden.data_ptr(),
+            new_hidden=buffers.new_hidden.data_ptr(),
             history=self.recent.data_ptr(),
-            forced=forced.data_ptr(),
-            levels=levels.data_ptr(),
-            logits=0 if logits is None else logits.data_ptr(),
-            temperature=temperature.data_ptr(),
+            forced=buffers.forced.data_ptr(),
+            levels=buffers.levels.data_ptr(),
+            logits=0 if buffers.logits is None else buffers.logits.data_ptr(),
+            temperature=buffers.temperature.data_ptr(),
             seeds=self.seeds.data_ptr(),
-            streams=self.streams.data_ptr(),
+            streams=self.numbers.data_ptr(),
             t=self.t + start,
-            steps=forced.shape[1],
+            steps=buffers.forced.shape[1],
             top_k=self.drawing.top_k,
             top_p=self.drawing.top_p,
         )
-        self.hidden = new_hidden
-        if self.logits is not None and logits is not None:
-            self.logits[:, part] = logits[: self.batch]
-        # What a launch that failed left behind must not become an index of the next one.
-        newest = torch.cat((self.recent, levels), dim=1)[:, -config.lookback :]
-        self.recent = newest.clamp(0, config.q_levels - 1).contiguous()
-        return launched
+
+    def _go_on_behind(self, start: int, buffers: _Buffers) -> None:
+        """The next launch starts from this one's states and newest levels. If this one fails, what it leaves behind
+        must not become an index, so levels are kept inside their range."""
+        self.hidden = buffers.new_hidden
+        if self.logits is not None and buffers.logits is not None:
+            self.logits[:, start : start + self.steps] = buffers.logits[: self.streams]
+        newest = torch.cat((self.recent, buffers.levels), dim=1)[:, -self.config.lookback :]
+        self.recent = newest.clamp(0, self.config.q_levels - 1).contiguous()
+
+    def _levels(self, launched: Launched) -> Tensor:
+        levels = self.launcher.collect(launched).astype(np.int64)
+        return torch.from_numpy(levels).view(self.padded_streams, -1)[: self.streams]

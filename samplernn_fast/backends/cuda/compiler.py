@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from samplernn_fast.backends.cuda import constants, cubin_cache
 from samplernn_fast.errors import BackendUnavailable
+from samplernn_fast.native import native
 
 if TYPE_CHECKING:
     from samplernn_fast._C import Nvrtc
@@ -40,9 +41,9 @@ class KernelSource:
 
     @classmethod
     def read(cls, name: str, folder: Path | None = None) -> "KernelSource":
-        """The file `name` of csrc/cuda; `folder`: another csrc."""
+        """The file `name` of csrc/cuda/device; `folder`: another csrc."""
         csrc = folder or source_folder()
-        text = (csrc / "cuda" / name).read_text()
+        text = (csrc / "cuda" / "device" / name).read_text()
         headers: dict[str, str] = {}
         waiting = _INCLUDE.findall(text)
         while waiting:
@@ -67,13 +68,11 @@ def open_nvrtc(driver_version: int | None, capability: Capability) -> "Nvrtc":
     SAMPLERNN_FAST_NVRTC names one file; else pip's packages are looked through, newest first, then the system.
     BackendUnavailable tells why none will do, and which package to install.
     """
-    from samplernn_fast import _C
-
     chosen = os.environ.get("SAMPLERNN_FAST_NVRTC")
     major, refused = None if driver_version is None else driver_version // 1000, []
     for path in [chosen] if chosen else [*_pip_files(), *_SYSTEM]:
         try:
-            nvrtc = _C.Nvrtc(path)
+            nvrtc = native().Nvrtc(path)
             if nvrtc.version < _OLDEST_NVRTC:
                 refused.append(f"{nvrtc.path} is of CUDA {'.'.join(map(str, nvrtc.version))}")
             elif major is not None and nvrtc.version[0] > major:
@@ -82,7 +81,7 @@ def open_nvrtc(driver_version: int | None, capability: Capability) -> "Nvrtc":
                 refused.append(f"{nvrtc.path} does not know sm_{_number(capability)}")
             else:
                 return nvrtc
-        except _C.CudaError as error:
+        except native().CudaError as error:
             if chosen or "No such file" not in str(error):
                 refused.append(str(error))
     package = "nvidia-cuda-nvrtc" if major is None or major >= 13 else f"nvidia-cuda-nvrtc-cu{major}"
@@ -103,8 +102,6 @@ def compile_kernel(nvrtc: "Nvrtc", source: KernelSource, arch: str, defines: Map
 
     defines: macros, name -> value. BackendUnavailable with the compiler's first complaint.
     """
-    from samplernn_fast import _C
-
     macros = [f"-D{name}={value}" for name, value in sorted(defines.items())]
     options = [f"--gpu-architecture={arch}", *constants.COMPILE_OPTIONS, *macros]
     compiler = Path(nvrtc.path)
@@ -115,7 +112,7 @@ def compile_kernel(nvrtc: "Nvrtc", source: KernelSource, arch: str, defines: Map
     if cubin is None:
         try:
             cubin, _ = nvrtc.compile(source.name, source.text, source.headers, options)
-        except _C.CudaError as error:
+        except native().CudaError as error:
             raise BackendUnavailable(str(error)) from None
         cubin_cache.write(key, cubin)
     return cubin

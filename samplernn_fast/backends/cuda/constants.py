@@ -5,10 +5,9 @@
 
 from samplernn_fast.backends.cuda.grouping import grid_blocks
 from samplernn_fast.models.config import SampleRNNConfig
+from samplernn_fast.reference.modes import MODES
 from samplernn_fast.reference.weights import packed_hidden
 
-MODES: tuple[str, ...] = ("float32", "bfloat16", "int8")
-"""Numeric modes, by SRNN_MODE."""
 EXCHANGES: tuple[str, ...] = ("counters", "tagged", "alone", "cluster", "launches", "roles")
 """How blocks tell each other their results, by SRNN_EXCHANGE; "alone" is for groups of one block, "cluster" for groups
 that are thread block clusters, "launches" for one kernel a stage (`cuda_stages`), "roles" for one cluster that makes

@@ -11,23 +11,25 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
+import platformdirs
+
 from samplernn_fast import files
 
 MOST_BYTES = 512 << 20
-"""Of all kernels together. One is 0.2 to 0.4 MB, and everything that the tests and benchmarks of a GPU ask for is a few
-hundred."""
+"""The bytes that all kept kernels may have together. One has 0.2 to 0.4 MB, and the tests and benchmarks of a GPU ask
+for a few hundred of them."""
 _MAGIC = b"samplernn cubin\n"
-_ABANDONED_SECONDS = 3600.0  # a temporary file that old was left by a process that was killed
+_ABANDONED_SECONDS = 3600.0  # the age of a temporary file from which on a killed process must have left it
 
 
 def folder() -> Path:
-    """SAMPLERNN_FAST_CACHE, or samplernn_fast in XDG_CACHE_HOME, or in ~/.cache. RuntimeError without a home."""
+    """The folder that SAMPLERNN_FAST_CACHE names, else the user's own for caches. RuntimeError without a home."""
     if chosen := os.environ.get("SAMPLERNN_FAST_CACHE"):
         return Path(chosen).expanduser() / "cubins"
-    shared = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    if not shared.is_absolute():  # as the XDG specification asks
-        shared = Path.home() / ".cache"
-    return shared / "samplernn_fast" / "cubins"
+    found = platformdirs.user_cache_path("samplernn_fast", appauthor=False) / "cubins"
+    if not found.is_absolute():
+        raise RuntimeError("there is no home folder")
+    return found
 
 
 def key(parts: Iterable[str]) -> str:
@@ -61,8 +63,7 @@ def write(name: str, cubin: bytes) -> None:
     with suppress(OSError, RuntimeError):
         path = _path(name)
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with files.replacing(path) as temporary:
-            temporary.write_bytes(_MAGIC + hashlib.sha256(cubin).digest() + cubin)
+        files.write_bytes(path, _MAGIC + hashlib.sha256(cubin).digest() + cubin)
         _remove_old(path.parent)
 
 

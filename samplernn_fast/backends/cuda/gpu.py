@@ -1,16 +1,15 @@
 """One GPU: the driver's device, and what it lacks."""
 
-import importlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from types import ModuleType
 from typing import TYPE_CHECKING
 
 from samplernn_fast.backends.cuda import cubin_cache
 from samplernn_fast.backends.cuda.compiler import open_nvrtc
 from samplernn_fast.errors import BackendUnavailable, DeviceError
+from samplernn_fast.native import native, why_missing
 
 if TYPE_CHECKING:
     from samplernn_fast._C import CudaDevice, CudaDriver
@@ -34,14 +33,12 @@ class Gpu:
 
 def missing(ordinal: int) -> list[str]:
     """What a machine lacks to run the kernel on its GPU of that number; empty where nothing is."""
-    try:
-        error = native().CudaError
-    except ImportError as reason:
-        return [f"the native part is not built ({reason}); install a C++ compiler, then pip install -e ."]
+    if not_built := why_missing():
+        return [not_built]
     try:
         gpu = Gpu.open(ordinal)
         name, capability = gpu.device.name, gpu.device.capability
-    except error as reason:
+    except native().CudaError as reason:
         return [str(reason)]
     reasons = []
     if capability < _LEAST_CAPABILITY:
@@ -57,16 +54,14 @@ def missing(ordinal: int) -> list[str]:
 
 def describe() -> dict[str, str]:
     """The driver, the compiler and the folder of compiled kernels, or why there is none; for `doctor`."""
-    try:
-        error = native().CudaError
-    except ImportError:
+    if why_missing():
         return {"driver": "not asked: the native part is not built"}
     newest, found = None, {}
     try:
         driver = native().CudaDriver(os.environ.get("SAMPLERNN_FAST_LIBCUDA", ""))
         newest = driver.version
         found["driver"] = f"CUDA {newest // 1000}.{newest % 1000 // 10}, {driver.path}"
-    except error as reason:
+    except native().CudaError as reason:
         found["driver"] = str(reason)
     try:
         nvrtc = open_nvrtc(newest, _LEAST_CAPABILITY)
@@ -78,11 +73,6 @@ def describe() -> dict[str, str]:
     except RuntimeError as reason:
         found["compiled kernels"] = f"not kept: {reason}"
     return found
-
-
-def native() -> ModuleType:
-    """samplernn_fast._C. ImportError where no compiler built it."""
-    return importlib.import_module("samplernn_fast._C")
 
 
 @contextmanager

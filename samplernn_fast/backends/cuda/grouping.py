@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from samplernn_fast.models.config import SampleRNNConfig
+from samplernn_fast.reference.modes import WEIGHT_BYTES
 from samplernn_fast.reference.weights import is_matrix, layout
 
 _CLUSTER_BLOCKS = (16, 8, 4)
@@ -92,8 +93,8 @@ def role_grouping(dim: int, streams: int, heads: int, clusters: int) -> Grouping
 def role_groupings(
     config: SampleRNNConfig, dtype: str, streams: int, multiprocessors: int, shared_bytes: int
 ) -> list[Grouping]:
-    """Ways to have roles (csrc/cuda/roles.cuh), the most heads first. None for many streams or where the heads' shared
-    memory cannot hold the MLP."""
+    """Ways to have roles (csrc/cuda/device/roles.cuh), the most heads first. None for many streams or where the heads'
+    shared memory cannot hold the MLP."""
     return [
         role_grouping(config.dim, streams, heads, multiprocessors // heads)
         for heads in _cluster_sizes(config, dtype, shared_bytes, "roles")
@@ -103,7 +104,7 @@ def role_groupings(
 
 def resident_bytes(config: SampleRNNConfig, dtype: str, exchange: str = "cluster") -> int:
     """Bytes of matrices that a cluster must keep: as many as the MLP has, and unless others make their products the
-    recurrent ones and the lowest upsampling. Which of the tiers' stay, csrc/cuda/memory.cuh decides."""
+    recurrent ones and the lowest upsampling. Which of the tiers' stay, csrc/cuda/device/memory.cuh decides."""
     if exchange == "roles":
         return _bytes_of(config, dtype, lambda name: name.startswith("mlp."))
     kept = ("mlp.", "tier0.up")
@@ -116,6 +117,5 @@ def product_bytes(config: SampleRNNConfig, dtype: str) -> int:
 
 
 def _bytes_of(config: SampleRNNConfig, dtype: str, wanted: Callable[[str], bool]) -> int:
-    size = {"float32": 4, "bfloat16": 2, "int8": 1}[dtype]
     matrices = [field for field in layout(config) if is_matrix(field.name) and wanted(field.name)]
-    return size * sum(math.prod(field.shape) for field in matrices)
+    return WEIGHT_BYTES[dtype] * sum(math.prod(field.shape) for field in matrices)

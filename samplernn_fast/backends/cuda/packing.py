@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from samplernn_fast.reference.modes import quantise_rows
+from samplernn_fast.reference.modes import quantize_rows
 from samplernn_fast.reference.weights import PackedWeights, is_matrix, layout
 
 _ALIGNMENT = 256
@@ -32,5 +32,5 @@ def _matrix(rows: Tensor, dtype: str) -> list[Tensor]:
         return [_padded(rows, _ROW_BYTES // 4)]
     if dtype == "bfloat16":
         return [_padded(rows.bfloat16(), _ROW_BYTES // 2)]
-    codes, scales = quantise_rows(rows)
+    codes, scales = quantize_rows(rows)
     return [_padded(codes, _ROW_BYTES), scales]

@@ -6,19 +6,19 @@ from typing import TYPE_CHECKING
 
 from samplernn_fast.backends.cuda import constants, grouping
 from samplernn_fast.backends.cuda.compiler import KernelSource, architecture, compile_kernel, open_nvrtc
+from samplernn_fast.backends.cuda.gpu import Gpu, driver_errors_as
 from samplernn_fast.backends.cuda.stages import Stage, Walk
 from samplernn_fast.errors import BackendUnavailable
 from samplernn_fast.models.config import SampleRNNConfig
+from samplernn_fast.native import native
 
 if TYPE_CHECKING:
     from samplernn_fast._C import CudaKernel, CudaStages
 
-from samplernn_fast.backends.cuda.gpu import Gpu, driver_errors_as, native
-
 THREADS = 256
 """Of a block. With 512, eight streams do not fit into the registers, nor does one in every mode and architecture."""
 PERSISTENT = "srnn_generate"
-"""The kernel of csrc/cuda/persistent.cuh."""
+"""The kernel of csrc/cuda/device/persistent.cuh."""
 
 
 class NotAtOnce(BackendUnavailable):

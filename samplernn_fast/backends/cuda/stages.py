@@ -1,4 +1,5 @@
-"""Which kernels of csrc/cuda/stages.cuh make a sample, in their order: the tier walk (Eq. 1-9) as a list of launches.
+"""Which kernels of csrc/cuda/device/stages.cuh make a sample, in their order: the tier walk (Eq. 1-9) as a list of
+launches.
 
 Nothing in the list depends on the time but the place in a top frame, so one list serves every call. Blocks keep count
 of the samples themselves.
@@ -59,9 +60,9 @@ def _sample(config: SampleRNNConfig, now: int) -> list[Stage]:
             stages += _frame(config, tier)
         if now % (config.frame_sizes[tier] if tier > 0 else 1) == 0:  # a unit below begins
             stages.append(Stage("srnn_upsample", tier))
-    stages.append(Stage("srnn_sample_step_input"))
-    stages += [Stage("srnn_sample_step_hidden", layer=layer) for layer in range(packed_hidden(config))]
-    stages += [Stage("srnn_sample_step_logits"), Stage("srnn_sample_step_draw")]
+    stages.append(Stage("srnn_sample_mlp_input"))
+    stages += [Stage("srnn_sample_mlp_hidden", layer=layer) for layer in range(packed_hidden(config))]
+    stages += [Stage("srnn_sample_mlp_logits"), Stage("srnn_draw")]
     return [stages[0]._replace(begins=True), *stages[1:]]
 
 
@@ -69,7 +70,7 @@ def _frame(config: SampleRNNConfig, tier: int) -> list[Stage]:
     """A frame of a tier: its layers, and with skips the sum of what they give."""
     stages = []
     for layer in range(config.n_rnn):
-        stages.append(Stage("srnn_gru_cell", tier, layer))
+        stages.append(Stage("srnn_cell", tier, layer))
         if config.rnn == "gru" and not config.reset_after:
             stages.append(Stage("srnn_gru_candidate", tier, layer))
     return stages + ([Stage("srnn_skip_output", tier)] if config.skip != "none" else [])

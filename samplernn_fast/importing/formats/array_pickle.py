@@ -1,4 +1,4 @@
-"""Pickles that hold numbers only: NumPy arrays, lists and text. One that asks for anything else is refused."""
+"""Pickles that hold NumPy arrays, numbers, lists and text only. One that asks for anything else is refused."""
 
 import io
 import pickle
@@ -10,7 +10,7 @@ import numpy as np
 
 from samplernn_fast.errors import CheckpointError
 
-# What an array's pickle calls, taken from NumPy itself: the modules' names changed over the years.
+# The functions that a pickle of an array calls. They are taken from NumPy itself, whose module names have changed.
 _ARRAY_CALLS: dict[tuple[str, str], Any] = {
     ("numpy", "ndarray"): np.ndarray,
     ("numpy", "dtype"): np.dtype,
@@ -26,10 +26,12 @@ _ARRAY_CALLS: dict[tuple[str, str], Any] = {
 
 
 class _Forbidden(pickle.UnpicklingError):
-    """A pickle asked for a name that no array needs."""
+    """The pickle asks for a name that no array needs."""
 
 
 class _ArrayUnpickler(pickle.Unpickler):
+    """Finds only the names in `_ARRAY_CALLS`."""
+
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in _ARRAY_CALLS:
             raise _Forbidden(f"{module}.{name}")
@@ -37,14 +39,14 @@ class _ArrayUnpickler(pickle.Unpickler):
 
 
 def read_pickle(path: Path) -> Any:
-    """What a pickle of Python 2 or 3 holds. Raises CheckpointError when it is damaged or asks to run code."""
+    """Reads a pickle of Python 2 or 3. Raises CheckpointError when it is damaged or asks to run code."""
     try:
         data = path.read_bytes()
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from None
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of odd escapes in damaged text
+            warnings.simplefilter("ignore")  # damaged text gives warnings about escape sequences
             return _ArrayUnpickler(io.BytesIO(data), encoding="latin1").load()
     except _Forbidden as error:
         raise CheckpointError(

@@ -1,7 +1,8 @@
-"""TensorFlow 2 checkpoints without TensorFlow: PREFIX.index names the tensors, PREFIX.data-NNNNN-of-MMMMM holds them.
+"""Reads TensorFlow 2 checkpoints without TensorFlow: PREFIX.index names the tensors, PREFIX.data-* hold them.
 
-The index is a sorted table in LevelDB's format (blocks of prefix-compressed keys, a footer with a magic number). Its
-values are protocol buffers (tensor_bundle.proto): the header under the empty key, an entry for every tensor.
+The index is a sorted table in LevelDB's format: blocks of keys, of which each leaves out what it shares with the key
+before, and a footer with a magic number. Its values are protocol buffers (tensor_bundle.proto): the header under the
+empty key, and an entry for every tensor.
 """
 
 import math
@@ -15,25 +16,34 @@ import numpy as np
 from samplernn_fast.errors import CheckpointError
 
 MAGIC = 0xDB4775248B80FB57
+"""The last 8 bytes of an index, little-endian."""
 _FOOTER_BYTES = 48
-_NUMPY = {1: "<f4", 2: "<f8", 19: "<f2", 3: "<i4", 9: "<i8"}  # TensorFlow's DataType numbers
-_BFLOAT16 = 14
+_NUMPY = {1: "<f4", 2: "<f8", 19: "<f2", 3: "<i4", 9: "<i8"}  # TensorFlow's DataType -> NumPy's
+_BFLOAT16 = 14  # TensorFlow's DataType, which NumPy does not have
 
 
 @dataclass(frozen=True)
 class Entry:
-    """Where one tensor lies."""
+    """Where the bytes of one tensor are."""
 
     dtype: int
+    """TensorFlow's DataType."""
     shape: tuple[int, ...]
     shard: int
+    """The number of its data file."""
     offset: int
+    """Its first byte in that file."""
     size: int
+    """How many bytes it has."""
     sliced: bool
+    """True where it is stored in several slices, which is not read."""
 
 
 def read_bundle(prefix: Path, wanted: Callable[[str], bool]) -> dict[str, np.ndarray]:
-    """The wanted tensors by full name. Raises CheckpointError for a missing, truncated or damaged file."""
+    """Reads the tensors whose full names are `wanted`, by name.
+
+    Raises CheckpointError for a file that is missing, truncated or damaged.
+    """
     index = prefix.with_name(prefix.name + ".index")
     try:
         data = index.read_bytes()
@@ -47,6 +57,7 @@ def read_bundle(prefix: Path, wanted: Callable[[str], bool]) -> dict[str, np.nda
 
 
 def _read_tensor(prefix: Path, name: str, entry: Entry, shards: int) -> np.ndarray:
+    """One tensor, out of the data file that its entry names; bfloat16 becomes float32."""
     file = prefix.with_name(f"{prefix.name}.data-{entry.shard:05d}-of-{shards:05d}")
     if entry.sliced or (entry.dtype not in _NUMPY and entry.dtype != _BFLOAT16):
         kind = "cut into slices" if entry.sliced else f"of TensorFlow's type {entry.dtype}"
@@ -63,18 +74,18 @@ def _read_tensor(prefix: Path, name: str, entry: Entry, shards: int) -> np.ndarr
     if len(data) != entry.size:
         raise CheckpointError(f"{file}: truncated: tensor {name} needs {entry.size} bytes, found {len(data)}")
     values = np.frombuffer(data, dtype).reshape(entry.shape)
-    if entry.dtype == _BFLOAT16:  # the upper half of a float32
+    if entry.dtype == _BFLOAT16:  # its bits are the upper half of a float32
         return (values.astype("<u4") << 16).view("<f4")
     return values.copy()
 
 
 def _read_index(data: bytes) -> tuple[int, dict[str, Entry]]:
-    """The number of data files and every entry; ValueError or IndexError where the bytes make no sense."""
+    """The number of data files, and every entry by name. Raises ValueError or IndexError for a damaged index."""
     footer = data[-_FOOTER_BYTES:]
     if len(footer) < _FOOTER_BYTES or struct.unpack("<Q", footer[-8:])[0] != MAGIC:
         raise ValueError("its last bytes are not a table's")
     at = 0
-    for _ in range(2):  # where the meta-index lies, which says nothing here
+    for _ in range(2):  # skips offset and size of the meta-index, which is not needed
         _, at = _varint(footer, at)
     index_offset, at = _varint(footer, at)
     index_size, at = _varint(footer, at)
@@ -94,10 +105,11 @@ def _read_index(data: bytes) -> tuple[int, dict[str, Entry]]:
 
 
 def _entry(message: bytes) -> Entry:
-    """BundleEntryProto: 1 dtype, 2 shape, 3 shard, 4 offset, 5 size, 7 slices."""
+    """Reads a BundleEntryProto, whose fields are 1 dtype, 2 shape, 3 shard, 4 offset, 5 size, 7 slices."""
     numbers, shape, sliced = {1: 0, 3: 0, 4: 0, 5: 0}, [], False
     for field, value in _fields(message):
-        if field == 2 and isinstance(value, bytes):  # TensorShapeProto: repeated 2 dim, whose 1 is the size
+        # Field 2 is a TensorShapeProto. Its own field 2, repeated, is a dimension, whose field 1 is the size.
+        if field == 2 and isinstance(value, bytes):
             sizes = [dict(_fields(dim)) for number, dim in _fields(value) if number == 2 and isinstance(dim, bytes)]
             shape = [int(size.get(1, 0)) for size in sizes]
         elif field == 7:
@@ -108,10 +120,10 @@ def _entry(message: bytes) -> Entry:
 
 
 def _block(data: bytes, offset: int, size: int) -> Iterator[tuple[bytes, bytes]]:
-    """(key, value) of one block; a key leaves out what it shares with the key before it."""
+    """Yields the (key, value) pairs of one block, with whole keys."""
     if offset + size >= len(data):
         raise IndexError("a block lies behind the end")
-    if data[offset + size] != 0:  # the byte behind a block names its compression
+    if data[offset + size] != 0:  # the byte behind a block says how it is compressed
         raise ValueError("its blocks are compressed, which TensorFlow does not do")
     block = data[offset : offset + size]
     (restarts,) = struct.unpack_from("<I", block, size - 4)
@@ -129,7 +141,7 @@ def _block(data: bytes, offset: int, size: int) -> Iterator[tuple[bytes, bytes]]
 
 
 def _varint(data: bytes, at: int) -> tuple[int, int]:
-    """A number in groups of 7 bits, lowest first, and where it ends."""
+    """The number at a place, stored in groups of 7 bits, lowest first; and the place behind it."""
     value = shift = 0
     while True:
         byte = data[at]
@@ -143,7 +155,7 @@ def _varint(data: bytes, at: int) -> tuple[int, int]:
 
 
 def _fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:
-    """(field number, value) of a protocol buffer: numbers as int, everything else as bytes."""
+    """Yields (field number, value) of a protocol buffer: numbers as int, everything else as bytes."""
     at = 0
     while at < len(message):
         tag, at = _varint(message, at)

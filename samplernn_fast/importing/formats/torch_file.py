@@ -1,7 +1,7 @@
-"""Files that `torch.save` wrote: tensors only, and plain settings; nothing in them is run.
+"""Reads files that `torch.save` wrote: tensors, and settings as plain values. No code in them is run.
 
-Lightning stores its settings as omegaconf objects among the tensors. They are read into inert stand-ins, so neither
-package is needed, and anything else that is no tensor is refused.
+Lightning stores its settings as objects of omegaconf beside the tensors. They are read into stand-ins that can do
+nothing, so neither package is needed. Anything else that is no tensor is refused.
 """
 
 import pickle
@@ -16,8 +16,8 @@ from torch import Tensor
 
 from samplernn_fast.errors import CheckpointError
 
-_STATE_KEYS = ("state_dict", "model_state_dict", "model")
-# What Lightning and hydra leave beside the tensors. Nothing of these packages is imported or called.
+_STATE_KEYS = ("state_dict", "model_state_dict", "model")  # what a file that holds more calls its state dict
+# The names of what Lightning and hydra leave beside the tensors. None of these packages is imported or called.
 _INERT = re.compile(
     r"(omegaconf|pytorch_lightning|lightning|lightning_fabric)\.[\w.]+|typing\.Any|pathlib\.\w*Path"
     r"|numpy\.(ndarray|dtype|dtypes\.\w+|_?core\.multiarray\.(_reconstruct|scalar))"
@@ -27,7 +27,7 @@ _AS_NAME = ("builtins.dict", "builtins.list", "builtins.int", "builtins.float", 
 
 
 class _StandIn:
-    """Holds what a pickled object of another package held, and can do nothing."""
+    """Keeps what a pickled object of another package held, and can do nothing."""
 
     def __new__(cls, *args: object, **kwargs: object) -> "_StandIn":
         return super().__new__(cls)
@@ -40,14 +40,14 @@ class _StandIn:
 
 
 class _EmptyDict:
-    """Stands for classes that behave as a dict."""
+    """Stands for the classes that behave as a dict: making one gives a dict."""
 
     def __new__(cls, *args: object) -> dict:  # type: ignore[misc]
         return {}
 
 
 def read_torch_file(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The tensors of a state dict, and the hyper-parameters of a Lightning checkpoint as plain values (else {}).
+    """Reads the tensors of a state dict, and the hyper-parameters of a Lightning checkpoint as plain values, else {}.
 
     Raises CheckpointError for a damaged file, one that holds something else, or one that asks to run code.
     """
@@ -64,6 +64,7 @@ def read_torch_file(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def _load(path: Path) -> Any:
+    """What `torch.load` gives for a file when it may make tensors and stand-ins only."""
     try:
         with warnings.catch_warnings(), torch.serialization.safe_globals(_stand_ins(path)):
             warnings.simplefilter("ignore")
@@ -78,7 +79,7 @@ def _load(path: Path) -> Any:
 
 
 def _refusal(message: str) -> str:
-    """One line about what torch's restricted unpickler did not accept."""
+    """One line about what torch's restricted unpickler refused."""
     asked = re.search(r"GLOBAL ([\w.]+)", message)
     if asked:
         return f"refused: it asks for {asked[1]}, which is no tensor and might run code; nothing of it was loaded"
@@ -86,7 +87,7 @@ def _refusal(message: str) -> str:
 
 
 def _stand_ins(path: Path) -> list[Any]:
-    """(stand-in, name) for every harmless class of other packages that a zip file names."""
+    """A pair (stand-in, name) for every harmless class of other packages that a zip file names."""
     if not zipfile.is_zipfile(path):
         return []
     names = torch.serialization.get_unsafe_globals_in_checkpoint(path)
@@ -100,7 +101,7 @@ def _stand_ins(path: Path) -> list[Any]:
 
 
 def _plain(value: Any, depth: int = 0) -> Any:
-    """Settings without their containers: omegaconf keeps a container's items in _content and a value in _val."""
+    """Settings as dicts, lists and values. omegaconf keeps a container's items in _content, and a value in _val."""
     held = value.held if isinstance(value, _StandIn) else getattr(value, "__dict__", None)
     if isinstance(held, dict):
         value = held.get("_content", held.get("_val"))

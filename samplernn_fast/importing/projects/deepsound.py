@@ -1,7 +1,8 @@
-"""deepsound-project/samplernn-pytorch: the state dict of its Predictor or of its SampleRNN.
+"""Reads deepsound-project/samplernn-pytorch: the state dict of its Predictor or of its SampleRNN.
 
-Its layout is state-spaces/s4's too: a linear map before every tier's GRU, torch's GRU, a transposed convolution with
-a bias of its own as upsampling, and an MLP with a ReLU after the first sum and one hidden layer.
+state-spaces/s4 has the same layout, so `s4` uses this file: a linear map before every tier's GRU, torch's GRU, a
+transposed convolution with a bias of its own as upsampling, and a sample-level MLP with a ReLU after the first sum and
+one hidden layer.
 Letters: H units, F frame size in samples, r ratio, Q levels, E embedding, n GRU layers.
 """
 
@@ -19,22 +20,26 @@ from samplernn_fast.importing.tensors import NamedTensors, Placed, config_of_siz
 from samplernn_fast.models.config import SampleRNNConfig
 
 MARKER = r"frame_level_rnns\.|sample_level_mlp\."
-_GRU = (("w_ih", "weight_ih"), ("w_hh", "weight_hh"), ("b_ih", "bias_ih"), ("b_hh", "bias_hh"))
+"""The pattern with which the names of this layout begin."""
+_GRU = (("w_ih", "weight_ih"), ("w_hh", "weight_hh"), ("b_ih", "bias_ih"), ("b_hh", "bias_hh"))  # (our name, theirs)
 
 
 @dataclass(frozen=True)
 class Structure:
-    """What the shapes say. frame_sizes are samples per tier, as in our config without FS(1)."""
+    """What the shapes of the tensors say."""
 
     ratios: tuple[int, ...]
+    """How many vectors each tier's upsampling makes of one frame, lowest tier first."""
     dim: int
     n_rnn: int
     q_levels: int
     emb_size: int
     normed: bool
+    """True where the weights have weight norm."""
 
     @property
     def frame_sizes(self) -> tuple[int, ...]:
+        """Samples in a frame of each tier with an RNN: FS(2), FS(3), ... of our config."""
         sizes, size = [], 1
         for ratio in self.ratios:
             size *= ratio
@@ -42,12 +47,12 @@ class Structure:
         return tuple(sizes)
 
     def facts(self) -> dict[str, Any]:
-        """In the projects' own names; frame_sizes are ratios there."""
+        """The same in the projects' own names, where frame_sizes are ratios."""
         return {"frame_sizes": list(self.ratios), "n_rnn": self.n_rnn, "q_levels": self.q_levels}
 
 
 def read(path: Path, settings: Settings) -> tuple[SampleRNNConfig, dict[str, Tensor]]:
-    """Config and tensors of a checkpoint file. Raises CheckpointError, ConfigError."""
+    """Reads config and tensors from a checkpoint file. Raises CheckpointError and ConfigError."""
     tensors, _ = read_torch_file(path)
     return convert(tensors, settings, str(path))
 
@@ -55,7 +60,7 @@ def read(path: Path, settings: Settings) -> tuple[SampleRNNConfig, dict[str, Ten
 def convert(
     tensors: Mapping[str, Tensor], settings: Settings, source: str
 ) -> tuple[SampleRNNConfig, dict[str, Tensor]]:
-    """The same of a state dict. The project quantises linearly only, each file between its own peaks."""
+    """Makes config and tensors of a state dict. The project quantizes linearly, each file between its own peaks."""
     named = NamedTensors(tensors, source, MARKER)
     structure = structure_of(named)
     settings.agree(structure.facts() | {"dim": structure.dim}, source)
@@ -70,12 +75,12 @@ def convert(
 
 
 def keeps_h0(tensors: Mapping[str, Tensor]) -> bool:
-    """True for this project: each tier has an h0, learned or not. s4 keeps it in the GRU, or has none."""
+    """Whether a state dict is of this project: each tier has an h0. s4 has it in the GRU, or has none."""
     return any(re.search(r"frame_level_rnns\.\d+\.h0$", name) for name in tensors)
 
 
 def structure_of(named: NamedTensors) -> Structure:
-    """Sizes from the shapes; every other tensor must then agree with them."""
+    """Reads the sizes from a few shapes. `place` then demands that every other tensor agrees with them."""
     tiers = named.count(r"frame_level_rnns\.(\d+)\.")
     dim, _ = named.shape("frame_level_rnns.0.upsampling.bias", 2)
     q_levels, emb_size = named.shape("sample_level_mlp.embedding.weight", 2)
@@ -90,14 +95,14 @@ def structure_of(named: NamedTensors) -> Structure:
 
 
 def h0_shapes(structure: Structure) -> list[tuple[int, int]]:
-    """(n, H) for every tier."""
+    """The shape (n, H) of h0 for every tier."""
     return [(structure.n_rnn, structure.dim)] * len(structure.ratios)
 
 
 def config_of(
     source: str, structure: Structure, settings: Settings, quantization: str, frame_input: str, learn_h0: bool
 ) -> SampleRNNConfig:
-    """The config of this layout."""
+    """The config of a model of this layout. Raises CheckpointError where the sizes cannot be a model's."""
     fields = dict(
         sample_rate=settings.sample_rate(),
         quantization=quantization,
@@ -118,7 +123,7 @@ def config_of(
 
 
 def place(named: NamedTensors, structure: Structure, initial: list[Tensor]) -> dict[str, Tensor]:
-    """All tensors under our names; initial: (n, H) the h0 of every tier."""
+    """All tensors under our names. initial: the h0 of every tier, (n, H)."""
     placed, dim = Placed(), structure.dim
     for tier, (frame_size, ratio, h0) in enumerate(zip(structure.frame_sizes, structure.ratios, initial, strict=True)):
         theirs, ours = f"frame_level_rnns.{tier}", f"tiers.{tier}"
@@ -130,7 +135,7 @@ def place(named: NamedTensors, structure: Structure, initial: list[Tensor]) -> d
                 tensor = named.take(f"{theirs}.rnn.{name}_l{layer}", shape)
                 placed.put(f"{ours}.rnn.layers.{layer}.{mine}", tensor)
         placed.put(f"{ours}.rnn.h0", h0)
-        # (in, out, r) becomes rows j H + out; torch keeps one gain for each index of the first axis, here the input.
+        # (in, out, r) becomes rows j H + out. torch has one gain for each index of the first axis, which is the input.
         weight, gain = _weight(named, structure, f"{theirs}.upsampling.conv_t", (dim, dim, ratio))
         weight = weight.permute(2, 1, 0).flatten(0, 1)
         placed.put_matrix(f"{ours}.up", "weight", weight, None if gain is None else gain.reshape(1, dim))
@@ -140,6 +145,7 @@ def place(named: NamedTensors, structure: Structure, initial: list[Tensor]) -> d
 
 
 def _place_mlp(named: NamedTensors, placed: Placed, structure: Structure) -> None:
+    """Puts the sample-level MLP: embedding, sum over the last FS(1) samples, one hidden layer, output."""
     dim, levels, width = structure.dim, structure.q_levels, structure.emb_size
     name = "sample_level_mlp"
     placed.put("mlp.embedding.weight", named.take(f"{name}.embedding.weight", (levels, width)))
@@ -153,7 +159,7 @@ def _place_mlp(named: NamedTensors, placed: Placed, structure: Structure) -> Non
 def _convolution(
     named: NamedTensors, placed: Placed, structure: Structure, theirs: str, ours: str, shape: tuple[int, int, int]
 ) -> None:
-    """A Conv1d weight (out, in, k) as a matrix (out, k in): the oldest sample's inputs first."""
+    """Puts a Conv1d weight (out, in, k) as a matrix (out, k in), whose columns begin with the oldest sample."""
     weight, gain = _weight(named, structure, theirs, shape)
     matrix = weight.transpose(1, 2).flatten(1)
     placed.put_matrix(ours, "weight", matrix, None if gain is None else gain.reshape(-1, 1))
@@ -162,7 +168,7 @@ def _convolution(
 def _weight(
     named: NamedTensors, structure: Structure, name: str, shape: tuple[int, int, int]
 ) -> tuple[Tensor, Tensor | None]:
-    """A weight and its weight-norm gains, in torch's old or new spelling."""
+    """A weight, and its gains where there is weight norm, under the names of an old or a new torch."""
     if not structure.normed:
         return named.take(f"{name}.weight", shape), None
     gain, direction = f"{name}.weight_g", f"{name}.weight_v"

@@ -1,8 +1,9 @@
-"""rncm-prism/prism-samplernn: TensorFlow 2 object-graph checkpoints, with the model's config JSON beside them.
+"""Reads rncm-prism/prism-samplernn: object-based checkpoints of TensorFlow 2, with the model's JSON config beside them.
 
-Two RNN tiers, linear maps before them, Keras's GRU (gates z, r, h, reset after the product) or LSTM (i, f, c, o), an
-upsampling without bias, an MLP without a ReLU after the first sum. Only the first layer is given the skip connection,
-and it reads its input twice. The embedding is Q wide whatever emb_size says.
+A model has two tiers with an RNN, linear maps before them, Keras's GRU (gates z, r, h; the reset gate is after the
+product) or LSTM (gates i, f, c, o), an upsampling without bias, and a sample-level MLP without a ReLU after the first
+sum. Only the first layer gets the skip connection, and so it reads its input twice. The embedding is Q wide, whatever
+emb_size says.
 Letters: H units, F frame size, r ratio, Q levels, n layers, G gates.
 """
 
@@ -19,21 +20,23 @@ from samplernn_fast.importing.settings import Settings, read_settings
 from samplernn_fast.importing.tensors import NamedTensors, Placed, config_of_sizes
 from samplernn_fast.models.config import SampleRNNConfig
 
-TIERS = ("frame_rnn", "big_frame_rnn")  # lowest first
+TIERS = ("frame_rnn", "big_frame_rnn")
+"""The project's names of the tiers, lowest first."""
 MU_LAW_LEVELS = 256
-_SUFFIX = "/.ATTRIBUTES/VARIABLE_VALUE"
+"""How many levels the project's mu-law has."""
+_SUFFIX = "/.ATTRIBUTES/VARIABLE_VALUE"  # the names of a checkpoint's values end with it
 _OF_TRAINING = re.compile(
     r"OPTIMIZER_SLOT|_CHECKPOINTABLE_OBJECT_GRAPH|save_counter|(^|/)(optimizer|keras_api|metrics)"
 )
 
 
 def read(path: Path, settings: Settings) -> tuple[SampleRNNConfig, dict[str, Tensor]]:
-    """Config and tensors of a prefix, one of its files, or a folder. Raises CheckpointError, ConfigError."""
+    """Reads config and tensors from a prefix, one of its files, or a folder. Raises CheckpointError and ConfigError."""
     prefix = find_prefix(path)
     _read_beside(prefix.parent, settings)
     arrays = read_bundle(prefix, lambda name: name.endswith(_SUFFIX) and not _OF_TRAINING.search(name))
     tensors = {name.removesuffix(_SUFFIX): torch.from_numpy(array) for name, array in arrays.items()}
-    tensors = {name: tensor for name, tensor in tensors.items() if tensor.is_floating_point()}  # no counters
+    tensors = {name: tensor for name, tensor in tensors.items() if tensor.is_floating_point()}  # drops counters
     named = NamedTensors(tensors, str(prefix), "big_frame_rnn/|frame_rnn/|sample_mlp/")
     config = _config(named, settings)
     placed = Placed()
@@ -45,7 +48,7 @@ def read(path: Path, settings: Settings) -> tuple[SampleRNNConfig, dict[str, Ten
 
 
 def find_prefix(path: Path) -> Path:
-    """The checkpoint that a path means: a prefix, an .index or .data file, a folder, or its `checkpoint` file."""
+    """The prefix that a path stands for: a prefix, an .index or .data file, a folder, or its `checkpoint` file."""
     if path.is_dir() or path.name == "checkpoint":
         return _newest(path if path.is_dir() else path.parent)
     return index_file(path).with_suffix("")
@@ -58,11 +61,11 @@ def index_file(path: Path) -> Path:
 
 
 def _newest(folder: Path) -> Path:
-    """What TensorFlow's `checkpoint` file points to, or the only checkpoint of the folder."""
+    """The prefix that TensorFlow's `checkpoint` file names, or that of the only checkpoint in the folder."""
     pointer = folder / "checkpoint"
     if pointer.is_file():
         found = re.search(r'^model_checkpoint_path: "(.+)"', pointer.read_text(errors="replace"), re.MULTILINE)
-        name = re.split(r"[/\\]", found[1])[-1] if found else ""  # an absolute path of another machine
+        name = re.split(r"[/\\]", found[1])[-1] if found else ""  # it can be an absolute path of another machine
         if found and (folder / f"{name}.index").is_file():
             return folder / name
     indices = sorted(folder.glob("*.index"))
@@ -73,7 +76,7 @@ def _newest(folder: Path) -> Path:
 
 
 def _read_beside(folder: Path, settings: Settings) -> None:
-    """PRiSM's config is one JSON file, config.json or NAME.config.json; no other file has a q_type."""
+    """Finds the config, config.json or NAME.config.json, which is the file that has a q_type."""
     for file in [folder / "config.json", *sorted(folder.glob("*.config.json"))]:
         if file.is_file() and "q_type" in (values := read_settings(file)):
             settings.add_beside(values, file.name)
@@ -81,6 +84,7 @@ def _read_beside(folder: Path, settings: Settings) -> None:
 
 
 def _config(named: NamedTensors, settings: Settings) -> SampleRNNConfig:
+    """The config, whose sizes are read from the tensors' shapes. Settings must not contradict them."""
     low, dim = named.shape("frame_rnn/inputs/kernel", 2)
     top, _ = named.shape("big_frame_rnn/inputs/kernel", 2)
     (q_levels,) = named.shape("sample_mlp/outputs/bias", 1)
@@ -98,7 +102,7 @@ def _config(named: NamedTensors, settings: Settings) -> SampleRNNConfig:
     }
     kinds = ("mu-law", "linear") if q_levels == MU_LAW_LEVELS else ("linear",)
     quantization = settings.quantization("prism", ["q_type"], kinds)
-    if quantization == "linear-prism":  # with mu-law the project takes 256 levels, whatever q_levels says
+    if quantization == "linear-prism":  # with mu-law the project has 256 levels, whatever q_levels says
         facts["q_levels"] = q_levels
     settings.agree(facts, named.source)
     fields = dict(
@@ -121,6 +125,7 @@ def _config(named: NamedTensors, settings: Settings) -> SampleRNNConfig:
 
 
 def _place_tier(named: NamedTensors, placed: Placed, config: SampleRNNConfig, tier: int) -> None:
+    """Puts a tier: linear map, cells with their skips, an initial state of 0, upsampling."""
     dim, theirs, ours = config.dim, TIERS[tier], f"tiers.{tier}"
     placed.put(f"{ours}.expand.weight", named.take(f"{theirs}/inputs/kernel", (config.frame_sizes[tier + 1], dim)).t())
     placed.put(f"{ours}.expand.bias", named.take(f"{theirs}/inputs/bias", (dim,)))
@@ -141,7 +146,7 @@ def _place_tier(named: NamedTensors, placed: Placed, config: SampleRNNConfig, ti
 def _place_cell(
     named: NamedTensors, placed: Placed, config: SampleRNNConfig, theirs: str, ours: str, inputs: int
 ) -> None:
-    """Keras keeps (inputs, G H) and z before r; an LSTM's gates stand in our order."""
+    """Puts a cell. Keras has (inputs, G H), and z before r; the gates of its LSTM are in our order."""
     lstm = config.rnn == "lstm"
     width = (4 if lstm else 3) * config.dim
 
@@ -162,6 +167,7 @@ def _place_cell(
 
 
 def _place_mlp(named: NamedTensors, placed: Placed, config: SampleRNNConfig) -> None:
+    """Puts the sample-level MLP. Keras has matrices (inputs, outputs)."""
     dim, levels, taps = config.dim, config.q_levels, config.frame_sizes[0]
     placed.put("mlp.embedding.weight", named.take("sample_mlp/embedding/embeddings", (levels, levels)))
     kernel = named.take("sample_mlp/inputs/kernel", (taps, levels, dim))

@@ -1,7 +1,7 @@
-"""state-spaces/s4's SampleRNN baseline: a released .pt state dict, or a Lightning .ckpt with its settings inside.
+"""Reads the SampleRNN of state-spaces/s4: a released .pt state dict, or a Lightning .ckpt with its settings inside.
 
-The layout is deepsound's, but for h0, which lies in the GRU module, and the embedding's width. With mu-law the frame
-tiers read the decoded amplitude.
+The layout is that of `deepsound`, except that h0 is in the GRU module and the embedding has a width of its own. With
+mu-law the frame tiers read the decoded amplitude.
 """
 
 from collections.abc import Mapping
@@ -18,12 +18,13 @@ from samplernn_fast.importing.settings import Settings, read_settings
 from samplernn_fast.importing.tensors import NamedTensors
 from samplernn_fast.models.config import SampleRNNConfig
 
-LEVELS = 256  # the width of its output layer, whatever the settings say
-_BESIDE = ("config.json", "config.yaml", ".hydra/config.yaml")
+LEVELS = 256
+"""How many outputs the project's last layer has, whatever the settings say."""
+_BESIDE = ("config.json", "config.yaml", ".hydra/config.yaml")  # where settings can be beside a .pt file
 
 
 def read(path: Path, settings: Settings) -> tuple[SampleRNNConfig, dict[str, Tensor]]:
-    """Config and tensors of a .pt or .ckpt file. Raises CheckpointError, ConfigError."""
+    """Reads config and tensors from a .pt or .ckpt file. Raises CheckpointError and ConfigError."""
     tensors, parameters = read_torch_file(path)
     if parameters:
         settings.add_beside(parameters, f"{path.name} (hyper_parameters)")
@@ -35,7 +36,7 @@ def read(path: Path, settings: Settings) -> tuple[SampleRNNConfig, dict[str, Ten
 def convert(
     tensors: Mapping[str, Tensor], settings: Settings, source: str
 ) -> tuple[SampleRNNConfig, dict[str, Tensor]]:
-    """The same of a state dict."""
+    """Makes config and tensors of a state dict."""
     named = NamedTensors(tensors, source, deepsound.MARKER)
     structure = deepsound.structure_of(named)
     if structure.q_levels != LEVELS:
@@ -46,7 +47,7 @@ def convert(
     settings.agree(_facts(structure), source)
     names = ("model.quantization", "dataset.quantization")
     quantization = settings.quantization("s4", names, ("mu-law", "linear"))
-    learn_h0 = named.any(r"\.rnn\.h0$")  # no tier has one where the initial state is not learned: zero
+    learn_h0 = named.any(r"\.rnn\.h0$")  # no tier has one where the initial state is not learned; it is 0 then
     initial = []
     for tier, (layers, dim) in enumerate(deepsound.h0_shapes(structure)):
         learned = named.take(f"frame_level_rnns.{tier}.rnn.h0", (layers, 1, dim))[:, 0] if learn_h0 else None
@@ -58,7 +59,7 @@ def convert(
 
 
 def _facts(structure: deepsound.Structure) -> dict[str, Any]:
-    """What hydra's settings must say too, where they say it."""
+    """The sizes under the names of hydra's settings, which must not contradict them."""
     return {
         "model.frame_sizes": list(structure.ratios),
         "model.n_rnn": structure.n_rnn,
@@ -68,7 +69,7 @@ def _facts(structure: deepsound.Structure) -> dict[str, Any]:
 
 
 def _read_beside(path: Path, settings: Settings) -> None:
-    """A .pt file has no settings: those of the .ckpt it was made from, or of hydra, where they lie beside it."""
+    """Finds the settings of a .pt file: in the .ckpt that it was made from, or in hydra's files, beside it."""
     origin = path.with_suffix(".ckpt")
     if origin != path and origin.is_file() and (parameters := read_torch_file(origin)[1]):
         settings.add_beside(parameters, origin.name)

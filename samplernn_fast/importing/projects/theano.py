@@ -1,8 +1,8 @@
-"""soroushmehr/sampleRNN_ICLR2017, the authors' code (and dadabots' fork): pickled parameters of 2- and 3-tier models.
+"""Reads soroushmehr/sampleRNN_ICLR2017, the authors' code, and dadabots' fork: pickled 2- and 3-tier models.
 
-Weight norm on every matrix, one gain for each output column (W0 is (in, out)). The GRU resets before the product, its
-columns are [update | reset | candidate] and its update gate is our 1 - z; the LSTM's are [i | f | o | g], its state
-[h | c]. The top tier's RNN reads the raw frame.
+Every matrix can have weight norm, with one gain for each output column (W0 is (in, out)). The GRU has its reset gate
+before the product, its columns are [update | reset | candidate], and its update gate is our 1 - z. The LSTM's columns
+are [i | f | o | g], and its state is [h | c]. The top tier's RNN reads the frame itself, without a linear map.
 Letters: H units, F frame size, Q levels, E embedding, n layers, G gates.
 """
 
@@ -21,12 +21,12 @@ from samplernn_fast.importing.settings import Settings
 from samplernn_fast.importing.tensors import NamedTensors, Placed, config_of_sizes
 from samplernn_fast.models.config import SampleRNNConfig
 
-# Built and saved by the 3-tier script, but no part of its predictions.
+# The 3-tier script builds and saves these, and does not use them for its predictions.
 _UNUSED = re.compile(r"BigFrameLevel\.IndependentPreds\.")
 
 
 def read(path: Path, settings: Settings) -> tuple[SampleRNNConfig, dict[str, Tensor]]:
-    """Config and tensors of a params_*.pkl. Raises CheckpointError, ConfigError."""
+    """Reads config and tensors from a params_*.pkl. Raises CheckpointError and ConfigError."""
     content = read_pickle(path)
     if not isinstance(content, dict) or not all(isinstance(array, np.ndarray) for array in content.values()):
         raise CheckpointError(f"{path}: must hold a dict of NumPy arrays, as the authors' code saves its parameters")
@@ -45,13 +45,14 @@ def read(path: Path, settings: Settings) -> tuple[SampleRNNConfig, dict[str, Ten
 
 
 def _tensor(array: np.ndarray, path: Path, name: object) -> Tensor:
+    """An array of any byte order as a tensor. Raises CheckpointError for an array that does not hold numbers."""
     if array.dtype.kind not in "fiu":
         raise CheckpointError(f"{path}: tensor {name} must be of numbers, not {array.dtype}")
     return torch.from_numpy(np.ascontiguousarray(array, array.dtype.newbyteorder("=")))
 
 
 def _read_beside(path: Path, settings: Settings) -> None:
-    """The run's command line, which the project pickles as args.pkl into the run's folder, above params/."""
+    """Reads the run's command line, which the project pickles as args.pkl into the folder of the run, above params/."""
     for file in (path.with_name("args.pkl"), path.parent.parent / "args.pkl"):
         if file.is_file():
             words = read_pickle(file)
@@ -67,13 +68,13 @@ def _read_beside(path: Path, settings: Settings) -> None:
 
 
 def _rate_of_script(text: str) -> dict[str, int]:
-    """The rate is a constant of the script: 16 kHz, but for dadabots' scripts named after theirs (two_tier32k.py)."""
+    """The rate is a constant of the script: 16 kHz, or in dadabots' scripts the one in its name (two_tier32k.py)."""
     script = re.search(r"(?:two|three)_tier(?:_generate)?(\d+)?k?\w*\.py", text)
     return {"sample_rate": 1000 * int(script[1] or 16)} if script else {}
 
 
 def _value(word: str) -> Any:
-    """A word of the command line; its true and false may be shortened, as the project allows."""
+    """The value of a word of the command line. True and false may be shortened, as the project allows it."""
     if re.fullmatch(r"\d+", word):
         return int(word)
     upper = word.upper()
@@ -83,6 +84,7 @@ def _value(word: str) -> Any:
 
 
 def _config(named: NamedTensors, settings: Settings, tiers: list[str]) -> SampleRNNConfig:
+    """The config, whose sizes are read from the tensors' shapes. Settings must not contradict them."""
     lstm = named.any(r"FrameLevel\.LSTM\d")
     cell = "LSTM" if lstm else "GRU"
     layers = named.count(rf"{tiers[0]}\.{cell}(\d+)(?:\+inpskip)?\.Step\.", first=1)
@@ -93,7 +95,7 @@ def _config(named: NamedTensors, settings: Settings, tiers: list[str]) -> Sample
         frame_sizes.append(named.shape(f"BigFrameLevel.{cell}1.Step.Input.W0", 2)[0])
         if frame_sizes[2] % low:
             raise CheckpointError(f"{named.source}: the frame sizes {low} and {frame_sizes[2]} do not divide")
-    one_hot = len(tiers) == 1 and "SampleLevel.Embedding" not in named  # the 2-tier script's emb_size 0
+    one_hot = len(tiers) == 1 and "SampleLevel.Embedding" not in named  # emb_size 0 of the 2-tier script
     width = 0 if one_hot else named.shape("SampleLevel.Embedding", 2)[1]
     skips = named.any(r"\+inpskip\.")
     facts = {
@@ -128,6 +130,7 @@ def _config(named: NamedTensors, settings: Settings, tiers: list[str]) -> Sample
 
 
 def _place_tier(named: NamedTensors, placed: Placed, config: SampleRNNConfig, tier: int, theirs: str) -> None:
+    """Puts a tier: linear map (not in the top tier), cells with their skips, initial state, upsampling."""
     dim, ours = config.dim, f"tiers.{tier}"
     is_top = tier == len(config.ratios) - 1
     inputs = config.frame_sizes[tier + 1]
@@ -146,13 +149,14 @@ def _place_tier(named: NamedTensors, placed: Placed, config: SampleRNNConfig, ti
             skip = f"{name if config.rnn == 'lstm' else f'{theirs}.GRU'}.outskip{layer + 1}y"
             _linear(named, placed, config, skip, f"{ours}.rnn.skip_out.{layer}", (dim, dim), bias=layer == 0)
     placed.put(f"{ours}.rnn.h0", named.take(f"{theirs}.h0", (config.n_rnn, 2 * dim if cell == "LSTM" else dim)))
-    # Columns j H ... (j + 1) H belong to the vector j, as our rows do.
+    # Columns j H ... (j + 1) H make the vector j, as our rows do.
     _linear(named, placed, config, f"{theirs}.Output", f"{ours}.up", (dim, config.ratios[tier] * dim))
 
 
 def _place_gru(
     named: NamedTensors, placed: Placed, config: SampleRNNConfig, theirs: str, ours: str, inputs: int
 ) -> None:
+    """Puts a GRU layer that reads `inputs` numbers. Its update rows are negated, for our z is 1 - theirs."""
     dim = config.dim
     _put_gates(placed, ours, "w_ih", [_columns(named, config, f"{theirs}.Input", (inputs, 3 * dim))])
     recurrent = [
@@ -165,7 +169,7 @@ def _place_gru(
 
 
 def _put_gates(placed: Placed, ours: str, name: str, blocks: list[tuple[Tensor, Tensor | None]]) -> None:
-    """Rows in the order reset, update, candidate; a negative row keeps its gain."""
+    """Puts rows in the order reset, update, candidate. A row that is negated keeps its gain."""
     update, reset, candidate = torch.cat([matrix for matrix, _ in blocks]).chunk(3)
     gains = [gain for _, gain in blocks if gain is not None]
     gain = None
@@ -178,6 +182,8 @@ def _put_gates(placed: Placed, ours: str, name: str, blocks: list[tuple[Tensor, 
 def _place_lstm(
     named: NamedTensors, placed: Placed, config: SampleRNNConfig, theirs: str, ours: str, inputs: int
 ) -> None:
+    """Puts an LSTM layer that reads `inputs` numbers, with its gates in our order i, f, g, o."""
+
     def gates(parts: Tensor) -> Tensor:
         i, f, o, g = parts.chunk(4)
         return torch.cat((i, f, g, o))
@@ -189,6 +195,7 @@ def _place_lstm(
 
 
 def _place_mlp(named: NamedTensors, placed: Placed, config: SampleRNNConfig) -> None:
+    """Puts the sample-level MLP: embedding unless it is one-hot, sum over the last FS(1) samples, two hidden layers."""
     dim, taps, width = config.dim, config.frame_sizes[0], config.emb_size or config.q_levels
     if config.emb_size:
         placed.put("mlp.embedding.weight", named.take("SampleLevel.Embedding", (config.q_levels, width)))
@@ -207,6 +214,7 @@ def _linear(
     shape: tuple[int, int],
     bias: bool = True,
 ) -> None:
+    """Puts a linear map whose W0 has `shape`, (in, out)."""
     matrix, gain = _columns(named, config, theirs, shape)
     placed.put_matrix(ours, "weight", matrix, gain)
     if bias:
@@ -216,6 +224,6 @@ def _linear(
 def _columns(
     named: NamedTensors, config: SampleRNNConfig, name: str, shape: tuple[int, int]
 ) -> tuple[Tensor, Tensor | None]:
-    """W0 (in, out) as rows (out, in), and its gains (out, 1) where the model has weight norm."""
+    """W0 (in, out) as rows (out, in), and the gains (out, 1) where the model has weight norm."""
     gain = named.take(f"{name}.g0", (shape[1],)).unsqueeze(1) if config.weight_norm == "all" else None
     return named.take(f"{name}.W0", shape).t(), gain

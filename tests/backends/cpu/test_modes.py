@@ -1,7 +1,6 @@
 """The numeric modes of the cpu backend: their numbers against float64 and against their definition, and the bits that
 must not depend on the batch, the block, the threads or, in int8, the instruction set."""
 
-import copy
 import functools
 import io
 
@@ -14,6 +13,7 @@ from mode_oracle import mode_logits
 from samplernn_fast.engine.engine import Engine
 from samplernn_fast.engine.state import EngineState
 from samplernn_fast.models.config import SampleRNNConfig
+from samplernn_fast.models.sample_rnn import SampleRNN
 from samplernn_fast.reference import draw
 from samplernn_fast.reference.weights import PackedWeights, pack
 
@@ -32,18 +32,15 @@ every_mode = pytest.mark.parametrize("mode", MODES)
 
 
 @functools.cache
-def packed(name: str) -> tuple[Engine, PackedWeights]:
-    """An engine to copy, and the weights of its model."""
+def packed(name: str) -> tuple[SampleRNN, PackedWeights]:
+    """A model and its packed weights."""
     model = make_model(SHAPES[name])
-    return Engine(model, backend="cpu"), pack(model)
+    return model, pack(model)
 
 
 def engine_of(name: str, mode: str, threads: int | None = 1, isa: str = "") -> Engine:
-    first, weights = packed(name)
-    engine = copy.copy(first)
-    engine.dtype = mode
-    engine.backend = CpuBackend(weights, torch.device("cpu"), mode, threads, isa)
-    return engine
+    model, weights = packed(name)
+    return Engine.of(model, CpuBackend(weights, torch.device("cpu"), mode, threads, isa))
 
 
 def assert_same_state(one: EngineState, two: EngineState, rows: slice = slice(None)) -> None:

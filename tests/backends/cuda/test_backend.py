@@ -12,11 +12,10 @@ from fake_gpu import RUN_TIME_LIMIT, SHARED_BYTES
 from played_gpu import CPU, STREAMS, Played, by_launches, engines
 from small import assert_one_line
 
-from samplernn_fast.backends.cuda import backend as cuda_backend
-from samplernn_fast.backends.cuda import constants
+from samplernn_fast.backends.cuda import constants, launcher
 from samplernn_fast.engine.engine import Engine
 from samplernn_fast.errors import CheckpointError, DeviceError
-from samplernn_fast.reference.draw import Randomness
+from samplernn_fast.reference.draw import Drawing, Randomness
 from samplernn_fast.reference.weights import pack
 
 pytest.importorskip("samplernn_fast._C", reason="the native part is not built: no C++ compiler")
@@ -52,12 +51,12 @@ def test_it_scores_every_case_as_the_reference(gpu, name):
 @pytest.mark.parametrize("name", ["two-levels", pytest.param("theano-lstm-skips", marks=pytest.mark.slow)])
 def test_one_kernel_a_stage_has_the_levels_of_the_persistent_kernel(gpu, name, monkeypatch):
     """The same blocks, or other ones: a launch of a stage needs no room for all of them."""
-    monkeypatch.setattr(cuda_backend, "LAUNCH_STEPS", 13)
+    monkeypatch.setattr(launcher, "LAUNCH_STEPS", 13)
     gpu.set_device(SHARED_BYTES, 4 << 10)
     config, streams = MODELS[name], len(STREAMS[name])
     persistent, stages = Played(pack(make_model(config)), CPU, "float32"), by_launches(name)
     gpu.set(held_by_others=3)
-    program = stages.program(streams)
+    program = stages.launcher.program(streams)
     assert not program.cooperative and program.streams == streams
     forced = torch.full((streams, 40), -1)
     forced[:, 9:25] = 1
@@ -67,8 +66,8 @@ def test_one_kernel_a_stage_has_the_levels_of_the_persistent_kernel(gpu, name, m
         if backend is persistent:
             gpu.set(held_by_others=0)
         hidden = backend.init_hidden(streams)
-        draws = Randomness(7, np.arange(streams, dtype=np.uint32))
-        made.append([backend.generate(hidden, history, 1, draws, heat, 0, 1.0, forced), *hidden])
+        drawing = Drawing(Randomness(7, np.arange(streams, dtype=np.uint32)), heat)
+        made.append([backend.generate(hidden, history, 1, drawing, forced), *hidden])
     assert all(torch.equal(*pair) for pair in zip(*made, strict=True))
 
 
@@ -100,7 +99,7 @@ def test_other_modes_are_close(gpu, dtype):
 def test_one_run_of_many_launches(gpu, monkeypatch):
     engine, exact = engines()
     expected = exact.run(exact.init_state(3, seed=1), 45)
-    monkeypatch.setattr(cuda_backend, "LAUNCH_STEPS", 7)
+    monkeypatch.setattr(launcher, "LAUNCH_STEPS", 7)
     engine.run(engine.init_state(3), 14)  # has made the memory for results
     gpu.reset_calls()
     assert torch.equal(engine.run(engine.init_state(3, seed=1), 45), expected)
@@ -110,22 +109,22 @@ def test_one_run_of_many_launches(gpu, monkeypatch):
 
 
 def test_a_gpu_that_ends_long_kernels_gets_short_ones(gpu, monkeypatch):
-    monkeypatch.setattr(cuda_backend, "WATCHED_STEPS", 5)
+    monkeypatch.setattr(launcher, "WATCHED_STEPS", 5)
     engine, exact = engines("two-levels")
-    assert engine.backend.launch_steps(1) == cuda_backend.LAUNCH_STEPS
+    assert engine.backend.launcher.steps(1) == launcher.LAUNCH_STEPS
     for watched, launches in ((0, 1), (1, 4)):
         gpu.set_device(RUN_TIME_LIMIT, watched)
         gpu.reset_calls()
         made = [one.run(one.init_state(1, seed=8), 20) for one in (engine, exact)]
         assert torch.equal(*made) and gpu.calls.count("cuLaunchKernelEx") == launches
-    assert engine.backend.launch_steps(64) == 1
+    assert engine.backend.launcher.steps(64) == 1
 
 
 def test_scores_of_many_launches(gpu, monkeypatch):
     engine, _ = engines()
     levels = random_levels(engine.config, 3, engine.config.lookback + 40)
     whole = engine.score(levels)
-    monkeypatch.setattr(cuda_backend, "LAUNCH_STEPS", 9)
+    monkeypatch.setattr(launcher, "LAUNCH_STEPS", 9)
     assert torch.equal(engine.score(levels), whole)
 
 
@@ -194,7 +193,7 @@ def test_a_wait_in_vain_is_an_error_that_names_the_place(cluster_gpu, exchange, 
     before = [h.clone() for h in hidden]
     lost = "FAKE_LOSE_COUNT" if exchange == "counters" else "FAKE_LOSE_STORE"
     monkeypatch.setenv(lost, "40")
-    monkeypatch.setattr(cuda_backend, "TIME_LIMIT_NS", 100_000)
+    monkeypatch.setattr(launcher, "TIME_LIMIT_NS", 100_000)
     with pytest.raises(DeviceError, match=r"gave up: block \d+ waited more than .* sample \d+ of the call") as raised:
         backend.score(hidden, levels)
     assert_one_line(raised)

@@ -19,6 +19,7 @@ from samplernn_fast.backends.cuda.program import THREADS
 from samplernn_fast.backends.cuda.stages import Walk
 from samplernn_fast.errors import BackendUnavailable
 from samplernn_fast.models.config import SampleRNNConfig
+from samplernn_fast.reference import modes
 
 pytest.importorskip("samplernn_fast._C", reason="the native part is not built: no C++ compiler")
 
@@ -139,7 +140,7 @@ def test_each_stage_of_the_papers_model(compiled, arch, dtype, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("batch", [1, 8, 64])
-@pytest.mark.parametrize("dtype", constants.MODES)
+@pytest.mark.parametrize("dtype", modes.MODES)
 @pytest.mark.parametrize("arch", ["sm_80", "sm_90"])
 def test_each_stage_in_every_mode(compiled, arch, dtype, batch):
     check(*compiled(arch, dtype, batch, "launches"), arch)
@@ -161,7 +162,7 @@ def test_a_small_model_in_one_block(compiled):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("batch", [2, 8, 64])
-@pytest.mark.parametrize("dtype", constants.MODES)
+@pytest.mark.parametrize("dtype", modes.MODES)
 @pytest.mark.parametrize("arch", GPUS)
 def test_many_streams_in_every_mode(compiled, arch, dtype, batch):
     check(*compiled(arch, dtype, batch), arch)
@@ -309,7 +310,7 @@ def nvcc_compiles(macros, arch, tmp_path):
         pytest.skip("no CUDA toolkit")
     lines = [f"#define {name} {value}" for name, value in macros.items()]
     source = tmp_path / "kernel.cu"  # nvcc would cut the frame sizes of an option at their commas
-    source.write_text("\n".join([*lines, '#include "cuda/persistent.cuh"', ""]))
+    source.write_text("\n".join([*lines, '#include "cuda/device/persistent.cuh"', ""]))
     options = ["-cubin", f"-arch={arch}", "-Xptxas=-v", f"-I{ROOT / 'csrc'}", *constants.COMPILE_OPTIONS]
     command = [nvcc, *options, str(source), "-o", str(tmp_path / "kernel.cubin")]
     done = subprocess.run(command, capture_output=True, text=True)

@@ -176,8 +176,8 @@ def test_a_source_that_does_not_compile_is_one_line_and_is_not_kept(fake_nvrtc, 
 
 
 def test_a_source_takes_along_what_it_includes(tmp_path):
-    (tmp_path / "cuda").mkdir()
-    (tmp_path / "cuda" / "kernel.cuh").write_text('#include "cuda/a.h"\n#include "b.h"\n')
+    (tmp_path / "cuda" / "device").mkdir(parents=True)
+    (tmp_path / "cuda" / "device" / "kernel.cuh").write_text('#include "cuda/a.h"\n#include "b.h"\n')
     (tmp_path / "cuda" / "a.h").write_text('#include "b.h"\n  #include "cuda/c.h"\n#include <stdint.h>\n')
     (tmp_path / "b.h").write_text("b")
     (tmp_path / "cuda" / "c.h").write_text('#include "cuda/a.h"\n#include "missing.h"\n')

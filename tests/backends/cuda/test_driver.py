@@ -30,7 +30,7 @@ __global__ void add(const float* x, float* y, int n) {
 }
 """
 ON_CPU = f"""
-#include "cuda/driver_api.h"
+#include "cuda/host/driver_api.h"
 #include "cuda/params.h"
 extern "C" const uint64_t srnn_sizes[srnn::kSizes] = {{sizeof(srnn::Params), 1, 1ull << 40, 3, 4}};
 struct Index {{ unsigned x; }};

@@ -1,5 +1,5 @@
-"""A model check of the exchange protocols of csrc/cuda/exchange.cuh: every order of the steps of three blocks and
-of the arrival of their stores, for short programs of the kernel's kinds."""
+"""A model check of the exchange protocols of csrc/cuda/device/exchange.cuh: every order of the steps of three blocks
+and of the arrival of their stores, for short programs of the kernel's kinds."""
 
 import pytest
 
@@ -63,8 +63,8 @@ HEADS, HELPERS = (0, 1), (2, 3)
 
 
 def roles_programs(frames, pushed=(), inputs=0, vectors=2, slots=2, wait=True):
-    """Programs of heads and helpers of csrc/cuda/roles.cuh, for frames of the lowest tier. A head's units have products
-    of one helper only. pushed: frames whose vectors each head needs of the other, which pushes them in every
+    """Programs of heads and helpers of csrc/cuda/device/roles.cuh, for frames of the lowest tier. A head's units have
+    products of one helper only. pushed: frames whose vectors each head needs of the other, which pushes them in every
     frame; inputs: what the helpers make for samples of a frame, in so many slots."""
     programs = []
     for head in HEADS:

@@ -10,6 +10,7 @@ from small import assert_one_line
 
 from samplernn_fast.backends.cuda import grouping
 from samplernn_fast.backends.cuda.grouping import Grouping
+from samplernn_fast.engine.engine import Engine
 from samplernn_fast.errors import BackendUnavailable
 from samplernn_fast.models.config import SampleRNNConfig
 from samplernn_fast.reference.weights import pack
@@ -22,7 +23,7 @@ def test_small_models_take_one_block_for_some_streams(gpu):
     engine, exact = engines()
     made = [sampler.run(sampler.init_state(5, seed=7, top_k=30), 40) for sampler in (engine, exact)]
     assert torch.equal(*made)
-    program = engine.backend.program(5)  # on 4 multiprocessors
+    program = engine.backend.launcher.program(5)  # on 4 multiprocessors
     assert (program.streams, program.blocks, program.cooperative) == (6, 3, False)
     levels = random_levels(engine.config, 5, engine.config.lookback * 3)
     torch.testing.assert_close(engine.score(levels), exact.score(levels).float(), rtol=0, atol=1e-4)
@@ -78,7 +79,7 @@ def test_models_that_fit_into_a_cluster_take_one_for_some_streams(cluster_gpu, m
     cluster_gpu.reset_calls()
     made = [sampler.run(sampler.init_state(2, seed=7, top_k=30), 40) for sampler in (engine, exact)]
     assert torch.equal(*made) and "clusters:4" in cluster_gpu.calls
-    program = engine.backend.program(2)
+    program = engine.backend.launcher.program(2)
     assert (program.streams, program.blocks, program.cluster, program.cooperative) == (2, groups * 4, 4, False)
 
 
@@ -87,8 +88,8 @@ def test_the_fewest_streams_of_a_cluster_come_before_its_size(cluster_gpu):
     cluster_gpu.set_device(MULTIPROCESSORS, 24)
     cluster_gpu.set_clusters(8, side_by_side=12)
     backend = Played(pack(make_model(MODELS["paper-3tier"])), CPU, "float32", exchange="cluster")
-    assert backend.program(2).cluster == 8
-    program = backend.program(3)
+    assert backend.launcher.program(2).cluster == 8
+    program = backend.launcher.program(3)
     assert (program.streams, program.blocks, program.cluster) == (3, 12, 4)
 
 
@@ -100,14 +101,14 @@ def test_no_cluster_has_more_streams_than_it_has_room_for():
 
 def test_clusters_are_forbidden_by_name(cluster_gpu):
     backend = Played(pack(make_model(MODELS["paper-3tier"])), CPU, "float32", exchange="tagged")
-    assert backend.program(1).cluster == 1 and backend.program(1).cooperative
+    assert backend.launcher.program(1).cluster == 1 and backend.launcher.program(1).cooperative
     assert not any(call.startswith("clusters") for call in cluster_gpu.calls)
 
 
 def test_where_no_cluster_fits_it_goes_on_without_unless_one_is_asked_for(cluster_gpu):
     cluster_gpu.set_clusters(2)
     engine, _ = engines()
-    assert engine.backend.program(1).cluster == 1
+    assert engine.backend.launcher.program(1).cluster == 1
     with pytest.raises(BackendUnavailable, match="1 streams of this model in float32 do not fit into") as raised:
         Played(pack(make_model(MODELS["paper-3tier"])), CPU, "float32", exchange="cluster")
     assert_one_line(raised)
@@ -135,14 +136,14 @@ def test_a_cluster_of_heads_has_the_other_clusters_as_helpers(cluster_gpu, most,
     """All start at once; no more helpers than the GPU holds clusters of them."""
     cluster_gpu.set_device(MULTIPROCESSORS, 12)
     cluster_gpu.set_clusters(4, most)
-    engine, exact = engines()
-    engine.backend = Played(pack(make_model(MODELS["paper-3tier"])), CPU, "float32", exchange="roles")
+    model, (_, exact) = make_model(MODELS["paper-3tier"]), engines()
+    engine = Engine.of(model, Played(pack(model), CPU, "float32", exchange="roles"))
     cluster_gpu.reset_calls()
     forced = torch.full((2, 40), -1)
     forced[:, 9:21] = 5
     made = [sampler.run(sampler.init_state(2, seed=7, top_k=30), 40, forced=forced) for sampler in (engine, exact)]
     assert torch.equal(*made) and {"clusters:4", "cooperative"} <= set(cluster_gpu.calls)
-    program = engine.backend.program(2)
+    program = engine.backend.launcher.program(2)
     assert (program.streams, program.blocks, program.cluster, program.cooperative) == (2, blocks, 4, True)
 
 

@@ -16,7 +16,7 @@ from samplernn_fast.reference.weights import PackedWeights, pack
 # What replaces a barrier that also decides something: this thread's own answer.
 _ALONE = {"block_sync()": "(void)0", "block_any(": "bool(", "cluster_sync()": "(void)0"}
 _WAITS = {
-    "a packet's count is looked at": ("exchange.cuh", "q[i].w != count ? 1 : 0", "0", "tagged"),
+    "a packet's count is looked at": ("exchange.cuh", "q[i].w != sequence ? 1 : 0", "0", "tagged"),
     "the counter is waited for": ("exchange.cuh", "< 0 && !late", "< -1000000 && !late", "counters"),
     "the counter is waited for by new readers": (
         "exchange.cuh",
@@ -24,9 +24,9 @@ _WAITS = {
         "age == Age::kOld || true",
         "counters",
     ),
-    "two buffers are used in turn": ("exchange.cuh", "count % V::kBuffers", "count % 1", "tagged"),
-    "a pushed packet's count is looked at": ("exchange.cuh", "q[i].w != count ? 1 : 0", "0", "cluster"),
-    "clusters use two buffers in turn": ("exchange.cuh", "count % V::kBuffers", "count % 1", "cluster"),
+    "two buffers are used in turn": ("exchange.cuh", "sequence % V::kBuffers", "sequence % 1", "tagged"),
+    "a pushed packet's count is looked at": ("exchange.cuh", "q[i].w != sequence ? 1 : 0", "0", "cluster"),
+    "clusters use two buffers in turn": ("exchange.cuh", "sequence % V::kBuffers", "sequence % 1", "cluster"),
     "clusters meet before they begin": ("exchange.cuh", "cluster_sync();\n  }", "}", "cluster"),
     "clusters meet before they leave": (
         "exchange.cuh",
@@ -68,7 +68,7 @@ _SLOW = ("buffers", "new", "roles")
 def barriers() -> list[tuple[str, int, str]]:
     """(file, where in it, text) of every barrier in the kernel's text."""
     found = []
-    for path in sorted((KERNELS / "cuda").glob("*.cuh")):
+    for path in sorted((KERNELS / "cuda" / "device").glob("*.cuh")):
         for match in re.finditer("|".join(map(re.escape, _ALONE)), path.read_text()):
             found.append((path.name, match.start(), match[0]))
     return found
@@ -78,7 +78,7 @@ def mutant(folder: Path, file: str, start: int, old: str, new: str) -> Path:
     """A copy of the kernel's text with one place changed."""
     root = folder / "csrc"
     shutil.copytree(KERNELS, root, ignore=lambda path, names: [name for name in names if name.endswith("cpp")])
-    path = root / "cuda" / file
+    path = root / "cuda" / "device" / file
     text = path.read_text()
     assert text[start : start + len(old)] == old
     path.write_text(text[:start] + new + text[start + len(old) :])
@@ -168,6 +168,6 @@ def test_no_barrier_can_be_left_out(file, start, text, tmp_path):
 )
 def test_no_part_of_the_protocol_can_be_left_out(what, tmp_path):
     file, old, new, exchange = _WAITS[what]
-    start = (KERNELS / "cuda" / file).read_text().index(old)
+    start = (KERNELS / "cuda" / "device" / file).read_text().index(old)
     kernels = mutant(tmp_path, file, start, old, new)
     assert any(is_noticed(kernels, run) for run in range(len(RUNS)) if RUNS[run][2].startswith(exchange))

@@ -9,7 +9,7 @@ from cases import make_model, random_levels
 from gpu_shapes import SHAPES
 
 from samplernn_fast.backends.cpu import CpuBackend
-from samplernn_fast.backends.cuda import backend as cuda_backend
+from samplernn_fast.backends.cuda import launcher
 from samplernn_fast.backends.cuda.backend import CudaBackend
 from samplernn_fast.backends.cuda.gpu import missing
 from samplernn_fast.engine.engine import Engine
@@ -63,7 +63,7 @@ def test_levels_depend_on_nothing_beside_the_stream(name, dtype, monkeypatch):
     assert torch.equal(engine.run(engine.init_state(9, seed=1), 3000), whole)
     alone = engine.run(engine.init_state(1, seed=1, first_stream=4), 3000)
     assert torch.equal(alone[0], whole[4])
-    monkeypatch.setattr(cuda_backend, "LAUNCH_STEPS", 37)
+    monkeypatch.setattr(launcher, "LAUNCH_STEPS", 37)
     assert torch.equal(engine.run(engine.init_state(9, seed=1), 3000), whole)
 
 
@@ -82,13 +82,12 @@ def test_levels_are_those_of_the_reference(name):
 @pytest.mark.parametrize("name", ["paper-1024", "paper-3tier", "theano-lstm-skips", "prism-skips", "reset-before-256"])
 def test_roles_have_the_bits_of_tagged_packets(name, dtype):
     model, levels = make_model(SHAPES[name]), []
-    engine = Engine(model, backend="reference", device="cuda")  # no other kernel is compiled
     forced = torch.full((2, 500), -1)
     forced[:, 100:200] = 1
     for exchange in ("tagged", "roles"):
         try:
-            engine.backend, engine.dtype = CudaBackend(pack(model), GPU, dtype, exchange=exchange), dtype
-            engine.backend.program(2)
+            engine = Engine.of(model, CudaBackend(pack(model), GPU, dtype, exchange=exchange))
+            engine.backend.launcher.program(2)
         except BackendUnavailable as reason:
             if exchange == "tagged" or "do not fit" not in str(reason):
                 raise
@@ -104,11 +103,10 @@ def test_roles_have_the_bits_of_tagged_packets(name, dtype):
 def test_every_exchange_has_the_bits_of_tagged_packets(name, dtype, exchange):
     """With more streams than every block draws: the blocks share out the draws, but in clusters."""
     model, levels = make_model(SHAPES[name]), []
-    engine = Engine(model, backend="reference", device="cuda")  # no other kernel is compiled
     for one in ("tagged", exchange):
         try:
-            engine.backend, engine.dtype = CudaBackend(pack(model), GPU, dtype, exchange=one), dtype
-            engine.backend.program(9)
+            engine = Engine.of(model, CudaBackend(pack(model), GPU, dtype, exchange=one))
+            engine.backend.launcher.program(9)
         except BackendUnavailable as reason:
             if one != "cluster":
                 raise

@@ -1,5 +1,5 @@
-"""Blocks of different roles (csrc/cuda/roles.cuh) on a CPU: a cluster of heads makes samples, helpers make the tiers'
-products. Every bit must be that of blocks that all do the same."""
+"""Blocks of different roles (csrc/cuda/device/roles.cuh) on a CPU: a cluster of heads makes samples, helpers make the
+tiers' products. Every bit must be that of blocks that all do the same."""
 
 import functools
 import itertools
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from samplernn_fast.backends.cuda import constants
 from samplernn_fast.models.config import SampleRNNConfig
+from samplernn_fast.reference import modes
 from samplernn_fast.reference.weights import PackedWeights, pack
 
 TINY = SampleRNNConfig(dim=16, emb_size=4, q_levels=16, frame_sizes=(2, 2, 8), n_rnn=1)
@@ -57,7 +58,7 @@ def same(first: tuple[Tensor, ...], second: tuple[Tensor, ...]) -> bool:
 
 
 USUAL = ("paper-3tier", "int8")
-every_case = [one for one in itertools.product(CASES, constants.MODES) if one != USUAL]
+every_case = [one for one in itertools.product(CASES, modes.MODES) if one != USUAL]
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The stages of a sample as kernels of their own (csrc/cuda/stages.cuh), run on a CPU by the shim of
+"""The stages of a sample as kernels of their own (csrc/cuda/device/stages.cuh), run on a CPU by the shim of
 `tests/played_gpu` in the order of `cuda_stages`: they have the bits of the persistent kernel."""
 
 import functools
@@ -150,8 +150,8 @@ def test_no_stage_can_be_left_out_or_swapped(name, batch):
 def test_a_walk_of_the_papers_model():
     """The order of Eq. 1-9, at the first two samples of a top frame."""
     walk = Walk.of(SampleRNNConfig())
-    network = [Stage(f"srnn_sample_step_{part}") for part in ("input", "hidden", "logits", "draw")]
-    tiers = [Stage("srnn_gru_cell", 1, 0, True), *(Stage(*s) for s in (("srnn_upsample", 1), ("srnn_gru_cell", 0)))]
+    network = [*(Stage(f"srnn_sample_mlp_{part}") for part in ("input", "hidden", "logits")), Stage("srnn_draw")]
+    tiers = [Stage("srnn_cell", 1, 0, True), *(Stage(*s) for s in (("srnn_upsample", 1), ("srnn_cell", 0)))]
     assert walk.period[0] == [*tiers, Stage("srnn_upsample", 0), *network]
     assert walk.period[1] == [Stage("srnn_upsample", 0, 0, True), *network]
     assert len(walk.period) == 8 and walk.before == [Stage("srnn_load")]

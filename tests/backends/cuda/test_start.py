@@ -27,7 +27,7 @@ def test_where_others_hold_multiprocessors_it_goes_on_by_launches(gpu, caplog):
     gpu.set_device(SHARED_BYTES, 4 << 10)
     engine, exact = engines("two-levels")
     made = [sampler.run(sampler.init_state(1, seed=8), 20) for sampler in (engine, exact)]
-    assert torch.equal(*made) and engine.backend.program(1).cooperative
+    assert torch.equal(*made) and engine.backend.launcher.program(1).cooperative
     state = engine.init_state(1, seed=8)
     first = engine.run(state, 7)
     gpu.set(held_by_others=1)
@@ -41,7 +41,7 @@ def test_where_others_hold_multiprocessors_it_goes_on_by_launches(gpu, caplog):
     caplog.clear()
     with caplog.at_level(logging.WARNING):
         other = Engine(make_model(MODELS["two-levels"]), device="cpu")
-    assert (other.backend.name, other.backend.exchange, len(caplog.records)) == ("cuda", "launches", 1)
+    assert (other.backend.name, other.backend.launcher.exchange, len(caplog.records)) == ("cuda", "launches", 1)
     assert torch.equal(other.run(other.init_state(1, seed=8), 20), made[1])
 
 
@@ -117,7 +117,7 @@ def test_where_not_all_blocks_run_at_once_it_goes_on_by_launches(gpu, attribute,
         made = engine.run(engine.init_state(1, seed=8), 20)
     [line] = [record.getMessage() for record in caplog.records]
     assert line.startswith(f"the cuda backend goes on with one kernel for each stage: {reason}") and "\n" not in line
-    assert engine.backend.exchange == "launches" and engine.backend.program(1).stages is not None
+    assert engine.backend.launcher.exchange == "launches" and engine.backend.launcher.program(1).stages is not None
     exact = Engine(model, backend="reference", dtype="float64", device="cpu")
     assert torch.equal(made, exact.run(exact.init_state(1, seed=8), 20))
 
@@ -127,7 +127,7 @@ def test_blocks_that_wait_for_nobody_need_no_cooperative_launch(gpu, caplog):
     gpu.set_device(SHARED_BYTES, 227 << 10)
     with caplog.at_level(logging.WARNING):
         engine, exact = engines("two-levels")
-    assert not caplog.records and engine.backend.program(1).stages is None
+    assert not caplog.records and engine.backend.launcher.program(1).stages is None
     assert torch.equal(*(one.run(one.init_state(1, seed=7), 20) for one in (engine, exact)))
 
 

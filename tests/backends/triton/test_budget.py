@@ -1,6 +1,5 @@
-"""Every launch of a period compiles to a cubin for the GPUs it is meant for, within budgets: no spills,
-no stack, little shared memory, no contraction in the draw. Needs no GPU: the launches are the schedule's.
-"""
+"""Every launch of a period compiles to a cubin for the GPUs it is meant for, within budgets: no spills, no stack,
+little shared memory, no fused multiply-adds in the draw. Needs no GPU: the launches are recorded, not started."""
 
 import os
 import re
@@ -24,16 +23,16 @@ if triton.knobs.runtime.interpret:
     pytest.skip("TRITON_INTERPRET is set: nothing is compiled", allow_module_level=True)
 
 from triton.backends.compiler import GPUTarget  # noqa: E402
-from triton.compiler import ASTSource  # noqa: E402
+from triton.compiler import ASTSource, make_backend  # noqa: E402
+from triton.runtime.jit import create_function_from_signature  # noqa: E402
 
 from samplernn_fast.kernels import launch  # noqa: E402
-from samplernn_fast.kernels.products import LIBRARY_FROM, TILES_FROM, vector_blocks  # noqa: E402
-from samplernn_fast.kernels.schedule import Schedule  # noqa: E402
+from samplernn_fast.kernels.product import LIBRARY_FROM, TILES_FROM, vector_blocks  # noqa: E402
+from samplernn_fast.kernels.walk import Walk  # noqa: E402
 
 TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
-POINTERS = {torch.float32: "*fp32", torch.bfloat16: "*bf16", torch.int32: "*i32", torch.int64: "*i64"}
 MULTIPROCESSORS = 132  # H100, H200
-SHARED_LIMIT = 48 * 1024  # what every architecture gives without asking, so that several programs share one SM
+SHARED_LIMIT = 48 * 1024  # bytes that a kernel gets without asking, on every architecture; several programs share an SM
 REGISTERS_OF_AN_SM = 65536
 
 SHAPES = {
@@ -77,7 +76,7 @@ MORE = [
 
 @dataclass(frozen=True)
 class Binary:
-    """A compiled launch: its kernel's name, constants and options, PTX, SASS and resources."""
+    """A compiled launch: its kernel's name, its constants and options, PTX, SASS and resources."""
 
     kernel: str
     options: dict[str, Any]
@@ -89,7 +88,7 @@ class Binary:
 
 
 def launches(config: SampleRNNConfig, dtype: str, batch: int, truncate: bool) -> list[tuple[Any, tuple, dict]]:
-    """(kernel, arguments, options) of every launch of one period; nothing runs."""
+    """(kernel, arguments, options) of every launch of one period. None of them is started."""
     weights = PackedWeights(config, {field.name: torch.zeros(field.shape) for field in layout(config)})
     made: list[tuple[Any, tuple, dict]] = []
     device = SimpleNamespace(multi_processor_count=MULTIPROCESSORS)
@@ -98,29 +97,20 @@ def launches(config: SampleRNNConfig, dtype: str, batch: int, truncate: bool) ->
     )
     with record, mock.patch.object(torch.cuda, "get_device_properties", lambda _: device):
         backend = TritonBackend(weights, torch.device("cpu"), dtype)
-        schedule = Schedule(backend.weights, batch, torch.device("cpu"))
-        schedule.prepare(truncate)
-        schedule.period()
+        walk = Walk(backend.weights, batch, torch.device("cpu"))
+        walk.prepare(truncate)
+        walk.period()
     return made
 
 
-def source_of(kernel: Any, args: tuple, options: dict) -> ASTSource:
-    """As Triton specialises a launch: aligned pointers, and numbers that are 1 or multiples of 16."""
-    names = [parameter.name for parameter in kernel.params]
-    constants = {name: value for name, value in options.items() if name in names}
-    signature, attributes = dict.fromkeys(constants, "constexpr"), {}
-    for at, value in enumerate(args):
-        name, free = names[at], kernel.params[at].do_not_specialize
-        if value is not None and isinstance(value, torch.Tensor):
-            signature[name], aligned = POINTERS[value.dtype], value.data_ptr() % 16 == 0
-        elif value == 1 and not free:
-            constants[name], signature[name], aligned = 1, "constexpr", False
-        else:
-            signature[name], aligned = "i32", value % 16 == 0 and not free
-        if aligned:
-            attributes[(at,)] = [["tt.divisibility", 16]]
-    constexprs = {(names.index(name),): value for name, value in constants.items()}
-    return ASTSource(fn=kernel, signature={n: signature[n] for n in names}, constexprs=constexprs, attrs=attributes)
+def source_of(kernel: Any, args: tuple, options: dict, target: GPUTarget) -> tuple[ASTSource, dict]:
+    """A launch as Triton specializes it before it compiles (aligned pointers, numbers that are 1 or multiples of 16),
+    and the options of the compiler."""
+    backend = make_backend(target)
+    bind = create_function_from_signature(kernel.signature, kernel.params, backend)
+    bound, specialization, others = bind(*args, **options, debug=False)
+    chosen, signature, constants, attributes = kernel._pack_args(backend, options, bound, specialization, others)
+    return ASTSource(kernel, signature, constants, attributes), vars(chosen)
 
 
 def tool(name: str, *args: str) -> str:
@@ -128,14 +118,14 @@ def tool(name: str, *args: str) -> str:
 
 
 def compiled(config: SampleRNNConfig, dtype: str, batch: int, arch: int, truncate: bool, folder: Path) -> list[Binary]:
-    """Every different launch of a period as a cubin for sm_<arch>."""
+    """The launches of a period as cubins for sm_<arch>, each different one once."""
     found: dict[str, Binary] = {}
+    target = GPUTarget("cuda", arch, 32)
     for kernel, args, options in launches(config, dtype, batch, truncate):
-        source = source_of(kernel, args, options)
+        source, chosen = source_of(kernel, args, options, target)
         if source.hash() in found:
             continue
-        chosen = {name: options[name] for name in ("num_warps", "num_stages", "enable_fp_fusion")}
-        made = triton.compile(source, target=GPUTarget("cuda", arch, 32), options=chosen)
+        made = triton.compile(source, target=target, options=chosen)
         cubin = folder / f"{len(found)}.cubin"
         cubin.write_bytes(made.asm["cubin"])
         usage = tool("cuobjdump", "--dump-resource-usage", str(cubin))
@@ -162,20 +152,29 @@ def test_launches_compile_within_their_budgets(name, dtype, batch, arch, truncat
         assert one.registers * threads <= REGISTERS_OF_AN_SM, one.kernel
         assert one.shared <= SHARED_LIMIT, f"{one.kernel}: {one.shared} bytes of shared memory"
         assert not re.search(r"\b(?:LDL|STL)\b", one.sass), f"{one.kernel} uses local memory"
-        if one.kernel == "draw_kernel":  # its bits are a definition
+        if one.kernel == "draw_kernel":  # because its bits are a definition
             assert "fma." not in one.ptx and not re.search(r"\b(FFMA|HFMA2\.MMA\.F32)\b", one.sass)
             assert len(re.findall(r"\bmul\.(rn\.)?f32", one.ptx)) >= 5
-        if one.options.get("STYLE") == "tiles" and dtype == "bfloat16":
+        style = one.options["blocks"].style if "blocks" in one.options else ""
+        if style == "tiles" and dtype == "bfloat16":
             assert "HMMA" in one.sass or "HGMMA" in one.sass, f"{one.kernel} does not use the tensor cores"
-        if one.options.get("STYLE") == "vector" and name == "paper":
+        if style == "vector" and name == "paper":
             assert re.search(r"\bLDG\.E\.128", one.sass), f"{one.kernel} does not read 16 bytes at a time"
 
 
 def test_one_stream_takes_few_launches():
-    """Paper 3-tier, 8 samples: 3 launches a sample, 2 for each of 4 + 1 frames, and the clock."""
+    """The paper's 3-tier model makes 8 samples by 3 launches each, 2 for each of 4 + 1 frames, and 1 for the clock."""
     made = launches(SampleRNNConfig(), "bfloat16", 1, False)
     assert len(made) == 8 * 3 + 5 * 2 + 1
     assert sum(kernel.fn.__name__ == "draw_kernel" for kernel, _, _ in made) == 8
+
+
+def test_samples_of_a_period_share_their_kernels():
+    """What changes from launch to launch, such as the offset, is not compiled in: the 35 launches of a period are 8
+    kernels. They are the cells of two tiers, their upsampling, two layers, the draw and the clock."""
+    target = GPUTarget("cuda", 90, 32)
+    made = [source_of(*one, target)[0] for one in launches(SampleRNNConfig(), "bfloat16", 1, False)]
+    assert len(made) == 35 and len({source.hash() for source in made}) == 8
 
 
 @pytest.mark.parametrize(
@@ -186,7 +185,7 @@ def test_vector_blocks_cover_the_gpu(units, inputs):
     programs = blocks.grid(1, units)[0]
     assert programs * blocks.units >= units
     assert programs >= min(units, MULTIPROCESSORS) // 2
-    assert blocks.units * blocks.k <= 16384 and blocks.k <= 1024
+    assert blocks.units * blocks.inputs <= 16384 and blocks.inputs <= 1024
 
 
 def test_a_launch_says_whether_to_contract():

@@ -1,5 +1,5 @@
-"""The `triton` backend and its kernels: the files of kernels/, each in a process of its own, because Triton
-decides when it is imported whether its interpreter runs kernels on the CPU. On a GPU the same files run compiled."""
+"""Run the tests of the `triton` backend and its kernels: the files of kernels/, each in its own process, because
+Triton decides when it is imported whether to interpret kernels on the CPU. On a GPU the same files run compiled."""
 
 import contextlib
 import os
@@ -23,7 +23,7 @@ every_file = pytest.mark.parametrize("file", FILES)
 
 
 def run_file(file: str, **environment: str) -> None:
-    """pytest on one file; fails unless tests have run and all have passed."""
+    """Run pytest on one file, and fail unless tests have run and all have passed."""
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--durations=5", str(FOLDER / file)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=280, env=os.environ | environment)
     report = f"exit status {done.returncode}\n{done.stdout[-6000:]}\n{done.stderr[-2000:]}"
@@ -49,7 +49,7 @@ def test_nothing_imports_triton_before_a_model_is_packed():
     code = """
 import sys, torch
 before = set(sys.modules)
-import samplernn_fast, samplernn_fast.backends, samplernn_fast.engine, samplernn_fast.cli, samplernn_fast.diagnosis
+import samplernn_fast, samplernn_fast.engine, samplernn_fast.commands.main, samplernn_fast.backends.diagnosis
 samplernn_fast.backends.diagnosis.diagnose()
 print(sorted(name for name in set(sys.modules) - before if name.split(".")[0] == "triton"))
 """
@@ -88,7 +88,7 @@ def test_which_gpus_it_runs_on(monkeypatch, capability, hip, message):
 
 
 def test_a_sequence_runs_before_it_is_captured_and_is_then_replayed(monkeypatch):
-    """Against a torch.cuda that keeps a diary: no capture without a warm-up, and none of the calls again."""
+    """A fake torch.cuda keeps a diary: the sequence runs before the capture, and a replay makes no call again."""
     diary = []
 
     class Stream:
@@ -111,12 +111,12 @@ def test_a_sequence_runs_before_it_is_captured_and_is_then_replayed(monkeypatch)
     monkeypatch.setattr(torch.cuda, "Stream", Stream)
     monkeypatch.setattr(torch.cuda, "current_stream", Stream)
     monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
-    monkeypatch.setattr(torch.cuda, "stream", lambda stream: noted("side"))
+    monkeypatch.setattr(torch.cuda, "stream", lambda stream: noted("cuda_stream"))
     monkeypatch.setattr(torch.cuda, "graph", lambda graph, stream, capture_error_mode: noted("capture"))
     replay = Replay(lambda: diary.append("launch"), torch.device("cuda"), capture=True)
     replay()
     replay()
-    warm = ["wait", "side begins", "launch", "side ends", "wait"]
+    warm = ["wait", "cuda_stream begins", "launch", "cuda_stream ends", "wait"]
     assert diary == warm + ["capture begins", "launch", "capture ends", "replay", "replay"]
     diary.clear()
     for device, capture in (("cpu", True), ("cuda", False)):

@@ -52,7 +52,7 @@ def main() -> None:
         device="cpu",
     )
     srnn.train(config)
-    one_tier = replace(model, frame_sizes=(1,), mlp_hidden=3)
+    one_tier = replace(model, frame_sizes=(1,), mlp_hidden=3)  # as version 0.1.0 spelled it; OneTierConfig today
     srnn.train(replace(config, out=FOLDER / "rnn-run", model=one_tier))
     engine = srnn.Engine(srnn.load(FOLDER / "run"), backend="cpu", dtype="int8", device="cpu")
     state = engine.init_state(2, seed=7, temperature=(0.9, 1.1), top_k=40, top_p=0.98, first_stream=5)

@@ -1,10 +1,10 @@
 // Runs a CUDA grid on a CPU: every thread is a fibre, and a seeded scheduler picks who goes on.
 //
-// Modelled: barriers of blocks and clusters and warp collectives, with a complaint when threads
-// meet at different ones or one leaves; stores to other blocks that arrive late and out of order,
-// unless a release orders them, with a complaint where the block whose memory they go to has left;
-// spinning; a clock. A schedule in which nobody can go on is reported with who waits where. Not
-// modelled: reordered loads, speed. A fibre is switched only inside the words of prims_shim.h.
+// It models barriers of blocks and clusters and warp collectives, and fails when threads meet at
+// different ones or when one of them leaves. It models stores to other blocks, which arrive late
+// and out of order unless a release orders them, and fails when the block that owns the memory has
+// left. It models spinning and a clock. When no thread can go on, it reports which threads wait
+// where. It does not model reordered loads or speed. Only prims_shim.h switches fibres.
 #pragma once
 
 #include <setjmp.h>
@@ -24,7 +24,8 @@ namespace simt {
 
 constexpr int kWarp = 32;
 
-struct Place {  // where in the text a thread waits
+// The line of source text where a thread waits.
+struct Place {
   const char* file = "";
   int line = 0;
   bool operator==(const Place& other) const { return line == other.line && file == other.file; }
@@ -43,12 +44,12 @@ struct Fibre {
   std::vector<char> stack;
 };
 
-typedef std::array<uint64_t, 3> Given;  // what one of them brings
+typedef std::array<uint64_t, 3> Given;  // the numbers that one thread brings to a meeting
 
-// Threads that meet: a block's barrier, or the 32 lanes of a warp.
+// Threads that meet: those of a block or a cluster at a barrier, or the 32 lanes of a warp.
 struct Meeting {
   std::vector<int> members, waiting;
-  std::vector<Given> given, seen;  // what each brought, and what all find afterwards
+  std::vector<Given> given, seen;  // what each thread brought; what all threads see afterwards
   Place place;
 };
 
@@ -56,21 +57,21 @@ struct Store {
   unsigned char* to;
   unsigned char bytes[16];
   int size;
-  int owner;  // the block in whose shared memory it arrives, or -1
+  int owner;  // the block whose shared memory it goes to, or -1 for global memory
 };
 
 struct Faults {
-  long lose_store = -1;  // the how manieth store to other blocks never arrives
-  long lose_count = -1;  // the same for counts
+  long lose_store = -1;  // number of the store to other blocks that never arrives, from 0
+  long lose_count = -1;  // number of the count that is not added, from 0
 };
 
 struct Runtime {
   std::vector<Fibre> fibres;
   std::vector<int> ready;
   std::vector<Meeting> barriers, warps, clusters;
-  std::vector<int> threads_left;  // of every block
+  std::vector<int> threads_left;  // for each block, how many threads have not ended
   int cluster_size = 1;
-  std::vector<std::vector<Store>> in_flight;  // of every block
+  std::vector<std::vector<Store>> in_flight;  // for each block, its stores that have not arrived
   size_t stores_in_flight = 0;
   std::vector<unsigned char*> shared;
   std::mt19937 random;
@@ -78,7 +79,7 @@ struct Runtime {
   Faults faults;
   long stores = 0, counts = 0;
   int current = 0, alive = 0;
-  int slow = 0, slow_size = kWarp;  // fibres that for a while go on only now and then
+  int slow = 0, slow_size = kWarp;  // which group of fibres is slow for a while, and their number
   jmp_buf scheduler;
   void (*kernel)() = nullptr;
   std::string problem;
@@ -86,7 +87,7 @@ struct Runtime {
 
 inline Runtime* runtime = nullptr;
 
-// The first block of a block's cluster.
+// Returns the first block of a block's cluster.
 inline int first_of_cluster(int block) {
   return block / runtime->cluster_size * runtime->cluster_size;
 }
@@ -102,13 +103,13 @@ inline void fail(const std::string& problem) {
   _longjmp(runtime->scheduler, 1);
 }
 
-// Lets others go first.
+// Lets other fibres run first.
 inline void pause() {
   runtime->ready.push_back(runtime->current);
   to_scheduler();
 }
 
-// Waits for the other members; then each has what the others gave.
+// Waits for the other members of a meeting, and returns what each of them brought.
 inline const std::vector<Given>& meet(Meeting& meeting, int slot, const Given& given,
                                       const Place& place) {
   Fibre& me = current();
@@ -144,7 +145,7 @@ inline void arrive(Store& store) {
   std::memcpy(store.to, store.bytes, store.size);
 }
 
-// Stores to one place arrive in their order, as they do on a GPU.
+// Lets one store arrive. Stores to one address arrive in their order, as they do on a GPU.
 inline void deliver_one(int block) {
   std::vector<Store>& queue = runtime->in_flight[block];
   const unsigned char* to = queue[runtime->random() % queue.size()].to;
@@ -175,7 +176,7 @@ inline void send(void* to, const void* bytes, int size, int owner = -1) {
   ++runtime->stores_in_flight;
 }
 
-// Everything that this block has stored so far is there.
+// Lets all stores of this block arrive.
 inline void release() {
   while (!runtime->in_flight[current().block].empty()) deliver_one(current().block);
 }
@@ -207,8 +208,8 @@ inline std::string deadlock() {
   return report;
 }
 
-// A ready fibre, seldom one of those that are slow for now (a warp or a block): under fair
-// schedules all threads stay close together.
+// Picks a ready fibre. It seldom picks one of the slow group (a warp or a block), because under a
+// fair schedule all threads would stay close together.
 inline size_t pick_ready() {
   Runtime& r = *runtime;
   if (r.clock == 1 || (r.clock % 2048 == 0 && r.random() % 8 == 0)) {
@@ -244,8 +245,8 @@ inline void schedule() {
   }
 }
 
-// Runs kernel() in blocks x threads fibres, in clusters of so many blocks; returns "" or what went
-// wrong.
+// Runs kernel() in blocks x threads fibres, in clusters of cluster_size blocks. Returns "" or a
+// message that says what went wrong.
 inline std::string run(int blocks, int threads, int cluster_size,
                        const std::vector<unsigned char*>& shared, void (*kernel)(), unsigned seed,
                        const Faults& faults) {
@@ -280,7 +281,7 @@ inline std::string run(int blocks, int threads, int cluster_size,
     for (Meeting& meeting : *kind) meeting.given.resize(meeting.members.size());
   }
   schedule();
-  if (r.problem.empty()) {  // what is still on its way was stored
+  if (r.problem.empty()) {  // the end of a launch makes all stores visible
     for (std::vector<Store>& queue : r.in_flight) {
       for (Store& store : queue) arrive(store);
     }

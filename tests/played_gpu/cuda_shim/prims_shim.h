@@ -1,17 +1,17 @@
-// The words of csrc/cuda/prims_device.h for the CPU.
+// The words of csrc/cuda/device/prims.h for a CPU, where fibres.h runs the threads.
 #pragma once
 
 #include <cmath>
 
 #include "fibres.h"
-#include "philox.h"
+#include "model/philox.h"
 
 #define SRNN_DEVICE static inline
 #define SRNN_DEVICE_MEMBER inline
 #define SRNN_CONSTANT
 #define SRNN_KERNEL(threads) static void
 #define SRNN_PARAMETER const
-#define SRNN_UNROLL(times) static_assert((times) > 0, "see prims_device.h");
+#define SRNN_UNROLL(times) static_assert((times) > 0, "see prims.h");
 #define SRNN_HERE const char *file = __builtin_FILE(), int line = __builtin_LINE()
 
 namespace srnn {
@@ -20,7 +20,7 @@ struct alignas(16) Quad {
   uint32_t x, y, z, w;
 };
 
-// --- place and barriers -----------------------------------------------------------------------
+// Threads, shared memory and barriers.
 
 SRNN_DEVICE int thread_id() { return simt::current().thread; }
 SRNN_DEVICE int block_id() { return simt::current().block; }
@@ -45,7 +45,7 @@ SRNN_DEVICE void cluster_sync(SRNN_HERE) {
              {file, line});
 }
 
-// --- one warp ---------------------------------------------------------------------------------
+// Functions that all 32 lanes of a warp call together.
 
 SRNN_DEVICE const std::vector<simt::Given>& all_lanes(const simt::Given& given, const char* file,
                                                       int line) {
@@ -64,7 +64,7 @@ SRNN_DEVICE float float_of(uint32_t bits) {
   return x;
 }
 
-// Each lane adds as the tree does on the device, so that the order of the sum is the same.
+// Adds in the order of the tree on the device, so that the sum has the same bits.
 template <class Number, class Of>
 static inline Number tree_sum(const std::vector<simt::Given>& given, const Of& of) {
   Number sum[simt::kWarp], next[simt::kWarp];
@@ -105,9 +105,9 @@ SRNN_DEVICE int warp_first(int x, SRNN_HERE) {
   return x;
 }
 
-// --- memory that other blocks write -----------------------------------------------------------
+// Memory that other blocks write.
 
-// A store and what follows it may be far apart.
+// Lets other threads run now and then, so that there may be much time before an access.
 SRNN_DEVICE void pause();
 SRNN_DEVICE void pause_sometimes() {
   if (simt::runtime->random() % 8 == 0) pause();
@@ -157,7 +157,7 @@ SRNN_DEVICE uint64_t clock_ticks() { return simt::runtime->clock; }
 SRNN_DEVICE void add_up(uint64_t* to, uint64_t x) { *to += x; }
 SRNN_DEVICE void pause() { simt::pause(); }
 
-// --- arithmetic -------------------------------------------------------------------------------
+// Arithmetic.
 
 SRNN_DEVICE float fma_rn(float a, float b, float c) { return std::fmaf(a, b, c); }
 SRNN_DEVICE float divide_rn(float a, float b) { return a / b; }
@@ -171,15 +171,16 @@ SRNN_DEVICE int32_t add_bytes(uint32_t a, uint32_t b, int32_t sum) {
   return static_cast<int32_t>(total);
 }
 
-// --- tensor cores -----------------------------------------------------------------------------
+// Tensor cores.
 
-// From the words that every lane holds, so that a wrong arrangement of them is noticed.
+// The matrices of a tile, read from the words that each lane holds. So the tests notice words in a
+// wrong lane.
 struct Fragments {
   const std::vector<simt::Given>& lanes;
   uint32_t word(int lane, int index) const {
     return static_cast<uint32_t>(lanes[lane][index / 2] >> (32 * (index % 2)));
   }
-  // Element k of a row of A or a column of B, `per_word` to a word.
+  // Returns the word with element k of a row of A or a column of B; a word has per_word elements.
   uint32_t a(int row, int k, int per_word) const {
     const int half = k / (4 * per_word);
     return word(row % 8 * 4 + k % (4 * per_word) / per_word, row / 8 + 2 * half);

@@ -1,14 +1,14 @@
-// Launches of the persistent kernel, or of the kernels of its stages, under the shim. Every array
-// is copied to the end of its own pages, behind which no memory is: a read or write past its end is
-// caught.
+// Launches the persistent kernel, or the kernels of its stages, under the shim. Every array is
+// copied to the end of its own pages, and the page behind it is protected, so a read or write past
+// its end is caught.
 #define SRNN_SHIM
 #include <signal.h>
 #include <sys/mman.h>
 
 #if SRNN_EXCHANGE == 4
-#include "cuda/stages.cuh"
+#include "cuda/device/stages.cuh"
 #else
-#include "cuda/persistent.cuh"
+#include "cuda/device/persistent.cuh"
 #endif
 #include "launches.h"
 
@@ -66,7 +66,7 @@ void on_illegal_access(int, siginfo_t*, void*) {
   _longjmp(simt::runtime->scheduler, 1);
 }
 
-// Of a launch, whose shared memory holds nothing at its start.
+// Runs one launch. Its shared memory holds NaN at the start. Returns "" or what went wrong.
 std::string run(unsigned seed, const simt::Faults& faults) {
   std::vector<Guarded*> blocks;
   std::vector<unsigned char*> shared;
@@ -75,9 +75,9 @@ std::string run(unsigned seed, const simt::Faults& faults) {
     shared.push_back(blocks.back()->as<unsigned char>() + 16);
     std::memset(shared.back(), 0xff, kResidents.end);  // NaN
     for (uint64_t at = 0; kCluster && at < kExchangeBytes; at += 16) {
-      // As a launch before may have left it: a packet that bears a count.
-      const uint32_t count = at / 16 % 4;
-      std::memcpy(shared.back() + kArrays.exchange + at + 12, &count, sizeof(count));
+      // An earlier launch may have left packets with valid sequence numbers.
+      const uint32_t sequence = at / 16 % 4;
+      std::memcpy(shared.back() + kArrays.exchange + at + 12, &sequence, sizeof(sequence));
     }
   }
   static unsigned char signal_stack[1 << 16];
@@ -102,8 +102,8 @@ std::string run(unsigned seed, const simt::Faults& faults) {
 
 }  // namespace
 
-// Puts launches into a stream and waits for them; `given` has a workspace, or is given one. Returns
-// null, or what went wrong.
+// Runs launches one after another on copies of the arrays of `given`. The workspace may be null;
+// then it is zero at the start. Returns null, or a message that says what went wrong.
 extern "C" const char* srnn_shim_launch(const Params* given, const Launch* launches, int count,
                                         unsigned seed, long lose_store, long lose_count) {
   Params& p = params;
@@ -118,7 +118,7 @@ extern "C" const char* srnn_shim_launch(const Params* given, const Launch* launc
       levels(p.levels, rows * 4), temperature(p.temperature, rows * 4), seeds(p.seeds, batch * 8),
       streams(p.streams, batch * 4), error(p.error, kErrorWords * 4),
       workspace(p.workspace, kWorkspaceEnd),
-      profile = array(p.profile, (kStages + 1) * kStageNumbers * 8),
+      profile = array(p.profile, (kPhases + 1) * kPhaseNumbers * 8),
       forced = array(p.forced, rows * 4), logits = array(p.logits, rows * kLevels * 4);
   p.weights = weights.as<const unsigned char>(), p.hidden = hidden.as<const float>();
   p.new_hidden = new_hidden.as<float>();

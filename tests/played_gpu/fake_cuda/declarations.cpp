@@ -1,15 +1,15 @@
-// Compiles where csrc/cuda/driver_api.h says the same as the CUDA toolkit's headers.
+// Compiles only if csrc/cuda/host/driver_api.h agrees with the headers of the CUDA toolkit.
 #include <cuda.h>
 #include <nvrtc.h>
 
 #include <cstddef>
 #include <type_traits>
 
-#include "cuda/driver_api.h"
+#include "cuda/host/driver_api.h"
 
 namespace api = srnn::cuda;
 
-// Functions whose results and parameters have the same sizes, one by one.
+// Whether two functions have results and parameters of the same sizes, one by one.
 template <typename A, typename B>
 struct Same : std::false_type {};
 template <typename A, typename... As, typename B, typename... Bs>
@@ -60,6 +60,6 @@ static_assert(offsetof(api::LaunchConfig, grid_x) == offsetof(CUlaunchConfig, gr
 static_assert(offsetof(api::LaunchConfig, block_x) == offsetof(CUlaunchConfig, blockDimX));
 static_assert(offsetof(api::LaunchConfig, shared_bytes) ==
               offsetof(CUlaunchConfig, sharedMemBytes));
-static_assert(offsetof(api::LaunchConfig, stream) == offsetof(CUlaunchConfig, hStream));
+static_assert(offsetof(api::LaunchConfig, cuda_stream) == offsetof(CUlaunchConfig, hStream));
 static_assert(offsetof(api::LaunchConfig, attributes) == offsetof(CUlaunchConfig, attrs));
 static_assert(offsetof(api::LaunchConfig, attribute_count) == offsetof(CUlaunchConfig, numAttrs));

@@ -1,6 +1,5 @@
-// The entry points that fake_cuda/libcuda.cpp calls when a kernel is launched: they lead to the
-// shim's, which copies every array to the end of pages of its own and runs the kernel's text by
-// fibres.
+// The functions that fake_cuda/libcuda.cpp calls when a kernel is launched. They pass the launch to
+// the shim, which copies every array to the end of its own pages and runs the kernel on fibres.
 #include <cstdlib>
 
 #include "launches.h"
@@ -8,8 +7,8 @@
 extern "C" const char* srnn_shim_launch(const srnn::Params* given, const Launch* launches,
                                         int count, unsigned seed, long lose_store, long lose_count);
 
-// A store or count of that number is lost where the variable is set, so that other blocks wait for
-// it in vain.
+// Returns the number in an environment variable, or -1. The store or count of that number is lost,
+// so other blocks wait for it in vain.
 static long number_of(const char* variable) {
   const char* text = std::getenv(variable);
   return text == nullptr ? -1 : std::atol(text);

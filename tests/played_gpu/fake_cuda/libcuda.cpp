@@ -1,10 +1,11 @@
-// A stand-in for libcuda.so: the entry points of csrc/cuda/driver_api.h on the CPU. It keeps count
-// of what is held, writes down every call, and fails where it is told to. Device memory is host
-// memory.
+// A stand-in for libcuda.so: the functions of csrc/cuda/host/driver_api.h on the CPU. It counts the
+// objects that are held, records every call, and fails when a test tells it to. Device memory is
+// host memory.
 //
-// A module is an ELF file. One for GPUs has the functions whose names stand in it, and launches of
-// them do nothing; one for this machine is loaded, and a launch runs `extern "C" const char*
-// <name>(void** arguments, const LaunchConfig* config)`, which returns null or what went wrong.
+// A module is an ELF file. A module for GPUs has every function whose name occurs in it, and
+// launches of them do nothing. A module for this machine is loaded, and a launch calls its function
+// `extern "C" const char* <name>(void** arguments, const LaunchConfig* config)`, which returns null
+// or an error.
 #include <dlfcn.h>
 #include <elf.h>
 #include <unistd.h>
@@ -19,7 +20,7 @@
 #include <string>
 #include <vector>
 
-#include "cuda/driver_api.h"
+#include "cuda/host/driver_api.h"
 
 namespace api = srnn::cuda;
 
@@ -33,7 +34,7 @@ struct FunctionObject {
   bool any_cluster_size;
 };
 struct ModuleObject {
-  void* library;  // null for a GPU's
+  void* library;  // null for a module for GPUs
   std::string image;
   std::deque<FunctionObject> functions;
 };
@@ -58,7 +59,7 @@ thread_local std::vector<api::ContextObject*> stack;
 constexpr int kInvalidValue = 1, kNoDevice = 101, kInvalidImage = 200, kNoContext = 201,
               kNotFound = 500, kLaunchFailed = 719, kTooLarge = 720;
 
-// Writes the call down; what it is to return.
+// Records a call and returns its result.
 int enter(const char* call, bool needs_context = false) {
   const std::lock_guard<std::mutex> lock(mutex);
   calls << call << '\n';
@@ -73,7 +74,7 @@ size_t elf_bytes(const void* image) {
   return header->e_shoff + size_t{header->e_shnum} * header->e_shentsize;
 }
 
-// A file of a name that was never used: dlopen knows libraries by their names.
+// Loads a library from a file with a new name, because dlopen recognizes libraries by their names.
 void* load(const std::string& image) {
   char path[] = "/tmp/fake-kernel-XXXXXX";
   const int file = mkstemp(path);
@@ -91,7 +92,7 @@ void* load(const std::string& image) {
 
 extern "C" {
 
-// As after a start: nothing is held, nothing fails.
+// Returns to the state at the start: nothing is held, nothing fails.
 void fake_reset() {
   contexts = modules = host_memory = events = 0;
   stack.clear();
@@ -111,18 +112,19 @@ void fake_reset() {
   held_by_others = 0;
 }
 
-// From the call after the next `after` ones on, `call` returns `error`.
+// Makes `call` return `error` after it has succeeded `after` more times.
 void fake_fail(const char* call, int error, int after) { failures[call] = {error, after}; }
 void fake_succeed() { failures.clear(); }
 void fake_forget_calls() { calls.str(""); }
 void fake_set_version(int value) { version = value; }
 void fake_set_blocks(int value) { blocks_per_multiprocessor = value; }
-// Blocks of the largest cluster, the most clusters at a time, and how many multiprocessors lie side
-// by side, as those of one cluster must: there may be fewer than all together have room for.
+// Sets the blocks of the largest cluster, the limit of clusters at a time, and how many
+// multiprocessors lie side by side. A cluster needs neighbours, so fewer clusters may fit than all
+// multiprocessors together have room for.
 void fake_set_clusters(int largest, int most, int together) {
   largest_cluster = largest, most_clusters = most, side_by_side = together;
 }
-// Blocks of other programs, in whose place no block of a cooperative launch can be.
+// Sets how many blocks of other programs take up room that a cooperative launch cannot have.
 void fake_set_held_by_others(int value) { held_by_others = value; }
 void fake_set_device(int attribute, int value) { device_attributes[attribute] = value; }
 void fake_set_function(int attribute, int value) { function_attributes[attribute] = value; }
@@ -133,7 +135,7 @@ const char* fake_calls() {
   return text.c_str();
 }
 
-// Everything that is held, 0 where nothing leaks.
+// Returns the number of objects that are held; 0 if nothing leaks.
 int fake_held() {
   return contexts + modules + host_memory + events + static_cast<int>(stack.size());
 }
@@ -278,8 +280,7 @@ int cuOccupancyMaxActiveBlocksPerMultiprocessor(int* blocks, api::FunctionHandle
   return enter("cuOccupancyMaxActiveBlocksPerMultiprocessor", true);
 }
 
-// Clusters of a launch that are held at a time, or less than 0 where the launch is none of clusters
-// that a GPU takes.
+// Returns how many clusters of a launch fit at a time, or -1 if a GPU would refuse these clusters.
 static int room_for_clusters(const api::LaunchConfig* config, api::FunctionHandle function,
                              const api::Dimension& cluster) {
   const int size = static_cast<int>(cluster.x);
@@ -329,7 +330,7 @@ int cuLaunchKernelEx(const api::LaunchConfig* config, api::FunctionHandle functi
   if (function->module->library == nullptr) return 0;
   using Run = const char*(void**, const api::LaunchConfig*);
   void* run = dlsym(function->module->library, function->name.c_str());
-  static std::mutex one_kernel;  // has the whole GPU
+  static std::mutex one_kernel;  // a kernel has the whole GPU for itself
   const std::lock_guard<std::mutex> lock(one_kernel);
   const char* problem = reinterpret_cast<Run*>(run)(arguments, config);
   if (problem != nullptr) std::fprintf(stderr, "%s: %s\n", function->name.c_str(), problem);
@@ -385,7 +386,7 @@ int cuStreamSynchronize(api::StreamHandle) { return enter("cuStreamSynchronize",
 
 }  // extern "C"
 
-// Every entry point is here, with the parameters that the driver layer calls it with.
+// Checks that every function is here, with the parameters of driver_api.h.
 #define SRNN_LISTED(function, parameters) ::function,
 [[maybe_unused]] static const api::DriverApi all = {SRNN_CUDA_DRIVER_CALLS(SRNN_LISTED)};
 [[maybe_unused]] static const bool ready = (fake_reset(), true);

@@ -1,6 +1,6 @@
-// A stand-in for libnvrtc.so: the entry points of csrc/cuda/driver_api.h. Source, headers and
-// options go into a folder, and the command in FAKE_NVRTC_COMPILER, given that folder, leaves a
-// file `cubin` there or complains and fails.
+// A stand-in for libnvrtc.so: the functions of csrc/cuda/host/driver_api.h. It writes source,
+// headers and options into a folder and runs the command in FAKE_NVRTC_COMPILER with that folder.
+// The command leaves a file `cubin` there, or prints messages and fails.
 #include <stdlib.h>
 
 #include <cstring>
@@ -10,7 +10,7 @@
 #include <string>
 #include <vector>
 
-#include "cuda/driver_api.h"
+#include "cuda/host/driver_api.h"
 
 namespace api = srnn::cuda;
 namespace fs = std::filesystem;

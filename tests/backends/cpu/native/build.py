@@ -28,39 +28,33 @@ ARGUMENTS = {"thread": ["baseline"]}
 
 
 def settings() -> dict[str, Any]:
-    """The variables of setup.py, which is run without building anything."""
-    with mock.patch("setuptools.setup"):
+    """The variables of setup.py for emulated instruction sets; nothing is built."""
+    with mock.patch("setuptools.setup"), mock.patch.dict(os.environ, SAMPLERNN_FAST_EMULATE="1"):
         return runpy.run_path(str(ROOT / "setup.py"))
 
 
 def build(kind: str) -> Path:
-    """Compile what is out of date, into build/native/<kind>; returns the program. CalledProcessError if it fails."""
+    """Compile what is out of date, into build/native/<kind>; returns the program. An error if that fails."""
     package = settings()
-    if package["X86_64"]:
-        with mock.patch.dict(os.environ, SAMPLERNN_FAST_EMULATE="1"):
-            package = settings()
-    isa_flags = package["ISA_FLAGS"]
+    from distutils.ccompiler import new_compiler  # setuptools, which setup.py imports, brings it
+
+    command = shlex.split(os.environ.get("CXX", "c++"))
+    compiler = new_compiler()
+    compiler.set_executables(compiler_so_cxx=command)
     flags = [flag for flag in package["CXX_FLAGS"] if not flag.startswith("-O")]
-    flags += ["-O1", "-g1", "-std=c++17", f"-I{ROOT / 'csrc'}", "-pthread", *SANITIZERS[kind]]
-    compiler = shlex.split(os.environ.get("CXX", "c++"))
+    flags += ["-O1", "-g1", "-std=c++17", "-pthread", *SANITIZERS[kind]]
     folder = ROOT / "build" / "native" / kind
-    folder.mkdir(parents=True, exist_ok=True)
-    engine = [path for path in (ROOT / "csrc" / "cpu").glob("*.cpp") if package["X86_64"] or path.name not in isa_flags]
-    sources = sorted([*engine, *(Path(__file__).parent).glob("*.cpp")])
-    headers = max(path.stat().st_mtime for path in (ROOT / "csrc").rglob("*.h"))
+    engine = (ROOT / "csrc" / "cpu").rglob("*.cpp")
+    engine = [path for path in engine if package["X86_64"] or not package["isa_of"](path)]
+    sources = sorted([*engine, *Path(__file__).parent.glob("*.cpp")])
 
     def compile_one(source: Path) -> str:
-        target = folder / f"{source.stem}.o"
-        newest = max(headers, source.stat().st_mtime, Path(__file__).stat().st_mtime)
-        if not target.exists() or target.stat().st_mtime < newest:
-            command = [*compiler, *flags, *isa_flags.get(source.name, []), "-c", str(source), "-o", str(target)]
-            subprocess.run(command, check=True)
-        return str(target)
+        return package["compile_source"](compiler, str(source), flags, str(folder), [str(ROOT / "csrc")])
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         objects = list(pool.map(compile_one, sources))
     program = folder / "engine_test"
-    subprocess.run([*compiler, *flags, *objects, "-o", str(program)], check=True)
+    subprocess.run([*command, *flags, *objects, "-o", str(program)], check=True)
     return program
 
 
@@ -68,10 +62,7 @@ def main(kinds: list[str]) -> int:
     """Build and run each kind; 0 when all are clean."""
     for kind in kinds:
         began = time.perf_counter()
-        try:
-            program = build(kind)
-        except subprocess.CalledProcessError as error:
-            return error.returncode
+        program = build(kind)
         built = time.perf_counter()
         status = subprocess.run([str(program), *ARGUMENTS.get(kind, [])]).returncode
         took = time.perf_counter()

@@ -1,8 +1,8 @@
-// Stand-alone test of the CPU engine for the sanitizers: no Python, no framework.
+// A stand-alone test of the CPU engine for the sanitizers, without Python.
 //
-// Small random models of several shapes, in every numeric mode and instruction set, on 1, 2 and 4
-// threads. Built and run by build.py. Prints what differs; exit status 1 if anything.
-// Arguments: the instruction sets to run, all that are available if there are none.
+// It runs small random models of several shapes in every numeric mode and instruction set, on 1, 2
+// and 4 threads, and prints what differs; the exit status is then 1. build.py builds and runs it.
+// The arguments are the instruction sets to run; without any, all that this machine has.
 #include "cpu/engine.h"
 
 #include <cmath>
@@ -53,7 +53,8 @@ std::vector<Shape> shapes() {
   return all;
 }
 
-// Random tensors by the names of the layout; matrices scaled by their rows.
+// Random tensors with the names of the layout. The spread of a matrix follows from the length of
+// its rows.
 struct Weights {
   explicit Weights(const ModelDims& m) {
     std::mt19937 random(m.dim);
@@ -62,7 +63,8 @@ struct Weights {
       for (long size : field.shape) count *= size;
       const float spread = field.shape.size() > 1 ? 1 / std::sqrt(float(field.shape.back())) : 0.3f;
       std::normal_distribution<float> normal(0, spread);
-      // Exactly as long as the engine may read: a read past the end is an error of the sanitizer.
+      // The array is exactly as long as the engine may read, so that a sanitizer sees a longer
+      // read.
       std::unique_ptr<float[]> values(new float[count]);
       for (size_t i = 0; i < count; ++i) values[i] = normal(random);
       arrays[field.name] = values.get();
@@ -73,7 +75,7 @@ struct Weights {
   Arrays arrays;
 };
 
-// Some streams: their hidden states and levels, and what is drawn.
+// Some streams with their hidden states, levels and draws.
 struct Run {
   Run(const ModelDims& m, const Weights& w, int first, int count_, long steps_)
       : dims(m), count(count_), steps(steps_), levels(count * (m.lookback() + steps), -1) {
@@ -106,7 +108,8 @@ struct Run {
     return s;
   }
 
-  // Levels [from, from + L + n) of every stream: a block of n steps and what it looks back on.
+  // Generates n steps, from the step `from` on. The engine sees the levels [from, from + L + n) of
+  // every stream: those steps, and the levels that they look back on.
   void generate(const Engine& engine, long from, long n) {
     const long row = dims.lookback() + n;
     std::vector<int64_t> block;
@@ -160,7 +163,7 @@ std::unique_ptr<Engine> make(const ModelDims& m, const Weights& w, const std::st
   return make_engine(m, w.arrays, {isa, mode, threads});
 }
 
-// One mode on one instruction set. Returns what one thread made of three streams.
+// Checks one mode on one instruction set. Returns the three streams that one thread made.
 Run check(const Shape& shape, const Weights& w, const std::string& isa, const std::string& mode) {
   const ModelDims& m = shape.dims;
   const std::string name = std::string(shape.name) + ", " + mode + ", " + isa;
@@ -199,7 +202,7 @@ Run check(const Shape& shape, const Weights& w, const std::string& isa, const st
   return whole;
 }
 
-// Two callers at once on one engine, each with a team.
+// Checks two callers who use one engine at once, each with a team.
 void check_callers(const Shape& shape, const Weights& w) {
   const std::unique_ptr<Engine> engine = make(shape.dims, w, "", "int8", 2);
   const long steps = 3L * shape.dims.lookback();

@@ -1,11 +1,11 @@
-"""The draw kernel gives the levels that samplernn_fast.reference.draw defines, and the draws of its Philox."""
+"""The draw kernel equals samplernn_fast.reference.draw: levels, truncation, and the random numbers of its Philox."""
 
 import numpy as np
 import pytest
 import torch
 from triton_device import DEVICE, INTERPRETED
 
-from samplernn_fast.kernels.clock import BAD, clock_values
+from samplernn_fast.kernels.clock import BAD, Place, clock_values
 from samplernn_fast.kernels.draw import launch_draw
 from samplernn_fast.reference import draw
 
@@ -13,27 +13,25 @@ FULL = 0xFFFFFFFF
 
 
 def drawn(logits, temperature, *, draws=None, top_k=0, top_p=1.0, seed=0, streams=None, t=0, bias=None):
-    """Levels (B,) by the kernel, and whether it has marked a logit that is not finite. draws None: by Philox."""
+    """Levels (B,) that the kernel draws, and whether a logit was not finite. If draws is None, Philox makes them."""
     batch, q_levels = logits.shape
     clock = clock_values(t, 0, seed, top_k, top_p).to(DEVICE)
     levels = torch.full((batch, 1), -1, dtype=torch.int32, device=DEVICE)
     numbers = torch.zeros(batch, dtype=torch.int64) if streams is None else torch.from_numpy(streams.astype(np.int64))
     launch_draw(
-        clock,
-        0,
+        Place(clock, 0, levels, levels.stride(0)),
         logits.float().contiguous().to(DEVICE),
         (torch.zeros(q_levels) if bias is None else bias).to(DEVICE),
         None if draws is None else draws.to(DEVICE),
         numbers.to(DEVICE),
         draw.scales(temperature)[:, None].to(DEVICE),
-        levels,
         top_k > 0 or top_p < 1,
     )
     return levels[:, 0].cpu().long(), bool(clock[BAD.value])
 
 
 def random_rows(batch, q_levels, seed, spread=2.0):
-    """Logits with ties, temperatures with zeros, and draws at both ends."""
+    """Logits with ties, temperatures with zeros, and draws that include the least and the largest."""
     generator = torch.Generator().manual_seed(seed)
     logits = torch.randn(batch, q_levels, generator=generator) * spread
     logits[::4] = logits[::4].round()
@@ -66,14 +64,14 @@ def test_top_k_and_top_p_keep_what_they_define(top_k, top_p):
 
 @pytest.mark.parametrize(("top_k", "top_p"), [(0, 1.0)] if INTERPRETED else [(0, 1.0), (700, 1.0), (50, 0.9)])
 def test_as_many_levels_as_there_may_be(top_k, top_p):
-    """65,536 levels are 64 blocks; sums need more than 32 bits."""
+    """65,536 levels are read in 64 blocks, and their sums need more than 32 bits."""
     logits, temperature, draws = random_rows(8, 65536, seed=1, spread=1.0)
     levels, _ = drawn(logits, temperature, draws=draws, top_k=top_k, top_p=top_p)
     assert torch.equal(levels, draw.sample_ref(logits, draws, temperature, top_k, top_p))
 
 
 def test_truncation_goes_across_blocks():
-    """2,500 levels are three blocks; most are equal, so that ties decide."""
+    """2,500 levels are read in three blocks; most logits are equal, so that the cut falls among ties."""
     logits = torch.zeros(40, 2500)
     logits[:, 2100:] = -1.0
     draws = torch.linspace(0, FULL, 40).long()
@@ -98,7 +96,7 @@ def test_the_bias_is_added_before_anything_else():
 
 @pytest.mark.parametrize("seed", [0, 5, 2**32 + 7, 2**63 + 11, 2**64 - 1])
 def test_philox_is_that_of_seed_stream_and_time(seed):
-    """Over 4,096 equal weights the level is the draw's upper 12 bits."""
+    """With 4,096 equal weights the level is the upper 12 bits of the draw."""
     streams = np.array([0, 1, 77, 2**31, FULL], np.uint32)
     for t in (0, 2**32 - 1, 2**32, 2**40 + 3):
         levels, _ = drawn(torch.zeros(5, 4096), torch.ones(5), seed=seed, streams=streams, t=t)
@@ -130,6 +128,6 @@ def test_a_million_draws_have_the_softmax_frequencies():
         expected = torch.softmax(row.double() / temperature, dim=0).numpy() * counts.sum()
         return ((counts - expected) ** 2 / expected).sum()
 
-    # 31 degrees of freedom: mean 31, standard deviation 7.9.
+    # The statistic has 31 degrees of freedom: mean 31, standard deviation 7.9.
     assert chi_square(0.8) < 31 + 6 * 7.9
     assert chi_square(0.8 * 1.02) > 31 + 6 * 7.9, "the test cannot tell distributions apart"

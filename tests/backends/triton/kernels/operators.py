@@ -1,4 +1,4 @@
-"""samplernn_fast.ops: the CUDA implementations against those of the CPU; on a GPU also through the operators."""
+"""The CUDA implementations of samplernn_fast.ops equal those of the CPU, and torch.compile takes them."""
 
 import pytest
 import torch
@@ -54,6 +54,33 @@ def test_sample_step(batch, taps, layers, dtype):
         wanted = ops.sample_step(*inputs, top_k, top_p)
         assert got.dtype == torch.int64
         assert (got != wanted).sum() <= (0 if dtype == torch.float32 else batch // 10 + 1)
+
+
+def test_kernels_behind_operators_compile_into_one_graph():
+    """torch.compile sees an operator, and nothing of the named tuples that its kernels take. Of samplernn_fast.ops the
+    interpreter would reach the CPU's implementation, so these are operators of this test."""
+
+    def fake_cell(gates, h, w_hh, b_n):
+        return torch.empty_like(h)
+
+    def fake_step(conditioning, recent, tables, hidden, hidden_bias, output, output_bias, draw, heat, top_k, top_p):
+        return torch.empty_like(draw)
+
+    gru_cell, sample_step = (
+        torch.library.custom_op(f"on_triton::{one.__name__}", one, mutates_args=())
+        for one in (operators.gru_cell, operators.sample_step)
+    )
+    gru_cell.register_fake(fake_cell)
+    sample_step.register_fake(fake_step)
+    inputs = on_device(sample_inputs(3, 33, 2, 1, torch.float32))
+    cell = on_device((random(0, 3, 99), random(1, 3, 33), random(2, 99, 33), random(3, 33)))
+
+    def step(*tensors):
+        return gru_cell(*tensors[:4]) * 2, sample_step(*tensors[4:], 5, 0.9) + 1
+
+    compiled = torch.compile(step, fullgraph=True, backend="aot_eager")(*cell, *inputs)
+    for one, other in zip(compiled, step(*cell, *inputs), strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=0)
 
 
 @pytest.mark.skipif(INTERPRETED, reason="the operators reach their CUDA implementations on a GPU only")

@@ -1,4 +1,4 @@
-"""Scores, states and levels of the triton backend against the reference in float64, for every shape in cases.py."""
+"""Scores, states and levels of the triton backend equal the reference in float64, for every shape in cases.py."""
 
 import pytest
 import torch
@@ -9,9 +9,9 @@ from triton_device import DEVICE, DTYPES, INTERPRETED, MODELS, STYLES, engine, e
 from samplernn_fast.backends.triton import TritonBackend
 
 NAMES = list(MODELS)
-# Shapes take turns: the interpreter takes its time, and on a GPU every shape is compiled.
+# Each shape runs in one style, in turn, because the interpreter is slow, and on a GPU every shape is compiled.
 TURNS = [(name, STYLES[at % 3]) for at, name in enumerate(NAMES)]
-WIDE = {"dim-130-lstm", "reset-before-256"}  # slow to interpret
+WIDE = {"dim-130-lstm", "reset-before-256"}  # shapes that the interpreter is slowest with
 EVERYWHERE = [(name, style) for name in ("paper-3tier", "theano-lstm-skips") for style in STYLES]
 STREAMS = 2 if INTERPRETED else 3
 every_turn = pytest.mark.parametrize(("name", "style"), sorted({*TURNS, *EVERYWHERE}))
@@ -33,7 +33,7 @@ def test_scores_and_states_equal_the_reference(name, style):
 
 @every_turn
 def test_levels_and_states_of_a_run_equal_the_reference(name, style):
-    """Whole periods, by replay on a GPU, and steps before and behind them; draws, and levels forced in between."""
+    """A run of single steps, whole periods (replayed, on a GPU) and single steps again, with some levels forced."""
     config = MODELS[name]
     lookback = config.lookback
     steps = (4 if name in WIDE else min(lookback + 3, 11)) if INTERPRETED else 3 * lookback + 5
@@ -51,7 +51,8 @@ def test_levels_and_states_of_a_run_equal_the_reference(name, style):
 
 @every_style
 def test_a_batch_that_fills_no_block(style):
-    """37 streams: two blocks of tiles, the second one ragged. One by one they are few enough for the interpreter."""
+    """37 streams are two tiles, of which the second one is not full. The interpreter gets fewer in style "vector",
+    because it is slow."""
     batch, steps = (5, 2) if style == "vector" and INTERPRETED else (37, 5)
     slow, fast = exact("paper-3tier"), engine("paper-3tier", style)
     state, mine = slow.init_state(batch, seed=1), fast.init_state(batch, seed=1)
@@ -61,7 +62,8 @@ def test_a_batch_that_fills_no_block(style):
 @pytest.mark.skipif(INTERPRETED, reason="Triton's interpreter rounds bfloat16 wrongly")
 @every_turn
 def test_bfloat16_computes_what_it_defines(name, style):
-    """As tests/backends/cpu/test_modes.py: matrices and their inputs in bfloat16, sums in float32."""
+    """Matrices and inputs of products are rounded to bfloat16, and sums are float32. The bounds are those of the CPU
+    backend's tests."""
     config = MODELS[name]
     levels = random_levels(config, 3, config.lookback * 4, seed=1)
     backend = TritonBackend(packed(name), DEVICE, "bfloat16", style=style)
@@ -75,12 +77,12 @@ def test_bfloat16_computes_what_it_defines(name, style):
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("batch", [1, 15, 16, 127, 128, 4096])
 def test_every_number_of_streams(batch, dtype):
-    """Forcing what was drawn changes nothing, and scores are right, in every style that a number of streams takes."""
+    """Forcing levels that were drawn changes nothing, and scores are right, in each style that `style_for` chooses."""
     name, steps = "dim-96", 64
     fast = engine(name, "", dtype)
     levels = fast.run(fast.init_state(batch, seed=4), steps)
     both = torch.cat((torch.full((batch, 4), fast.config.q_zero), levels), dim=1)
-    forced = levels.masked_fill(torch.arange(steps) % 2 == 0, -1)  # never a whole frame, which would be primed
+    forced = levels.masked_fill(torch.arange(steps) % 2 == 0, -1)  # no whole frame, because it would be primed
     other = fast.run(fast.init_state(batch, seed=4), steps, forced=forced)
     assert torch.equal(other, levels)
     if dtype == "float32":

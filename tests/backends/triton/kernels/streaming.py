@@ -1,4 +1,5 @@
-"""What an engine's state promises, on the triton backend: blocks, restarts, streams beside others, forced levels."""
+"""The triton backend keeps what an engine's state promises: blocks of any size, restarts, streams that do not depend on
+each other, forced levels."""
 
 import io
 import threading
@@ -13,20 +14,20 @@ from samplernn_fast.backends.triton import TritonBackend
 from samplernn_fast.engine.engine import Engine
 from samplernn_fast.errors import BackendUnavailable, CheckpointError, ConfigError
 
-# Sums of these have one order for any number of streams; a library may choose another algorithm for another shape.
+# Styles whose sums have one order for any number of streams. A library may choose another algorithm for another shape.
 ORDERED = ("vector", "tiles")
 SMALL, STEPS, CUTS = ("two-levels", 7, (1, 5, 0, 1)) if INTERPRETED else ("paper-3tier", 200, (1, 36, 0, 8, 55, 100))
 settings = {"seed": 8, "temperature": [0.5, 1.0]}
 
 
 def run(sampler, n):
-    """Levels and the state after them."""
+    """n levels of two streams, and the state after them."""
     state = sampler.init_state(2, **settings)
     return sampler.run(state, n), state
 
 
 def same_states(one, other, rows=slice(None)):
-    """Whether the hidden states of `one` have the bits of those rows of `other`."""
+    """Whether the hidden states of `one` have the bits of those streams (rows) of `other`."""
     return all(torch.equal(mine, theirs[:, rows]) for mine, theirs in zip(one.hidden, other.hidden, strict=True))
 
 
@@ -54,7 +55,7 @@ def test_a_stream_does_not_depend_on_those_beside_it(style):
 def test_a_saved_state_goes_on_in_another_engine():
     sampler = engine(SMALL, "tiles")
     state = sampler.init_state(2, **settings)
-    sampler.run(state, 5)  # not where the top frame begins
+    sampler.run(state, 5)  # a time at which no top frame begins
     file = io.BytesIO()
     torch.save(state.state_dict(), file)
     rest = sampler.run(state, STEPS - 5)
@@ -82,7 +83,8 @@ def test_two_threads_share_an_engine():
 
 
 def test_what_was_drawn_may_be_forced():
-    """Columns that all streams are given need no sample level, others are mixed; a period in between is replayed."""
+    """Some samples are forced in all streams and need no draw, others are forced in one stream only, and a whole period
+    lies in between."""
     sampler = engine("paper-3tier", "library")
     levels, _ = run(sampler, 26)
     forced = levels.clone()
@@ -107,11 +109,11 @@ def test_settings_may_change_between_two_runs():
     assert not torch.equal(sampler.run(sampler.init_state(2, seed=1, temperature=0.5), 11)[:, 8:], second)
 
 
-def test_few_schedules_are_kept():
+def test_few_walks_are_kept():
     sampler = engine("paper-3tier", "library")
     for streams in range(1, 8):
         sampler.run(sampler.init_state(streams), 1)
-    assert list(sampler.backend._schedules) == [4, 5, 6, 7]
+    assert list(sampler.backend._walks) == [4, 5, 6, 7]
 
 
 def test_long_calls_are_cut_where_the_buffers_end():
@@ -119,8 +121,8 @@ def test_long_calls_are_cut_where_the_buffers_end():
     sampler = engine("two-levels", "library")
     sampler.backend, whole = backend, sampler.run(sampler.init_state(2, seed=3), 25)
     with backend._alone():
-        schedule = backend._schedule(2)
-    schedule.columns = 6  # two periods of three samples
+        walk = backend._walk(2)
+    walk.columns = 6  # two periods of three samples
     assert torch.equal(sampler.run(sampler.init_state(2, seed=3), 25), whole)
 
 

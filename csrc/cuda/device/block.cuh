@@ -1,0 +1,181 @@
+// What a thread knows of its block: its number, its time, and the arrays of memory.cuh.
+//
+// Units of a vector belong to blocks, and within a block to warps: a warp owns every kWarps-th
+// unit, and its lanes share out their streams. They do so in the same way everywhere, so a number
+// that is only read by the lane that wrote it needs no barrier.
+#pragma once
+
+#include "cuda/device/memory.cuh"
+#include "cuda/device/prims.h"
+#include "cuda/device/shape.cuh"
+#include "cuda/params.h"
+
+namespace srnn {
+
+struct Block {
+  const Params& p;                // its arrays begin with this group's first stream
+  unsigned char* arrays;          // kArrays, in shared memory or in the workspace
+  unsigned char* lasting;         // kKept, in shared memory or in the workspace
+  int thread, lane, warp, index;  // index: of the block in its group
+  int first_stream;               // number of the group's first stream
+  int first_unit, units;          // the units of D that the block owns
+  bool helper;                    // roles: index and units count helpers instead of heads
+  int step = -1;                  // sample of this launch; -1 before the first one
+  uint32_t begin = 0;             // time of the first sample, without whole frames of the top tier
+  uint32_t samples = 0;           // samples of this launch that ran the sample-level MLP
+  uint32_t exchanges = 0;         // exchanges so far, for the counter protocol
+  // Whether this sample skips the MLP: every stream's level is given, and no logits are wanted.
+  bool forced = true;
+  mutable int output = -1;  // the tier whose output rows are in use, or -1 for the common rows
+  // For each tier, 1 + the frame whose output its rows hold, or 0.
+  mutable uint32_t output_frames[kTiers] = {};
+  // These are for profile.cuh.
+  mutable int phase = 0;
+  mutable uint64_t phase_began = 0, exchange_ticks = 0, ticks_at_start = 0, ns_at_start = 0;
+
+  SRNN_DEVICE_MEMBER uint32_t now() const { return begin + static_cast<uint32_t>(step); }
+
+  // Rows in float32: logits for the draw, and in int8 the vectors that are quantized.
+  SRNN_DEVICE_MEMBER float* raw(int row) const { return at<float>(kArrays.raw) + row * kRawCols; }
+  SRNN_DEVICE_MEMBER uint32_t* draw_weights(int row) const {
+    return at<uint32_t>(kArrays.weights) + row * kWeightCols;
+  }
+  // Rows that products read, in the format of the weights. In int8 rows 0 to kTile - 1 have the
+  // higher bits, and the next kTile rows the lower 7 bits.
+  SRNN_DEVICE_MEMBER unsigned char* codes(int row) const {
+    return rows_in_use(kBfloat16 || kInt8 ? kArrays.codes : kArrays.raw) + row * kRowBytes;
+  }
+  SRNN_DEVICE_MEMBER float* floats(int row) const { return reinterpret_cast<float*>(codes(row)); }
+  // Tensor products: the sums of one warp for a row of the tile in work, and the whole products of
+  // a row; both have kTensorStreams numbers.
+  SRNN_DEVICE_MEMBER uint32_t* partial(int warp, int row) const {
+    return at<uint32_t>(kArrays.partial) + (warp * kTensorRows + row) * kTensorStreams;
+  }
+  SRNN_DEVICE_MEMBER float* products(int row) const {
+    return at<float>(kArrays.products) + row * kTensorStreams;
+  }
+  // int8: for each warp that shares a row, the bits of the largest magnitude that it has seen.
+  SRNN_DEVICE_MEMBER int32_t* peaks(int row) const {
+    return at<int32_t>(kArrays.peaks) + row * kWarpsOfRow;
+  }
+  // int8: one scale for each row.
+  SRNN_DEVICE_MEMBER float* scales() const {
+    return reinterpret_cast<float*>(output < 0 ? arrays + kArrays.scales
+                                               : rows_in_use(0) + kRowsBytes);
+  }
+  // kWholeInput: what the lowest tier upsampled for one sample of a stream, without the bias.
+  SRNN_DEVICE_MEMBER float* input(int stream) const {
+    return kept_at<float>(kKept.input) + stream * kDim;
+  }
+  // The slice that this block publishes next.
+  SRNN_DEVICE_MEMBER float* own() const { return at<float>(kArrays.own); }
+  SRNN_DEVICE_MEMBER Draw* draws(int at_step) const {
+    return at<Draw>(kArrays.draws) + (at_step & 1) * kBatch;
+  }
+  // A ring buffer of a stream's last kLookback levels, indexed by time.
+  SRNN_DEVICE_MEMBER int32_t* levels(int stream) const {
+    return kept_at<int32_t>(kKept.levels) + stream * kLookback;
+  }
+
+  // The functions below return one number of an own unit and stream.
+
+  // part: 0 for h, 1 for c.
+  SRNN_DEVICE_MEMBER float& state(int tier, int layer, int part, int unit, int stream) const {
+    return owned(kKept.state, (tier * kLayers + layer) * (kLstm ? 2 : 1) + part, unit, stream);
+  }
+  // The product of the last h with the recurrent matrix.
+  SRNN_DEVICE_MEMBER float& recurrent(int tier, int layer, int gate, int unit, int stream) const {
+    return owned(kKept.recurrent, (tier * kLayers + layer) * kRecurrentGates + gate, unit, stream);
+  }
+  // What a tier upsampled for the next unit below it, without the bias.
+  SRNN_DEVICE_MEMBER float& upsampled(int tier, int gate, int unit, int stream) const {
+    const int before = tier == 0 ? 0 : 1 + (tier - 1) * kReaders * kGates;
+    return owned(kKept.upsampled, before + gate, unit, stream);
+  }
+  // kResetBefore: what the candidate needs of the first half of the cell, z and its own inputs.
+  SRNN_DEVICE_MEMBER float& kept(int part, int unit, int stream) const {
+    return owned(kKept.kept, part, unit, stream);
+  }
+
+  SRNN_DEVICE_MEMBER unsigned char* rows_in_use(uint64_t common) const {
+    return arrays + (output < 0 ? common : kArrays.outputs + output * kOutputRowsBytes);
+  }
+  template <class T>
+  SRNN_DEVICE_MEMBER T* kept_at(uint64_t offset) const {
+    return reinterpret_cast<T*>(lasting + offset);
+  }
+  template <class T>
+  SRNN_DEVICE_MEMBER T* at(uint64_t offset) const {
+    return reinterpret_cast<T*>(arrays + offset);
+  }
+  SRNN_DEVICE_MEMBER float& owned(uint64_t offset, int index, int unit, int stream) const {
+    return kept_at<float>(offset)[(index * kUnits + unit) * kBatch + stream];
+  }
+};
+
+// As long as it lives, products read the rows of a tier's output instead of the common rows. It
+// changes nothing for tier -1.
+class OutputRows {
+ public:
+  SRNN_DEVICE_MEMBER OutputRows(const Block& b, int tier) : b_(b) {
+    if (kKeepOutputRows) b.output = tier;
+  }
+  SRNN_DEVICE_MEMBER ~OutputRows() { b_.output = -1; }
+
+ private:
+  const Block& b_;
+};
+
+// Whether the block has one of the roles of roles.cuh. Without roles both are false.
+SRNN_DEVICE bool is_head(const Block& b) { return kRoles && !b.helper; }
+SRNN_DEVICE bool is_helper(const Block& b) { return kRoles && b.helper; }
+
+// Streams of the tile whose first stream is `first`; the last tile may be smaller.
+SRNN_DEVICE int rows_of_tile(int first) { return kBatch - first < kTile ? kBatch - first : kTile; }
+
+// Of a slice of kSlice rows, how many a warp works on at once: each lane has one stream of one row.
+template <int kSlice>
+SRNN_CONSTEXPR int rows_together() {
+  return smaller(kWarpSize / kTile, divide_up(kSlice, kWarps));
+}
+
+// Calls take(row, stream) for every row below `own` and every stream first, ..., first + rows - 1
+// that this lane owns.
+template <int kSlice, class Take>
+SRNN_DEVICE void each_owned(const Block& b, int own, int first, int rows, const Take& take) {
+  constexpr int kTogether = rows_together<kSlice>();
+  const int mine = b.lane / kTile, stream = b.lane % kTile;
+  if (mine >= kTogether || stream >= rows) return;
+  for (int row = b.warp + mine * kWarps; row < own; row += kWarps * kTogether) {
+    take(row, first + stream);
+  }
+}
+
+// Threads that share one row, where the block works on at most kRows rows at a time.
+template <int kRows>
+SRNN_CONSTEXPR int threads_of_row() {
+  return warps_of_row(kRows) * kWarpSize;
+}
+// Calls visit(row, number) for every row of which this warp has a share; `number` counts the
+// threads that share the row.
+template <int kRows, class Visit>
+SRNN_DEVICE void each_row(const Block& b, int rows, const Visit& visit) {
+  constexpr int kTogether = warps_of_row(kRows);
+  const int number = b.warp % kTogether * kWarpSize + b.lane;
+  for (int row = b.warp / kTogether; row < rows; row += kWarps / kTogether) visit(row, number);
+}
+
+SRNN_DEVICE const float* floats_at(const Block& b, uint64_t offset) {
+  return reinterpret_cast<const float*>(b.p.weights + offset);
+}
+
+// Fills the error words, unless another failure was first.
+SRNN_DEVICE void report(const Block& b, ErrorCode code, uint32_t place, uint32_t sequence) {
+  if (!claim_word(b.p.error + kErrorCode, code)) return;
+  b.p.error[kErrorBlock] = static_cast<uint32_t>(block_id());
+  b.p.error[kErrorPlace] = place;
+  b.p.error[kErrorSequence] = sequence;
+  b.p.error[kErrorStep] = static_cast<uint32_t>(b.step);
+}
+
+}  // namespace srnn

@@ -1,0 +1,257 @@
+// The layers of one frame of an RNN tier: GRU and LSTM cells (Eq. 4-5).
+//
+// A frame waits only for the products with its newest inputs. Products with older ones are computed
+// ahead, while the blocks wait for each other anyway: the recurrent products of the next frame
+// (multiply_recurrent), and the upsampling for the next unit below (upsample.cuh).
+#pragma once
+
+#include "cuda/device/block.cuh"
+#include "cuda/device/exchange.cuh"
+#include "cuda/device/prims.h"
+#include "cuda/device/product.cuh"
+#include "cuda/device/roles.cuh"
+#include "cuda/device/rows.cuh"
+#include "cuda/device/vectors.cuh"
+
+namespace srnn {
+
+// The activation functions have the bits of those of csrc/cpu: they use no library, each operation
+// is rounded on its own, and the compiler may not fuse them (see params.h).
+
+// e^x to about 2 ulp for |x| <= 87, clamped outside. NaN stays NaN.
+SRNN_DEVICE float exp_approx(float x) {
+  x = x < -87.0f ? -87.0f : x;
+  x = x > 87.0f ? 87.0f : x;
+  const float scaled = x * 1.44269504f;
+  const int whole = static_cast<int>(scaled + (scaled < 0.0f ? -0.5f : 0.5f));
+  const float n = float_rn(whole);
+  // ln 2 is subtracted in two parts, so that the reduced argument keeps its digits.
+  const float f = (x - n * 0.693359375f) - n * -2.12194440e-4f;
+  float p = f * 1.98756915e-4f + 1.39819995e-3f;
+  p = p * f + 8.33345190e-3f;
+  p = p * f + 4.16657961e-2f;
+  p = p * f + 1.66666655e-1f;
+  p = p * f + 5.00000012e-1f;
+  p = (p * f) * f + f + 1.0f;
+  return p * float_of(static_cast<uint32_t>(whole + 127) << 23);
+}
+SRNN_DEVICE float sigmoid(float x) { return divide_rn(1.0f, 1.0f + exp_approx(-x)); }
+SRNN_DEVICE float tanh_approx(float x) {
+  return 1.0f - divide_rn(2.0f, 1.0f + exp_approx(2.0f * x));
+}
+
+// Number of frames of a tier that began in this launch, up to the time `now`.
+template <int kTier>
+SRNN_DEVICE uint32_t frames_begun(const Block& b, uint32_t now) {
+  constexpr uint32_t kSize = frame_size(kTier);
+  return now / kSize + 1 - (b.begin + kSize - 1) / kSize;
+}
+
+// Which unit of a tier's frame, from 0, begins at the time `now`.
+template <int kTier>
+SRNN_DEVICE int unit_of_frame(uint32_t now) {
+  constexpr uint32_t kSize = frame_size(kTier), kUnit = unit_size(kTier);
+  return static_cast<int>(now % kSize / kUnit);
+}
+
+SRNN_DEVICE int state_place(int tier, int layer) { return kStatePlace + tier * kLayers + layer; }
+SRNN_DEVICE int inner_place(int tier, int layer) { return kInnerPlace + tier * kLayers + layer; }
+
+// Puts h of a layer after frame number `frame` of this launch into columns from col_offset on, for
+// streams first, ..., first + rows - 1. Frame 0 is the state before the first frame.
+template <class V, int kTier>
+SRNN_DEVICE bool gather_state(const Block& b, int layer, uint32_t frame, Age age, int first,
+                              int rows, int col_offset) {
+  const RowWriter take{b, col_offset};
+  if (frame > 0) {
+    return gather<V>(b, state_place(kTier, layer), frame, age, first, rows, take);
+  }
+  constexpr uint64_t kTierFloats = uint64_t{1} * kLayers * kAllStreams * kStateWidth;
+  const float* hidden =
+      b.p.hidden + kTier * kTierFloats + (uint64_t{1} * layer * kAllStreams + first) * kStateWidth;
+  block_sync();
+  each_row<kTile>(b, rows, [&](int row, int number) {
+    for (int col = number; col < kDim; col += threads_of_row<kTile>()) {
+      take(row, col, hidden[row * kStateWidth + col]);
+    }
+    take.end_row(row);
+  });
+  block_sync();
+  return true;
+}
+
+template <class V, int kTier>
+SRNN_DEVICE bool fill_state_rows(const Block& b, int layer, uint32_t frame, Age age, int first,
+                                 int rows) {
+  if (!gather_state<V, kTier>(b, layer, frame, age, first, rows, 0)) return false;
+  finish_rows<kDim>(b, rows);
+  return true;
+}
+
+// Returns whether the tier's output rows already hold its output after this frame. The caller fills
+// them if not, so from now on they count as filled.
+template <int kTier>
+SRNN_DEVICE bool holds_output(const Block& b, uint32_t frame) {
+  const bool there = kKeepOutputRows && b.output_frames[kTier] == frame + 1;
+  b.output_frames[kTier] = frame + 1;
+  return there;
+}
+
+template <int kTier>
+SRNN_DEVICE MatrixRows recurrent_rows(const Block& b, int layer) {
+  constexpr uint64_t kAt = kOffsets.tier[kTier].recurrent;
+  constexpr Resident kStay = kResidents.recurrent[kTier];
+  constexpr uint64_t kAllRows = uint64_t{1} * kLayers * kGates * kDim;
+  return own_rows<kDim, kDim, kProductUnits>(b, kStay, kAt, kAllRows, layer * kGates);
+}
+
+// Multiplies a layer's state after a frame with its recurrent matrix, for the next frame.
+template <int kTier>
+SRNN_DEVICE bool multiply_recurrent(const Block& b, int layer, uint32_t frame, Age age) {
+  constexpr uint64_t kBias = kOffsets.tier[kTier].bias_n;
+  const int place = kRecurrentPlace + kTier * kLayers + layer;
+  const bool output = !kSkips && layer == kLayers - 1;
+  const OutputRows use(b, output ? kTier : -1);
+  const auto fill = [&](int first, int rows) {
+    return (output && holds_output<kTier>(b, frame)) ||
+           fill_state_rows<SourceVectors, kTier>(b, layer, frame, age, first, rows);
+  };
+  const auto rows_of = [&](int) { return recurrent_rows<kTier>(b, layer); };
+  const auto take = [&](int, int u, int stream, float (&terms)[kRecurrentGates]) {
+    if (kResetAfter) terms[2] += floats_at(b, kBias)[layer * kDim + b.first_unit + u];
+    for (int g = 0; g < kRecurrentGates; ++g) b.recurrent(kTier, layer, g, u, stream) = terms[g];
+  };
+  return with_products<kDim, kRecurrentGates>(b, place, frame + 1, 1, fill, rows_of, take);
+}
+
+template <int kTier>
+SRNN_DEVICE bool multiply_recurrents(const Block& b, uint32_t frame, Age age) {
+  for (int layer = 0; layer < kLayers; ++layer) {
+    if (!multiply_recurrent<kTier>(b, layer, frame, age)) return false;
+  }
+  return true;
+}
+
+// Sets y to a layer's biases and, if the layer reads the tier's input, adds that input: the samples
+// of the last frame, and what the tier above upsampled.
+template <int kTier>
+SRNN_DEVICE void input_gates(const Block& b, int layer, int u, int stream, float (&y)[kGates]) {
+  constexpr TierOffsets kAt = kOffsets.tier[kTier];
+  constexpr bool kTop = kTier + 1 == kTiers;
+  constexpr int kAbove = kTop ? kTier : kTier + 1, kSize = frame_size(kTier);
+  constexpr uint64_t kUpBias = kOffsets.tier[kAbove].up_bias, kValues = kOffsets.frame_values;
+  const int unit = b.first_unit + u;
+  for (int g = 0; g < kGates; ++g) {
+    y[g] = floats_at(b, kAt.bias)[(layer * kGates + g) * kDim + unit];
+  }
+  if (layer >= kReaders) return;
+  if (!kTop) {
+    const int gate = unit_of_frame<kAbove>(b.now()) * kReaders * kGates + layer * kGates;
+    for (int g = 0; g < kGates; ++g) y[g] += floats_at(b, kUpBias)[(gate + g) * kDim + unit];
+  }
+  const float* frame = floats_at(b, kAt.frame);
+  SRNN_UNROLL(4)
+  for (int i = 0; i < kSize; ++i) {
+    const uint32_t slot = (b.now() + kLookback - kSize + i) % kLookback;
+    const float value = floats_at(b, kValues)[b.levels(stream)[slot]];
+    for (int g = 0; g < kGates; ++g) {
+      y[g] += value * frame[(uint64_t{1} * (layer * kGates + g) * kDim + unit) * kSize + i];
+    }
+  }
+  if (!kTop) {
+    for (int g = 0; g < kGates; ++g) {
+      y[g] += b.upsampled(kAbove, layer * kGates + g, u, stream);
+    }
+  }
+}
+
+// Returns the new h of an LSTM or of a GRU that resets after the product, from the gates' inputs y.
+// For the other GRU it returns the reset state, which the candidate reads (run_candidate).
+template <int kTier>
+SRNN_DEVICE float run_cell(const Block& b, int layer, int u, int stream, float (&y)[kGates]) {
+  float& h = b.state(kTier, layer, 0, u, stream);
+  for (int g = 0; g < (kResetAfter ? 2 : kRecurrentGates); ++g) {
+    y[g] += b.recurrent(kTier, layer, g, u, stream);
+  }
+  if constexpr (kLstm) {
+    float& c = b.state(kTier, layer, 1, u, stream);
+    const float kept = sigmoid(y[1]) * c, added = sigmoid(y[0]) * tanh_approx(y[2]);
+    c = kept + added;
+    h = sigmoid(y[3]) * tanh_approx(kept + added);
+    return h;
+  } else if constexpr (kResetAfter) {
+    const float inner = b.recurrent(kTier, layer, 2, u, stream);
+    const float candidate = tanh_approx(y[2] + sigmoid(y[0]) * inner);
+    h = candidate + sigmoid(y[1]) * (h - candidate);
+    return h;
+  } else {
+    b.kept(0, u, stream) = y[1];
+    b.kept(1, u, stream) = y[2];
+    return sigmoid(y[0]) * h;
+  }
+}
+
+// The second half of a GRU that resets before the product: its candidate and the new h.
+template <int kTier>
+SRNN_DEVICE bool run_candidate(Block& b, int layer, uint32_t frame) {
+  const int place = kCandidatePlace + kTier * kLayers + layer;
+  const auto fill = [&](int first, int rows) {
+    return fill_rows<SourceVectors>(b, inner_place(kTier, layer), frame, Age::kNew, first, rows);
+  };
+  const auto rows_of = [&](int) {
+    MatrixRows w = recurrent_rows<kTier>(b, layer);
+    w.first += 2 * w.gate_stride, w.scales += 2 * w.gate_scales;
+    return w;
+  };
+  const auto take = [&](int, int u, int stream, const float (&terms)[1]) {
+    float& h = b.state(kTier, layer, 0, u, stream);
+    const float candidate = tanh_approx(b.kept(1, u, stream) + terms[0]);
+    h = candidate + sigmoid(b.kept(0, u, stream)) * (h - candidate);
+    b.own()[stream * kUnits + u] = h;
+  };
+  if (!with_products<kDim, 1>(b, place, frame, 1, fill, rows_of, take)) return false;
+  publish_units(b, state_place(kTier, layer), frame);
+  return true;
+}
+
+// A layer's cell; of a GRU that resets before the product, its first half.
+template <int kTier>
+SRNN_DEVICE bool run_gates(Block& b, int layer, uint32_t frame) {
+  constexpr uint64_t kAt = kOffsets.tier[kTier].stack;
+  constexpr Resident kStay = kResidents.stack[kTier];
+  const auto finish = [&](int u, int stream, const float* below) {
+    float y[kGates];
+    input_gates<kTier>(b, layer, u, stream, y);
+    for (int g = 0; below != nullptr && g < kGates; ++g) y[g] += below[g];
+    b.own()[stream * kUnits + u] = run_cell<kTier>(b, layer, u, stream, y);
+  };
+  if (kLayers == 1 || layer == 0) {
+    for (int first = 0; first < kBatch && !is_helper(b); first += kTile) {
+      each_owned<kUnits>(b, b.units, first, rows_of_tile(first),
+                         [&](int u, int stream) { finish(u, stream, nullptr); });
+    }
+  } else {
+    const auto fill = [&](int first, int rows) {
+      return fill_state_rows<SourceVectors, kTier>(b, layer - 1, frame, Age::kNew, first, rows);
+    };
+    const auto rows_of = [&](int) {
+      constexpr uint64_t kAllRows = uint64_t{kLayers - 1} * kGates * kDim;
+      return own_rows<kDim, kDim, kProductUnits>(b, kStay, kAt, kAllRows, (layer - 1) * kGates);
+    };
+    const auto take = [&](int, int u, int stream, const float (&terms)[kGates]) {
+      finish(u, stream, terms);
+    };
+    const int place = kStackPlace + kTier * kLayers + layer;
+    if (!with_products<kDim, kGates>(b, place, frame, 1, fill, rows_of, take)) return false;
+  }
+  publish_units(b, kResetBefore ? inner_place(kTier, layer) : state_place(kTier, layer), frame);
+  return true;
+}
+
+template <int kTier>
+SRNN_DEVICE bool run_layer(Block& b, int layer, uint32_t frame) {
+  return run_gates<kTier>(b, layer, frame) &&
+         (!kResetBefore || run_candidate<kTier>(b, layer, frame));
+}
+
+}  // namespace srnn

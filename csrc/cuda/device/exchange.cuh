@@ -1,0 +1,281 @@
+// How blocks send each other their results.
+//
+// An exchange has a place, which says what it carries (vectors.cuh), and a sequence number, which
+// counts the exchanges of that place in this launch from 1. All blocks take part in all exchanges,
+// in the same order. Each place has two buffers, used in turn. Two are enough: a block writes its
+// third result only after it has read the second one of every block, and a block writes its second
+// result only after it has read the first ones.
+//   counters  A block stores its results, adds 1 to a counter, and waits until all blocks have.
+//   tagged    Results travel in packets of 16 bytes that carry the sequence number: a reader who
+//             finds the number has the result. Blocks need neither a barrier nor a fence. There may
+//             be several copies of a packet, so that fewer blocks read the same one.
+//   alone     A group is one block, and its results stay in its own memory.
+//   cluster   The same packets are pushed into buffers in the shared memory of every block of a
+//             thread block cluster, so each block reads its own memory only. At the start shared
+//             memory may hold packets of an earlier launch: blocks clear it and meet. They meet
+//             again at the end, because none may leave while others still push packets into it.
+//   launches  Results are stored and read by later launches only: the end of a kernel is the wait.
+#pragma once
+
+#include "cuda/device/block.cuh"
+#include "cuda/device/prims.h"
+#include "cuda/device/profile.cuh"
+#include "cuda/device/vectors.cuh"
+
+namespace srnn {
+
+// Reads of a waiting thread between two looks at the clock.
+constexpr int kReadsBetweenClocks = 64;
+
+// Ends a wait when the time is up, or when another block has failed.
+class TimeLimit {
+ public:
+  SRNN_DEVICE_MEMBER TimeLimit(const Block& b, int place, uint32_t sequence)
+      : b_(b), place_(place), sequence_(sequence) {}
+
+  // Returns whether to read again. Reports the error before it returns false because of the time.
+  SRNN_DEVICE_MEMBER bool read_again() {
+    pause();
+    if (++reads_ % kReadsBetweenClocks != 0) return true;
+    if (read_word(b_.p.error + kErrorCode) != kNoError) return false;
+    const uint64_t now = clock_ns();
+    if (began_ == 0) began_ = now;
+    if (now - began_ <= b_.p.time_limit) return true;
+    report(b_, kTimedOut, static_cast<uint32_t>(place_), sequence_);
+    return false;
+  }
+
+ private:
+  const Block& b_;
+  const int place_;
+  const uint32_t sequence_;
+  int reads_ = 0;
+  uint64_t began_ = 0;
+};
+
+template <class V>
+SRNN_DEVICE unsigned char* buffer_of(const Block& b, int place, uint32_t sequence, int copy = 0) {
+  unsigned char* first = in_own_memory(V::kProtocol) ? b.arrays + kArrays.exchange : b.p.workspace;
+  return first + V::offset(place) + (sequence % V::kBuffers * V::kCopies + copy) * copy_bytes<V>();
+}
+
+// A packet of this block's slice of a vector, own (kSlice), with its sequence number.
+template <class V>
+SRNN_DEVICE Quad packet_of(const Block& b, const float* own, int packet, uint32_t sequence) {
+  const int first = b.index * V::kSlice;
+  uint32_t word[kPayload];
+  for (int k = 0; k < kPayload; ++k) {
+    const int at = packet * kPayload + k;
+    word[k] = at < V::kSlice && first + at < V::kCols ? bits_of(own[at]) : 0;
+  }
+  return {word[0], word[1], word[2], sequence};
+}
+
+// Sends this block's slice of every vector, b.own() (kRows, kSlice), to all blocks.
+template <class V>
+SRNN_DEVICE void publish(Block& b, int place, uint32_t sequence) {
+  constexpr uint64_t kBytes = vector_bytes<V>();
+  constexpr int kPackets = packets<V>();
+  unsigned char* buffer = buffer_of<V>(b, place, sequence);
+  const float* own = b.own();
+  block_sync();  // own is complete
+  if constexpr (V::kProtocol == Protocol::kTagged) {
+    for (int i = b.thread; i < V::kRows * kPackets; i += kThreads) {
+      const int row = i / kPackets, packet = i % kPackets;
+      const Quad q = packet_of<V>(b, own + row * V::kSlice, packet, sequence);
+      unsigned char* to = buffer + row * kBytes + (b.index * kPackets + packet) * 16;
+      for (int copy = 0; copy < V::kCopies; ++copy) put_packet(to + copy * copy_bytes<V>(), q);
+    }
+  } else if constexpr (V::kProtocol == Protocol::kCluster) {
+    constexpr int kAll = V::kRows * kPackets;
+    for (int i = b.thread; i < kAll * kBlocks; i += kThreads) {
+      const int row = i % kAll / kPackets, packet = i % kPackets;
+      const Quad q = packet_of<V>(b, own + row * V::kSlice, packet, sequence);
+      unsigned char* same = buffer + row * kBytes + (b.index * kPackets + packet) * 16;
+      push_packet(same, (b.index + i / kAll) % kBlocks, q);  // blocks begin with different readers
+    }
+  } else if constexpr (V::kProtocol == Protocol::kAlone) {
+    for (int i = b.thread; i < V::kRows * V::kCols; i += kThreads) {
+      const int row = i / V::kCols, col = i % V::kCols;
+      reinterpret_cast<float*>(buffer + row * kBytes)[col] = own[row * V::kSlice + col];
+    }
+  } else {
+    for (int i = b.thread; i < V::kRows * V::kSlice; i += kThreads) {
+      const int row = i / V::kSlice, col = b.index * V::kSlice + i % V::kSlice;
+      if (col < V::kCols) put_float(reinterpret_cast<float*>(buffer + row * kBytes) + col, own[i]);
+    }
+    if constexpr (kLaunched) return;
+    ++b.exchanges;
+    block_sync();  // every thread has stored its part
+    if (b.thread == 0) count_up(reinterpret_cast<uint32_t*>(b.p.workspace));
+  }
+}
+
+// Waits until every block has published the last exchange. Returns false when the time is up.
+SRNN_DEVICE bool wait_for_counter(const Block& b, int place, uint32_t sequence) {
+  bool late = false;
+  if (b.thread == 0) {
+    const uint32_t* counter = reinterpret_cast<const uint32_t*>(b.p.workspace);
+    const uint32_t target = b.exchanges * kBlocks;
+    TimeLimit limit(b, place, sequence);
+    // The signed difference stays right when the counter wraps around at 2^32.
+    while (static_cast<int32_t>(read_count(counter) - target) < 0 && !late) {
+      late = !limit.read_again();
+    }
+  }
+  return !block_any(late);
+}
+
+// Which exchange is read. An old one needs no wait.
+enum class Age {
+  kNew,  // the last one, which other blocks may still be writing
+  kOld   // one that this block has read before
+};
+
+template <class V>
+SRNN_DEVICE Quad read_packet(const unsigned char* from) {
+  if constexpr (V::kProtocol == Protocol::kCluster) {
+    return get_pushed(from);
+  } else {
+    return get_packet(from);
+  }
+}
+
+// Limits of a thread's reads of packets that are under way at once: the first time, and again while
+// none has arrived. More of the latter would slow down the other reads of L2.
+constexpr int kReadsAhead = 8, kRepeatedReads = 2;
+
+// Waits for packets with this sequence number: packet `first` of those at `from` and every kStep-th
+// after it, at most kCount of them and only those below `end`. All reads are issued before the
+// first one is checked, and only packets that were missing are read again. Returns false when the
+// time is up.
+template <class V, int kCount, int kStep>
+SRNN_DEVICE bool await_packets(const Block& b, int place, uint32_t sequence,
+                               const unsigned char* from, int first, int end, Quad (&q)[kCount]) {
+  for (int i = 0; i < kCount; ++i) q[i] = {0, 0, 0, first + i * kStep < end ? ~sequence : sequence};
+  TimeLimit limit(b, place, sequence);
+  bool all = true;
+  for (int missing = kCount;;) {
+    bool before = false;  // whether an earlier packet of this turn is missing
+    for (int i = 0; i < kCount; ++i) {
+      const bool absent = q[i].w != sequence;
+      if (absent && (all || !before)) q[i] = read_packet<V>(from + (first + i * kStep) * 16);
+      before = before || absent;
+    }
+    int left = 0;
+    for (int i = 0; i < kCount; ++i) left += q[i].w != sequence ? 1 : 0;
+    if (left == 0) return true;
+    all = kCount <= kRepeatedReads || left < missing;  // when one has arrived, others may have too
+    missing = left;
+    if (!limit.read_again()) return false;
+  }
+}
+
+// Vectors of V that are read at once.
+template <class V>
+SRNN_CONSTEXPR int rows_at_once() {
+  return smaller(V::kRows, kTile);
+}
+
+// Reads vectors first, ..., first + rows - 1 of an exchange in packets, at most kRows of them.
+// Calls take(row, col, x) for each number, with rows from 0, and take.end_row(row) in every warp
+// that read a part of the row. The caller puts barriers before and after. Returns false when the
+// time is up.
+template <class V, int kRows, class Take>
+SRNN_DEVICE bool gather_packets(const Block& b, int place, uint32_t sequence, int first, int rows,
+                                const Take& take) {
+  constexpr uint64_t kBytes = vector_bytes<V>();
+  constexpr int kPackets = packets<V>(), kRowPackets = kPackets * V::kWriters;
+  constexpr int kStep = threads_of_row<kRows>(), kReads = divide_up(kRowPackets, kStep);
+  constexpr int kAhead = divide_up(kReads, divide_up(kReads, kReadsAhead));
+  const unsigned char* buffer =
+      buffer_of<V>(b, place, sequence, b.index % V::kCopies) + first * kBytes;
+  bool late = false;
+  each_row<kRows>(b, rows, [&](int row, int number) {
+    for (int begin = number; begin < kRowPackets && !late; begin += kAhead * kStep) {
+      Quad q[kAhead];
+      late = !await_packets<V, kAhead, kStep>(b, place, sequence, buffer + row * kBytes, begin,
+                                              kRowPackets, q);
+      for (int i = 0; i < kAhead; ++i) {
+        const int packet = begin + i * kStep;
+        if (late || packet >= kRowPackets) break;
+        const int at = packet % kPackets * kPayload, col = packet / kPackets * V::kSlice + at;
+        const uint32_t word[kPayload] = {q[i].x, q[i].y, q[i].z};
+        for (int k = 0; k < kPayload; ++k) {
+          if (at + k < V::kSlice && col + k < V::kCols) take(row, col + k, float_of(word[k]));
+        }
+      }
+    }
+    take.end_row(row);
+  });
+  return !late;
+}
+
+// Reads the same vectors where they were stored as floats in the workspace.
+template <class V, int kRows, class Take>
+SRNN_DEVICE void gather_floats(const Block& b, int place, uint32_t sequence, int first, int rows,
+                               const Take& take) {
+  constexpr uint64_t kBytes = vector_bytes<V>();
+  constexpr int kQuads = static_cast<int>(kBytes / 16);
+  const unsigned char* buffer = buffer_of<V>(b, place, sequence) + first * kBytes;
+  each_row<kRows>(b, rows, [&](int row, int number) {
+    for (int i = number; i < kQuads; i += threads_of_row<kRows>()) {
+      const Quad q = get_quad(buffer + row * kBytes + i * 16);
+      const uint32_t word[4] = {q.x, q.y, q.z, q.w};
+      for (int k = 0; k < 4; ++k) {
+        if (i * 4 + k < V::kCols) take(row, i * 4 + k, float_of(word[k]));
+      }
+    }
+    take.end_row(row);
+  });
+}
+
+// Reads vectors first, ..., first + rows - 1 of an exchange by the protocol of V; `take` is that of
+// gather_packets. Begins and ends with a barrier of the block. Returns false when the time is up.
+template <class V, int kRows = rows_at_once<V>(), class Take>
+SRNN_DEVICE bool gather(const Block& b, int place, uint32_t sequence, Age age, int first, int rows,
+                        const Take& take) {
+  const ExchangeTime time(b);
+  if constexpr (in_packets(V::kProtocol)) {
+    block_sync();  // nobody reads any more what `take` overwrites
+    return !block_any(!gather_packets<V, kRows>(b, place, sequence, first, rows, take));
+  } else if constexpr (V::kProtocol == Protocol::kAlone) {
+    constexpr uint64_t kBytes = vector_bytes<V>();
+    const unsigned char* buffer = buffer_of<V>(b, place, sequence) + first * kBytes;
+    block_sync();
+    each_row<kRows>(b, rows, [&](int row, int number) {
+      const float* from = reinterpret_cast<const float*>(buffer + row * kBytes);
+      for (int col = number; col < V::kCols; col += threads_of_row<kRows>()) {
+        take(row, col, from[col]);
+      }
+      take.end_row(row);
+    });
+    block_sync();
+    return true;
+  } else {
+    if (kLaunched || age == Age::kOld) {
+      block_sync();
+    } else if (!wait_for_counter(b, place, sequence)) {
+      return false;
+    }
+    gather_floats<V, kRows>(b, place, sequence, first, rows, take);
+    block_sync();
+    return true;
+  }
+}
+
+// Every block calls these before its first exchange and after its last one, also when it gives up.
+SRNN_DEVICE void begin_exchanges(const Block& b) {
+  if (kCluster && !is_helper(b)) {
+    Quad* buffers = reinterpret_cast<Quad*>(b.arrays + kArrays.exchange);
+    for (int i = b.thread; i < static_cast<int>(kExchangeBytes / 16); i += kThreads) {
+      buffers[i] = {0, 0, 0, 0};
+    }
+    cluster_sync();
+  }
+}
+SRNN_DEVICE void end_exchanges(const Block& b) {
+  if (kCluster && !is_helper(b)) cluster_sync();
+}
+
+}  // namespace srnn

@@ -1,0 +1,144 @@
+// The beginning and the end of a launch: a block's place and arrays, the rows of matrices that stay
+// in shared memory, hidden states and levels; and srnn_sizes, which the host reads.
+#pragma once
+
+#include "cuda/device/block.cuh"
+#include "cuda/device/memory.cuh"
+#include "cuda/device/prims.h"
+#include "cuda/device/shape.cuh"
+#include "cuda/params.h"
+
+namespace srnn {
+
+// Copies own rows of a matrix with D columns into shared memory.
+template <int kRows, int kSlice>
+SRNN_DEVICE void copy_rows(const Block& b, Resident stay, uint64_t offset) {
+  constexpr uint64_t kBytes = row_bytes(kDim), kStay = resident_bytes(kDim);
+  constexpr int kQuads = static_cast<int>(kBytes / 16);
+  const int first = b.index * kSlice;
+  const int rows = kRows - first < kSlice ? kRows - first : kSlice;
+  for (int gate = 0; gate < stay.gates; ++gate) {
+    const unsigned char* from =
+        b.p.weights + offset + (uint64_t{1} * (stay.first_gate + gate) * kRows + first) * kBytes;
+    unsigned char* row = shared_memory() + stay.offset + uint64_t{1} * gate * kSlice * kStay;
+    SRNN_UNROLL(4)
+    for (int i = b.thread; i < rows * kQuads; i += kThreads) {
+      const Quad quad = reinterpret_cast<const Quad*>(from)[i];
+      *reinterpret_cast<Quad*>(row + i / kQuads * kStay + i % kQuads * 16) = quad;
+    }
+  }
+}
+
+template <int kLayer>
+SRNN_DEVICE void copy_hidden(const Block& b) {
+  if constexpr (kLayer < kHidden) {
+    constexpr Resident kStay = kResidents.hidden[kLayer];
+    constexpr uint64_t kAt = kOffsets.hidden[kLayer];
+    if constexpr (kStay.on) copy_rows<kDim, kUnits>(b, kStay, kAt);
+    copy_hidden<kLayer + 1>(b);
+  }
+}
+
+template <int kTier>
+SRNN_DEVICE void copy_tier(const Block& b) {
+  if constexpr (kTier < kTiers) {
+    constexpr TierOffsets kAt = kOffsets.tier[kTier];
+    constexpr Resident kUp = kResidents.up[kTier], kRecurrent = kResidents.recurrent[kTier];
+    constexpr Resident kStack = kResidents.stack[kTier];
+    if constexpr (kUp.on) copy_rows<kDim, kProductUnits>(b, kUp, kAt.up);
+    if constexpr (kRecurrent.on) copy_rows<kDim, kProductUnits>(b, kRecurrent, kAt.recurrent);
+    if constexpr (kStack.on) copy_rows<kDim, kProductUnits>(b, kStack, kAt.stack);
+    copy_tier<kTier + 1>(b);
+  }
+}
+
+// Calls visit(number of this block, number in `states`) for every own unit of every state.
+template <class Number, class Visit>
+SRNN_DEVICE void visit_state(const Block& b, Number* states, const Visit& visit) {
+  constexpr int kParts = kLstm ? 2 : 1;
+  for (int at = 0; at < kTiers * kLayers * kParts; ++at) {
+    const int part = at % kParts, layer = at / kParts;
+    for (int first = 0; first < kBatch; first += kTile) {
+      each_owned<kUnits>(b, b.units, first, rows_of_tile(first), [&](int u, int stream) {
+        Number* row = states + (uint64_t{1} * layer * kAllStreams + stream) * kStateWidth;
+        visit(b.state(layer / kLayers, layer % kLayers, part, u, stream),
+              row[part * kDim + b.first_unit + u]);
+      });
+    }
+  }
+}
+
+SRNN_DEVICE void load(const Block& b) {
+  constexpr Resident kOutput = kResidents.output, kInput = kResidents.input;
+  constexpr uint64_t kOutputAt = kOffsets.output, kInputAt = kOffsets.tier[0].up;
+  if (!is_head(b)) copy_tier<0>(b);
+  if (is_helper(b)) return;
+  if constexpr (kOutput.on) copy_rows<kLevels, kLogitRows>(b, kOutput, kOutputAt);
+  if constexpr (kInput.on) copy_rows<kDim, kUnits>(b, kInput, kInputAt);
+  copy_hidden<0>(b);
+  visit_state(b, b.p.hidden, [](float& own, const float& theirs) { own = theirs; });
+  for (int i = b.thread; i < kBatch * kLookback; i += kThreads) {
+    const int stream = i / kLookback, ago = i % kLookback;
+    b.levels(stream)[(b.begin + ago) % kLookback] = b.p.history[i];
+  }
+}
+
+// The arrays of a launch from a group's first stream on.
+SRNN_DEVICE Params params_of_group(Params p, int group) {
+  const int first = group * kBatch;
+  const int64_t rows = int64_t{1} * first * p.steps;
+  const int64_t states = int64_t{1} * first * kStateWidth;  // within a layer, which has kAllStreams
+  p.hidden += states, p.new_hidden += states;
+  p.history += int64_t{1} * first * kLookback;
+  p.levels += rows, p.temperature += rows;
+  if (p.forced != nullptr) p.forced += rows;
+  if (p.logits != nullptr) p.logits += rows * kLevels;
+  p.seeds += first, p.streams += first;
+  p.workspace += group * kGroupBytes;
+  return p;
+}
+
+SRNN_DEVICE unsigned char* block_arrays(const Params& p, int index) {
+  return kArraysShared ? shared_memory() : p.workspace + kArraysOffset + index * kBlockBytes;
+}
+SRNN_DEVICE unsigned char* kept_arrays(const Params& p, int index) {
+  constexpr uint64_t kAt = kArrays.end;
+  return kKeptShared ? shared_memory() + kAt
+                     : p.workspace + kArraysOffset + index * kBlockBytes + kKeptOffset;
+}
+
+// This block before its first step. p: the arrays of its group.
+SRNN_DEVICE Block this_block(const Params& p) {
+  const bool helper = kRoles && block_id() >= kBlocks;
+  const int group = helper ? 0 : block_id() / kBlocks, thread = thread_id();
+  const int index = helper ? block_id() - kBlocks : block_id() % kBlocks;
+  const int slice = helper ? kProductUnits : kUnits, first = index * slice;
+  Block b = {p,
+             block_arrays(p, index),
+             kept_arrays(p, index),
+             thread,
+             thread % kWarpSize,
+             thread / kWarpSize,
+             index,
+             group * kBatch,
+             first,
+             kDim - first < slice ? kDim - first : slice,
+             helper};
+  // kLookback is added so that step -1 has a time, too.
+  b.begin = static_cast<uint32_t>(p.t % kLookback) + kLookback;
+  return b;
+}
+
+SRNN_DEVICE void save(const Block& b) {
+  visit_state(b, b.p.new_hidden, [](const float& own, float& theirs) { theirs = own; });
+}
+
+}  // namespace srnn
+
+SRNN_CONSTANT unsigned long long srnn_sizes[srnn::kSizes] = {
+    sizeof(srnn::Params),
+    srnn::kOffsets.end,
+    srnn::kWorkspaceEnd,
+    srnn::kResidents.end,
+    (srnn::kRoles ? srnn::kResidents.heads_end : srnn::kResidents.end) - srnn::kArraysBytes,
+    srnn::kProfile ? (srnn::kPhases + 1) * srnn::kPhaseNumbers * 8 : 0};

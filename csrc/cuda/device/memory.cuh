@@ -1,0 +1,164 @@
+// The memory of a block: the arrays that it works on, the arrays that it keeps between samples, and
+// the rows of matrices that stay in shared memory; and the workspace, which holds the rest.
+#pragma once
+
+#include "cuda/device/shape.cuh"
+#include "cuda/device/vectors.cuh"
+
+namespace srnn {
+
+// Gates whose recurrent product is computed before the next frame begins: all of an LSTM and of a
+// GRU that resets after the product; r and z of the other GRU.
+constexpr int kRecurrentGates = kLstm || kResetAfter ? kGates : 2;
+constexpr int kMostCols = kSkips ? kLayers * kDim : kDim;
+constexpr int kRawCols =
+    static_cast<int>(round_up(kBfloat16 ? kLevels : larger(kMostCols, kLevels), 16));
+constexpr int kWeightCols = static_cast<int>(round_up(kLevels, 16));
+// Bytes of a row in the format of the weights. Rows of tensor products begin 16 banks apart.
+constexpr int kCodeBytes =
+    static_cast<int>(round_up(row_bytes(kMostCols), 128)) + (kTensor ? 64 : 0);
+constexpr int kMostRows = larger(kRoles ? kUnits : 0, larger(kGates* kProductUnits, kLogitRows));
+constexpr int kOwnedFloats = kUnits * kBatch;  // one number for each own unit and stream
+
+SRNN_CONSTEXPR int upsampled_floats() {
+  int gates = 0;
+  for (int tier = 0; tier < kTiers; ++tier) gates += upsampled_gates(tier);
+  return gates * kOwnedFloats;
+}
+
+// How one sample of one stream is drawn.
+struct Draw {
+  int32_t forced;  // the level, or -1 where the model draws it
+  uint32_t draw;   // 32 random bits
+  float temperature;
+};
+
+// Rows are the vectors of a tile of streams that products read, in the format of the weights. With
+// few streams each tier has rows of its own for its output, which stay for all products of a frame.
+constexpr int kRowBytes = kInt8 || kBfloat16 ? kCodeBytes : 4 * kRawCols;
+constexpr uint64_t kRowsBytes = uint64_t{1} * (kInt8 ? 2 : 1) * kTile * kRowBytes;
+constexpr uint64_t kOutputRowsBytes = kRowsBytes + round_up(kTile * 4, 16);  // with their scales
+constexpr uint64_t kMostOutputRowsBytes = SRNN_SHARED_BYTES / 3;
+constexpr bool kKeepOutputRows =
+    !kLaunched && kBatch <= kTile && kTiers * kOutputRowsBytes <= kMostOutputRowsBytes;
+
+// Offsets of the arrays that a block works on. They come first into shared memory; where it is too
+// small, they are in the workspace.
+struct BlockArrays {
+  uint64_t scales, peaks, draws, raw, codes, outputs, partial, products, own, exchange, weights,
+      end;
+};
+SRNN_CONSTEXPR BlockArrays make_block_arrays() {
+  BlockArrays to = {};
+  uint64_t at = 0;
+  to.scales = at, at += round_up(kTile * 4, 16);
+  to.peaks = at, at += kInt8 ? round_up(uint64_t{4} * kTile * kWarpsOfRow, 16) : 0;
+  to.draws = at, at += round_up(uint64_t{2} * kBatch * sizeof(Draw), 16);
+  to.raw = at, at += uint64_t{4} * kTile * kRawCols;
+  to.codes = at, at += uint64_t{1} * (kInt8 ? 2 : kBfloat16 ? 1 : 0) * kTile * kCodeBytes;
+  to.outputs = at, at += kKeepOutputRows ? kTiers * kOutputRowsBytes : 0;
+  to.partial = at;
+  at += kTensor ? uint64_t{4} * kWarps * kTensorRows * kTensorStreams : 0;
+  to.products = at, at += kTensor ? uint64_t{4} * kMostRows * kTensorStreams : 0;
+  constexpr int kMostUnits = larger(kProductUnits, larger(kUnits, kLogitRows));
+  to.own = at, at += round_up(uint64_t{4} * kBatch * kMostUnits, 16);
+  to.exchange = at, at += in_own_memory(kExchange) ? kExchangeBytes : 0;
+  to.weights = at, at += uint64_t{4} * kTile * kWeightCols;
+  to.end = at;
+  return to;
+}
+constexpr BlockArrays kArrays = make_block_arrays();
+
+// Offsets of the arrays that a block keeps from one sample to the next. They come second into
+// shared memory.
+struct KeptArrays {
+  uint64_t input, state, recurrent, upsampled, kept, levels, end;
+};
+SRNN_CONSTEXPR KeptArrays make_kept_arrays() {
+  KeptArrays to = {};
+  uint64_t at = 0;
+  to.input = at, at += kWholeInput ? round_up(uint64_t{4} * kBatch * kDim, 16) : 0;
+  to.state = at;
+  at += round_up(uint64_t{4} * kTiers * kLayers * (kLstm ? 2 : 1) * kOwnedFloats, 16);
+  to.recurrent = at;
+  at += round_up(uint64_t{4} * kTiers * kLayers * kRecurrentGates * kOwnedFloats, 16);
+  to.upsampled = at, at += round_up(uint64_t{4} * upsampled_floats(), 16);
+  to.kept = at, at += round_up(uint64_t{8} * kOwnedFloats, 16);
+  to.levels = at, at += round_up(uint64_t{4} * kBatch * kLookback, 16);
+  to.end = at;
+  return to;
+}
+constexpr KeptArrays kKept = make_kept_arrays();
+
+// A cluster's arrays must be in shared memory, because its blocks write into each other's. The host
+// refuses a kernel that needs more shared memory than the GPU has.
+constexpr bool kArraysShared = kCluster || kArrays.end <= SRNN_SHARED_BYTES;
+constexpr bool kKeptShared =
+    kRoles || (!kLaunched && kArraysShared && kArrays.end + kKept.end <= SRNN_SHARED_BYTES);
+constexpr uint64_t kArraysBytes = (kArraysShared ? kArrays.end : 0) + (kKeptShared ? kKept.end : 0);
+
+// Gates of a matrix of which a block's own rows stay in shared memory.
+struct Resident {
+  bool on;                // false: none do
+  uint64_t offset;        // in shared memory
+  int first_gate, gates;  // which gates of the matrix
+};
+struct Residents {
+  Resident output, hidden[kHidden + 1], up[kTiers], recurrent[kTiers], stack[kTiers];
+  Resident input;  // roles: the part of the lowest tier's upsampling matrix that heads have
+  uint64_t heads_end, end;
+};
+// Places `units` own rows of each gate; every row has D columns. Nothing is placed where there is
+// not enough shared memory left.
+SRNN_CONSTEXPR Resident place_resident(uint64_t& at, int units, int gates, int first_gate = 0) {
+  const uint64_t bytes = uint64_t{1} * units * gates * resident_bytes(kDim);
+  if (kLaunched || gates == 0 || at + bytes > SRNN_SHARED_BYTES) return {false, 0, first_gate, 0};
+  const Resident placed = {true, at, first_gate, gates};
+  at += bytes;
+  return placed;
+}
+// Places the rows that are read most often first. The others are read from L2 each time, and so is
+// everything with exchange `launches`, because shared memory does not outlast a kernel. With roles,
+// heads and helpers each have all of shared memory.
+SRNN_CONSTEXPR Residents make_residents() {
+  Residents to = {};
+  uint64_t at = kArraysBytes;
+  to.output = place_resident(at, kLogitRows, 1);
+  for (int i = 0; i < kHidden; ++i) to.hidden[i] = place_resident(at, kUnits, 1);
+  for (int gates = ratio(0); kRoles && gates > 0 && !to.input.on; --gates) {
+    to.input = place_resident(at, kUnits, gates);
+  }
+  to.heads_end = at;
+  if (kRoles) at = kArraysBytes;
+  for (int tier = 0; tier < kTiers; ++tier) {
+    const int placed = tier == 0 ? to.input.gates : 0;
+    const int below = ratio(tier) * upsampled_gates(tier);
+    to.up[tier] = place_resident(at, kProductUnits, below - placed, placed);
+    to.recurrent[tier] = place_resident(at, kProductUnits, kLayers * kGates);
+    to.stack[tier] = place_resident(at, kProductUnits, (kLayers - 1) * kGates);
+  }
+  to.end = at > to.heads_end ? at : to.heads_end;
+  return to;
+}
+constexpr Residents kResidents = make_residents();
+// Roles: samples of the lowest tier's frame for which heads do the upsampling.
+constexpr int kHeadInputs = kResidents.input.gates;
+
+// The state that a block carries from one launch to the next with exchange `launches`. It is zero
+// before the first launch.
+struct Clock {
+  int32_t begun;     // samples that have begun
+  uint32_t samples;  // those of them that run the sample-level MLP
+  uint32_t draws;    // whether the current sample does; see Block::forced
+  uint32_t stopped;  // whether an error has stopped the walk
+};
+// The workspace of one group: the counter, the buffers of exchanges, and for each block those
+// arrays that are not in shared memory.
+constexpr uint64_t kArraysOffset = kRoles ? align(product_offset(kPlaces, 0, 0)) : kExchangesEnd;
+constexpr uint64_t kKeptOffset = kArraysShared ? 0 : align(kArrays.end);
+constexpr uint64_t kClockOffset = kKeptOffset + (kKeptShared ? 0 : align(kKept.end));
+constexpr uint64_t kBlockBytes = kClockOffset + (kLaunched ? align(sizeof(Clock)) : 0);
+constexpr uint64_t kGroupBytes = kArraysOffset + kBlockBytes * kBlocks;
+constexpr uint64_t kWorkspaceEnd = kGroups * kGroupBytes;
+
+}  // namespace srnn

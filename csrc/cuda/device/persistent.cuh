@@ -1,0 +1,25 @@
+// The persistent kernel: one launch walks all tiers for many samples of all streams (Eq. 1-9).
+// params.h says how it is built and launched.
+#pragma once
+
+#include "cuda/device/block.cuh"
+#include "cuda/device/exchange.cuh"
+#include "cuda/device/load.cuh"
+#include "cuda/device/prims.h"
+#include "cuda/device/profile.cuh"
+#include "cuda/device/walk.cuh"
+
+SRNN_KERNEL(srnn::kThreads) srnn_generate(SRNN_PARAMETER srnn::Params all) {
+  using namespace srnn;
+  if (kRoles && block_id() >= kBlocks + kHelpers) return;  // this block only fills the last cluster
+  const Params p = params_of_group(all, kRoles ? 0 : block_id() / kBlocks);
+  Block b = this_block(p);
+  begin_profile(b);
+  load(b);
+  begin_exchanges(b);
+  while (b.step < p.steps && run_step(b)) ++b.step;
+  enter(b, kLoadPhase);
+  if (b.step == p.steps && !is_helper(b)) save(b);
+  end_exchanges(b);
+  end_profile(b);
+}

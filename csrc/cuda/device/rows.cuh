@@ -1,0 +1,114 @@
+// Rows: the vectors that products read, copied from an exchange into this block's memory, one row
+// for each stream of a tile, in the format of the weights. int8 is quantized as in csrc/cpu.
+#pragma once
+
+#include "cuda/device/block.cuh"
+#include "cuda/device/exchange.cuh"
+#include "cuda/device/prims.h"
+
+namespace srnn {
+
+// The nearest bfloat16, ties to even. NaN stays NaN.
+SRNN_DEVICE unsigned short bfloat16_bits(float x) {
+  const uint32_t bits = bits_of(x);
+  if ((bits & 0x7fffffffu) > 0x7f800000u) return static_cast<unsigned short>(bits >> 16 | 64);
+  return static_cast<unsigned short>((bits + 0x7fffu + (bits >> 16 & 1)) >> 16);
+}
+
+// Writes numbers into rows; in int8 into the float32 rows that finish_rows quantizes. Rows may be
+// written in parts from several column offsets: the first part must have offset 0, and every part
+// is shared out among threads by each_row.
+struct RowWriter {
+  const Block& b;
+  int col_offset;
+  mutable int32_t peak = 0;  // int8: bits of the largest magnitude that this thread wrote to a row
+
+  SRNN_DEVICE_MEMBER void operator()(int row, int col, float x) const {
+    if constexpr (kBfloat16) {
+      reinterpret_cast<unsigned short*>(b.codes(row))[col_offset + col] = bfloat16_bits(x);
+    } else if constexpr (kInt8) {
+      b.raw(row)[col_offset + col] = x;
+    } else {
+      b.floats(row)[col_offset + col] = x;
+    }
+    if constexpr (kInt8) {
+      const int32_t bits = static_cast<int32_t>(bits_of(x) & 0x7fffffffu);
+      peak = bits > peak ? bits : peak;
+    }
+  }
+
+  // All lanes of a warp call this after they have written their share of a row.
+  SRNN_DEVICE_MEMBER void end_row(int row) const {
+    if constexpr (kInt8) {
+      const int32_t of_warp = warp_max(peak);
+      int32_t& kept = b.peaks(row)[b.warp % kWarpsOfRow];
+      if (b.lane == 0) kept = col_offset > 0 && kept > of_warp ? kept : of_warp;
+      peak = 0;
+    }
+  }
+};
+
+// Quantizes a row to signed codes of 14 bits, stored as two planes of bytes: code = 128 high + low,
+// with low from 0 to 127. The threads that share the row call this; `number` counts them.
+template <int kCols>
+SRNN_DEVICE void quantize_row(const Block& b, int row, int number) {
+  constexpr int kPadded = padded_cols(kCols), kMost = 2147483647 / 127 / kCols;
+  constexpr int kLimit = kMost < 8191 ? kMost : 8191, kStep = threads_of_row<kTile>() * 4;
+  int32_t peak_bits = 0;
+  for (int i = 0; i < kWarpsOfRow; ++i) {
+    const int32_t bits = b.peaks(row)[i];
+    peak_bits = bits > peak_bits ? bits : peak_bits;
+  }
+  const float peak = float_of(static_cast<uint32_t>(peak_bits));
+  const bool finite = peak_bits < 0x7f800000, zero = !finite || peak < 1e-30f;
+  const float top = static_cast<float>(kLimit), per_unit = zero ? 0.0f : divide_rn(top, peak);
+  SRNN_UNROLL(4)
+  for (int col = number * 4; col < kPadded; col += kStep) {
+    const Quad x = *reinterpret_cast<const Quad*>(b.raw(row) + col);
+    const uint32_t word[4] = {x.x, x.y, x.z, x.w};
+    uint32_t high = 0, low = 0;
+    for (int k = 0; k < 4; ++k) {
+      const float scaled = zero || col + k >= kCols ? 0.0f : float_of(word[k]) * per_unit;
+      const int code = static_cast<int>(scaled + (scaled < 0.0f ? -0.5f : 0.5f));
+      high |= (static_cast<uint32_t>(code >> 7) & 255u) << (8 * k);
+      low |= (static_cast<uint32_t>(code) & 127u) << (8 * k);
+    }
+    *reinterpret_cast<uint32_t*>(b.codes(row) + col) = high;
+    *reinterpret_cast<uint32_t*>(b.codes(kTile + row) + col) = low;
+  }
+  if (number == 0) {
+    const float not_a_number = float_of(0x7fc00000u);
+    b.scales()[row] = !finite ? not_a_number : zero ? 0.0f : divide_rn(peak, top);
+  }
+}
+
+// Completes rows of kCols numbers after they were written: quantizes them, or pads them with zeros.
+// Ends with a barrier where it writes anything.
+template <int kCols>
+SRNN_DEVICE void finish_rows(const Block& b, int rows) {
+  if constexpr (kInt8) {
+    each_row<kTile>(b, rows, [&](int row, int number) { quantize_row<kCols>(b, row, number); });
+    block_sync();
+  } else {
+    constexpr int kPadding = padded_cols(kCols) - kCols;
+    if constexpr (kPadding > 0) {  // old memory may hold NaN, and 0 times NaN is NaN
+      const RowWriter writer{b, kCols};
+      for (int i = b.thread; i < rows * kPadding; i += kThreads) {
+        writer(i / kPadding, i % kPadding, 0.0f);
+      }
+      block_sync();
+    }
+  }
+}
+
+// Fills rows with vectors of width D from an exchange, for streams first, ..., first + rows - 1.
+// Returns false when the time is up.
+template <class V>
+SRNN_DEVICE bool fill_rows(const Block& b, int place, uint32_t sequence, Age age, int first,
+                           int rows) {
+  if (!gather<V>(b, place, sequence, age, first, rows, RowWriter{b, 0})) return false;
+  finish_rows<kDim>(b, rows);
+  return true;
+}
+
+}  // namespace srnn

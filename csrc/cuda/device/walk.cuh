@@ -1,0 +1,135 @@
+// The walk: which tier runs at which sample, and what is computed ahead of its time (Eq. 1-9).
+#pragma once
+
+#include "cuda/device/block.cuh"
+#include "cuda/device/cells.cuh"
+#include "cuda/device/draw.cuh"
+#include "cuda/device/mlp.cuh"
+#include "cuda/device/prims.h"
+#include "cuda/device/profile.cuh"
+#include "cuda/device/upsample.cuh"
+
+namespace srnn {
+
+// Returns whether a unit below a tier begins at `now`, but not the first one of its frame.
+template <int kTier>
+SRNN_DEVICE bool continues_frame(uint32_t now) {
+  constexpr uint32_t kSize = frame_size(kTier), kUnit = unit_size(kTier);
+  return now % kUnit == 0 && now % kSize != 0;
+}
+
+// Runs the tiers whose frame begins now, from tier kTier down. Before the first sample, with skip
+// connections, it computes the outputs of the frames that began in an earlier launch.
+template <int kTier>
+SRNN_DEVICE bool run_tiers(Block& b) {
+  if constexpr (kTier >= 0) {
+    constexpr uint32_t kSize = frame_size(kTier);
+    const bool begins = b.step >= 0 && b.now() % kSize == 0;
+    const uint32_t frame = frames_begun<kTier>(b, b.now());
+    for (int layer = 0; begins && layer < kLayers; ++layer) {
+      enter(b, kTierPhase + kTier);
+      if (!run_layer<kTier>(b, layer, frame)) return false;
+    }
+    if (begins || b.step < 0) enter(b, kUpsamplePhase + kTier);
+    if constexpr (kSkips) {
+      if ((begins || b.step < 0) && !run_skip_output<kTier>(b, frame)) return false;
+    }
+    if (begins && (kTier > 0 || !b.forced)) {
+      if (!upsample<kTier>(b, frame, Age::kNew, b.now())) return false;
+    }
+    return run_tiers<kTier - 1>(b);
+  }
+  return true;
+}
+
+// Upsamples for the unit that begins with the next sample, if it continues the tier's frame.
+template <int kTier>
+SRNN_DEVICE bool upsample_ahead(Block& b) {
+  // A forced step reads no logits, so it may not have waited for the tier's exchange yet.
+  const Age age = b.forced ? Age::kNew : Age::kOld;
+  const uint32_t next = b.now() + 1;
+  return !continues_frame<kTier>(next) ||
+         upsample<kTier>(b, frames_begun<kTier>(b, b.now()), age, next);
+}
+
+// Does the same for tiers kTier and above, except the lowest one, and computes their recurrent
+// products for the next frame, as early as possible. Products of helpers are read as late as
+// possible.
+template <int kTier>
+SRNN_DEVICE bool run_tiers_ahead(Block& b) {
+  if constexpr (kTier < kTiers) {
+    constexpr uint32_t kSize = frame_size(kTier);
+    if constexpr (kTier > 0) {
+      if (!upsample_ahead<kTier>(b)) return false;
+    }
+    const bool changed = b.step < 0 || b.now() % kSize == 0;
+    const bool due = is_head(b) ? (b.now() + 1) % kSize == 0 : changed;
+    const Age age = b.forced ? Age::kNew : Age::kOld;
+    if (due && !multiply_recurrents<kTier>(b, frames_begun<kTier>(b, b.now()), age)) return false;
+    return run_tiers_ahead<kTier + 1>(b);
+  }
+  return true;
+}
+
+// Prepares what other blocks need for the next sample, while this sample's hidden layer is
+// exchanged. Sets next_forced to whether the next step is forced.
+SRNN_DEVICE bool prepare_next(Block& b, bool& next_forced) {
+  if (b.step + 1 >= b.p.steps) return true;  // the next launch prepares its own first sample
+  const int before = enter(b, kAheadPhase);
+  prepare_draws(b, b.step + 1);
+  next_forced = is_forced(b, b.step + 1);
+  const bool in_time = next_forced || upsample_ahead<0>(b);
+  resume(b, before);
+  return in_time;
+}
+
+// Computes what this block needs for later samples, while this sample's logits are exchanged. With
+// kWholeInput it also reads the next sample's input, which all blocks have prepared.
+SRNN_DEVICE bool run_ahead(Block& b, bool next_forced) {
+  const uint32_t next = b.now() + 1;
+  if (b.step + 1 >= b.p.steps) return true;
+  resume(b, kAheadPhase);
+  if (!run_tiers_ahead<0>(b)) return false;
+  resume(b, kInputPhase);
+  if (!kWholeInput || next_forced || is_helper(b) || !continues_frame<0>(next)) return true;
+  return gather_input(b, b.samples + 1, next);
+}
+
+SRNN_DEVICE bool run_input(Block& b) {
+  enter(b, kInputPhase);
+  if constexpr (kWholeInput) {
+    if (!continues_frame<0>(b.now()) && !gather_input(b, b.samples, b.now())) return false;
+    fill_input_rows(b);
+  } else {
+    publish_input(b);
+  }
+  return true;
+}
+
+SRNN_DEVICE bool draw(Block& b) {
+  enter(b, kDrawPhase);
+  if constexpr (kDrawAll) {
+    return draw_all(b);
+  } else {
+    return draw_shared(b);
+  }
+}
+
+// Makes one sample; step -1 only prepares the first one.
+SRNN_DEVICE bool run_step(Block& b) {
+  bool next_forced = true;
+  const auto idle = [&] { return prepare_next(b, next_forced); };
+  if (!run_tiers<kTiers - 1>(b)) return false;
+  b.samples += b.forced ? 0 : 1;
+  const bool draws = !b.forced && !is_helper(b);
+  if (draws && !run_input(b)) return false;
+  if (!(draws && kWholeInput) && !idle()) return false;
+  if (draws && !(run_hidden<0>(b, idle) && run_logits(b, idle))) return false;
+  if (!run_ahead(b, next_forced)) return false;
+  if (draws && !draw(b)) return false;
+  if (b.forced && b.step >= 0 && !is_helper(b)) keep_forced(b);
+  b.forced = next_forced;
+  return true;
+}
+
+}  // namespace srnn

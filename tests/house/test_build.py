@@ -1,0 +1,68 @@
+"""What setup.py compiles anew: sources whose text, headers or flags changed, and nothing else."""
+
+import os
+import runpy
+import shutil
+from pathlib import Path
+from unittest import mock
+
+import pytest
+
+setuptools = pytest.importorskip("setuptools", reason="building needs setuptools: pip install -e '.[test]'")
+
+ROOT = Path(__file__).parents[2]
+
+pytestmark = pytest.mark.skipif(shutil.which("c++") is None, reason="no C++ compiler")
+
+
+@pytest.fixture
+def compile_one(tmp_path, monkeypatch):
+    """compile_one(*flags): whether `setup.compile_source` had to run the compiler, and the object's path."""
+    from distutils.ccompiler import new_compiler
+
+    with mock.patch("setuptools.setup"):
+        compile_source = runpy.run_path(str(ROOT / "setup.py"))["compile_source"]
+    monkeypatch.chdir(tmp_path)
+    Path("with spaces.h").write_text("inline int one() { return 1; }\n")
+    Path("unit.cpp").write_text('#include "with spaces.h"\nint two() { return 2 * one(); }\n')
+
+    def run(*flags):
+        compiler = new_compiler()
+        with mock.patch.object(compiler, "compile", wraps=compiler.compile) as compiled:
+            path = compile_source(compiler, "unit.cpp", list(flags), "objects", ["."])
+        return compiled.called, Path(path)
+
+    return run
+
+
+def make_newer(path, than):
+    later = than.stat().st_mtime + 1
+    os.utime(path, (later, later))
+
+
+def test_an_unchanged_source_is_not_compiled_again(compile_one):
+    compiled, path = compile_one()
+    assert compiled and path.exists()
+    assert compile_one() == (False, path)
+
+
+@pytest.mark.parametrize("name", ["unit.cpp", "with spaces.h"])
+def test_a_changed_file_is_compiled_again(compile_one, name):
+    _, path = compile_one()
+    make_newer(name, than=path)
+    assert compile_one() == (True, path)
+
+
+def test_a_header_that_is_gone_is_noticed(compile_one):
+    _, path = compile_one()
+    Path("with spaces.h").rename("other.h")
+    Path("unit.cpp").write_text('#include "other.h"\nint two() { return 2 * one(); }\n')
+    os.utime("unit.cpp", (0, 0))
+    assert compile_one() == (True, path)
+
+
+def test_other_flags_make_another_object(compile_one):
+    _, plain = compile_one()
+    compiled, other = compile_one("-DOTHER")
+    assert compiled and other != plain
+    assert compile_one() == (False, plain)
