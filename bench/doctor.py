@@ -1,4 +1,7 @@
-"""What `samplernn-fast doctor` finds, as JSON, on a machine without the command line's packages: doctor.py FILE."""
+"""Writes and prints what `samplernn-fast doctor` finds, as JSON, on a machine without the command line's packages.
+
+python bench/doctor.py FILE
+"""
 
 import json
 import sys

@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
 # Everything to know about this package on a machine with an NVIDIA GPU, within one deadline and without a network:
 #   bench/gpu_report.sh [--seconds N] OUTDIR [PART...]
-# Installs the checkout (PyTorch, Triton, NumPy, safetensors, pytest, setuptools, pybind11 and a C++ compiler must be
-# there), then doctor, the kernels compiled in parallel while the triton backend is tested, the tests of the cuda
-# backend, sampling speed, each way of exchange, the stages of a sample beside what is predicted, styles, training.
-# N is 540 when left out, and no part lasts beyond it; each gets its own limit, more of a longer whole, and what is left
-# of a shorter one. The most valuable parts come first. Every part has its own log, so that one failure loses nothing
-# else; OUTDIR gets logs and JSON, and the last lines printed are a short table. PYTHON chooses the interpreter.
+# It installs the checkout (PyTorch, Triton, NumPy, safetensors, pytest, setuptools, pybind11 and a C++ compiler
+# must be there) and runs doctor. It compiles the kernels in parallel while it tests the triton backend, then it tests
+# the cuda backend. At last it measures sampling speed, each exchange, the stages of a sample beside what is predicted,
+# styles and training. The most valuable parts come first.
+# N is 540 when left out, and no part lasts beyond it. Each part has a limit of its own, which grows with a larger N; a
+# smaller N cuts the last parts. Every part has its own log, so that one failure loses nothing else. OUTDIR gets logs
+# and JSON, and the last lines printed are a short table. PYTHON chooses the interpreter.
 set -uo pipefail
 
 usage='usage: bench/gpu_report.sh [--seconds N] OUTDIR [PART...]'
@@ -30,11 +31,11 @@ cd "$(dirname "$0")/.." || exit 1
 python=${PYTHON:-python3}
 status="$out/status.tsv"
 : >"$status"
-usual=540 # what the limits below are meant for
-grace=5   # seconds that a part may take to end when it is told to
+usual=540 # seconds; the limits below add up to about this
+grace=5   # seconds that a part may take to end after it was told to
 ending=5  # seconds kept for the table
 
-# part NAME SECONDS COMMAND...: run it with a time limit into NAME.log; what went wrong is noted, and the next part runs.
+# part NAME SECONDS COMMAND... runs the command with a time limit, writes NAME.log, and notes its exit status.
 part() {
   local name=$1 limit=$2 began=$SECONDS left=$((whole - SECONDS - grace - ending)) code
   shift 2
@@ -56,30 +57,30 @@ part() {
   fi
 }
 
-# The command lines of benchmarks, which are told to bench/compile_ahead.py too.
+# bench/gpu/compile_ahead.py gets these command lines too, so that it compiles their kernels.
 sampling=(bench/sampling_speed.py --device cuda --no-compile --rounds 3 --seconds 0.15 --json "$out/sampling_speed.json")
 sampling_1024=("${sampling[@]}" --dim 1024 --backend cuda triton --batch-size 1 8 64 512 4096)
 sampling_256=("${sampling[@]}" --dim 256 --backend cuda triton --batch-size 1 8 64 512 4096)
 exchanges=("${sampling[@]}" --dim 1024 256 --batch-size 1 8 --backend cuda --dtype int8 float32 --no-plain --exchanges all)
 styles=("${sampling[@]}" --dim 1024 --batch-size 8 32 128 --backend triton --no-plain --styles vector tiles library)
-stage_times=(bench/stage_times.py --json "$out/stage_times.json")
+stage_times=(bench/gpu/stage_times.py --json "$out/stage_times.json")
 profile=("${stage_times[@]}" --kernels persistent --dim 1024 256 --batch-size 1 8 64)
 stages=("${stage_times[@]}" --kernels launches --dim 1024 --dtype float32 int8 --batch-size 1 8)
 training=(bench/training_speed.py --device cuda --dim 512 1024 --rounds 1 --json "$out/training_speed.json")
 
-# Without the strictness of pyproject.toml, which refuses to run where pytest-timeout is missing. Only files with tests
-# for a GPU are read: others may need packages that are missing. The second list is what tests/backends/triton/test_triton.py starts,
-# so that a time limit leaves the names of those tests that passed.
+# The options leave out the strictness of pyproject.toml, which refuses to run where pytest-timeout is missing. Only
+# files with tests for a GPU are read, because others may need packages that are missing. The files of triton_tests are
+# those that tests/backends/triton/test_triton.py starts; run directly, each passed test is named before a time limit.
 pytest=("$python" -m pytest -o addopts=--import-mode=importlib -v)
 tests=tests/backends/cuda/test_on_gpu.py
 triton_tests=(tests/backends/triton/kernels/{drawing,parity,operators,streaming}.py)
 
-# A command line as one word, which compile_ahead.py takes apart again.
+# line COMMAND... prints a command line as one word, which compile_ahead.py splits again.
 line() { printf '%q ' "$@"; }
 
-# compile: as many processes as cores, behind what is being tested meanwhile.
+# compile starts a process for each core; nice keeps them from slowing the tests that run meanwhile.
 compile() {
-  part compile 130 nice -n 10 "$python" bench/compile_ahead.py "$tests -m telling" "$(line "${sampling_1024[@]}")" \
+  part compile 130 nice -n 10 "$python" bench/gpu/compile_ahead.py "$tests -m telling" "$(line "${sampling_1024[@]}")" \
     "$(line "${sampling_256[@]}")" "$(line "${exchanges[@]}")" "$(line "${profile[@]}")" "$(line "${stages[@]}")" \
     "$tests"
 }
@@ -89,7 +90,7 @@ part doctor 15 "$python" bench/doctor.py "$out/doctor.json"
 compile &
 compiling=$!
 TRITON_INTERPRET=0 part tests-triton 110 "${pytest[@]}" --junitxml "$out/tests-triton.xml" "${triton_tests[@]}"
-wait "$compiling" # nothing is timed beside it
+wait "$compiling" # timings must not run beside it
 part tests 60 "${pytest[@]}" -m 'gpu and telling' --junitxml "$out/tests.xml" "$tests"
 part sampling-1024 80 "$python" "${sampling_1024[@]}"
 part sampling-256 70 "$python" "${sampling_256[@]}"
@@ -101,5 +102,5 @@ part training 30 "$python" "${training[@]}"
 part tests-rest 60 "${pytest[@]}" -m 'gpu and not telling' --junitxml "$out/tests-rest.xml" "$tests"
 
 echo
-timeout "$ending" "$python" bench/gpu_table.py "$out" | tee "$out/table.txt"
+timeout "$ending" "$python" bench/gpu/report_table.py "$out" | tee "$out/table.txt"
 ! grep -qvP '\t0\t' "$status"

@@ -1,10 +1,10 @@
 """Training speed: ours beside the same model in torch's own layers, and beside deepsound's samplernn-pytorch.
 
-    python bench/training_speed.py [--dim 128 256 512] [--peer CLONE] [--json bench/results/training.json]
+    python bench/training_speed.py [--dim 128 256 512] [--peer CLONE] [--json bench/results/training_speed.json]
 
-Every step is forward, backward, clipping and Adam on levels of the same shape. The logits of ours and of plain torch
-are compared first, and nothing is timed when they differ. Each contestant runs in processes of its own, in turn: ours
-with the settings that `train` makes on a CPU, the others as torch comes. Medians are reported.
+A step is forward, backward, clipping and Adam on levels of the same shape. The logits of ours and of plain torch are
+compared first, and nothing is timed when they differ. Each contestant runs in processes of its own, in turn: ours with
+the settings that `train` makes on a CPU, the others with torch's own. The medians are reported.
 """
 
 import argparse
@@ -18,10 +18,12 @@ from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
-import record
 import torch
 from torch import nn
 
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+
+from bench.common import record
 from samplernn_fast.models.base import bits_per_sample
 from samplernn_fast.models.config import SampleRNNConfig
 from samplernn_fast.models.sample_rnn import SampleRNN
@@ -29,6 +31,7 @@ from samplernn_fast.training.process import fast_cpu_training
 
 Q = 256
 SAME_AS_THEIRS = "ours, deepsound's model"
+"""Names our model with deepsound's settings, which is compared with deepsound's own code."""
 
 
 class PlainSampleRNN(nn.Module):
@@ -60,7 +63,7 @@ class PlainSampleRNN(nn.Module):
 
     @torch.no_grad()
     def copy_from(self, model: SampleRNN) -> None:
-        """Take the weights of one of our models of the same shape, without weight norm."""
+        """Takes the weights of one of our models of the same shape, which has no weight norm."""
         low, top = model.tiers
         pairs = [(self.top_up, top.up), (self.low_in, low.expand), (self.low_up, low.up), (self.w_x, model.mlp.input)]
         pairs += [(self.hidden1, model.mlp.hidden[0]), (self.hidden2, model.mlp.hidden[1])]
@@ -92,7 +95,7 @@ def trainer(model: nn.Module, lookback: int) -> Callable[[torch.Tensor], float]:
 
 
 def deepsound_trainer(clone: Path, ratios: list[int], dim: int) -> Callable[[torch.Tensor], float]:
-    """One update of deepsound's own, unmodified Predictor and optimiser wrapper."""
+    """A function that makes one update with deepsound's own, unmodified Predictor and optimizer wrapper."""
     their_model, their_nn, their_optim = record.peer_modules(clone, "model", "nn", "optim")
     model = their_model.SampleRNN(frame_sizes=ratios, n_rnn=1, dim=dim, learn_h0=True, q_levels=Q, weight_norm=True)
     predictor = their_model.Predictor(model)
@@ -104,7 +107,7 @@ def deepsound_trainer(clone: Path, ratios: list[int], dim: int) -> Callable[[tor
         result: dict[str, float] = {}
 
         def closure() -> torch.Tensor:
-            # Their clipping expects a gradient on every weight, as the torch of their time kept.
+            # Their clipping expects a gradient on every weight, which the torch of their time kept.
             optimizer.zero_grad(set_to_none=False)
             targets = levels[:, model.lookback :].contiguous()
             loss = their_nn.sequence_nll_loss_bits(predictor(levels[:, :-1], reset), targets)
@@ -122,7 +125,7 @@ def deepsound_trainer(clone: Path, ratios: list[int], dim: int) -> Callable[[tor
 def contestant(name: str, args: argparse.Namespace, dim: int) -> tuple[Callable[[torch.Tensor], float], int]:
     """The training step called `name` at this dim, and its lookback."""
     config = SampleRNNConfig(dim=dim, weight_norm="none")
-    # Their 2 4 is our (2, 2, 8), with their extra input map, shorter MLP and weight norm; ours takes the same.
+    # Their ratios 2 4 are our frame sizes 2, 2, 8. Their model has one more input map, a shorter MLP and weight norm.
     like_theirs = replace(config, top_input_linear=True, mlp_hidden=1, mlp_input_relu=True, weight_norm="linear")
     if name == "deepsound":
         return deepsound_trainer(args.peer, [2, 4], dim), config.lookback
@@ -133,7 +136,7 @@ def contestant(name: str, args: argparse.Namespace, dim: int) -> tuple[Callable[
 
 
 def time_one(name: str, args: argparse.Namespace, dim: int) -> list[float]:
-    """Seconds of single steps after three that do not count. Runs in a process of its own."""
+    """The seconds of single steps, after three that do not count. It runs in a process of its own."""
     with fast_cpu_training() if name.startswith("ours") and args.device == "cpu" else nullcontext():
         step, lookback = contestant(name, args, dim)
         levels = torch.randint(0, Q, (args.batch_size, lookback + args.seq_len), device=args.device)
@@ -177,7 +180,7 @@ def main() -> None:
 
 
 def measure(args: argparse.Namespace, dim: int) -> dict:
-    """One row: parity first, then samples per second of each contestant at this dim."""
+    """Compares logits, and then makes the row of this dim: samples per second of each contestant."""
     config = SampleRNNConfig(dim=dim, weight_norm="none")
     ours, plain = SampleRNN(config), PlainSampleRNN(config)
     plain.copy_from(ours)
@@ -203,7 +206,7 @@ def measure(args: argparse.Namespace, dim: int) -> dict:
 
 
 def in_own_process(name: str, args: argparse.Namespace, dim: int) -> list[float]:
-    """Each contestant gets a fresh process, because settings of the memory allocator are for a whole process."""
+    """The seconds of a contestant's steps in a fresh process: the allocator's settings are for a whole process."""
     command = [sys.executable, "-W", "ignore", __file__, "--only", name, "--dim", str(dim)]
     for flag in ("batch_size", "seq_len", "rounds", "threads", "device"):
         command += [f"--{flag.replace('_', '-')}", str(getattr(args, flag))]

@@ -98,19 +98,13 @@ class Walk:
             self.clock.copy_(clock_values(0, self.config.lookback))
             self._periods[truncate] = Replay(self._launch_period, self.device, capture=self.style != "library")
 
-    def load(
-        self,
-        hidden: list[Tensor],
-        levels: Tensor,
-        t: int,
-        drawing: draw.Drawing,
-    ) -> None:
-        """Start at time t. levels (B, L + T) with -1 for what is drawn, T <= columns."""
-        lookback, end, randomness = self.config.lookback, levels.shape[1], drawing.randomness
-        self.clock.copy_(clock_values(t, lookback, randomness.seed, drawing.top_k, drawing.top_p))
+    def load(self, hidden: list[Tensor], levels: Tensor, t: int, drawing: draw.Drawing) -> None:
+        """Start at time t. levels (B, L + T) with -1 for what is drawn, and drawing for T samples; T <= columns."""
+        lookback, end = self.config.lookback, levels.shape[1]
+        self.clock.copy_(clock_values(t, lookback, drawing.randomness.seed, drawing.top_k, drawing.top_p))
         self.levels[:, :end].copy_(levels)
         self.scales[:, lookback:end].copy_(draw.scales(drawing.temperature))
-        self.stream_numbers.copy_(torch.from_numpy(randomness.streams.astype("int64")))
+        self.stream_numbers.copy_(torch.from_numpy(drawing.randomness.streams.astype("int64")))
         for tier, given in enumerate(hidden):
             size = self.config.frame_sizes[tier + 1]
             self.state[tier].copy_(given)

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from samplernn_fast._version import __version__
+from samplernn_fast.commands.benchmark.command import bench
 from samplernn_fast.commands.demo import demo
 from samplernn_fast.commands.evaluation import evaluate
 from samplernn_fast.commands.flags import USAGE_STATUS, deferred, parse
@@ -28,6 +29,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "import": import_,
     "info": info,
     "doctor": doctor,
+    "bench": bench,
     "demo": demo,
 }
 """Every command by name, in the order of the overview."""

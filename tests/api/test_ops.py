@@ -1,5 +1,5 @@
 """samplernn_fast.ops on the CPU: what the operators compute, what torch knows of them, which inputs they refuse. Their
-CUDA implementations are tested with the Triton kernels."""
+CUDA implementations are tested in tests/backends/triton/kernels."""
 
 import pytest
 import torch

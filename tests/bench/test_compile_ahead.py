@@ -1,6 +1,4 @@
-"""bench/compile_ahead.py: the kernels that benchmarks and tests ask for, compiled by several processes."""
-
-from pathlib import Path
+"""bench/gpu/compile_ahead.py: the kernels that benchmarks and tests ask for, compiled by several processes."""
 
 import pytest
 from cases import CASES
@@ -11,13 +9,11 @@ from samplernn_fast.backends.cuda import constants
 from samplernn_fast.models.config import SampleRNNConfig
 
 pytest.importorskip("samplernn_fast._C", reason="the native part is not built: no C++ compiler")
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
-def ahead(monkeypatch):
-    monkeypatch.syspath_prepend(str(ROOT / "bench"))
-    import compile_ahead
+def ahead():
+    from bench.gpu import compile_ahead
 
     return compile_ahead
 
@@ -30,7 +26,7 @@ def test_the_kernels_of_a_benchmark(ahead):
     }
     assert {one.dtype for one in found} == {"int8"} and not any(one.profile for one in found)
     assert ahead.kernels_of("bench/sampling_speed.py --backend triton") == []
-    found = ahead.kernels_of("bench/stage_times.py --dim 256 --batch-size 8 --dtype float32")
+    found = ahead.kernels_of("bench/gpu/stage_times.py --dim 256 --batch-size 8 --dtype float32")
     assert [(one.exchange, one.profile) for one in found] == [("auto", True), ("launches", False)]
     with pytest.raises(SystemExit, match="must be of sampling_speed"):
         ahead.kernels_of("bench/training_speed.py")
@@ -58,7 +54,8 @@ def test_the_first_sample_of_a_backend_is_compiled_too(ahead):
 
 
 def test_what_is_compiled_ahead_is_not_compiled_again(ahead, fake_gpu, fake_nvrtc, monkeypatch, capsys):
-    """By other processes, through the cache. What the model is not for is told, and costs the others nothing."""
+    """Other processes compile it, into the cache. A kernel that the model cannot have is named and costs the others
+    nothing."""
 
     from samplernn_fast.backends.cuda.gpu import Gpu
     from samplernn_fast.backends.cuda.program import Program

@@ -1,4 +1,4 @@
-"""bench/gpu_model.py: it counts what the kernel's own text says, and predicts what follows from its constants."""
+"""The prediction counts what the kernel's own text says, and its times follow from its constants."""
 
 import argparse
 import dataclasses
@@ -22,16 +22,11 @@ H200 = (132, 227 << 10)
 PAPER = SampleRNNConfig()
 
 
-@pytest.fixture(autouse=True)
-def bench(monkeypatch):
-    monkeypatch.syspath_prepend(str(ROOT / "bench"))
-
-
 def layout_of(config=PAPER, dtype="float32", streams=1, exchange=None):
     """As on an H200: what "auto" takes, or one way of exchange."""
-    from gpu_layout import Layout
-    from gpu_machine import Machine
-    from gpu_model import grouping
+    from bench.gpu.prediction.layout import Layout
+    from bench.gpu.prediction.machine import Machine
+    from bench.gpu.prediction.predict import grouping
 
     group = grouping(config, dtype, streams, Machine())
     if exchange is not None:
@@ -53,8 +48,8 @@ def layout_of(config=PAPER, dtype="float32", streams=1, exchange=None):
     ],
 )
 def test_exchanges_of_a_sample(changes, streams, expected):
-    from gpu_machine import Machine
-    from gpu_model import FirstBlock
+    from bench.gpu.prediction.machine import Machine
+    from bench.gpu.prediction.predict import FirstBlock
 
     layout = layout_of(dataclasses.replace(PAPER, **changes), "float32", streams)
     walk = FirstBlock(layout, Machine())
@@ -142,8 +137,8 @@ def test_the_layout_is_the_kernels_own(config, dtype, streams, exchange, tmp_pat
 def test_a_hidden_layer_by_hand():
     """One stream in float32: eight warps read eight rows of 4 KB and as often the vector, 128 bytes a cycle behind 29
     of latency, add up over five shuffles of 25, and meet before they give the result."""
-    from gpu_machine import Machine
-    from gpu_model import predict
+    from bench.gpu.prediction.machine import Machine
+    from bench.gpu.prediction.predict import predict
 
     stage = predict(layout_of(), Machine())["hidden layer 0"]
     assert stage.cycles == 29 + (8 * 4096 + 8 * 4096) / 128 + 5 * 25 + 40
@@ -158,8 +153,8 @@ def test_a_draw_by_hand():
     """Two tiers in float32. The logits of 128 blocks, a packet each, arrive a hop after this block gave its own. In
     every second sample they are there already, because 24 recurrent rows are multiplied in between and the next
     sample's input is read: 384 packets by 256 threads, whose two reads are on their way together."""
-    from gpu_machine import Machine
-    from gpu_model import predict
+    from bench.gpu.prediction.machine import Machine
+    from bench.gpu.prediction.predict import predict
 
     rate = 3942 / 128
     product = 29 + (24 * 4096 + 8 * 4096) / 128 + 5 * 25
@@ -178,8 +173,8 @@ def test_a_draw_by_hand():
 @pytest.mark.parametrize("dtype", modes.MODES)
 @pytest.mark.parametrize(("streams", "changes"), [(1, {}), (8, {"dim": 256}), (64, {"n_rnn": 2, "skip": "full"})])
 def test_stages_add_up(dtype, streams, changes):
-    from gpu_machine import Machine
-    from gpu_model import FirstBlock
+    from bench.gpu.prediction.machine import Machine
+    from bench.gpu.prediction.predict import FirstBlock
 
     walk = FirstBlock(layout_of(dataclasses.replace(PAPER, **changes), dtype, streams), Machine())
     walk.period()
@@ -191,8 +186,8 @@ def test_stages_add_up(dtype, streams, changes):
 
 
 def test_every_constant_counts():
-    from gpu_machine import CONSTANTS, Machine
-    from gpu_model import predict
+    from bench.gpu.prediction.machine import CONSTANTS, Machine
+    from bench.gpu.prediction.predict import predict
 
     layouts = [layout_of(), layout_of(dtype="int8"), layout_of(dtype="bfloat16"), layout_of(streams=8)]
     layouts += [layout_of(dataclasses.replace(PAPER, dim=256)), layout_of(exchange="counters")]
@@ -216,7 +211,7 @@ def options(**values):
 
 
 def test_constants_can_be_replaced_by_measured_ones(tmp_path):
-    from gpu_machine import Machine, with_options
+    from bench.gpu.prediction.machine import Machine, with_options
 
     file = tmp_path / "constants.json"
     file.write_text(json.dumps({"l2_hop": 800, "draw": 200.5}))
@@ -244,10 +239,10 @@ def test_constants_can_be_replaced_by_measured_ones(tmp_path):
 
 
 def test_a_table_says_that_it_is_predicted(monkeypatch, capsys):
-    import gpu_model
+    from bench.gpu.prediction import predict
 
-    monkeypatch.setattr("sys.argv", ["gpu_model.py", "--dim", "256", "--batch-size", "1", "8", "--constant", "draw=99"])
-    gpu_model.main()
+    monkeypatch.setattr("sys.argv", ["predict.py", "--dim", "256", "--batch-size", "1", "8", "--constant", "draw=99"])
+    predict.main()
     tables = capsys.readouterr().out.strip().split("\n\n")
     assert len(tables) == 6 and all(table.startswith("predicted, not measured") for table in tables)
     for table in tables:

@@ -35,20 +35,7 @@ def test_training_speed(tmp_path):
 
 def test_sampling_speed(tmp_path):
     file = tmp_path / "draw.json"
-    args = (
-        "--dim",
-        "16",
-        "--batch-size",
-        "1",
-        "3",
-        "--no-compile",
-        "--seconds",
-        "0.01",
-        "--rounds",
-        "1",
-        "--json",
-        str(file),
-    )
+    args = [*"--dim 16 --batch-size 1 3 --no-compile --seconds 0.01 --rounds 1 --json".split(), str(file)]
     for _ in range(2):  # rows are appended
         done = run("sampling_speed.py", *args)
         assert done.returncode == 0, done.stderr
@@ -61,19 +48,19 @@ def test_sampling_speed(tmp_path):
 
 
 def test_rows_are_kept_as_soon_as_they_are_there(tmp_path, monkeypatch):
-    """Whatever ends the process later, and in one record."""
-    monkeypatch.syspath_prepend(str(BENCH))
-    import sampling_speed
+    """They are kept whatever ends the process later, and in one record."""
     import torch
 
-    file, measure, kept = tmp_path / "draw.json", sampling_speed.measure, []
+    from bench import sampling_speed
+
+    file, measure, kept = tmp_path / "draw.json", sampling_speed.timing.measure, []
 
     def measured(contestants, config, batch_size, *rest):
         if file.exists():
             kept.append([row["batch_size"] for record in json.loads(file.read_text()) for row in record["rows"]])
         return measure(contestants, config, batch_size, *rest)
 
-    monkeypatch.setattr(sampling_speed, "measure", measured)
+    monkeypatch.setattr(sampling_speed.timing, "measure", measured)
     options = "--dim 16 --batch-size 1 2 3 --backend reference --dtype float32 --no-plain --rounds 1 --seconds 0.01"
     monkeypatch.setattr(sys, "argv", ["sampling_speed.py", *options.split(), "--json", str(file)])
     threads = torch.get_num_threads()
@@ -86,10 +73,10 @@ def test_rows_are_kept_as_soon_as_they_are_there(tmp_path, monkeypatch):
 
 @pytest.fixture
 def sampling_speed(monkeypatch, tmp_path):
-    """The benchmark in this process; options -> its rows, after it has ended with the exit status of a failure."""
-    monkeypatch.syspath_prepend(str(BENCH))
-    import sampling_speed
+    """Runs the benchmark in this process: options -> its rows, after it has ended with the exit status of a failure."""
     import torch
+
+    from bench import sampling_speed
 
     threads = torch.get_num_threads()
 
@@ -107,13 +94,12 @@ def sampling_speed(monkeypatch, tmp_path):
 
 
 def test_a_wrong_backend_is_not_timed_and_the_others_are(sampling_speed, monkeypatch, capsys):
-    """The gate: a backend whose scores differ is left out, in print and as a row."""
-    import contestants
-
+    """A backend whose scores differ is left out, in print and as a row."""
+    from samplernn_fast.commands.benchmark import contestants
     from samplernn_fast.reference.backend import ReferenceBackend
 
     right = ReferenceBackend.score
-    monkeypatch.setattr(contestants, "PARITY_STEPS", 8)
+    monkeypatch.setattr(contestants, "SCORED_STEPS", 8)
     monkeypatch.setattr(
         ReferenceBackend,
         "score",
@@ -138,7 +124,7 @@ def test_one_that_cannot_start_costs_the_others_nothing(sampling_speed):
 
 
 def test_one_that_fails_while_it_is_timed_costs_the_others_nothing(sampling_speed, monkeypatch):
-    import contestants
+    from samplernn_fast.commands.benchmark import contestants
 
     calls = []
 
@@ -156,12 +142,10 @@ def test_one_that_fails_while_it_is_timed_costs_the_others_nothing(sampling_spee
 
 
 def test_scores_are_compared_for_a_batch_that_is_timed(monkeypatch):
-    """So that no kernel is compiled for the check alone."""
-    monkeypatch.syspath_prepend(str(BENCH))
-    import checks
-    import contestants
+    """The check uses a batch that is timed too, so that no kernel is compiled for it alone."""
     import torch
 
+    from samplernn_fast.commands.benchmark import checks
     from samplernn_fast.engine.engine import Engine
     from samplernn_fast.models.config import SampleRNNConfig
     from samplernn_fast.models.sample_rnn import SampleRNN
@@ -172,20 +156,19 @@ def test_scores_are_compared_for_a_batch_that_is_timed(monkeypatch):
     monkeypatch.setattr(
         exact.backend, "score", lambda hidden, levels: (seen.append(len(levels)), right(hidden, levels))[1]
     )
-    monkeypatch.setitem(contestants.PARITY_BOUNDS, "float64", 1e-9)
+    monkeypatch.setitem(checks.PARITY_BOUNDS, "float64", 1e-9)
     for streams in (1, 2, 5):
-        contestants.check_scores(exact, levels, scores, streams)
+        checks.check_scores(exact, levels, scores, streams)
     assert seen == [1, 2, 5]
     with pytest.raises(checks.CheckFailed, match="scores differ"):
-        contestants.check_scores(exact, levels, scores.flip(0), 5)
+        checks.check_scores(exact, levels, scores.flip(0), 5)
 
 
-def test_the_graphed_peer_makes_the_samples_of_the_plain_one(monkeypatch):
-    """With the same noise: what the GPU replays is the same sampler."""
-    monkeypatch.syspath_prepend(str(BENCH))
+def test_the_graphed_peer_makes_the_samples_of_the_plain_one():
+    """With the same noise they make the same levels, so what a GPU replays is the same sampler."""
     import torch
-    from plain_torch import GraphedTorch, PlainTorch
 
+    from samplernn_fast.commands.benchmark.plain_torch import GraphedTorch, PlainTorch
     from samplernn_fast.models.config import SampleRNNConfig
     from samplernn_fast.models.sample_rnn import SampleRNN
     from samplernn_fast.reference.weights import pack
@@ -200,9 +183,7 @@ def test_the_graphed_peer_makes_the_samples_of_the_plain_one(monkeypatch):
 
 
 def test_a_backend_that_draws_otherwise_is_not_timed(monkeypatch):
-    monkeypatch.syspath_prepend(str(BENCH))
-    import checks
-
+    from samplernn_fast.commands.benchmark import checks
     from samplernn_fast.engine.engine import Engine
     from samplernn_fast.models.config import SampleRNNConfig
     from samplernn_fast.models.sample_rnn import SampleRNN
@@ -219,7 +200,7 @@ def test_a_backend_that_draws_otherwise_is_not_timed(monkeypatch):
 
 @pytest.mark.skipif(shutil.which("timeout") is None, reason="needs GNU timeout")
 def test_the_gpu_report_loses_nothing_where_a_part_fails(tmp_path):
-    """Without a GPU the timings fail, each on its own; what does not need one is there, and so is the table."""
+    """Without a GPU each timing fails on its own; the parts that need none are there, and so is the table."""
     out = tmp_path / "report"
     command = [str(BENCH / "gpu_report.sh"), str(out), "doctor", "sampling-256", "training"]
     environment = os.environ | {"PYTHON": sys.executable, "CUDA_VISIBLE_DEVICES": ""}
@@ -252,7 +233,7 @@ def test_the_gpu_table_shows_what_was_measured(tmp_path):
     profiled |= {"predicted_exchange_us": 0.3, "exchange_us": 0.75}
     both = [record | {"rows": [stage]}, record | {"rows": [profiled, profiled | {"predicted_us": 0.0}]}]
     (tmp_path / "stage_times.json").write_text(json.dumps(both))
-    done = run("gpu_table.py", str(tmp_path))
+    done = run("gpu/report_table.py", str(tmp_path))
     assert done.returncode == 0, done.stderr
     (line,) = [line for line in done.stdout.splitlines() if line.startswith("triton float32")]
     assert line.split() == ["triton", "float32", "1,000", "8,003"]
@@ -267,8 +248,8 @@ def test_the_gpu_table_shows_what_was_measured(tmp_path):
 
 
 PLAYED = """#!/usr/bin/env bash
-# Plays the interpreter: writes down what it was to run, and dies or hangs where a part is to.
-[[ $1 == bench/gpu_table.py ]] && exec "$REAL_PYTHON" "$@"
+# Plays the interpreter: it writes down its command line, and dies or hangs in the part that a test names.
+[[ $1 == bench/gpu/report_table.py ]] && exec "$REAL_PYTHON" "$@"
 line=; for word in "$@"; do line+="$word"$'\\x1f'; done
 printf '%s\\n' "$line" >>"$DIARY"
 [[ $1 == "$DIES" ]] && kill -SEGV $$
@@ -280,8 +261,8 @@ PARTS = "install doctor compile tests-triton tests sampling-1024 sampling-256 ex
 
 @pytest.fixture
 def report(tmp_path):
-    """The report with an interpreter that is played: options -> exit status, status of each part, what was run, and its
-    seconds."""
+    """Runs the report with a played interpreter: options -> the process, the status of each part, the command lines
+    that were run, and the seconds."""
     if shutil.which("timeout") is None:
         pytest.skip("needs GNU timeout")
     python, out, diary = tmp_path / "python", tmp_path / "the report", tmp_path / "diary"
@@ -309,7 +290,7 @@ def report(tmp_path):
 
 
 def test_the_gpu_report_goes_on_where_a_part_dies(report):
-    done, statuses, _, _ = report("--seconds", "1080", dies="bench/stage_times.py")
+    done, statuses, _, _ = report("--seconds", "1080", dies="bench/gpu/stage_times.py")
     order = [name for name in statuses if name != "compile"]  # which runs beside the tests
     assert order == [name for name in [*PARTS.split(), "tests-rest"] if name != "compile"]
     assert {name for name, code in statuses.items() if code != "0"} == {"profile", "stages"}
@@ -319,12 +300,12 @@ def test_the_gpu_report_goes_on_where_a_part_dies(report):
 
 
 def test_the_gpu_report_compiles_ahead_what_it_runs(report):
-    """By the very command lines: also of tests, and in a folder with a space in its name."""
+    """It hands over the very command lines that it runs, those of tests too, in a folder with a space in its name."""
     done, statuses, lines, _ = report("--seconds", "540")
     assert done.returncode == 0 and set(statuses.values()) == {"0"}
-    ((_, *ahead),) = [line for line in lines if line[0] == "bench/compile_ahead.py"]
+    ((_, *ahead),) = [line for line in lines if line[0] == "bench/gpu/compile_ahead.py"]
     commands = [shlex.split(command) for command in ahead]
-    run = [line for line in lines if line[0] in ("bench/sampling_speed.py", "bench/stage_times.py")]
+    run = [line for line in lines if line[0] in ("bench/sampling_speed.py", "bench/gpu/stage_times.py")]
     assert [line for line in run if "--styles" not in line] == [
         line for line in commands if line[0].startswith("bench")
     ]

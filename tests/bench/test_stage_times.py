@@ -1,6 +1,7 @@
-"""What tells where a GPU's time goes, on a GPU that is played."""
+"""bench/gpu/stage_times.py and what it stands on, on a GPU that is played."""
 
 import argparse
+import functools
 import json
 from types import SimpleNamespace
 
@@ -8,13 +9,19 @@ import pytest
 import torch
 from cases import make_model, random_levels
 from engines import MODELS
-from fake_gpu import ROOT, SHARED_BYTES
+from fake_gpu import SHARED_BYTES
 from played_gpu import CPU, Played
 
+from bench.common import contestants
+from bench.gpu import stage_times
+from bench.gpu.prediction.machine import machine_of
 from samplernn_fast.backends.cuda import constants, launcher
 from samplernn_fast.backends.cuda.gpu import Gpu
+from samplernn_fast.commands.benchmark import checks
+from samplernn_fast.commands.benchmark.contestants import Lineup, Options
 from samplernn_fast.engine.engine import Engine
 from samplernn_fast.errors import BackendUnavailable
+from samplernn_fast.models.sample_rnn import SampleRNN
 from samplernn_fast.reference.weights import pack
 
 pytest.importorskip("samplernn_fast._C", reason="the native part is not built: no C++ compiler")
@@ -23,7 +30,7 @@ pytest.importorskip("samplernn_fast._C", reason="the native part is not built: n
 def test_a_profiled_backend_tells_where_the_time_went(gpu):
     weights = pack(make_model(MODELS["two-levels"]))
     backend = Played(weights, CPU, "float32", profile=True)
-    backend.launcher.stage_times()  # of the first launch, which shows that the kernel runs
+    backend.launcher.stage_times()  # it forgets the first launch, which only shows that the kernel runs
     assert backend.launcher.stage_times() == []
     history = torch.full((1, weights.config.lookback), weights.config.q_zero)
     backend.prime(backend.init_hidden(1), history, history)
@@ -35,9 +42,6 @@ def test_a_profiled_backend_tells_where_the_time_went(gpu):
 
 
 def test_every_stage_is_timed_and_samples_are_still_made(gpu, monkeypatch):
-    monkeypatch.syspath_prepend(str(ROOT / "bench"))
-    import stage_times
-
     config = MODELS["two-levels"]
     timed = stage_times.timed_backend(pack(make_model(config)), CPU, "float32")
     gpu.reset_calls()
@@ -55,10 +59,7 @@ def test_every_stage_is_timed_and_samples_are_still_made(gpu, monkeypatch):
 
 
 def test_stages_are_timed_where_a_launch_has_fewer_samples(gpu, monkeypatch):
-    """As of 128 streams and more: the call must stay one launch."""
-    monkeypatch.syspath_prepend(str(ROOT / "bench"))
-    import stage_times
-
+    """With 128 streams and more a launch makes fewer samples, and the call must still be one launch."""
     monkeypatch.setattr(launcher, "LAUNCH_STEPS", 3)
     timed = stage_times.timed_backend(pack(make_model(MODELS["two-levels"])), CPU, "float32")
     gpu.reset_calls()
@@ -69,14 +70,10 @@ def test_stages_are_timed_where_a_launch_has_fewer_samples(gpu, monkeypatch):
 
 @pytest.mark.parametrize("alone", [False, True])
 def test_predicted_and_measured_times_stand_side_by_side(gpu, monkeypatch, alone):
-    monkeypatch.syspath_prepend(str(ROOT / "bench"))
-    import gpu_machine
-    import stage_times
-
     config = MODELS["two-levels"]
     if not alone:
         gpu.set_device(SHARED_BYTES, 4 << 10)
-    machine = gpu_machine.machine_of(Gpu.open(0).device)
+    machine = machine_of(Gpu.open(0).device)
     assert (machine.multiprocessors, machine.shared_bytes, machine.clusters) == (4, (20 if alone else 4) << 10, False)
     backend = Played(pack(make_model(config)), CPU, "float32", profile=True)
     monkeypatch.setattr(launcher, "LAUNCH_STEPS", config.lookback)
@@ -95,15 +92,12 @@ def test_predicted_and_measured_times_stand_side_by_side(gpu, monkeypatch, alone
 
 
 def test_each_way_of_exchange_is_a_contestant_after_its_draws_were_checked(gpu, monkeypatch):
-    monkeypatch.syspath_prepend(str(ROOT / "bench"))
-    import checks
-    import contestants
-
     monkeypatch.setattr(contestants, "CudaBackend", Played)
     monkeypatch.setattr(checks, "DRAWN_LEVELS", 32)
-    options = {"exchanges": ["counters", "cluster"], "dtype": ["float32"], "backend": ["reference"], "styles": []}
-    args = argparse.Namespace(**options, threads=[1], batch_size=[1], no_plain=True)
-    lineup = contestants.Lineup(MODELS["paper-3tier"], args, CPU)
+    args = argparse.Namespace(exchanges=["counters", "cluster"], styles=[])
+    options = Options(backends=("reference",), dtypes=("float32",), threads=(1,), batch_sizes=(1,), plain=False)
+    extra = functools.partial(contestants.with_choices, args)
+    lineup = Lineup(SampleRNN(MODELS["paper-3tier"]), options, CPU, print, extra)
     (_, found), absent = lineup.contestants(1)
     assert found.name == "cuda float32 counters" and found.make(16).shape == (1, 16)
     (one,) = absent.found

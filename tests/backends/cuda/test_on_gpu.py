@@ -1,6 +1,6 @@
 """The `cuda` backend on a real GPU, on the shared cases and the paper's model. `pytest -m gpu` runs these.
 
-The mark `kernels` says what a test asks for beside its parameters, for bench/compile_ahead.py: streams, dtype, and
+The mark `kernels` says what a test asks for beside its parameters, for bench/gpu/compile_ahead.py: streams, dtype, and
 exchanges `beside` that of the parameters or "auto"."""
 
 import pytest

@@ -1,5 +1,6 @@
-"""Run the tests of the `triton` backend and its kernels: the files of kernels/, each in its own process, because
-Triton decides when it is imported whether to interpret kernels on the CPU. On a GPU the same files run compiled."""
+"""Run the tests of the `triton` backend and its kernels: the files of tests/backends/triton/kernels, each in a process
+of its own, because Triton decides when it is imported whether to interpret kernels on the CPU. On a GPU the same files
+run compiled."""
 
 import contextlib
 import os

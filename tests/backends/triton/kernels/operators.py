@@ -67,7 +67,7 @@ def test_kernels_behind_operators_compile_into_one_graph():
         return torch.empty_like(draw)
 
     gru_cell, sample_step = (
-        torch.library.custom_op(f"on_triton::{one.__name__}", one, mutates_args=())
+        torch.library.custom_op(f"triton_tests::{one.__name__}", one, mutates_args=())
         for one in (operators.gru_cell, operators.sample_step)
     )
     gru_cell.register_fake(fake_cell)

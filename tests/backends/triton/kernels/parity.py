@@ -62,8 +62,8 @@ def test_a_batch_that_fills_no_block(style):
 @pytest.mark.skipif(INTERPRETED, reason="Triton's interpreter rounds bfloat16 wrongly")
 @every_turn
 def test_bfloat16_computes_what_it_defines(name, style):
-    """Matrices and inputs of products are rounded to bfloat16, and sums are float32. The bounds are those of the CPU
-    backend's tests."""
+    """Matrices and inputs of products are rounded to bfloat16, and sums are float32. The bounds are those of
+    tests/backends/cpu/test_modes.py."""
     config = MODELS[name]
     levels = random_levels(config, 3, config.lookback * 4, seed=1)
     backend = TritonBackend(packed(name), DEVICE, "bfloat16", style=style)

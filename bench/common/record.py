@@ -1,4 +1,4 @@
-"""What both benchmarks share: the machine's name, results kept as JSON, and a peer's modules."""
+"""Results kept as JSON, and the modules of a peer, which the benchmarks share."""
 
 import importlib
 import json
@@ -11,11 +11,14 @@ from types import ModuleType
 import torch
 
 from samplernn_fast import files
+from samplernn_fast.commands.benchmark.timing import processor
 
 
 def append(path: Path, rows: list[dict], device: torch.device | None = None, instead_of_last: bool = False) -> None:
-    """Add a record of `rows`, with date, commit and versions, to the JSON list in `path`, or put it in the place of the
-    list's last one."""
+    """Adds a record of `rows`, with date, commit and versions, to the JSON list in `path`.
+
+    instead_of_last: the record replaces the last one of the list.
+    """
     found = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True)
     record = {"date": datetime.now(UTC).isoformat(timespec="seconds"), "commit": found.stdout.strip() or "unknown"}
     record |= {
@@ -30,18 +33,8 @@ def append(path: Path, rows: list[dict], device: torch.device | None = None, ins
         temporary.write_text(json.dumps([*kept, record], indent=1) + "\n")
 
 
-def processor(device: torch.device | None = None) -> str:
-    """The name of the processor that computes, and what torch makes of a CPU."""
-    if device is not None and device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return f"{names[0] if names else 'unknown processor'} ({torch.backends.cpu.get_cpu_capability()})"
-
-
 def peer_modules(clone: Path, *names: str) -> list[ModuleType]:
-    """Modules of a clone that is no package, such as deepsound's `model`."""
+    """The modules of those names in a clone that is not a package, such as deepsound's `model`."""
     sys.path.insert(0, str(clone))
     try:
         return [importlib.import_module(name) for name in names]

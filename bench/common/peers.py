@@ -3,17 +3,20 @@
 from pathlib import Path
 from types import ModuleType
 
-import record
 import torch
-from contestants import Contestant, engine_contestant
 
+from bench.common import record
+from samplernn_fast.commands.benchmark.contestants import Contestant, Named, engine_contestant
 from samplernn_fast.importing.live import accelerate
 from samplernn_fast.models.config import SampleRNNConfig
 
+NAME = "deepsound Generator"
+"""The peer's name in the results."""
 
-def deepsound(clone: Path, dim: int, batch_size: int) -> Contestant:
+
+def deepsound(clone: Path, dim: int, streams: int) -> Contestant:
     """Their own Generator on their own model of the paper's shape: ratios 2 4 are frames of 2 and 8 samples."""
-    return generator(*their_model(clone, dim=dim, frame_sizes=[2, 4], n_rnn=1), batch_size)
+    return generator(*their_model(clone, dim=dim, frame_sizes=[2, 4], n_rnn=1), streams)
 
 
 def deepsound_default(clone: Path) -> tuple[list[Contestant], SampleRNNConfig]:
@@ -23,7 +26,7 @@ def deepsound_default(clone: Path) -> tuple[list[Contestant], SampleRNNConfig]:
     for dtype in ("float32", "int8"):
         engine = accelerate(module, dtype=dtype).engine
         threads = engine.backend.native.threads(1)
-        found.append(engine_contestant(engine, 1, threads, f"accelerate {dtype}"))
+        found.append(engine_contestant(Named(f"accelerate {dtype}", threads, engine), 1))
     return found, engine.config
 
 
@@ -33,12 +36,12 @@ def their_model(clone: Path, **shape: int | list[int]) -> tuple[ModuleType, torc
     return file, file.SampleRNN(learn_h0=True, q_levels=256, weight_norm=True, **shape)
 
 
-def generator(file: ModuleType, module: torch.nn.Module, batch_size: int) -> Contestant:
+def generator(file: ModuleType, module: torch.nn.Module, streams: int) -> Contestant:
     """Their Generator of a model."""
     theirs = file.Generator(module)
 
     def make(n: int) -> object:
         with torch.no_grad():
-            return theirs(batch_size, n)
+            return theirs(streams, n)
 
-    return Contestant("deepsound Generator", torch.get_num_threads(), make)
+    return Contestant(NAME, torch.get_num_threads(), make)

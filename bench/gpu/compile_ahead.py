@@ -1,10 +1,11 @@
-"""Compiles the cuda backend's kernels for what will run next, one process a core, into the cache that it looks into.
+"""Compiles the cuda backend's kernels for what will run next, with a process for each core, into the kernel cache.
 
-    python bench/compile_ahead.py "bench/sampling_speed.py --dim 1024" "tests/backends/cuda/test_on_gpu.py -m telling"
+    python bench/gpu/compile_ahead.py "bench/sampling_speed.py --dim 1024" "tests/backends/cuda/test_on_gpu.py -m gpu"
 
-Each argument is a command line of bench/sampling_speed.py or bench/stage_times.py, or a test file and pytest's options;
-the kernels are those that it would ask for itself, in that order. A kernel is built as the backend builds it, on GPU 0,
-but not run. One that the model or the GPU is not for is told and left out; the exit status is 1 where a compiler fails.
+Each argument is a command line of bench/sampling_speed.py or bench/gpu/stage_times.py, or a test file with pytest's
+options. The kernels are those that the command would ask for itself, in that order. Each is built as the backend builds
+it, on GPU 0, but not run. One that the model or the GPU cannot have is named and left out; the exit status is 1 where a
+compiler fails.
 """
 
 import argparse
@@ -20,15 +21,17 @@ from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import pytest
-import sampling_speed
-import stage_times
-from wanted import Wanted
 
+sys.path.append(str(Path(__file__).resolve().parents[2]))
+
+from bench import sampling_speed
+from bench.gpu import stage_times
+from bench.gpu.wanted import Wanted
 from samplernn_fast.backends.cuda.gpu import Gpu, native
 from samplernn_fast.backends.cuda.program import NotAtOnce, Program
 from samplernn_fast.errors import BackendUnavailable
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def main() -> None:
@@ -48,10 +51,10 @@ def main() -> None:
 
 
 def kernels_of(command: str) -> list[Wanted]:
-    """What a command line asks for. SystemExit for one of another program."""
+    """The kernels that a command line asks for. SystemExit for the command line of another program."""
     name, *options = shlex.split(command)
     for module in (sampling_speed, stage_times):
-        if Path(name).stem == module.__name__:
+        if Path(name).stem == module.__name__.split(".")[-1]:
             return list(module.kernels(module.parse(options)))
     if not Path(name).stem.startswith("test_"):
         raise SystemExit(f"commands must be of sampling_speed.py, stage_times.py or a test file, got {command!r}")
@@ -59,10 +62,13 @@ def kernels_of(command: str) -> list[Wanted]:
 
 
 def kernels_of_tests(file: str, options: list[str]) -> list[Wanted]:
-    """The kernels of the tests that pytest would run, in its order. A test's parameters `name` (in
-    tests/support/gpu_shapes.py), `dtype` and `exchange` and its mark `kernels` say which kernels it asks for."""
+    """The kernels of the tests that pytest would run, in its order.
+
+    A test's parameters `name` (a shape of tests/support/gpu_shapes.py), `dtype` and `exchange`, and its mark `kernels`,
+    say which kernels it asks for.
+    """
     found = _Collected()
-    # Without the strictness of pyproject.toml, which refuses to run where pytest-timeout is missing.
+    # The options leave out the strictness of pyproject.toml, which refuses to run where pytest-timeout is missing.
     quiet = ["-o", "addopts=--import-mode=importlib", "-p", "no:cacheprovider", "-qq", "--collect-only"]
     if pytest.main([*quiet, str(ROOT / file), *options], plugins=[found]) != pytest.ExitCode.OK:
         raise SystemExit(f"pytest finds no tests in {file} {' '.join(options)}")
@@ -70,7 +76,7 @@ def kernels_of_tests(file: str, options: list[str]) -> list[Wanted]:
 
 
 class _Collected:
-    """A plugin of pytest."""
+    """A plugin of pytest that notes the kernels of the collected tests."""
 
     def __init__(self) -> None:
         self.kernels: list[Wanted] = []
@@ -91,30 +97,30 @@ class _Collected:
 
 
 def with_first_samples(wanted: Iterable[Wanted]) -> list[Wanted]:
-    """Each once, before it the one that makes the sample of one stream with which a backend begins."""
+    """The list without repetitions, each after its kernel for one stream: a backend's first sample is of one stream."""
     return list(dict.fromkeys(one for kernel in wanted for one in (kernel._replace(streams=1), kernel)))
 
 
 @functools.cache
 def gpu() -> Gpu:
-    """One context for all kernels of a process: making one takes a part of a second."""
+    """GPU 0, opened once for all kernels of a process, because that takes a fraction of a second."""
     return Gpu.open(0)
 
 
 def build(wanted: Wanted) -> tuple[float, str]:
-    """Seconds, and why it is left out, "" where it is compiled. In a process of its own."""
+    """Compiles one kernel, in a process of its own: its seconds, and why it is left out, or "" where it is compiled."""
     began = time.perf_counter()
     try:
         Program.build(gpu(), *wanted)
     except NotAtOnce:
-        Program.build(gpu(), *wanted._replace(exchange="launches"))  # as the backend goes on
+        Program.build(gpu(), *wanted._replace(exchange="launches"))  # the backend's fallback
     except (BackendUnavailable, native().CudaError) as reason:
         return time.perf_counter() - began, str(reason)
     return time.perf_counter() - began, ""
 
 
 def compile_all(wanted: list[Wanted], processes: int) -> bool:
-    """The first of the list first; False where some failed. A line is printed for each as soon as it is done."""
+    """Compiles the list in its order, and prints a line for each kernel that is done. False where some failed."""
     began, whole = time.perf_counter(), True
     print(f"{len(wanted)} kernels by {processes} processes", flush=True)
     with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn")) as pool:

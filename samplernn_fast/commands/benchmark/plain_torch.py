@@ -1,21 +1,25 @@
 """A sampler as one would write it in plain PyTorch, at its best: the peer that the engines are compared with.
 
-Weights are folded (packed) and embeddings are lookup tables, as in the engines; no gradients; noise for the Gumbel-max
-draw is made ahead; every step is a handful of torch calls. GRUs that reset after the product, one layer a tier, no
-skips: the paper's model. `compiled` runs the same two functions through torch.compile. `GraphedTorch` makes the same
-calls by replaying one CUDA graph for each period of the top tier.
+Weights are folded (packed) and embeddings are lookup tables, as in the engines. There are no gradients, the noise for
+the Gumbel-max draw is made in advance, and every step is a handful of torch calls. It knows the paper's model: GRUs
+that reset after the product, one layer a tier, no skips. `compiled` runs the same two functions through torch.compile.
+`GraphedTorch` makes the same calls by replaying one CUDA graph for each period of the top tier.
 """
 
 import torch
 from torch import Tensor
 from torch.nn.functional import linear, relu
 
+from samplernn_fast.errors import BackendUnavailable
 from samplernn_fast.kernels.launch import Replay
 from samplernn_fast.reference.weights import PackedWeights
 
 
 class PlainTorch:
-    """Free-running streams; `make(n)` goes on from the last call. dtype: float32 or bfloat16, of the whole model."""
+    """Free-running streams; `make(n)` goes on from the last call. dtype: float32 or bfloat16, of the whole model.
+
+    Raises BackendUnavailable for a model of another shape than the paper's.
+    """
 
     def __init__(
         self,
@@ -27,7 +31,10 @@ class PlainTorch:
     ) -> None:
         self.device = device or torch.device("cpu")
         config = weights.config
-        assert config.rnn == "gru" and config.reset_after and config.n_rnn == 1 and config.skip == "none"
+        if (config.rnn, config.reset_after, config.n_rnn, config.skip) != ("gru", True, 1, "none"):
+            raise BackendUnavailable(
+                "plain torch is written for the paper's model: one GRU a tier, reset_after, no skips"
+            )
         self.config, self.batch_size = config, batch_size
         w = {name: tensor.to(self.device, dtype) for name, tensor in weights.tensors.items()}
         self.tables, self.values = w["mlp.tables"], w["frame_values"]
@@ -55,12 +62,12 @@ class PlainTorch:
         return levels[:, lookback:]
 
     def noise(self, n: int) -> Tensor:
-        """What the Gumbel-max draw of n samples subtracts, (n, B, Q)."""
+        """The noise that the Gumbel-max draw subtracts from the logits of n samples: (n, B, Q)."""
         noise = torch.empty(n, self.batch_size, self.config.q_levels, device=self.device)
         return noise.exponential_().log_().to(self.tables.dtype)
 
     def fill(self, levels: Tensor, noise: Tensor, start: int) -> None:
-        """Draw the samples from time `start` on behind the first L of levels (B, L + n), in place."""
+        """Draws the n samples from time `start` on into levels (B, L + n), behind the L that came before."""
         lookback, sizes = self.config.lookback, self.config.frame_sizes
         taps = sizes[0]
         for step in range(noise.shape[0]):
@@ -70,21 +77,21 @@ class PlainTorch:
                 if t % size:
                     continue
                 frame = self.values[levels[:, end - size : end]]
-                above = self._slot(index + 1, t, size) if index + 1 < len(self.tiers) else None
+                above = self._conditioning(index + 1, t, size) if index + 1 < len(self.tiers) else None
                 self.h[index] = self.tier_step(self.tiers[index], frame, self.h[index], above)
             last = levels[:, end - taps : end]
-            conditioning = self._slot(0, t, 1)
+            conditioning = self._conditioning(0, t, 1)
             levels[:, end] = self.sample_step(self.tables, self.mlp, last, conditioning, noise[step])
 
-    def _slot(self, index: int, t: int, unit: int) -> tuple[Tensor, Tensor, Tensor]:
-        """What a tier hands to the unit below that starts at t: its state, and the slot's matrix and bias."""
+    def _conditioning(self, index: int, t: int, unit: int) -> tuple[Tensor, Tensor, Tensor]:
+        """What a tier upsamples from for the frame of `unit` samples at t (Eq. 6): its state, a matrix and a bias."""
         tier = self.tiers[index]
         j = t % self.config.frame_sizes[index + 1] // unit
         return self.h[index], tier["up"][j], tier["up_bias"][j]
 
 
 class GraphedTorch(PlainTorch):
-    """The same calls, captured once for a period of the top tier; without a GPU they are made one by one."""
+    """The same sampler, captured once for a period of the top tier; without a GPU its calls are made one by one."""
 
     def __init__(
         self, weights: PackedWeights, batch_size: int, dtype: torch.dtype, device: torch.device | None = None
@@ -97,7 +104,7 @@ class GraphedTorch(PlainTorch):
 
     @torch.inference_mode()
     def period(self) -> None:
-        """L samples from the fixed addresses of states and levels, to them."""
+        """Draws L samples. It reads and writes states and levels at fixed addresses, which a graph needs."""
         lookback = self.config.lookback
         self.h = list(self.states)
         self.fill(self.levels, self.noise(lookback), 0)
@@ -106,7 +113,7 @@ class GraphedTorch(PlainTorch):
         self.levels[:, :lookback].copy_(self.levels[:, lookback:].clone())
 
     def make(self, n: int) -> Tensor:
-        """At least n more levels of every stream, in whole periods: (B, >= n)."""
+        """The next levels of every stream, at least n, in whole periods: (B, >= n)."""
         made = []
         for _ in range(-(-n // self.config.lookback)):
             self.replay()
@@ -115,7 +122,7 @@ class GraphedTorch(PlainTorch):
 
 
 def tier_step(tier: dict[str, Tensor], frame: Tensor, h: Tensor, above: tuple[Tensor, Tensor, Tensor] | None) -> Tensor:
-    """One GRU step (B, D) of a tier."""
+    """The new state (B, D) of a tier after one GRU step. above: conditioning of the tier above, None at the top."""
     read = linear(frame, tier["frame"], tier["bias"])
     if above is not None:
         read = read + linear(*above)
@@ -134,7 +141,7 @@ def sample_step(
     conditioning: tuple[Tensor, Tensor, Tensor],
     noise: Tensor,
 ) -> Tensor:
-    """One level (B,) of every stream."""
+    """The next level of every stream, (B,), by the sample-level MLP on the last levels (B, FS(1))."""
     x = linear(*conditioning)
     for tap in range(last.shape[1]):
         x = x + tables[tap][last[:, tap]]

@@ -1,20 +1,23 @@
 """What every stage of a sample should take in the persistent CUDA kernel, by counting. Nothing here was measured.
 
-    python bench/gpu_model.py [--dim 1024] [--batch-size 1] [--dtype int8 bfloat16 float32] [--constant l2_hop=800 ...]
+    python bench/gpu/prediction/predict.py [--dim 1024] [--batch-size 1] [--dtype int8] [--constant l2_hop=800 ...]
 
 The model goes with the first block through the samples of one period, stage by stage in the kernel's order, and adds up
 what it does: bytes of weights and activations from shared memory and from L2, multiply-adds, barriers, the waits for
 other blocks. All blocks are taken to be equally fast, so a result arrives one hop after this block gave its own. Stages
-are those of `constants.stage_names`, which a profiled kernel times; bench/stage_times.py prints both side by side.
+are those of `constants.stage_names`, which a profiled kernel times; bench/gpu/stage_times.py prints both side by side.
 """
 
 import argparse
+import sys
 from collections import Counter
+from pathlib import Path
 
-from gpu_block import LOADING, LOADS_AHEAD, UNITS_AHEAD, BlockTime, Predicted
-from gpu_layout import Layout
-from gpu_machine import Machine, add_options, with_options
+sys.path.append(str(Path(__file__).resolve().parents[3]))
 
+from bench.gpu.prediction.block import LOADING, LOADS_AHEAD, UNITS_AHEAD, BlockTime, Predicted
+from bench.gpu.prediction.layout import Layout
+from bench.gpu.prediction.machine import Machine, add_options, with_options
 from samplernn_fast.backends.cuda.grouping import Grouping, cluster_groupings
 from samplernn_fast.backends.cuda.grouping import grouping as grouping_without_clusters
 from samplernn_fast.backends.cuda.launcher import launch_steps

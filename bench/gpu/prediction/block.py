@@ -1,11 +1,10 @@
-"""What the parts of a stage take in one block of the persistent CUDA kernel; bench/gpu_model.py puts them together."""
+"""What the parts of a stage take in one block of the persistent CUDA kernel; `predict` puts them together."""
 
 from collections import Counter
 from dataclasses import dataclass, field
 
-from gpu_layout import TENSOR_ROWS, Layout
-from gpu_machine import Machine
-
+from bench.gpu.prediction.layout import TENSOR_ROWS, Layout
+from bench.gpu.prediction.machine import Machine
 from samplernn_fast.backends.cuda import constants
 
 LOADING = "loading and saving"

@@ -1,4 +1,4 @@
-"""A kernel of the cuda backend that a benchmark or a test asks for; bench/compile_ahead.py compiles lists of them."""
+"""A kernel of the cuda backend that a benchmark or a test asks for; `compile_ahead` compiles lists of them."""
 
 from typing import NamedTuple
 
@@ -6,7 +6,7 @@ from samplernn_fast.models.config import SampleRNNConfig
 
 
 class Wanted(NamedTuple):
-    """As `cuda_device.Program.build` takes it."""
+    """The arguments of `backends.cuda.program.Program.build`."""
 
     config: SampleRNNConfig
     dtype: str

@@ -1,4 +1,4 @@
-"""A GPU as bench/gpu_model.py sees it: what its driver says, and what one step of a kernel takes, each with its source.
+"""A GPU as `predict` sees it: what its driver says, and what one step of a kernel takes, each with its source.
 
 None of these numbers was measured by this project. Luo et al. measured an H800: arXiv 2402.13499 and 2501.12084. The
 guide is NVIDIA's CUDA C++ programming guide, its table of throughput for compute capability 9.0.

@@ -1,4 +1,7 @@
-"""The short table at the end of bench/gpu_report.sh, what ran and samples per second: gpu_table.py OUTDIR."""
+"""Prints the short table at the end of bench/gpu_report.sh: which parts ran, and what they measured.
+
+python bench/gpu/report_table.py OUTDIR
+"""
 
 import json
 import sys
@@ -27,7 +30,7 @@ def records(path: Path) -> list[dict]:
 
 
 def sampling(rows: list[dict]) -> None:
-    """A line for each contestant, a column for each number of streams."""
+    """Prints a line for each contestant, with a column for each number of streams."""
     streams = sorted({row["batch_size"] for row in rows})
     for dim in sorted({row["dim"] for row in rows}):
         print(f"dim {dim:<24}" + "".join(f"{n:>14}" for n in streams))
@@ -44,8 +47,8 @@ def speed_of(row: dict) -> str:
 
 
 def stages(rows: list[dict]) -> None:
-    """Of a profiled kernel, microseconds of every stage in a sample, predicted and measured; of one kernel a stage,
-    microseconds of each on its own, and how often it is launched for a sample."""
+    """Prints the microseconds of every stage of a profiled kernel, predicted and measured. Where each stage is a kernel
+    of its own, prints the microseconds of one launch and the number of its launches in a sample."""
     first = rows[0]
     about = f"\nStages, dim {first['dim']}, {first['dtype']}, {first['batch_size']} streams"
     if "predicted_us" in first:

@@ -1,33 +1,35 @@
-"""The time of every stage of a sample in the cuda backend's kernels.
+"""How long every stage of a sample takes in the cuda backend's kernels.
 
-    python bench/stage_times.py [--kernels persistent launches] [--dim 1024 256] [--batch-size 1 8 64] [--json FILE]
+    python bench/gpu/stage_times.py [--kernels persistent launches] [--dim 1024 256] [--batch-size 1 8] [--json FILE]
 
-"persistent": a profiled kernel tells what its first block spent, which is printed beside what bench/gpu_model.py
-predicts for this GPU. "launches" (the exchange of that name, where each stage is a kernel): each is launched many times
-in a row between two events of the GPU, in the state that some samples left behind, so its time has the gap between two
-launches in it; "walk" is what a sample takes when all are launched in turn. The levels are compared with the
-reference's draws first; what differs, or cannot start, is left out, and the exit status is 1 in the end.
+"persistent" reads the clocks of a profiled kernel's first block, and prints them beside what
+bench/gpu/prediction/predict.py predicts for this GPU. "launches" is the exchange of that name, where each stage is a
+kernel of its own. Each is launched many times in a row between two events of the GPU, on the state that some samples
+left behind, so its time includes the gap between two launches. "walk" is the time of a sample when all stages are
+launched in turn. The levels are compared with the reference's draws first. What differs, or cannot start, is left out,
+and the exit status is then 1.
 """
 
 import argparse
 import functools
 import itertools
 import statistics
-import time
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import gpu_machine
 import numpy as np
-import record
 import torch
-from checks import CheckFailed, check_draws
-from gpu_layout import Layout
-from gpu_machine import Machine
-from gpu_model import predict
-from wanted import Wanted
 
+sys.path.append(str(Path(__file__).resolve().parents[2]))
+
+from bench.common import record
+from bench.gpu.prediction import machine as machines
+from bench.gpu.prediction.layout import Layout
+from bench.gpu.prediction.machine import Machine
+from bench.gpu.prediction.predict import predict
+from bench.gpu.wanted import Wanted
 from samplernn_fast.backends import devices
 from samplernn_fast.backends.cuda.backend import CudaBackend
 from samplernn_fast.backends.cuda.gpu import Gpu
@@ -35,6 +37,8 @@ from samplernn_fast.backends.cuda.grouping import Grouping
 from samplernn_fast.backends.cuda.launcher import Launcher
 from samplernn_fast.backends.cuda.program import Program
 from samplernn_fast.backends.cuda.stages import Stage, Walk
+from samplernn_fast.commands.benchmark.checks import CheckFailed, check_draws
+from samplernn_fast.commands.benchmark.timing import seconds
 from samplernn_fast.engine.engine import Engine
 from samplernn_fast.errors import BackendUnavailable, SampleRNNError
 from samplernn_fast.models.config import SampleRNNConfig
@@ -43,11 +47,11 @@ from samplernn_fast.reference.draw import Drawing, Randomness
 from samplernn_fast.reference.weights import PackedWeights, pack
 
 WAYS = {"persistent": ("auto", True), "launches": ("launches", False)}
-"""Exchange of each kind of kernels, and whether they are profiled."""
+"""For each kind of kernels: the exchange, and whether they are profiled."""
 
 
 class StageTimer(Launcher):
-    """Launches of the cuda backend, one kernel for each stage, which can time stages instead of making samples."""
+    """A launcher with a kernel for each stage, which can time the stages instead of making samples."""
 
     def __init__(
         self,
@@ -59,21 +63,22 @@ class StageTimer(Launcher):
     ) -> None:
         super().__init__(weights, device, dtype, exchange, profile)
         self.repeats = 0
-        """How often each stage is launched in a row when it is timed; 0 makes samples as usual."""
+        """How many times each stage is launched in a row when it is timed; 0 makes samples as usual."""
         self.times: dict[str, float] = {}
-        """Seconds of every stage and of a sample of the whole walk, as they were last timed."""
+        """The seconds of every stage, and of a sample of the whole walk, from the last timing."""
 
-    def put(self, program: Program, stream: int, params: bytes, t: int, steps: int) -> None:
-        """Put the launches into the stream; or the first samples, and then each stage of the next one many times."""
+    def put(self, program: Program, cuda_stream: int, params: bytes, t: int, steps: int) -> None:
+        """Launches what makes samples; or, to time stages, the first samples and then each stage of the next one many
+        times."""
         if self.repeats == 0:
-            return super().put(program, stream, params, t, steps)
+            return super().put(program, cuda_stream, params, t, steps)
         walk, made = Walk.of(self.config), steps - 1
         begin = walk.period[(t + made) % len(walk.period)][0]
 
         def launch(stages: list[Stage], samples: int = 0) -> Callable[[], None]:
             # The walk is laid out before the clock starts.
             part = program.along(Walk(stages, walk.period, []))
-            return lambda: part.launch(stream, params, t, samples)
+            return lambda: part.launch(cuda_stream, params, t, samples)
 
         self.times = {"walk": seconds(self.device, launch(walk.before, made)) / made}
         launch([begin])()
@@ -90,8 +95,10 @@ def timed_backend(weights: PackedWeights, device: torch.device, dtype: str) -> C
 
 
 def time_stages(backend: CudaBackend, streams: int, samples: int, repeats: int) -> dict[str, float]:
-    """Seconds of every stage and of a sample of the whole walk, by `samples` samples of that many streams, or as many
-    as one launch makes. The backend is of `timed_backend`."""
+    """The seconds of every stage, and of a sample of the whole walk, for that many streams.
+
+    samples: how many are made; at most what one launch makes. backend: one that `timed_backend` made.
+    """
     launcher = backend.launcher
     assert isinstance(launcher, StageTimer)
     launcher.repeats = repeats
@@ -103,33 +110,19 @@ def time_stages(backend: CudaBackend, streams: int, samples: int, repeats: int) 
 
 
 def per_sample(config: SampleRNNConfig) -> dict[Stage, float]:
-    """Every stage but loading and saving, and how often it is launched for a sample."""
+    """Every stage but loading and saving, with the number of its launches in a sample."""
     period = Walk.of(config).period
     counts = Counter(stage._replace(begins=False) for sample in period for stage in sample)
     return {stage: count / len(period) for stage, count in counts.items()}
 
 
 def name_of(stage: Stage) -> str:
-    """Its kernel, tier and layer, such as "cell 1 0"."""
+    """The stage's kernel, tier and layer, such as "cell 1 0"."""
     return f"{stage.kernel.removeprefix('srnn_')} {stage.tier} {stage.layer}"
 
 
-def seconds(device: torch.device, run: Callable[[], None]) -> float:
-    """What the GPU takes for all that run() puts into its stream."""
-    if device.type != "cuda":  # a library plays the GPU, and waits
-        began = time.perf_counter()
-        run()
-        return time.perf_counter() - began
-    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-    start.record()
-    run()
-    end.record()
-    end.synchronize()
-    return start.elapsed_time(end) / 1e3
-
-
 def make(backend: CudaBackend, streams: int, samples: int) -> None:
-    """Samples of some streams from silence on, all of them drawn."""
+    """Draws samples of some streams from silence on."""
     silence = torch.full((streams, backend.config.lookback), backend.config.q_zero)
     free, heat = torch.full((streams, samples), -1), torch.ones(streams, samples)
     drawing = Drawing(Randomness(0, np.arange(streams, dtype=np.uint32)), heat)
@@ -137,7 +130,7 @@ def make(backend: CudaBackend, streams: int, samples: int) -> None:
 
 
 def rows_of(backend: CudaBackend, streams: int, samples: int = 256, repeats: int = 200) -> list[dict]:
-    """A row for each stage and one for the walk, times in microseconds."""
+    """A row for each stage and one for the walk; their times are microseconds."""
     times = time_stages(backend, streams, samples, repeats)
     often = {name_of(stage): share for stage, share in per_sample(backend.config).items()} | {"walk": 1.0}
     about = {"dim": backend.config.dim, "dtype": backend.dtype, "batch_size": streams}
@@ -145,7 +138,7 @@ def rows_of(backend: CudaBackend, streams: int, samples: int = 256, repeats: int
 
 
 def profiled_rows(backend: CudaBackend, machine: Machine, streams: int, launches: int = 2) -> list[dict]:
-    """A row for each stage of a profiled kernel and one for all of a sample: microseconds predicted and measured."""
+    """A row for each stage of a profiled kernel and one for a whole sample, in microseconds predicted and measured."""
     samples = launches * backend.launcher.steps(streams)
     make(backend, streams, samples)  # the weights are in L2 then
     backend.launcher.stage_times()
@@ -167,8 +160,10 @@ def profiled_rows(backend: CudaBackend, machine: Machine, streams: int, launches
 
 
 def grouping_of(program: Program, exchange: str) -> Grouping:
-    """How a persistent kernel was shared out; exchange: that of the backend. BackendUnavailable where the
-    driver refused it."""
+    """How the streams and rows of a persistent kernel are divided among blocks. exchange: the backend's.
+
+    Raises BackendUnavailable where the driver refused the kernel.
+    """
     if program.stages is not None:
         raise BackendUnavailable("the driver refused the persistent kernel, so it cannot be timed; see doctor")
     if program.cooperative:
@@ -178,7 +173,7 @@ def grouping_of(program: Program, exchange: str) -> Grouping:
 
 
 def print_rows(rows: list[dict]) -> None:
-    """Predicted, measured and their ratio where there is a prediction."""
+    """Prints the measured time of every row, and the ratio to the predicted one where there is one."""
     for row in rows:
         about = f"dim {row['dim']}, {row['dtype']}, {row['batch_size']} streams: {row['stage']:24} {row['us']:9.2f} us"
         if "predicted_us" in row:
@@ -190,13 +185,13 @@ def print_rows(rows: list[dict]) -> None:
 
 @functools.cache
 def models(dim: int) -> tuple[SampleRNN, PackedWeights, Engine]:
-    """A model of that size, its weights, and its reference in float64."""
+    """A model of that size, its packed weights, and the reference in float64 that plays it."""
     model = SampleRNN(SampleRNNConfig(dim=dim))
     return model, pack(model), Engine(model, backend="reference", dtype="float64", device="cpu")
 
 
 def timed_rows(kernel: str, dim: int, dtype: str, streams: int, args: argparse.Namespace) -> list[dict]:
-    """Rows of one kernel, after its draws were checked."""
+    """The rows of one kernel, after its draws were checked."""
     device = devices.resolve_device("cuda")
     model, weights, exact = models(dim)
     by_launches = kernel == "launches"
@@ -206,7 +201,7 @@ def timed_rows(kernel: str, dim: int, dtype: str, streams: int, args: argparse.N
     check_draws(Engine.of(model, backend), exact, streams)
     if by_launches:
         return rows_of(backend, streams)
-    machine = gpu_machine.with_options(gpu_machine.machine_of(Gpu.open(device.index or 0).device), args)
+    machine = machines.with_options(machines.machine_of(Gpu.open(device.index or 0).device), args)
     return profiled_rows(backend, machine, streams)
 
 
@@ -217,7 +212,8 @@ def kernels(args: argparse.Namespace) -> Iterator[Wanted]:
 
 
 def combinations(args: argparse.Namespace) -> Iterator[tuple[str, int, int, str]]:
-    """Kernel, streams, dim and mode. Few streams first: a time limit may end it, and rows that are done are kept."""
+    """Every kind of kernel with every number of streams, size and mode, few streams first: a time limit may end the
+    process, and rows that were written are kept."""
     return itertools.product(args.kernels, args.batch_size, args.dim, args.dtype)
 
 
@@ -229,7 +225,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--batch-size", type=int, nargs="+", default=[1, 8, 64])
     parser.add_argument("--dtype", nargs="+", default=list(CudaBackend.dtypes))
     parser.add_argument("--json", type=Path, help="append the rows to this file")
-    gpu_machine.add_options(parser)
+    machines.add_options(parser)
     return parser.parse_args(argv)
 
 

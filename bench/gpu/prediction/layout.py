@@ -8,9 +8,9 @@ from samplernn_fast.backends.cuda import grouping
 from samplernn_fast.backends.cuda.grouping import Grouping
 from samplernn_fast.backends.cuda.program import THREADS
 from samplernn_fast.models.config import SampleRNNConfig
+from samplernn_fast.reference.modes import WEIGHT_BYTES
 from samplernn_fast.reference.weights import packed_hidden
 
-WEIGHT_BYTES = {"float32": 4, "bfloat16": 2, "int8": 1}
 STREAMS_AT_ONCE, TENSOR_STREAMS, TENSOR_ROWS, PACKET_NUMBERS = 8, 8, 32, 3
 
 
