@@ -128,7 +128,7 @@ def trained(data_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 def fake_libcuda() -> FakeGpu:
     """The library that plays a GPU and its driver; tests take `fake_gpu`."""
     gc.freeze()  # `fake_gpu` collects garbage after each test: what is loaded by now takes it longest, and is none
-    return FakeGpu(kept_library("libcuda.cpp"))
+    return FakeGpu(kept_library("libcuda.cpp", "libcuda.so"))
 
 
 @pytest.fixture
@@ -145,7 +145,7 @@ def fake_gpu(fake_libcuda: FakeGpu, monkeypatch: pytest.MonkeyPatch, tmp_path: P
 @pytest.fixture(scope="session")
 def fake_libnvrtc() -> FakeNvrtc:
     """The library that plays NVRTC; tests take `fake_nvrtc`."""
-    return FakeNvrtc(kept_library("libnvrtc.cpp"))
+    return FakeNvrtc(kept_library("libnvrtc.cpp", "libnvrtc.so.13"))
 
 
 @pytest.fixture

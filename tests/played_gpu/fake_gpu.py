@@ -28,11 +28,12 @@ def compile_library(source: Path, library: Path, *options: str) -> Path:
     return library
 
 
-def kept_library(name: str) -> Path:
-    """The shared library of a source of fake_cuda/ that includes nothing but headers of csrc, compiled once."""
-    source, headers = FOLDER / name, sorted((ROOT / "csrc").rglob("*.h"))
+def kept_library(source_name: str, name: str) -> Path:
+    """The shared library of a source of fake_cuda/ that includes no headers but those of csrc, compiled once. Its file
+    name ends in `name`."""
+    source, headers = FOLDER / source_name, sorted((ROOT / "csrc").rglob("*.h"))
     key = digest(*compiler(), *(path.read_bytes() for path in (source, *headers)))
-    return make_once(f"{key}-{source.stem}.so.13", lambda path: compile_library(source, path))
+    return make_once(f"{key}-{name}", lambda path: compile_library(source, path))
 
 
 class FakeGpu:

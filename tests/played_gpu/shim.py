@@ -59,7 +59,7 @@ class Settings:
 def build(defines: dict[str, str], kernels: Path = KERNELS) -> Path:
     """The kernel for one set of defines, compiled where that has not been done before."""
     macros = [f"-D{name}={value}" for name, value in defines.items()]
-    texts = sorted(path for name in ("model/*.h", "cuda/*.h", "cuda/device/*") for path in kernels.glob(name))
+    texts = sorted([*kernels.glob("model/*.h"), kernels / "cuda" / "params.h", *kernels.glob("cuda/device/*")])
     return kernel_library(kernels, texts, macros)
 
 
