@@ -19,12 +19,12 @@ _FUSED_TAPS = 4
 
 
 class SampleInput(NamedTuple):
-    """What the first layer reads beside levels: conditioning (B, D) float32, rows conditioning_stride apart; up_bias
+    """What the first layer reads beside levels: conditioning (B, D) float32, rows conditioning_stride apart; input_bias
     (D,), which is added to it; tables (I, Q, D) of the last I levels."""
 
     conditioning: Any
     conditioning_stride: Any
-    up_bias: Any
+    input_bias: Any
     tables: Any
 
 
@@ -40,7 +40,7 @@ def embedded(place, given, stream, has_stream, k, Q, D: tl.constexpr, TAPS: tl.c
     inside = has_stream[:, None] & (k < D)[None, :]
     conditioning_ptr = given.conditioning + stream[:, None] * given.conditioning_stride
     x = tl.load(conditioning_ptr + k[None, :], mask=inside, other=0.0)
-    x += tl.load(given.up_bias + k, mask=k < D, other=0.0)[None, :]
+    x += tl.load(given.input_bias + k, mask=k < D, other=0.0)[None, :]
     oldest = place.levels + column_of(place) - TAPS
     for tap in range(TAPS):
         level = tl.load(oldest + stream * place.levels_stride + tap, mask=has_stream, other=0).to(tl.int64)

@@ -24,7 +24,7 @@ _MOST_COLUMNS, _MOST_LEVELS = 4096, 1 << 21
 def cell_weights(weights: PackedWeights, tier: int, layer: int) -> CellWeights:
     """One layer's part of the packed weights."""
     config, name = weights.config, f"tier{tier}."
-    gates_width = weights[name + "bias"].shape[1]
+    gates_width = weights[name + "input_bias"].shape[2]
     frame = weights[name + "frame"]
     reads_input = layer == 0 or config.skip == "full"
     return CellWeights(
@@ -48,7 +48,6 @@ class Walk:
         self.tiers = range(len(config.ratios))
         self.columns = config.lookback * max(1, min(_MOST_COLUMNS, _MOST_LEVELS // streams) // config.lookback)
         self.cells = [[cell_weights(weights, tier, layer) for layer in range(layers)] for tier in self.tiers]
-        self.biases = [self._biases(tier) for tier in self.tiers]
         names = [f"mlp.hidden{layer}" for layer in range(packed_hidden(config))]
         self.mlp_layers = [(weights[name], weights[name + "_bias"]) for name in names]
         self._make_buffers()
@@ -79,17 +78,6 @@ class Walk:
         self.conditioning = [zeros(streams, ratio, below) for ratio, below, _ in up_shapes]
         self.sample_scratch = SampleScratch.make(streams, dim, config.q_levels, weights["mlp.output"])
         self.cell_scratch = CellScratch.make(streams, self.cells[0][0])
-
-    def _biases(self, tier: int) -> Tensor:
-        """(r, n, G D): the bias of every layer in the tier's j-th frame within a frame of the tier above, plus the
-        upsampling bias of the tier above."""
-        bias = self.weights[f"tier{tier}.bias"].unsqueeze(0)
-        if tier + 1 == len(self.tiers):
-            return bias
-        added = self.weights[f"tier{tier + 1}.up_bias"].unflatten(1, (-1, bias.shape[2]))
-        biases = bias.repeat(added.shape[0], 1, 1)
-        biases[:, : added.shape[1]] += added
-        return biases
 
     def prepare(self, truncate: bool) -> None:
         """Make the launches of a period, with or without top-k and top-p. Overwrites the hidden state."""
@@ -154,7 +142,7 @@ class Walk:
     def _run_tier(self, tier: int, phase: int, offset: int) -> None:
         """Eq. 4-5: one step of every layer of a tier."""
         size, hidden, cells = self.config.frame_sizes[tier + 1], self.hidden[tier], self.cells[tier]
-        width, j, conditioning = self.weights[f"tier{tier}.bias"].shape[1], 0, None
+        width, j, conditioning = self.weights[f"tier{tier}.input_bias"].shape[2], 0, None
         if tier + 1 < len(self.tiers):
             j = phase % self.config.frame_sizes[tier + 2] // size
             conditioning = self.conditioning[tier + 1][:, j]
@@ -167,7 +155,7 @@ class Walk:
                 new_hidden=hidden[-1, layer],
                 half_stride=self._half_stride(tier),
                 conditioning=conditioning[:, layer * width :] if conditioned else None,
-                bias=self.biases[tier][j, layer],
+                bias=self.weights[f"tier{tier}.input_bias"][j, layer],
                 below=hidden[0, layer - 1] if layer > 0 else None,
                 frame_values=self.weights["frame_values"],
                 place=self._place(offset),
@@ -208,8 +196,8 @@ class Walk:
         """Eq. 7-9, and the draw into `levels`."""
         place, j = self._place(offset), phase % self.config.frame_sizes[1]
         conditioning = self.conditioning[0][:, j]
-        up_bias, tables = self.weights["tier0.up_bias"][j], self.weights["mlp.tables"]
-        given = SampleInput(conditioning, conditioning.stride(0), up_bias, tables)
+        input_bias, tables = self.weights["mlp.input_bias"][j], self.weights["mlp.tables"]
+        given = SampleInput(conditioning, conditioning.stride(0), input_bias, tables)
         scratch = self.sample_scratch
         launch_logits(place, given, self.mlp_layers, self.weights["mlp.output"], scratch, self.style)
         bias = self.weights["mlp.output_bias"]

@@ -15,7 +15,7 @@ Model::Model(const ModelDims& dims, const Arrays& arrays, const Kernels& kernels
   frame_values = copy("frame_values", 1, m.q_levels);
   for (int tier = 0; tier < m.tiers(); ++tier) tiers.push_back(load_tier(tier));
   mlp.tables = copy("mlp.tables", long{m.taps} * m.q_levels, m.dim);
-  mlp.upsample_bias = copy("tier0.up_bias", m.ratio(0), m.dim);
+  mlp.input_bias = copy("mlp.input_bias", m.ratio(0), m.dim);
   for (int layer = 0; layer < m.hidden; ++layer) {
     const std::string name = "mlp.hidden" + std::to_string(layer);
     mlp.hidden.push_back(matrix(name, 0, 1, m.dim, m.dim));
@@ -45,9 +45,8 @@ TierWeights Model::load_tier(int tier) {
   const std::string name = "tier" + std::to_string(tier) + ".";
   const long square = long{m.dim} * m.dim, all = m.gates() * square;
   TierWeights w;
-  w.bias = copy(name + "bias", long{m.n_rnn} * m.gates(), m.dim);
   w.frame = load_frame(name + "frame", m.frame_sizes[tier]);
-  w.input_bias = load_input_bias(tier, w.bias);
+  w.input_bias = copy(name + "input_bias", long{m.places(tier)} * m.n_rnn * m.gates(), m.dim);
   for (int layer = 0; layer < m.n_rnn; ++layer) {
     CellWeights cell;
     const int first = m.lstm ? 4 : 2;
@@ -82,26 +81,6 @@ const float* Model::load_frame(const std::string& name, int size) {
     for (int i = 0; i < m.dim; ++i) {
       for (int at = 0; at < size; ++at) {
         to[at * input_width() + gate * width + i] = source(name)[(gate * m.dim + i) * size + at];
-      }
-    }
-  }
-  return to;
-}
-
-// Returns the biases of the layers that read the tier's input, plus the bias with which the tier
-// above is upsampled.
-const float* Model::load_input_bias(int tier, const float* bias) {
-  const bool top = tier + 1 == m.tiers();
-  const int ratio = top ? 1 : m.ratio(tier + 1);
-  float* to = arena_.take<float>(ratio * input_width());
-  for (int j = 0; j < ratio; ++j) {
-    std::memcpy(to + j * input_width(), bias, sizeof(float) * input_width());
-    if (top) continue;
-    const std::string name = "tier" + std::to_string(tier + 1) + ".up_bias";
-    const float* upsample_bias = source(name) + j * gates_read() * m.dim;
-    for (long gate = 0; gate < gates_read(); ++gate) {
-      for (int i = 0; i < m.dim; ++i) {
-        to[j * input_width() + gate * width + i] += upsample_bias[gate * m.dim + i];
       }
     }
   }

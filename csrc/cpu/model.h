@@ -26,8 +26,7 @@ struct CellWeights {
 
 struct TierWeights {
   const float* frame = nullptr;       // (F, I G): a sample of a frame times its row is added
-  const float* input_bias = nullptr;  // (r of the tier above or 1, I G), upsampling's bias included
-  const float* bias = nullptr;        // (n, G), for layers that do not read the tier's input
+  const float* input_bias = nullptr;  // (R, n, G)
   std::vector<CellWeights> cells;
   std::vector<MatrixPointer> stack;  // for layers 1, ..., n - 1: G gates that read the layer below
   MatrixPointer skip_out;
@@ -37,8 +36,8 @@ struct TierWeights {
 };
 
 struct SampleWeights {
-  const float* tables = nullptr;         // (taps, Q), oldest tap first: folded embeddings
-  const float* upsample_bias = nullptr;  // (FS(2))
+  const float* tables = nullptr;      // (taps, Q), oldest tap first: folded embeddings
+  const float* input_bias = nullptr;  // (FS(2))
   std::vector<MatrixPointer> hidden;
   std::vector<const float*> hidden_bias;
   MatrixPointer output;
@@ -67,7 +66,6 @@ class Model {
   int panels_of(int rows) const { return (rows + panel - 1) / panel; }
   const float* copy(const std::string& name, long count, int size);
   const float* load_frame(const std::string& name, int size);
-  const float* load_input_bias(int tier, const float* bias);
   MatrixPointer matrix(const std::string& name, long offset, int gates, int rows, int cols);
   TierWeights load_tier(int tier);
   const float* source(const std::string& name) const { return arrays_->at(name); }

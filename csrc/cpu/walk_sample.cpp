@@ -33,7 +33,7 @@ void Walk::sample_mlp(long step, int count) {
   member_.meet();
 }
 
-// Sums the folded embeddings of the last FS(1) levels and the bias of the upsampling.
+// Sums the folded embeddings of the last FS(1) levels and the bias of their sum.
 void Walk::read_levels(long step, int count) const {
   const SampleWeights& w = model_.mlp;
   const long width = model_.width, first = first_unit();
@@ -42,7 +42,7 @@ void Walk::read_levels(long step, int count) const {
       const long j = (streams_.t + step + i) % m_.frame_sizes[0];
       const int64_t* recent = &level(s, step + i - m_.taps);
       float* row = team_.x.data() + (long{s} * count + i) * width + first;
-      std::copy_n(w.upsample_bias + j * width + first, units(), row);
+      std::copy_n(w.input_bias + j * width + first, units(), row);
       for (int tap = 0; tap < m_.taps; ++tap) {
         const float* add = w.tables + (long{tap} * m_.q_levels + recent[tap]) * width + first;
         kernels_.add(row, add, units());

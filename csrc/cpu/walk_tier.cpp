@@ -26,7 +26,8 @@ void Walk::read_input(int tier, long step, int frames) {
     for (int frame = 0; frame < frames; ++frame) {
       const long at = step + long{frame} * size;
       const int64_t* samples = &level(s, at - size);
-      const float* bias = w.input_bias + (streams_.t + at) % above / size * width;
+      const long place = (streams_.t + at) % above / size;
+      const float* bias = w.input_bias + place * m_.n_rnn * model_.gates_width();
       float* row = team_.inputs.data() + (long{s} * frames + frame) * width + first;
       for (long gate = 0; gate < width; gate += model_.width) {
         std::copy_n(bias + gate + first, count, row + gate);
@@ -67,7 +68,7 @@ void Walk::run_layer(int tier, int layer, int frame, int frames) {
   } else {
     gates = team_.gates.data();
     stride = model_.gates_width();
-    copy_bias(w.bias, layer, gates, stride);
+    copy_bias(w.input_bias, layer, gates, stride);
   }
   if (layer > 0) {
     kernels_.product(*w.stack[layer - 1], *hidden_rows_[at - 1], streams_.count, slice(), gates,

@@ -3,7 +3,8 @@
 // Letters in shapes: B streams, L levels before the first new sample, D width of a vector, Q levels
 // of a sample, G gates (3 for the GRU, 4 for the LSTM), H width of a state (D, or 2 D for the
 // LSTM's [h | c]), F frame size, r ratio, n layers, I layers that read the tier's input, O width of
-// what a tier upsamples for one unit below it.
+// what a tier upsamples for one unit below it, R frames of a tier under one frame of the tier
+// above it (1 for the top tier).
 #pragma once
 
 #include <string>
@@ -33,6 +34,8 @@ struct ModelDims {
   // first layer.
   int below_width(int tier) const { return tier == 0 ? dim : read_width(); }
   int ratio(int tier) const { return frame_sizes[tier] / (tier == 0 ? 1 : frame_sizes[tier - 1]); }
+  // R of a tier.
+  int places(int tier) const { return tier + 1 == tiers() ? 1 : ratio(tier + 1); }
 };
 
 // The name and shape of one packed tensor.
@@ -49,7 +52,7 @@ inline std::vector<Field> layout(const ModelDims& m) {
     const std::string name = "tier" + std::to_string(tier) + ".";
     const long below = m.below_width(tier);
     fields.push_back({name + "frame", {m.read_width(), m.frame_sizes[tier]}});
-    fields.push_back({name + "bias", {layers, width}});
+    fields.push_back({name + "input_bias", {m.places(tier), layers, width}});
     fields.push_back({name + "recurrent", {layers, width, dim}});
     fields.push_back({name + "h0", {layers, m.state_width()}});
     if (!m.lstm && m.reset_after) fields.push_back({name + "bias_n", {layers, dim}});
@@ -59,8 +62,8 @@ inline std::vector<Field> layout(const ModelDims& m) {
       fields.push_back({name + "skip_bias", {dim}});
     }
     fields.push_back({name + "up", {m.ratio(tier), below, dim}});
-    fields.push_back({name + "up_bias", {m.ratio(tier), below}});
   }
+  fields.push_back({"mlp.input_bias", {m.ratio(0), dim}});
   fields.push_back({"mlp.tables", {m.taps, m.q_levels, dim}});
   for (int layer = 0; layer < m.hidden; ++layer) {
     const std::string name = "mlp.hidden" + std::to_string(layer);

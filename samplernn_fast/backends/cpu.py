@@ -42,8 +42,9 @@ class CpuBackend:
     ) -> None:
         """num_threads: None chooses by the work. isa: one of `_C.available_isas()`, "" for the best; for tests."""
         self.config, self.device, self.dtype = weights.config, device, dtype
-        self._h0 = [weights[f"tier{tier}.h0"].float() for tier in range(len(self.config.ratios))]
-        tensors = {name: tensor.float().contiguous().numpy() for name, tensor in weights.tensors.items()}
+        weights = weights.to("cpu", torch.float32)
+        self._h0 = [weights[f"tier{tier}.h0"] for tier in range(len(self.config.ratios))]
+        tensors = {name: tensor.numpy() for name, tensor in weights.tensors.items()}
         if num_threads is not None and not 1 <= num_threads <= 256:
             raise ConfigError(f"num_threads must be 1 to 256, got {num_threads}")
         self.native = native().CpuEngine(model_dims(self.config), tensors, isa, dtype, num_threads or 0)

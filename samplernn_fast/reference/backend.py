@@ -78,27 +78,27 @@ class ReferenceBackend(TeacherForced):
             if t % size:
                 continue
             gates = linear(values[:, -size:], self.weights[f"tier{tier}.frame"])
+            place = 0
             if tier + 1 < len(self.config.ratios):
-                gates = gates + self._upsample(hidden, tier + 1, t)
-            self._run_layers(hidden, tier, gates)
+                gates, place = gates + self._upsample(hidden, tier + 1, t), self._place(tier + 1, t)
+            self._run_layers(hidden, tier, gates, self.weights[f"tier{tier}.input_bias"][place])
 
     def run_sample_network(self, hidden: Hidden, levels: Tensor, t: int) -> Tensor:
         """Eq. 7-9 at time t, given the levels (B, >= L) before it: logits (B, Q)."""
         tables = self.weights["mlp.tables"]
-        x = self._upsample(hidden, 0, t)
+        x = self._upsample(hidden, 0, t) + self.weights["mlp.input_bias"][self._place(0, t)]
         for tap, recent in enumerate(levels[:, -tables.shape[0] :].unbind(1)):
             x = x + embedding(recent, tables[tap])
         return self.mlp(x)
 
     def _upsample(self, hidden: Hidden, tier: int, t: int) -> Tensor:
-        """Eq. 6: the conditioning (B, O) of the unit below that starts at time t."""
+        """Eq. 6 without its bias: the conditioning (B, O) of the unit below that starts at time t."""
+        return linear(self._tier_output(hidden, tier), self.weights[f"tier{tier}.up"][self._place(tier, t)])
+
+    def _place(self, tier: int, t: int) -> int:
+        """The place, 0 to r - 1, of the unit below that starts at time t among those of the tier's frame."""
         step = self.config.frame_sizes[tier] if tier > 0 else 1
-        j = t % self.config.frame_sizes[tier + 1] // step
-        return linear(
-            self._tier_output(hidden, tier),
-            self.weights[f"tier{tier}.up"][j],
-            self.weights[f"tier{tier}.up_bias"][j],
-        )
+        return t % self.config.frame_sizes[tier + 1] // step
 
     def _tier_output(self, hidden: Hidden, tier: int) -> Tensor:
         """The output (B, D) of a tier's newest frame: its last layer's, or with skips the sum over all layers."""
@@ -111,13 +111,13 @@ class ReferenceBackend(TeacherForced):
             self.weights[f"tier{tier}.skip_bias"],
         )
 
-    def _run_layers(self, hidden: Hidden, tier: int, read: Tensor) -> None:
-        """One step of a tier's RNN layers; read (B, I G D) holds what the tier's input adds to the gates."""
+    def _run_layers(self, hidden: Hidden, tier: int, read: Tensor, bias: Tensor) -> None:
+        """One step of a tier's RNN layers. read (B, I G D): what the tier's input adds to the gates; bias (n, G D)."""
         weights, name, dim = self.weights, f"tier{tier}.", self.config.dim
-        reads = read.split(weights[name + "bias"].shape[1], dim=1)
+        reads = read.split(bias.shape[1], dim=1)
         for layer in range(self.config.n_rnn):
             state = hidden[tier][layer]
-            gates = weights[name + "bias"][layer]
+            gates = bias[layer]
             if layer < len(reads):
                 gates = gates + reads[layer]
             if layer > 0:

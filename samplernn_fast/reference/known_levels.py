@@ -55,7 +55,7 @@ class TeacherForced(ABC):
         lookback, tables = self.config.lookback, self.weights["mlp.tables"]
         steps = levels.shape[1] - lookback
         out = self.frame_scan(hidden, levels)
-        x = self.linear(out, self.weights["tier0.up"].flatten(0, 1), self.weights["tier0.up_bias"].flatten())
+        x = self.linear(out, self.weights["tier0.up"].flatten(0, 1), self.weights["mlp.input_bias"].flatten())
         x = x.unflatten(2, (-1, self.config.dim)).flatten(1, 2)
         for tap, table in enumerate(tables):
             start = lookback - tables.shape[0] + tap
@@ -76,17 +76,19 @@ class TeacherForced(ABC):
                 gates = gates + conditioning
             out = self._scan_layers(hidden, tier, gates)
             if tier > 0:
-                up, bias = self.weights[f"tier{tier}.up"], self.weights[f"tier{tier}.up_bias"]
-                conditioning = self.linear(out, up.flatten(0, 1), bias.flatten()).unflatten(2, bias.shape).flatten(1, 2)
+                up = self.weights[f"tier{tier}.up"]
+                conditioning = self.linear(out, up.flatten(0, 1)).unflatten(2, up.shape[:2]).flatten(1, 2)
         return out
 
     def _scan_layers(self, hidden: Hidden, tier: int, read: Tensor) -> Tensor:
         """A tier's RNN layers over N frames: read (B, N, I G D) -> the tier's outputs (B, N, D); advances `hidden`."""
         weights, name = self.weights, f"tier{tier}."
-        reads = read.transpose(0, 1).split(weights[name + "bias"].shape[1], dim=2)
+        biases = weights[name + "input_bias"]
+        reads = read.transpose(0, 1).split(biases.shape[2], dim=2)
         outputs: list[Tensor] = []
         for layer in range(self.config.n_rnn):
-            gates = weights[name + "bias"][layer]
+            # Frame by frame, in turn for each place under a frame of the tier above: (N, 1, G D).
+            gates = biases[:, layer].repeat(read.shape[1] // len(biases), 1).unsqueeze(1)
             if layer < len(reads):
                 gates = gates + reads[layer]
             if layer > 0:

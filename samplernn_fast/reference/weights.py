@@ -4,11 +4,12 @@ What is folded (all exact algebra): weight norm into the matrices; embedding x W
 ReLU stands between) into lookup tables; each tier's input map and its upsampling into the gates of the tier below;
 biases that are always added together into one.
 Letters: Q levels, D dim, G gates (3 GRU, 4 LSTM), F frame size, r ratio, n layers, I layers that read the tier's
-input (n with "full" skips, else 1), O = I G D of the tier below, or D above the sample level.
+input (n with "full" skips, else 1), O = I G D of the tier below, or D above the sample level; R frames of a tier under
+one frame of the tier above it, 1 for the top tier.
 """
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -38,9 +39,10 @@ def layout(config: SampleRNNConfig) -> list[Field]:
     fields = [Field("frame_values", (config.q_levels,), "real value of each level for the frame tiers")]
     for tier, ratio in enumerate(config.ratios):
         name, below = f"tier{tier}.", dim if tier == 0 else readers * gates * dim
+        frames = (*config.ratios, 1)[tier + 1]
         fields += [
             Field(name + "frame", (readers * gates * dim, config.frame_sizes[tier + 1]), "W_ih W_x"),
-            Field(name + "bias", (layers, gates * dim), "b_ih + b_hh of r and z + W_ih b_x"),
+            Field(name + "input_bias", (frames, layers, gates * dim), "b_ih + b_hh of r and z + W_ih (b_x + b_up)"),
             Field(name + "recurrent", (layers, gates * dim, dim), "W_hh"),
             Field(name + "h0", (layers, width), "learned initial state"),
         ]
@@ -52,7 +54,8 @@ def layout(config: SampleRNNConfig) -> list[Field]:
             fields.append(Field(name + "skip_out", (dim, layers * dim), "maps of all layers' outputs, side by side"))
             fields.append(Field(name + "skip_bias", (dim,), "bias of the first of them"))
         fields.append(Field(name + "up", (ratio, below, dim), "W_j of Eq. 6 through what reads it below"))
-        fields.append(Field(name + "up_bias", (ratio, below), "its bias through the same"))
+    what = "bias of Eq. 6 through the first layer, and its own"
+    fields.append(Field("mlp.input_bias", (config.ratios[0], dim), what))
     fields.append(Field("mlp.tables", (config.frame_sizes[0], config.q_levels, dim), "first layers of every embedding"))
     for layer in range(packed_hidden(config)):
         fields.append(Field(f"mlp.hidden{layer}", (dim, dim), "hidden layer"))
@@ -78,13 +81,21 @@ class PackedWeights:
 
     config: SampleRNNConfig
     tensors: dict[str, Tensor]
+    sums: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
+    """The two parts of each tensor that is a sum of biases."""
 
     def __getitem__(self, name: str) -> Tensor:
         return self.tensors[name]
 
     def to(self, device: torch.device | str, dtype: torch.dtype) -> "PackedWeights":
-        """The same weights, rounded once to another dtype."""
+        """The same weights, rounded once to another dtype.
+
+        A sum of biases is taken of its rounded parts, in that dtype: every backend has added them so from the first
+        version on, and a seed's levels stand on it.
+        """
         tensors = {name: tensor.to(device, dtype).contiguous() for name, tensor in self.tensors.items()}
+        for name, (own, added) in self.sums.items():
+            tensors[name] = own.to(device, dtype) + added.to(device, dtype)
         return PackedWeights(self.config, tensors)
 
 
@@ -96,17 +107,33 @@ def pack(model: SampleRNN) -> PackedWeights:
         if not torch.isfinite(parameter).all():
             raise CheckpointError(f"{name} holds a value that is not finite; this model cannot make audio")
     model = copy.deepcopy(model).cpu().double()
-    tensors = {"frame_values": model.frame_values}
-    readers: list[tuple[Tensor, Tensor]] | None = None
+    tensors, own = {"frame_values": model.frame_values} | _pack_mlp(model), []
+    readers = _sample_level_reader(model)
     for index, tier in enumerate(model.tiers):
-        below = _sample_level_reader(model) if readers is None else readers
-        tensors |= {f"tier{index}.{name}": value for name, value in _pack_tier(config, tier, below).items()}
+        packed, bias, up_bias = _pack_tier(config, tier, readers)
+        tensors |= {f"tier{index}.{name}": value for name, value in packed.items()}
+        own.append((bias, up_bias))
         readers = [(matrix, matrix.new_zeros(matrix.shape[0])) for matrix in _input_matrices(config, tier)]
-    tensors |= _pack_mlp(model)
-    packed = {field.name: tensors[field.name].detach().contiguous() for field in layout(config)}
-    for field in layout(config):
-        assert tuple(packed[field.name].shape) == field.shape, (field, packed[field.name].shape)
-    return PackedWeights(config, packed)
+    tensors["mlp.input_bias"] = own[0][1]
+    sums = {f"tier{index}.input_bias": _input_bias(own, index) for index in range(len(own))}
+    tensors |= {name: bias + added for name, (bias, added) in sums.items()}
+    packed = {one.name: tensors[one.name].detach().contiguous() for one in layout(config)}
+    for one in layout(config):
+        assert tuple(packed[one.name].shape) == one.shape, (one, packed[one.name].shape)
+    return PackedWeights(config, packed, sums)
+
+
+def _input_bias(own: list[tuple[Tensor, Tensor]], tier: int) -> tuple[Tensor, Tensor]:
+    """The gates' own bias (1, n, G D) of a tier, and what the upsampling of the tier above always adds (R, n, G D).
+
+    own: the gates' bias (n, G D) and the upsampling's bias (r, O) of every tier. Layers that do not read the tier's
+    input get 0.
+    """
+    bias = own[tier][0].detach()
+    if tier + 1 == len(own):
+        return bias.unsqueeze(0), bias.new_zeros(1, *bias.shape)
+    up_bias = own[tier + 1][1].detach().unflatten(1, (-1, bias.shape[1]))
+    return bias.unsqueeze(0), torch.nn.functional.pad(up_bias, (0, 0, 0, bias.shape[0] - up_bias.shape[1]))
 
 
 def _sample_level_reader(model: SampleRNN) -> list[tuple[Tensor, Tensor]]:
@@ -128,8 +155,13 @@ def _input_matrices(config: SampleRNNConfig, tier: Tier) -> list[Tensor]:
     return [first] + [layer.w_ih[:, config.dim :] for layer in layers[1:]]
 
 
-def _pack_tier(config: SampleRNNConfig, tier: Tier, below: list[tuple[Tensor, Tensor]]) -> dict[str, Tensor]:
-    """One RNN tier; `below` holds (matrix, bias) of whatever reads its conditioning, if anything does."""
+def _pack_tier(
+    config: SampleRNNConfig, tier: Tier, below: list[tuple[Tensor, Tensor]]
+) -> tuple[dict[str, Tensor], Tensor, Tensor]:
+    """One RNN tier: its tensors, the bias of its gates (n, G D), and that of its upsampling (r, O).
+
+    below: (matrix, bias) of whatever reads the tier's conditioning, if anything does.
+    """
     dim, layers = config.dim, tier.rnn.layers
     matrices = _input_matrices(config, tier)
     bias = [layer.gate_bias() for layer in layers]
@@ -140,7 +172,6 @@ def _pack_tier(config: SampleRNNConfig, tier: Tier, below: list[tuple[Tensor, Te
         frame.append(through)
     packed = {
         "frame": torch.cat(frame),
-        "bias": torch.stack(bias),
         "recurrent": torch.stack([layer.w_hh for layer in layers]),
         "h0": tier.rnn.h0,
     }
@@ -153,11 +184,11 @@ def _pack_tier(config: SampleRNNConfig, tier: Tier, below: list[tuple[Tensor, Te
         packed["skip_bias"] = tier.rnn.skip_out[0].bias
     if below:
         reader, reader_bias = (torch.cat(parts) for parts in zip(*below, strict=True))
-        packed["up"], packed["up_bias"] = tier.up_through(reader, reader_bias)
+        packed["up"], up_bias = tier.up_through(reader, reader_bias)
     else:
-        packed["up"], up_bias = tier.up_maps()
-        packed["up_bias"] = packed["up"].new_zeros(tier.ratio, dim) if up_bias is None else up_bias
-    return packed
+        packed["up"], own_bias = tier.up_maps()
+        up_bias = packed["up"].new_zeros(tier.ratio, dim) if own_bias is None else own_bias
+    return packed, torch.stack(bias), up_bias
 
 
 def _pack_mlp(model: SampleRNN) -> dict[str, Tensor]:

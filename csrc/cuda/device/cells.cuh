@@ -139,16 +139,13 @@ SRNN_DEVICE void input_gates(const Block& b, int layer, int u, int stream, float
   constexpr TierOffsets kAt = kOffsets.tier[kTier];
   constexpr bool kTop = kTier + 1 == kTiers;
   constexpr int kAbove = kTop ? kTier : kTier + 1, kSize = frame_size(kTier);
-  constexpr uint64_t kUpBias = kOffsets.tier[kAbove].up_bias, kValues = kOffsets.frame_values;
-  const int unit = b.first_unit + u;
+  constexpr uint64_t kValues = kOffsets.frame_values;
+  const int unit = b.first_unit + u, place = kTop ? 0 : unit_of_frame<kAbove>(b.now());
+  const int gate = (place * kLayers + layer) * kGates;
   for (int g = 0; g < kGates; ++g) {
-    y[g] = floats_at(b, kAt.bias)[(layer * kGates + g) * kDim + unit];
+    y[g] = floats_at(b, kAt.input_bias)[(gate + g) * kDim + unit];
   }
   if (layer >= kReaders) return;
-  if (!kTop) {
-    const int gate = unit_of_frame<kAbove>(b.now()) * kReaders * kGates + layer * kGates;
-    for (int g = 0; g < kGates; ++g) y[g] += floats_at(b, kUpBias)[(gate + g) * kDim + unit];
-  }
   const float* frame = floats_at(b, kAt.frame);
   SRNN_UNROLL(4)
   for (int i = 0; i < kSize; ++i) {

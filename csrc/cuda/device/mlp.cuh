@@ -17,11 +17,11 @@ constexpr int kUnitsAhead = 4;
 
 SRNN_DEVICE float relu(float x) { return x < 0.0f ? 0.0f : x; }  // NaN stays NaN
 
-// A unit of the first hidden layer after folding: the bias of the upsampling, a row of each tap's
-// table, and the upsampling.
+// A unit of the first hidden layer after folding: its bias, a row of each tap's table, and what the
+// lowest tier upsampled.
 SRNN_DEVICE float input_of(const Block& b, int stream, int unit, float upsampled) {
-  constexpr uint64_t kUpBias = kOffsets.tier[0].up_bias, kTables = kOffsets.tables;
-  float x = floats_at(b, kUpBias)[unit_of_frame<0>(b.now()) * kDim + unit];
+  constexpr uint64_t kBias = kOffsets.input_bias, kTables = kOffsets.tables;
+  float x = floats_at(b, kBias)[unit_of_frame<0>(b.now()) * kDim + unit];
   SRNN_UNROLL(4)
   for (int tap = 0; tap < kTaps; ++tap) {
     const uint32_t slot = (b.now() + kLookback - kTaps + tap) % kLookback;

@@ -57,6 +57,8 @@ constexpr FrameSizes kFrameSizes = {{SRNN_FRAME_SIZES}};
 SRNN_CONSTEXPR int frame_size(int tier) { return kFrameSizes.size[tier]; }
 SRNN_CONSTEXPR int unit_size(int tier) { return tier == 0 ? 1 : kFrameSizes.size[tier - 1]; }
 SRNN_CONSTEXPR int ratio(int tier) { return frame_size(tier) / unit_size(tier); }
+// R: frames of a tier under one frame of the tier above it.
+SRNN_CONSTEXPR uint64_t places(int tier) { return tier + 1 == kTiers ? 1 : ratio(tier + 1); }
 constexpr int kLookback = frame_size(kTiers - 1);
 // Gates (parts of D rows) that a tier upsamples for one unit below it: one for the MLP's first
 // layer, or those of all layers below that read the tier's input.
@@ -112,10 +114,10 @@ SRNN_CONSTEXPR uint64_t matrix_bytes(uint64_t rows, int cols) {
 SRNN_CONSTEXPR uint64_t floats(uint64_t count) { return align(count * 4); }
 
 struct TierOffsets {
-  uint64_t frame, bias, recurrent, bias_n, stack, skip_out, skip_bias, up, up_bias;
+  uint64_t frame, input_bias, recurrent, bias_n, stack, skip_out, skip_bias, up;
 };
 struct Offsets {
-  uint64_t frame_values, tables, hidden[kHidden + 1], hidden_bias[kHidden + 1];
+  uint64_t frame_values, input_bias, tables, hidden[kHidden + 1], hidden_bias[kHidden + 1];
   uint64_t output, output_bias, end;
   TierOffsets tier[kTiers];
 };
@@ -129,7 +131,7 @@ SRNN_CONSTEXPR Offsets make_offsets() {
     TierOffsets& w = to.tier[tier];
     const uint64_t below = uint64_t{1} * ratio(tier) * upsampled_gates(tier) * kDim;
     w.frame = at, at += floats(kReaders * gates * frame_size(tier));
-    w.bias = at, at += floats(kLayers * gates);
+    w.input_bias = at, at += floats(places(tier) * kLayers * gates);
     w.recurrent = at, at += matrix_bytes(kLayers * gates, kDim);
     at += floats(uint64_t{1} * kLayers * kStateWidth);  // h0: the host makes the first state
     w.bias_n = at, at += kResetAfter ? floats(uint64_t{1} * kLayers * kDim) : 0;
@@ -137,8 +139,8 @@ SRNN_CONSTEXPR Offsets make_offsets() {
     w.skip_out = at, at += kSkips ? matrix_bytes(kDim, kLayers * kDim) : 0;
     w.skip_bias = at, at += kSkips ? floats(kDim) : 0;
     w.up = at, at += matrix_bytes(below, kDim);
-    w.up_bias = at, at += floats(below);
   }
+  to.input_bias = at, at += floats(uint64_t{1} * ratio(0) * kDim);
   to.tables = at, at += floats(uint64_t{1} * kTaps * kLevels * kDim);
   for (int layer = 0; layer < kHidden; ++layer) {
     to.hidden[layer] = at, at += matrix_bytes(kDim, kDim);

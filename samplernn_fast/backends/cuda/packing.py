@@ -13,8 +13,9 @@ _ROW_BYTES = 16
 def pack_weights(weights: PackedWeights, dtype: str) -> Tensor:
     """The block of weights in a numeric mode: (bytes,) uint8 on the CPU, as `Params::weights` describes it."""
     parts: list[Tensor] = []
+    weights = weights.to("cpu", torch.float32)
     for field in layout(weights.config):
-        tensor = weights[field.name].float()
+        tensor = weights[field.name]
         if is_matrix(field.name):
             parts += _matrix(tensor.flatten(0, -2), dtype)
         else:

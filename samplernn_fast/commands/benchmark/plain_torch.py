@@ -36,15 +36,19 @@ class PlainTorch:
                 "plain torch is written for the paper's model: one GRU a tier, reset_after, no skips"
             )
         self.config, self.batch_size = config, batch_size
-        w = {name: tensor.to(self.device, dtype) for name, tensor in weights.tensors.items()}
+        w = weights.to(self.device, dtype).tensors
         self.tables, self.values = w["mlp.tables"], w["frame_values"]
         self.mlp = [(w[f"mlp.hidden{i}"], w[f"mlp.hidden{i}_bias"]) for i in range(len(w)) if f"mlp.hidden{i}" in w]
         self.mlp.append((w["mlp.output"], w["mlp.output_bias"]))
-        names = ("frame", "bias", "recurrent", "bias_n", "up", "up_bias")
-        self.tiers = [{name: w[f"tier{tier}.{name}"] for name in names} for tier in range(len(config.ratios))]
+        names, top = ("frame", "recurrent", "bias_n", "up"), len(config.ratios) - 1
+        self.tiers = [{name: w[f"tier{tier}.{name}"] for name in names} for tier in range(top + 1)]
         for tier in self.tiers:
-            for name in ("bias", "recurrent", "bias_n"):
+            for name in ("recurrent", "bias_n"):
                 tier[name] = tier[name][0]
+        self.top_bias = w[f"tier{top}.input_bias"][0, 0]
+        # The bias of what each tier upsamples for: the MLP's input, or the gates of the tier below.
+        below = (w[f"tier{tier}.input_bias"][:, 0] for tier in range(top))
+        self.biases = [w["mlp.input_bias"], *below]
         self.h = [w[f"tier{tier}.h0"][0].repeat(batch_size, 1) for tier in range(len(self.tiers))]
         self.history = torch.full((batch_size, config.lookback), config.q_zero, device=self.device)
         self.t = 0
@@ -77,8 +81,10 @@ class PlainTorch:
                 if t % size:
                     continue
                 frame = self.values[levels[:, end - size : end]]
-                above = self._conditioning(index + 1, t, size) if index + 1 < len(self.tiers) else None
-                self.h[index] = self.tier_step(self.tiers[index], frame, self.h[index], above)
+                is_top = index + 1 == len(self.tiers)
+                above = None if is_top else self._conditioning(index + 1, t, size)
+                bias = self.top_bias if is_top else None
+                self.h[index] = self.tier_step(self.tiers[index], frame, self.h[index], above, bias)
             last = levels[:, end - taps : end]
             conditioning = self._conditioning(0, t, 1)
             levels[:, end] = self.sample_step(self.tables, self.mlp, last, conditioning, noise[step])
@@ -87,7 +93,7 @@ class PlainTorch:
         """What a tier upsamples from for the frame of `unit` samples at t (Eq. 6): its state, a matrix and a bias."""
         tier = self.tiers[index]
         j = t % self.config.frame_sizes[index + 1] // unit
-        return self.h[index], tier["up"][j], tier["up_bias"][j]
+        return self.h[index], tier["up"][j], self.biases[index][j]
 
 
 class GraphedTorch(PlainTorch):
@@ -121,9 +127,12 @@ class GraphedTorch(PlainTorch):
         return torch.cat(made, dim=1)
 
 
-def tier_step(tier: dict[str, Tensor], frame: Tensor, h: Tensor, above: tuple[Tensor, Tensor, Tensor] | None) -> Tensor:
-    """The new state (B, D) of a tier after one GRU step. above: conditioning of the tier above, None at the top."""
-    read = linear(frame, tier["frame"], tier["bias"])
+def tier_step(
+    tier: dict[str, Tensor], frame: Tensor, h: Tensor, above: tuple[Tensor, Tensor, Tensor] | None, bias: Tensor | None
+) -> Tensor:
+    """The new state (B, D) of a tier after one GRU step. above: conditioning of the tier above, None at the top, whose
+    gates have `bias` instead."""
+    read = linear(frame, tier["frame"], bias)
     if above is not None:
         read = read + linear(*above)
     inner = linear(h, tier["recurrent"])

@@ -198,7 +198,7 @@ def zero_engine(dim: int, mode: str, isa: str, **filled: float) -> "_C.CpuEngine
 def test_int8_sums_of_long_rows_do_not_overflow(dim, isa):
     """The largest sum there is: every weight and every input has its largest code. With 14-bit codes it passes 2^31
     from 2065 inputs on, where codes get smaller."""
-    engine = zero_engine(dim, "int8", isa, tier0__up_bias=3.0, mlp__output=-0.5)
+    engine = zero_engine(dim, "int8", isa, mlp__input_bias=3.0, mlp__output=-0.5)
     logits = engine.score([np.zeros((1, 1, dim), np.float32)], np.zeros((1, 3), np.int64))
     np.testing.assert_allclose(logits, -1.5 * dim, rtol=1e-6)
 
