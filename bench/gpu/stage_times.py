@@ -141,10 +141,10 @@ def profiled_rows(backend: CudaBackend, machine: Machine, streams: int, launches
     """A row for each stage of a profiled kernel and one for a whole sample, in microseconds predicted and measured."""
     samples = launches * backend.launcher.steps(streams)
     make(backend, streams, samples)  # the weights are in L2 then
-    backend.launcher.stage_times()
+    backend.launcher.phase_times()
     make(backend, streams, samples)
     group = grouping_of(backend.launcher.program(streams), backend.launcher.exchange)
-    *stages, whole = backend.launcher.stage_times()
+    *stages, whole = backend.launcher.phase_times()
     predicted = predict(Layout(backend.config, backend.dtype, group, machine.shared_bytes), machine)
     about = {"dim": backend.config.dim, "dtype": backend.dtype, "batch_size": streams, "exchange": group.exchange}
     rows = []

@@ -167,7 +167,7 @@ def test_a_draw_by_hand():
     assert stages["draw"].exchange == pytest.approx(stages["draw"].cycles - 240 - 40)
     # What is ahead for all, in every second sample: how to draw, eight rows of upsampling, the chunk given.
     upsampling = 29 + (8 * 4096 + 8 * 4096) / 128 + 5 * 25
-    assert stages["made ahead"].cycles == pytest.approx(263 + 40 + (upsampling + 40 + product) / 2)
+    assert stages["products made ahead"].cycles == pytest.approx(263 + 40 + (upsampling + 40 + product) / 2)
 
 
 @pytest.mark.parametrize("dtype", modes.MODES)
@@ -178,7 +178,7 @@ def test_stages_add_up(dtype, streams, changes):
 
     walk = FirstBlock(layout_of(dataclasses.replace(PAPER, **changes), dtype, streams), Machine())
     walk.period()
-    assert list(walk.stages) == constants.stage_names(walk.config)
+    assert list(walk.stages) == constants.phase_names(walk.config)
     assert sum(stage.cycles for stage in walk.stages.values()) == pytest.approx(walk.now)
     for name, stage in walk.stages.items():
         assert sum(stage.causes.values()) == pytest.approx(stage.cycles), name
@@ -247,5 +247,5 @@ def test_a_table_says_that_it_is_predicted(monkeypatch, capsys):
     assert len(tables) == 6 and all(table.startswith("predicted, not measured") for table in tables)
     for table in tables:
         stages = [line[:22].strip() for line in table.splitlines()[2:]]
-        assert stages == [*constants.stage_names(PAPER), "a sample"]
+        assert stages == [*constants.phase_names(PAPER), "a sample"]
     assert "16 blocks each, exchange cluster" in tables[0]

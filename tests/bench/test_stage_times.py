@@ -30,15 +30,15 @@ pytest.importorskip("samplernn_fast._C", reason="the native part is not built: n
 def test_a_profiled_backend_tells_where_the_time_went(gpu):
     weights = pack(make_model(MODELS["two-levels"]))
     backend = Played(weights, CPU, "float32", profile=True)
-    backend.launcher.stage_times()  # it forgets the first launch, which only shows that the kernel runs
-    assert backend.launcher.stage_times() == []
+    backend.launcher.phase_times()  # it forgets the first launch, which only shows that the kernel runs
+    assert backend.launcher.phase_times() == []
     history = torch.full((1, weights.config.lookback), weights.config.q_zero)
     backend.prime(backend.init_hidden(1), history, history)
-    *stages, whole = backend.launcher.stage_times()
-    assert [stage.name for stage in stages] == constants.stage_names(weights.config)
+    *stages, whole = backend.launcher.phase_times()
+    assert [stage.name for stage in stages] == constants.phase_names(weights.config)
     assert whole.times == weights.config.lookback and whole.seconds > 0
     assert sum(stage.seconds for stage in stages) == pytest.approx(whole.seconds)
-    assert Played(weights, CPU, "float32").launcher.stage_times() == []
+    assert Played(weights, CPU, "float32").launcher.phase_times() == []
 
 
 def test_every_stage_is_timed_and_samples_are_still_made(gpu, monkeypatch):
@@ -78,7 +78,7 @@ def test_predicted_and_measured_times_stand_side_by_side(gpu, monkeypatch, alone
     backend = Played(pack(make_model(config)), CPU, "float32", profile=True)
     monkeypatch.setattr(launcher, "LAUNCH_STEPS", config.lookback)
     *rows, total = stage_times.profiled_rows(backend, machine, 1)
-    assert [row["stage"] for row in rows] == constants.stage_names(config) and total["stage"] == "a sample"
+    assert [row["stage"] for row in rows] == constants.phase_names(config) and total["stage"] == "a sample"
     assert all(row["predicted_us"] > 0 for row in rows[:-1])  # where nothing stays nothing is loaded
     assert all(row["us"] >= row["exchange_us"] >= 0 for row in rows)
     assert total["us"] == pytest.approx(sum(row["us"] for row in rows)) and total["exchange_us"] > 0

@@ -75,7 +75,7 @@ def test_weights_are_read_once():
 
 
 @pytest.mark.parametrize("kind", ["linear", "mu-law"])
-def test_s4_modules_say_their_quantiser(kind):
+def test_s4_modules_say_their_quantizer(kind):
     config = torch_config((2, 4), dim=6, emb=5, quantization=f"{kind}-s4")
     state = deepsound_state(float32_model(config), "", h0_in_gru=True)
     module = Held(state)

@@ -43,7 +43,7 @@ class BlockTime:
     def forget(self) -> None:
         """Count from now on."""
         self.waits = 0  # for results of other blocks that were needed at once
-        self.stages = {name: Predicted() for name in constants.stage_names(self.config)}
+        self.stages = {name: Predicted() for name in constants.phase_names(self.config)}
 
     @property
     def l2_share(self) -> float:

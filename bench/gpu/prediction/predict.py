@@ -5,7 +5,7 @@
 The model goes with the first block through the samples of one period, stage by stage in the kernel's order, and adds up
 what it does: bytes of weights and activations from shared memory and from L2, multiply-adds, barriers, the waits for
 other blocks. All blocks are taken to be equally fast, so a result arrives one hop after this block gave its own. Stages
-are those of `constants.stage_names`, which a profiled kernel times; bench/gpu/stage_times.py prints both side by side.
+are those of `constants.phase_names`, which a profiled kernel times; bench/gpu/stage_times.py prints both side by side.
 """
 
 import argparse
@@ -26,7 +26,7 @@ from samplernn_fast.models.config import SampleRNNConfig
 from samplernn_fast.reference import modes
 from samplernn_fast.reference.weights import packed_hidden
 
-INPUT, AHEAD, OUTPUT, DRAW = "input of the MLP", "made ahead", "output layer", "draw"
+INPUT, AHEAD, OUTPUT, DRAW = "input of the MLP", "products made ahead", "output layer", "draw"
 
 
 def predict(layout: Layout, machine: Machine) -> dict[str, Predicted]:
@@ -63,7 +63,7 @@ class FirstBlock(BlockTime):
             elif stage.kernel == "srnn_skip_output":
                 self.skip_output(stage.tier)
             elif stage.kernel == "srnn_upsample" and stage.tier in begun:
-                self.stage = f"what tier {stage.tier} gives"
+                self.stage = f"upsampling of tier {stage.tier}"
                 self.give(stage.tier, new=True)
         self.input(made_ahead=0 not in begun)
         if not self.layout.whole_input:
@@ -83,7 +83,7 @@ class FirstBlock(BlockTime):
 
     def layer(self, tier: int, layer: int) -> None:
         """A layer of a tier's frame, up to its state or, of a GRU that resets before the product, to its gates."""
-        layout, self.stage = self.layout, f"layers of tier {tier}"
+        layout, self.stage = self.layout, f"cells of tier {tier}"
         for rows in self.tiles():
             if layer > 0:
                 self.stage_vector(f"state {tier} {layer - 1}", rows)
@@ -104,7 +104,7 @@ class FirstBlock(BlockTime):
 
     def skip_output(self, tier: int) -> None:
         """The sum of maps of all layers' outputs."""
-        layers, self.stage = self.config.n_rnn, f"what tier {tier} gives"
+        layers, self.stage = self.config.n_rnn, f"upsampling of tier {tier}"
         for rows in self.tiles():
             for layer in range(layers):
                 self.gather(f"state {tier} {layer}", self.layout.units, rows, needed=layer + 1 == layers)

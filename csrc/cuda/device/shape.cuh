@@ -153,7 +153,7 @@ SRNN_CONSTEXPR Offsets make_offsets() {
 }
 constexpr Offsets kOffsets = make_offsets();
 
-// Phases of a launch, numbered as in constants.stage_names: the layers of each tier, the upsampling
+// Phases of a launch, numbered as in constants.phase_names: the layers of each tier, the upsampling
 // of each tier, what is computed ahead while results of other blocks are awaited, the parts of the
 // MLP, the draw, and loading and saving.
 constexpr int kTierPhase = 0, kUpsamplePhase = kTierPhase + kTiers;

@@ -45,8 +45,8 @@ class CudaBackend:
         launcher: type[Launcher] = Launcher,
     ) -> None:
         """exchange: how blocks that make streams together tell each other their results, one of `constants.CHOICES`;
-        "launches" is taken where the driver refuses another. profile: time the stages of a persistent kernel, for
-        `Launcher.stage_times`, which slows it down a little. launcher: another kind, for measurements.
+        "launches" is taken where the driver refuses another. profile: time the phases of a persistent kernel, for
+        `Launcher.phase_times`, which slows it down a little. launcher: another kind, for measurements.
         BackendUnavailable if the kernels cannot be compiled or started."""
         if num_threads is not None:
             raise ConfigError("num_threads is for the cpu backend; cuda takes the whole GPU")

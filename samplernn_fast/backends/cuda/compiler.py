@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 
 Capability = tuple[int, int]
 
-# Where pip packages put it: nvidia-cuda-nvrtc, nvidia-cuda-nvrtc-cu12, and builds of torch of their own.
+# Where pip packages put NVRTC: nvidia-cuda-nvrtc, nvidia-cuda-nvrtc-cu12, and builds of torch that carry their own.
 _PIP_PATTERNS = {
     "nvidia": ("cu[0-9]*/lib/libnvrtc.so.*", "cuda_nvrtc/lib/libnvrtc.so.*"),
     "torch": ("lib/libnvrtc*.so*",),
 }
 _SYSTEM = ("libnvrtc.so.13", "libnvrtc.so.12", "/usr/local/cuda/lib64/libnvrtc.so")
-_OLDEST_NVRTC = (12, 3)  # the first that has accesses of 128 bits
+_OLDEST_NVRTC = (12, 3)  # the first version that knows accesses of 128 bits
 _INCLUDE = re.compile(r'^\s*#include "([^"]+)"', re.MULTILINE)
 
 
@@ -41,7 +41,7 @@ class KernelSource:
 
     @classmethod
     def read(cls, name: str, folder: Path | None = None) -> "KernelSource":
-        """The file `name` of csrc/cuda/device; `folder`: another csrc."""
+        """Reads the file `name` of csrc/cuda/device and all that it includes. folder: another csrc."""
         csrc = folder or source_folder()
         text = (csrc / "cuda" / "device" / name).read_text()
         headers: dict[str, str] = {}
@@ -49,7 +49,7 @@ class KernelSource:
         while waiting:
             included = waiting.pop()
             path = csrc / included
-            if included not in headers and path.is_file():  # one behind an #if may be missing
+            if included not in headers and path.is_file():  # a header behind an #if may be missing
                 headers[included] = path.read_text()
                 waiting += _INCLUDE.findall(headers[included])
         return cls(name, text, headers)

@@ -1,6 +1,6 @@
-"""What the persistent CUDA kernel is built from: its defines, and the block of weights it reads.
+"""The compile-time constants of the CUDA kernels, and the names of what they number.
 
-`csrc/cuda/params.h` is the contract; sizes of buffers are worked out by the compiled text and exported with it.
+`csrc/cuda/params.h` is the contract. The compiled text works out the sizes of buffers and exports them.
 """
 
 from samplernn_fast.backends.cuda.grouping import grid_blocks
@@ -9,22 +9,24 @@ from samplernn_fast.reference.modes import MODES
 from samplernn_fast.reference.weights import packed_hidden
 
 EXCHANGES: tuple[str, ...] = ("counters", "tagged", "alone", "cluster", "launches", "roles")
-"""How blocks tell each other their results, by SRNN_EXCHANGE; "alone" is for groups of one block, "cluster" for groups
-that are thread block clusters, "launches" for one kernel a stage (`cuda_stages`), "roles" for one cluster that makes
-samples while all other blocks make the tiers' products."""
+"""The ways in which blocks tell each other their results; the place of a name is its number, SRNN_EXCHANGE.
+
+"alone" is for groups of one block, "cluster" for groups that are thread block clusters, "launches" for one kernel a
+stage (`stages`), "roles" for one cluster that makes samples while all other blocks make the tiers' products.
+"""
 CHOICES: tuple[str, ...] = ("auto", *(name for name in EXCHANGES if name != "alone"))
-"""What may be asked for: "auto", which knows when blocks are better "alone", or an exchange by its name."""
+"""What a caller may ask for: an exchange by its name, or "auto", which chooses, also "alone" where that is better."""
 COMPILE_OPTIONS: tuple[str, ...] = ("--std=c++17", "--fmad=false")
-"""Without `--fmad=false` the numbers that must be equal on every machine are not."""
+"""The options of every compilation. `--fmad=false` keeps the numbers that must be equal on every machine equal."""
 MAX_STEPS = 1 << 24
-"""Samples of one launch at most."""
-_READERS_OF_A_COPY = 16
-_STREAMS_WITH_COPIES = 8
+"""The largest number of samples of one launch."""
+_READERS_OF_A_COPY = 16  # the largest number of blocks that read one copy of a packet
+_STREAMS_WITH_COPIES = 8  # the largest number of streams for which packets are copied
 
 
 def packet_copies(batch: int, readers: int) -> int:
-    """Copies of every packet: many blocks that read one cache line at once wait for each other, and with few streams
-    copies cost little. Not yet measured on a GPU."""
+    """How many copies every packet has: many blocks that read one cache line at once wait for each other, and copies
+    cost little where there are few streams. Not yet measured on a GPU."""
     return -(-readers // _READERS_OF_A_COPY) if batch <= _STREAMS_WITH_COPIES else 1
 
 
@@ -43,10 +45,11 @@ def defines(
 ) -> dict[str, str]:
     """The compile-time constants of params.h.
 
-    batch: streams of one group; blocks: of a group, as `grid_blocks` gives it; threads: of a block, a multiple of 32;
-    shared_bytes: what a block may have at most, as the device says; groups: that one launch makes side by side;
-    copies: of every packet, None for what suits the number of readers; profile: whether the first block adds up the
-    time of its stages; helpers: blocks beside the group that make products, as `grid_blocks` gives it, for "roles".
+    batch: the streams of one group. blocks: the blocks of a group, a number of `grid_blocks`. threads: the threads of a
+    block, a multiple of 32. shared_bytes: the most shared memory that the device gives a block. groups: how many groups
+    one launch has. copies: the copies of every packet, None for what suits the number of readers. profile: whether the
+    first block adds up the time of its phases. helpers: for "roles", the blocks beside the group that make products,
+    a number of `grid_blocks`.
     """
     assert blocks == grid_blocks(config.dim, blocks) and threads % 32 == 0, (blocks, threads)
     assert blocks == 1 or exchange != "alone", blocks
@@ -80,7 +83,7 @@ def defines(
 
 
 def exchange_names(config: SampleRNNConfig) -> list[str]:
-    """The exchanges by the number that an error word gives them."""
+    """The names of all exchanges; the place of a name is the number that an error word gives."""
     tiers, layers = range(len(config.ratios)), range(config.n_rnn)
     names = [f"hidden state of tier {tier}, layer {layer}" for tier in tiers for layer in layers]
     names += [f"reset state of tier {tier}, layer {layer}" for tier in tiers for layer in layers]
@@ -92,9 +95,13 @@ def exchange_names(config: SampleRNNConfig) -> list[str]:
     return names + [f"{product} of tier {tier}" for product in ("skip product", "upsampling") for tier in tiers]
 
 
-def stage_names(config: SampleRNNConfig) -> list[str]:
-    """The stages of a launch by their row in `Params::profile`; the row behind them is of the whole launch."""
+def phase_names(config: SampleRNNConfig) -> list[str]:
+    """The phases of a launch by their row in `Params::profile`; one more row, behind them, is the whole launch."""
     tiers = range(len(config.ratios))
-    names = [f"layers of tier {tier}" for tier in tiers] + [f"what tier {tier} gives" for tier in tiers]
-    names += ["made ahead", "input of the MLP", *(f"hidden layer {layer}" for layer in range(packed_hidden(config)))]
+    names = [f"cells of tier {tier}" for tier in tiers] + [f"upsampling of tier {tier}" for tier in tiers]
+    names += [
+        "products made ahead",
+        "input of the MLP",
+        *(f"hidden layer {layer}" for layer in range(packed_hidden(config))),
+    ]
     return names + ["output layer", "draw", "loading and saving"]

@@ -1,4 +1,4 @@
-"""One GPU: the driver's device, and what it lacks."""
+"""One GPU of the driver: opening it, what it lacks, and what `doctor` tells of it."""
 
 import os
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ from samplernn_fast.native import native, why_missing
 if TYPE_CHECKING:
     from samplernn_fast._C import CudaDevice, CudaDriver
 
-_LEAST_CAPABILITY = (8, 0)
+_LEAST_CAPABILITY = (8, 0)  # the lowest compute capability that the kernels are written for
 
 
 @dataclass(frozen=True)

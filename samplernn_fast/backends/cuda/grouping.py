@@ -1,4 +1,4 @@
-"""How streams and blocks of a launch are shared out."""
+"""How the streams of a call are shared out among the thread blocks of a launch."""
 
 import math
 from collections.abc import Callable
@@ -8,19 +8,23 @@ from samplernn_fast.models.config import SampleRNNConfig
 from samplernn_fast.reference.modes import WEIGHT_BYTES
 from samplernn_fast.reference.weights import is_matrix, layout
 
-_CLUSTER_BLOCKS = (16, 8, 4)
-_STREAMS_OF_A_CLUSTER = 8  # the buffers of exchanges, in every block's shared memory, grow with them
+_CLUSTER_BLOCKS = (16, 8, 4)  # the sizes of thread block clusters that are tried, in blocks
+# The largest number of streams of a cluster. Every block keeps the buffers of exchanges in its shared memory, and they
+# grow with the streams.
+_STREAMS_OF_A_CLUSTER = 8
 
 
 def grid_blocks(dim: int, most: int) -> int:
-    """Blocks that share out `dim` units evenly, at most `most` and none of them idle."""
+    """The largest number of blocks, at most `most`, that share `dim` units so that none of them is idle."""
     return -(-dim // -(-dim // most))
 
 
 @dataclass(frozen=True)
 class Grouping:
-    """How streams and blocks are shared out: each of `groups` has `blocks` blocks, which make `batch` streams. With
-    "roles" those of the one group are heads, for which `helpers` more make products."""
+    """How streams and blocks are shared out: each of `groups` groups has `blocks` blocks, which make `batch` streams.
+
+    With "roles" there is one group, whose blocks are the heads, and `helpers` more blocks make products for them.
+    """
 
     batch: int
     groups: int
@@ -30,17 +34,19 @@ class Grouping:
 
     @property
     def launched(self) -> int:
-        """Blocks of a launch: as many as clusters of `blocks` blocks have."""
+        """The number of blocks of a launch, a multiple of `blocks`."""
         return (self.groups + -(-self.helpers // self.blocks)) * self.blocks
 
 
 def grouping(
     config: SampleRNNConfig, dtype: str, streams: int, multiprocessors: int, shared_bytes: int, exchange: str
 ) -> Grouping:
-    """All blocks make all streams together, by the exchange that is asked for. By "auto" that is "tagged"; but a model
-    whose matrices fit into the shared memory of one block then has groups of one, which wait for nobody, as many as
-    there are multiprocessors. Together they may make streams more than are asked for. See `cluster_groupings` for what
-    lies between."""
+    """The grouping without clusters or roles: all blocks make all streams together, by the exchange that is asked for.
+
+    "auto" is "tagged" here. But where the matrices of a model fit into the shared memory of one block, "auto" makes
+    groups of one block, which wait for nobody, one on each multiprocessor; together they may make more streams than
+    are asked for. `cluster_groupings` has what lies between.
+    """
     if exchange != "auto" or product_bytes(config, dtype) > shared_bytes:
         shared_out = "tagged" if exchange == "auto" else exchange
         return Grouping(streams, 1, grid_blocks(config.dim, multiprocessors), shared_out)
@@ -49,7 +55,7 @@ def grouping(
 
 
 def cluster_grouping(streams: int, blocks: int, clusters: int) -> Grouping:
-    """Groups that are clusters of `blocks` blocks, of which a GPU holds so many at a time."""
+    """Groups that are clusters of `blocks` blocks, on a GPU that holds `clusters` of them at a time."""
     together = -(-streams // clusters)
     return Grouping(together, -(-streams // together), blocks, "cluster")
 
@@ -57,10 +63,11 @@ def cluster_grouping(streams: int, blocks: int, clusters: int) -> Grouping:
 def cluster_groupings(
     config: SampleRNNConfig, dtype: str, streams: int, multiprocessors: int, shared_bytes: int
 ) -> list[Grouping]:
-    """Ways to make streams by thread block clusters side by side, `in_order_of_clusters`. None where the matrices that
-    every sample or frame reads do not fit into a cluster's shared memory.
+    """The ways to make streams by thread block clusters side by side, as `in_order_of_clusters` sorts them.
 
-    How many clusters there is room for, and whether the other arrays fit beside the matrices, the kernel tells."""
+    There is none where the matrices that every sample or frame reads do not fit into a cluster's shared memory. How
+    many clusters a GPU has room for, and whether the other arrays fit too, only the compiled kernel tells.
+    """
     found = [
         cluster_grouping(streams, blocks, multiprocessors // blocks)
         for blocks in _cluster_sizes(config, dtype, shared_bytes, "cluster")
@@ -70,7 +77,7 @@ def cluster_groupings(
 
 
 def _cluster_sizes(config: SampleRNNConfig, dtype: str, shared_bytes: int, exchange: str) -> list[int]:
-    """Blocks of a cluster that share out the units evenly and have room for what must stay, the largest first."""
+    """The sizes of clusters whose blocks share the units evenly and can hold what must stay, the largest first."""
     return [
         blocks
         for blocks in _CLUSTER_BLOCKS
@@ -80,7 +87,7 @@ def _cluster_sizes(config: SampleRNNConfig, dtype: str, shared_bytes: int, excha
 
 
 def in_order_of_clusters(groups: list[Grouping]) -> list[Grouping]:
-    """The fewest streams of one cluster first, then the largest cluster; without those of too many streams."""
+    """Sorts by the streams of a cluster, fewest first, then by its size, largest first; leaves out too many streams."""
     fitting = [group for group in groups if group.batch <= _STREAMS_OF_A_CLUSTER]
     return sorted(fitting, key=lambda group: (group.batch, -group.blocks))
 
@@ -103,8 +110,11 @@ def role_groupings(
 
 
 def resident_bytes(config: SampleRNNConfig, dtype: str, exchange: str = "cluster") -> int:
-    """Bytes of matrices that a cluster must keep: as many as the MLP has, and unless others make their products the
-    recurrent ones and the lowest upsampling. Which of the tiers' stay, csrc/cuda/device/memory.cuh decides."""
+    """The bytes of matrices that a cluster must hold: those of the MLP, the recurrent ones and the lowest upsampling.
+
+    With "roles" the heads hold the MLP's alone, because helpers make the other products. csrc/cuda/device/memory.cuh
+    decides which matrices of the tiers stay in shared memory.
+    """
     if exchange == "roles":
         return _bytes_of(config, dtype, lambda name: name.startswith("mlp."))
     kept = ("mlp.", "tier0.up")
@@ -112,7 +122,7 @@ def resident_bytes(config: SampleRNNConfig, dtype: str, exchange: str = "cluster
 
 
 def product_bytes(config: SampleRNNConfig, dtype: str) -> int:
-    """Bytes of all matrices of products in a numeric mode."""
+    """The bytes of all matrices in a numeric mode."""
     return _bytes_of(config, dtype, lambda name: True)
 
 

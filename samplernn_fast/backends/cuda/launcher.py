@@ -31,15 +31,15 @@ TIME_LIMIT_NS = 2_000_000_000
 
 
 @dataclass(frozen=True)
-class StageTime:
-    """What a profiled kernel's first block spent on one stage."""
+class PhaseTime:
+    """The time that a profiled kernel's first block spent on one phase of a sample."""
 
     name: str
     seconds: float
     exchange_seconds: float
     """The part of `seconds` in which the block waited for other blocks and read what they gave."""
     times: int
-    """How often the stage began; for the whole launch, its samples."""
+    """How often the phase began; for the whole launch, its samples."""
 
 
 @dataclass(frozen=True)
@@ -58,8 +58,8 @@ class Launcher:
     def __init__(
         self, weights: PackedWeights, device: torch.device, dtype: str, exchange: str = "auto", profile: bool = False
     ) -> None:
-        """exchange: one of `constants.CHOICES`, as `Program.build` takes it. profile: time the stages of a persistent
-        kernel, for `stage_times`. BackendUnavailable without a GPU of that number."""
+        """exchange: one of `constants.CHOICES`, as `Program.build` takes it. profile: time the phases of a persistent
+        kernel, for `phase_times`. BackendUnavailable without a GPU of that number."""
         self.config, self.device, self.dtype, self.exchange = weights.config, device, dtype, exchange
         self._profiled, self._profile = profile, torch.empty(0, dtype=torch.int64, device=device)
         self._weights = packing.pack_weights(weights, dtype).to(device)
@@ -126,18 +126,18 @@ class Launcher:
         program.launch(stream, params, t, steps)
 
     @torch.inference_mode()
-    def stage_times(self) -> list[StageTime]:
+    def phase_times(self) -> list[PhaseTime]:
         """Where the time of all launches since the last call went, the whole launches last; empty unless profiled."""
         rows = self._profile.view(-1, 3).tolist()
         self._profile.zero_()
         if not rows or rows[-1][0] == 0:
             return []
-        *stages, (ticks, nanoseconds, samples) = rows
+        *phases, (ticks, nanoseconds, samples) = rows
         tick = nanoseconds / ticks * 1e-9
-        names = constants.stage_names(self.config)
-        times = [StageTime(name, row[0] * tick, row[1] * tick, row[2]) for name, row in zip(names, stages, strict=True)]
+        names = constants.phase_names(self.config)
+        times = [PhaseTime(name, row[0] * tick, row[1] * tick, row[2]) for name, row in zip(names, phases, strict=True)]
         waited = sum(one.exchange_seconds for one in times)
-        return [*times, StageTime("whole launches", nanoseconds * 1e-9, waited, samples)]
+        return [*times, PhaseTime("whole launches", nanoseconds * 1e-9, waited, samples)]
 
     def _build(self, streams: int) -> Program:
         """A program of the exchange, or from now on of launches where its blocks cannot all run at the same time."""

@@ -1,4 +1,4 @@
-"""The block of weights that the CUDA kernels read."""
+"""The weights as the CUDA kernels read them: one block of bytes in a numeric mode."""
 
 import torch
 from torch import Tensor
@@ -6,8 +6,8 @@ from torch import Tensor
 from samplernn_fast.reference.modes import quantize_rows
 from samplernn_fast.reference.weights import PackedWeights, is_matrix, layout
 
-_ALIGNMENT = 256
-_ROW_BYTES = 16
+_ALIGNMENT = 256  # the bytes to which every part of the block is padded
+_ROW_BYTES = 16  # the bytes to which every row of a matrix is padded: one access of a thread
 
 
 def pack_weights(weights: PackedWeights, dtype: str) -> Tensor:
@@ -24,6 +24,7 @@ def pack_weights(weights: PackedWeights, dtype: str) -> Tensor:
 
 
 def _padded(x: Tensor, unit: int) -> Tensor:
+    """Pads the last dimension with zeros to a multiple of `unit`."""
     return torch.nn.functional.pad(x, (0, -x.shape[-1] % unit))
 
 

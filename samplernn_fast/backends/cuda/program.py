@@ -1,4 +1,4 @@
-"""One GPU: what it lacks, and a model's kernels compiled, loaded and sized for it."""
+"""A model's kernels, compiled and loaded on one GPU, and sized for it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -16,13 +16,14 @@ if TYPE_CHECKING:
     from samplernn_fast._C import CudaKernel, CudaStages
 
 THREADS = 256
-"""Of a block. With 512, eight streams do not fit into the registers, nor does one in every mode and architecture."""
+"""The threads of a block. With 512, eight streams do not fit into the registers, nor does one in every mode."""
 PERSISTENT = "srnn_generate"
 """The kernel of csrc/cuda/device/persistent.cuh."""
 
 
 class NotAtOnce(BackendUnavailable):
-    """Blocks that wait for each other, but cannot all run at the same time. One kernel for each stage can."""
+    """A launch whose blocks wait for each other needs all of them to run at once, and this GPU has no room for that.
+    One kernel for each stage of a sample needs no such room."""
 
 
 @dataclass(frozen=True)
@@ -31,13 +32,18 @@ class Program:
 
     kernels: "Mapping[str, CudaKernel]"
     stages: "CudaStages | None"
-    """Where every stage of a sample is a kernel, their launches; else there is the persistent kernel alone."""
-    streams: int  # of a launch, at least as many as were asked for
+    """The launches of a walk where every stage of a sample is a kernel; None for the persistent kernel."""
+    streams: int
+    """The streams of a launch, at least as many as were asked for."""
     blocks: int
     threads: int
-    cooperative: bool  # all blocks wait for each other
-    cluster: int  # blocks of a cluster, 1 for none
+    """The threads of a block."""
+    cooperative: bool
+    """Whether all blocks wait for each other, so that all of them must run at once."""
+    cluster: int
+    """The blocks of a thread block cluster; 1 where there are none."""
     shared_bytes: int
+    """The shared memory of a block."""
     weight_bytes: int
     workspace_bytes: int
     profile_bytes: int
@@ -46,11 +52,12 @@ class Program:
     def build(
         cls, gpu: Gpu, config: SampleRNNConfig, dtype: str, batch: int, exchange: str, profile: bool = False
     ) -> "Program":
-        """Compile, load and size it for all multiprocessors. BackendUnavailable tells what does not work, NotAtOnce
-        that the GPU has no room for all blocks.
+        """Compile and load a model's kernels for `batch` streams, on all multiprocessors.
 
-        exchange: one of `constants.CHOICES`; "auto" is blocks of its own for a model that fits into one, else clusters
-        where it fits into one of them, else "tagged"; never "roles", before a GPU has shown that it is faster."""
+        exchange: one of `constants.CHOICES`. "auto" takes one block for a model that fits into it, else clusters where
+        the model fits into one of them, else "tagged"; it never takes "roles" before a GPU has shown that it is faster.
+        Raises BackendUnavailable where something does not work, NotAtOnce where the GPU has no room for all blocks.
+        """
         device = gpu.device
         machine = (device.multiprocessors, device.shared_bytes)
         group = grouping.grouping(config, dtype, batch, *machine, exchange)
@@ -84,8 +91,11 @@ class Program:
     def _in_clusters(
         cls, gpu: Gpu, config: SampleRNNConfig, dtype: str, batch: int, exchange: str, profile: bool
     ) -> "Program | None":
-        """In thread block clusters, no more than the GPU holds; None where their memory or its room is too small. With
-        "roles" one of them waits for all others, so the launch is cooperative too."""
+        """A program in thread block clusters, no more than the GPU holds.
+
+        None where a cluster has too little memory or the GPU too little room. With "roles" one cluster waits for all
+        others, so the launch is cooperative too.
+        """
         shared_bytes, roles = gpu.device.shared_bytes, exchange == "roles"
         machine = (gpu.device.multiprocessors, shared_bytes)
         groupings = grouping.role_groupings if roles else grouping.cluster_groupings
@@ -132,16 +142,19 @@ class Program:
         )
 
     def along(self, walk: Walk) -> "Program":
-        """The kernels of stages, launched in another order or number; for measurements."""
+        """The same kernels, launched along another walk; for measurements."""
         return replace(self, stages=_stages(self.kernels, walk))
 
-    def launch(self, stream: int, params: bytes, t: int, steps: int) -> None:
-        """Put what makes `steps` samples from time t on into the stream; params: of `_C.cuda_params`. CudaError."""
+    def launch(self, cuda_stream: int, params: bytes, t: int, steps: int) -> None:
+        """Put the kernels that make `steps` samples from time t on into a CUDA stream. Raises CudaError.
+
+        params: the bytes of `_C.cuda_params`.
+        """
         if self.stages is not None:
-            self.stages.launch(self.blocks, self.threads, self.shared_bytes, stream, params, t, steps)
+            self.stages.launch(self.blocks, self.threads, self.shared_bytes, cuda_stream, params, t, steps)
         else:
             shape = (self.blocks, self.threads, self.shared_bytes, self.cooperative)
-            self.kernels[PERSISTENT].launch(*shape, stream, [params], self.cluster)
+            self.kernels[PERSISTENT].launch(*shape, cuda_stream, [params], self.cluster)
 
 
 def _load(
@@ -153,7 +166,7 @@ def _load(
     arch = architecture(device.capability, nvrtc.archs())
     assert arch is not None  # open_nvrtc gives none that does not know the GPU
     shape = (group.batch, group.blocks, THREADS, device.shared_bytes, group.exchange, group.groups)
-    # The first block of a stage knows only its own time.
+    # A kernel of one stage is not profiled: its first block knows only the time of that stage.
     defines = constants.defines(config, dtype, *shape, profile=profile and walk is None, helpers=group.helpers)
     cubin = compile_kernel(nvrtc, KernelSource.read("stages.cuh" if walk else "persistent.cuh"), arch, defines)
     with driver_errors_as(BackendUnavailable):

@@ -1,8 +1,8 @@
-"""Which kernels of csrc/cuda/device/stages.cuh make a sample, in their order: the tier walk (Eq. 1-9) as a list of
-launches.
+"""The kernels of csrc/cuda/device/stages.cuh that make a sample, in their order: the walk over the tiers (Eq. 1-9) as a
+list of launches.
 
-Nothing in the list depends on the time but the place in a top frame, so one list serves every call. Blocks keep count
-of the samples themselves.
+The list depends on the time only by the place in a top frame, so one list serves every call. The blocks count the
+samples themselves.
 """
 
 from collections.abc import Iterator
@@ -40,7 +40,7 @@ class Walk:
 
     @property
     def kernels(self) -> list[str]:
-        """Names of those that are launched, each once."""
+        """The names of the kernels that are launched, each once."""
         stages = [*self.before, *(stage for sample in self.period for stage in sample), *self.after]
         return list(dict.fromkeys(stage.kernel for stage in stages))
 
@@ -67,7 +67,7 @@ def _sample(config: SampleRNNConfig, now: int) -> list[Stage]:
 
 
 def _frame(config: SampleRNNConfig, tier: int) -> list[Stage]:
-    """A frame of a tier: its layers, and with skips the sum of what they give."""
+    """The stages of a tier's frame: its layers, and with skips the sum of their outputs."""
     stages = []
     for layer in range(config.n_rnn):
         stages.append(Stage("srnn_cell", tier, layer))

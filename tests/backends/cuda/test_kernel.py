@@ -144,7 +144,7 @@ def test_bits_do_not_depend_on_grid_batch_launches_or_schedule(name):
     [("float32", "tagged", 3), ("bfloat16", "counters", 1), ("bfloat16", "tagged", 2), ("bfloat16", "cluster", 1)],
 )
 def test_many_streams_have_the_bits_of_single_ones(dtype, exchange, copies):
-    """More streams than are staged at once: each block draws its own and tells the others."""
+    """More streams than rows are copied for at once: each block draws its own and tells the others."""
     name, steps = "paper-3tier", 11
     many = kernel(name, dtype, exchange, batch=19, copies=copies)
     levels, hidden = free_run(many, [4, steps - 4], Settings(seed=2))
@@ -288,11 +288,11 @@ def test_a_profile_accounts_for_all_of_a_launch(name, exchange):
     levels = [free_run(subject, [steps], Settings())[0] for subject in (plain, timed)]
     assert torch.equal(*levels) and plain.profile.size == 0
     *stages, whole = timed.profile.reshape(-1, 3).tolist()
-    rows = dict(zip(constants.stage_names(config), stages, strict=True))
+    rows = dict(zip(constants.phase_names(config), stages, strict=True))
     assert sum(ticks for ticks, _, _ in stages) == whole[0] == whole[1] and whole[2] == steps
     for name, (ticks, exchanging, _) in rows.items():
         assert 0 <= exchanging <= ticks, name
     assert rows["draw"][2] == rows["output layer"][2] == rows["input of the MLP"][2] == steps
     assert rows["output layer"][1] > 0  # it waits for the hidden layer of the others
     for tier, size in enumerate(config.frame_sizes[1:]):
-        assert rows[f"layers of tier {tier}"][2] == steps // size * config.n_rnn
+        assert rows[f"cells of tier {tier}"][2] == steps // size * config.n_rnn

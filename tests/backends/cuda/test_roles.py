@@ -125,8 +125,8 @@ def test_a_profile_is_that_of_the_first_head():
     assert same(walk(subject), wanted)
     *stages, whole = subject.profile.reshape(-1, 3).tolist()
     assert sum(ticks for ticks, _, _ in stages) == whole[0]
-    rows = dict(zip(constants.stage_names(TINY), stages, strict=True))
-    assert rows["layers of tier 1"][2] == -(-whole[2] // 8)
+    rows = dict(zip(constants.phase_names(TINY), stages, strict=True))
+    assert rows["cells of tier 1"][2] == -(-whole[2] // 8)
 
 
 @pytest.mark.slow
