@@ -65,7 +65,7 @@ class BuildExt(build_ext):
         flags = [*ext.extra_compile_args, *CXX_FLAGS, *(f"-DSRNN_NO_{isa.upper()}" for isa in unknown)]
         sources = sorted((source for source in ext.sources if isa_of(source) not in unknown), key=place_in_link)
         shared = flags, self.build_temp, ext.include_dirs, self.force
-        with ThreadPoolExecutor(int(os.environ.get("MAX_JOBS") or os.cpu_count() or 1)) as pool:
+        with ThreadPoolExecutor(jobs()) as pool:
             # Sources with flags of their own take longest, so they start first.
             started = sorted(sources, key=lambda source: not own_flags(source))
             objects = {source: pool.submit(compile_source, self.compiler, source, *shared) for source in started}
@@ -88,6 +88,16 @@ class BuildExt(build_ext):
         except CompileError:
             return False
         return True
+
+
+def jobs():
+    """How many compilers run at once: MAX_JOBS, else as many as the processors that this process may use."""
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    wanted = os.environ.get("MAX_JOBS") or usable
+    try:
+        return max(1, int(wanted))
+    except ValueError:
+        raise CompileError(f"MAX_JOBS must be a whole number, got {wanted!r}") from None
 
 
 def compile_source(compiler, source, flags, folder, include_dirs, force=False):

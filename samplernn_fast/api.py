@@ -101,8 +101,7 @@ def generate(
     """Make `duration` seconds of new audio, `num_samples` streams of it at once.
 
     model: the bundled demo, a run folder, a .safetensors file, a SampleRNN, or an Engine to use again.
-    temperature: one number, one per stream, or a function of seconds, as `engine.temperature.schedule` makes; 0 takes
-    the likeliest.
+    temperature: a number, one per stream, or a function of seconds (`engine.temperature.schedule`); 0: the likeliest.
     prompt: what every stream has heard before; a file of any rate and length, or samples (T,) or (B, T) at
     prompt_sample_rate. The audio returned is what follows it.
     A stream's audio depends on the model, seed and stream number (from first_stream on) alone, not on num_samples
@@ -127,12 +126,12 @@ def generate(
     )
     if not 0 < duration <= 24 * 3600:
         raise ConfigError(f"duration must be above 0 and at most a day (86400 seconds), got {duration!r}")
-    engine, state, config = stream_.engine, stream_.state, stream_.engine.config
+    engine, config = stream_.engine, stream_.engine.config
     steps = max(1, round(duration * config.sample_rate))
     slices, began = [np.empty((num_samples, 0), np.int64)], time.perf_counter()
     with audio_bar(steps / config.sample_rate, shown=progress) as bar:
         while steps > 0 and not (should_stop is not None and should_stop()):
-            slices.append(engine.run(state, min(steps, engine.pace.samples(num_samples))).numpy())
+            slices.append(engine.run(stream_.state, min(steps, engine.pace.samples(num_samples))).numpy())
             steps -= slices[-1].shape[1]
             bar.advance(slices[-1].shape[1] / config.sample_rate)
     seconds = time.perf_counter() - began
@@ -165,6 +164,7 @@ class Stream:
         return self.state.state_dict()
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
+        """Go on where `state_dict` was taken. Raises CheckpointError as `EngineState.load_state_dict`."""
         self.state.load_state_dict(saved)
 
     def info(self) -> dict[str, Any]:

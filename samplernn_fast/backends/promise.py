@@ -29,9 +29,10 @@ class Promise:
 
     def broken(self, mode: str) -> list[str]:
         """Why a mode would not keep its promise for this model; empty where it does."""
+        exact, fast = (self._engine(name) for name in ("float32", mode))
         try:
-            divergence = self._divergence(mode)
-        except ValueError as error:
+            divergence = self._divergence(exact, fast)
+        except ValueError as error:  # a logit that is not finite
             return [f"the model cannot be checked ({error})"]
         if divergence <= PROMISED_BITS[mode]:
             return []
@@ -46,18 +47,17 @@ class Promise:
             self._made[mode] = CpuBackend(self._weights, torch.device("cpu"), mode, self._num_threads)
         return self._made[mode]
 
-    def _divergence(self, mode: str) -> float:
+    def _divergence(self, exact: CpuBackend, fast: CpuBackend) -> float:
         """The mean divergence from float32, in bits per sample. Levels that float32 never draws cost nothing."""
-        levels = self._audio()
-        exact, fast = (self._engine(name) for name in ("float32", mode))
+        levels = self._audio(exact)
         p, q = (engine.score(engine.init_hidden(_STREAMS), levels) for engine in (exact, fast))
         apart = torch.where(p == -math.inf, 0.0, p.exp() * (p - q))
         return apart.sum(dim=-1).mean().item() / math.log(2)
 
-    def _audio(self) -> Tensor:
+    def _audio(self, exact: CpuBackend) -> Tensor:
         """Levels (B, L + T) that the model makes in float32, behind silence. ValueError where a logit is no number."""
         if self._levels is None:
-            exact, config = self._engine("float32"), self._weights.config
+            config = self._weights.config
             steps = config.lookback * max(1, _STEPS // config.lookback)
             silence = torch.full((_STREAMS, config.lookback), config.q_zero)
             free = torch.full((_STREAMS, steps), -1)

@@ -85,7 +85,7 @@ def _open(
     promise, reasons = Promise(weights, num_threads if chosen is CpuBackend else None), [""]
     for mode in _wanted_modes(chosen, dtype):
         if mode in chosen.promised and chosen is not CpuBackend:
-            _log.info("two engines on the CPU are made and thrown away to measure what %s costs this model", mode)
+            _log.info("an engine in %s is made on the CPU, to measure what it costs this model, and thrown away", mode)
         reasons = promise.broken(mode) if mode in chosen.promised else []
         if not reasons:
             made = promise.made(mode)

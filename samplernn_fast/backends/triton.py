@@ -66,10 +66,9 @@ class TritonBackend(TeacherForced):
             raise ConfigError("num_threads is for the cpu backend; triton runs on a GPU")
         self.config, self.device, self.dtype, self.style = weights.config, device, dtype, style
         self.matrix_type = getattr(torch, dtype)
-        tensors = weights.to(device, torch.float32).tensors
-        for name in filter(is_matrix, tensors):  # rounded once, from float64
-            tensors[name] = weights[name].to(device, self.matrix_type).contiguous()
-        self.weights = PackedWeights(weights.config, tensors)
+        self.weights = weights.to(device, torch.float32)
+        for name in filter(is_matrix, self.weights.tensors):  # rounded once, from float64
+            self.weights.tensors[name] = weights[name].to(device, self.matrix_type).contiguous()
         self._walks: OrderedDict[int, Walk] = OrderedDict()
         self._lock = threading.Lock()  # a walk's buffers can serve one call at a time
         self._last: torch.cuda.Event | None = None  # the end of what the last call has started

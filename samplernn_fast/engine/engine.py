@@ -107,7 +107,7 @@ class Engine:
         if n < 0:
             raise ConfigError(f"run: n must be at least 0, got {n}")
         all_forced = self._check_forced(state, n, forced)
-        made = [torch.empty(state.num_streams, 0, dtype=torch.int64)]
+        made: list[Tensor] = []
         slice_size = functools.partial(self.pace.samples, state.num_streams)
         for start, stop, known in _slices(state.t, all_forced, self.config.lookback, slice_size):
             levels, hidden = all_forced[:, start:stop], [h.clone() for h in state.hidden]
@@ -130,7 +130,7 @@ class Engine:
             made.append(levels.cpu())
             # Signals wait for a call or a loop, so ctrl-C finds all three old or all three new.
             state.hidden, state.history, state.t = hidden, history, state.t + stop - start
-        return torch.cat(made, dim=1)
+        return torch.cat(made, dim=1) if made else torch.empty(state.num_streams, 0, dtype=torch.int64)
 
     def score(self, levels: Tensor | np.ndarray) -> Tensor:
         """Teacher-forced log-probabilities, natural log, from the initial state: (B, L + T) -> (B, T, Q), any T."""

@@ -170,6 +170,18 @@ class OneTierConfig(RecurrentConfig):
     mlp_hidden: int = 3
     """Hidden layers of the MLP of Eq. 3, each with ReLU."""
 
+    MEANINGLESS: ClassVar[dict[str, Any]] = {
+        "frame_sizes": [1],
+        "upsample_norm_axis": "output",
+        "upsample_bias": True,
+        "top_input_linear": False,
+        "mlp_input_relu": False,
+        "frame_input": "code",
+        "frame_gain": 2.0,
+    }
+    """What version 0.1.0 wrote for this system beside its fields: frame sizes of (1,) stood for the system, and the
+    rest meant nothing. The values are those of its presets."""
+
     def __post_init__(self) -> None:
         super().__post_init__()
         require(self.emb_size > 0, "emb_size of the one-tier baseline must be at least 1", self.emb_size)
@@ -178,6 +190,10 @@ class OneTierConfig(RecurrentConfig):
     def lookback(self) -> int:
         """One sample: the RNN's state holds all that came before."""
         return 1
+
+    def fingerprint(self) -> str:
+        """As in `AudioConfig`, with the fields that version 0.1.0 wrote besides."""
+        return json.dumps(json.loads(super().fingerprint()) | self.MEANINGLESS, sort_keys=True)
 
 
 def require(condition: bool, message: str, got: object) -> None:

@@ -1,6 +1,6 @@
-"""Every system by its name: its config class, its model class, and whether an engine can sample it."""
+"""Every system by its name: its config class, which says whether an engine can sample it, and its model class."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 from samplernn_fast.errors import ConfigError
@@ -39,9 +39,9 @@ def config_from_dict(values: dict[str, Any]) -> AudioConfig:
         raise ConfigError(f"model settings must be names with values, got {type(values).__name__}")
     if "system" not in values:
         one_tier = list(values.get("frame_sizes", [])) == [1]
-        kept = {one.name for one in fields(OneTierConfig)} if one_tier else set(values)
+        dropped = OneTierConfig.MEANINGLESS if one_tier else {}
         system = OneTierConfig.system if one_tier else SampleRNNConfig.system
-        values = {"system": system} | {name: value for name, value in values.items() if name in kept}
+        values = {"system": system} | {name: value for name, value in values.items() if name not in dropped}
     if values["system"] not in SYSTEMS:
         known, found = ", ".join(SYSTEMS), values["system"]
         raise ConfigError(f"system must be one of {known}, got {found!r}; made by a newer version?")
@@ -50,7 +50,7 @@ def config_from_dict(values: dict[str, Any]) -> AudioConfig:
 
 def require_sampler(model: AudioModel) -> SampleRNN:
     """The model, if an engine can sample it. ConfigError where it cannot."""
-    if not isinstance(model, SampleRNN):
+    if not model.config.sampled or not isinstance(model, SampleRNN):
         raise ConfigError(
             "the one-tier baseline cannot be sampled: the engine runs tiers of frames; train and evaluate do work"
         )

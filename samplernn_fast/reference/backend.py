@@ -78,27 +78,24 @@ class ReferenceBackend(TeacherForced):
             if t % size:
                 continue
             gates = linear(values[:, -size:], self.weights[f"tier{tier}.frame"])
-            place = 0
             if tier + 1 < len(self.config.ratios):
-                gates, place = gates + self._upsample(hidden, tier + 1, t), self._place(tier + 1, t)
-            self._run_layers(hidden, tier, gates, self.weights[f"tier{tier}.input_bias"][place])
+                gates = gates + self._upsample(hidden, tier + 1, t)
+            self._run_layers(hidden, tier, gates)
 
     def run_sample_network(self, hidden: Hidden, levels: Tensor, t: int) -> Tensor:
         """Eq. 7-9 at time t, given the levels (B, >= L) before it: logits (B, Q)."""
         tables = self.weights["mlp.tables"]
-        x = self._upsample(hidden, 0, t) + self.weights["mlp.input_bias"][self._place(0, t)]
+        x = self._upsample(hidden, 0, t)
         for tap, recent in enumerate(levels[:, -tables.shape[0] :].unbind(1)):
             x = x + embedding(recent, tables[tap])
         return self.mlp(x)
 
     def _upsample(self, hidden: Hidden, tier: int, t: int) -> Tensor:
-        """Eq. 6 without its bias: the conditioning (B, O) of the unit below that starts at time t."""
-        return linear(self._tier_output(hidden, tier), self.weights[f"tier{tier}.up"][self._place(tier, t)])
-
-    def _place(self, tier: int, t: int) -> int:
-        """The place, 0 to r - 1, of the unit below that starts at time t among those of the tier's frame."""
+        """Eq. 6: the conditioning (B, O) of the unit below that starts at time t."""
         step = self.config.frame_sizes[tier] if tier > 0 else 1
-        return t % self.config.frame_sizes[tier + 1] // step
+        j = t % self.config.frame_sizes[tier + 1] // step
+        up, bias = self.weights[f"tier{tier}.up"], self.weights.upsample_bias(tier)
+        return linear(self._tier_output(hidden, tier), up[j], bias[j])
 
     def _tier_output(self, hidden: Hidden, tier: int) -> Tensor:
         """The output (B, D) of a tier's newest frame: its last layer's, or with skips the sum over all layers."""
@@ -111,9 +108,9 @@ class ReferenceBackend(TeacherForced):
             self.weights[f"tier{tier}.skip_bias"],
         )
 
-    def _run_layers(self, hidden: Hidden, tier: int, read: Tensor, bias: Tensor) -> None:
-        """One step of a tier's RNN layers. read (B, I G D): what the tier's input adds to the gates; bias (n, G D)."""
-        weights, name, dim = self.weights, f"tier{tier}.", self.config.dim
+    def _run_layers(self, hidden: Hidden, tier: int, read: Tensor) -> None:
+        """One step of a tier's RNN layers; read (B, I G D) is what the tier's input adds to the gates."""
+        weights, name, dim, bias = self.weights, f"tier{tier}.", self.config.dim, self.weights.gate_bias(tier)
         reads = read.split(bias.shape[1], dim=1)
         for layer in range(self.config.n_rnn):
             state = hidden[tier][layer]

@@ -76,19 +76,18 @@ class TeacherForced(ABC):
                 gates = gates + conditioning
             out = self._scan_layers(hidden, tier, gates)
             if tier > 0:
-                up = self.weights[f"tier{tier}.up"]
-                conditioning = self.linear(out, up.flatten(0, 1)).unflatten(2, up.shape[:2]).flatten(1, 2)
+                up, bias = self.weights[f"tier{tier}.up"], self.weights.upsample_bias(tier)
+                conditioning = self.linear(out, up.flatten(0, 1), bias.flatten()).unflatten(2, bias.shape).flatten(1, 2)
         return out
 
     def _scan_layers(self, hidden: Hidden, tier: int, read: Tensor) -> Tensor:
         """A tier's RNN layers over N frames: read (B, N, I G D) -> the tier's outputs (B, N, D); advances `hidden`."""
         weights, name = self.weights, f"tier{tier}."
-        biases = weights[name + "input_bias"]
-        reads = read.transpose(0, 1).split(biases.shape[2], dim=2)
+        bias = weights.gate_bias(tier)
+        reads = read.transpose(0, 1).split(bias.shape[1], dim=2)
         outputs: list[Tensor] = []
         for layer in range(self.config.n_rnn):
-            # Frame by frame, in turn for each place under a frame of the tier above: (N, 1, G D).
-            gates = biases[:, layer].repeat(read.shape[1] // len(biases), 1).unsqueeze(1)
+            gates = bias[layer]
             if layer < len(reads):
                 gates = gates + reads[layer]
             if layer > 0:

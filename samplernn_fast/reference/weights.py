@@ -82,7 +82,7 @@ class PackedWeights:
     config: SampleRNNConfig
     tensors: dict[str, Tensor]
     sums: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
-    """The two parts of each tensor that is a sum of biases."""
+    """The two parts of each `input_bias` of a tier: the gates' own (1, n, G D), and the upsampling's (R, n, G D)."""
 
     def __getitem__(self, name: str) -> Tensor:
         return self.tensors[name]
@@ -90,13 +90,38 @@ class PackedWeights:
     def to(self, device: torch.device | str, dtype: torch.dtype) -> "PackedWeights":
         """The same weights, rounded once to another dtype.
 
-        A sum of biases is taken of its rounded parts, in that dtype: every backend has added them so from the first
-        version on, and a seed's levels stand on it.
+        A sum of biases is taken of its rounded parts, in that dtype: the compiled backends have added them so from the
+        first version on, and a seed's levels stand on it.
         """
         tensors = {name: tensor.to(device, dtype).contiguous() for name, tensor in self.tensors.items()}
-        for name, (own, added) in self.sums.items():
-            tensors[name] = own.to(device, dtype) + added.to(device, dtype)
-        return PackedWeights(self.config, tensors)
+        sums = {name: (own.to(device, dtype), added.to(device, dtype)) for name, (own, added) in self.sums.items()}
+        tensors |= {name: own + added for name, (own, added) in sums.items()}
+        return PackedWeights(self.config, tensors, sums)
+
+    def gate_bias(self, tier: int) -> Tensor:
+        """(n, G D): the bias of a tier's gates without what the tier above adds."""
+        return self._parts(tier)[0][0]
+
+    def upsample_bias(self, tier: int) -> Tensor:
+        """(r, O): the bias with which a tier is upsampled (Eq. 6), through what reads it below."""
+        if tier == 0:
+            return self.tensors["mlp.input_bias"]
+        return self._parts(tier - 1)[1][:, : self._readers].flatten(1)
+
+    @property
+    def _readers(self) -> int:
+        return self.config.n_rnn if self.config.skip == "full" else 1
+
+    def _parts(self, tier: int) -> tuple[Tensor, Tensor]:
+        """The two parts of a tier's `input_bias`. Weights that were put together by hand have the sum alone: there all
+        of it counts as the tier above's, where that one has a share."""
+        name = f"tier{tier}.input_bias"
+        if name in self.sums:
+            return self.sums[name]
+        own = self.tensors[name][:1].clone()
+        if tier + 1 < len(self.config.ratios):
+            own[:, : self._readers] = 0
+        return own, self.tensors[name] - own
 
 
 @torch.no_grad()

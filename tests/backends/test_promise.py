@@ -4,6 +4,7 @@ import pytest
 import torch
 from cases import CASES, make_model
 
+from samplernn_fast.backends.cpu import CpuBackend
 from samplernn_fast.engine.engine import Engine
 from samplernn_fast.errors import BackendUnavailable, ConfigError
 from samplernn_fast.models.sample_rnn import SampleRNN
@@ -34,6 +35,27 @@ def test_the_fastest_mode_is_one_that_keeps_its_promise(factor, fastest, refused
                 Engine(model, backend="cpu", dtype=mode)
         else:
             assert Engine(model, backend="cpu", dtype=mode).dtype == mode
+
+
+@pytest.mark.parametrize("dtype", ["float32", "int8", "fastest"])
+def test_a_wrong_number_of_threads_is_no_broken_promise(dtype):
+    with pytest.raises(ConfigError, match="num_threads must be 1 to 256, got 300"):
+        Engine(model_with_logits(1), dtype=dtype, device="cpu", num_threads=300)
+
+
+def test_on_the_cpu_no_engine_is_made_twice(monkeypatch):
+    made = []
+    build = CpuBackend.__init__
+
+    def count(self, weights, device, dtype, *rest):
+        made.append(dtype)
+        build(self, weights, device, dtype, *rest)
+
+    monkeypatch.setattr(CpuBackend, "__init__", count)
+    for factor, fastest in ((0.1, "int8"), (40, "bfloat16"), (1000, "float32")):
+        made.clear()
+        assert Engine(model_with_logits(factor), backend="cpu", dtype="fastest").dtype == fastest
+        assert sorted(made) == sorted(set(made)) and fastest in made
 
 
 def test_the_reference_has_one_fast_mode():

@@ -35,6 +35,28 @@ def compile_one(tmp_path, monkeypatch):
     return run
 
 
+@pytest.fixture
+def jobs():
+    """`setup.jobs`, the number of compilers that run at once."""
+    with mock.patch("setuptools.setup"):
+        return runpy.run_path(str(ROOT / "setup.py"))["jobs"]
+
+
+@pytest.mark.parametrize(("wanted", "expected"), [("3", 3), ("0", 1), ("-1", 1)])
+def test_max_jobs_is_at_least_one(jobs, monkeypatch, wanted, expected):
+    monkeypatch.setenv("MAX_JOBS", wanted)
+    assert jobs() == expected
+
+
+def test_max_jobs_that_is_no_number_leaves_the_extension_out(jobs, monkeypatch):
+    """setuptools goes on without an optional extension after a CompileError, and after nothing else."""
+    from setuptools.errors import CompileError
+
+    monkeypatch.setenv("MAX_JOBS", "many")
+    with pytest.raises(CompileError, match="MAX_JOBS must be a whole number, got 'many'"):
+        jobs()
+
+
 def make_newer(path, than):
     later = than.stat().st_mtime + 1
     os.utime(path, (later, later))

@@ -9,10 +9,17 @@ import pytest
 import torch
 
 import samplernn_fast as srnn
+from samplernn_fast.models.checkpoint import describe
 from samplernn_fast.models.registry import config_from_dict
 
 FOLDER = Path(__file__).parent / "earlier_version"
 EXPECTED = np.load(FOLDER / "expected.npz")
+REFERENCE = np.load(FOLDER / "expected-reference.npz")
+SHAPES = {
+    "three_tiers": {"dim": 24, "frame_sizes": (2, 2, 8)},
+    "four_tiers_skips": {"dim": 24, "frame_sizes": (2, 2, 4, 8), "n_rnn": 2, "skip": "full", "weight_norm": "none"},
+    "lstm": {"dim": 48, "frame_sizes": (4, 4, 16), "rnn": "lstm"},
+}
 
 
 def saved_settings(run: str, **changes: object) -> srnn.TrainConfig:
@@ -50,6 +57,27 @@ def test_the_reference_makes_the_same_levels():
     engine = srnn.Engine(srnn.load(FOLDER / "run"), backend="reference", dtype="float64", device="cpu")
     levels = engine.run(engine.init_state(2, seed=7), EXPECTED["exact"].shape[1])
     assert np.array_equal(levels, EXPECTED["exact"])
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_the_reference_in_float32_adds_in_the_same_order(name):
+    """Models of several tiers behind a prompt: 600 levels of two streams. Scores agree to a few roundings, because
+    torch's products differ between processors."""
+    model = srnn.SampleRNN(srnn.SampleRNNConfig(sample_rate=8000, q_levels=64, emb_size=8, **SHAPES[name]), seed=4)
+    with torch.no_grad():
+        for weights in model.parameters():
+            if weights.dim() == 1:
+                weights.copy_(torch.sin(torch.arange(len(weights)) * 1.7) * 0.3)
+    engine = srnn.Engine(model, backend="reference", dtype="float32", device="cpu")
+    prompt = torch.arange(300) * 7 % 64
+    levels = engine.run(engine.init_state(2, seed=9, prompt=prompt), 600)
+    assert np.array_equal(levels, REFERENCE[name])
+    scores = engine.score(torch.cat((prompt[None], prompt[None] // 2), dim=1))[0, -4:]
+    assert np.abs(scores.numpy() - REFERENCE[name + "_scores"]).max() < 2e-6
+
+
+def test_the_one_tier_baseline_keeps_its_hash():
+    assert describe(FOLDER / "rnn-run")["model_sha256"] == str(REFERENCE["rnn_sha256"])
 
 
 def test_the_bundled_model_makes_the_same_levels(int8_engine):

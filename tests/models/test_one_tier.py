@@ -141,6 +141,13 @@ def test_by_the_command_line(data_folder, tmp_path, capsys):
         assert "one-tier baseline cannot be sampled" in assert_one_line_error(capsys)
 
 
+def test_an_unknown_setting_of_an_early_checkpoint_is_refused():
+    early = {"frame_sizes": [1], "dim": 16, "frame_gain": 2.0}
+    assert config_from_dict(early) == OneTierConfig(dim=16)
+    with pytest.raises(ConfigError, match="unknown model settings"):
+        config_from_dict(early | {"foo": 3})
+
+
 def test_what_it_does_not_do_is_said_at_once(tmp_path):
     with pytest.raises(ConfigError, match="cannot be sampled"):
         Engine(OneTierRNN(CELLS["gru"]))

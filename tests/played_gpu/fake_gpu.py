@@ -106,10 +106,6 @@ class FakeNvrtc:
     def set_version(self, major: int, minor: int) -> None:
         self._library.fake_nvrtc_set_version(major, minor)
 
-    def set_arch(self, arch: int) -> None:
-        """The only architecture that it knows."""
-        self._library.fake_nvrtc_set_arch(arch)
-
     @property
     def compilations(self) -> int:
         return self._library.fake_nvrtc_compilations()

@@ -41,11 +41,4 @@ def exact(name: str) -> Engine:
 
 @functools.cache
 def engine(name: str, style: str = "", dtype: str = "float32") -> Engine:
-    made = Engine(model(name), backend="triton", dtype=dtype, device=str(DEVICE))
-    made.backend = TritonBackend(packed(name), DEVICE, dtype, style=style)
-    return made
-
-
-def poisoned(*shape: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
-    """A tensor of values that no kernel writes, so that a place it has left out shows."""
-    return torch.full(shape, float("nan") if dtype.is_floating_point else -99, dtype=dtype, device=DEVICE)
+    return Engine.of(model(name), TritonBackend(packed(name), DEVICE, dtype, style=style))

@@ -18,8 +18,6 @@ CHOICES: tuple[str, ...] = ("auto", *(name for name in EXCHANGES if name != "alo
 """What a caller may ask for: an exchange by its name, or "auto", which chooses, also "alone" where that is better."""
 COMPILE_OPTIONS: tuple[str, ...] = ("--std=c++17", "--fmad=false")
 """The options of every compilation. `--fmad=false` keeps the numbers that must be equal on every machine equal."""
-MAX_STEPS = 1 << 24
-"""The largest number of samples of one launch."""
 _READERS_OF_A_COPY = 16  # the largest number of blocks that read one copy of a packet
 _STREAMS_WITH_COPIES = 8  # the largest number of streams for which packets are copied
 

@@ -11,8 +11,6 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
-import platformdirs
-
 from samplernn_fast import files
 
 MOST_BYTES = 512 << 20
@@ -23,13 +21,15 @@ _ABANDONED_SECONDS = 3600.0  # the age of a temporary file from which on a kille
 
 
 def folder() -> Path:
-    """The folder that SAMPLERNN_FAST_CACHE names, else the user's own for caches. RuntimeError without a home."""
+    """The folder that SAMPLERNN_FAST_CACHE names, else the user's own for caches. RuntimeError where there is none."""
     if chosen := os.environ.get("SAMPLERNN_FAST_CACHE"):
         return Path(chosen).expanduser() / "cubins"
+    try:
+        import platformdirs
+    except ImportError as error:  # a machine without a network may lack it
+        raise RuntimeError(str(error)) from None
     found = platformdirs.user_cache_path("samplernn_fast", appauthor=False) / "cubins"
-    if not found.is_absolute():
-        raise RuntimeError("there is no home folder")
-    return found
+    return found if found.is_absolute() else Path.home() / ".cache" / "samplernn_fast" / "cubins"
 
 
 def key(parts: Iterable[str]) -> str:

@@ -93,6 +93,15 @@ def test_no_home_is_no_error(monkeypatch):
     assert cubin_cache.read("a") is None
 
 
+def test_without_platformdirs_nothing_is_kept(monkeypatch):
+    monkeypatch.delenv("SAMPLERNN_FAST_CACHE", raising=False)
+    monkeypatch.setitem(sys.modules, "platformdirs", None)  # importing it now fails
+    cubin_cache.write("a", CUBIN)
+    assert cubin_cache.read("a") is None
+    with pytest.raises(RuntimeError, match="platformdirs"):
+        cubin_cache.folder()
+
+
 def test_a_full_disk_leaves_nothing_behind(cache, monkeypatch):
     def full(descriptor):
         raise OSError(28, "No space left on device")

@@ -4,7 +4,7 @@ and of the arrival of their stores, for short programs of the kernel's kinds."""
 import pytest
 
 BLOCKS = 3
-# Exchanges in the order in which all blocks take part: (place, count). Names as in cuda_plan.exchange_names.
+# Exchanges in the order in which all blocks take part: (place, count). Names as in constants.exchange_names.
 PROGRAMS = {
     "samples": [("mlp", 1), ("logits", 1), ("mlp", 2), ("logits", 2), ("mlp", 3), ("logits", 3)],
     "forced samples": [("state", 1), ("state", 2), ("state", 3), ("state", 4)],

@@ -14,9 +14,15 @@ import soundfile
 import torch
 
 import samplernn_fast as srnn
+from samplernn_fast.models.checkpoint import describe
 
 FOLDER = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parent
 RATE = 8000
+SHAPES = {
+    "three_tiers": {"dim": 24, "frame_sizes": (2, 2, 8)},
+    "four_tiers_skips": {"dim": 24, "frame_sizes": (2, 2, 4, 8), "n_rnn": 2, "skip": "full", "weight_norm": "none"},
+    "lstm": {"dim": 48, "frame_sizes": (4, 4, 16), "rnn": "lstm"},
+}
 
 
 def tune(number: int) -> np.ndarray:
@@ -75,6 +81,26 @@ def main() -> None:
     )
     for leftover in ("audio", "run/tensorboard", "rnn-run/tensorboard"):
         shutil.rmtree(FOLDER / leftover, ignore_errors=True)
+    more()
+
+
+def more() -> None:
+    """What the reference makes in float32, of models with several RNN tiers and behind a prompt; and hashes."""
+    expected = {"rnn_sha256": describe(FOLDER / "rnn-run")["model_sha256"]}
+    torch.set_num_threads(1)
+    for name, shape in SHAPES.items():
+        model = srnn.SampleRNN(srnn.SampleRNNConfig(sample_rate=RATE, q_levels=64, emb_size=8, **shape), seed=4)
+        with torch.no_grad():
+            for weights in model.parameters():
+                if weights.dim() == 1:  # biases begin as zeros
+                    weights.copy_(torch.sin(torch.arange(len(weights)) * 1.7) * 0.3)
+        engine = srnn.Engine(model, backend="reference", dtype="float32", device="cpu")
+        prompt = torch.arange(300) * 7 % 64
+        state = engine.init_state(2, seed=9, prompt=prompt)
+        expected[name] = engine.run(state, 600).numpy().astype(np.uint8)
+        scores = engine.score(torch.cat((prompt[None], prompt[None] // 2), dim=1))
+        expected[name + "_scores"] = scores[0, -4:].numpy()
+    np.savez_compressed(FOLDER / "expected-reference.npz", **expected)
 
 
 if __name__ == "__main__":

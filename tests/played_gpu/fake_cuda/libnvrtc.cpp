@@ -50,7 +50,6 @@ void fake_nvrtc_reset() {
   compilations = 0;
 }
 void fake_nvrtc_set_version(int major, int minor) { version[0] = major, version[1] = minor; }
-void fake_nvrtc_set_arch(int arch) { archs = {arch}; }
 int fake_nvrtc_compilations() { return compilations; }
 
 const char* nvrtcGetErrorString(int result) {

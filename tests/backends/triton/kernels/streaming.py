@@ -13,6 +13,7 @@ from samplernn_fast.backends import registry
 from samplernn_fast.backends.triton import TritonBackend
 from samplernn_fast.engine.engine import Engine
 from samplernn_fast.errors import BackendUnavailable, CheckpointError, ConfigError
+from samplernn_fast.reference.weights import PackedWeights
 
 # Styles whose sums have one order for any number of streams. A library may choose another algorithm for another shape.
 ORDERED = ("vector", "tiles")
@@ -59,8 +60,7 @@ def test_a_saved_state_goes_on_in_another_engine():
     file = io.BytesIO()
     torch.save(state.state_dict(), file)
     rest = sampler.run(state, STEPS - 5)
-    fresh = Engine(model(SMALL), backend="triton", device=str(DEVICE))
-    fresh.backend = TritonBackend(packed(SMALL), DEVICE, "float32", style="tiles")
+    fresh = Engine.of(model(SMALL), TritonBackend(packed(SMALL), DEVICE, "float32", style="tiles"))
     restored = fresh.init_state(2)
     restored.load_state_dict(torch.load(io.BytesIO(file.getvalue()), map_location=DEVICE))
     assert torch.equal(fresh.run(restored, STEPS - 5), rest) and same_states(restored, state)
@@ -129,8 +129,8 @@ def test_long_calls_are_cut_where_the_buffers_end():
 def test_logits_that_are_not_finite_are_an_error():
     broken = {name: tensor.clone() for name, tensor in packed("paper-3tier").tensors.items()}
     broken["mlp.output_bias"][3] = float("nan")
-    sampler = Engine(model("paper-3tier"), backend="triton", device=str(DEVICE))
-    sampler.backend = TritonBackend(type(packed("paper-3tier"))(sampler.config, broken), DEVICE, "float32")
+    weights = PackedWeights(packed("paper-3tier").config, broken)
+    sampler = Engine.of(model("paper-3tier"), TritonBackend(weights, DEVICE, "float32"))
     with pytest.raises(CheckpointError, match="not finite"):
         sampler.run(sampler.init_state(1), 2)
 
