@@ -19,7 +19,7 @@ from pathlib import Path
 SHIM = Path(__file__).parent / "cuda_shim"
 # -Og: a kernel is compiled for a few launches only, and -O1 takes the compiler longer than it saves in them.
 FLAGS = ("-std=c++17", "-Og", "-Wall", "-Wextra", "-Werror", "-fPIC", "-ffp-contract=off")
-# Seconds after which a file that was made is deleted.
+# Seconds after which a file that nobody used is deleted.
 _KEEP_SECONDS = 2 * 24 * 3600
 
 
@@ -44,9 +44,15 @@ def compiler() -> list[str]:
     return command
 
 
+@functools.cache
+def _compiler_version() -> str:
+    return subprocess.run([*compiler(), "--version"], capture_output=True, text=True).stdout
+
+
 def digest(*parts: str | bytes) -> str:
-    """A name for what is made from these texts and files."""
-    return hashlib.sha256(b"\0".join(p.encode() if isinstance(p, str) else p for p in parts)).hexdigest()[:32]
+    """A name for what the compiler makes from these texts and files."""
+    every = (_compiler_version(), *parts)
+    return hashlib.sha256(b"\0".join(p.encode() if isinstance(p, str) else p for p in every)).hexdigest()[:32]
 
 
 def make_once(name: str, make: Callable[[Path], None]) -> Path:
@@ -54,6 +60,7 @@ def make_once(name: str, make: Callable[[Path], None]) -> Path:
     it."""
     target = folder() / name
     if target.exists():
+        target.touch()  # used now, so that no other run deletes it
         return target
     with (folder() / f"{name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # until the file is closed

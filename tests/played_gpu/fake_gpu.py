@@ -18,11 +18,13 @@ CLUSTER_LAUNCH = 120
 MAX_THREADS, LOCAL_BYTES, REGISTERS = 0, 3, 4
 
 
+FLAGS = ("-std=c++17", "-O1", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", f"-I{ROOT / 'csrc'}")
+
+
 def compile_library(source: Path, library: Path, *options: str) -> Path:
     """A shared library of one C++ file; skips the test where there is no compiler."""
-    flags = ["-std=c++17", "-O1", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", f"-I{ROOT / 'csrc'}"]
     done = subprocess.run(
-        [*compiler(), *flags, *options, str(source), "-o", str(library)], capture_output=True, text=True
+        [*compiler(), *FLAGS, *options, str(source), "-o", str(library)], capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
     return library
@@ -32,7 +34,7 @@ def kept_library(source_name: str, name: str) -> Path:
     """The shared library of a source of fake_cuda/ that includes no headers but those of csrc, compiled once. Its file
     name ends in `name`."""
     source, headers = FOLDER / source_name, sorted((ROOT / "csrc").rglob("*.h"))
-    key = digest(*compiler(), *(path.read_bytes() for path in (source, *headers)))
+    key = digest(*compiler(), *FLAGS, *(path.read_bytes() for path in (source, *headers)))
     return make_once(f"{key}-{name}", lambda path: compile_library(source, path))
 
 
