@@ -3,7 +3,6 @@
 import functools
 import itertools
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Self
 
 import numpy as np
@@ -24,6 +23,8 @@ from samplernn_fast.models.registry import require_sampler
 from samplernn_fast.models.sample_rnn import SampleRNN
 from samplernn_fast.reference import draw
 from samplernn_fast.reference.weights import pack
+
+_NOT_FINITE = "the model gives logits that are not finite numbers; its weights are too large"
 
 
 class Engine:
@@ -117,10 +118,13 @@ class Engine:
                 with self.pace.timed(state.num_streams, stop - start):
                     drawing = state.drawing(stop - start)  # a temperature that is the user's function may take longest
                     given = state.history, state.t, drawing, levels
-                    with _logits_must_be_finite():
+                    try:
                         levels = self.backend.generate(hidden, *given).cpu()
-                        if int(levels.max()) >= self.config.q_levels:
-                            raise ValueError
+                        finite = int(levels.max()) < self.config.q_levels
+                    except (ValueError, IndexError):  # what the backends make of a logit that is not finite
+                        finite = False
+                if not finite:
+                    raise CheckpointError(_NOT_FINITE)
                 first_use = self._first_use
                 if first_use is not None:
                     first_use.check(state.hidden, *given, levels)
@@ -163,16 +167,6 @@ class Engine:
             found = f"{int(levels.min())} to {int(levels.max())}"
             raise ConfigError(f"{what}: levels must be {low} to {self.config.q_levels - 1}, got {found}")
         return levels
-
-
-@contextmanager
-def _logits_must_be_finite() -> Iterator[None]:
-    """CheckpointError for what the backends make of a logit that is not a finite number."""
-    try:
-        yield
-    except (ValueError, IndexError):
-        message = "the model gives logits that are not finite numbers; its weights are too large"
-        raise CheckpointError(message) from None
 
 
 def _slices(t: int, forced: Tensor, lookback: int, slice_size: Callable[[], int]) -> Iterator[tuple[int, int, bool]]:
