@@ -43,7 +43,7 @@ def main() -> None:
     for command in args.commands:
         try:
             wanted += kernels_of(command)
-        except SystemExit as reason:  # the others' kernels are still worth having
+        except SystemExit as reason:  # the kernels of the other commands are compiled all the same
             print(reason, flush=True)
             understood = False
     if not compile_all(with_first_samples(wanted), args.processes) or not understood:

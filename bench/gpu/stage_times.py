@@ -1,13 +1,13 @@
-"""How long every stage of a sample takes in the cuda backend's kernels.
+"""Times the parts of a sample in the cuda backend's kernels: phases of the persistent kernel, or stages.
 
     python bench/gpu/stage_times.py [--kernels persistent launches] [--dim 1024 256] [--batch-size 1 8] [--json FILE]
 
-"persistent" reads the clocks of a profiled kernel's first block, and prints them beside what
+"persistent" reads the time of each phase from the clocks of a profiled kernel's first block, and prints it beside what
 bench/gpu/prediction/predict.py predicts for this GPU. "launches" is the exchange of that name, where each stage is a
-kernel of its own. Each is launched many times in a row between two events of the GPU, on the state that some samples
+launch of its own. A stage is launched many times in a row between two events of the GPU, on the state that some samples
 left behind, so its time includes the gap between two launches. "walk" is the time of a sample when all stages are
-launched in turn. The levels are compared with the reference's draws first. What differs, or cannot start, is left out,
-and the exit status is then 1.
+launched in turn. The levels are compared with the reference's draws first. A kernel whose levels differ, or that cannot
+start, is left out, and the exit status is then 1.
 """
 
 import argparse
@@ -47,7 +47,7 @@ from samplernn_fast.reference.draw import Drawing, Randomness
 from samplernn_fast.reference.weights import PackedWeights, pack
 
 WAYS = {"persistent": ("auto", True), "launches": ("launches", False)}
-"""For each kind of kernels: the exchange, and whether they are profiled."""
+"""The exchange of each kind of kernels, and whether they are profiled."""
 
 
 class StageTimer(Launcher):
@@ -68,8 +68,8 @@ class StageTimer(Launcher):
         """The seconds of every stage, and of a sample of the whole walk, from the last timing."""
 
     def put(self, program: Program, cuda_stream: int, params: bytes, t: int, steps: int) -> None:
-        """Launches what makes samples; or, to time stages, the first samples and then each stage of the next one many
-        times."""
+        """Launches the kernels that make samples; or, to time stages, those of the first samples and then each stage of
+        the next sample many times."""
         if self.repeats == 0:
             return super().put(program, cuda_stream, params, t, steps)
         walk, made = Walk.of(self.config), steps - 1
@@ -97,7 +97,7 @@ def timed_backend(weights: PackedWeights, device: torch.device, dtype: str) -> C
 def time_stages(backend: CudaBackend, streams: int, samples: int, repeats: int) -> dict[str, float]:
     """The seconds of every stage, and of a sample of the whole walk, for that many streams.
 
-    samples: how many are made; at most what one launch makes. backend: one that `timed_backend` made.
+    samples: how many samples are made, at most those of one launch. backend: one that `timed_backend` made.
     """
     launcher = backend.launcher
     assert isinstance(launcher, StageTimer)
@@ -122,7 +122,7 @@ def name_of(stage: Stage) -> str:
 
 
 def make(backend: CudaBackend, streams: int, samples: int) -> None:
-    """Draws samples of some streams from silence on."""
+    """Draws `samples` samples of each stream from silence on, and drops them."""
     silence = torch.full((streams, backend.config.lookback), backend.config.q_zero)
     free, heat = torch.full((streams, samples), -1), torch.ones(streams, samples)
     drawing = Drawing(Randomness(0, np.arange(streams, dtype=np.uint32)), heat)
@@ -138,21 +138,24 @@ def rows_of(backend: CudaBackend, streams: int, samples: int = 256, repeats: int
 
 
 def profiled_rows(backend: CudaBackend, machine: Machine, streams: int, launches: int = 2) -> list[dict]:
-    """A row for each stage of a profiled kernel and one for a whole sample, in microseconds predicted and measured."""
+    """A row for each phase of a profiled kernel and one for a whole sample, in microseconds predicted and measured.
+
+    The key "stage" holds the name of the phase, as in rows of earlier measurements.
+    """
     samples = launches * backend.launcher.steps(streams)
-    make(backend, streams, samples)  # the weights are in L2 then
+    make(backend, streams, samples)  # this brings the weights into L2
     backend.launcher.phase_times()
     make(backend, streams, samples)
     group = grouping_of(backend.launcher.program(streams), backend.launcher.exchange)
-    *stages, whole = backend.launcher.phase_times()
+    *phases, whole = backend.launcher.phase_times()
     predicted = predict(Layout(backend.config, backend.dtype, group, machine.shared_bytes), machine)
     about = {"dim": backend.config.dim, "dtype": backend.dtype, "batch_size": streams, "exchange": group.exchange}
     rows = []
-    for stage in stages:
-        expected, us = predicted[stage.name], 1e6 * stage.seconds / whole.times
-        row = about | {"stage": stage.name, "predicted_us": machine.microseconds(expected.cycles), "us": us}
+    for phase in phases:
+        expected, us = predicted[phase.name], 1e6 * phase.seconds / whole.times
+        row = about | {"stage": phase.name, "predicted_us": machine.microseconds(expected.cycles), "us": us}
         row |= {"predicted_exchange_us": machine.microseconds(expected.exchange)}
-        row |= {"exchange_us": 1e6 * stage.exchange_seconds / whole.times, "predicted_bound": expected.bound}
+        row |= {"exchange_us": 1e6 * phase.exchange_seconds / whole.times, "predicted_bound": expected.bound}
         rows.append(row)
     names = ("predicted_us", "us", "predicted_exchange_us", "exchange_us")
     total = about | {"stage": "a sample", **{name: sum(row[name] for row in rows) for name in names}}
@@ -160,7 +163,7 @@ def profiled_rows(backend: CudaBackend, machine: Machine, streams: int, launches
 
 
 def grouping_of(program: Program, exchange: str) -> Grouping:
-    """How the streams and rows of a persistent kernel are divided among blocks. exchange: the backend's.
+    """How the streams and units of a persistent kernel are divided among blocks. exchange: that of the backend.
 
     Raises BackendUnavailable where the driver refused the kernel.
     """
@@ -218,7 +221,7 @@ def combinations(args: argparse.Namespace) -> Iterator[tuple[str, int, int, str]
 
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
-    """argv: the options, None for those of the command line."""
+    """Parses the options `argv`, or those of the command line where it is None."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kernels", nargs="+", choices=list(WAYS), default=list(WAYS))
     parser.add_argument("--dim", type=int, nargs="+", default=[1024, 256])

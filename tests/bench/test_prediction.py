@@ -1,4 +1,4 @@
-"""The prediction counts what the kernel's own text says, and its times follow from its constants."""
+"""The prediction has the sizes of the compiled kernel, and its times follow from its constants."""
 
 import argparse
 import dataclasses
@@ -23,7 +23,7 @@ PAPER = SampleRNNConfig()
 
 
 def layout_of(config=PAPER, dtype="float32", streams=1, exchange=None):
-    """As on an H200: what "auto" takes, or one way of exchange."""
+    """The layout that "auto" chooses on an H200, or one of all blocks with the exchange that is named."""
     from bench.gpu.prediction.layout import Layout
     from bench.gpu.prediction.machine import Machine
     from bench.gpu.prediction.predict import grouping
@@ -37,14 +37,16 @@ def layout_of(config=PAPER, dtype="float32", streams=1, exchange=None):
 @pytest.mark.parametrize(
     ("changes", "streams", "expected"),
     [
-        ({}, 1, 2 + 2 / 2 + 1 / 8),  # a hidden layer, the logits; a state and what it gives; the upper tier's state
-        ({"dim": 256}, 1, 2 + 2 / 2 + 1 / 8),  # on a cluster
-        ({"reset_after": False}, 1, 2 + 3 / 2 + 2 / 8),  # the gates before the state
-        ({"frame_sizes": (16, 16), "n_rnn": 3}, 1, 2 + 4 / 16),  # two layers read the one below
+        # Each sample waits for the hidden layer and the logits, every second one also for the state and the upsampling
+        # of tier 0, and every eighth one for the state of tier 1.
+        ({}, 1, 2 + 2 / 2 + 1 / 8),
+        ({"dim": 256}, 1, 2 + 2 / 2 + 1 / 8),  # a cluster waits as often
+        ({"reset_after": False}, 1, 2 + 3 / 2 + 2 / 8),  # each tier exchanges its gates before its state
+        ({"frame_sizes": (16, 16), "n_rnn": 3}, 1, 2 + 4 / 16),  # two layers wait for the layer below them
         ({"mlp_hidden": 3}, 1, 3 + 2 / 2 + 1 / 8),
         ({"mlp_hidden": 1}, 1, 1 + 2 / 2 + 1 / 8),
-        ({}, 64, 4 + 1 / 2 + 1 / 8),  # many streams: the input and the levels are exchanged too
-        ({"dim": 32}, 1, 0),  # alone
+        ({}, 64, 4 + 1 / 2 + 1 / 8),  # many streams exchange the MLP's input and the levels too
+        ({"dim": 32}, 1, 0),  # one block waits for nobody
     ],
 )
 def test_exchanges_of_a_sample(changes, streams, expected):
@@ -52,11 +54,11 @@ def test_exchanges_of_a_sample(changes, streams, expected):
     from bench.gpu.prediction.predict import FirstBlock
 
     layout = layout_of(dataclasses.replace(PAPER, **changes), "float32", streams)
-    walk = FirstBlock(layout, Machine())
-    walk.period()
-    walk.forget()
-    walk.period()
-    assert walk.waits / layout.config.lookback == expected
+    block = FirstBlock(layout, Machine())
+    block.period()
+    block.forget()
+    block.period()
+    assert block.waits / layout.config.lookback == expected
 
 
 @pytest.mark.parametrize(
@@ -68,8 +70,8 @@ def test_exchanges_of_a_sample(changes, streams, expected):
     ],
 )
 def test_bytes_that_stay_in_a_block(dtype, rows, row):
-    """Of 128 blocks each has 8 units and 2 levels: output, hidden layer, two slots of upsampling, recurrent rows of the
-    lower tier; then of the upper tier what fits."""
+    """Each of 128 blocks owns 8 units and 2 logits. It keeps the rows of the output layer, of the hidden layer, of two
+    upsampling maps and of the lower tier's recurrent matrix, and then those of the upper tier that fit."""
     assert layout_of(dtype=dtype).resident_bytes == rows * row
 
 
@@ -93,7 +95,7 @@ int main() {
 
 
 def kernels_own(layout, folder):
-    """Where shape.cuh puts what: {(what, number): bytes}."""
+    """Where memory.cuh places a block's matrices, and where its arrays and all of it end: {(name, number): bytes}."""
     compiler = shlex.split(os.environ.get("CXX", "c++"))
     if shutil.which(compiler[0]) is None:
         pytest.skip("no C++ compiler")
@@ -117,7 +119,7 @@ LAYOUTS += [(dataclasses.replace(PAPER, dim=dim), "int8", 8, None) for dim in (2
 
 @pytest.mark.parametrize(("config", "dtype", "streams", "exchange"), LAYOUTS)
 def test_the_layout_is_the_kernels_own(config, dtype, streams, exchange, tmp_path):
-    """On an H200 and with so little shared memory that some of it must stay outside."""
+    """Both agree on an H200, and with so little shared memory that not all matrices fit into it."""
     for shared_bytes in (H200[1], 12 << 10):
         layout = dataclasses.replace(layout_of(config, dtype, streams, exchange), shared_bytes=shared_bytes)
         own = kernels_own(layout, tmp_path)
@@ -135,54 +137,56 @@ def test_the_layout_is_the_kernels_own(config, dtype, streams, exchange, tmp_pat
 
 
 def test_a_hidden_layer_by_hand():
-    """One stream in float32: eight warps read eight rows of 4 KB and as often the vector, 128 bytes a cycle behind 29
-    of latency, add up over five shuffles of 25, and meet before they give the result."""
+    """One stream in float32. Eight warps read eight rows of 4 KB, and the vector once for each row: 128 bytes in a
+    cycle, after a latency of 29. They add up their sums in five shuffles of 25 cycles, and meet at a barrier of 40
+    cycles before they publish the result."""
     from bench.gpu.prediction.machine import Machine
     from bench.gpu.prediction.predict import predict
 
-    stage = predict(layout_of(), Machine())["hidden layer 0"]
-    assert stage.cycles == 29 + (8 * 4096 + 8 * 4096) / 128 + 5 * 25 + 40
-    assert stage.exchange == 0 and stage.bound == "weights and activations from shared memory"
-    # From L2 where nothing stays: 30 bytes a cycle for each of 128 blocks.
+    phase = predict(layout_of(), Machine())["hidden layer 0"]
+    assert phase.cycles == 29 + (8 * 4096 + 8 * 4096) / 128 + 5 * 25 + 40
+    assert phase.exchange == 0 and phase.bound == "weights and activations from shared memory"
+    # Where no weights stay they come from L2, with 30 bytes in a cycle for each of 128 blocks.
     small = dataclasses.replace(layout_of(), shared_bytes=8 << 10)
     away = predict(small, Machine(l2_rate=30 * 128))["hidden layer 0"]
     assert away.bound == "weights from L2" and away.cycles == 263 + 8 * 4096 / 30 + 5 * 25 + 40
 
 
 def test_a_draw_by_hand():
-    """Two tiers in float32. The logits of 128 blocks, a packet each, arrive a hop after this block gave its own. In
-    every second sample they are there already, because 24 recurrent rows are multiplied in between and the next
-    sample's input is read: 384 packets by 256 threads, whose two reads are on their way together."""
+    """Two tiers in float32. The logits of 128 blocks, a packet from each, arrive a hop after this block has published
+    its own. In every second sample they are there already, because the block multiplies 24 recurrent rows in between
+    and reads the next sample's input: 384 packets with 256 threads, each of which has two reads under way together."""
     from bench.gpu.prediction.machine import Machine
     from bench.gpu.prediction.predict import predict
 
     rate = 3942 / 128
     product = 29 + (24 * 4096 + 8 * 4096) / 128 + 5 * 25
-    given = 40 + max(263, 16 * 384 / rate) + 2 * 60 + 40
-    assert 40 + product + given > 700
+    input_read = 40 + max(263, 16 * 384 / rate) + 2 * 60 + 40
+    assert 40 + product + input_read > 700
     there = 40 + 263 + 60 + 40 + 240 + 40
     waited = 700 + 16 * 128 / rate + 60 + 40 + 240 + 40
-    stages = predict(layout_of(dataclasses.replace(PAPER, frame_sizes=(2, 2))), Machine())
-    assert stages["draw"].cycles == pytest.approx((there + waited) / 2)
-    assert stages["draw"].exchange == pytest.approx(stages["draw"].cycles - 240 - 40)
-    # What is ahead for all, in every second sample: how to draw, eight rows of upsampling, the chunk given.
+    phases = predict(layout_of(dataclasses.replace(PAPER, frame_sizes=(2, 2))), Machine())
+    assert phases["draw"].cycles == pytest.approx((there + waited) / 2)
+    assert phases["draw"].exchange == pytest.approx(phases["draw"].cycles - 240 - 40)
+    # Ahead of every sample the block looks up how to draw, and ahead of every second one it multiplies eight rows of
+    # upsampling, publishes the result, and makes the recurrent product.
     upsampling = 29 + (8 * 4096 + 8 * 4096) / 128 + 5 * 25
-    assert stages["products made ahead"].cycles == pytest.approx(263 + 40 + (upsampling + 40 + product) / 2)
+    assert phases["products made ahead"].cycles == pytest.approx(263 + 40 + (upsampling + 40 + product) / 2)
 
 
 @pytest.mark.parametrize("dtype", modes.MODES)
 @pytest.mark.parametrize(("streams", "changes"), [(1, {}), (8, {"dim": 256}), (64, {"n_rnn": 2, "skip": "full"})])
-def test_stages_add_up(dtype, streams, changes):
+def test_phases_add_up(dtype, streams, changes):
     from bench.gpu.prediction.machine import Machine
     from bench.gpu.prediction.predict import FirstBlock
 
-    walk = FirstBlock(layout_of(dataclasses.replace(PAPER, **changes), dtype, streams), Machine())
-    walk.period()
-    assert list(walk.stages) == constants.phase_names(walk.config)
-    assert sum(stage.cycles for stage in walk.stages.values()) == pytest.approx(walk.now)
-    for name, stage in walk.stages.items():
-        assert sum(stage.causes.values()) == pytest.approx(stage.cycles), name
-        assert 0 <= stage.exchange <= stage.cycles and (stage.cycles > 0) == (name != "loading and saving"), name
+    block = FirstBlock(layout_of(dataclasses.replace(PAPER, **changes), dtype, streams), Machine())
+    block.period()
+    assert list(block.phases) == constants.phase_names(block.config)
+    assert sum(phase.cycles for phase in block.phases.values()) == pytest.approx(block.now)
+    for name, phase in block.phases.items():
+        assert sum(phase.causes.values()) == pytest.approx(phase.cycles), name
+        assert 0 <= phase.exchange <= phase.cycles and (phase.cycles > 0) == (name != "loading and saving"), name
 
 
 def test_every_constant_counts():
@@ -194,7 +198,7 @@ def test_every_constant_counts():
     layouts += [layout_of(dataclasses.replace(PAPER, dim=32), dtype, 64) for dtype in modes.MODES]
 
     def total(machine):
-        return [sum(machine.microseconds(stage.cycles) for stage in predict(one, machine).values()) for one in layouts]
+        return [sum(machine.microseconds(phase.cycles) for phase in predict(one, machine).values()) for one in layouts]
 
     usual = total(Machine())
     assert len(CONSTANTS) == 19
@@ -246,6 +250,6 @@ def test_a_table_says_that_it_is_predicted(monkeypatch, capsys):
     tables = capsys.readouterr().out.strip().split("\n\n")
     assert len(tables) == 6 and all(table.startswith("predicted, not measured") for table in tables)
     for table in tables:
-        stages = [line[:22].strip() for line in table.splitlines()[2:]]
-        assert stages == [*constants.phase_names(PAPER), "a sample"]
+        phases = [line[:22].strip() for line in table.splitlines()[2:]]
+        assert phases == [*constants.phase_names(PAPER), "a sample"]
     assert "16 blocks each, exchange cluster" in tables[0]

@@ -1,7 +1,8 @@
-"""A GPU as `predict` sees it: what its driver says, and what one step of a kernel takes, each with its source.
+"""A GPU as `predict` sees it: its size, which the driver tells, and the times of a kernel's steps, with their sources.
 
-None of these numbers was measured by this project. Luo et al. measured an H800: arXiv 2402.13499 and 2501.12084. The
-guide is NVIDIA's CUDA C++ programming guide, its table of throughput for compute capability 9.0.
+This project measured none of these times. "Luo et al." measured an H800 (arXiv 2402.13499 and 2501.12084). "The guide"
+is the table of throughput for compute capability 9.0 in NVIDIA's CUDA C++ programming guide. "Estimate" marks our own
+guesses.
 """
 
 import argparse
@@ -17,73 +18,78 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Machine:
-    """Times are in cycles of a multiprocessor, rates in a cycle of one multiprocessor."""
+    """A GPU. Times are cycles of a multiprocessor, and rates are amounts that one multiprocessor does in a cycle."""
 
     name: str = "H100 or H200"
     multiprocessors: int = 132
     shared_bytes: int = 227 << 10
-    """The most that a block may have."""
+    """The largest number of bytes of shared memory that a block may use."""
     clusters: bool = True
+    """Whether the GPU has thread block clusters."""
 
     clock_ghz: float = 1.98
-    """The highest of an H100 and an H200; an H200 was seen to keep it."""
+    """The highest clock of an H100 and an H200 in GHz; an H200 was seen to keep it."""
     l2_hop: float = 700.0
-    """From a packet's store to its being read by all blocks. Estimate: two trips to L2, 263 to 414 each (near, far)."""
+    """Cycles from the store of a packet until all blocks have read it (estimate: two trips to L2, each of 263 cycles
+    to its near part or 414 to its far part)."""
     counter_hop: float = 1900.0
-    """The same by counters. Estimate: 0.95 us, a little below a barrier of the whole grid (1.1 us on an H100)."""
+    """The same cycles by counters (estimate: 0.95 us, because a barrier of the whole grid takes 1.1 us on an H100)."""
     l2_latency: float = 263.0
-    """Of a load that L2 answers. Luo et al."""
+    """Cycles of a load that L2 answers (Luo et al.)."""
     l2_rate: float = 3942.0
-    """Bytes from L2 for all multiprocessors together. Luo et al."""
+    """Bytes that all multiprocessors together get from L2 in a cycle (Luo et al.)."""
     l2_port: float = 64.0
-    """Bytes from L2 for one that reads alone, at most. Estimate: two sectors of 32."""
+    """The largest number of bytes that one multiprocessor gets from L2 in a cycle (estimate: two sectors of 32)."""
     cluster_hop: float = 230.0
-    """From a push to another block's shared memory to its being read there. 180 to 213 for the way (Luo et al.), and
-    a look."""
+    """Cycles from a push into another block's shared memory until that block has read it (180 to 213 until it arrives,
+    Luo et al.; the read is an estimate)."""
     push_rate: float = 11.0
-    """Bytes pushed within a cluster: 11 to 16, the fewer the larger the cluster. Luo et al."""
+    """Bytes that a block pushes within a cluster in a cycle (Luo et al.: 11 to 16, fewer in larger clusters)."""
     shared_latency: float = 29.0
-    """Luo et al."""
+    """Cycles of a load from shared memory (Luo et al.)."""
     shared_rate: float = 128.0
-    """Bytes: 32 banks of 4. The guide."""
+    """Bytes of shared memory in a cycle (the guide: 32 banks of 4 bytes)."""
     fma_rate: float = 128.0
-    """float32 multiply-adds. The guide."""
+    """Multiply-adds of float32 in a cycle (the guide)."""
     dp4a_rate: float = 64.0
-    """Sums of four products of bytes. The guide."""
+    """Sums of four products of bytes in a cycle (the guide)."""
     mma_latency: float = 24.0
-    """Of an m16n8k16 in bfloat16 or an m16n8k32 in int8. Luo et al."""
+    """Cycles of a tensor core's m16n8k16 in bfloat16 or m16n8k32 in int8 (Luo et al.)."""
     shuffle: float = 25.0
-    """A step of a sum over a warp. Estimate: its latency and an addition."""
+    """Cycles of one step of a sum over a warp (estimate: the latency of a shuffle and an addition)."""
     barrier: float = 40.0
-    """Of a block of 256 threads. Estimate."""
+    """Cycles of a barrier of a block of 256 threads (estimate)."""
     unpack: float = 60.0
-    """A packet's numbers to shared memory, in the mode's format. Estimate: 40 instructions of two warps a scheduler."""
+    """Cycles to store the numbers of a packet in shared memory, in the format of the numeric mode (estimate: 40
+    instructions of each of two warps on a scheduler)."""
     cell: float = 300.0
-    """Two of sigmoid and tanh, one after the other. Estimate: 70 dependent instructions."""
+    """Cycles of a cell's activation functions, two of sigmoid and tanh one after the other (estimate: 70 dependent
+    instructions)."""
     divide: float = 60.0
-    """A rounded division. Estimate."""
+    """Cycles of a correctly rounded division (estimate)."""
     draw: float = 240.0
-    """A level of 256 by one warp. Estimate: two maxima, a power a level, a sum, a scan."""
+    """Cycles in which one warp draws one of 256 levels (estimate: two maxima, a power for each level, a sum, and a
+    prefix sum)."""
 
     def microseconds(self, cycles: float) -> float:
         return cycles / self.clock_ghz / 1e3
 
     def l2_share(self, blocks: int) -> float:
-        """Bytes from L2 for each of so many blocks that read at once."""
+        """Bytes that each block gets from L2 in a cycle, while that many blocks read at once."""
         return min(self.l2_port, self.l2_rate / blocks)
 
 
 CONSTANTS = tuple(field.name for field in dataclasses.fields(Machine) if field.type in ("float", float))
-"""Names of what a measurement may replace."""
+"""The names of the times and rates, which measured ones may replace."""
 
 
 def machine_of(device: "CudaDevice") -> Machine:
-    """The GPU at hand, with the constants above."""
+    """The GPU of that device, with the times and rates above."""
     return Machine(device.name, device.multiprocessors, device.shared_bytes, bool(device.clusters))
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Options that replace constants by measured ones."""
+    """Adds the options that replace constants by measured ones."""
     parser.add_argument("--constant", nargs="+", default=[], metavar="NAME=NUMBER", help=", ".join(CONSTANTS))
     parser.add_argument(
         "--constants", type=Path, help="a JSON file: {name: number}, or rows of hops; see with_measured"
@@ -91,7 +97,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def with_options(machine: Machine, args: argparse.Namespace) -> Machine:
-    """The machine with the constants of the command line. SystemExit for a name or number that is none."""
+    """The machine with the constants of the command line. SystemExit for an unknown name, or a number that is not
+    positive."""
     if args.constants:
         content = json.loads(args.constants.read_text())
         if not isinstance(content, dict):
@@ -108,9 +115,13 @@ def with_options(machine: Machine, args: argparse.Namespace) -> Machine:
 
 
 def with_measured(machine: Machine, content: dict[str, Any]) -> Machine:
-    """With measured constants: by their names, or from "rows" of a hop benchmark, each with part, row, ok and cycles
-    of one hop (hop_l2: counter, tagged, by ctas and payload bytes; hop_cluster: push), or a rate of reads (ceilings:
-    read). The smallest payload of the largest group counts, because the model adds the reading of larger ones."""
+    """The machine with measured constants.
+
+    content: constants by their names, or under "rows" the rows of a benchmark. A row counts if its "ok" is true. Those
+    of part hop_l2 (rows counter and tagged, by "ctas" and "payload" bytes) and hop_cluster (row push) have the cycles
+    of one hop, and those of part ceilings (row read) have a rate of reads. The hop of the smallest payload in the
+    largest group counts, because the prediction adds the time to read larger ones.
+    """
     if "rows" not in content:
         return _replaced(machine, content)
     rows = [row for row in content["rows"] if row.get("ok")]
@@ -135,6 +146,7 @@ def with_measured(machine: Machine, content: dict[str, Any]) -> Machine:
 
 
 def _replaced(machine: Machine, numbers: dict[str, Any]) -> Machine:
+    """The machine with constants by their names. SystemExit for an unknown name, or a number that is not positive."""
     for name, number in numbers.items():
         if name not in CONSTANTS or not isinstance(number, (int, float)) or not number > 0:
             raise SystemExit(f"constants must be positive numbers called {', '.join(CONSTANTS)}; got {name}={number!r}")
