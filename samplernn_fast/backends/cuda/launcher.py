@@ -37,7 +37,7 @@ class PhaseTime:
     name: str
     seconds: float
     exchange_seconds: float
-    """The part of `seconds` in which the block waited for other blocks and read what they gave."""
+    """The part of `seconds` in which the block waited for other blocks and read their results."""
     times: int
     """How often the phase began; for the whole launch, its samples."""
 
@@ -120,10 +120,10 @@ class Launcher:
             raise DeviceError(self._timeout(error, launched.start))
         return np.frombuffer(content, np.int32, offset=words)
 
-    def put(self, program: Program, stream: int, params: bytes, t: int, steps: int) -> None:
+    def put(self, program: Program, cuda_stream: int, params: bytes, t: int, steps: int) -> None:
         """Put the kernels that make `steps` samples from time t on into a CUDA stream in which their arrays are
         ready."""
-        program.launch(stream, params, t, steps)
+        program.launch(cuda_stream, params, t, steps)
 
     @torch.inference_mode()
     def phase_times(self) -> list[PhaseTime]:
@@ -151,10 +151,10 @@ class Launcher:
         return built
 
     def _start(self, program: Program, out: Tensor, **arguments: int | float) -> None:
-        stream, device = cuda_stream(self.device), self._gpu.device
+        queue, device = cuda_stream(self.device), self._gpu.device
         workspace = torch.empty(program.workspace_bytes, dtype=torch.uint8, device=self.device)
         for zeroed in (out, workspace):
-            device.clear(zeroed.data_ptr(), zeroed.nbytes, stream)
+            device.clear(zeroed.data_ptr(), zeroed.nbytes, queue)
         packed = native().cuda_params(
             weights=self._weights.data_ptr(),
             workspace=workspace.data_ptr(),
@@ -163,7 +163,7 @@ class Launcher:
             time_limit=TIME_LIMIT_NS,
             **arguments,
         )
-        self.put(program, stream, packed, int(arguments["t"]), int(arguments["steps"]))
+        self.put(program, queue, packed, int(arguments["t"]), int(arguments["steps"]))
 
     def _use_launches(self, reason: str) -> None:
         """From now on no launch is cooperative; cooperative programs are built again. The caller holds the lock."""
