@@ -1,6 +1,7 @@
 """`AudioModel`: what training and scoring need of a model of any system; and how a recurrent one gets its weights."""
 
 import math
+from abc import ABC, abstractmethod
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +14,7 @@ from samplernn_fast.models.config import AudioConfig, RecurrentConfig
 State = tuple[Tensor, ...]
 
 
-class AudioModel(nn.Module):
+class AudioModel(nn.Module, ABC):
     """An unconditional model of raw audio: p(x_{t+1} | x_1..x_t) over Q levels (Eq. 1), as training and scoring use it.
 
     model(levels, state, reset), with levels (B, L + T) integers, the first L = `config.lookback` context, and T a
@@ -27,9 +28,9 @@ class AudioModel(nn.Module):
         super().__init__()
         self.config = config
 
+    @abstractmethod
     def init_state(self, batch_size: int) -> State:
         """The initial state of every deep RNN: (n_rnn, B, H) each, H = D, or 2 D ([h | c]) for LSTM."""
-        raise NotImplementedError
 
     def start(self, levels: Tensor, state: State | None, reset: Tensor | None) -> State:
         """The state that a call starts from. ConfigError when its levels cannot be aligned."""

@@ -9,6 +9,7 @@ import dataclasses
 import itertools
 import json
 import typing
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Self
 
@@ -21,7 +22,7 @@ FrameInput = Literal["code", "code-half", "code-floor", "amplitude"]
 
 
 @dataclass(frozen=True)
-class AudioConfig:
+class AudioConfig(ABC):
     """The fields common to all systems. Stored inside every checkpoint, so that no flag has to repeat it when audio is
     made."""
 
@@ -48,9 +49,9 @@ class AudioConfig:
         require(0 <= self.gain < float("inf"), "gain must be positive", self.gain)
 
     @property
+    @abstractmethod
     def lookback(self) -> int:
         """L: samples of context that come before the first predicted one."""
-        raise NotImplementedError
 
     @property
     def q_zero(self) -> int:

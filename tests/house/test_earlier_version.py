@@ -1,6 +1,7 @@
 """Files that version 0.1.0 wrote: prepared data, run folders, an engine's state; and the levels that it made."""
 
 import json
+import runpy
 import shutil
 from pathlib import Path
 
@@ -15,11 +16,7 @@ from samplernn_fast.models.registry import config_from_dict
 FOLDER = Path(__file__).parent / "earlier_version"
 EXPECTED = np.load(FOLDER / "expected.npz")
 REFERENCE = np.load(FOLDER / "expected-reference.npz")
-SHAPES = {
-    "three_tiers": {"dim": 24, "frame_sizes": (2, 2, 8)},
-    "four_tiers_skips": {"dim": 24, "frame_sizes": (2, 2, 4, 8), "n_rnn": 2, "skip": "full", "weight_norm": "none"},
-    "lstm": {"dim": 48, "frame_sizes": (4, 4, 16), "rnn": "lstm"},
-}
+MAKE = runpy.run_path(str(FOLDER / "make.py"))
 
 
 def saved_settings(run: str, **changes: object) -> srnn.TrainConfig:
@@ -59,21 +56,13 @@ def test_the_reference_makes_the_same_levels():
     assert np.array_equal(levels, EXPECTED["exact"])
 
 
-@pytest.mark.parametrize("name", SHAPES)
+@pytest.mark.parametrize("name", MAKE["SHAPES"])
 def test_the_reference_in_float32_adds_in_the_same_order(name):
     """Models of several tiers behind a prompt: 600 levels of two streams. Scores agree to a few roundings, because
     torch's products differ between processors."""
-    model = srnn.SampleRNN(srnn.SampleRNNConfig(sample_rate=8000, q_levels=64, emb_size=8, **SHAPES[name]), seed=4)
-    with torch.no_grad():
-        for weights in model.parameters():
-            if weights.dim() == 1:
-                weights.copy_(torch.sin(torch.arange(len(weights)) * 1.7) * 0.3)
-    engine = srnn.Engine(model, backend="reference", dtype="float32", device="cpu")
-    prompt = torch.arange(300) * 7 % 64
-    levels = engine.run(engine.init_state(2, seed=9, prompt=prompt), 600)
+    levels, scores = MAKE["by_the_reference"](name)
     assert np.array_equal(levels, REFERENCE[name])
-    scores = engine.score(torch.cat((prompt[None], prompt[None] // 2), dim=1))[0, -4:]
-    assert np.abs(scores.numpy() - REFERENCE[name + "_scores"]).max() < 2e-6
+    assert np.abs(scores - REFERENCE[name + "_scores"]).max() < 2e-6
 
 
 def test_the_one_tier_baseline_keeps_its_hash():

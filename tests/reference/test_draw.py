@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from philox_answers import known_answers
 
 from samplernn_fast.errors import ConfigError
 from samplernn_fast.reference import draw as definition
@@ -32,19 +33,7 @@ def random_logits(seed, q_levels, spread=1.0):
     return (np.random.default_rng(seed).standard_normal(q_levels) * spread).astype(np.float32)
 
 
-@pytest.mark.parametrize(
-    ("counter", "key", "expected"),
-    [  # the known answers that Random123 ships
-        ((0, 0, 0, 0), (0, 0), (0x6627E8D5, 0xE169C58D, 0xBC57AC4C, 0x9B00DBD8)),
-        ((FULL,) * 4, (FULL,) * 2, (0x408F276D, 0x41C83B0E, 0xA20BC7C6, 0x6D5451FD)),
-        (
-            (0x243F6A88, 0x85A308D3, 0x13198A2E, 0x03707344),
-            (0xA4093822, 0x299F31D0),
-            (0xD16CFE09, 0x94FDCCEB, 0x5001E420, 0x24126EA1),
-        ),
-    ],
-    ids=["zeros", "ones", "pi"],
-)
+@known_answers
 def test_philox_known_answers(counter, key, expected):
     assert tuple(definition.philox(np.array(counter, np.uint32), key).tolist()) == expected
 

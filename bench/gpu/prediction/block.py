@@ -21,7 +21,7 @@ class Predicted:
     exchange: float = 0.0
     """Cycles of `cycles` that the block spends in exchanges, waiting or reading."""
     causes: Counter[str] = field(default_factory=Counter)
-    """The same cycles, divided by what the block does in them."""
+    """They are the same cycles, divided by what the block does in them."""
 
     @property
     def bound(self) -> str:
@@ -65,12 +65,12 @@ class BlockTime:
         phase.exchange += cycles if self.in_gather else 0.0
 
     def tiles(self) -> list[int]:
-        """How many streams each tile has; the rows of one tile at a time are in shared memory."""
+        """Lists how many streams each tile has; the rows of one tile at a time are in shared memory."""
         batch, tile = self.layout.group.batch, self.layout.tile
         return [min(tile, batch - first) for first in range(0, batch, tile)]
 
     def turns(self, rows: int, most: int) -> tuple[int, int]:
-        """How many turns a warp needs for `rows` rows, and how many threads share a row.
+        """Counts the turns that a warp needs for `rows` rows, and says how many threads share a row.
 
         most: the largest number of rows that the block works on at a time.
         """
@@ -78,7 +78,7 @@ class BlockTime:
         return -(-rows // (self.layout.warps // together)), 32 * together
 
     def rounds(self, units: int) -> int:
-        """How many turns a warp needs for that many units, where each warp computes one of them in a turn."""
+        """Counts the turns that a warp needs for that many units, where each warp computes one of them in a turn."""
         return -(-units // self.layout.warps)
 
     def barrier(self) -> None:

@@ -34,7 +34,7 @@ class Matrix:
     name: str
     """The name of the matrix in `reference.weights.layout`."""
     rows: int
-    """How many rows of the matrix the block owns."""
+    """It counts the rows of the matrix that the block owns."""
     cols: int
 
 
@@ -79,17 +79,17 @@ class Layout:
 
     @property
     def tensor(self) -> bool:
-        """Whether tensor cores make the products."""
+        """Says whether tensor cores make the products."""
         return self.dtype == "bfloat16" or (self.dtype == "int8" and self.group.batch >= 4)
 
     @property
     def packets(self) -> bool:
-        """Whether results travel in packets."""
+        """Says whether results travel in packets."""
         return self.group.exchange in ("tagged", "cluster")
 
     @property
     def draw_all(self) -> bool:
-        """Whether every block draws the levels of all streams."""
+        """Says whether every block draws the levels of all streams."""
         return self.group.batch <= self.tile
 
     @property
@@ -99,7 +99,7 @@ class Layout:
 
     @property
     def whole_input(self) -> bool:
-        """Whether every block computes the MLP's whole input."""
+        """Says whether every block computes the MLP's whole input."""
         return self.packets and self.draw_all
 
     @property
@@ -164,7 +164,7 @@ class Layout:
 
     @property
     def fits_a_cluster(self) -> bool:
-        """Whether a cluster keeps all that it must keep, as `Program.build` checks."""
+        """Says whether a cluster keeps all that it must keep, as `Program.build` checks."""
         kept = self.resident_bytes * self.group.blocks >= grouping.resident_bytes(self.config, self.dtype)
         return kept and self.used_bytes <= self.shared_bytes
 
@@ -228,7 +228,7 @@ class Layout:
 
     @property
     def keeps_output_rows(self) -> bool:
-        """Whether each tier has rows of its own for its output, which stay for all products of its frame."""
+        """Says whether each tier has rows of its own for its output, which stay for all products of its frame."""
         fits = len(self.config.ratios) * self.output_rows_bytes <= self.shared_bytes // 3
         return fits and self.group.batch <= self.tile and self.group.exchange != "launches"
 

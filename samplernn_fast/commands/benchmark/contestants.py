@@ -137,13 +137,8 @@ class Lineup:
         say: Callable[[str], None],
         extra: Extra | None = None,
     ) -> None:
-        self.model, self.options, self.device, self.say, self.extra = (
-            require_sampler(model),
-            options,
-            device,
-            say,
-            extra,
-        )
+        self.options, self.device, self.say, self.extra = options, device, say, extra
+        self.model = require_sampler(model)
         self.config = self.model.config
         self.weights = pack(self.model)
         self.exact = Engine(self.model, backend="reference", dtype="float64", device="cpu")

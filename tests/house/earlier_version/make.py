@@ -84,22 +84,27 @@ def main() -> None:
     more()
 
 
+def by_the_reference(name: str) -> tuple[np.ndarray, np.ndarray]:
+    """600 levels of two streams behind a prompt, (2, 600), and four rows of scores, (4, Q), of a model of SHAPES."""
+    model = srnn.SampleRNN(srnn.SampleRNNConfig(sample_rate=RATE, q_levels=64, emb_size=8, **SHAPES[name]), seed=4)
+    with torch.no_grad():
+        for weights in model.parameters():
+            if weights.dim() == 1:  # biases begin as zeros
+                weights.copy_(torch.sin(torch.arange(len(weights)) * 1.7) * 0.3)
+    engine = srnn.Engine(model, backend="reference", dtype="float32", device="cpu")
+    prompt = torch.arange(300) * 7 % 64
+    levels = engine.run(engine.init_state(2, seed=9, prompt=prompt), 600)
+    scores = engine.score(torch.cat((prompt[None], prompt[None] // 2), dim=1))
+    return levels.numpy(), scores[0, -4:].numpy()
+
+
 def more() -> None:
     """What the reference makes in float32, of models with several RNN tiers and behind a prompt; and hashes."""
     expected = {"rnn_sha256": describe(FOLDER / "rnn-run")["model_sha256"]}
     torch.set_num_threads(1)
-    for name, shape in SHAPES.items():
-        model = srnn.SampleRNN(srnn.SampleRNNConfig(sample_rate=RATE, q_levels=64, emb_size=8, **shape), seed=4)
-        with torch.no_grad():
-            for weights in model.parameters():
-                if weights.dim() == 1:  # biases begin as zeros
-                    weights.copy_(torch.sin(torch.arange(len(weights)) * 1.7) * 0.3)
-        engine = srnn.Engine(model, backend="reference", dtype="float32", device="cpu")
-        prompt = torch.arange(300) * 7 % 64
-        state = engine.init_state(2, seed=9, prompt=prompt)
-        expected[name] = engine.run(state, 600).numpy().astype(np.uint8)
-        scores = engine.score(torch.cat((prompt[None], prompt[None] // 2), dim=1))
-        expected[name + "_scores"] = scores[0, -4:].numpy()
+    for name in SHAPES:
+        levels, scores = by_the_reference(name)
+        expected |= {name: levels.astype(np.uint8), name + "_scores": scores}
     np.savez_compressed(FOLDER / "expected-reference.npz", **expected)
 
 
