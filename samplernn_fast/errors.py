@@ -1,8 +1,22 @@
 """The errors a user can meet. Each message is one line: what is wrong, where, and what to do."""
 
 
+def one_line(text: object) -> str:
+    """`text` with every line break and other character that cannot be shown written as its escape, as in `\\n`.
+
+    File names may hold such characters, and bytes that are no text, and a message quotes them.
+    """
+    return "".join(
+        character if character.isprintable() else character.encode("unicode_escape", "backslashreplace").decode()
+        for character in str(text)
+    )
+
+
 class SampleRNNError(Exception):
     """Base of every error this package raises on purpose; the command line prints it without a traceback."""
+
+    def __init__(self, message: object = "") -> None:
+        super().__init__(one_line(message))
 
 
 class ConfigError(SampleRNNError, ValueError):

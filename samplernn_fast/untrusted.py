@@ -1,0 +1,149 @@
+"""The limits within which a file is read that somebody else may have written: its kind, its bytes, its depth.
+
+Every reader of such a file opens it by `open_file` or `read_bytes`, and takes JSON and YAML from `read_json` and
+`read_yaml`. What is refused is an `Unreadable` with the reason, without the file's name; the reader knows which of the
+package's errors it stands for, and names the file.
+"""
+
+import json
+import os
+import stat
+from pathlib import Path
+from typing import Any, BinaryIO
+
+SETTINGS_BYTES = 1 << 20
+"""The most bytes that a file of settings may have, which people write."""
+YAML_BYTES = 1 << 17
+"""The most bytes that a YAML file may have; reading one takes seconds for each 100 KB."""
+INDEX_BYTES = 1 << 28
+"""The most bytes that a manifest, or the index of a checkpoint, may have, which programs write."""
+DEPTH = 64
+"""How deep lists and mappings of JSON and YAML may stand in each other."""
+YAML_NODES = 100_000
+"""The most values that a YAML file may have, each counted as often as an alias repeats it."""
+YAML_SCALAR = 1000
+"""The most characters of a YAML value without quotes; a number of more would take long to work out."""
+
+
+class Unreadable(ValueError):
+    """A file that cannot be read within the limits; the text is the reason."""
+
+
+def open_file(path: Path) -> BinaryIO:
+    """Opens a regular file for reading bytes. Raises Unreadable for a folder, a pipe, a device or a missing file.
+
+    A pipe or a device would make a reader wait for ever, or never end.
+    """
+    try:
+        # A pipe that nobody writes to would block here, so it is opened without waiting and then refused.
+        number = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0))
+    except (OSError, ValueError) as error:  # a ValueError is a name with a zero byte
+        raise Unreadable(_reason(error)) from None
+    mode = os.fstat(number).st_mode
+    if not stat.S_ISREG(mode):
+        os.close(number)
+        raise Unreadable("is a folder, not a file" if stat.S_ISDIR(mode) else "is a pipe or a device, not a file")
+    return open(number, "rb")
+
+
+def read_bytes(path: Path, most: int) -> bytes:
+    """The content of a regular file of at most `most` bytes. Raises Unreadable as `open_file`, or for a larger one."""
+    with open_file(path) as opened:
+        size = os.fstat(opened.fileno()).st_size
+        if size > most:
+            raise Unreadable(f"has {size} bytes, and at most {most} are read")
+        try:
+            return opened.read(most)
+        except OSError as error:
+            raise Unreadable(_reason(error)) from None
+
+
+def read_json(path: Path, most: int = SETTINGS_BYTES) -> Any:
+    """The value in a JSON file. Raises Unreadable."""
+    return parse_json(_text(read_bytes(path, most)))
+
+
+def parse_json(text: str) -> Any:
+    """The value that a JSON text stands for. Raises Unreadable where it is none, or is deeper than `DEPTH`."""
+    try:
+        return _check_depth(json.loads(text))
+    except (ValueError, RecursionError) as error:
+        raise Unreadable(f"is not JSON: {_reason(error)}") from None
+
+
+def read_yaml(path: Path, most: int = YAML_BYTES) -> Any:
+    """The value in a YAML file of plain values. Raises Unreadable."""
+    import yaml
+
+    text = _text(read_bytes(path, most))
+    try:
+        _check_yaml(yaml.parse(text, yaml.SafeLoader))
+        return yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError, RecursionError, AttributeError, TypeError, OverflowError) as error:
+        raise Unreadable(f"is not YAML: {_reason(error)}") from None
+
+
+def _text(content: bytes) -> str:
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise Unreadable("is not text in UTF-8") from None
+
+
+def _check_depth(value: Any) -> Any:
+    """Returns `value`. Raises ValueError where its lists and mappings stand deeper in each other than `DEPTH`."""
+    level, depth = [value], 0
+    while level:
+        level = [inner for outer in level for inner in _inside(outer)]
+        depth += 1
+        if depth > DEPTH:
+            raise ValueError(f"more than {DEPTH} lists or mappings stand in each other")
+    return value
+
+
+def _inside(value: Any) -> list[Any]:
+    values = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return [inner for inner in values if isinstance(inner, (dict, list))]
+
+
+def _check_yaml(events: Any) -> None:
+    """Raises ValueError where values stand too deep, or are too many once every alias is replaced by what it repeats.
+
+    Only the events are read, so nothing is built that an alias could make large.
+    """
+    import yaml
+
+    sizes: dict[str, int] = {}
+    opened: list[tuple[str | None, int]] = []  # the anchor of each collection that is open, and the count before it
+    count = 0
+    for event in events:
+        if isinstance(event, yaml.AliasEvent):
+            if event.anchor not in sizes:
+                raise ValueError(f"the alias {event.anchor} stands inside its own anchor, or has none")
+            count += sizes[event.anchor]
+        elif isinstance(event, yaml.CollectionStartEvent):
+            opened.append((event.anchor, count))
+            count += 1
+        elif isinstance(event, yaml.CollectionEndEvent):
+            anchor, before = opened.pop()
+            if anchor is not None:
+                sizes[anchor] = count - before
+        elif isinstance(event, yaml.ScalarEvent):
+            count += 1
+            if event.anchor is not None:
+                sizes[event.anchor] = 1
+            if event.style is None and len(event.value) > YAML_SCALAR:
+                raise ValueError(f"a value without quotes has more than {YAML_SCALAR} characters")
+        if len(opened) > DEPTH:
+            raise ValueError(f"more than {DEPTH} lists or mappings stand in each other")
+        if count > YAML_NODES:
+            raise ValueError(f"it holds more than {YAML_NODES} values")
+
+
+def _reason(error: BaseException) -> str:
+    """An error's text in one line of at most 100 characters."""
+    if isinstance(error, RecursionError):
+        return "its values stand too deep in each other"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return " ".join(str(error).split())[:100] or type(error).__name__
