@@ -20,6 +20,9 @@ def prepare(
     split_seed: int = 0,
     valid_files: Path | None = None,
     test_files: Path | None = None,
+    join: bool = False,
+    join_seconds: float = 60.0,
+    join_pause: float = 0.0,
     channels: str = "mix",
     trim_silence_db: float | None = None,
     gain: float | Literal["auto"] = "auto",
@@ -40,6 +43,9 @@ def prepare(
         split_seed: Draws which recording goes where.
         valid_files: Text file of names or patterns that are the validation split, one in a line.
         test_files: The same for the test split.
+        join: Join the recordings of each split into streams, so that what follows a short recording is learnt too.
+        join_seconds: Longest stream of joined recordings.
+        join_pause: Seconds of silence between two joined recordings.
         channels: mix, left, right or a channel number from 0.
         trim_silence_db: Trim what is quieter than this at both ends of each recording, for example -50.
         gain: One factor for all audio; auto brings the largest peak to 0.98.
@@ -57,6 +63,9 @@ def prepare(
         split_seed=split_seed,
         valid_files=valid_files,
         test_files=test_files,
+        join=join,
+        join_seconds=join_seconds,
+        join_pause=join_pause,
         channels=channels,
         trim_silence_db=trim_silence_db,
         gain=gain,

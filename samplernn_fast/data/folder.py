@@ -28,11 +28,25 @@ Int16Array = npt.NDArray[np.int16]
 
 
 @dataclass(frozen=True)
-class Recording:
-    """One input file inside a data folder."""
+class Part:
+    """A piece of an input file inside an entry that is not one whole input file."""
 
     path: str
-    """Its name relative to the input folder, with forward slashes."""
+    """The input file's name, as `Recording.path`."""
+    offset: int
+    """Where it begins in the entry, in samples. Silence stands between two parts that do not touch."""
+    start: int
+    """Where it begins in the input file, in samples at the folder's rate."""
+    length: int
+    """How many samples it has."""
+
+
+@dataclass(frozen=True)
+class Recording:
+    """One entry of a data folder: one input file, or a stream of several that were joined."""
+
+    path: str
+    """The input file's name relative to the input folder, with forward slashes; a stream's own name."""
     split: str
     """train, valid or test."""
     offset: int
@@ -41,6 +55,8 @@ class Recording:
     """How many samples it has at the folder's rate."""
     sha256: str
     """The hash of its bytes in audio.i16, equal for recordings that sound exactly the same."""
+    parts: tuple[Part, ...] = ()
+    """What it is made of, where it is not one whole input file."""
 
 
 @dataclass(frozen=True)
@@ -56,8 +72,14 @@ class Manifest:
     versions: dict[str, str] = field(default_factory=dict)
 
     def write(self, folder: Path) -> None:
-        """Writes manifest.json into `folder`, whole or not at all."""
-        values = {"format": FORMAT, "format_version": FORMAT_VERSION} | asdict(self)
+        """Writes manifest.json into `folder`, whole or not at all.
+
+        The parts of entries stand under a key of their own, which versions that know none pass over.
+        """
+        values: dict[str, Any] = {"format": FORMAT, "format_version": FORMAT_VERSION} | asdict(self)
+        parts = {entry["path"]: made_of for entry in values["recordings"] if (made_of := entry.pop("parts"))}
+        if parts:
+            values["parts"] = parts
         write_text(folder / MANIFEST_FILE, json.dumps(values, indent=1) + "\n")
 
     @classmethod
@@ -84,7 +106,8 @@ class Manifest:
 
     @classmethod
     def _from_values(cls, values: dict[str, Any]) -> "Manifest":
-        recordings = tuple(Recording(**entry) for entry in values["recordings"])
+        parts = {path: tuple(Part(**part) for part in made_of) for path, made_of in values.get("parts", {}).items()}
+        recordings = tuple(Recording(**entry, parts=parts.get(entry["path"], ())) for entry in values["recordings"])
         end = 0
         for recording in recordings:
             if recording.split not in SPLITS or recording.length < 1 or recording.offset != end:

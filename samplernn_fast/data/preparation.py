@@ -1,7 +1,8 @@
 """`prepare`: from audio files of any kind and rate to one data folder, all under one gain.
 
 The steps: check the settings, find the files (`audio.reading`), decode them into scratch files (`decoding`), write
-audio.i16, share the recordings out (`splits`), write the manifest (`folder`), report (`report`).
+audio.i16, share the recordings out (`splits`), join them where that is asked for (`arranging`), write the manifest
+(`folder`), report (`report`).
 """
 
 import hashlib
@@ -19,6 +20,7 @@ from typing import Literal
 import numpy as np
 
 from samplernn_fast._version import __version__
+from samplernn_fast.data import arranging
 from samplernn_fast.data.decoding import FLOAT, Decoder, Take, decode_all
 from samplernn_fast.data.folder import AUDIO_FILE, MANIFEST_FILE, SAMPLE, Manifest, Recording
 from samplernn_fast.data.report import PrepareReport, make_report
@@ -28,6 +30,8 @@ from samplernn_fast.files import replacing_folder
 
 AUTO_PEAK = 0.98
 """Where gain "auto" puts the largest peak of the data set, as a share of full scale."""
+JOIN_SECONDS = 60.0
+"""The longest stream of joined recordings, unless another is asked for."""
 _SCRATCH = "scratch"  # the folder of scratch files, inside the data folder while that is being made
 _CONVERTED_AT_ONCE = 1 << 18  # samples; as float32 they take 1 MiB, which stays in a CPU's cache
 
@@ -44,6 +48,9 @@ def prepare(
     split_seed: int = 0,
     valid_files: PathLike | None = None,
     test_files: PathLike | None = None,
+    join: bool = False,
+    join_seconds: float = JOIN_SECONDS,
+    join_pause: float = 0.0,
     channels: str | int = "mix",
     trim_silence_db: float | None = None,
     gain: float | Literal["auto"] = "auto",
@@ -57,6 +64,10 @@ def prepare(
     its exact copies are in the same: by shares of the duration (`split`: train, valid, test), or by name with
     `valid_files` or `test_files`, text files of one file name, relative path or glob pattern in a line.
 
+    join: the recordings of each split stand one after another, in an order that split_seed draws, in streams of at
+    most join_seconds with join_pause seconds of silence between two; a longer recording is a stream of its own. What
+    follows a recording is learnt only so, because training begins every recording, and every stream, with silence.
+
     sample_rate is in Hz. channels: "mix", "left", "right" or the number of a channel. trim_silence_db: both ends of
     every recording are cut where they are quieter, in dB below full scale. gain: the factor for all amplitudes; "auto"
     brings the largest peak to 0.98 of full scale. Only `progress` shows something: a bar on standard error.
@@ -67,6 +78,7 @@ def prepare(
     started = time.monotonic()
     folder = Path(os.path.realpath(out) if os.path.islink(out) else out)
     _check_settings(sample_rate, chunk_seconds, gain, workers)
+    joining = _Joining.from_settings(join, join_seconds, join_pause, sample_rate, split_seed)
     rule = SplitRule.from_settings(split, split_seed, valid_files, test_files)
     sources = _named_sources([inputs] if isinstance(inputs, str | os.PathLike) else inputs)
     _check_destination(folder, overwrite)
@@ -77,12 +89,14 @@ def prepare(
             decoder = Decoder(partial / _SCRATCH, sample_rate, channels, trim_silence_db)
             made = _make_audio(decoder, sources, partial, gain, workers or _processors(), progress)
             recordings, warnings = rule.assign(made.recordings, held_out)
+            if joining:
+                recordings = joining.apply(partial / AUDIO_FILE, recordings)
             manifest = Manifest(
                 sample_rate=sample_rate,
                 gain=made.gain,
                 chunk_seconds=chunk_seconds,
                 recordings=tuple(recordings),
-                split_info=rule.info(),
+                split_info=rule.info() | (joining.info() if joining else {}),
                 dropped=tuple(made.dropped),
                 versions=_versions(),
             )
@@ -90,6 +104,41 @@ def prepare(
     except OSError as error:
         raise DataError(f"{folder}: preparing failed and nothing was kept: {error}") from error
     return make_report(folder, manifest, warnings, made.peak, made.clipped, time.monotonic() - started)
+
+
+@dataclass(frozen=True)
+class _Joining:
+    """How recordings are joined into streams."""
+
+    seed: int
+    seconds: float
+    pause: float
+    sample_rate: int
+
+    @classmethod
+    def from_settings(cls, join: bool, seconds: float, pause: float, sample_rate: int, seed: int) -> "_Joining | None":
+        """What `prepare`'s arguments ask for, None for nothing. Raises ConfigError for what cannot work."""
+        if not 0 < seconds < math.inf:
+            raise ConfigError(f"join_seconds must be positive, got {seconds!r}")
+        if not 0 <= pause <= seconds:
+            raise ConfigError(f"join_pause must be 0 to join_seconds ({seconds:g}), got {pause!r}")
+        if join:
+            return cls(seed, seconds, pause, sample_rate)
+        if (seconds, pause) != (JOIN_SECONDS, 0):
+            raise ConfigError("join_seconds and join_pause are for joined recordings; set join too (--join)")
+        return None
+
+    def info(self) -> dict[str, object]:
+        """What the manifest keeps, for JSON."""
+        return {"join": {"seed": self.seed, "seconds": self.seconds, "pause": self.pause}}
+
+    def apply(self, audio: Path, recordings: Sequence[Recording]) -> list[Recording]:
+        """Rewrites audio.i16 as streams of `recordings`, which have their splits; returns the streams."""
+        most, pause = (round(seconds * self.sample_rate) for seconds in (self.seconds, self.pause))
+        plans = arranging.join(recordings, self.seed, most, pause)
+        joined = arranging.rearrange(audio, recordings, plans, audio.with_suffix(".joined"))
+        os.replace(audio.with_suffix(".joined"), audio)
+        return joined
 
 
 def _versions() -> dict[str, str]:

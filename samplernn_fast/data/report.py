@@ -14,8 +14,11 @@ class SplitSize:
     """How much audio one split has."""
 
     recordings: int
+    """How many input files it has, or has parts of."""
     chunks: int
     hours: float
+    streams: int = 0
+    """How many streams its recordings were joined into; 0 where they stand for themselves."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,7 @@ class PrepareReport:
         ]
         for name, size in self.splits.items():
             counts = f"{size.chunks:7} chunks {size.recordings:7} recordings"
+            counts += f" in {size.streams} streams" if size.streams else ""
             lines.append(f"  {name:5} {_duration(size.hours):>9} {counts}")
         if self.dropped:
             lines.append(f"dropped {len(self.dropped)} files:")
@@ -102,9 +106,12 @@ def make_report(
 
 def _size(manifest: Manifest, split: str) -> SplitSize:
     largest = chunk_samples(manifest.sample_rate, manifest.chunk_seconds)
-    lengths = [recording.length for recording in manifest.recordings if recording.split == split]
-    chunks = sum(chunk_count(length, largest) for length in lengths)
-    return SplitSize(len(lengths), chunks, sum(lengths) / manifest.sample_rate / 3600)
+    entries = [recording for recording in manifest.recordings if recording.split == split]
+    chunks = sum(chunk_count(entry.length, largest) for entry in entries)
+    hours = sum(entry.length for entry in entries) / manifest.sample_rate / 3600
+    joined = "join" in manifest.split_info
+    recordings = sum(len(entry.parts) for entry in entries) if joined else len(entries)
+    return SplitSize(recordings, chunks, hours, streams=len(entries) if joined else 0)
 
 
 def _duration(hours: float) -> str:
