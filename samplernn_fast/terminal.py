@@ -1,26 +1,45 @@
-"""What a long piece of work shows on a terminal, and what ctrl-C does to it.
+"""What a long piece of work shows while it runs, and what ctrl-C does to it.
 
-tqdm is loaded by the first bar that is shown, so work that nobody watches does without it.
+On a terminal that is a bar, by tqdm, which is loaded by the first bar that is shown. Elsewhere, in a log or a pipe, it
+is a line every few seconds, and none for work that is done before the first of them.
 """
 
 import signal
 import sys
+import threading
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any, Self
+from contextlib import contextmanager, suppress
+from typing import Any, Protocol, Self
 
 _AUDIO_FORMAT = "{percentage:3.0f}%|{bar}| {n:.1f}/{total:.1f} s of audio, {rate_noinv_fmt}, {remaining} left"
+# Seconds before the first line, before the second, and at most between two; each wait is half as long again.
+_FIRST_WAIT, _SECOND_WAIT, _LONGEST_WAIT = 2.0, 5.0, 30.0
 
 
 def is_watched() -> bool:
-    """Whether standard error is a terminal, so that somebody can see a progress bar."""
-    return sys.stderr.isatty()
+    """Whether standard error is a terminal, so that somebody can see a progress bar. It may be closed."""
+    return sys.stderr is not None and not sys.stderr.closed and sys.stderr.isatty()
+
+
+class _Display(Protocol):
+    """What a Bar is on the screen: tqdm's bar, or lines."""
+
+    def update(self, done: float, note: str | None) -> None:
+        """`done` is done in all, and `note` stands behind it from now on."""
+
+    def write(self, line: str) -> None:
+        """Prints a line of its own."""
+
+    def close(self) -> None:
+        """Ends the display."""
 
 
 class Bar:
-    """A progress bar on standard error. One that is not shown has the same methods, and they do nothing.
+    """How far a piece of work is, on standard error: a bar on a terminal, elsewhere a line every few seconds.
 
-    It is closed at the end of a `with` block, or by `close`.
+    One that is not shown has the same methods, and they do nothing. It is closed at the end of a `with` block, or by
+    `close`.
     """
 
     def __init__(
@@ -28,31 +47,24 @@ class Bar:
         total: float | None,
         unit: str,
         *,
-        shown: bool | None = None,
+        shown: bool = True,
         start: float = 0,
         title: str | None = None,
         prefixes: bool = False,
+        rate: str | None = None,
         form: str | None = None,
     ) -> None:
-        """total: how much there is to do, in `unit`, None where nobody knows; `start` of it is done already.
+        """total: how much there is to do, in `unit` (one "file"), None where nobody knows; `start` of it is done.
 
-        shown: None shows the bar where standard error is a terminal. prefixes: write 12.3k for 12300. form: tqdm's
+        shown: False is silent. prefixes: write 12.3k for 12300. rate: what `unit` a second is called. form: tqdm's
         bar_format, in place of its own.
         """
-        self._bar: Any = None
-        if is_watched() if shown is None else shown:
-            from tqdm import tqdm
-
-            self._bar = tqdm(
-                total=total,
-                unit=unit,
-                initial=start,
-                desc=title,
-                unit_scale=prefixes,
-                bar_format=form,
-                dynamic_ncols=True,
-                file=sys.stderr,
-            )
+        self._done = start
+        self._display: _Display | None = None
+        if shown and is_watched():
+            self._display = _TerminalBar(total, rate or unit, start, title, prefixes, form)
+        elif shown and sys.stderr is not None:
+            self._display = _Lines(total, unit, start, title, prefixes, rate)
 
     def __enter__(self) -> Self:
         return self
@@ -62,29 +74,133 @@ class Bar:
 
     def advance(self, amount: float = 1) -> None:
         """`amount` more is done."""
-        if self._bar is not None:
-            self._bar.update(amount)
+        self._done += amount
+        if self._display is not None:
+            self._display.update(self._done, None)
 
     def move_to(self, done: float, note: str) -> None:
         """`done` is done in all; `note` stands behind the bar from now on."""
-        if self._bar is not None:
-            self._bar.set_postfix_str(note, refresh=False)
-            self._bar.update(done - self._bar.n)
+        self._done = done
+        if self._display is not None:
+            self._display.update(done, note)
 
     def say(self, line: str) -> None:
-        """Prints a line above the bar, on standard error. Nothing is printed where the bar is not shown."""
-        if self._bar is not None:
-            self._bar.write(line, file=sys.stderr)
+        """Prints a line, above the bar where there is one. Nothing is printed where the bar is not shown."""
+        if self._display is not None:
+            self._display.write(line)
 
     def close(self) -> None:
-        """Ends the bar, which stays on the terminal as it is."""
-        if self._bar is not None:
-            self._bar.close()
+        """Ends the bar, which stays on the terminal as it is. Calling it again changes nothing."""
+        if self._display is not None:
+            self._display.close()
 
 
-def audio_bar(seconds: float, shown: bool | None = None) -> Bar:
+class _TerminalBar:
+    """A bar by tqdm."""
+
+    def __init__(
+        self, total: float | None, unit: str, start: float, title: str | None, prefixes: bool, form: str | None
+    ) -> None:
+        from tqdm import tqdm
+
+        self._bar: Any = tqdm(
+            total=total,
+            unit=unit,
+            initial=start,
+            desc=title,
+            unit_scale=prefixes,
+            bar_format=form,
+            dynamic_ncols=True,
+            file=sys.stderr,
+        )
+
+    def update(self, done: float, note: str | None) -> None:
+        if note is not None:
+            self._bar.set_postfix_str(note, refresh=False)
+        self._bar.update(done - self._bar.n)
+
+    def write(self, line: str) -> None:
+        self._bar.write(line, file=sys.stderr)
+
+    def close(self) -> None:
+        self._bar.close()
+
+
+class _Lines:
+    """A line every few seconds, printed by a thread of its own, so that a long step is not silent either."""
+
+    def __init__(
+        self, total: float | None, unit: str, start: float, title: str | None, prefixes: bool, rate: str | None
+    ) -> None:
+        self._total, self._unit, self._title, self._prefixes, self._rate = total, unit.strip(), title, prefixes, rate
+        self._start = self._done = start
+        self._note: str | None = None
+        self._began = time.monotonic()
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._print_in_turn, name="progress lines", daemon=True)
+        self._thread.start()
+
+    def update(self, done: float, note: str | None) -> None:
+        self._done = done
+        self._note = self._note if note is None else note
+
+    def write(self, line: str) -> None:
+        # Whoever reads standard error may be gone, which must not end the work.
+        with suppress(OSError, ValueError):
+            print(line, file=sys.stderr, flush=True)
+
+    def close(self) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def _print_in_turn(self) -> None:
+        wait, following = _FIRST_WAIT, _SECOND_WAIT
+        while not self._ended.wait(wait):
+            self.write(self.text(time.monotonic() - self._began))
+            wait, following = following, min(_LONGEST_WAIT, 1.5 * following)
+
+    def text(self, elapsed: float) -> str:
+        """The line after `elapsed` seconds: what is done, the rate, the time that is left, and the note."""
+        done, rate = self._done, (self._done - self._start) / elapsed
+        unit = self._unit if self._rate else f"{self._unit}s"
+        whole = "" if self._total is None else f" of {self._number(self._total)}"
+        parts = [f"{self._number(done)}{whole} {unit}"]
+        if rate > 0:
+            parts.append(f"{_scaled(rate)} {self._rate or unit + '/s'}")
+            if self._total is not None:
+                parts.append(f"{duration(max(0.0, self._total - done) / rate)} left")
+        else:
+            parts.append(f"{duration(elapsed)} so far")
+        parts += [self._note] if self._note else []
+        return (f"{self._title}: " if self._title else "") + ", ".join(parts)
+
+    def _number(self, amount: float) -> str:
+        if self._prefixes:
+            return _scaled(amount)
+        return f"{amount:.1f}" if isinstance(self._total, float) else f"{amount:.0f}"
+
+
+def _scaled(amount: float) -> str:
+    """Three digits and a prefix: 12300 is 12.3k."""
+    for size, prefix in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if amount >= size:
+            return f"{amount / size:.3g}{prefix}"
+    return f"{amount:.3g}"
+
+
+def duration(seconds: float) -> str:
+    """A time in words: 8 s, 3 min 20 s, 2 h 5 min."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def audio_bar(seconds: float, shown: bool = True, title: str | None = None) -> Bar:
     """A bar in seconds of audio, so that its rate is the speed in x real time."""
-    return Bar(seconds, "x real time", shown=shown, form=_AUDIO_FORMAT)
+    return Bar(float(seconds), "s of audio", shown=shown, title=title, rate="x real time", form=_AUDIO_FORMAT)
 
 
 @contextmanager

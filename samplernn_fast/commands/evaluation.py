@@ -59,5 +59,5 @@ def score(model: Path, data: "AudioData", split: str, **settings: Any) -> "EvalR
     from samplernn_fast.evaluation.likelihood import evaluate as run
 
     total = sum(recording.length for recording in data.recordings(split))
-    with terminal.Bar(total, " samples", title=split, prefixes=True) as bar:
+    with terminal.Bar(total, " sample", title=split, prefixes=True) as bar:
         return run(model, data, split, progress=bar.advance, **settings)

@@ -95,7 +95,7 @@ def _make_and_save(
             model,
             num_samples=len(streams),
             first_stream=streams.start,
-            progress=terminal.is_watched(),
+            progress=True,
             should_stop=lambda: bool(caught),
             **settings,
         )

@@ -5,7 +5,6 @@ from typing import Literal
 
 import tyro
 
-from samplernn_fast import terminal
 from samplernn_fast.commands.flags import Out
 
 
@@ -71,6 +70,6 @@ def prepare(
         gain=gain,
         workers=workers,
         overwrite=overwrite,
-        progress=terminal.is_watched(),
+        progress=True,
     )
     print(report.summary())

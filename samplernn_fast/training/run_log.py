@@ -31,7 +31,7 @@ class RunLog:
         writer.writerows(kept)
         write_text(self._csv, text.getvalue())
         self._board = _tensorboard(folder, start_step)
-        self._bar = terminal.Bar(max_steps, "step", start=start_step)
+        self._bar = terminal.Bar(max_steps, "step", shown=terminal.is_watched(), start=start_step)
 
     def row(self, values: dict[str, Any]) -> None:
         """Appends a row of `values`, which are named as in COLUMNS. Missing ones stay empty."""

@@ -157,7 +157,8 @@ def test_stopping_keeps_what_is_done(model, monkeypatch):
     assert nothing.tokens.shape == nothing.samples.shape == (2, 0)
 
 
-def test_progress_goes_to_standard_error(model, capsys):
+def test_progress_goes_to_standard_error(model, monkeypatch, capsys):
+    monkeypatch.setattr("samplernn_fast.terminal.is_watched", lambda: True)
     make(model, progress=True)
     shown = capsys.readouterr()
     assert shown.out == "" and "x real time" in shown.err and "s of audio" in shown.err

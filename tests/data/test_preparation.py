@@ -250,10 +250,11 @@ def test_the_summary_says_what_there_is(tmp_path):
     assert len(report.splits) == 3 and report.splits["train"].recordings == 1
 
 
-def test_nothing_is_printed_without_progress(tmp_path, capfd):
+def test_nothing_is_printed_without_progress(tmp_path, monkeypatch, capfd):
     source = write_noise(tmp_path / "in", [300])
     prepare(source, tmp_path / "out", sample_rate=RATE)
     assert capfd.readouterr() == ("", "")
+    monkeypatch.setattr("samplernn_fast.terminal.is_watched", lambda: True)
     prepare(source, tmp_path / "two", sample_rate=RATE, progress=True)
     out, err = capfd.readouterr()
     assert out == "" and "1/1" in err

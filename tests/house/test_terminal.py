@@ -1,35 +1,43 @@
-"""The progress bar and ctrl-C: what is shown to whom, and what a first and a second signal do."""
+"""Progress and ctrl-C: what is shown to whom, and what a first and a second signal do."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 
 from samplernn_fast import terminal
 
-HIDDEN = """
+SHORT = """
 import sys
 from samplernn_fast import terminal
 
-with terminal.Bar(3, "step") as bar, terminal.audio_bar(2.0, shown=False) as audio:
+with terminal.Bar(3, "step") as bar, terminal.audio_bar(2.0) as audio:
     bar.advance()
     bar.move_to(2, "note")
-    bar.say("line")
     audio.advance(0.5)
+terminal.Bar(3, "step", shown=False).say("line")
 assert "tqdm" not in sys.modules
 """
 
 
-def test_a_bar_that_nobody_watches_prints_nothing_and_loads_nothing():
-    done = subprocess.run([sys.executable, "-c", HIDDEN], capture_output=True, text=True, timeout=60)
+def test_short_work_prints_nothing_and_loads_nothing():
+    done = subprocess.run([sys.executable, "-c", SHORT], capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
-def test_a_bar_shows_what_is_done(capsys):
-    with terminal.Bar(10, "step", shown=True, start=4, title="walk") as bar:
+@pytest.fixture
+def watched(monkeypatch):
+    """Standard error counts as a terminal."""
+    monkeypatch.setattr(terminal, "is_watched", lambda: True)
+
+
+def test_a_bar_shows_what_is_done(watched, capsys):
+    with terminal.Bar(10, "step", start=4, title="walk") as bar:
         bar.advance(2)
         bar.move_to(10, "all of it")
         bar.say("a line of its own")
@@ -39,11 +47,88 @@ def test_a_bar_shows_what_is_done(capsys):
     assert "a line of its own\n" in shown.err
 
 
-def test_the_bar_of_audio_gives_the_speed_in_x_real_time(capsys):
-    with terminal.audio_bar(2.0, shown=True) as bar:
+def test_the_bar_of_audio_gives_the_speed_in_x_real_time(watched, capsys):
+    with terminal.audio_bar(2.0) as bar:
         bar.advance(2.0)
     shown = capsys.readouterr().err
     assert "2.0/2.0 s of audio" in shown and "x real time" in shown
+
+
+@pytest.fixture
+def hasty(monkeypatch):
+    """Lines come after hundredths of a second, not after seconds."""
+    monkeypatch.setattr(terminal, "_FIRST_WAIT", 0.02)
+    monkeypatch.setattr(terminal, "_SECOND_WAIT", 0.02)
+
+
+def first_line(capsys, work):
+    """The first line that appears on standard error while a bar is open that `work` has moved."""
+    with work as bar:
+        for _ in range(500):
+            time.sleep(0.01)
+            if shown := capsys.readouterr().err:
+                break
+    assert shown.endswith("\n")
+    return bar, shown.splitlines()[0]
+
+
+def test_long_work_prints_lines_where_nobody_watches(hasty, capsys):
+    bar = terminal.Bar(12, "file", title="decode", start=2)
+    bar.move_to(5, "three are silent")
+    line = first_line(capsys, bar)[1]
+    assert re.fullmatch(r"decode: 5 of 12 files, [\d.]+k? files/s, \d+ s left, three are silent", line), line
+
+
+def test_work_whose_first_step_is_long_says_that_it_runs(hasty, capsys):
+    line = first_line(capsys, terminal.Bar(None, "step"))[1]
+    assert re.fullmatch(r"0 steps, \d+ s so far", line), line
+
+
+def test_the_line_of_audio_gives_the_speed_in_x_real_time(hasty, capsys):
+    bar = terminal.audio_bar(60, title="generate")
+    bar.advance(3)
+    line = first_line(capsys, bar)[1]
+    assert re.fullmatch(r"generate: 3\.0 of 60\.0 s of audio, [\d.]+k? x real time, \d+ s left", line), line
+
+
+def test_lines_come_more_seldom_and_end_with_the_work(hasty, monkeypatch, capsys):
+    monkeypatch.setattr(terminal, "_LONGEST_WAIT", 0.02)
+    with terminal.Bar(None, "step") as bar:
+        time.sleep(0.5)
+    bar.close()
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) >= 3
+    time.sleep(0.1)
+    assert capsys.readouterr().err == ""
+
+
+def test_numbers_in_words():
+    assert [terminal.duration(seconds) for seconds in (0.2, 59.4, 200, 7500)] == [
+        "0 s",
+        "59 s",
+        "3 min 20 s",
+        "2 h 5 min",
+    ]
+
+
+UNHEARD = """
+import time
+from samplernn_fast import terminal
+
+terminal._FIRST_WAIT = terminal._SECOND_WAIT = 0.01
+with terminal.Bar(3, "step") as bar:
+    time.sleep(0.1)
+    bar.say("line")
+print("done")
+"""
+
+
+@pytest.mark.parametrize("how", ["closed", "full"])
+def test_standard_error_that_takes_nothing_does_not_end_the_work(how):
+    redirection = "2>&-" if how == "closed" else "2>/dev/full"
+    command = ["sh", "-c", f'exec "$0" -c "$1" {redirection}', sys.executable, UNHEARD]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=60)
+    assert done.stdout == "done\n"
 
 
 def test_a_first_ctrl_c_is_collected_and_a_second_one_interrupts():
