@@ -1,11 +1,13 @@
 """The range of a setting, written beside its type: `Annotated[int, Range(1, 64)]` in a config class or a command.
 
-A config class calls `check_fields` in its `__post_init__`, a command is checked by `commands.flags`, and both messages
-come from here. So a number that cannot work is refused before anything is read or written.
+A config class calls `check_fields` in its `__post_init__`, the arguments of a command are checked by `check_arguments`,
+and both messages come from here. So a number that cannot work is refused before anything is read or written. A message
+begins with the name as Python has it; the command line writes it as a flag.
 """
 
 import dataclasses
 import math
+import numbers
 import typing
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +17,7 @@ from samplernn_fast.errors import ConfigError
 
 @dataclass(frozen=True)
 class Range:
-    """The numbers from `low` to `high`. None is always allowed where the type allows it; NaN never is."""
+    """The numbers from `low` to `high`. None is allowed where the type beside it allows it; NaN never is."""
 
     low: float
     high: float = math.inf
@@ -23,27 +25,36 @@ class Range:
     """Whether `low` itself is refused."""
     unit: str = ""
     """What is counted, for messages: "Hz", "seconds"."""
+    words: tuple[str, ...] = ()
+    """Words that stand for a number: "auto"."""
 
     def __str__(self) -> str:
         unit = f" {self.unit}" if self.unit else ""
+        words = "".join(f"{word} or " for word in self.words)
+        low, high = _plain(self.low), _plain(self.high)
         if self.above:
-            return f"above {self.low:g}" + (f" and at most {self.high:g}" if self.high < math.inf else "") + unit
-        return (f"{self.low} to {self.high}" if self.high < math.inf else f"at least {self.low}") + unit
+            return f"{words}above {low}" + (f" and at most {high}" if self.high < math.inf else "") + unit
+        return words + (f"{low} to {high}" if self.high < math.inf else f"at least {low}") + unit
 
-    def check(self, name: str, value: Any) -> None:
+    def check(self, name: str, value: Any, whole: bool = False) -> None:
         """Raises ConfigError, which says what `name` must be, where `value` is not in the range.
 
-        Of a tuple or list, every number is checked. Infinity is refused by every range.
+        Of a tuple or list, every number is checked. Infinity is refused by every range, and so is what is no number.
+        whole: whether fractions are refused too.
         """
         values = value if isinstance(value, (tuple, list)) else (value,)
         for one in values:
-            if isinstance(one, (int, float)) and not isinstance(one, bool) and not self._holds(one):
+            if isinstance(one, str) and one in self.words:
+                continue
+            if isinstance(one, bool) or not isinstance(one, numbers.Real) or not self._holds(one):
                 raise ConfigError(f"{name} must be {self}, got {_short(one)}")
+            if whole and not isinstance(one, numbers.Integral):
+                raise ConfigError(f"{name} must be a whole number, got {_short(one)}")
 
-    def _holds(self, number: float) -> bool:
-        if isinstance(number, float) and not math.isfinite(number):
+    def _holds(self, number: Any) -> bool:
+        if not isinstance(number, numbers.Rational) and not math.isfinite(number):
             return False
-        return (self.low < number if self.above else self.low <= number) and number <= self.high
+        return bool(self.low < number if self.above else self.low <= number) and bool(number <= self.high)
 
 
 def of_annotation(annotation: Any) -> Range | None:
@@ -57,22 +68,37 @@ def check_fields(config: Any) -> None:
     The class must not postpone its annotations (`from __future__ import annotations`).
     """
     for field in dataclasses.fields(config):
-        found = of_annotation(field.type)
-        if found is not None:
-            found.check(field.name, getattr(config, field.name))
+        _check(field.name, getattr(config, field.name), field.type)
 
 
-def check_arguments(function: Any, arguments: typing.Mapping[str, Any], spell: typing.Callable[[str], str]) -> None:
-    """Checks the arguments of a call whose types carry a Range. spell: how a message writes an argument's name."""
+def check_arguments(function: Any, arguments: typing.Mapping[str, Any]) -> None:
+    """Checks the arguments of a call, by name, whose types carry a Range. Raises ConfigError."""
     hints = typing.get_type_hints(function, include_extras=True)
     for name, value in arguments.items():
-        found = of_annotation(hints.get(name))
-        if found is not None:
-            found.check(spell(name), value)
+        _check(name, value, hints.get(name))
 
 
-def _short(number: float) -> str:
-    """A number for a message; one of hundreds of digits is cut."""
-    if isinstance(number, int) and abs(number) >= 10**30:
-        return f"a number of {int(math.log10(abs(number))) + 1} digits"
-    return repr(number)
+def _check(name: str, value: Any, annotation: Any) -> None:
+    """Checks one value against the type that it was declared with."""
+    found = of_annotation(annotation)
+    if found is not None and not (value is None and type(None) in typing.get_args(annotation.__origin__)):
+        found.check(name, value, _is_whole(annotation))
+
+
+def _is_whole(annotation: Any) -> bool:
+    """Whether a type takes whole numbers and no others."""
+    parts = typing.get_args(annotation)
+    return all(_is_whole(part) for part in parts) if parts else annotation is not float
+
+
+def _short(value: Any) -> str:
+    """A value for a message; a number of hundreds of digits is cut, and so is a long text."""
+    if isinstance(value, int) and not isinstance(value, bool) and abs(value) >= 10**30:
+        return f"a number of {int(math.log10(abs(value))) + 1} digits"
+    text = repr(value)
+    return text if len(text) <= 100 else text[:97] + "..."
+
+
+def _plain(bound: float) -> str:
+    """A bound as a person would write it: whole numbers in full, others in at most six digits."""
+    return str(int(bound)) if bound == bound // 1 and abs(bound) < 2**63 else f"{bound:g}"

@@ -4,10 +4,12 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Annotated
 
 from samplernn_fast.commands.flags import Out
 from samplernn_fast.errors import AudioError, ConfigError
 from samplernn_fast.models.config import SampleRNNConfig
+from samplernn_fast.ranges import Range
 from samplernn_fast.training.config import TrainConfig
 
 SAMPLE_RATE = 8000
@@ -15,7 +17,13 @@ SAMPLE_RATE = 8000
 _RECORDINGS, _RECORDING_SECONDS, _RESULT_SECONDS = 12, 8.0, 4.0  # how many tunes; their length; the result's length
 
 
-def demo(*, output: Out = Path("demo.wav"), minutes: float = 1.0, seed: int = 0, overwrite: bool = False) -> None:
+def demo(
+    *,
+    output: Out = Path("demo.wav"),
+    minutes: Annotated[float, Range(0, 10_000, above=True, unit="minutes")] = 1.0,
+    seed: int = 0,
+    overwrite: bool = False,
+) -> None:
     """From nothing to sound: synthesise a little music, train on it, and make new audio.
 
     Args:

@@ -2,11 +2,12 @@
 
 import json as json_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
 from samplernn_fast import terminal
+from samplernn_fast.ranges import Range
 
 if TYPE_CHECKING:
     from samplernn_fast.data.folder import AudioData
@@ -19,7 +20,7 @@ def evaluate(
     *,
     data: Path,
     split: Literal["train", "valid", "test"] = "test",
-    batch_size: int = 32,
+    batch_size: Annotated[int, Range(1, 10_000)] = 32,
     backend: str = "auto",
     dtype: str = "auto",
     device: str = "auto",

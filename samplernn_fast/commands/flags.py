@@ -2,18 +2,22 @@
 
 import contextlib
 import functools
+import inspect
 import io
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
 
 from samplernn_fast.errors import ConfigError
+from samplernn_fast.ranges import check_arguments
 
 USAGE_STATUS = 2
 """The exit status for flags that cannot be used."""
+
+_APART, _AFTER = r"(?<![\w./\\'\"=-])", r"(?![\w/\\'\"=-]|\.\w)"  # a name that is no part of a path or a quotation
 
 Out = Annotated[Path, tyro.conf.arg(aliases=["-o"])]
 # The aliases are the names in PRiSM's and dadabots' programs; both spellings, with - and with _, are read.
@@ -43,10 +47,36 @@ def _one_line(box: str) -> str:
 
 
 def deferred(command: Callable[..., None]) -> Callable[..., Callable[[], None]]:
-    """A function with the same flags that returns the call, so that it is made after tyro has read the flags."""
+    """A function with the same flags that returns the call, so that it is made after tyro has read the flags.
+
+    The ranges beside the types of the command's arguments are checked when the call is made.
+    """
 
     @functools.wraps(command)
     def later(*args: Any, **kwargs: Any) -> Callable[[], None]:
-        return functools.partial(command, *args, **kwargs)
+        return functools.partial(_checked, command, args, kwargs)
 
     return later
+
+
+def _checked(command: Callable[..., None], args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+    """Calls a command whose arguments lie in their ranges. Raises ConfigError otherwise."""
+    check_arguments(command, inspect.signature(command).bind(*args, **kwargs).arguments)
+    command(*args, **kwargs)
+
+
+def spell(message: str, names: Collection[str]) -> str:
+    """A message of the package in the words of the command line, for a command with arguments of these names.
+
+    The package speaks of arguments as Python has them (`batch_size`, `overwrite=True`); a command has flags.
+    A name without an underscore is an ordinary word too, so it is replaced only where a message begins with it, as
+    those of settings do.
+    """
+    for name in sorted(names, key=len, reverse=True):
+        flag = "--" + name.replace("_", "-")
+        message = re.sub(rf"{_APART}{name}=True{_AFTER}", flag, message)
+        if "_" in name:
+            message = re.sub(rf"{_APART}{name}{_AFTER}", flag, message)
+        else:
+            message = re.sub(rf"^{name} ", f"{flag} ", message)
+    return message

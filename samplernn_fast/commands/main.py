@@ -4,6 +4,8 @@ Each command is a plain function whose arguments tyro turns into flags. Results 
 errors to standard error. An error of the package is one line without a traceback.
 """
 
+import dataclasses
+import inspect
 import sys
 from collections.abc import Callable, Sequence
 
@@ -11,13 +13,15 @@ from samplernn_fast._version import __version__
 from samplernn_fast.commands.benchmark.command import bench
 from samplernn_fast.commands.demo import demo
 from samplernn_fast.commands.evaluation import evaluate
-from samplernn_fast.commands.flags import USAGE_STATUS, deferred, parse
+from samplernn_fast.commands.flags import USAGE_STATUS, deferred, parse, spell
 from samplernn_fast.commands.generation import generate
 from samplernn_fast.commands.imports import import_
 from samplernn_fast.commands.info import doctor, info
 from samplernn_fast.commands.preparation import prepare
 from samplernn_fast.commands.training import train
 from samplernn_fast.errors import ConfigError, SampleRNNError
+from samplernn_fast.models.config import OneTierConfig, SampleRNNConfig
+from samplernn_fast.training.config import TrainConfig
 
 _FAILURE = 1  # the exit status of a command that failed
 
@@ -50,10 +54,9 @@ def main(argv: Sequence[str] | None = None) -> None:
             train(rest, prog)
         else:
             parse(deferred(COMMANDS[name]), prog, rest)()
-    except ConfigError as error:
-        _fail(str(error), USAGE_STATUS)
     except SampleRNNError as error:
-        _fail(str(error), _FAILURE)
+        status = USAGE_STATUS if isinstance(error, ConfigError) else _FAILURE
+        _fail(spell(str(error), _setting_names(name)), status)
     except KeyboardInterrupt:
         _fail("interrupted", _FAILURE)
     except (MemoryError, RuntimeError) as error:
@@ -65,6 +68,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         sys.exit(_FAILURE)
     except OSError as error:
         _fail(f"{error.filename or 'system'}: {error.strerror or error}", _FAILURE)
+
+
+def _setting_names(command: str) -> set[str]:
+    """The names in Python of all that a command's flags set."""
+    if command != "train":
+        return set(inspect.signature(COMMANDS[command]).parameters)
+    return {field.name for kind in (TrainConfig, SampleRNNConfig, OneTierConfig) for field in dataclasses.fields(kind)}
 
 
 def _out_of_memory(error: Exception) -> bool:

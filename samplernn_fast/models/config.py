@@ -11,9 +11,10 @@ import json
 import typing
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from samplernn_fast.errors import ConfigError
+from samplernn_fast.ranges import Range, check_fields
 
 Rnn = Literal["gru", "lstm"]
 Skip = Literal["none", "full", "prism"]
@@ -31,22 +32,20 @@ class AudioConfig(ABC):
     sampled: ClassVar[bool]
     """Whether an engine can make audio with this system."""
 
-    sample_rate: int = 16000
+    sample_rate: Annotated[int, Range(0, 768_000, unit="Hz")] = 16000
     """Samples per second of the audio the model was trained on; 0, before training, is the data folder's rate."""
     quantization: str = "linear"
     """How amplitudes become levels: linear, mu-law, a-law, or the rule of an imported checkpoint."""
-    q_levels: int = 256
+    q_levels: Annotated[int, Range(2, 65536)] = 256
     """Number of output levels, 2 to 65536."""
-    gain: float = 1.0
+    gain: Annotated[float, Range(0, 1e12)] = 1.0
     """The data set's one factor on amplitude, applied to prompts too; 0, before training, is the data folder's."""
 
     def __post_init__(self) -> None:
         for name, hint in typing.get_type_hints(type(self)).items():
             if typing.get_origin(hint) is not ClassVar:
                 _check_type(name, getattr(self, name), hint)
-        require(0 <= self.sample_rate <= 768_000, "sample_rate must be 1 to 768000 Hz", self.sample_rate)
-        require(2 <= self.q_levels <= 65536, "q_levels must be 2 to 65536", self.q_levels)
-        require(0 <= self.gain < float("inf"), "gain must be positive", self.gain)
+        check_fields(self)
 
     @property
     @abstractmethod
@@ -84,15 +83,15 @@ class AudioConfig(ABC):
 class RecurrentConfig(AudioConfig):
     """The fields common to systems whose memory is an RNN."""
 
-    dim: int = 1024
+    dim: Annotated[int, Range(1, 16384)] = 1024
     """Units of every RNN and of the hidden layers of the MLP."""
-    n_rnn: int = 1
+    n_rnn: Annotated[int, Range(1, 64)] = 1
     """RNN layers, in each tier where there are several."""
     rnn: Rnn = "gru"
     """Memory cell of Eq. 5."""
     reset_after: bool = True
     """GRU form: reset gate after the recurrent product (torch, cuDNN, Keras) or before it (the paper's code)."""
-    emb_size: int = 256
+    emb_size: Annotated[int, Range(0, 16384)] = 256
     """Width of the level embedding; 0 feeds one-hot levels to W_x of Eq. 8."""
     learn_h0: bool = True
     """Learn the initial state of every RNN; otherwise it is zero."""
@@ -101,15 +100,8 @@ class RecurrentConfig(AudioConfig):
     skip: Skip = "none"
     """Skip connections inside a tier (n_rnn > 1): "full" feeds the tier's input to every layer and sums a linear map
     of every layer's output; "prism" is PRiSM's wiring (first layer reads its input twice, all layers are summed)."""
-    mlp_hidden: int = 2
+    mlp_hidden: Annotated[int, Range(1, 64)] = 2
     """Hidden layers of the MLP before the output layer, each with ReLU."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require(1 <= self.dim <= 16384, "dim must be 1 to 16384", self.dim)
-        require(1 <= self.n_rnn <= 64, "n_rnn must be 1 to 64", self.n_rnn)
-        require(0 <= self.emb_size <= 16384, "emb_size must be 0 (one-hot) to 16384", self.emb_size)
-        require(1 <= self.mlp_hidden <= 64, "mlp_hidden must be 1 to 64", self.mlp_hidden)
 
 
 @dataclass(frozen=True)
@@ -119,7 +111,7 @@ class SampleRNNConfig(RecurrentConfig):
     system: ClassVar[str] = "samplernn"
     sampled: ClassVar[bool] = True
 
-    frame_sizes: tuple[int, ...] = (2, 2, 8)
+    frame_sizes: Annotated[tuple[int, ...], Range(1, 65536, unit="samples")] = (2, 2, 8)
     """Samples per frame of each tier, lowest first: FS(1), ..., FS(K). FS(1) is what the sample-level MLP sees."""
     upsample_norm_axis: Literal["output", "input"] = "output"
     """One weight-norm gain per output or per input unit of the upsampling (deepsound: input)."""
@@ -132,7 +124,7 @@ class SampleRNNConfig(RecurrentConfig):
     frame_input: FrameInput = "code"
     """Real value of a level q for the frame tiers, before `frame_gain`, with Q = q_levels: "code" (q - Q//2) / (Q/2);
     "code-half" q / (Q/2) - 1; "code-floor" q / (Q//2) - 1; "amplitude" the decoded amplitude."""
-    frame_gain: float = 2.0
+    frame_gain: Annotated[float, Range(0, 1e6, above=True)] = 2.0
     """Factor on the frame tiers' input; the authors' code scales levels to [-2, 2)."""
 
     def __post_init__(self) -> None:
@@ -143,10 +135,8 @@ class SampleRNNConfig(RecurrentConfig):
             "frame_sizes needs at least 2 tiers, lowest first, such as (2, 8); the one-tier baseline is OneTierConfig",
             self.frame_sizes,
         )
-        require(min(self.frame_sizes) >= 1, "frame_sizes must be at least 1", self.frame_sizes)
         for small, large in itertools.pairwise(self.frame_sizes):
             require(large % small == 0, "each of frame_sizes must divide the next", self.frame_sizes)
-        require(self.frame_gain > 0, "frame_gain must be positive", self.frame_gain)
 
     @property
     def lookback(self) -> int:
@@ -168,7 +158,7 @@ class OneTierConfig(RecurrentConfig):
     system: ClassVar[str] = "rnn"
     sampled: ClassVar[bool] = False
 
-    mlp_hidden: int = 3
+    mlp_hidden: Annotated[int, Range(1, 64)] = 3
     """Hidden layers of the MLP of Eq. 3, each with ReLU."""
 
     MEANINGLESS: ClassVar[dict[str, Any]] = {

@@ -3,13 +3,16 @@
 import dataclasses
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from samplernn_fast.errors import DataError
 from samplernn_fast.models.config import AudioConfig, SampleRNNConfig, require
+from samplernn_fast.ranges import Range, check_fields
 
 if TYPE_CHECKING:
     from samplernn_fast.data.folder import AudioData
+
+_STEPS = 10**9  # the most updates that any setting may speak of
 
 
 @dataclass(frozen=True)
@@ -22,21 +25,21 @@ class TrainConfig:
     """The run folder: model, checkpoints, log. The same command goes on with the run that it finds there."""
     model: AudioConfig = field(default_factory=lambda: SampleRNNConfig(sample_rate=0, gain=0.0))
     """The model to train; its sample rate and gain come from the data."""
-    max_steps: int | None = None
+    max_steps: Annotated[int | None, Range(1, _STEPS)] = None
     """Training stops after this many updates in all."""
-    max_minutes: float | None = None
+    max_minutes: Annotated[float | None, Range(0, 10**7, above=True, unit="minutes")] = None
     """Training stops after this much time in all, resumed parts added up."""
-    batch_size: int = 128
+    batch_size: Annotated[int, Range(1, 10**6)] = 128
     """How many subsequences one update reads, over all processes (paper: 128)."""
-    seq_len: int = 512
+    seq_len: Annotated[int, Range(1, 10**6)] = 512
     """How many samples a subsequence of truncated back-propagation has (paper: 512, Table 3)."""
-    lr: float = 1e-3
+    lr: Annotated[float, Range(0, 1e30, above=True)] = 1e-3
     """The learning rate of Adam (paper: 0.001)."""
     lr_schedule: Literal["constant", "cosine"] = "constant"
     """"cosine" falls to a hundredth of `lr` at max_steps, or without it at max_minutes; the paper keeps it constant."""
-    warmup_steps: int = 0
+    warmup_steps: Annotated[int, Range(0, _STEPS)] = 0
     """Over how many updates the learning rate rises from 0."""
-    grad_clip: float = 1.0
+    grad_clip: Annotated[float, Range(0, 1e30, above=True)] = 1.0
     """Every gradient is clipped to [-grad_clip, grad_clip] (paper: 1)."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """"bf16" runs matrix products in bfloat16 (GPUs, and CPUs with AMX or AVX512-BF16)."""
@@ -44,38 +47,31 @@ class TrainConfig:
     """Whether torch.compile compiles the model."""
     device: str = "auto"
     """Where to train: auto, cpu or cuda."""
-    seed: int = 0
+    seed: Annotated[int, Range(0, 2**63 - 1)] = 0
     """The seed of the initial weights and of the order of the data."""
-    log_every: int = 50
+    log_every: Annotated[int, Range(1, _STEPS)] = 50
     """How many updates lie between two rows of log.csv."""
-    eval_every: int = 500
+    eval_every: Annotated[int, Range(1, _STEPS)] = 500
     """How many updates lie between two validations; the best model is kept."""
-    eval_seconds: float = 60.0
+    eval_seconds: Annotated[float, Range(0, 10**7, unit="seconds")] = 60.0
     """How many seconds of the validation split a validation reads; 0 reads all."""
-    save_every: int = 250
+    save_every: Annotated[int, Range(1, _STEPS)] = 250
     """How many updates lie between two checkpoints."""
-    sample_every: int = 2500
+    sample_every: Annotated[int, Range(0, _STEPS)] = 2500
     """How many updates lie between two pieces of generated audio (samples/, TensorBoard); 0 makes none."""
-    sample_seconds: float = 1.0
+    sample_seconds: Annotated[float, Range(0, 3600, above=True, unit="seconds")] = 1.0
     """How many seconds such a piece has."""
     resume: str = "auto"
     """auto goes on with the run in `out`, if any; never refuses a folder that holds one; a path is a checkpoint's."""
-    num_threads: int = 0
+    num_threads: Annotated[int, Range(0, 1024)] = 0
     """How many CPU threads torch uses; 0 leaves the choice to torch."""
 
     def __post_init__(self) -> None:
-        for name in ("batch_size", "seq_len", "log_every", "eval_every", "save_every"):
-            require(getattr(self, name) >= 1, f"{name} must be at least 1", getattr(self, name))
-        for name in ("warmup_steps", "eval_seconds", "sample_every", "num_threads"):
-            require(getattr(self, name) >= 0, f"{name} must be at least 0", getattr(self, name))
-        for name in ("lr", "grad_clip", "sample_seconds"):
-            require(0 < getattr(self, name) < float("inf"), f"{name} must be positive", getattr(self, name))
-        require(self.max_steps is None or self.max_steps >= 1, "max_steps must be at least 1", self.max_steps)
-        require(self.max_minutes is None or self.max_minutes > 0, "max_minutes must be positive", self.max_minutes)
+        check_fields(self)
         endless = self.max_steps is None and self.max_minutes is None
         require(
             not (endless and self.lr_schedule == "cosine"),
-            "a cosine schedule needs --max-steps or --max-minutes",
+            "lr_schedule cosine needs max_steps or max_minutes",
             self.lr_schedule,
         )
         require(
@@ -83,7 +79,6 @@ class TrainConfig:
             "sample_every must be 0 for the one-tier baseline, which has no sampler",
             self.sample_every,
         )
-        require(0 <= self.seed < 2**63, "seed must be 0 to 2^63 - 1", self.seed)
 
     def to_dict(self) -> dict[str, Any]:
         """All settings, for JSON."""

@@ -36,7 +36,7 @@ BAD_USAGE = {  # status 2
     "not a number": ("generate {model} --seed one", "--seed"),
     "choice": ("train laptop --data d --out o --rnn vanilla", "vanilla.*gru"),
     "frame sizes": ("train laptop --data d --out o --frame-sizes 2 3", "must divide the next"),
-    "batch size": ("train laptop --data d --out o --batch-size 0", "batch_size must be at least 1"),
+    "batch size": ("train laptop --data d --out o --batch-size 0", "--batch-size must be 1 to 1000000, got 0"),
     "temperature": ("generate {model} --temperature -1", "temperature must be 0 or between"),
     "temperature nan": ("generate {model} --temperature nan", "temperature must be 0 or between"),
     "temperature word": ("generate {model} --temperature hot", "numbers, or a curve .*got hot"),
@@ -45,8 +45,8 @@ BAD_USAGE = {  # status 2
     "temperatures": ("generate {model} --num-samples 3 --temperature 1 2", "one number or 3, one per piece, got 2"),
     "seed below": ("generate {model} --seed -1", "seed must be a whole number from 0"),
     "seed above": ("generate {model} --seed 18446744073709551616", "seed must be a whole number from 0"),
-    "top k": ("generate {model} --top-k 0", "top_k must be"),
-    "top p": ("generate {model} --top-p 1.5", "top_p must be"),
+    "top k": ("generate {model} --top-k 0", "--top-k must be"),
+    "top p": ("generate {model} --top-p 1.5", "--top-p must be"),
     "duration": ("generate {model} --duration 0", "duration must be above 0"),
     "pieces": ("generate {model} --num-samples 0", "--num-samples must be at least 1"),
     "shard index": ("generate {model} --num-shards 2 --shard-index 2", "--shard-index must be 0 to"),
@@ -54,7 +54,7 @@ BAD_USAGE = {  # status 2
     "device": ("generate {model} --device abacus", "device must be auto, cpu, cuda"),
     "dtype": ("generate {model} --backend reference --dtype int3", "dtype must be auto, fastest or one of"),
     "two outputs": ("generate {model} --json -o -", "--json and --output -"),
-    "minutes": ("demo --minutes 0", "minutes must be positive"),
+    "minutes": ("demo --minutes 0", "--minutes must be above 0"),
     "split": ("evaluate {model} --data {data} --split dev", "dev.*train"),
 }
 

@@ -5,11 +5,12 @@ import json as json_module
 import platform
 import sys
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
 from samplernn_fast.errors import ConfigError, SampleRNNError
+from samplernn_fast.ranges import Range
 
 if TYPE_CHECKING:
     from samplernn_fast.models.base import AudioModel
@@ -23,12 +24,12 @@ def bench(
     *,
     backend: tuple[str, ...] = (),
     dtype: tuple[str, ...] = (),
-    batch_size: tuple[int, ...] = (1, 64),
-    dim: tuple[int, ...] = (),
-    threads: tuple[int, ...] = (),
+    batch_size: Annotated[tuple[int, ...], Range(1, 100_000)] = (1, 64),
+    dim: Annotated[tuple[int, ...], Range(1, 16384)] = (),
+    threads: Annotated[tuple[int, ...], Range(1, 256)] = (),
     device: str = "auto",
-    seconds: float = 0.3,
-    rounds: int = 5,
+    seconds: Annotated[float, Range(0, 3600, above=True, unit="seconds")] = 0.3,
+    rounds: Annotated[int, Range(1, 10_000)] = 5,
     plain: bool = True,
     compile: bool = False,
     json: bool = False,
