@@ -2,14 +2,17 @@
 
 Every reader of such a file opens it by `open_file` or `read_bytes`, and takes JSON and YAML from `read_json` and
 `read_yaml`. What is refused is an `Unreadable` with the reason, without the file's name; the reader knows which of the
-package's errors it stands for, and names the file.
+package's errors it stands for, and names the file. `Fields` takes the values out of a mapping that was read, each
+with the type and the range that it must have.
 """
 
 import json
 import os
 import stat
+import sys
+from numbers import Integral, Real
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NoReturn
 
 SETTINGS_BYTES = 1 << 20
 """The most bytes that a file of settings may have, which people write."""
@@ -23,6 +26,8 @@ YAML_NODES = 100_000
 """The most values that a YAML file may have, each counted as often as an alias repeats it."""
 YAML_SCALAR = 1000
 """The most characters of a YAML value without quotes; a number of more would take long to work out."""
+
+_LARGEST = sys.float_info.max
 
 
 class Unreadable(ValueError):
@@ -81,6 +86,84 @@ def read_yaml(path: Path, most: int = YAML_BYTES) -> Any:
         return yaml.safe_load(text)
     except (yaml.YAMLError, ValueError, RecursionError, AttributeError, TypeError, OverflowError) as error:
         raise Unreadable(f"is not YAML: {_reason(error)}") from None
+
+
+class Fields:
+    """The named values of a mapping that was read, each taken with its type and range.
+
+    Every method raises Unreadable, which names the value, where it is missing or is not what it must be.
+    """
+
+    def __init__(self, values: Any, title: str) -> None:
+        """title: what the mapping is, for messages."""
+        if not isinstance(values, dict):
+            raise Unreadable(f"{title} must be names with values, got {_shown(values)}")
+        self._values, self._title = values, title
+
+    def value(self, name: str) -> Any:
+        """The value under a name, whatever it is."""
+        if name not in self._values:
+            raise Unreadable(f"{self._title} has no {name}")
+        return self._values[name]
+
+    def shown(self, name: str) -> str:
+        """The value under a name, for a message."""
+        return _shown(self.value(name))
+
+    def fields(self, name: str) -> "Fields":
+        """The mapping under a name."""
+        return Fields(self.value(name), f"{name} of {self._title}")
+
+    def text(self, name: str) -> str:
+        """The text under a name."""
+        value = self.value(name)
+        return str(value) if isinstance(value, str) else self._refuse(name, "must be text", value)
+
+    def integer(self, name: str, low: int, high: int) -> int:
+        """A whole number from `low` to `high`."""
+        return self._integer(name, self.value(name), low, high)
+
+    def integers(self, name: str, count: int, low: int, high: int) -> list[int]:
+        """A list of `count` whole numbers from `low` to `high`."""
+        return [self._integer(name, value, low, high) for value in self._list(name, count, "whole numbers")]
+
+    def number(self, name: str, low: float, high: float) -> float:
+        """A finite number from `low` to `high`."""
+        return self._number(name, self.value(name), low, high)
+
+    def numbers(self, name: str, count: int, low: float, high: float) -> list[float]:
+        """A list of `count` finite numbers from `low` to `high`."""
+        return [self._number(name, value, low, high) for value in self._list(name, count, "numbers")]
+
+    def _list(self, name: str, count: int, kind: str) -> list[Any]:
+        values = self.value(name)
+        if not isinstance(values, (list, tuple)) or len(values) != count:
+            self._refuse(name, f"must be a list of {count} {kind}", values)
+        return list(values)
+
+    def _number(self, name: str, value: Any, low: float, high: float) -> float:
+        real = isinstance(value, Real) and not isinstance(value, bool)
+        if not real or not low <= value <= min(high, _LARGEST):
+            self._refuse(name, f"must be a number from {low:g} to {high:g}", value)
+        return float(value)
+
+    def _integer(self, name: str, value: Any, low: int, high: int) -> int:
+        whole = isinstance(value, Integral) and not isinstance(value, bool)
+        if not whole or not low <= value <= high:
+            self._refuse(name, f"must be a whole number from {low} to {high}", value)
+        return int(value)
+
+    def _refuse(self, name: str, wanted: str, value: Any) -> NoReturn:
+        raise Unreadable(f"{name} of {self._title} {wanted}, got {_shown(value)}")
+
+
+def _shown(value: Any) -> str:
+    """A value for a message: a number, a short text, or the name of its type."""
+    if isinstance(value, (int, float)) and abs(value) < 10**30:
+        return repr(value)
+    if isinstance(value, str):
+        return repr(value[:40])
+    return "nothing" if value is None else f"a {type(value).__name__}"
 
 
 def _text(content: bytes) -> str:

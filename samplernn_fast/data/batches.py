@@ -12,13 +12,16 @@ import numpy as np
 import numpy.typing as npt
 
 from samplernn_fast.data.folder import AudioData, Recording, chunk_samples, chunk_step
-from samplernn_fast.errors import ConfigError, DataError
+from samplernn_fast.errors import CheckpointError, ConfigError, DataError
 from samplernn_fast.models.config import AudioConfig
+from samplernn_fast.untrusted import Fields, Unreadable
 
 if TYPE_CHECKING:
     import torch
 
 IntArray = npt.NDArray[np.int64]
+
+_MAX_TURN = 2**53  # more chunks than any run reads; JSON keeps whole numbers exactly up to here
 
 
 @dataclass(frozen=True)
@@ -139,17 +142,34 @@ class TBPTTBatches:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Puts the lanes where they stood when `state` was taken, so that the next batch is the one that followed.
 
-        Raises ConfigError when batch_size, seq_len, seed or split differ, DataError when the audio does.
+        Raises ConfigError when batch_size, seq_len, seed or split differ, DataError when the audio does, and
+        CheckpointError for a place where no lane can stand. The lanes are where they were then.
         """
-        for name, value in self._settings.items():
-            if state["settings"][name] != value:
-                raise ConfigError(f"{name} is {value!r} but the run to resume has {state['settings'][name]!r}")
-        if state["data"] != self._data_id:
-            raise DataError("the data differs from what the run to resume was trained on; give it the same folder")
-        self._turns = np.array(state["turns"], np.int64)
-        self._positions = np.array(state["positions"], np.int64)
-        self._next_turn = int(state["next_turn"])
-        self._chunks = self._order.chunks(self._turns)
+        try:
+            fields = Fields(state, "the place in the data")
+            settings = fields.fields("settings")
+            for name, value in self._settings.items():
+                if settings.value(name) != value:
+                    raise ConfigError(f"{name} is {value!r} but the run to resume has {settings.shown(name)}")
+            if fields.text("data") != self._data_id:
+                raise DataError("the data differs from what the run to resume was trained on; give it the same folder")
+            next_turn, turns, chunks, positions = self._read_lanes(fields)
+        except Unreadable as error:
+            raise CheckpointError(f"the run to resume is damaged: {error}") from None
+        self._next_turn, self._turns, self._chunks, self._positions = next_turn, turns, chunks, positions
+
+    def _read_lanes(self, fields: Fields) -> tuple[int, IntArray, IntArray, IntArray]:
+        """(next turn, turns (B,), chunks (B,), positions (B,)) of all lanes. Raises Unreadable."""
+        lanes = len(self._turns)
+        next_turn = fields.integer("next_turn", lanes, _MAX_TURN)
+        turns = np.array(fields.integers("turns", lanes, 0, next_turn - 1), np.int64)
+        if len(np.unique(turns)) < lanes:
+            raise Unreadable("turns are the same for two lanes")
+        positions = np.array(fields.integers("positions", lanes, 0, int(self._lengths.max())), np.int64)
+        chunks = self._order.chunks(turns)
+        if (positions % self._rows.seq_len).any() or (positions >= self._lengths[chunks]).any():
+            raise Unreadable("positions lie behind the end of their chunk, or between two subsequences")
+        return next_turn, turns, chunks, positions
 
 
 def whole_recordings(

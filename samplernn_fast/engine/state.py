@@ -10,6 +10,12 @@ from samplernn_fast.engine.temperature import Temperature
 from samplernn_fast.errors import CheckpointError, ConfigError
 from samplernn_fast.models.config import SampleRNNConfig
 from samplernn_fast.reference import draw
+from samplernn_fast.untrusted import Fields, Unreadable
+
+_MAX_TIME = 2**62  # samples; the native engines count time in signed 64 bits
+_MAX_TOP_K = 2**16  # levels; no model has more, and `draw.check_truncation` gives no larger number
+_FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+_INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 
 
 class EngineState:
@@ -45,16 +51,20 @@ class EngineState:
 
     @temperature.setter
     def temperature(self, value: Temperature) -> None:
-        if callable(value):
-            self._temperature = value
-            return
-        values = np.asarray(value)
+        self._temperature = value if callable(value) else self._checked(value)
+
+    def _checked(self, value: Any) -> Temperature:
+        """One temperature or one per stream, as numbers. Raises ConfigError."""
+        wanted = f"temperature must be one number or one per stream ({self.num_streams})"
+        try:
+            values = np.asarray(value)
+        except ValueError:  # lists of different lengths
+            raise ConfigError(wanted) from None
         if values.ndim == 0:
-            self._temperature = draw.check_temperature(values.item())
-        elif values.shape == (self.num_streams,):
-            self._temperature = tuple(draw.check_temperature(one) for one in values.tolist())
-        else:
-            raise ConfigError(f"temperature must be one number or one per stream ({self.num_streams}), got {value!r}")
+            return draw.check_temperature(values.item())
+        if values.shape != (self.num_streams,):
+            raise ConfigError(f"{wanted}, got an array of the shape {values.shape}")
+        return tuple(draw.check_temperature(one) for one in values.tolist())
 
     def set_truncation(self, top_k: int | None, top_p: float | None) -> None:
         """Draw from the top_k likeliest levels, and from the top_p nucleus; None is off."""
@@ -90,20 +100,56 @@ class EngineState:
         }
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
-        """Go on where `state_dict` was taken. CheckpointError if it is of another model or number of streams."""
-        if saved.get("model_sha256") != self.model_sha256:
-            raise CheckpointError("engine state does not fit: it was saved from another model")
-        shapes = [tuple(h.shape) for h in saved["hidden"]], tuple(saved["history"].shape)
-        expected = [tuple(h.shape) for h in self.hidden], tuple(self.history.shape)
-        if shapes != expected:
-            raise CheckpointError(f"engine state does not fit: expected shapes {expected}, got {shapes}")
-        if int(saved["history"].min()) < 0 or int(saved["history"].max()) >= self.config.q_levels:
-            raise CheckpointError(f"engine state does not fit: its levels must be 0 to {self.config.q_levels - 1}")
-        for mine, theirs in zip(self.hidden, saved["hidden"], strict=True):
-            mine.copy_(theirs)
-        self.history = saved["history"].to(self.history.device, copy=True)
-        self.t, self.prompt_length, self.seed = saved["t"], saved["prompt_length"], saved["seed"]
-        self.streams = np.asarray(saved["streams"], dtype=np.uint32)
-        self.top_k, self.top_p = saved["top_k"], saved["top_p"]
-        if saved["temperature"] is not None:
-            self.temperature = saved["temperature"]
+        """Go on where `state_dict` was taken.
+
+        Raises CheckpointError, which says what does not fit, where `saved` is of another model or number of streams
+        or holds a value that cannot be; then nothing has changed.
+        """
+        try:
+            self._take(saved)
+        except (Unreadable, ConfigError) as error:
+            raise CheckpointError(f"engine state does not fit: {error}") from None
+
+    def _take(self, saved: Any) -> None:
+        """Checks every entry of `saved`, and only then takes all of them. Raises Unreadable or ConfigError."""
+        fields = Fields(saved, "the state")
+        if fields.value("model_sha256") != self.model_sha256:
+            raise Unreadable("it was saved from another model")
+        given = fields.value("hidden")
+        if not isinstance(given, (list, tuple)) or len(given) != len(self.hidden):
+            raise Unreadable(f"hidden must be a list of {len(self.hidden)} tensors")
+        hidden = [
+            _like(mine, one, f"hidden[{tier}]") for tier, (mine, one) in enumerate(zip(self.hidden, given, strict=True))
+        ]
+        history = _like(self.history, fields.value("history"), "history")
+        if int(history.min()) < 0 or int(history.max()) >= self.config.q_levels:
+            raise Unreadable(f"its levels must be 0 to {self.config.q_levels - 1}")
+        t = fields.integer("t", 0, _MAX_TIME)
+        prompt_length = fields.integer("prompt_length", 0, t)
+        seed = fields.integer("seed", 0, 2**64 - 1)
+        streams = fields.integers("streams", self.num_streams, 0, 2**32 - 1)
+        top_k = fields.integer("top_k", 0, _MAX_TOP_K)
+        _, top_p = draw.check_truncation(None, fields.number("top_p", 0, 1))
+        temperature = self._temperature  # one that was a function was not saved, and the loader's own stays
+        if isinstance(fields.value("temperature"), (list, tuple)):
+            temperature = self._checked(fields.numbers("temperature", self.num_streams, 0, 1e3))
+        elif fields.value("temperature") is not None:
+            temperature = self._checked(fields.number("temperature", 0, 1e3))
+        # Every entry is good: from here on nothing fails, so the state is all old or all new.
+        self.hidden, self.history, self.t, self.prompt_length = hidden, history, t, prompt_length
+        self.seed, self.streams = seed, np.asarray(streams, dtype=np.uint32)
+        self._temperature, self.top_k, self.top_p = temperature, top_k, top_p
+
+
+def _like(mine: Tensor, given: Any, name: str) -> Tensor:
+    """A copy of a tensor of a saved state, of the dtype and on the device of `mine`. Raises Unreadable."""
+    if not isinstance(given, Tensor) or given.layout != torch.strided or given.is_nested or given.is_meta:
+        raise Unreadable(f"{name} must be a plain tensor")
+    if given.shape != mine.shape:
+        raise Unreadable(f"{name} must have the shape {tuple(mine.shape)}, got {tuple(given.shape)}")
+    if given.dtype not in (_FLOATS if mine.is_floating_point() else _INTEGERS):
+        raise Unreadable(f"{name} must hold {mine.dtype}, got {given.dtype}")
+    copy = given.detach().to(mine.device, mine.dtype, copy=True)
+    if not bool(torch.isfinite(copy).all()):
+        raise Unreadable(f"{name} holds a value that is not finite")
+    return copy

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from samplernn_fast.data.batches import Batch, TBPTTBatches, whole_recordings
 from samplernn_fast.data.folder import AudioData, Manifest, Recording
-from samplernn_fast.errors import ConfigError, DataError
+from samplernn_fast.errors import CheckpointError, ConfigError, DataError
 from samplernn_fast.models.config import SampleRNNConfig
 
 CONFIG = SampleRNNConfig(sample_rate=RATE, q_levels=65536, frame_sizes=(2, 4))
@@ -165,6 +165,53 @@ def test_resume_refuses_other_settings_and_other_audio():
         make_batches(counting_data([30, 8], 16)).load_state_dict(state)
     with pytest.raises(DataError, match="differs"):
         make_batches(counting_data([30, 7], 15)).load_state_dict(state)
+
+
+DAMAGED = {
+    "settings": [None, [], 3, {}, {"batch_size": 3}],
+    "data": [None, 3, ["a"]],
+    "turns": [
+        None,
+        4,
+        "abc",
+        [0, 1],
+        [0, 1, 2, 3],
+        [0, 1, -1],
+        [0, 1, 1.5],
+        [0, 1, "2"],
+        [0, 1, 99],
+        [0, 1, 1],
+        [0, 1, 2**70],
+    ],
+    "positions": [
+        None,
+        [0, 0],
+        [0, 0, -8],
+        [0, 0, 3],
+        [0, 0, 800],
+        [0, 0, 2**70],
+        [0, 0, None],
+        [0, True, 0],
+        {"a": 1},
+    ],
+    "next_turn": [None, 0, 2, -1, 1.5, "9", 2**70, True, [3]],
+}
+
+
+@pytest.mark.parametrize("name", DAMAGED)
+def test_a_damaged_place_is_refused_and_changes_nothing(name):
+    data = counting_data([30, 7], 16)
+    good = make_batches(data).state_dict()
+    batches, untouched = make_batches(data), make_batches(data)
+    next(batches), next(untouched)
+    for state in [good | {name: value} for value in DAMAGED[name]] + [{k: v for k, v in good.items() if k != name}]:
+        with pytest.raises(CheckpointError, match=name if name != "settings" else "settings|batch_size") as caught:
+            batches.load_state_dict(state)
+        assert "\n" not in str(caught.value) and batches.state_dict() == untouched.state_dict()
+    for state in (None, [], "place", 3):
+        with pytest.raises(CheckpointError, match="names with values"):
+            batches.load_state_dict(state)
+    assert equal(next(batches), next(untouched))
 
 
 @settings(deadline=None, max_examples=40)

@@ -141,6 +141,82 @@ def test_a_dictionary_that_is_no_state_is_refused():
         engine().init_state(2).load_state_dict({})
 
 
+GOOD = torch.zeros(1, 2, 16)
+DAMAGED = {
+    "model_sha256": ["0" * 64, None, 7, ["a"]],
+    "hidden": [None, [], [GOOD], "ab", {"a": 1}, [GOOD, None], [GOOD, GOOD, GOOD], 3],
+    "history": [
+        None,
+        [[1, 2]],
+        torch.zeros(2, 8),
+        torch.full((2, 8), 64),
+        torch.full((2, 8), -1),
+        torch.zeros(8).long(),
+    ],
+    "t": [None, -1, 1.5, "3", True, 2**63, [1], float("nan")],
+    "prompt_length": [None, -1, 10**9, 0.5, "0"],
+    "seed": [None, -1, 2**64, 1.0, "1", [2]],
+    "streams": [None, 4, "ab", [], [0], [0, 1, 2], [0, -1], [0, 2**32], [0, 1.5], [0, "1"], [0, True], [[0], [1]], {}],
+    "temperature": ["1", -1.0, float("nan"), float("inf"), 10**400, [1.0], [1.0, None], [[1.0], [1.0]], {}, abs, True],
+    "top_k": [None, -1, 1.5, "40", 2**40, True],
+    "top_p": [None, 0.0, -0.5, 1.5, float("nan"), "0.5", [0.5]],
+}
+
+
+def changed_hidden(change):
+    """The hidden states of another run, the last of them changed."""
+    hidden = engine("paper-3tier", "reference", "float32").init_state(2).state_dict()["hidden"]
+    return [*hidden[:-1], change(hidden[-1])]
+
+
+def snapshot(state):
+    """Everything that `state_dict` tells of a state, comparable."""
+    saved = state.state_dict()
+    return {name: [t.tolist() for t in v] if name == "hidden" else v for name, v in saved.items() if name != "history"}
+
+
+@pytest.mark.filterwarnings("ignore:.*:UserWarning")  # torch warns of kinds of tensors that are refused here
+@pytest.mark.parametrize("name", DAMAGED)
+def test_a_state_with_one_bad_entry_is_refused_and_changes_nothing(name):
+    sampler = engine("paper-3tier", "reference", "float32")
+    mine, untouched = (sampler.init_state(2, seed=1, temperature=0.7, top_k=9) for _ in range(2))
+    other = sampler.init_state(2, seed=5, temperature=[0.5, 1.5], top_p=0.5, prompt=torch.zeros(3).long())
+    sampler.run(other, 20)
+    good = other.state_dict()
+    values = list(DAMAGED[name])
+    if name == "hidden":
+        changes = [
+            lambda h: h.fill_(torch.nan),
+            lambda h: h.double() * 1e300 + 1e300,  # infinite in float32
+            lambda h: h[:, :1],
+            lambda h: h.long(),
+            lambda h: h.to_sparse(),
+            lambda h: h.to("meta"),
+            lambda h: h.to(torch.float8_e5m2),
+            lambda h: torch.quantize_per_tensor(h, 0.1, 0, torch.qint8),
+            lambda h: torch.nested.nested_tensor([h[0], h[0, :1]]),
+            lambda h: h.to(torch.complex64),
+        ]
+        values += [changed_hidden(change) for change in changes]
+    before = snapshot(mine)
+    for value in values:
+        with pytest.raises(CheckpointError, match="engine state does not fit") as raised:
+            mine.load_state_dict(good | {name: value})
+        assert_one_line(raised)
+        assert snapshot(mine) == before, value
+    with pytest.raises(CheckpointError, match=name):
+        mine.load_state_dict({key: value for key, value in good.items() if key != name})
+    assert torch.equal(sampler.run(mine, 20), sampler.run(untouched, 20))
+    mine.load_state_dict(good)
+    assert torch.equal(sampler.run(mine, 20), sampler.run(other, 20))
+
+
+@pytest.mark.parametrize("state", [None, [], "state", 3, [("t", 1)]])
+def test_what_is_no_dictionary_is_no_state(state):
+    with pytest.raises(CheckpointError, match="engine state does not fit"):
+        engine().init_state(2).load_state_dict(state)
+
+
 @every_mode
 def test_no_samples_change_nothing(backend, dtype):
     sampler = engine("paper-3tier", backend, dtype)
