@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
-from samplernn_fast.commands.flags import Out
+from samplernn_fast.commands.flags import Output
 from samplernn_fast.errors import AudioError, ConfigError
 from samplernn_fast.models.config import SampleRNNConfig
 from samplernn_fast.ranges import Range
@@ -19,7 +19,7 @@ _RECORDINGS, _RECORDING_SECONDS, _RESULT_SECONDS = 12, 8.0, 4.0  # how many tune
 
 def demo(
     *,
-    output: Out = Path("demo.wav"),
+    output: Output = Path("demo.wav"),
     minutes: Annotated[float, Range(0, 10_000, above=True, unit="minutes")] = 1.0,
     seed: int = 0,
     overwrite: bool = False,

@@ -19,7 +19,9 @@ USAGE_STATUS = 2
 
 _APART, _AFTER = r"(?<![\w./\\'\"=-])", r"(?![\w/\\'\"=-]|\.\w)"  # a name that is no part of a path or a quotation
 
-Out = Annotated[Path, tyro.conf.arg(aliases=["-o"])]
+# -o, --out and --output name the same thing in every command, whichever of them the argument itself bears.
+Out = Annotated[Path, tyro.conf.arg(aliases=["-o", "--output"])]
+Output = Annotated[Path, tyro.conf.arg(aliases=["-o", "--out"])]
 # The aliases are the names in PRiSM's and dadabots' programs; both spellings, with - and with _, are read.
 Seconds = Annotated[float, tyro.conf.arg(aliases=["--dur", "--n-secs"])]
 Pieces = Annotated[int, tyro.conf.arg(aliases=["--num-seqs", "--n-seqs"])]
@@ -44,6 +46,11 @@ def _one_line(box: str) -> str:
     paragraphs = [" ".join(part.split()) for part in text.split("\0") if part.strip()]
     found = paragraphs if "╭" in box else paragraphs[1:]
     return found[0] if found else "these flags cannot be read"
+
+
+def with_long_out(args: Sequence[str]) -> list[str]:
+    """`args` with --out for -o and --output: what a config class with a field `out` calls it."""
+    return [re.sub(r"^(-o|--output)(?==|$)", "--out", arg) for arg in args]
 
 
 def deferred(command: Callable[..., None]) -> Callable[..., Callable[[], None]]:

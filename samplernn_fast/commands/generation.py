@@ -8,7 +8,7 @@ from typing import Any
 import tyro
 
 from samplernn_fast import terminal
-from samplernn_fast.commands.flags import Out, Pieces, Seconds
+from samplernn_fast.commands.flags import Output, Pieces, Seconds
 from samplernn_fast.errors import AudioError, ConfigError, SampleRNNError
 
 
@@ -16,7 +16,7 @@ def generate(
     model: tyro.conf.Positional[str] = "demo",
     /,
     *,
-    output: Out = Path("out.wav"),
+    output: Output = Path("out.wav"),
     duration: Seconds = 4.0,
     num_samples: Pieces = 1,
     temperature: tuple[str, ...] = ("1.0",),

@@ -6,7 +6,7 @@ from typing import Literal
 
 import tyro
 
-from samplernn_fast.commands.flags import Out
+from samplernn_fast.commands.flags import Output
 from samplernn_fast.errors import CheckpointError
 
 
@@ -14,7 +14,7 @@ def import_(
     path: tyro.conf.Positional[Path],
     /,
     *,
-    output: Out,
+    output: Output,
     format: Literal["auto", "deepsound", "prism", "s4", "theano"] = "auto",
     config: Path | None = None,
     quantization: str | None = None,

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import tyro
 
 from samplernn_fast.commands.evaluation import score
-from samplernn_fast.commands.flags import USAGE_STATUS, parse
+from samplernn_fast.commands.flags import USAGE_STATUS, parse, with_long_out
 from samplernn_fast.errors import ConfigError
 from samplernn_fast.training.config import TrainConfig
 
@@ -27,7 +27,7 @@ def train(args: Sequence[str], prog: str) -> None:
         sys.exit(0 if args else USAGE_STATUS)
     text, preset = PRESETS[args[0]]
     default = dataclasses.replace(preset, data=tyro.MISSING, out=tyro.MISSING)
-    config = parse(TrainConfig, f"{prog} {args[0]}", args[1:], description=text, default=default)
+    config = parse(TrainConfig, f"{prog} {args[0]}", with_long_out(args[1:]), description=text, default=default)
     if config.max_steps and not any(re.match("--max[-_]minutes", arg) for arg in args):
         config = dataclasses.replace(config, max_minutes=None)  # a number of steps replaces the preset's time limit
     from samplernn_fast.data.folder import AudioData

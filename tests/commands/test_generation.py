@@ -1,9 +1,11 @@
 """`samplernn-fast generate`: files, standard output, JSON, temperatures, shards, prompts, ctrl-C."""
 
+import functools
 import io
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from command_line import RATE, make, run, strict_json
 
 import samplernn_fast as srnn
 from samplernn_fast.audio import quantize, reading, synthetic, writing
+from samplernn_fast.commands import flags, main
 from samplernn_fast.models import checkpoint
 
 pytestmark = pytest.mark.usefixtures("elsewhere")
@@ -128,6 +131,7 @@ def test_a_prompt_from_a_file(model, capsys):
 
 INTERRUPTED = """
 import sys
+from pathlib import Path
 from samplernn_fast.commands import main
 from samplernn_fast.engine.engine import Engine
 
@@ -161,3 +165,17 @@ def test_ctrl_c_keeps_what_is_done(model, tmp_path):
     kept = levels_of(tmp_path / "kept.wav", model)[:4000]
     assert len(kept) > 256  # more than the first block
     assert np.array_equal(kept, srnn.generate(model, duration=0.5, seed=4).tokens[0, : len(kept)])
+
+
+@pytest.mark.parametrize("flag", ["-o", "--out", "--output"])
+def test_every_command_calls_its_output_by_the_same_names(flag, monkeypatch):
+    given = {"prepare": ["music"], "import": ["theirs.pt"], "generate": [], "demo": []}
+    for name, args in given.items():
+        read = functools.wraps(main.COMMANDS[name])(lambda *args, **flags: flags)
+        found = flags.parse(read, name, [*args, flag, "there"])
+        assert (found.get("out") or found.get("output")) == Path("there"), name
+    asked = []
+    monkeypatch.setattr("samplernn_fast.training.trainer.train", lambda config: asked.append(config) or sys.exit(0))
+    for spelling in ([flag, "there"], [f"{flag}=there"]):
+        assert run("train", "laptop", "--data", "music", *spelling) == 0
+    assert [config.out for config in asked] == [Path("there")] * 2
