@@ -19,12 +19,9 @@ from samplernn_fast.engine.state import EngineState
 from samplernn_fast.engine.temperature import Temperature, TemperatureCurve
 from samplernn_fast.errors import AudioError, ConfigError
 from samplernn_fast.models.base import AudioModel
-from samplernn_fast.models.checkpoint import load_model
+from samplernn_fast.models.checkpoint import DEMO, load_model, model_path
 from samplernn_fast.models.config import SampleRNNConfig
 from samplernn_fast.terminal import audio_bar
-
-DEMO = "demo"
-_DEMO_FILE = Path(__file__).parent / "bundled" / "model.safetensors"
 
 # The entries of `Audio.info` that differ from run to run are left out of a file's metadata.
 _SPEED = ("seconds", "samples_per_second", "x_real_time", "rtf")
@@ -72,11 +69,6 @@ class Audio:
 def load(path: str | Path = DEMO) -> AudioModel:
     """The model of a run folder or .safetensors file, or the bundled "demo". Raises CheckpointError."""
     return load_model(model_path(path))
-
-
-def model_path(name: str | Path) -> Path:
-    """Where a model lies: the bundled file for "demo" (a run folder of that name is ./demo)."""
-    return _DEMO_FILE if str(name) == DEMO else Path(name)
 
 
 def generate(

@@ -11,6 +11,7 @@ import tyro
 from samplernn_fast.commands.evaluation import score
 from samplernn_fast.commands.flags import USAGE_STATUS, parse, with_long_out
 from samplernn_fast.errors import ConfigError
+from samplernn_fast.models.config import AudioConfig
 from samplernn_fast.training.config import TrainConfig
 
 
@@ -18,18 +19,16 @@ def train(args: Sequence[str], prog: str) -> None:
     """Train a model: PRESET, then any setting of the run or the model as a flag. The same command resumes."""
     from samplernn_fast.training.presets import PRESETS
 
-    if not args or args[0] in ("-h", "--help") or args[0] not in PRESETS:
+    named = bool(args) and args[0] in PRESETS
+    if not named and not any(re.match("--init[-_]from", arg) for arg in args):
         if args and args[0] not in ("-h", "--help"):
             raise ConfigError(f"train: the first argument is a preset, one of {', '.join(PRESETS)}; got {args[0]!r}")
-        print(f"usage: {prog} PRESET --data FOLDER --out RUN [--help] ...\n\npresets:")
+        print(f"usage: {prog} PRESET --data FOLDER --out RUN [--help] ...")
+        print(f"       {prog} --init-from RUN|MODEL.safetensors|demo --data FOLDER --out RUN [--help] ...\n\npresets:")
         for name, (text, _) in PRESETS.items():
             print(f"  {name:14} {text}")
         sys.exit(0 if args else USAGE_STATUS)
-    text, preset = PRESETS[args[0]]
-    default = dataclasses.replace(preset, data=tyro.MISSING, out=tyro.MISSING)
-    config = parse(TrainConfig, f"{prog} {args[0]}", with_long_out(args[1:]), description=text, default=default)
-    if config.max_steps and not any(re.match("--max[-_]minutes", arg) for arg in args):
-        config = dataclasses.replace(config, max_minutes=None)  # a number of steps replaces the preset's time limit
+    config = _read_flags(args[0] if named else None, with_long_out(args[1:] if named else args), prog)
     from samplernn_fast.data.folder import AudioData
     from samplernn_fast.training.trainer import train as run
 
@@ -44,3 +43,32 @@ def train(args: Sequence[str], prog: str) -> None:
     if data.recordings("test"):
         test = score(result.run, data, "test", device=config.device)
         print(f"test NLL {test.nll_bits:.4f} bits per sample over {test.n_samples} samples")
+
+
+def _read_flags(name: str | None, args: Sequence[str], prog: str) -> TrainConfig:
+    """The settings of the preset `name`, or of fine-tuning where it is None, under the flags in `args`.
+
+    Where the run starts from a model, the flags are read once more over that model's settings, so that a flag which
+    contradicts them can be told from a setting that nobody gave.
+    """
+    from samplernn_fast.training.presets import FINE_TUNING, PRESETS
+
+    text, preset = PRESETS[name] if name else ("Train on from another model, with other data.", FINE_TUNING)
+    prog = f"{prog} {name}" if name else prog
+    default = dataclasses.replace(preset, data=tyro.MISSING, out=tyro.MISSING)
+    config = parse(TrainConfig, prog, args, description=text, default=default)
+    if config.init_from is not None:
+        from samplernn_fast.training.starting import model_to_start_from
+
+        default = _over_model(default, model_to_start_from(config), any_length=name is None)
+        config = parse(TrainConfig, prog, args, description=text, default=default)
+    if config.max_steps and not any(re.match("--max[-_]minutes", arg) for arg in args):
+        config = dataclasses.replace(config, max_minutes=None)  # a number of steps replaces the preset's time limit
+    return config
+
+
+def _over_model(default: TrainConfig, model: AudioConfig, *, any_length: bool) -> TrainConfig:
+    """A preset's settings with another model. any_length: subsequences take a length that suits its frames."""
+    length = max(1, default.seq_len // model.lookback) * model.lookback if any_length else default.seq_len
+    sample_every = default.sample_every if model.sampled else 0
+    return dataclasses.replace(default, model=model, seq_len=length, sample_every=sample_every)

@@ -24,6 +24,9 @@ from samplernn_fast.models.registry import build_model, config_from_dict
 
 FORMAT_VERSION = 1
 MODEL_FILE, LAST_FILE, CONFIG_FILE = "model.safetensors", "last.safetensors", "config.json"
+DEMO = "demo"
+"""The name of the bundled model."""
+_DEMO_FILE = Path(__file__).parents[1] / "bundled" / MODEL_FILE
 _KEY = "samplernn_fast"
 
 
@@ -36,6 +39,11 @@ def save_model(path: Path, model: AudioModel, info: dict[str, Any] | None = None
 def save_training(path: Path, tensors: dict[str, Tensor], config: AudioConfig, progress: dict[str, Any]) -> None:
     """Write a training checkpoint: weights under "model.", anything else under other prefixes, `progress` as JSON."""
     _write(path, tensors, {"kind": "training", "config": config.to_dict(), "progress": progress})
+
+
+def model_path(name: str | Path) -> Path:
+    """Where a model lies: the bundled file for "demo" (a run folder of that name is ./demo)."""
+    return _DEMO_FILE if str(name) == DEMO else Path(name)
 
 
 def load_model(path: str | Path) -> AudioModel:
@@ -120,7 +128,7 @@ def write_text(path: Path, text: str) -> None:
 
 def _load(path: Path) -> tuple[AudioModel, Path, dict[str, Any]]:
     """A model, the file it came from, and that file's header."""
-    file = _model_file(path)
+    file = model_file(path)
     tensors, header = read(file)
     if header["kind"] == "training":
         tensors = {name.removeprefix("model."): t for name, t in tensors.items() if name.startswith("model.")}
@@ -129,7 +137,8 @@ def _load(path: Path) -> tuple[AudioModel, Path, dict[str, Any]]:
     return model, file, header
 
 
-def _model_file(path: Path) -> Path:
+def model_file(path: Path) -> Path:
+    """The file of a model: `path` itself, or the one in a run folder. Raises CheckpointError where there is none."""
     if path.is_dir():
         for name in (MODEL_FILE, LAST_FILE):
             if (path / name).is_file():

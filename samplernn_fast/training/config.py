@@ -15,6 +15,11 @@ if TYPE_CHECKING:
 _STEPS = 10**9  # the most updates that any setting may speak of
 
 
+def default_model() -> SampleRNNConfig:
+    """The model of a `TrainConfig` that names none: the paper's, or with `init_from` that of its source."""
+    return SampleRNNConfig(sample_rate=0, gain=0.0)
+
+
 @dataclass(frozen=True)
 class TrainConfig:
     """How to train. The defaults are those of the paper (section 3). Nothing that makes audio reads this."""
@@ -23,8 +28,10 @@ class TrainConfig:
     """The data folder, which `prepare` made."""
     out: Path
     """The run folder: model, checkpoints, log. The same command goes on with the run that it finds there."""
-    model: AudioConfig = field(default_factory=lambda: SampleRNNConfig(sample_rate=0, gain=0.0))
-    """The model to train; its sample rate and gain come from the data."""
+    model: AudioConfig = field(default_factory=default_model)
+    """The model to train; its sample rate and gain come from the data, or with init_from all of it from there."""
+    init_from: str | None = None
+    """Start from the weights of this model (run folder, .safetensors file, demo), whose settings and gain are kept."""
     max_steps: Annotated[int | None, Range(1, _STEPS)] = None
     """Training stops after this many updates in all."""
     max_minutes: Annotated[float | None, Range(0, 10**7, above=True, unit="minutes")] = None
@@ -35,6 +42,8 @@ class TrainConfig:
     """How many samples a subsequence of truncated back-propagation has (paper: 512, Table 3)."""
     lr: Annotated[float, Range(0, 1e30, above=True)] = 1e-3
     """The learning rate of Adam (paper: 0.001)."""
+    change_lr: Annotated[float | None, Range(0, 1e30, above=True)] = None
+    """A run that goes on has this constant learning rate from where it stands, in place of lr and its schedule."""
     lr_schedule: Literal["constant", "cosine"] = "constant"
     """"cosine" falls to a hundredth of `lr` at max_steps, or without it at max_minutes; the paper keeps it constant."""
     warmup_steps: Annotated[int, Range(0, _STEPS)] = 0
@@ -67,6 +76,11 @@ class TrainConfig:
     """How many CPU threads torch uses; 0 leaves the choice to torch."""
 
     def __post_init__(self) -> None:
+        for name in ("data", "out"):
+            if isinstance(getattr(self, name), str):
+                object.__setattr__(self, name, Path(getattr(self, name)))
+        if self.init_from is not None:  # without a slash at the end, so that one folder has one name
+            object.__setattr__(self, "init_from", str(Path(self.init_from)))
         check_fields(self)
         endless = self.max_steps is None and self.max_minutes is None
         require(
@@ -86,13 +100,19 @@ class TrainConfig:
         return values | {"data": str(self.data), "out": str(self.out), "model": self.model.to_dict()}
 
 
-def fit_to_data(model: AudioConfig, data: "AudioData") -> AudioConfig:
-    """`model` with the data's sample rate and gain. Raises DataError where it has others already."""
+def fit_to_data(model: AudioConfig, data: "AudioData", known_gain: float = 0.0) -> AudioConfig:
+    """`model` with the data's sample rate, and the gain `known_gain`, or the data's where that is 0.
+
+    A gain of 1, which is the default of a model's config, counts as not said. Raises DataError where the model has
+    another sample rate or gain already.
+    """
+    gain = known_gain or data.gain
     if model.sample_rate not in (0, data.sample_rate):
         raise DataError(
-            f"{data.folder}: the audio is at {data.sample_rate} Hz, the model is for {model.sample_rate} Hz;"
-            f" prepare again with --sample-rate {model.sample_rate}, or leave the model's rate to the data"
+            f"{data.folder}: the audio is at {data.sample_rate} Hz, the model is for {model.sample_rate} Hz; prepare"
+            f" the recordings at the model's rate (samplernn-fast prepare RECORDINGS --sample-rate"
+            f" {model.sample_rate} --out FOLDER), or give a new model sample_rate 0, which takes the data's"
         )
-    if model.gain not in (0, data.gain):
-        raise DataError(f"{data.folder}: the audio was scaled by {data.gain}, the model says gain {model.gain}")
-    return replace(model, sample_rate=data.sample_rate, gain=data.gain)
+    if model.gain not in (0, 1, gain):
+        raise DataError(f"{data.folder}: the audio was scaled by {gain}, the model says gain {model.gain}")
+    return replace(model, sample_rate=data.sample_rate, gain=gain)

@@ -54,3 +54,17 @@ PRESETS: dict[str, tuple[str, TrainConfig]] = {
     ),
 }
 """Name -> what the preset is for, which its help begins with, and its settings."""
+
+FINE_TUNING = TrainConfig(
+    data=_DATA,
+    out=_OUT,
+    init_from="demo",
+    batch_size=16,
+    seq_len=512,
+    lr=1e-3,
+    lr_schedule="cosine",
+    warmup_steps=100,
+    max_minutes=30.0,
+)
+"""The settings of `train --init-from MODEL` without a preset (our numbers): the rate is a sixth of `laptop`'s, because
+the weights are good already. The model and its name are those of the source."""

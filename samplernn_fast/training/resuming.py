@@ -18,11 +18,12 @@ from torch import Tensor
 from samplernn_fast.errors import ConfigError
 from samplernn_fast.models import checkpoint
 from samplernn_fast.models.base import AudioModel, State
+from samplernn_fast.models.config import AudioConfig
 from samplernn_fast.models.registry import config_from_dict
 from samplernn_fast.training.config import TrainConfig
 
 FREE_SETTINGS = frozenset(
-    "data out max_steps max_minutes resume device num_threads".split()
+    "data out max_steps max_minutes resume device num_threads change_lr".split()
     + "save_every log_every eval_every eval_seconds sample_every sample_seconds".split()
 )
 """Settings that may differ between two parts of one run: where it is, when it ends, and what is looked at meanwhile."""
@@ -34,6 +35,8 @@ class Saved:
 
     source: Path
     """The file."""
+    model: AudioConfig
+    """The settings of the run's model, with its sample rate and gain."""
     tensors: dict[str, Tensor]
     """All its tensors by name, on the CPU."""
     progress: dict[str, Any]
@@ -43,8 +46,8 @@ class Saved:
 def find(config: TrainConfig) -> Saved | None:
     """Reads the checkpoint that `config.resume` asks for; None where a run begins.
 
-    Raises ConfigError where the folder holds another run or the settings are not those of the checkpoint, and
-    CheckpointError where the file is damaged.
+    Raises ConfigError where the folder holds another run, and CheckpointError where the file is damaged. Whether the
+    settings are those of the checkpoint, `check_same_run` says.
     """
     last = config.out / checkpoint.LAST_FILE
     if config.resume == "never":
@@ -60,8 +63,7 @@ def find(config: TrainConfig) -> Saved | None:
     progress = header["progress"]
     if config.resume != "auto" and source == last and progress["training"]["resume"] != config.resume:
         raise ConfigError(f"{config.out} holds another run; choose another --out to go on from {config.resume}")
-    _check_same_run(config, progress["training"], source)
-    return Saved(source, tensors, progress)
+    return Saved(source, config_from_dict(header["config"]), tensors, progress)
 
 
 def restore(saved: Saved, model: AudioModel, optimizer: torch.optim.Optimizer, batch_size: int, rows: slice) -> State:
@@ -124,11 +126,15 @@ def _beside_weights(model: AudioModel, batch_size: int) -> dict[str, Tensor]:
     return wanted
 
 
-def _check_same_run(config: TrainConfig, saved: dict[str, Any], source: Path) -> None:
+def check_same_run(config: TrainConfig, saved: dict[str, Any], source: Path) -> None:
     """Raises ConfigError, which names the first setting that differs from the `saved` ones and may not.
 
     The model's settings are read first, because version 0.1.0 wrote no name of a system.
     """
+    if config.change_lr is None and saved.get("change_lr") is not None:
+        raise ConfigError(
+            f"{source} was trained on with change_lr = {saved['change_lr']}; give it again, or another rate"
+        )
     saved = saved | {"model": config_from_dict(saved["model"]).to_dict()}
     for name, value in config.to_dict().items():
         if name in FREE_SETTINGS or json.loads(json.dumps(value)) == saved.get(name):
@@ -137,7 +143,8 @@ def _check_same_run(config: TrainConfig, saved: dict[str, Any], source: Path) ->
         if name == "model":
             pairs = [(key, saved[name].get(key), new) for key, new in value.items() if saved[name].get(key) != new]
         key, old, new = pairs[0]
+        other = ", change_lr to go on at another rate" if key == "lr" else ""
         raise ConfigError(
-            f"{source} was trained with {key} = {old}, this command says {new}; use the same settings, another"
+            f"{source} was trained with {key} = {old}, this command says {new}; use the same settings{other}, another"
             " --out, or remove the old run"
         )

@@ -14,6 +14,7 @@ from samplernn_fast.models.checkpoint import write_text
 if TYPE_CHECKING:
     import numpy as np
 
+LOG_FILE = "log.csv"
 COLUMNS = ("step", "epoch", "audio_seconds", "lr", "train_bits", "valid_bits", "seconds")
 """The columns of log.csv."""
 
@@ -23,7 +24,7 @@ class RunLog:
 
     def __init__(self, folder: Path, start_step: int, max_steps: int | None) -> None:
         self.folder = folder
-        self._csv = folder / "log.csv"
+        self._csv = folder / LOG_FILE
         kept = [row for row in read_log(self._csv) if int(row["step"]) <= start_step]
         text = io.StringIO()
         writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")

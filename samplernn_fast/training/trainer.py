@@ -10,7 +10,7 @@ import math
 import signal
 import time
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +22,14 @@ from samplernn_fast.audio.quantize import for_config
 from samplernn_fast.data.batches import Batch, TBPTTBatches
 from samplernn_fast.data.folder import AudioData
 from samplernn_fast.engine.engine import Engine
-from samplernn_fast.errors import SampleRNNError
+from samplernn_fast.errors import ConfigError, DataError, SampleRNNError
 from samplernn_fast.evaluation.likelihood import evaluate
 from samplernn_fast.models import checkpoint
 from samplernn_fast.models.base import State, bits_per_sample
 from samplernn_fast.models.cells import keep_scans_uncompiled
 from samplernn_fast.models.registry import build_model
-from samplernn_fast.training import resuming
-from samplernn_fast.training.config import TrainConfig, fit_to_data
+from samplernn_fast.training import resuming, starting
+from samplernn_fast.training.config import TrainConfig
 from samplernn_fast.training.process import check_compiler, fast_cpu_training, process_group
 from samplernn_fast.training.run_log import RunLog
 
@@ -74,9 +74,19 @@ class Trainer:
         self.rank, self.world_size, self.device = rank, world_size, device
         if config.compile:
             check_compiler(device)
+        starting.check_folder(config)
         self.data = AudioData.open(config.data)
-        self.config = config = replace(config, model=fit_to_data(config.model, self.data))
-        self.model = build_model(config.model, seed=config.seed).to(device)
+        saved = resuming.find(config)
+        source = starting.read_source(config.init_from) if config.init_from and saved is None else None
+        known = source.model.config if source is not None else saved.model if saved is not None else None
+        self.config = config = starting.fit(config, self.data, known)
+        starting.check_unsaved(config)
+        self.model = build_model(config.model, seed=config.seed)
+        self.initialized_from: dict[str, Any] | None = None
+        if source is not None:
+            self.model.load_state_dict(source.model.state_dict())
+            self.initialized_from = source.provenance()
+        self.model.to(device)
         self.batches = TBPTTBatches(
             self.data,
             config.model,
@@ -95,7 +105,10 @@ class Trainer:
         self.valid_bits: float | None = None
         # Bits and samples since the last row of the log. They stay on the device: reading them makes a GPU wait.
         self.sums = torch.zeros(2, dtype=torch.float64, device=device)
-        self._resume()
+        if saved is not None:
+            self._resume(saved)
+        elif config.change_lr is not None:
+            raise ConfigError(f"change_lr is for a run that goes on, and {config.out} holds none; set lr instead")
         self.forward = self._wrap()
 
     def run(self, caught: list[int]) -> TrainResult:
@@ -148,6 +161,8 @@ class Trainer:
     def learning_rate(self) -> float:
         """The learning rate of the next update: a linear warm-up, then constant, or a cosine down to a hundredth."""
         config = self.config
+        if config.change_lr is not None:
+            return config.change_lr
         rate = config.lr * min(1.0, (self.step + 1) / (config.warmup_steps + 1))
         if config.lr_schedule == "constant":
             return rate
@@ -253,8 +268,12 @@ class Trainer:
 
     def _save_model(self) -> None:
         """Writes model.safetensors, with what the run knows about the model."""
-        info = {"data": str(self.config.data), "training": self.config.to_dict()} | self._numbers()
+        info = {"data": str(self.config.data), "training": self.config.to_dict()} | self._provenance() | self._numbers()
         checkpoint.save_model(self.config.out / checkpoint.MODEL_FILE, self.model, info)
+
+    def _provenance(self) -> dict[str, Any]:
+        """Which model the run started from, for JSON; nothing for one that started from random weights."""
+        return {} if self.initialized_from is None else {"initialized_from": self.initialized_from}
 
     def _numbers(self) -> dict[str, Any]:
         """Where the run stands, for JSON. What was not measured yet is None there, and NaN or infinite here."""
@@ -270,25 +289,28 @@ class Trainer:
         state, self.sums = resuming.gather(self.state, self.sums, self.rank, self.world_size)
         if self.rank == 0:
             tensors = resuming.tensors_to_save(self.model, self.optimizer, state, self.sums)
-            progress = {"batches": self.batches.state_dict(), "training": self.config.to_dict()} | self._numbers()
+            progress = {"batches": self.batches.state_dict(), "training": self.config.to_dict()}
+            progress |= self._provenance() | self._numbers()
             checkpoint.save_training(self.config.out / checkpoint.LAST_FILE, tensors, self.config.model, progress)
             if not self.data.recordings("valid") or not (self.config.out / checkpoint.MODEL_FILE).exists():
                 self._save_model()
         if self.world_size > 1:
             dist.barrier()
 
-    def _resume(self) -> None:
-        """Takes everything from the checkpoint that `config.resume` asks for, if there is one."""
-        saved = resuming.find(self.config)
-        if saved is None:
-            return
+    def _resume(self, saved: resuming.Saved) -> None:
+        """Takes everything from a checkpoint. Raises ConfigError and DataError where it is of another run."""
+        resuming.check_same_run(self.config, saved.progress["training"], saved.source)
         rows, rank, world_size = self.config.batch_size, self.rank, self.world_size
         mine = slice(rank * rows // world_size, (rank + 1) * rows // world_size)
         self.state = resuming.restore(saved, self.model, self.optimizer, rows, mine)
         if rank == 0:
             self.sums = saved.tensors["sums"].to(self.device)
         progress = saved.progress
-        self.batches.load_state_dict(progress["batches"])
+        try:
+            self.batches.load_state_dict(progress["batches"])
+        except DataError:
+            raise starting.other_data(self.config) from None
+        self.initialized_from = progress.get("initialized_from")
         self.step, self.epoch, self.seconds = progress["step"], progress["epoch"], progress["seconds"]
         self.best_bits = math.inf if progress["best_bits"] is None else progress["best_bits"]
         self.train_bits = math.nan if progress["train_bits"] is None else progress["train_bits"]

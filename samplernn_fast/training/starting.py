@@ -1,0 +1,143 @@
+"""Where a run starts: the folder that it may take, and the model that it starts from.
+
+`check_folder` keeps a run out of folders that hold something else. `read_source` reads the model that `init_from`
+names, and `fit` gives a run's settings the model, sample rate and gain with which it trains.
+"""
+
+import shlex
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from samplernn_fast.data.folder import AudioData
+from samplernn_fast.errors import ConfigError, DataError
+from samplernn_fast.models import checkpoint
+from samplernn_fast.models.base import AudioModel
+from samplernn_fast.models.config import AudioConfig
+from samplernn_fast.training import resuming
+from samplernn_fast.training.config import TrainConfig, default_model, fit_to_data
+from samplernn_fast.training.run_log import LOG_FILE
+from samplernn_fast.untrusted import Unreadable, read_json
+
+_RUN_FILES = frozenset((checkpoint.CONFIG_FILE, LOG_FILE, checkpoint.MODEL_FILE, "samples", "models", "tensorboard"))
+"""What a run folder may hold that was stopped before its first checkpoint."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """The model that a run starts from."""
+
+    name: str
+    """As the settings name it."""
+    model: AudioModel
+    """On the CPU."""
+
+    def provenance(self) -> dict[str, Any]:
+        """What the run remembers of it, for JSON: the file, and the model's hash."""
+        file = checkpoint.model_file(checkpoint.model_path(self.name))
+        return {"file": str(file), "model_sha256": checkpoint.model_sha256(self.model)}
+
+
+def read_source(name: str) -> Source:
+    """The model of a run folder, of a .safetensors file, or the bundled "demo". Raises CheckpointError."""
+    return Source(name, checkpoint.load_model(checkpoint.model_path(name)))
+
+
+def model_to_start_from(config: TrainConfig) -> AudioConfig:
+    """The settings of the model that `config.init_from` names, or of the run in `config.out` that started from it.
+
+    A run that goes on does not need its source again. Raises CheckpointError.
+    """
+    saved = resuming.find(config)
+    if saved is not None and saved.progress["training"].get("init_from") == config.init_from:
+        return saved.model
+    assert config.init_from is not None
+    return read_source(config.init_from).model.config
+
+
+def fit(config: TrainConfig, data: AudioData, known: AudioConfig | None) -> TrainConfig:
+    """The settings with the model that is trained. known: the model that the run goes on with, or starts from.
+
+    Its gain is kept, and audio that was prepared with another one is brought to its loudness. Raises ConfigError where
+    settings contradict the model of `init_from`, and DataError where the data has another sample rate.
+    """
+    model = config.model
+    if config.init_from is not None and known is not None:
+        model = known if model == default_model() else _same_model(model, known, config.init_from)
+    return replace(config, model=fit_to_data(model, data, known.gain if known is not None else 0.0))
+
+
+def _same_model(model: AudioConfig, known: AudioConfig, name: str) -> AudioConfig:
+    """`known`. Raises ConfigError where `model` has a setting that differs."""
+    wanted = replace(model, sample_rate=model.sample_rate or known.sample_rate, gain=known.gain).to_dict()
+    for setting, value in known.to_dict().items():
+        if wanted.get(setting) != value:
+            raise ConfigError(
+                f"the model of {name} has {setting} = {value}, this run says {wanted.get(setting)}; a run that starts"
+                f" from a model keeps its settings, so leave {setting} out"
+            )
+    return known
+
+
+def check_folder(config: TrainConfig) -> None:
+    """Raises ConfigError where `config.out` is neither new, nor empty, nor a run's own folder."""
+    folder = config.out
+    if not folder.is_dir() or (folder / checkpoint.LAST_FILE).is_file():
+        return
+    names = {entry.name for entry in folder.iterdir() if not entry.name.startswith(".")}
+    if not names or (names <= _RUN_FILES and _is_run_config(folder / checkpoint.CONFIG_FILE)):
+        return
+    if checkpoint.MODEL_FILE in names:
+        raise ConfigError(
+            f"{folder} holds a model that is no run to go on with, and nothing is overwritten; to train on from it:"
+            f" {command(config, init_from=str(folder))}"
+        )
+    raise ConfigError(
+        f"{folder} holds something else than a run ({min(names - _RUN_FILES, default=min(names))}); give --out a new or"
+        " an empty folder, or that of the run to go on with"
+    )
+
+
+def check_unsaved(config: TrainConfig) -> None:
+    """Raises ConfigError where the folder has a model, but no checkpoint to go on from, and is not this very run.
+
+    A run can be killed between its first validation, which keeps a model, and its first checkpoint. Only such a model
+    may be replaced.
+    """
+    file = config.out / checkpoint.MODEL_FILE
+    if not file.is_file() or (config.out / checkpoint.LAST_FILE).is_file():
+        return
+    info = checkpoint.describe(file)["info"]
+    training = info.get("training")
+    if isinstance(training, dict) and info.get("step", 0) <= training.get("save_every", 0):
+        resuming.check_same_run(config, training, file)
+        return
+    raise ConfigError(
+        f"{config.out} holds a finished model without a {checkpoint.LAST_FILE} to go on from, and nothing is"
+        f" overwritten; to train on from it: {command(config, init_from=str(config.out))}"
+    )
+
+
+def other_data(config: TrainConfig) -> DataError:
+    """The error for a run whose data changed: it cannot go on exactly, and the message says what can be done."""
+    return DataError(
+        f"{config.data}: the data differs from what {config.out} was trained on, so this run cannot go on; start a new"
+        f" one from its model, which keeps its gain: {command(config, init_from=str(config.out))}"
+    )
+
+
+def command(config: TrainConfig, *, init_from: str) -> str:
+    """The command that starts a run from a model, in a folder that does not exist yet."""
+    out, number = config.out, 2
+    while out.exists():
+        out, number = config.out.with_name(f"{config.out.name}-{number}"), number + 1
+    parts = ["samplernn-fast", "train", "--init-from", init_from, "--data", str(config.data), "--out", str(out)]
+    return shlex.join(parts)
+
+
+def _is_run_config(path: Path) -> bool:
+    try:
+        values = read_json(path)
+    except Unreadable:
+        return False
+    return isinstance(values, dict) and {"data", "out", "model", "batch_size"} <= set(values)
