@@ -1,4 +1,10 @@
-"""The errors a user can meet. Each message is one line: what is wrong, where, and what to do."""
+"""The errors a user can meet. Each message is one line: what is wrong, where, and what to do.
+
+A message speaks of arguments as Python has them; the command line writes them as flags.
+"""
+
+import signal
+from collections.abc import Iterable
 
 
 def one_line(text: object) -> str:
@@ -10,6 +16,21 @@ def one_line(text: object) -> str:
         character if character.isprintable() else character.encode("unicode_escape", "backslashreplace").decode()
         for character in str(text)
     )
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """ "; did you mean X?" with the known word that is most like `word`, or nothing where none is like it."""
+    import difflib
+
+    words = list(known)
+    found = [one for one in words if len(word) > 2 and one.startswith(word)]
+    found = found or difflib.get_close_matches(word, words, n=1, cutoff=0.6)
+    return f"; did you mean {found[0]}?" if found else ""
+
+
+def exists(path: object) -> str:
+    """The message of every refusal to write over a file or folder."""
+    return f"{path} exists; choose another name, or replace it with overwrite=True"
 
 
 class SampleRNNError(Exception):
@@ -41,3 +62,12 @@ class DeviceError(SampleRNNError):
 
 class BackendUnavailable(SampleRNNError):
     """A backend was asked for by name and cannot run this model on this device."""
+
+
+class Interrupted(SampleRNNError):
+    """Work that a signal ended before it was done. The message says what is kept."""
+
+    def __init__(self, message: object = "interrupted", number: int = signal.SIGINT) -> None:
+        """number: the signal; a program that it ends has the exit status 128 + number."""
+        super().__init__(message)
+        self.number = number

@@ -10,7 +10,7 @@ from samplernn_fast.backends.cuda.backend import CudaBackend
 from samplernn_fast.backends.interface import Backend
 from samplernn_fast.backends.promise import Promise
 from samplernn_fast.backends.triton import TritonBackend
-from samplernn_fast.errors import BackendUnavailable, ConfigError
+from samplernn_fast.errors import BackendUnavailable, ConfigError, did_you_mean
 from samplernn_fast.models.config import SampleRNNConfig
 from samplernn_fast.reference.backend import ReferenceBackend
 from samplernn_fast.reference.modes import FASTEST_FIRST
@@ -37,10 +37,9 @@ def resolve(
     """The backend called `name`, or for "auto" the first that can run this model on this device in `dtype`.
 
     failed: why backends could not be started that seemed able to run. Raises BackendUnavailable with the reasons: an
-    explicit name never turns into another one.
+    explicit name never turns into another one. Raises ConfigError for names of nothing.
     """
-    if name != "auto" and name not in BACKENDS:
-        raise BackendUnavailable(f"there is no backend {name!r}; this version has: auto, {', '.join(BACKENDS)}")
+    _check_names(name, dtype)
     reasons = []
     for candidate in BACKENDS if name == "auto" else [name]:
         found = BACKENDS[candidate].unavailable_reasons(config, device)
@@ -52,6 +51,18 @@ def resolve(
             return BACKENDS[candidate]
         reasons.append(f"{candidate}: {'; '.join(found)}")
     raise BackendUnavailable(f"no backend can run this model on {device}: {' | '.join(reasons)}")
+
+
+def _check_names(name: str, dtype: str) -> None:
+    """Raises ConfigError for a backend that there is not, and for a numeric mode that none that may run has."""
+    if name != "auto" and name not in BACKENDS:
+        known = ["auto", *BACKENDS]
+        raise ConfigError(f"backend must be one of {', '.join(known)}, got {name!r}{did_you_mean(name, known)}")
+    offering = list(BACKENDS.values()) if name == "auto" else [BACKENDS[name]]
+    modes = list(dict.fromkeys(mode for backend in offering for mode in backend.dtypes))
+    if dtype not in ("auto", "fastest", *modes):
+        names = f"auto, fastest or one of {', '.join(modes)}" + ("" if name == "auto" else f" on {name}")
+        raise ConfigError(f"dtype must be {names}, got {dtype!r}{did_you_mean(dtype, modes)}")
 
 
 def start(
@@ -99,7 +110,4 @@ def _wanted_modes(chosen: type[Backend], dtype: str) -> list[str]:
         return [chosen.dtypes[0]]
     if dtype == "fastest":
         return [mode for mode in FASTEST_FIRST if mode in chosen.dtypes]
-    if dtype not in chosen.dtypes:
-        names = f"auto, fastest or one of {', '.join(chosen.dtypes)}"
-        raise ConfigError(f"dtype must be {names} on {chosen.name}, got {dtype!r}")
     return [dtype]

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import tyro
 
+from samplernn_fast.commands.complaints import causes, explain, settings_of
 from samplernn_fast.errors import ConfigError
 from samplernn_fast.ranges import check_arguments
 
@@ -27,25 +28,62 @@ Seconds = Annotated[float, tyro.conf.arg(aliases=["--dur", "--n-secs"])]
 Pieces = Annotated[int, tyro.conf.arg(aliases=["--num-seqs", "--n-seqs"])]
 
 
-def parse(target: Callable[..., Any], prog: str, args: Sequence[str], **options: Any) -> Any:
-    """Calls `target` with what tyro reads from `args`. Its error messages, boxes of lines, become a ConfigError."""
+EXAMPLES = {
+    "prepare": "samplernn-fast prepare recordings -o data",
+    "train": "samplernn-fast train laptop --data data --out run",
+    "generate": "samplernn-fast generate run -o new.wav --duration 10 --temperature 0.95",
+    "evaluate": "samplernn-fast evaluate run --data data",
+    "import": "samplernn-fast import checkpoint.pt -o imported --sample-rate 16000",
+    "info": "samplernn-fast info run",
+    "doctor": "samplernn-fast doctor",
+    "bench": "samplernn-fast bench demo --batch-size 1",
+    "demo": "samplernn-fast demo -o demo.wav",
+}
+"""A call of each command that works, where the files that it names are there."""
+
+
+def parse(
+    target: Callable[..., Any], prog: str, args: Sequence[str], default: Any = None, description: str | None = None
+) -> Any:
+    """Calls `target` with what tyro reads from `args`; of a config class, `default` has the values to begin with.
+
+    description: what the help begins with, in place of the target's docstring. Raises ConfigError, which says in one
+    line what is wrong with the flags.
+    """
+    options: dict[str, Any] = {"prog": prog, "description": description, "config": (tyro.conf.OmitArgPrefixes,)}
+    if default is not None:
+        options["default"] = default
+    read = functools.partial(tyro.cli, target, **options)
     complaint = io.StringIO()
     try:
         with contextlib.redirect_stderr(complaint):
-            return tyro.cli(target, prog=prog, args=args, config=(tyro.conf.OmitArgPrefixes,), **options)
+            return read(args=args)
     except SystemExit as stop:
         if not stop.code:
             raise
-        raise ConfigError(f"{_one_line(complaint.getvalue()).rstrip('.')}; see {prog} --help") from None
+        refused = next((error for error in causes(stop) if isinstance(error, ConfigError)), None)
+        if refused is not None:  # a config class did not take its values
+            raise refused from None
+        reason = explain(complaint.getvalue(), args, settings_of(target, default), lambda: _flags_in_help(read))
+        raise ConfigError(f"{reason}{' See' if reason.endswith('?') else '; see'} {prog} --help") from None
 
 
-def _one_line(box: str) -> str:
-    """The text of an error box of tyro up to its first ruler. Boxes in plain ASCII have a ruler under the title too."""
-    rows = [row.strip("│ ") for row in re.sub(r"\x1b\[[0-9;]*m", "", box).splitlines()]
-    text = "\n".join("\0" if re.match(r"[╭╰]|[─-]{3}", row) else row for row in rows)
-    paragraphs = [" ".join(part.split()) for part in text.split("\0") if part.strip()]
-    found = paragraphs if "╭" in box else paragraphs[1:]
-    return found[0] if found else "these flags cannot be read"
+def _flags_in_help(read: Callable[..., Any]) -> set[str]:
+    """All flags that a command takes, in every spelling."""
+    shown = io.StringIO()
+    with contextlib.redirect_stdout(shown), contextlib.suppress(SystemExit):
+        read(args=["--help"])
+    return set(re.findall(r"(?<![\w`-])--?[A-Za-z][\w-]*", re.sub(r"\x1b\[[0-9;]*m", "", shown.getvalue())))
+
+
+def introduction(command: Callable[..., Any]) -> str:
+    """What a command's docstring says before its arguments."""
+    return inspect.cleandoc(command.__doc__ or "").partition("\n\nArgs:")[0]
+
+
+def with_example(text: str, command: str) -> str:
+    """What a command's help begins with: what it does, and a call that works."""
+    return f"{text}\n\nExample: {EXAMPLES[command]}"
 
 
 def with_long_out(args: Sequence[str]) -> list[str]:

@@ -6,24 +6,26 @@ errors to standard error. An error of the package is one line without a tracebac
 
 import dataclasses
 import inspect
+import signal
 import sys
 from collections.abc import Callable, Sequence
 
 from samplernn_fast._version import __version__
+from samplernn_fast.commands import standard_streams
 from samplernn_fast.commands.benchmark.command import bench
 from samplernn_fast.commands.demo import demo
 from samplernn_fast.commands.evaluation import evaluate
-from samplernn_fast.commands.flags import USAGE_STATUS, deferred, parse, spell
+from samplernn_fast.commands.flags import EXAMPLES, USAGE_STATUS, deferred, introduction, parse, spell, with_example
 from samplernn_fast.commands.generation import generate
 from samplernn_fast.commands.imports import import_
 from samplernn_fast.commands.info import doctor, info
 from samplernn_fast.commands.preparation import prepare
 from samplernn_fast.commands.training import train
-from samplernn_fast.errors import ConfigError, SampleRNNError
+from samplernn_fast.errors import ConfigError, Interrupted, SampleRNNError, did_you_mean
 from samplernn_fast.models.config import OneTierConfig, SampleRNNConfig
 from samplernn_fast.training.config import TrainConfig
 
-_FAILURE = 1  # the exit status of a command that failed
+_FAILURE, _INTERRUPTED, _TERMINATED = 1, 128 + signal.SIGINT, 128 + signal.SIGTERM
 
 COMMANDS: dict[str, Callable[..., None]] = {
     "prepare": prepare,
@@ -40,38 +42,77 @@ COMMANDS: dict[str, Callable[..., None]] = {
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Runs one command. The exit status is 0, 1 where the command fails, and 2 for a wrong command line."""
+    """Runs one command and ends the program with its exit status.
+
+    That is 0 where the command did what it says, 1 where it could not, and 2 where it was never begun, because a flag
+    or a setting cannot be used. A signal that ends it makes 128 more than its number: 130 for ctrl-C, 143 for SIGTERM.
+    """
+    standard_streams.open_all()
     args = list(sys.argv[1:] if argv is None else argv)
-    if not args or args[0] in ("-h", "--help", "--version"):
-        _print_overview(version=args[:1] == ["--version"])
-        sys.exit(0 if args else USAGE_STATUS)
-    name, rest = args[0], args[1:]
-    if name not in COMMANDS:
-        _fail(f"there is no command {name!r}; the commands are {', '.join(COMMANDS)}", USAGE_STATUS)
-    prog = f"samplernn-fast {name}"
     try:
-        if name == "train":
-            train(rest, prog)
-        else:
-            parse(deferred(COMMANDS[name]), prog, rest)()
+        with standard_streams.stopped_by_sigterm():
+            status, message = _run(args)
+    except KeyboardInterrupt:  # it came while the outcome was worked out
+        status, message = _INTERRUPTED, "interrupted"
+    standard_streams.finish(status, message)
+
+
+def _run(args: Sequence[str]) -> tuple[int, str]:
+    """Runs a command. Returns its exit status, and the line that says why, or "" where nothing is to be said."""
+    name = args[0] if args else ""
+    try:
+        _command(name, args[1:])
+    except SystemExit as stop:
+        return (stop.code if isinstance(stop.code, int) else 0), ""
     except SampleRNNError as error:
-        status = USAGE_STATUS if isinstance(error, ConfigError) else _FAILURE
-        _fail(spell(str(error), _setting_names(name)), status)
-    except KeyboardInterrupt:
-        _fail("interrupted", _FAILURE)
+        return _status(error), spell(str(error), _setting_names(name))
+    except KeyboardInterrupt as error:
+        return (
+            (_TERMINATED, "terminated")
+            if isinstance(error, standard_streams.Terminated)
+            else (_INTERRUPTED, "interrupted")
+        )
     except (MemoryError, RuntimeError) as error:
         if not _out_of_memory(error):
             raise
-        _fail("not enough memory; use a smaller --batch-size, --num-samples or model", _FAILURE)
+        return _FAILURE, "not enough memory; use a smaller --batch-size, --num-samples or model"
     except BrokenPipeError:
-        sys.stderr.close()
-        sys.exit(_FAILURE)
+        return _FAILURE, ""  # whoever read the output has seen enough
     except OSError as error:
-        _fail(f"{error.filename or 'system'}: {error.strerror or error}", _FAILURE)
+        return _FAILURE, f"{error.filename or 'output'}: {error.strerror or error}"
+    return 0, ""
+
+
+def _command(name: str, rest: Sequence[str]) -> None:
+    """Runs the command of that name with its flags. Raises ConfigError where there is none."""
+    if name in ("", "-h", "--help"):
+        print(overview(), file=sys.stdout if name else sys.stderr)
+        sys.exit(0 if name else USAGE_STATUS)
+    if name == "--version":
+        print(f"samplernn-fast {__version__}")
+        return
+    if name not in COMMANDS:
+        guess = did_you_mean(name, COMMANDS)
+        raise ConfigError(f"there is no command {name!r}{guess or '; the commands are ' + ', '.join(COMMANDS)}")
+    prog = f"samplernn-fast {name}"
+    if name == "train":
+        train(rest, prog)
+    else:
+        command = COMMANDS[name]
+        parse(deferred(command), prog, rest, description=with_example(introduction(command), name))()
+
+
+def _status(error: SampleRNNError) -> int:
+    """The exit status that stands for a class of errors."""
+    if isinstance(error, Interrupted):
+        return 128 + error.number
+    return USAGE_STATUS if isinstance(error, ConfigError) else _FAILURE
 
 
 def _setting_names(command: str) -> set[str]:
     """The names in Python of all that a command's flags set."""
+    if command not in COMMANDS:
+        return set()
     if command != "train":
         return set(inspect.signature(COMMANDS[command]).parameters)
     return {field.name for kind in (TrainConfig, SampleRNNConfig, OneTierConfig) for field in dataclasses.fields(kind)}
@@ -83,15 +124,8 @@ def _out_of_memory(error: Exception) -> bool:
     return isinstance(error, MemoryError) or of_gpu or of_cpu
 
 
-def _fail(message: str, status: int) -> None:
-    print(f"samplernn-fast: {message}", file=sys.stderr)
-    sys.exit(status)
-
-
-def _print_overview(version: bool) -> None:
-    if version:
-        print(f"samplernn-fast {__version__}")
-        return
-    print("usage: samplernn-fast COMMAND [--help] ...\n\ncommands:")
-    for name, function in COMMANDS.items():
-        print(f"  {name:10} {(function.__doc__ or '').splitlines()[0]}")
+def overview() -> str:
+    """What `samplernn-fast` alone prints: the commands of a first hour, then all of them."""
+    first = "\n".join(f"  {EXAMPLES[name]}" for name in ("demo", "prepare", "train", "generate"))
+    rows = "\n".join(f"  {name:10} {introduction(function).splitlines()[0]}" for name, function in COMMANDS.items())
+    return f"usage: samplernn-fast COMMAND [--help] ...\n\na first hour:\n{first}\n\ncommands:\n{rows}"

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 import tyro
 
 from samplernn_fast.commands.evaluation import score
-from samplernn_fast.commands.flags import USAGE_STATUS, parse, with_long_out
-from samplernn_fast.errors import ConfigError
+from samplernn_fast.commands.flags import EXAMPLES, USAGE_STATUS, parse, with_example, with_long_out
+from samplernn_fast.errors import ConfigError, did_you_mean
 from samplernn_fast.models.config import AudioConfig
 from samplernn_fast.training.config import TrainConfig
 
@@ -22,11 +22,15 @@ def train(args: Sequence[str], prog: str) -> None:
     named = bool(args) and args[0] in PRESETS
     if not named and not any(re.match("--init[-_]from", arg) for arg in args):
         if args and args[0] not in ("-h", "--help"):
-            raise ConfigError(f"train: the first argument is a preset, one of {', '.join(PRESETS)}; got {args[0]!r}")
-        print(f"usage: {prog} PRESET --data FOLDER --out RUN [--help] ...")
-        print(f"       {prog} --init-from RUN|MODEL.safetensors|demo --data FOLDER --out RUN [--help] ...\n\npresets:")
-        for name, (text, _) in PRESETS.items():
-            print(f"  {name:14} {text}")
+            guess = did_you_mean(args[0], PRESETS)
+            raise ConfigError(f"train: the first word is a preset, one of {', '.join(PRESETS)}, got {args[0]!r}{guess}")
+        rows = "\n".join(f"  {name:14} {text}" for name, (text, _) in PRESETS.items())
+        usage = (
+            f"usage: {prog} PRESET --data FOLDER --out RUN [--help] ...\n"
+            f"       {prog} --init-from RUN|MODEL.safetensors|demo --data FOLDER --out RUN [--help] ..."
+        )
+        shown = f"{usage}\n\nExample: {EXAMPLES['train']}\n\npresets:\n{rows}"
+        print(shown, file=sys.stdout if args else sys.stderr)
         sys.exit(0 if args else USAGE_STATUS)
     config = _read_flags(args[0] if named else None, with_long_out(args[1:] if named else args), prog)
     from samplernn_fast.data.folder import AudioData
@@ -54,7 +58,7 @@ def _read_flags(name: str | None, args: Sequence[str], prog: str) -> TrainConfig
     from samplernn_fast.training.presets import FINE_TUNING, PRESETS
 
     text, preset = PRESETS[name] if name else ("Train on from another model, with other data.", FINE_TUNING)
-    prog = f"{prog} {name}" if name else prog
+    prog, text = f"{prog} {name}" if name else prog, with_example(text, "train")
     default = dataclasses.replace(preset, data=tyro.MISSING, out=tyro.MISSING)
     config = parse(TrainConfig, prog, args, description=text, default=default)
     if config.init_from is not None:

@@ -267,7 +267,7 @@ def test_prompt_files_that_cannot_be_used(model, tmp_path):
         ({"top_k": 0}, ConfigError, "top_k must be"),
         ({"top_p": 0}, ConfigError, "top_p must be"),
         ({"num_samples": 0}, ConfigError, "streams must be numbered"),
-        ({"backend": "quantum"}, srnn.BackendUnavailable, "there is no backend 'quantum'"),
+        ({"backend": "quantum"}, ConfigError, "backend must be one of auto, .*got 'quantum'"),
         ({"device": "abacus"}, ConfigError, "device must be"),
     ],
     ids=str,

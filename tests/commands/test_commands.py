@@ -35,8 +35,9 @@ def test_version_and_overview(capsys):
     assert capsys.readouterr().out == f"samplernn-fast {srnn.__version__}\n"
     for args, status in ((["--help"], 0), (["-h"], 0), ([], 2)):
         assert run(*args) == status
-        shown = capsys.readouterr().out
-        assert all(f"\n  {name} " in shown for name in main.COMMANDS)
+        shown = capsys.readouterr()
+        assert not (shown.err if args else shown.out)  # without a command it stands where errors do
+        assert all(f"\n  {name} " in shown.out + shown.err for name in main.COMMANDS)
 
 
 def test_module_and_program_are_the_same():
@@ -86,7 +87,8 @@ def test_train_says_what_it_did_and_goes_on(data_folder, tmp_path, capsys):
 
 def test_train_without_a_preset_lists_them(capsys):
     assert run("train") == 2
-    assert "paper-2tier" in capsys.readouterr().out
+    shown = capsys.readouterr()
+    assert "paper-2tier" in shown.err and shown.out == ""
 
 
 def test_prepare_names_what_it_cannot_read(tmp_path, capsys):
