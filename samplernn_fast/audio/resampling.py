@@ -10,17 +10,24 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from samplernn_fast.audio.limits import check_rates
 from samplernn_fast.errors import AudioError
+from samplernn_fast.untrusted import Unreadable
 
 
 def resample(x: ArrayLike, from_rate: int, to_rate: int) -> NDArray[np.float32]:
     """Resamples (T,) or (T, C) samples from one rate in Hz to another, as float32; T changes by their ratio.
 
-    Equal rates give a copy, and need no soxr. Raises AudioError where soxr is needed and not installed.
+    Equal rates give a copy, and need no soxr. Raises AudioError where soxr is needed and not installed, and where the
+    rates lie too far apart.
     """
     x = np.asarray(x, np.float32)
     if from_rate == to_rate:
         return x.copy()
+    try:
+        check_rates(from_rate, to_rate)
+    except Unreadable as error:
+        raise AudioError(str(error)) from None
     return np.asarray(load_soxr("resampling").resample(x, from_rate, to_rate, quality="HQ"), np.float32)
 
 

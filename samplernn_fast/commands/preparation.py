@@ -1,11 +1,22 @@
 """The `prepare` command: audio files become a data folder. `data.preparation` does the work."""
 
 from pathlib import Path
-from typing import Literal
 
 import tyro
 
 from samplernn_fast.commands.flags import Out
+from samplernn_fast.data.settings import (
+    JOIN_SECONDS,
+    ChunkSeconds,
+    Gain,
+    JoinPause,
+    JoinSeconds,
+    SampleRate,
+    Shares,
+    SplitSeed,
+    TrimDecibels,
+    Workers,
+)
 
 
 def prepare(
@@ -13,19 +24,20 @@ def prepare(
     /,
     *,
     out: Out,
-    sample_rate: int = 16000,
-    chunk_seconds: float = 8.0,
-    split: tuple[float, float, float] = (88, 6, 6),
-    split_seed: int = 0,
+    sample_rate: SampleRate = 16000,
+    chunk_seconds: ChunkSeconds = 8.0,
+    split: Shares = (88, 6, 6),
+    split_seed: SplitSeed = 0,
     valid_files: Path | None = None,
     test_files: Path | None = None,
+    cut: bool = True,
     join: bool = False,
-    join_seconds: float = 60.0,
-    join_pause: float = 0.0,
+    join_seconds: JoinSeconds = JOIN_SECONDS,
+    join_pause: JoinPause = 0.0,
     channels: str = "mix",
-    trim_silence_db: float | None = None,
-    gain: float | Literal["auto"] = "auto",
-    workers: int | None = None,
+    trim_silence_db: TrimDecibels = None,
+    gain: Gain = "auto",
+    workers: Workers = None,
     overwrite: bool = False,
 ) -> None:
     """Turn audio files into a data folder to train on.
@@ -42,6 +54,7 @@ def prepare(
         split_seed: Draws which recording goes where.
         valid_files: Text file of names or patterns that are the validation split, one in a line.
         test_files: The same for the test split.
+        cut: Cut recordings of a minute or more by time where fewer than three leave valid or test empty.
         join: Join the recordings of each split into streams, so that what follows a short recording is learnt too.
         join_seconds: Longest stream of joined recordings.
         join_pause: Seconds of silence between two joined recordings.
@@ -62,6 +75,7 @@ def prepare(
         split_seed=split_seed,
         valid_files=valid_files,
         test_files=test_files,
+        cut=cut,
         join=join,
         join_seconds=join_seconds,
         join_pause=join_pause,

@@ -5,7 +5,6 @@ Scratch files are what allows one gain for all recordings, which is known only w
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -17,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from samplernn_fast import terminal
-from samplernn_fast.errors import AudioError
+from samplernn_fast.errors import AudioError, one_line
 
 FLOAT = np.dtype(np.float32)
 """The samples of a scratch file."""
@@ -51,6 +50,8 @@ class Take:
     start: int
     stop: int
     peak: float
+    lost: float = 0.0
+    """The share of the channels' power that its mono samples lack; near 1 where channels cancel each other."""
 
 
 class _Stopped(Exception):
@@ -81,21 +82,20 @@ class Decoder:
     def __call__(self, name: str, path: Path) -> Take | tuple[str, str]:
         """Decodes one file: a take, or (name, why it is dropped). OSError of the scratch file passes through."""
         try:
-            os.fspath(path).encode()
-        except UnicodeEncodeError:  # soundfile cannot open such a path
-            return name, "its path is not UTF-8 text; rename it"
-        try:
             return self._decode(name, path)
         except AudioError as error:
-            return name, str(error).removeprefix(f"{path}: ")
+            return name, str(error).removeprefix(f"{one_line(path)}: ")
+        except MemoryError:
+            return name, "decoding it takes more memory than there is"
 
     def _decode(self, name: str, path: Path) -> Take:
-        from samplernn_fast.audio.reading import read_blocks
+        from samplernn_fast.audio.reading import ChannelPower, read_blocks
 
+        power = ChannelPower()
         file = self._scratch()
         position = begin = file.tell() // FLOAT.itemsize  # earlier files are before it, dropped ones too
         start, stop, peak = None, begin, 0.0  # start and stop enclose what is louder than silence
-        for block in read_blocks(path, self._sample_rate, self._channels):
+        for block in read_blocks(path, self._sample_rate, self._channels, power=power):
             if self.stop.is_set():
                 raise _Stopped
             if not len(block):
@@ -112,7 +112,7 @@ class Decoder:
             raise AudioError(f"{path}: too short, no sample is left at {self._sample_rate} Hz")
         if start is None:
             raise AudioError(f"{path}: silent all through (threshold {self._trim_db:g} dB)")
-        return Take(name, Path(file.name), start, stop, peak)
+        return Take(name, Path(file.name), start, stop, peak, power.lost)
 
     def _scratch(self) -> BinaryIO:
         """The scratch file of this thread. Every thread has one, as making a file can take longer than a short clip."""

@@ -1,21 +1,21 @@
 """`prepare`: from audio files of any kind and rate to one data folder, all under one gain.
 
-The steps: check the settings, find the files (`audio.reading`), decode them into scratch files (`decoding`), write
-audio.i16, share the recordings out (`splits`), join them where that is asked for (`arranging`), write the manifest
-(`folder`), report (`report`).
+The steps: check the settings (`settings`), find the files (`audio.finding`), decode them into scratch files
+(`decoding`), write audio.i16, share the recordings out (`splits`), cut or join them where that is needed
+(`arranging`), write the manifest (`folder`), report (`report`).
 """
 
 import hashlib
-import math
 import os
+import re
 import shutil
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -23,16 +23,16 @@ from samplernn_fast._version import __version__
 from samplernn_fast.data import arranging
 from samplernn_fast.data.decoding import FLOAT, Decoder, Take, decode_all
 from samplernn_fast.data.folder import AUDIO_FILE, MANIFEST_FILE, SAMPLE, Manifest, Recording
-from samplernn_fast.data.report import PrepareReport, make_report
+from samplernn_fast.data.report import PrepareReport, loudness_warnings, make_report
+from samplernn_fast.data.settings import JOIN_SECONDS, Settings
 from samplernn_fast.data.splits import SplitRule
-from samplernn_fast.errors import ConfigError, DataError
+from samplernn_fast.errors import DataError
 from samplernn_fast.files import replacing_folder
 
 AUTO_PEAK = 0.98
 """Where gain "auto" puts the largest peak of the data set, as a share of full scale."""
-JOIN_SECONDS = 60.0
-"""The longest stream of joined recordings, unless another is asked for."""
 _SCRATCH = "scratch"  # the folder of scratch files, inside the data folder while that is being made
+_ARRANGED = "arranged.i16"  # audio.i16 in its second order, likewise
 _CONVERTED_AT_ONCE = 1 << 18  # samples; as float32 they take 1 MiB, which stays in a CPU's cache
 
 PathLike = str | os.PathLike[str]
@@ -48,6 +48,7 @@ def prepare(
     split_seed: int = 0,
     valid_files: PathLike | None = None,
     test_files: PathLike | None = None,
+    cut: bool = True,
     join: bool = False,
     join_seconds: float = JOIN_SECONDS,
     join_pause: float = 0.0,
@@ -64,99 +65,72 @@ def prepare(
     its exact copies are in the same: by shares of the duration (`split`: train, valid, test), or by name with
     `valid_files` or `test_files`, text files of one file name, relative path or glob pattern in a line.
 
-    join: the recordings of each split stand one after another, in an order that split_seed draws, in streams of at
-    most join_seconds with join_pause seconds of silence between two; a longer recording is a stream of its own. What
-    follows a recording is learnt only so, because training begins every recording, and every stream, with silence.
+    cut: where fewer than three different recordings would leave valid or test empty, those of a minute or more are cut
+    by time, and 2 s are left out where two splits would touch. join: the recordings of each split stand one after
+    another, in an order that split_seed draws, in streams of at most join_seconds with join_pause seconds of silence
+    between two; a longer recording is a stream of its own. What follows a recording is learnt only so, because
+    training begins every recording, and every stream, with silence.
 
     sample_rate is in Hz. channels: "mix", "left", "right" or the number of a channel. trim_silence_db: both ends of
     every recording are cut where they are quieter, in dB below full scale. gain: the factor for all amplitudes; "auto"
-    brings the largest peak to 0.98 of full scale. Only `progress` shows something: a bar on standard error.
+    brings the largest peak to 0.98 of full scale. Only `progress` shows something: how far it is, on standard error.
 
-    Raises DataError when no file is usable, `out` exists (without `overwrite`) or a list does not fit the files, and
-    ConfigError on a setting that cannot work.
+    Raises DataError when no file is usable, all is silent, `out` exists (without `overwrite`) or a list does not fit
+    the files, and ConfigError on a setting that cannot work.
     """
     started = time.monotonic()
     folder = Path(os.path.realpath(out) if os.path.islink(out) else out)
-    _check_settings(sample_rate, chunk_seconds, gain, workers)
-    joining = _Joining.from_settings(join, join_seconds, join_pause, sample_rate, split_seed)
+    settings = Settings(
+        sample_rate=sample_rate,
+        chunk_seconds=chunk_seconds,
+        split=tuple(split),  # type: ignore[arg-type]  # SplitRule counts the shares
+        split_seed=split_seed,
+        cut=cut,
+        join=join,
+        join_seconds=join_seconds,
+        join_pause=join_pause,
+        channels=channels,
+        trim_silence_db=trim_silence_db,
+        gain=gain,
+        workers=workers,
+    )
     rule = SplitRule.from_settings(split, split_seed, valid_files, test_files)
-    sources = _named_sources([inputs] if isinstance(inputs, str | os.PathLike) else inputs)
+    sources = _find([inputs] if isinstance(inputs, str | os.PathLike) else inputs)
     _check_destination(folder, overwrite)
-    held_out = rule.read_lists(list(sources))
+    held_out = rule.read_lists(list(sources.files))
     try:
         with replacing_folder(folder) as partial:
-            (partial / _SCRATCH).mkdir()
-            decoder = Decoder(partial / _SCRATCH, sample_rate, channels, trim_silence_db)
-            made = _make_audio(decoder, sources, partial, gain, workers or _processors(), progress)
-            recordings, warnings = rule.assign(made.recordings, held_out)
-            if joining:
-                recordings = joining.apply(partial / AUDIO_FILE, recordings)
+            made = _make_audio(settings, sources, partial, progress)
+            arranged = _arrange(settings, rule, *rule.assign(made.recordings, held_out), partial)
             manifest = Manifest(
-                sample_rate=sample_rate,
+                sample_rate=int(sample_rate),
                 gain=made.gain,
-                chunk_seconds=chunk_seconds,
-                recordings=tuple(recordings),
-                split_info=rule.info() | (joining.info() if joining else {}),
+                chunk_seconds=float(chunk_seconds),
+                recordings=tuple(arranged.recordings),
+                split_info=rule.info() | arranged.info,
                 dropped=tuple(made.dropped),
                 versions=_versions(),
             )
             manifest.write(partial)
     except OSError as error:
         raise DataError(f"{folder}: preparing failed and nothing was kept: {error}") from error
-    return make_report(folder, manifest, warnings, made.peak, made.clipped, time.monotonic() - started)
-
-
-@dataclass(frozen=True)
-class _Joining:
-    """How recordings are joined into streams."""
-
-    seed: int
-    seconds: float
-    pause: float
-    sample_rate: int
-
-    @classmethod
-    def from_settings(cls, join: bool, seconds: float, pause: float, sample_rate: int, seed: int) -> "_Joining | None":
-        """What `prepare`'s arguments ask for, None for nothing. Raises ConfigError for what cannot work."""
-        if not 0 < seconds < math.inf:
-            raise ConfigError(f"join_seconds must be positive, got {seconds!r}")
-        if not 0 <= pause <= seconds:
-            raise ConfigError(f"join_pause must be 0 to join_seconds ({seconds:g}), got {pause!r}")
-        if join:
-            return cls(seed, seconds, pause, sample_rate)
-        if (seconds, pause) != (JOIN_SECONDS, 0):
-            raise ConfigError("join_seconds and join_pause are for joined recordings; set join too (--join)")
-        return None
-
-    def info(self) -> dict[str, object]:
-        """What the manifest keeps, for JSON."""
-        return {"join": {"seed": self.seed, "seconds": self.seconds, "pause": self.pause}}
-
-    def apply(self, audio: Path, recordings: Sequence[Recording]) -> list[Recording]:
-        """Rewrites audio.i16 as streams of `recordings`, which have their splits; returns the streams."""
-        most, pause = (round(seconds * self.sample_rate) for seconds in (self.seconds, self.pause))
-        plans = arranging.join(recordings, self.seed, most, pause)
-        joined = arranging.rearrange(audio, recordings, plans, audio.with_suffix(".joined"))
-        os.replace(audio.with_suffix(".joined"), audio)
-        return joined
+    return make_report(
+        folder,
+        manifest,
+        recordings=len(made.recordings),
+        passed_over=sources.passed_over,
+        notes=arranged.notes,
+        warnings=[*arranged.warnings, *made.warnings],
+        peak=made.peak,
+        clipped=made.clipped,
+        seconds=time.monotonic() - started,
+    )
 
 
 def _versions() -> dict[str, str]:
     """The versions of the programs that decide the samples. soxr may be missing where no file needed it."""
     decoders = [name for name in ("soundfile", "soxr") if find_spec(name)]
     return {"samplernn_fast": __version__} | {name: version(name) for name in decoders}
-
-
-def _check_settings(sample_rate: int, chunk_seconds: float, gain: object, workers: int | None) -> None:
-    """Raises ConfigError for a setting that cannot work."""
-    if type(sample_rate) is not int or not 1 <= sample_rate <= 768_000:
-        raise ConfigError(f"sample_rate must be 1 to 768000 Hz, got {sample_rate!r}")
-    if not 0 < chunk_seconds < math.inf:
-        raise ConfigError(f"chunk_seconds must be positive, got {chunk_seconds!r}")
-    if gain != "auto" and not (isinstance(gain, int | float) and 0 < gain < math.inf):
-        raise ConfigError(f'gain must be "auto" or a positive number, got {gain!r}')
-    if workers is not None and workers < 1:
-        raise ConfigError(f"workers must be at least 1, got {workers}")
 
 
 def _processors() -> int:
@@ -166,18 +140,47 @@ def _processors() -> int:
     return os.cpu_count() or 1
 
 
-def _named_sources(inputs: Sequence[PathLike]) -> dict[str, Path]:
+@dataclass(frozen=True)
+class _Sources:
+    """What there is to decode."""
+
+    files: dict[str, Path]
     """Every audio file by its name relative to the input folder, or to the deepest folder that holds all inputs."""
-    from samplernn_fast.audio.reading import find_audio
+    dropped: list[tuple[str, str]]
+    """(name, reason) of every folder that cannot be listed."""
+    passed_over: str
+    """How many files of which suffixes are no audio, in words."""
+
+
+def _find(inputs: Sequence[PathLike]) -> _Sources:
+    """Finds the audio files. Raises DataError where there is none, or two have one name."""
+    from samplernn_fast.audio.finding import search
 
     paths = [Path(path) for path in inputs]
-    files = [Path(os.path.abspath(file)) for file in find_audio(paths)]
-    if not files:
-        raise DataError(f"{', '.join(map(str, paths)) or 'no input'}: no audio files found; name files or folders")
+    found = search(paths)
+    if not found.files:
+        seen = f" ({found.not_audio()} passed over)" if found.passed_over else ""
+        raise DataError(
+            f"{', '.join(map(str, paths)) or 'no input'}: no audio files found{seen}; name files or folders"
+        )
     roots = [os.path.abspath(path if path.is_dir() else path.parent) for path in paths]
     root = os.path.commonpath(roots)
-    named = {file.relative_to(root).as_posix(): file for file in files}
-    return dict(sorted(named.items()))
+
+    def name(path: Path) -> str:
+        return _printable(Path(os.path.abspath(path)).relative_to(root).as_posix())
+
+    files: dict[str, Path] = {}
+    for path in sorted({Path(os.path.abspath(file)) for file in found.files}):
+        if files.setdefault(name(path), path) != path:
+            raise DataError(f"{path}: another file's name is written in the same way, {name(path)}; rename one")
+    dropped = [(name(folder), reason) for folder, reason in found.unlisted]
+    return _Sources(dict(sorted(files.items())), dropped, found.not_audio())
+
+
+def _printable(name: str) -> str:
+    """A file's name without line breaks, control characters and bytes that are no text, which become escapes."""
+    unsafe = r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]"
+    return re.sub(unsafe, lambda found: found[0].encode("unicode_escape", "backslashreplace").decode(), name)
 
 
 def _check_destination(folder: Path, overwrite: bool) -> None:
@@ -202,38 +205,99 @@ class _Audio:
     gain: float
     peak: float
     clipped: int
+    warnings: list[str]
 
 
-def _make_audio(
-    decoder: Decoder, sources: Mapping[str, Path], folder: Path, gain: float | str, workers: int, progress: bool
-) -> _Audio:
+def _make_audio(settings: Settings, sources: _Sources, folder: Path, progress: bool) -> _Audio:
     """Decodes everything, works out the gain, and then writes audio.i16, so that each sample is rounded once."""
-    takes, dropped = decode_all(decoder, sources, workers, progress)
+    (folder / _SCRATCH).mkdir()
+    decoder = Decoder(folder / _SCRATCH, settings.sample_rate, settings.channels, settings.trim_silence_db)
+    takes, dropped = decode_all(decoder, sources.files, settings.workers or _processors(), progress)
     if not takes:
         name, reason = dropped[0]
         raise DataError(f"none of {len(dropped)} audio files can be used; the first: {name}: {reason}")
     peak = max(take.peak for take in takes)
-    factor = float(gain) if gain != "auto" else (AUTO_PEAK / peak if peak > 0 else 1.0)
-    recordings, clipped = _write_audio(takes, folder / AUDIO_FILE, factor)
+    if peak == 0:
+        raise DataError(f"all {len(takes)} recordings are digital silence, and nothing can be learnt from them")
+    gain = float(settings.gain) if settings.gain != "auto" else AUTO_PEAK / peak
+    written = _write_audio(takes, folder / AUDIO_FILE, gain)
+    if len(written.constant) == len(takes):
+        raise DataError(
+            f"all {len(takes)} recordings are one constant value each as 16-bit samples at gain {gain:.4g}, and nothing"
+            " can be learnt from them"
+        )
     shutil.rmtree(folder / _SCRATCH)
-    return _Audio(recordings, dropped, factor, peak, clipped)
+    warnings = loudness_warnings(takes, written.constant, gain, settings)
+    return _Audio(written.recordings, sources.dropped + dropped, gain, peak, written.clipped, warnings)
 
 
-def _write_audio(takes: Sequence[Take], path: Path, gain: float) -> tuple[list[Recording], int]:
-    """Writes scratch files as int16. Returns the recordings in order, and the number of clipped samples."""
+@dataclass
+class _Written:
+    """What `_write_audio` wrote."""
+
+    recordings: list[Recording] = field(default_factory=list)
+    clipped: int = 0
+    """How many samples were beyond full scale."""
+    constant: list[str] = field(default_factory=list)
+    """The names of recordings all of whose samples are equal."""
+
+
+def _write_audio(takes: Sequence[Take], path: Path, gain: float) -> _Written:
+    """Writes scratch files as int16."""
     scratch = {name: np.memmap(name, FLOAT, mode="r") for name in {take.scratch for take in takes}}
-    recordings, clipped, offset = [], 0, 0
+    written, offset = _Written(), 0
     with open(path, "wb") as file:
         for take in takes:
             digest = hashlib.sha256()
+            low, high = 32767, -32768
             for first in range(take.start, take.stop, _CONVERTED_AT_ONCE):
                 last = min(first + _CONVERTED_AT_ONCE, take.stop)
                 block = scratch[take.scratch][first:last] * np.float32(gain * 32768)
-                clipped += int(np.count_nonzero(np.abs(block) > 32768))
+                written.clipped += int(np.count_nonzero(np.abs(block) > 32768))
                 pcm = np.clip(np.rint(block), -32768, 32767).astype(SAMPLE)
+                low, high = min(low, int(pcm.min())), max(high, int(pcm.max()))
                 digest.update(pcm.data)
                 file.write(pcm.data)
             length = take.stop - take.start
-            recordings.append(Recording(take.name, "train", offset, length, digest.hexdigest()))
+            written.recordings.append(Recording(take.name, "train", offset, length, digest.hexdigest()))
+            if low == high:
+                written.constant.append(take.name)
             offset += length
-    return recordings, clipped
+    return written
+
+
+@dataclass(frozen=True)
+class _Arranged:
+    """The entries of the data folder."""
+
+    recordings: list[Recording]
+    info: dict[str, Any]
+    """What the manifest keeps of how they were made, for JSON."""
+    notes: list[str]
+    warnings: list[str]
+
+
+def _arrange(
+    settings: Settings, rule: SplitRule, recordings: list[Recording], warnings: list[str], folder: Path
+) -> _Arranged:
+    """Cuts long recordings and joins short ones, where that is needed or asked for, and rewrites audio.i16 then."""
+    plans, info, notes = arranging.whole(recordings), dict[str, Any](), list[str]()
+    rate = settings.sample_rate
+    if settings.cut and rule.is_short_of_recordings(recordings):
+        cut = arranging.cut(recordings, rule.shares, rule.seed, rate)
+        if len(cut) > len(plans):
+            plans = cut
+            info["cut"] = {"seed": rule.seed, "gap_seconds": arranging.GAP_SECONDS}
+            notes.append(
+                f"fewer than 3 different recordings, so they are cut by time into {len(cut)} pieces for train, valid"
+                f" and test; {arranging.GAP_SECONDS} s are left out between two splits (--no-cut: all is train)"
+            )
+    warnings = warnings + rule.warn_of_empty({plan.split for plan in plans})
+    if settings.join:
+        most, pause = (round(seconds * rate) for seconds in (settings.join_seconds, settings.join_pause))
+        plans = arranging.join(plans, rule.seed, most, pause)
+        info["join"] = {"seed": rule.seed, "seconds": settings.join_seconds, "pause": settings.join_pause}
+    if info:
+        recordings = arranging.rearrange(folder / AUDIO_FILE, recordings, plans, folder / _ARRANGED)
+        os.replace(folder / _ARRANGED, folder / AUDIO_FILE)
+    return _Arranged(recordings, info, notes, warnings)

@@ -4,9 +4,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from samplernn_fast.data.decoding import Take
 from samplernn_fast.data.folder import SPLITS, Manifest, chunk_count, chunk_samples
+from samplernn_fast.data.settings import Settings
 
 _SHOWN = 20  # most dropped files that the summary names; the manifest names all
+_NAMED = 5  # most recordings that a warning names
+_LOST_BY_MIXING = 0.97  # the share of power from which on channels cancel each other; unlike channels lose half
+_LARGE_GAIN = 30.0  # from here on, one step of 16 bits becomes a noise that can be heard
+_BEYOND_FULL_SCALE = 2.0  # a peak that audio below full scale does not have, however it was resampled
 
 
 @dataclass(frozen=True)
@@ -17,8 +23,8 @@ class SplitSize:
     """How many input files it has, or has parts of."""
     chunks: int
     hours: float
-    streams: int = 0
-    """How many streams its recordings were joined into; 0 where they stand for themselves."""
+    entries: int
+    """How many recordings, pieces of them or streams it has, each of which training begins anew."""
 
 
 @dataclass(frozen=True)
@@ -35,8 +41,14 @@ class PrepareReport:
     clipped: int
     """How many samples were beyond full scale after the gain, and were clipped."""
     splits: dict[str, SplitSize]
+    recordings: int
+    """How many input files were used."""
     dropped: tuple[tuple[str, str], ...]
-    """(file, reason) of every file that was skipped."""
+    """(file, reason) of every file that was skipped, and of every folder that cannot be listed."""
+    passed_over: str
+    """How many files of which suffixes are no audio: "3 .jpg, 1 .txt"; empty where there is none."""
+    notes: tuple[str, ...]
+    """What was decided for the user, who might have it otherwise."""
     warnings: tuple[str, ...]
     seconds: float
     """How long the preparation took."""
@@ -51,11 +63,6 @@ class PrepareReport:
         """How many chunks all splits have together."""
         return sum(size.chunks for size in self.splits.values())
 
-    @property
-    def recordings(self) -> int:
-        """How many recordings all splits have together."""
-        return sum(size.recordings for size in self.splits.values())
-
     def summary(self) -> str:
         """A few lines for people: hours, chunks, splits, what was dropped and why, warnings."""
         lines = [
@@ -65,13 +72,17 @@ class PrepareReport:
         ]
         for name, size in self.splits.items():
             counts = f"{size.chunks:7} chunks {size.recordings:7} recordings"
-            counts += f" in {size.streams} streams" if size.streams else ""
+            if size.entries != size.recordings:
+                counts += f" in {size.entries} {'streams' if size.entries < size.recordings else 'pieces'}"
             lines.append(f"  {name:5} {_duration(size.hours):>9} {counts}")
         if self.dropped:
             lines.append(f"dropped {len(self.dropped)} files:")
             lines += [f"  {name}: {reason}" for name, reason in self.dropped[:_SHOWN]]
         if len(self.dropped) > _SHOWN:
             lines.append(f"  and {len(self.dropped) - _SHOWN} more, all named in manifest.json")
+        if self.passed_over:
+            lines.append(f"passed over what is no audio: {self.passed_over}")
+        lines += [f"note: {note}" for note in self.notes]
         lines += [f"warning: {warning}" for warning in self.warnings]
         # A file name need not be valid text, and printing must not fail on it.
         return "\n".join(lines).encode(errors="replace").decode()
@@ -80,16 +91,54 @@ class PrepareReport:
         return self.summary()
 
 
+def loudness_warnings(takes: Sequence[Take], constant: Sequence[str], gain: float, settings: Settings) -> list[str]:
+    """What the user should know of the amplitudes. constant: the recordings whose samples are all equal."""
+    warnings = []
+    if settings.channels == "mix":
+        lost = [take.name for take in takes if take.lost > _LOST_BY_MIXING]
+        if lost:
+            warnings.append(
+                f"{_named(lost)}: the channels nearly cancel each other when they are mixed to mono; listen, and choose"
+                " one by --channels left"
+            )
+    if constant:
+        warnings.append(f"{_named(constant)}: silence or one constant value all through; leave out such recordings")
+    loudest = max(takes, key=lambda take: take.peak)
+    if settings.gain == "auto" and gain > _LARGE_GAIN:
+        warnings.append(
+            f"the largest peak is {loudest.peak:.2g} of full scale, and gain auto multiplies it and all noise by"
+            f" {gain:.3g}; were these the right files and channels?"
+        )
+    if settings.gain == "auto" and loudest.peak > _BEYOND_FULL_SCALE:
+        warnings.append(
+            f"{loudest.name} has a peak of {loudest.peak:.3g}, where full scale is 1, and gain auto makes all"
+            " recordings quieter for it"
+        )
+    return warnings
+
+
+def _named(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return ", ".join(names[:_NAMED]) + more
+
+
 def make_report(
-    folder: Path, manifest: Manifest, warnings: Sequence[str], peak: float, clipped: int, seconds: float
+    folder: Path,
+    manifest: Manifest,
+    *,
+    recordings: int,
+    passed_over: str,
+    notes: Sequence[str],
+    warnings: Sequence[str],
+    peak: float,
+    clipped: int,
+    seconds: float,
 ) -> PrepareReport:
-    """The report of a manifest just written; adds the warnings about loudness."""
+    """The report of a manifest just written; adds a warning where samples were clipped."""
     more = list(warnings)
     if clipped:
         share = 100 * clipped / sum(recording.length for recording in manifest.recordings)
         more.append(f"{clipped} samples ({share:.2g}%) are clipped at gain {manifest.gain:g}; use gain auto")
-    if peak == 0:
-        more.append("every recording is digital silence")
     return PrepareReport(
         folder=folder,
         sample_rate=manifest.sample_rate,
@@ -98,7 +147,10 @@ def make_report(
         peak=peak,
         clipped=clipped,
         splits={name: _size(manifest, name) for name in SPLITS},
+        recordings=recordings,
         dropped=manifest.dropped,
+        passed_over=passed_over,
+        notes=tuple(notes),
         warnings=tuple(more),
         seconds=seconds,
     )
@@ -109,9 +161,8 @@ def _size(manifest: Manifest, split: str) -> SplitSize:
     entries = [recording for recording in manifest.recordings if recording.split == split]
     chunks = sum(chunk_count(entry.length, largest) for entry in entries)
     hours = sum(entry.length for entry in entries) / manifest.sample_rate / 3600
-    joined = "join" in manifest.split_info
-    recordings = sum(len(entry.parts) for entry in entries) if joined else len(entries)
-    return SplitSize(recordings, chunks, hours, streams=len(entries) if joined else 0)
+    files = {part.path for entry in entries for part in entry.parts} | {e.path for e in entries if not e.parts}
+    return SplitSize(len(files), chunks, hours, len(entries))
 
 
 def _duration(hours: float) -> str:

@@ -8,7 +8,7 @@ import hashlib
 import math
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -68,7 +68,7 @@ class SplitRule:
         return held_out
 
     def assign(self, recordings: Sequence[Recording], held_out: Mapping[str, str]) -> tuple[list[Recording], list[str]]:
-        """The recordings with their splits, and warnings; `held_out` comes from `read_lists`.
+        """The recordings with their splits, and warnings of copies; `held_out` comes from `read_lists`.
 
         Copies share a split: test if a list gives it to any of them, else valid if a list does. Raises DataError when
         nothing is left to train on.
@@ -87,30 +87,37 @@ class SplitRule:
             split_of = split_by_share(lengths, self.shares, self.seed)
         by_content = {group[0].sha256: split_of[name] for name, group in groups.items()}
         placed = [replace(recording, split=by_content[recording.sha256]) for recording in recordings]
-        return placed, self._warnings(placed, groups)
-
-    def _warnings(self, placed: Sequence[Recording], groups: Mapping[str, list[Recording]]) -> list[str]:
-        """What the user should know of the splits. Raises DataError when train is empty."""
-        present = {recording.split for recording in placed}
-        if "train" not in present:
+        if all(recording.split != "train" for recording in placed):
             raise DataError("the lists of valid and test files leave nothing to train on; name fewer files")
-        warnings = []
         copies = [f"{twin.path} = {name}" for name, group in groups.items() for twin in group if twin.path != name]
-        if copies:
-            more = f" and {len(copies) - _SHOWN} more" if len(copies) > _SHOWN else ""
-            shown = ", ".join(copies[:_SHOWN]) + more
-            warnings.append(f"exact copies, kept, each in the split of its twin: {shown}")
-        shares = dict(zip(SPLITS, self.shares, strict=True))
-        empty = [s for s in HELD_OUT if s not in present and (s in self.lists if self.lists else shares[s] > 0)]
-        if empty and self.lists:
+        if not copies:
+            return placed, []
+        more = f" and {len(copies) - _SHOWN} more" if len(copies) > _SHOWN else ""
+        shown = ", ".join(copies[:_SHOWN]) + more
+        return placed, [f"exact copies, kept, each in the split of its twin: {shown}"]
+
+    def is_short_of_recordings(self, placed: Sequence[Recording]) -> bool:
+        """Whether shares were asked for that fewer than three different recordings cannot give."""
+        return not self.lists and bool(self._empty({recording.split for recording in placed}))
+
+    def warn_of_empty(self, present: Set[str]) -> list[str]:
+        """A warning where a split that was asked for is not `present`."""
+        empty = self._empty(present)
+        if not empty:
+            return []
+        if self.lists:
             reason = "every file named for it was dropped, or is a copy of a test file"
-            warnings.append(f"{' and '.join(empty)} empty: {reason}")
-        elif empty:
-            warnings.append(
-                f"{' and '.join(empty)} empty: fewer than 3 different recordings cannot be shared out, so"
-                " all are train; give more files, or cut a long one into several"
+        else:
+            reason = (
+                "fewer than 3 different recordings cannot be shared out, so all are train; give more files, or one that"
+                " is long enough to be cut by time"
             )
-        return warnings
+        return [f"{' and '.join(empty)} empty: {reason}"]
+
+    def _empty(self, present: Set[str]) -> list[str]:
+        """The splits that were asked for and are not `present`."""
+        shares = dict(zip(SPLITS, self.shares, strict=True))
+        return [s for s in HELD_OUT if s not in present and (s in self.lists if self.lists else shares[s] > 0)]
 
 
 def split_by_share(lengths: Mapping[str, int], shares: tuple[float, float, float], seed: int) -> dict[str, str]:

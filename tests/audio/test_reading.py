@@ -1,4 +1,4 @@
-"""Audio files: finding, reading and resampling them, and every way in which that can fail."""
+"""Audio files: reading and resampling them, and every way in which that can fail."""
 
 import struct
 import sys
@@ -9,7 +9,7 @@ import pytest
 import soundfile
 from sounds import fails, noise, peak_hertz, tone
 
-from samplernn_fast.audio import reading, resampling, writing
+from samplernn_fast.audio import finding, reading, resampling, writing
 from samplernn_fast.data import decoding
 from samplernn_fast.errors import ConfigError
 
@@ -49,12 +49,19 @@ def test_channels(tmp_path: Path) -> None:
     assert reading.probe(path).channels == 2
     for choice, wanted in {"mix": (left + right) / 2, "left": left, "right": right, "0": left, 1: right}.items():
         np.testing.assert_allclose(reading.read(path, channels=choice)[0], wanted, atol=1e-7)
-    for unknown in ("2", "middle", "-1", "", 2):
-        fails(lambda choice=unknown: reading.read(path, channels=choice), str(path), "mix, left, right")
+    for missing in ("2", 2):
+        fails(
+            lambda choice=missing: reading.read(path, channels=choice),
+            str(path),
+            "no channel 2; its channels are 0 to 1",
+        )
+    for unknown in ("middle", "-1", "", "1.0", -1):
+        with pytest.raises(ConfigError, match="channels must be mix, left, right or the number of a channel from 0"):
+            reading.read(tmp_path / "is not even looked for.wav", channels=unknown)
     mono = tmp_path / "mono.wav"
     soundfile.write(mono, left, 8000, subtype="FLOAT")
     np.testing.assert_array_equal(reading.read(mono, channels="left")[0], left)
-    fails(lambda: reading.read(mono, channels="right"), str(mono), "below 1")
+    fails(lambda: reading.read(mono, channels="right"), str(mono), "no channel 1")
 
 
 def test_resampling_keeps_frequency_level_and_length(tmp_path: Path) -> None:
@@ -124,7 +131,7 @@ def test_impossible_arguments(tmp_path: Path, rate: int) -> None:
 
 def test_unreadable_files(tmp_path: Path) -> None:
     fails(lambda: reading.read(tmp_path / "no.wav"), str(tmp_path / "no.wav"), "No such file")
-    fails(lambda: reading.read(tmp_path), str(tmp_path), "directory")
+    fails(lambda: reading.read(tmp_path), str(tmp_path), "is a folder, not a file")
     for name, content, words in (
         ("empty.wav", b"", ("the file is empty",)),
         ("text.wav", b"not audio at all " * 99, ("damaged, or not audio",)),
@@ -209,31 +216,9 @@ def test_samples_that_are_no_numbers(tmp_path: Path, bad: float) -> None:
     assert not (tmp_path / "b.wav").exists()
 
 
-def test_find_audio(tmp_path: Path) -> None:
-    names = ["b.wav", "a.FLAC", "deep/er/c.ogg", "deep/d.m4a", "e.txt", "._b.wav", ".cache/f.wav", "g.aiff"]
-    for name in names:
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).touch()
-    (tmp_path / "deep/loop").symlink_to(tmp_path)
-    found = reading.find_audio([tmp_path])
-    assert [file.relative_to(tmp_path).as_posix() for file in found] == [
-        "a.FLAC",
-        "b.wav",
-        "deep/d.m4a",
-        "deep/er/c.ogg",
-        "g.aiff",
-    ]
-    assert reading.find_audio(str(tmp_path)) == found
-    assert reading.find_audio([tmp_path / "e.txt", tmp_path / "b.wav", tmp_path]) == sorted(
-        [*found, tmp_path / "e.txt"], key=Path.as_posix
-    )
-    assert reading.find_audio([]) == []
-    fails(lambda: reading.find_audio([tmp_path, tmp_path / "gone"]), str(tmp_path / "gone"), "no such file or folder")
-
-
 @pytest.mark.skipif(not CLIPS.is_dir(), reason="../shared/data/clips is absent: no recordings to read")
 def test_recordings() -> None:
-    files = reading.find_audio(CLIPS)
+    files = finding.find_audio(CLIPS)
     assert files
     for file in files:
         info = reading.probe(file)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from recordings import RATE, noise, write, write_noise
 
-from samplernn_fast.data.arranging import join
+from samplernn_fast.data.arranging import join, whole
 from samplernn_fast.data.folder import AUDIO_FILE, MANIFEST_FILE, AudioData, Recording
 from samplernn_fast.data.preparation import prepare
 from samplernn_fast.errors import ConfigError
@@ -41,8 +41,8 @@ def test_streams_hold_every_recording_once_in_its_own_split_with_pauses(tmp_path
     assert seen != sorted(seen, key=lambda name: (split_of[name], int(name[:-4])))
     assert report.recordings == 30
     streams = len(data.manifest.recordings)
-    assert sum(size.streams for size in report.splits.values()) == streams < 30
-    assert f"recordings in {report.splits['train'].streams} streams" in report.summary()
+    assert sum(size.entries for size in report.splits.values()) == streams < 30
+    assert f"recordings in {report.splits['train'].entries} streams" in report.summary()
     assert sorted(path.name for path in (tmp_path / "joined").iterdir()) == [AUDIO_FILE, MANIFEST_FILE]
 
 
@@ -57,7 +57,8 @@ def test_the_order_depends_on_the_names_and_the_seed_alone(tmp_path):
 
 
 def test_the_order_stays_as_it_is():
-    plans = join([Recording(f"{n}.wav", "train", 0, 10, "") for n in range(10)], seed=0, most=1000, pause=0)
+    recordings = [Recording(f"{n}.wav", "train", 0, 10, "") for n in range(10)]
+    plans = join(whole(recordings), seed=0, most=1000, pause=0)
     # A change here changes everybody's streams.
     assert "".join(part.path[0] for part in plans[0].parts) == "6307845912"
 
@@ -65,7 +66,7 @@ def test_the_order_stays_as_it_is():
 def test_a_recording_longer_than_a_stream_is_one_of_its_own():
     lengths = {"a": 10, "b": 500, "c": 10, "d": 10}
     recordings = [Recording(name, "train", 0, length, "") for name, length in lengths.items()]
-    plans = join(recordings, seed=0, most=100, pause=5)
+    plans = join(whole(recordings), seed=0, most=100, pause=5)
     assert [part.path for plan in plans for part in plan.parts if plan.length == 500] == ["b"]
     assert all(len(plan.parts) == 1 for plan in plans if plan.length == 500)
     assert sorted(plan.length for plan in plans if plan.length != 500) in ([40], [10, 25])
@@ -100,9 +101,9 @@ def test_the_manifest_is_one_that_earlier_versions_read(tmp_path):
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"join": True, "join_seconds": 0.0}, "join_seconds must be positive, got 0.0"),
-        ({"join": True, "join_pause": -1.0}, "join_pause must be 0 to join_seconds"),
-        ({"join": True, "join_pause": 61.0}, "join_pause must be 0 to join_seconds"),
+        ({"join": True, "join_seconds": 0.0}, "join_seconds must be above 0 and at most 86400 seconds, got 0.0"),
+        ({"join": True, "join_pause": -1.0}, "join_pause must be 0 to 3600 seconds"),
+        ({"join": True, "join_pause": 61.0}, "join_pause must be at most join_seconds, 60"),
         ({"join_pause": 1.0}, "set join too"),
     ],
 )

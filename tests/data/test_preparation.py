@@ -67,11 +67,12 @@ def test_formats_rates_channels_and_nested_folders(tmp_path):
 
 
 def test_channels_are_mixed_or_chosen(tmp_path):
-    write(tmp_path / "in/a.wav", np.stack([np.full(500, 16000), np.full(500, -4000)], 1).astype(np.int16))
-    for channels, expected in (("mix", 6000), (0, 16000), (1, -4000)):
+    left, right = np.array([16000, 8000] * 250), np.array([-4000, 0] * 250)
+    write(tmp_path / "in/a.wav", np.stack([left, right], 1).astype(np.int16))
+    for channels, expected in (("mix", [6000, 4000]), (0, [16000, 8000]), (1, [-4000, 0])):
         out = tmp_path / f"out-{channels}"
         prepare(tmp_path / "in", out, sample_rate=RATE, gain=1, channels=channels)
-        assert set(samples_of(out)["a.wav"].tolist()) == {expected}
+        assert samples_of(out)["a.wav"].tolist() == expected * 250
 
 
 def test_one_gain_brings_the_largest_peak_to_98_percent_and_keeps_loudness_and_dc(tmp_path):
@@ -91,12 +92,6 @@ def test_a_gain_that_clips_is_counted_and_warned_about(tmp_path):
     assert samples_of(tmp_path / "out")["a.wav"].tolist() == [200, 32767, -32768, -32768]
     assert report.clipped == 2
     assert report.warnings == ("2 samples (50%) are clipped at gain 2; use gain auto",)
-
-
-def test_silence_has_gain_1_and_a_warning(tmp_path):
-    write(tmp_path / "in/a.wav", np.zeros(100, np.int16))
-    report = prepare(tmp_path / "in", tmp_path / "out", sample_rate=RATE, split=(1, 0, 0))
-    assert report.gain == 1.0 and report.warnings == ("every recording is digital silence",)
 
 
 def bad_files(folder: Path) -> Path:
@@ -214,7 +209,7 @@ def test_trimming_works_across_decoder_blocks(tmp_path):
 def test_a_long_recording_needs_little_memory(tmp_path):
     write(tmp_path / "in/long.wav", noise(20 * 60 * RATE))
     tracemalloc.start()
-    prepare(tmp_path / "in", tmp_path / "out", sample_rate=RATE)
+    prepare(tmp_path / "in", tmp_path / "out", sample_rate=RATE, cut=False)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert (tmp_path / "out" / AUDIO_FILE).stat().st_size == 20 * 60 * RATE * 2
@@ -260,13 +255,18 @@ def test_nothing_is_printed_without_progress(tmp_path, monkeypatch, capfd):
     assert out == "" and "1/1" in err
 
 
-def test_a_file_name_that_is_no_text_is_dropped_and_can_be_printed(tmp_path):
-    source = write_noise(tmp_path / "in", [300, 310])
+def test_file_names_that_are_no_text_or_two_lines_are_written_as_escapes(tmp_path):
+    source = write_noise(tmp_path / "in", [300, 310, 320])
     (source / "0.wav").rename(source / "caf\udce9.wav")
+    (source / "1.wav").rename(source / "two\nlines.wav")
+    (source / "bad\r.wav").write_bytes(b"no audio")
     report = prepare(source, tmp_path / "out", sample_rate=RATE)
-    assert report.dropped == (("caf\udce9.wav", "its path is not UTF-8 text; rename it"),)
-    assert AudioData.open(tmp_path / "out").manifest.dropped == report.dropped
-    assert "caf?.wav" in str(report).encode().decode()
+    assert sorted(samples_of(tmp_path / "out")) == ["2.wav", r"caf\udce9.wav", r"two\nlines.wav"]
+    assert [name for name, _ in report.dropped] == [r"bad\r.wav"]
+    assert r"  bad\r.wav: damaged, or not audio" in str(report)
+    write(source / "two\\nlines.wav", noise(330))
+    with pytest.raises(DataError, match="another file's name is written in the same way"):
+        prepare(source, tmp_path / "other", sample_rate=RATE)
 
 
 @pytest.mark.skipif(not FSDD.is_dir(), reason="needs the 3,000 recordings of ../shared/data/fsdd")

@@ -47,11 +47,11 @@ def test_a_data_set_behind_a_link_is_replaced_in_place(tmp_path):
     assert (tmp_path / "link").is_symlink() and AudioData.open(tmp_path / "disk/data").sample_rate == 4000
 
 
-def no_space(*_: object) -> None:
+def no_space(*_: object, **__: object) -> None:
     raise OSError(errno.ENOSPC, "No space left on device")
 
 
-def interrupt(*_: object) -> None:
+def interrupt(*_: object, **__: object) -> None:
     raise KeyboardInterrupt
 
 
@@ -102,7 +102,7 @@ import numpy as np
 from samplernn_fast.audio import reading
 from samplernn_fast.data.preparation import prepare
 
-def endless(*_):
+def endless(*_, **__):
     while True:
         time.sleep(0.01)
         yield np.zeros(100, np.float32)

@@ -28,6 +28,7 @@ def recordings(lengths: list[int], contents: list[int] | None = None) -> list[Re
 def assign(rule: SplitRule, taken: list[Recording]) -> tuple[dict[str, str], list[str]]:
     placed, warnings = rule.assign(taken, rule.read_lists([recording.path for recording in taken]))
     assert [replace(recording, split="train") for recording in placed] == taken
+    warnings = warnings + rule.warn_of_empty({recording.split for recording in placed})
     return {recording.path: recording.split for recording in placed}, warnings
 
 
