@@ -18,7 +18,7 @@ READABLE = frozenset(
 )
 """Suffixes of files that libsndfile opens."""
 NEEDS_FFMPEG = frozenset(".m4a .m4b .mp4 .aac .wma .ape .wv .amr .webm .mka .ac3".split())
-"""Suffixes of audio that libsndfile does not open. `search` finds such files, so that they are reported."""
+"""Suffixes of audio that is read through the program ffmpeg, where that is installed."""
 NO_AUDIO = frozenset(
     ".jpg .jpeg .png .gif .webp .bmp .tif .tiff .heic .svg .txt .md .pdf .nfo .log .htm .html .url .csv .json .xml"
     " .yaml .yml .ini .db .m3u .m3u8 .pls .cue .lrc .sfv .md5 .sha256 .mid .midi .zip .rar .7z .py .sh".split()

@@ -42,8 +42,8 @@ def prepare(
 ) -> None:
     """Turn audio files into a data folder to train on.
 
-    Reads WAV, FLAC, Ogg, MP3 and more, of any rate, length and channel count, in nested folders. Files that cannot be
-    read are named, skipped and counted.
+    Reads WAV, FLAC, Ogg, Opus, MP3 and more, and M4A, AAC, WMA and more where ffmpeg is installed, of any rate, length
+    and channel count, in nested folders. Files that cannot be read are named, skipped and counted.
 
     Args:
         inputs: Audio files, or folders to search.

@@ -136,7 +136,7 @@ def test_unreadable_files(tmp_path: Path) -> None:
         ("empty.wav", b"", ("the file is empty",)),
         ("text.wav", b"not audio at all " * 99, ("damaged, or not audio",)),
         ("noise.mp3", bytes(9999), ("damaged, or not audio",)),
-        ("a song.m4a", b"\0\0\0\x20ftypM4A " + bytes(999), ("ffmpeg -i", "a song.wav'")),
+        ("a song.odd", b"\0\0\0\x20ftypM4A " + bytes(999), ("ffmpeg -i", "a song.wav'")),
         ("cut header.wav", b"RIFF\0\0\0\0WAVEfmt ", ("damaged, or not audio",)),
     ):
         path = tmp_path / name
