@@ -4,6 +4,7 @@ On a terminal that is a bar, by tqdm, which is loaded by the first bar that is s
 is a line every few seconds, and none for work that is done before the first of them.
 """
 
+import os
 import signal
 import sys
 import threading
@@ -204,19 +205,24 @@ def audio_bar(seconds: float, shown: bool = True, title: str | None = None) -> B
 
 
 @contextmanager
-def interrupts(*others: signal.Signals) -> Iterator[list[int]]:
+def interrupts(*others: signal.Signals, patience: int = 1, notice: str = "") -> Iterator[list[int]]:
     """Collects ctrl-C (SIGINT), and the signals `others`, so that the block can stop where nothing is lost.
 
-    Yields the list of what was caught so far. A ctrl-C that is not the first of them raises KeyboardInterrupt at once.
+    Yields the list of what was caught so far. The first `patience` times ctrl-C is only noted, and each time after
+    that it raises KeyboardInterrupt at once. notice: a line for standard error when the first signal comes.
     The handlers from before come back at the end. Only the main thread may set handlers: in another one the list stays
     empty, and signals do what they did before.
     """
     caught: list[int] = []
 
     def note(number: int, frame: object) -> None:
-        if caught and number == signal.SIGINT:
-            raise KeyboardInterrupt
         caught.append(number)
+        if notice and len(caught) == 1:
+            # A handler may come in the middle of a print, so it writes past Python's buffers.
+            with suppress(OSError):
+                os.write(2, f"\n{notice}\n".encode())
+        if caught.count(signal.SIGINT) > patience:
+            raise KeyboardInterrupt
 
     try:
         before = {number: signal.signal(number, note) for number in (signal.SIGINT, *others)}

@@ -5,7 +5,8 @@ one of two functions: `_score_forward` uses the training forward, `_score_backen
 """
 
 import math
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from samplernn_fast.models.checkpoint import load_model
 from samplernn_fast.models.sample_rnn import SampleRNN
 
 _MAX_LOGITS = 1 << 25  # most logits of one batch: 128 MiB in float32
+_MAX_PRODUCTS = 1 << 35  # most products of one call on a CPU, each weight being one a sample: 0.25 seconds of a core
 _MAX_SAMPLES = 4096  # most samples of a row of one batch, where a top frame is not longer
 
 
@@ -61,6 +63,7 @@ def evaluate(
     device: str = "auto",
     max_seconds: float = 0,
     progress: Callable[[int], object] | None = None,
+    should_stop: Callable[[], bool] | None = None,
 ) -> EvalResult:
     """Measures the mean negative log-likelihood of the samples of `split`, in bits.
 
@@ -73,6 +76,7 @@ def evaluate(
     device: "auto" is where a given model is, and for a path the GPU if there is one.
     max_seconds: reading stops after that much audio; 0 reads all.
     progress: called with the number of samples that were just read.
+    should_stop: asked several times a second on a CPU; when it says so, Stopped is raised.
 
     Raises ConfigError and DataError for settings and data that do not fit the model, BackendUnavailable for a backend
     that cannot run it, and CheckpointError and DataError for files that cannot be read.
@@ -94,8 +98,14 @@ def evaluate(
     bits = torch.zeros(len(recordings), dtype=torch.float64)
     counts = torch.zeros(len(recordings), dtype=torch.int64)
     limit = int(max_seconds * config.sample_rate)
+    piece = _piece_samples(model, target)
     for batch in whole_recordings(data, config, split, batch_size, seq_len):
-        losses = score(batch).double().cpu() * batch.mask
+        parts = []
+        for part in _pieces(batch, config.lookback, piece):
+            if should_stop is not None and should_stop():
+                raise Stopped
+            parts.append(score(part).double().cpu())
+        losses = torch.cat(parts, dim=1) * batch.mask
         bits.index_add_(0, batch.recordings, losses.sum(dim=1))
         counts.index_add_(0, batch.recordings, batch.mask.sum(dim=1))
         if progress is not None:
@@ -105,6 +115,29 @@ def evaluate(
     rows = zip(recordings, bits.tolist(), counts.tolist(), strict=True)
     files = [FileResult(recording.path, total / count, count) for recording, total, count in rows if count]
     return EvalResult(float(bits.sum()) / int(counts.sum()), int(counts.sum()), files)
+
+
+class Stopped(Exception):
+    """`evaluate` was asked to stop; nothing was measured."""
+
+
+def _piece_samples(model: AudioModel, device: torch.device) -> int:
+    """How many samples of all rows are scored in one call, so that a CPU is done with it within a second."""
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    return _MAX_PRODUCTS // parameters if device.type == "cpu" else sys.maxsize
+
+
+def _pieces(batch: EvalBatch, lookback: int, samples: int) -> Iterator[EvalBatch]:
+    """A batch in pieces of time of about `samples` samples of all rows together, whole top frames each."""
+    rows, steps = batch.mask.shape
+    size = lookback * max(1, samples // (rows * lookback))
+    if size >= steps:
+        yield batch
+        return
+    for start in range(0, steps, size):
+        stop = min(start + size, steps)
+        reset = batch.reset if start == 0 else torch.zeros_like(batch.reset)
+        yield EvalBatch(batch.levels[:, start : stop + lookback], reset, batch.mask[:, start:stop], batch.recordings)
 
 
 def _choose(model: AudioModel, device: torch.device) -> str:

@@ -143,11 +143,20 @@ def test_a_first_ctrl_c_is_collected_and_a_second_one_interrupts():
 def test_other_signals_are_collected_where_they_are_named():
     before = signal.getsignal(signal.SIGTERM)
     with pytest.raises(KeyboardInterrupt), terminal.interrupts(signal.SIGTERM) as caught:
-        os.kill(os.getpid(), signal.SIGTERM)
-        os.kill(os.getpid(), signal.SIGTERM)
-        assert caught == [signal.SIGTERM, signal.SIGTERM]
+        for number in (signal.SIGTERM, signal.SIGTERM, signal.SIGINT):  # only ctrl-C counts
+            os.kill(os.getpid(), number)
+        assert caught == [signal.SIGTERM, signal.SIGTERM, signal.SIGINT]
         os.kill(os.getpid(), signal.SIGINT)
     assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_more_patience_takes_more_than_one_ctrl_c_and_says_once_what_happens(capfd):
+    with pytest.raises(KeyboardInterrupt), terminal.interrupts(patience=2, notice="stops soon") as caught:
+        for _ in range(2):
+            os.kill(os.getpid(), signal.SIGINT)
+        assert caught == [signal.SIGINT] * 2
+        os.kill(os.getpid(), signal.SIGINT)
+    assert capfd.readouterr().err == "\nstops soon\n"
 
 
 def test_another_thread_keeps_its_signals():
