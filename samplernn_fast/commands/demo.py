@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated
 
 from samplernn_fast.commands.flags import Output
-from samplernn_fast.errors import AudioError, ConfigError
+from samplernn_fast.errors import AudioError, ConfigError, Interrupted
 from samplernn_fast.models.config import SampleRNNConfig
 from samplernn_fast.ranges import Range
 from samplernn_fast.training.config import TrainConfig
@@ -67,6 +67,8 @@ def run_demo(output: Path, minutes: float, seed: int, *, overwrite: bool = False
     report = prepare([work / "audio"], work / "data", sample_rate=SAMPLE_RATE)
     yield f"prepared {report.recordings} recordings in {work / 'data'}; training for {minutes:g} min"
     result = train(demo_training(work / "data", work / "run", minutes, seed))
+    if result.stopped == "signal":
+        raise Interrupted("interrupted while training; nothing was made", result.signal)
     bits = "" if result.valid_bits is None else f", {result.valid_bits:.2f} bits per sample on unheard tunes"
     yield f"trained {result.steps} steps{bits}"
     made = generate(work / "run", duration=_RESULT_SECONDS, seed=seed, temperature=0.9)

@@ -10,7 +10,7 @@ import tyro
 
 from samplernn_fast.commands.evaluation import score
 from samplernn_fast.commands.flags import EXAMPLES, USAGE_STATUS, parse, with_example, with_long_out
-from samplernn_fast.errors import ConfigError, did_you_mean
+from samplernn_fast.errors import ConfigError, Interrupted, did_you_mean
 from samplernn_fast.models.config import AudioConfig
 from samplernn_fast.training.config import TrainConfig
 
@@ -41,8 +41,7 @@ def train(args: Sequence[str], prog: str) -> None:
         return
     print(f"{result.run}: {result.steps} steps in {result.seconds / 60:.1f} min, stopped by {result.stopped}")
     if result.stopped == "signal":
-        print("the same command goes on from here")
-        return
+        raise Interrupted("the run is saved; the same command goes on from here", result.signal)
     data = AudioData.open(config.data)
     if data.recordings("test"):
         test = score(result.run, data, "test", device=config.device)

@@ -3,7 +3,7 @@
 import ctypes
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 
@@ -11,7 +11,7 @@ import torch
 import torch.distributed as dist
 
 from samplernn_fast.backends import devices
-from samplernn_fast.errors import ConfigError
+from samplernn_fast.errors import ConfigError, SampleRNNError
 
 
 @contextmanager
@@ -31,6 +31,30 @@ def process_group(device_name: str) -> Iterator[tuple[int, int, torch.device]]:
         yield dist.get_rank(), world_size, device
     finally:
         dist.destroy_process_group()
+
+
+def highest(numbers: Sequence[float], device: torch.device) -> list[float]:
+    """The highest of each number over all processes, which all of them call at the same point."""
+    shared = torch.tensor(list(numbers), dtype=torch.float64, device=device)
+    dist.all_reduce(shared, dist.ReduceOp.MAX)
+    return shared.tolist()
+
+
+@contextmanager
+def first_process_alone(world_size: int, device: torch.device) -> Iterator[None]:
+    """Around what the first of `world_size` processes does while the others wait. Where it fails, all of them end.
+
+    Without it, the others would wait for ever at the next point where they meet. They raise SampleRNNError.
+    """
+    failure: Exception | None = None
+    try:
+        yield
+    except Exception as error:
+        failure = error
+    if world_size > 1 and any(highest([failure is not None], device)) and failure is None:
+        raise SampleRNNError("the first process of this run failed; its message says why")
+    if failure is not None:
+        raise failure
 
 
 def check_compiler(device: torch.device) -> None:

@@ -9,7 +9,7 @@ import json
 import math
 import signal
 import time
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,14 +23,20 @@ from samplernn_fast.data.batches import Batch, TBPTTBatches
 from samplernn_fast.data.folder import AudioData
 from samplernn_fast.engine.engine import Engine
 from samplernn_fast.errors import ConfigError, DataError, SampleRNNError
-from samplernn_fast.evaluation.likelihood import evaluate
+from samplernn_fast.evaluation.likelihood import Stopped, evaluate
 from samplernn_fast.models import checkpoint
 from samplernn_fast.models.base import State, bits_per_sample
 from samplernn_fast.models.cells import keep_scans_uncompiled
 from samplernn_fast.models.registry import build_model
 from samplernn_fast.training import resuming, starting
 from samplernn_fast.training.config import TrainConfig
-from samplernn_fast.training.process import check_compiler, fast_cpu_training, process_group
+from samplernn_fast.training.process import (
+    check_compiler,
+    fast_cpu_training,
+    first_process_alone,
+    highest,
+    process_group,
+)
 from samplernn_fast.training.run_log import RunLog
 
 
@@ -50,14 +56,20 @@ class TrainResult:
     """Bits per sample of the last validation; None before the first one."""
     stopped: str
     """What ended it: "max_steps", "max_minutes" or "signal"."""
+    signal: int = 0
+    """The number of the signal that ended it; 0 where none did."""
 
 
 def train(config: TrainConfig) -> TrainResult:
     """Trains a model, or goes on with the run in `config.out`, until its budget is spent or ctrl-C or SIGTERM comes.
 
-    Raises DataError or ConfigError before anything is written when data, model and settings do not fit.
+    A signal ends it after the update that is being made, and everything is saved first; a third ctrl-C ends it at
+    once. Raises DataError or ConfigError before anything is written when data, model and settings do not fit.
     """
-    with process_group(config.device) as (rank, world_size, device), terminal.interrupts(signal.SIGTERM) as caught:
+    with (
+        process_group(config.device) as (rank, world_size, device),
+        terminal.interrupts(signal.SIGTERM, patience=2, notice="" if rank else _NOTICE) as caught,
+    ):
         if config.num_threads:
             torch.set_num_threads(config.num_threads)
         fast = fast_cpu_training() if device.type == "cpu" else nullcontext()
@@ -65,6 +77,12 @@ def train(config: TrainConfig) -> TrainResult:
         with fast, torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
             return Trainer(config, rank, world_size, device).run(caught)
+
+
+_NOTICE = (
+    "stopping after this update, which is then saved; a third ctrl-C stops at once and loses what came after the last"
+    " checkpoint"
+)
 
 
 class Trainer:
@@ -103,6 +121,11 @@ class Trainer:
         self.best_bits = math.inf
         self.train_bits = math.nan
         self.valid_bits: float | None = None
+        self.caught: list[int] = []
+        # What is still to be made at this step: "validation", "sample". A signal can come before they are made, and
+        # a run that goes on makes them first, so that its curve and its best model are those of a run that was not
+        # stopped.
+        self.pending: list[str] = []
         # Bits and samples since the last row of the log. They stay on the device: reading them makes a GPU wait.
         self.sums = torch.zeros(2, dtype=torch.float64, device=device)
         if saved is not None:
@@ -113,28 +136,31 @@ class Trainer:
 
     def run(self, caught: list[int]) -> TrainResult:
         """Trains until max_steps, max_minutes or a signal in `caught`. Rank 0 writes everything."""
-        config = self.config
+        config, self.caught = self.config, caught
         log = self._open_log()
         began = time.monotonic() - self.seconds
-        stopped = self._finished(interrupted=False)  # a run that was complete already makes no step
         try:
+            _, number = self._agree(self.seconds)
+            stopped = self._finished(number)  # a run that was complete already makes no step
+            if self.pending and not number:
+                number = self._look(log)
+                stopped = self._finished(number)
+                self._save()
             while not stopped:
                 self.update(next(self.batches))
-                self.seconds, interrupted = self._agree(time.monotonic() - began, bool(caught))
-                stopped = self._finished(interrupted)
+                self.seconds, number = self._agree(time.monotonic() - began)
                 if self.step % config.log_every == 0:
                     self._write_row(log)
-                # A signal adds no validation: the checkpoint must not wait for it, and the curve must not change.
-                if self.step % config.eval_every == 0 or stopped.startswith("max"):
-                    self._validate(log)
-                if config.sample_every and self.step % config.sample_every == 0:
-                    self._make_sample(log)
+                self.pending = self._due()
+                if self.pending and not number:
+                    number = self._look(log)
+                stopped = self._finished(number)
                 if stopped or self.step % config.save_every == 0:
                     self._save()
         finally:
             if log is not None:
                 log.close()
-        return TrainResult(config.out, self.step, self.seconds, self.train_bits, self.valid_bits, stopped)
+        return TrainResult(config.out, self.step, self.seconds, self.train_bits, self.valid_bits, stopped, number)
 
     def update(self, batch: Batch) -> None:
         """One update by Adam on one subsequence. The state goes on to the next update, without its gradients."""
@@ -170,21 +196,37 @@ class Trainer:
         done = self.step / config.max_steps if config.max_steps else self.seconds / (60 * (config.max_minutes or 1))
         return rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, done))))
 
-    def _finished(self, interrupted: bool) -> str:
-        """Why the run stops here, in the words of `TrainResult.stopped`; "" where it goes on."""
-        if interrupted:
+    def _finished(self, number: int) -> str:
+        """Why the run stops here, in the words of `TrainResult.stopped`; "" where it goes on. number: of a signal."""
+        if number:
             return "signal"
         if self.config.max_steps and self.step >= self.config.max_steps:
             return "max_steps"
         return "max_minutes" if self.config.max_minutes and self.seconds >= 60 * self.config.max_minutes else ""
 
-    def _agree(self, seconds: float, interrupted: bool) -> tuple[float, bool]:
-        """The latest clock of all processes, and whether any of them was interrupted, so that all decide the same."""
+    def _agree(self, seconds: float) -> tuple[float, int]:
+        """The latest clock of all processes, and the signal that any of them caught, or 0: so all decide the same."""
+        number = self.caught[0] if self.caught else 0
         if self.world_size == 1:
-            return seconds, interrupted
-        shared = torch.tensor([seconds, float(interrupted)], dtype=torch.float64, device=self.device)
-        dist.all_reduce(shared, dist.ReduceOp.MAX)
-        return shared[0].item(), bool(shared[1].item())
+            return seconds, number
+        latest, number_of_any = highest([seconds, number], self.device)
+        return latest, int(number_of_any)
+
+    def _due(self) -> list[str]:
+        """What is to be made at this step, in the words of `pending`."""
+        config = self.config
+        validation = self.step % config.eval_every == 0 or self._finished(number=0)
+        sample = config.sample_every and self.step % config.sample_every == 0
+        return ["validation"] * bool(validation) + ["sample"] * bool(sample)
+
+    def _look(self, log: RunLog | None) -> int:
+        """Makes what is pending. A signal ends that within a second; returns its number, or 0, for all processes."""
+        makers = {"validation": self._validate, "sample": self._make_sample}
+        with first_process_alone(self.world_size, self.device), suppress(Stopped):
+            while self.pending:
+                makers[self.pending[0]](log)
+                del self.pending[0]
+        return self._agree(self.seconds)[1]
 
     def _write_row(self, log: RunLog | None) -> None:
         """Logs the bits per sample since the last row, over all processes. Raises SampleRNNError for a NaN."""
@@ -195,9 +237,10 @@ class Trainer:
         self.train_bits = (sums[0] / sums[1]).item()
         if not math.isfinite(self.train_bits):
             raise self._diverged()
-        if log is not None:
-            log.row(self._row(train_bits=self.train_bits))
-            log.advance(self.step, f"{self.train_bits:.3f} bits, {self._pace()}")
+        with first_process_alone(self.world_size, self.device):
+            if log is not None:
+                log.row(self._row(train_bits=self.train_bits))
+                log.advance(self.step, f"{self.train_bits:.3f} bits, {self._pace()}")
 
     def _diverged(self) -> SampleRNNError:
         return SampleRNNError(
@@ -228,7 +271,9 @@ class Trainer:
         """Scores the validation split, from a hidden state of its own, and keeps the model if it is the best so far."""
         if log is None or not self.data.recordings("valid"):
             return
-        result = evaluate(self.model, self.data, "valid", max_seconds=self.config.eval_seconds)
+        result = evaluate(
+            self.model, self.data, "valid", max_seconds=self.config.eval_seconds, should_stop=self._is_stopping
+        )
         self.valid_bits = result.nll_bits
         log.row(self._row(valid_bits=result.nll_bits))
         log.say(f"step {self.step}  train {self.train_bits:.3f}  valid {result.nll_bits:.3f} bits per sample")
@@ -241,9 +286,20 @@ class Trainer:
         if log is None:
             return
         engine = Engine(self.model, device="cpu")
-        length = int(self.config.sample_seconds * self.config.model.sample_rate)
-        levels = engine.run(engine.init_state(1, seed=self.config.seed), length)
+        state = engine.init_state(1, seed=self.config.seed)
+        left = max(1, int(self.config.sample_seconds * engine.config.sample_rate))
+        parts = []
+        while left:
+            if self._is_stopping():
+                raise Stopped
+            parts.append(engine.run(state, min(left, engine.pace.samples(1))))
+            left -= parts[-1].shape[1]
+        levels = torch.cat(parts, dim=1)
         log.sample(self.step, for_config(self.config.model).decode(levels[0].numpy()), self.config.model.sample_rate)
+
+    def _is_stopping(self) -> bool:
+        """Whether a signal came, which asks what is being made to stop."""
+        return bool(self.caught)
 
     def _open_log(self) -> RunLog | None:
         """The log of the run, in rank 0 only, which also writes config.json."""
@@ -287,15 +343,17 @@ class Trainer:
             raise self._diverged()
         assert self.state is not None  # nothing is saved before the first step
         state, self.sums = resuming.gather(self.state, self.sums, self.rank, self.world_size)
-        if self.rank == 0:
-            tensors = resuming.tensors_to_save(self.model, self.optimizer, state, self.sums)
-            progress = {"batches": self.batches.state_dict(), "training": self.config.to_dict()}
-            progress |= self._provenance() | self._numbers()
-            checkpoint.save_training(self.config.out / checkpoint.LAST_FILE, tensors, self.config.model, progress)
-            if not self.data.recordings("valid") or not (self.config.out / checkpoint.MODEL_FILE).exists():
-                self._save_model()
-        if self.world_size > 1:
-            dist.barrier()
+        with first_process_alone(self.world_size, self.device):
+            if self.rank == 0:
+                self._write_checkpoint(state)
+
+    def _write_checkpoint(self, state: State) -> None:
+        tensors = resuming.tensors_to_save(self.model, self.optimizer, state, self.sums)
+        progress = {"batches": self.batches.state_dict(), "training": self.config.to_dict(), "pending": self.pending}
+        progress |= self._provenance() | self._numbers()
+        checkpoint.save_training(self.config.out / checkpoint.LAST_FILE, tensors, self.config.model, progress)
+        if not self.data.recordings("valid") or not (self.config.out / checkpoint.MODEL_FILE).exists():
+            self._save_model()
 
     def _resume(self, saved: resuming.Saved) -> None:
         """Takes everything from a checkpoint. Raises ConfigError and DataError where it is of another run."""
@@ -315,3 +373,4 @@ class Trainer:
         self.best_bits = math.inf if progress["best_bits"] is None else progress["best_bits"]
         self.train_bits = math.nan if progress["train_bits"] is None else progress["train_bits"]
         self.valid_bits = progress["valid_bits"]
+        self.pending = list(progress.get("pending", []))

@@ -14,6 +14,7 @@ from samplernn_fast.backends.registry import BACKENDS
 from samplernn_fast.data.folder import AudioData
 from samplernn_fast.data.preparation import prepare
 from samplernn_fast.errors import BackendUnavailable, CheckpointError, ConfigError, DataError
+from samplernn_fast.evaluation import likelihood
 from samplernn_fast.evaluation.likelihood import evaluate
 from samplernn_fast.models import checkpoint
 from samplernn_fast.models.config import SampleRNNConfig
@@ -173,3 +174,24 @@ def test_data_of_another_gain_is_heard_as_the_model_knows_it(tmp_path):
     quiet.load_state_dict(model.state_dict())
     assert other == pytest.approx(own, abs=0.02)
     assert abs(evaluate(quiet, folders[1.0], "train").nll_bits - own) > 0.1
+
+
+@pytest.mark.parametrize("backend", ["cpu", "forward"])
+def test_it_asks_often_whether_to_stop_and_measures_the_same(backend, data, monkeypatch):
+    model, asked = make_model(config_of(data)), []
+    whole = evaluate(model, data, "test", backend=backend)
+
+    def stop_at(call: int) -> bool:
+        asked.append(call)
+        return len(asked) == call
+
+    monkeypatch.setattr(likelihood, "_MAX_PRODUCTS", 300 * sum(p.numel() for p in model.parameters()))
+    pieces = evaluate(model, data, "test", backend=backend, should_stop=lambda: stop_at(-1))
+    assert len(asked) >= whole.n_samples / 300
+    if backend == "cpu":  # our kernels make the same bits for any cut in time
+        assert pieces == whole
+    assert pieces.nll_bits == pytest.approx(whole.nll_bits, rel=1e-6)
+    asked.clear()
+    with pytest.raises(likelihood.Stopped):
+        evaluate(model, data, "test", backend=backend, should_stop=lambda: stop_at(5))
+    assert len(asked) == 5

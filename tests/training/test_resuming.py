@@ -17,6 +17,7 @@ from safetensors.torch import save_file
 from samplernn_fast.errors import CheckpointError, ConfigError, DataError
 from samplernn_fast.models import checkpoint
 from samplernn_fast.models.config import SampleRNNConfig
+from samplernn_fast.training import trainer as trainer_module
 from samplernn_fast.training.config import TrainConfig
 from samplernn_fast.training.run_log import read_log
 from samplernn_fast.training.trainer import Trainer, train
@@ -56,6 +57,85 @@ def test_an_interrupted_run_ends_as_one_that_was_not(cell, data_folder, tmp_path
     assert train(parts).stopped == "max_steps"
     assert_same_run(parts.out, whole.out)
     assert len(curve(whole.out)) == 16 + 4 + 1  # every 2nd step, every 7th, and the last
+
+
+def interrupt_in(monkeypatch: pytest.MonkeyPatch, name: str, turn: int, times: int = 1) -> None:
+    """This process presses ctrl-C at the beginning of call number `turn` of a function that the trainer uses."""
+    work, calls = getattr(trainer_module, name), []
+
+    def interrupted(*args: object, **settings: object) -> object:
+        calls.append(name)
+        for _ in range(times if len(calls) == turn else 0):
+            os.kill(os.getpid(), signal.SIGINT)
+        return work(*args, **settings)
+
+    monkeypatch.setattr(trainer_module, name, interrupted)
+
+
+@pytest.mark.parametrize("name, turn, step", [("evaluate", 1, 7), ("evaluate", 3, 20), ("Engine", 2, 14)])
+def test_a_validation_or_a_sample_hears_a_signal_and_is_made_when_the_run_goes_on(
+    name, turn, step, data_folder, tmp_path, monkeypatch
+):
+    whole = tiny(data_folder, tmp_path / "whole", steps=20, sample_every=7, sample_seconds=0.05)
+    train(whole)
+    parts = replace(whole, out=tmp_path / "parts")
+    with monkeypatch.context() as patched:
+        interrupt_in(patched, name, turn)
+        result = train(parts)
+    assert (result.stopped, result.signal, result.steps) == ("signal", signal.SIGINT, step)
+    with monkeypatch.context() as patched:  # a second signal finds the work that waits no further
+        interrupt_in(patched, name, 1)
+        assert train(parts).steps == step
+    assert train(parts).stopped == "max_steps"
+    assert_same_run(parts.out, whole.out)
+    samples = [{path.name: path.read_bytes() for path in (run.out / "samples").iterdir()} for run in (parts, whole)]
+    assert samples[0] == samples[1] and len(samples[0]) == 2
+
+
+def test_a_second_ctrl_c_loses_nothing_and_a_third_keeps_the_last_checkpoint(data_folder, tmp_path, monkeypatch):
+    config = tiny(data_folder, tmp_path / "run", steps=40, save_every=4, eval_every=1000)
+    update, pressed = Trainer.update, {2: 2, 7: 3}
+
+    def interrupted(self: Trainer, batch: object) -> None:
+        update(self, batch)
+        for _ in range(pressed.pop(self.step, 0)):
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(Trainer, "update", interrupted)
+    result = train(config)
+    assert (result.stopped, result.steps) == ("signal", 2)
+    assert checkpoint.read(config.out / checkpoint.LAST_FILE)[1]["progress"]["step"] == 2
+    with pytest.raises(KeyboardInterrupt):
+        train(config)
+    assert checkpoint.read(config.out / checkpoint.LAST_FILE)[1]["progress"]["step"] == 4
+    assert train(config).stopped == "max_steps"
+    train(replace(config, out=tmp_path / "whole"))
+    assert_same_run(config.out, tmp_path / "whole")
+
+
+def test_signals_while_a_checkpoint_is_written_wait_for_it(data_folder, tmp_path, monkeypatch):
+    config = tiny(data_folder, tmp_path / "run", steps=40, save_every=6)
+    write, numbers = checkpoint.save_training, [signal.SIGINT, signal.SIGTERM, signal.SIGINT]
+
+    def interrupted(*args: object) -> None:
+        while numbers:
+            os.kill(os.getpid(), numbers.pop())
+        write(*args)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(checkpoint, "save_training", interrupted)
+        result = train(config)
+    assert (result.stopped, result.steps) == ("signal", 7)  # the step after the one that was being saved
+    train(config)
+    train(replace(config, out=tmp_path / "whole"))
+    assert_same_run(config.out, tmp_path / "whole")
+
+
+def test_a_signal_before_the_first_update_makes_none(data_folder, tmp_path):
+    run = trainer(tiny(data_folder, tmp_path / "run", steps=5))
+    result = run.run([signal.SIGTERM])
+    assert (result.stopped, result.signal, result.steps) == ("signal", signal.SIGTERM, 0)
+    assert train(tiny(data_folder, tmp_path / "run", steps=5)).steps == 5
 
 
 def test_rows_start_recordings_at_different_steps(data_folder, tmp_path):
@@ -106,11 +186,11 @@ def launch(config: TrainConfig, *python: str) -> subprocess.Popen[str]:
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
 
 
-def finish(process: subprocess.Popen[str]) -> str:
-    """What a process that ends well has printed."""
+def finish(process: subprocess.Popen[str], status: int = 0) -> str:
+    """What a process has printed that ends with this status."""
     out, err = process.communicate(timeout=240)
-    assert process.returncode == 0, err
-    return out
+    assert process.returncode == status, err
+    return out + err
 
 
 def wait_for_a_new_log(process: subprocess.Popen[str], log: Path, before: int) -> None:
@@ -144,14 +224,14 @@ def test_killed_at_random_moments_it_ends_with_the_same_bits(kills, data_folder,
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_saves_and_exits_with_0(number, data_folder, tmp_path):
+def test_a_signal_saves_and_exits_with_its_status(number, data_folder, tmp_path):
     config = tiny(data_folder, tmp_path / "run", steps=100_000, save_every=100_000)
     process = launch(config)
     wait_for_a_new_log(process, config.out / "log.csv", 0)
     while not read_log(config.out / "log.csv") and process.poll() is None:
         time.sleep(0.005)
     process.send_signal(number)
-    out = finish(process)
+    out = finish(process, 128 + number)
     steps = checkpoint.read(config.out / checkpoint.LAST_FILE)[1]["progress"]["step"]
     assert 0 < steps < 100_000
     assert f"{steps} steps" in out and "the same command goes on from here" in out
