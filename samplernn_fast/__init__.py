@@ -11,10 +11,10 @@ from samplernn_fast._version import __version__ as __version__
 if TYPE_CHECKING:  # what editors and type checkers see; a test compares it with _HOME
     from samplernn_fast import compat as compat
     from samplernn_fast import ops as ops
-    from samplernn_fast.api import Audio as Audio
     from samplernn_fast.api import generate as generate
     from samplernn_fast.api import load as load
     from samplernn_fast.api import stream as stream
+    from samplernn_fast.audio.takes import Audio as Audio
     from samplernn_fast.data.preparation import prepare as prepare
     from samplernn_fast.engine.engine import Engine as Engine
     from samplernn_fast.engine.state import EngineState as EngineState
@@ -41,7 +41,7 @@ _HOME = {
     "generate": "api",
     "stream": "api",
     "load": "api",
-    "Audio": "api",
+    "Audio": "audio.takes",
     "prepare": "data.preparation",
     "train": "training.trainer",
     "TrainResult": "training.trainer",

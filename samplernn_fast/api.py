@@ -1,10 +1,9 @@
 """The front desk: `load`, `generate`, `stream`, and the `Audio` that comes back."""
 
 import hashlib
-import json
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,58 +11,23 @@ import numpy as np
 
 from samplernn_fast._version import __version__
 from samplernn_fast.audio import quantize
-from samplernn_fast.audio import writing as audio_files
+from samplernn_fast.audio.takes import SPEED, Audio, Names, Takes
 from samplernn_fast.engine.engine import Engine
 from samplernn_fast.engine.prompt import Prompt, prompt_levels
 from samplernn_fast.engine.state import EngineState
 from samplernn_fast.engine.temperature import Temperature, TemperatureCurve
-from samplernn_fast.errors import AudioError, ConfigError
+from samplernn_fast.errors import ConfigError
 from samplernn_fast.models.base import AudioModel
-from samplernn_fast.models.checkpoint import DEMO, load_model, model_path
-from samplernn_fast.models.config import SampleRNNConfig
+from samplernn_fast.models.checkpoint import load_model
+from samplernn_fast.models.places import DEMO
+from samplernn_fast.models.places import model_path as model_path
+from samplernn_fast.ranges import Range
+from samplernn_fast.reference import limits
 from samplernn_fast.terminal import audio_bar
 
-# The entries of `Audio.info` that differ from run to run are left out of a file's metadata.
-_SPEED = ("seconds", "samples_per_second", "x_real_time", "rtf")
+_DURATION = Range(0, 24 * 3600, above=True, unit="seconds")  # of one call; a day
 
 ModelLike = str | Path | AudioModel | Engine
-
-
-@dataclass(frozen=True)
-class Audio:
-    """Generated audio of one or several streams."""
-
-    samples: np.ndarray
-    """(B, T) float32 in [-1, 1]."""
-    tokens: np.ndarray
-    """(B, T) integer levels."""
-    sample_rate: int
-    info: dict[str, Any] = field(default_factory=dict)
-    """How it was made: backend, dtype, speed, model hash, seed, streams, settings."""
-
-    def save(self, path: str | Path, *, overwrite: bool = False) -> list[Path]:
-        """Write .wav, .flac, .ogg or .mp3, with provenance in the file's own metadata; returns the paths.
-
-        Several streams become out-0.wav, out-1.wav, ... by stream number. AudioError when a file exists, before any
-        is written.
-        """
-        path, streams = Path(path), self.info.get("streams", list(range(len(self.samples))))
-        paths = [path] if len(self.samples) == 1 else [path.with_stem(f"{path.stem}-{stream}") for stream in streams]
-        taken = [target for target in paths if target.exists()]
-        if taken and not overwrite:
-            raise AudioError(f"{taken[0]} exists; choose another name, or overwrite with --overwrite")
-        for row, target in enumerate(paths):
-            comment = json.dumps(self._provenance(row))
-            audio_files.write(target, self.samples[row], self.sample_rate, comment=comment, overwrite=overwrite)
-        return paths
-
-    def _provenance(self, row: int) -> dict[str, Any]:
-        """What makes one stream again. No timings: the same audio is the same file."""
-        info = {name: value for name, value in self.info.items() if name not in _SPEED}
-        for name in ("streams", "temperature"):
-            if isinstance(info.get(name), (list, tuple)):
-                info[name] = [info[name][row]]
-        return info
 
 
 def load(path: str | Path = DEMO) -> AudioModel:
@@ -79,7 +43,7 @@ def generate(
     temperature: Temperature = 1.0,
     top_k: int | None = None,
     top_p: float | None = None,
-    seed: int = 0,
+    seed: int | None = 0,
     prompt: Prompt | None = None,
     prompt_sample_rate: int | None = None,
     device: str = "auto",
@@ -93,7 +57,9 @@ def generate(
     """Make `duration` seconds of new audio, `num_samples` streams of it at once.
 
     model: the bundled demo, a run folder, a .safetensors file, a SampleRNN, or an Engine to use again.
-    temperature: a number, one per stream, or a function of seconds (`engine.temperature.schedule`); 0: the likeliest.
+    temperature: a number, one per stream, a curve over time such as "0:0.7,10:1.1" (seconds:temperature), or a function
+    of seconds; 0 always takes the likeliest level.
+    seed: 64 bits; None draws one, which `info` tells.
     prompt: what every stream has heard before; a file of any rate and length, or samples (T,) or (B, T) at
     prompt_sample_rate. The audio returned is what follows it.
     A stream's audio depends on the model, seed and stream number (from first_stream on) alone, not on num_samples
@@ -116,20 +82,23 @@ def generate(
         num_threads=num_threads,
         first_stream=first_stream,
     )
-    if not 0 < duration <= 24 * 3600:
-        raise ConfigError(f"duration must be above 0 and at most a day (86400 seconds), got {duration!r}")
-    engine, config = stream_.engine, stream_.engine.config
-    steps = max(1, round(duration * config.sample_rate))
-    slices, began = [np.empty((num_samples, 0), np.int64)], time.perf_counter()
-    with audio_bar(steps / config.sample_rate, shown=progress) as bar:
-        while steps > 0 and not (should_stop is not None and should_stop()):
-            slices.append(engine.run(stream_.state, min(steps, engine.pace.samples(num_samples))).numpy())
-            steps -= slices[-1].shape[1]
-            bar.advance(slices[-1].shape[1] / config.sample_rate)
-    seconds = time.perf_counter() - began
+    began = time.perf_counter()
+    slices = [np.empty((num_samples, 0), np.int64), *stream_.slices(duration, progress, should_stop)]
     tokens = np.concatenate(slices, axis=1)
-    info = stream_.info() | _speed(tokens, seconds, config)
-    return Audio(stream_.quantizer.decode(tokens), tokens, config.sample_rate, info)
+    info = stream_.info() | _speed(tokens.shape, time.perf_counter() - began, stream_.sample_rate)
+    return Audio(stream_.quantizer.decode(tokens), tokens, stream_.sample_rate, info)
+
+
+@dataclass(frozen=True)
+class Saved:
+    """What `Stream.save` wrote."""
+
+    paths: list[Path]
+    """A file for each stream."""
+    seconds: float
+    """How long each of them is."""
+    info: dict[str, Any]
+    """How they were made, as `Audio.info`."""
 
 
 class Stream:
@@ -150,6 +119,52 @@ class Stream:
     def next_levels(self, n: int) -> np.ndarray:
         """The next n levels of every stream, (B, n)."""
         return self.engine.run(self.state, n).numpy()
+
+    def slices(
+        self, duration: float, progress: bool = False, should_stop: Callable[[], bool] | None = None
+    ) -> Iterator[np.ndarray]:
+        """The next `duration` seconds, as levels (B, n) in slices of about a quarter of a second of work.
+
+        progress: show on standard error how far it is. should_stop is asked before every slice; when it says so, there
+        are no more.
+        """
+        steps = self.steps(duration)
+        with audio_bar(steps / self.sample_rate, shown=progress, title="generate") as bar:
+            while steps > 0 and not (should_stop is not None and should_stop()):
+                levels = self.next_levels(min(steps, self.engine.pace.samples(self.state.num_streams)))
+                steps -= levels.shape[1]
+                bar.advance(levels.shape[1] / self.sample_rate)
+                yield levels
+
+    def steps(self, duration: float) -> int:
+        """The samples of `duration` seconds, at least one. Raises ConfigError where it is more than a day."""
+        _DURATION.check("duration", duration)
+        return max(1, round(duration * self.sample_rate))
+
+    def save(
+        self,
+        path: str | Path | Names,
+        duration: float,
+        *,
+        overwrite: bool = False,
+        progress: bool = False,
+        should_stop: Callable[[], bool] | None = None,
+    ) -> Saved:
+        """Make the next `duration` seconds, and write them as they are made: a day of audio takes no more memory than
+        a second.
+
+        The files are those of `Audio.save`, whole or not at all; they end early where should_stop says so, and there
+        are none where it says so at once. Raises AudioError as `Audio.save`.
+        """
+        names = path if isinstance(path, Names) else Names(Path(path), self.info()["streams"], overwrite=overwrite)
+        frames, began, made = self.steps(duration), time.perf_counter(), 0
+        with Takes(names, self.info(), self.sample_rate, frames) as takes:
+            for levels in self.slices(duration, progress, should_stop):
+                takes.write(self.quantizer.decode(levels))
+                made += levels.shape[1]
+            paths = takes.finish() if made else []
+        speed = _speed((self.state.num_streams, made), time.perf_counter() - began, self.sample_rate)
+        return Saved(paths, made / self.sample_rate, self.info() | speed)
 
     def state_dict(self) -> dict[str, Any]:
         """Where the stream stands; `load_state_dict` of another stream of the same model goes on from there."""
@@ -184,7 +199,7 @@ def stream(
     temperature: Temperature = 1.0,
     top_k: int | None = None,
     top_p: float | None = None,
-    seed: int = 0,
+    seed: int | None = 0,
     prompt: Prompt | None = None,
     prompt_sample_rate: int | None = None,
     device: str = "auto",
@@ -207,7 +222,7 @@ def stream(
     levels = None if prompt is None else prompt_levels(engine.config, prompt, prompt_sample_rate)
     state = engine.init_state(
         num_samples,
-        seed=seed,
+        seed=limits.random_seed() if seed is None else seed,
         temperature=temperature,
         top_k=top_k,
         top_p=top_p,
@@ -225,12 +240,10 @@ def _temperature_info(temperature: Temperature) -> Any:
     return "function" if callable(temperature) else temperature
 
 
-def _speed(tokens: np.ndarray, seconds: float, config: SampleRNNConfig) -> dict[str, Any]:
-    per_second = tokens.size / max(seconds, 1e-9)
-    real_time = tokens.shape[1] / config.sample_rate / max(seconds, 1e-9)
-    return {
-        "seconds": round(seconds, 6),
-        "samples_per_second": round(per_second, 1),
-        "x_real_time": round(real_time, 4),
-        "rtf": round(1 / real_time, 4) if real_time else None,
-    }
+def _speed(shape: tuple[int, ...], seconds: float, sample_rate: int) -> dict[str, Any]:
+    """The entries of `SPEED` for levels (B, T) of this shape."""
+    streams, samples = shape
+    per_second = streams * samples / max(seconds, 1e-9)
+    real_time = samples / sample_rate / max(seconds, 1e-9)
+    factor = round(1 / real_time, 4) if real_time else None
+    return dict(zip(SPEED, (round(seconds, 6), round(per_second, 1), round(real_time, 4), factor), strict=True))

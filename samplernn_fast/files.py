@@ -18,15 +18,30 @@ def replacing(path: Path) -> Iterator[Path]:
     When the block ends well, what was written is flushed to the disk and takes `path`'s place, so a reader never sees
     half a file. When the block fails, `path` is as it was, and the temporary file is removed.
     """
-    temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
+    temporary = temporary_beside(path)
     try:
         yield temporary
-        with open(temporary, "rb+") as written:
-            os.fsync(written.fileno())
-        os.replace(temporary, path)
+        put_in_place(temporary, path)
     finally:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
+        remove(temporary)
+
+
+def temporary_beside(path: Path) -> Path:
+    """A name in `path`'s folder that nobody has, for what is to take `path`'s place. No file is made."""
+    return path.with_name(f".{secrets.token_hex(8)}.tmp")
+
+
+def put_in_place(temporary: Path, path: Path) -> None:
+    """Flushes a file to the disk and renames it to `path`, which it replaces."""
+    with open(temporary, "rb+") as written:
+        os.fsync(written.fileno())
+    os.replace(temporary, path)
+
+
+def remove(temporary: Path) -> None:
+    """Removes a temporary file, where it is still there and can be removed."""
+    with suppress(OSError):
+        temporary.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:

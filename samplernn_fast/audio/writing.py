@@ -1,22 +1,27 @@
 """Float samples to audio files by soundfile, which is loaded on first use. A file appears whole or not at all.
 
-`write` makes a file, `encode` the same bytes in memory. `reading` is the way back.
+`Writer` makes a file block by block, `write` one at a time, and `encode` the same bytes in memory. `reading` is the way
+back.
 """
 
 from __future__ import annotations
 
 import io
 import os
+import struct
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from samplernn_fast import files
 from samplernn_fast.audio.reading import PathLike
-from samplernn_fast.errors import AudioError
-from samplernn_fast.files import write_bytes
+from samplernn_fast.errors import AudioError, exists
 
+_WAV_BYTES = 2**32 - 2**16  # most bytes of samples in a WAV, whose sizes have 32 bits; a longer one is written as RF64
+_BLOCK = 1 << 16  # frames that libsndfile is given at a time
 _WAV_COMMENT_BYTES = 2000  # most bytes in the comment of a WAV; libsndfile drops a longer one without an error
 
 
@@ -35,7 +40,7 @@ class _Format:
 
 
 _FORMATS = {
-    ".wav": _Format("WAV", "PCM_16", 2**31 - 1, "any rate, under 4 GB"),
+    ".wav": _Format("WAV", "PCM_16", 2**31 - 1, "any rate"),
     ".flac": _Format("FLAC", "PCM_16", 655_350, "up to 8 channels, up to 65535 Hz or a multiple of 10 Hz"),
     # libsndfile crashes on Vorbis above 200 kHz, so the limit is checked before it is called.
     ".ogg": _Format("OGG", "VORBIS", 200_000, "up to 200000 Hz"),
@@ -58,81 +63,244 @@ def write(
 
     The suffixes are .wav and .flac (16 bit), .ogg (Vorbis), .opus and .mp3. Samples outside [-1, 1] are clipped;
     16-bit values are round(32768 * x). `comment` goes into the file's metadata (at most 2000 bytes in a WAV, ASCII in
-    an MP3). The file appears whole or not at all.
+    an MP3). A WAV of more than 4 GB is an RF64. The file appears whole or not at all.
 
     Raises AudioError on an unknown suffix, a rate or number of channels that the format does not have, NaN or
     infinite samples, a file that exists (unless `overwrite`), a full disk or a folder that cannot be written.
     """
     path = Path(path)
-    _check_suffix(path, path.suffix)
+    check_suffix(path)
     if path.is_dir():
         raise AudioError(f"{path}: is a folder; name a file")
     if os.path.lexists(path) and not overwrite:
-        raise AudioError(f"{path}: exists already; choose another name or use --overwrite")
-    content = _encode(path, path.suffix, samples, sample_rate, comment)
-    try:
-        write_bytes(path, content)
-    except OSError as error:
-        raise AudioError(f"{path}: cannot be written: {error.strerror}") from None
+        raise AudioError(exists(path))
+    data = _as_frames(path, samples)
+    with Writer(path, sample_rate, data.shape[1], frames=len(data), comment=comment) as writer:
+        writer.write(data)
+        writer.end()
+        writer.finish(path)
 
 
 def encode(suffix: str, samples: ArrayLike, sample_rate: int, comment: str | None = None) -> bytes:
     """The bytes of the file that `write` makes for a name with this suffix; arguments and errors are the same."""
-    name = f"audio{suffix}"
-    _check_suffix(name, suffix)
-    return bytes(_encode(name, suffix, samples, sample_rate, comment))
+    name = Path(f"audio{suffix}")
+    check_suffix(name)
+    data, buffer = _as_frames(name, samples), io.BytesIO()
+    encoder = _Encoder(name, buffer, sample_rate, data.shape[1], len(data), comment)
+    encoder.write(data)
+    encoder.close()
+    encoder.check(buffer)
+    return buffer.getvalue()
 
 
-def _check_suffix(name: object, suffix: str) -> None:
-    if suffix.lower() not in _FORMATS:
-        raise AudioError(f"{name}: the suffix must be one of {' '.join(WRITABLE)}, got {suffix!r}")
+def check_suffix(path: Path) -> None:
+    """Raises AudioError where `path` does not end in one of `WRITABLE`."""
+    if path.suffix.lower() not in _FORMATS:
+        raise AudioError(f"{path}: the suffix must be one of {' '.join(WRITABLE)}, got {path.suffix!r}")
 
 
-def _encode(name: object, suffix: str, samples: ArrayLike, sample_rate: int, comment: str | None) -> memoryview:
-    """The bytes of a file, made in memory, because libsndfile does not report a full disk. `name` is for messages."""
+class Writer:
+    """Writes one audio file block by block, so that memory never holds more than a block of it.
+
+    Until `finish` gives it its name, the file has a temporary name in the same folder. `close`, and the end of a `with`
+    block, removes a file that was not finished.
+    """
+
+    def __init__(
+        self, path: Path, sample_rate: int, channels: int = 1, *, frames: int, comment: str | None = None
+    ) -> None:
+        """path: where the file is to appear; its suffix says the format, and its folder must exist.
+
+        frames: the most samples of a channel that will come. Raises AudioError as `write`.
+        """
+        check_suffix(path)
+        self.path, self._temporary = path, files.temporary_beside(path)
+        self._sink = _Sink(self._temporary)
+        self._check_disk()
+        try:
+            self._encoder = _Encoder(path, self._sink, sample_rate, channels, frames, comment)
+        except BaseException:
+            files.remove(self._temporary)
+            raise
+
+    def __enter__(self) -> Writer:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def write(self, samples: ArrayLike) -> None:
+        """Writes the next (n,) or (n, C) float samples. Raises AudioError as the function `write`."""
+        self._encoder.write(_as_frames(self.path, samples))
+        self._check_disk()
+
+    def end(self) -> None:
+        """Ends the file and checks it, under its temporary name. Raises AudioError as the function `write`."""
+        self._encoder.close()
+        self._check_disk()
+        try:
+            with open(self._temporary, "rb") as written:
+                self._encoder.check(written)
+        except OSError as error:
+            raise _unwritable(self.path, error) from None
+
+    def finish(self, path: Path) -> None:
+        """Names the file, which has ended, `path`; it replaces what is there. Raises AudioError as `write`."""
+        try:
+            files.put_in_place(self._temporary, path)
+        except OSError as error:
+            raise _unwritable(path, error) from None
+
+    def close(self) -> None:
+        """Ends the file, and removes it where it was not finished."""
+        self._encoder.close()
+        files.remove(self._temporary)
+
+    def _check_disk(self) -> None:
+        if self._sink.error is not None:
+            files.remove(self._temporary)
+            raise _unwritable(self.path, self._sink.error)
+
+
+class WavPipe:
+    """Writes a WAV of one channel to something that cannot go back, such as a pipe, each block at once.
+
+    The header comes first, so it says the length that was promised. Players and this package read a file that ends
+    before it.
+    """
+
+    def __init__(self, pipe: BinaryIO, sample_rate: int, *, frames: int, comment: str | None = None) -> None:
+        """frames: the samples that will come; a length beyond 4 GB is given as the largest number, as is usual.
+
+        Raises AudioError for a rate or a comment that a WAV does not have.
+        """
+        self._pipe = pipe
+        header = encode(".wav", np.zeros(1, np.float32), sample_rate, comment)[:-2]
+        size = min(2 * frames, 2**32 - 1)
+        riff = min(len(header) - 8 + size, 2**32 - 1)
+        pipe.write(header[:4] + struct.pack("<I", riff) + header[8:-4] + struct.pack("<I", size))
+
+    def write(self, samples: np.ndarray) -> None:
+        """Writes the next (n,) float samples, and hands them on at once. OSError passes through."""
+        self._pipe.write(_pcm_16(_as_frames("standard output", samples)).astype("<i2").tobytes())
+        self._pipe.flush()
+
+
+def _unwritable(path: Path, error: OSError) -> AudioError:
+    return AudioError(f"{path}: cannot be written: {error.strerror or error}")
+
+
+def _as_frames(name: object, samples: ArrayLike) -> np.ndarray:
+    """Samples as (T, C) in [-1, 1]. Raises AudioError where they are no finite floats; `name` is for messages."""
     data = np.asarray(samples)
     if data.dtype.kind != "f" or data.ndim not in (1, 2) or not data.size:
         raise AudioError(f"{name}: samples must be floats of shape (T,) or (T, C), got {data.dtype} {data.shape}")
     if not np.isfinite(data).all():
         raise AudioError(f"{name}: not written, the samples hold NaN or infinite values")
-    data = np.clip(data.reshape(len(data), -1), -1.0, 1.0)
-    sample_rate, form = int(sample_rate), _FORMATS[suffix.lower()]
-    refusal = (
-        f"{name}: {suffix.lower()} does not take {data.shape[1]} channels at {sample_rate} Hz (it takes"
-        f" {form.allows}); use .wav or resample"
-    )
-    if not 1 <= sample_rate <= form.max_rate:
-        raise AudioError(refusal)
-    if comment and form.container == "WAV" and len(comment.encode()) > _WAV_COMMENT_BYTES:
-        raise AudioError(f"{name}: the comment is longer than {_WAV_COMMENT_BYTES} bytes; use .flac")
-    if comment and form.container == "MP3" and not comment.isascii():
-        raise AudioError(f"{name}: the comment of an MP3 must be ASCII")
-    if form.subtype == "PCM_16":  # libsndfile would scale by 32767, and levels would not come back exactly
-        data = np.clip(np.floor(data * 32768.0 + 0.5), -32768, 32767).astype(np.int16)
-    else:
-        data = data.astype(np.float32)
-    content = _encoded_by_soundfile(form, data, sample_rate, comment)
-    if content is None:
-        raise AudioError(refusal)
-    return content
+    return np.clip(data.reshape(len(data), -1), -1.0, 1.0)
 
 
-def _encoded_by_soundfile(form: _Format, data: np.ndarray, sample_rate: int, comment: str | None) -> memoryview | None:
-    """The bytes of (T, C) samples; None where soundfile refuses them, or reads back another rate or length."""
-    import soundfile
+def _pcm_16(data: np.ndarray) -> np.ndarray:
+    """16-bit samples; libsndfile would scale by 32767, and levels would not come back exactly."""
+    return np.clip(np.floor(data * 32768.0 + 0.5), -32768, 32767).astype(np.int16)
 
-    buffer = io.BytesIO()
-    try:
-        with soundfile.SoundFile(
-            buffer, "w", sample_rate, data.shape[1], format=form.container, subtype=form.subtype
-        ) as file:
-            if comment:
-                file.comment = comment
-            for start in range(0, len(data), 1 << 16):
-                file.write(data[start : start + (1 << 16)])
-        buffer.seek(0)
-        with soundfile.SoundFile(buffer) as file:
-            whole = file.samplerate == sample_rate and file.frames == len(data)
-    except soundfile.SoundFileError:
-        return None
-    return buffer.getbuffer() if whole else None
+
+class _Encoder:
+    """libsndfile with our rules: which rates a format has, how samples are rounded, and a check of what it wrote."""
+
+    def __init__(
+        self, path: Path, sink: BinaryIO | _Sink, sample_rate: int, channels: int, frames: int, comment: str | None
+    ) -> None:
+        import soundfile
+
+        suffix, self._rate, self._frames = path.suffix.lower(), int(sample_rate), 0
+        self._form = form = _FORMATS[suffix]
+        self._refusal = AudioError(
+            f"{path}: {suffix} does not take {channels} channels at {self._rate} Hz (it takes {form.allows});"
+            " use .wav or resample"
+        )
+        if not 1 <= self._rate <= form.max_rate:
+            raise self._refusal
+        if comment and form.container == "WAV" and len(comment.encode()) > _WAV_COMMENT_BYTES:
+            raise AudioError(f"{path}: the comment is longer than {_WAV_COMMENT_BYTES} bytes; use .flac")
+        if comment and form.container == "MP3" and not comment.isascii():
+            raise AudioError(f"{path}: the comment of an MP3 must be ASCII")
+        long = form.container == "WAV" and 2 * channels * frames > _WAV_BYTES
+        container = "RF64" if long else form.container
+        try:
+            self._file = soundfile.SoundFile(sink, "w", self._rate, channels, format=container, subtype=form.subtype)
+        except soundfile.SoundFileError:
+            raise self._refusal from None
+        if comment:
+            self._file.comment = comment
+
+    def write(self, data: np.ndarray) -> None:
+        """Encodes (n, C) samples in [-1, 1]."""
+        import soundfile
+
+        data = _pcm_16(data) if self._form.subtype == "PCM_16" else data.astype(np.float32)
+        try:
+            for start in range(0, len(data), _BLOCK):
+                self._file.write(data[start : start + _BLOCK])
+        except soundfile.SoundFileError:
+            raise self._refusal from None
+        self._frames += len(data)
+
+    def close(self) -> None:
+        """Ends the file; what is still in libsndfile's hands is written."""
+        self._file.close()
+
+    def check(self, written: BinaryIO) -> None:
+        """Raises AudioError where what was written does not read back at the rate and length that it should have."""
+        import soundfile
+
+        written.seek(0)
+        try:
+            with soundfile.SoundFile(written) as file:
+                whole = file.samplerate == self._rate and file.frames == self._frames
+        except soundfile.SoundFileError:
+            whole = False
+        if not whole:
+            raise self._refusal
+
+
+class _Sink:
+    """A file as libsndfile writes it. It keeps the first OSError, which libsndfile would not report.
+
+    The file is opened for every write, so that any number of files can be written side by side.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._position = path, 0
+        self.error: OSError | None = None
+        self._write(b"", "xb")
+
+    def write(self, data: bytes) -> int:
+        self._write(data, "r+b")
+        self._position += len(data)
+        return len(data)
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position}
+        self._position = offset + (base[whence] if whence in base else self._size())
+        return self._position
+
+    def tell(self) -> int:
+        return self._position
+
+    def _write(self, data: bytes, mode: str) -> None:
+        try:
+            with open(self._path, mode, buffering=0) as file:
+                file.seek(self._position)
+                rest = memoryview(data)
+                while rest:
+                    rest = rest[file.write(rest) :]
+        except OSError as error:
+            self.error = self.error or error
+
+    def _size(self) -> int:
+        try:
+            return self._path.stat().st_size
+        except OSError as error:
+            self.error = self.error or error
+            return self._position

@@ -46,7 +46,7 @@ def run_demo(output: Path, minutes: float, seed: int, *, overwrite: bool = False
     from samplernn_fast.audio import writing
     from samplernn_fast.audio.synthetic import plucked_music
     from samplernn_fast.data.preparation import prepare
-    from samplernn_fast.reference.draw import check_seed
+    from samplernn_fast.reference.limits import check_seed
     from samplernn_fast.training.trainer import train
 
     if minutes <= 0:

@@ -23,6 +23,7 @@ _APART, _AFTER = r"(?<![\w./\\'\"=-])", r"(?![\w/\\'\"=-]|\.\w)"  # a name that 
 # -o, --out and --output name the same thing in every command, whichever of them the argument itself bears.
 Out = Annotated[Path, tyro.conf.arg(aliases=["-o", "--output"])]
 Output = Annotated[Path, tyro.conf.arg(aliases=["-o", "--out"])]
+OutputText = Annotated[str | None, tyro.conf.arg(aliases=["-o", "--out"])]  # a Path would forget a / at the end
 # The aliases are the names in PRiSM's and dadabots' programs; both spellings, with - and with _, are read.
 Seconds = Annotated[float, tyro.conf.arg(aliases=["--dur", "--n-secs"])]
 Pieces = Annotated[int, tyro.conf.arg(aliases=["--num-seqs", "--n-seqs"])]

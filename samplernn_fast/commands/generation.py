@@ -1,49 +1,64 @@
-"""The `generate` command: flags to audio files. `api.generate` makes the audio."""
+"""The `generate` command: flags to audio files. `api.stream` makes the audio.
+
+What can be refused is refused before torch is loaded, which takes seconds.
+"""
 
 import json as json_module
+import signal
 import sys
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
 from samplernn_fast import terminal
-from samplernn_fast.commands.flags import Output, Pieces, Seconds
-from samplernn_fast.errors import AudioError, ConfigError, SampleRNNError
+from samplernn_fast.commands.flags import OutputText, Pieces, Seconds
+from samplernn_fast.errors import AudioError, ConfigError, Interrupted
+from samplernn_fast.ranges import Range
+from samplernn_fast.reference import limits
+
+if TYPE_CHECKING:
+    from samplernn_fast.api import Saved, Stream
+    from samplernn_fast.audio.takes import Names
+
+_STANDARD_OUTPUT = "-"
+_MOST_PIECES = 100_000
 
 
 def generate(
     model: tyro.conf.Positional[str] = "demo",
     /,
     *,
-    output: Output = Path("out.wav"),
-    duration: Seconds = 4.0,
-    num_samples: Pieces = 1,
+    output: OutputText = None,
+    duration: Annotated[Seconds, Range(0, 86400, above=True, unit="seconds")] = 4.0,
+    num_samples: Annotated[Pieces, Range(1, _MOST_PIECES)] = 1,
     temperature: tuple[str, ...] = ("1.0",),
-    top_k: int | None = None,
-    top_p: float | None = None,
-    seed: int = 0,
+    top_k: Annotated[int | None, Range(1, limits.LEVELS)] = None,
+    top_p: Annotated[float | None, limits.TOP_P] = None,
+    seed: int | Literal["random"] = 0,
     prompt: Path | None = None,
     device: str = "auto",
     backend: str = "auto",
     dtype: str = "auto",
-    num_threads: int | None = None,
+    num_threads: Annotated[int | None, Range(1, 1024)] = None,
     json: bool = False,
     overwrite: bool = False,
-    shard_index: int = 0,
-    num_shards: int = 1,
+    shard_index: Annotated[int, Range(0, _MOST_PIECES)] = 0,
+    num_shards: Annotated[int, Range(1, _MOST_PIECES)] = 1,
 ) -> None:
     """Make new audio with a model.
 
     Args:
         model: Run folder, .safetensors file, or the bundled demo.
-        output: File (.wav .flac .ogg .mp3), folder, or - for a WAV on standard output.
+        output: File (.wav .flac .ogg .opus .mp3), folder, or - for a WAV on standard output. Without it, a file here
+            that is named after the model and the seed.
         duration: Seconds of new audio.
-        num_samples: How many different pieces; they become name-0.wav, name-1.wav, ...
+        num_samples: How many different pieces; they become name-00.wav, name-01.wav, ...
         temperature: One number, one per piece, or a curve over time such as 0:0.7,10:1.1 (seconds:temperature).
         top_k: Draw from the k likeliest levels only.
         top_p: Draw from the likeliest levels that together have this probability.
-        seed: The same seed gives the same audio.
+        seed: The same seed gives the same audio; random takes another one each time, and says which.
         prompt: Audio file that the new audio goes on from.
         device: auto, cpu, cuda or cuda:N.
         backend: auto, or the name of one that `doctor` lists.
@@ -54,122 +69,159 @@ def generate(
         shard_index: Which share of the pieces to make, from 0, where several machines make them.
         num_shards: How many shares there are.
     """
-    streams = _streams_to_make(num_samples, shard_index, num_shards, output, json)
+    if shard_index >= num_shards:
+        raise ConfigError(f"shard_index must be 0 to num_shards - 1, got {shard_index} of {num_shards}")
+    streams = range(num_samples * shard_index // num_shards, num_samples * (shard_index + 1) // num_shards)
+    settings: dict[str, Any] = {
+        "num_samples": len(streams),
+        "first_stream": streams.start,
+        "temperature": parse_temperature(temperature, streams, num_samples),
+        "top_k": top_k,
+        "top_p": top_p,
+        "seed": _seed(seed),
+        "prompt": _checked_prompt(prompt),
+        "device": device,
+        "backend": backend,
+        "dtype": dtype,
+        "num_threads": num_threads,
+    }
+    job = _Job(model, settings, duration, json)
+    job.check_model()
+    if output == _STANDARD_OUTPUT:
+        _check_standard_output(streams, json)
+    else:
+        names = _names(output, model, settings["seed"], streams, num_samples, num_shards)
+        names = replace(names, overwrite=overwrite)
+        names.paths()  # refuses
     if not streams:
         print("nothing to do: this shard has no pieces", file=sys.stderr)
-        return
-    if str(output) != "-":
-        output = _output_file(output, model, seed)
-        _check_output(output, streams, num_samples, overwrite)
-    settings: dict[str, Any] = {"device": device, "backend": backend, "dtype": dtype, "num_threads": num_threads}
-    settings |= {"duration": duration, "prompt": prompt, "top_k": top_k, "top_p": top_p, "seed": seed}
-    settings["temperature"] = parse_temperature(temperature, streams, num_samples)
-    _make_and_save(model, streams, settings, output, num_samples, overwrite, json)
+    elif output == _STANDARD_OUTPUT:
+        job.play()
+    else:
+        job.save(names)
 
 
-def _streams_to_make(num_samples: int, shard_index: int, num_shards: int, output: Path, json: bool) -> range:
-    """The streams of this shard. Raises ConfigError for flags that do not go together."""
-    if not 1 <= num_samples <= 100_000:
-        raise ConfigError(f"--num-samples must be at least 1 and at most 100000, got {num_samples}")
-    if json and str(output) == "-":
-        raise ConfigError("--json and --output - both write to standard output; choose one")
-    if not 0 <= shard_index < num_shards:
-        raise ConfigError(f"--shard-index must be 0 to --num-shards - 1, got {shard_index} of {num_shards}")
-    return range(num_samples * shard_index // num_shards, num_samples * (shard_index + 1) // num_shards)
+@dataclass(frozen=True)
+class _Job:
+    """What is made, once every flag is checked. ctrl-C and SIGTERM keep what is made so far.
 
+    A second ctrl-C ends the program at once and keeps nothing.
+    """
 
-def _make_and_save(
-    model: str,
-    streams: range,
-    settings: dict[str, Any],
-    output: Path,
-    num_samples: int,
-    overwrite: bool,
-    json: bool,
-) -> None:
-    """Makes the audio and saves it. ctrl-C once keeps what is made so far, and a second one ends the program."""
-    from samplernn_fast import api
+    model: str
+    settings: dict[str, Any]
+    duration: float
+    json: bool
 
-    with terminal.interrupts() as caught:
-        made = api.generate(
-            model,
-            num_samples=len(streams),
-            first_stream=streams.start,
-            progress=True,
-            should_stop=lambda: bool(caught),
-            **settings,
-        )
-        if caught and not made.samples.size:
-            raise SampleRNNError("interrupted before anything was made")
-        _save_and_report(made, output, num_samples, overwrite, json)
-        if caught:
-            raise SampleRNNError(f"interrupted: kept the first {made.samples.shape[1] / made.sample_rate:.2f} seconds")
+    def check_model(self) -> None:
+        """Raises CheckpointError where there is no such model."""
+        from samplernn_fast.models.places import model_file, model_path
 
+        model_file(model_path(self.model))
 
-def _output_file(output: Path, model: str, seed: int) -> Path:
-    """The file to write. A folder stands for a file in it, named after the model and the seed."""
-    if output.is_dir() or not output.suffix:
-        output.mkdir(parents=True, exist_ok=True)
-        return output / f"{Path(model).resolve().stem if model != 'demo' else model}-seed{seed}.wav"
-    return output
+    def save(self, names: "Names") -> None:
+        """Writes files, whose folder is made, and prints their names."""
+        with terminal.interrupts(signal.SIGTERM) as caught:
+            stream = self._stream()
+            _make_folder(names.path.parent)
+            saved = stream.save(names, self.duration, progress=True, should_stop=lambda: bool(caught))
+            if saved.paths:
+                _report(saved, self.json)
+            if caught:
+                kept = f": kept the first {saved.seconds:.2f} seconds" if saved.paths else " before anything was made"
+                raise Interrupted(f"interrupted{kept}", caught[0])
 
+    def play(self) -> None:
+        """Writes a WAV to standard output, each block as it is made."""
+        from samplernn_fast.audio.takes import comment
+        from samplernn_fast.audio.writing import WavPipe
 
-def _stream_file(output: Path, stream: int, num_samples: int) -> Path:
-    """The file of one stream, which has its number in the name where there are several."""
-    return output if num_samples == 1 else output.with_stem(f"{output.stem}-{stream}")
+        with terminal.interrupts(signal.SIGTERM) as caught:
+            stream = self._stream()
+            out = sys.stdout.buffer
+            told = comment(stream.info(), 0)
+            pipe = WavPipe(out, stream.sample_rate, frames=stream.steps(self.duration), comment=told)
+            samples = 0
+            for levels in stream.slices(self.duration, progress=True, should_stop=lambda: bool(caught)):
+                pipe.write(stream.quantizer.decode(levels[0]))
+                samples += levels.shape[1]
+            if caught:
+                raise Interrupted(f"interrupted: wrote {samples / stream.sample_rate:.2f} seconds", caught[0])
 
+    def _stream(self) -> "Stream":
+        from samplernn_fast import api
 
-def _check_output(output: Path, streams: range, num_samples: int, overwrite: bool) -> None:
-    """Raises AudioError, before any time is spent, where a file cannot be written or exists already."""
-    from samplernn_fast.audio.writing import WRITABLE
-
-    if output.suffix.lower() not in WRITABLE:
-        raise AudioError(f"{output}: --output must be a folder, - or a file of {' '.join(WRITABLE)}")
-    if not output.parent.is_dir():
-        raise AudioError(f"{output}: there is no folder {output.parent}")
-    for stream in streams:
-        target = _stream_file(output, stream, num_samples)
-        if target.exists() and not overwrite:
-            raise AudioError(f"{target} exists; choose another --output, or replace it with --overwrite")
-
-
-def _save_and_report(made: Any, output: Path, num_samples: int, overwrite: bool, json: bool) -> None:
-    """Writes the files and says what was made; for the output "-", writes a WAV to standard output and says nothing."""
-    if str(output) == "-":
-        from samplernn_fast.audio import writing
-
-        sys.stdout.buffer.write(writing.encode(".wav", made.samples.T, made.sample_rate))
-        return
-    if num_samples > 1 and len(made.samples) == 1:  # a shard of one piece: its file still has the piece's number
-        output = _stream_file(output, made.info["streams"][0], num_samples)
-    paths = made.save(output, overwrite=overwrite)
-    if json:
-        print(json_module.dumps(made.info | {"files": [str(path) for path in paths]}))
-        return
-    for path in paths:
-        print(path)
-    seconds = made.samples.shape[1] / made.sample_rate
-    speed = f"{made.info['x_real_time']:.3g}x real time (RTF {made.info['rtf']:.3g})"
-    print(f"{len(paths)} x {seconds:.2f} s, {speed}, {made.info['backend']} backend, {made.info['dtype']}")
+        return api.stream(self.model, **self.settings)
 
 
 def parse_temperature(texts: tuple[str, ...], streams: range, num_samples: int) -> Any:
     """What --temperature says for these streams: a number, a list with one for each, or a curve over time."""
-    from samplernn_fast.engine.temperature import schedule
+    from samplernn_fast.engine import temperature
 
-    try:
-        if len(texts) == 1 and ":" in texts[0]:
-            pairs = [pair.split(":") for pair in texts[0].split(",")]
-            return schedule([(float(time), float(value)) for time, value in pairs])
-        values = [float(text) for text in texts]
-    except ValueError as error:
-        if isinstance(error, ConfigError):
-            raise
-        raise ConfigError(
-            f"--temperature must be numbers, or a curve such as 0:0.7,10:1.1, got {' '.join(texts)}"
-        ) from None
-    if len(values) == 1:
-        return values[0]
+    if len(texts) == 1:
+        return temperature.parse(texts[0])
+    values = [temperature.parse(text) for text in texts]
+    if any(callable(value) for value in values):
+        raise ConfigError("temperature must be numbers, or one curve for all pieces")
     if len(values) != num_samples:
-        raise ConfigError(f"--temperature must be one number or {num_samples}, one per piece, got {len(values)}")
+        raise ConfigError(f"temperature must be one number or {num_samples}, one per piece, got {len(values)}")
     return values[streams.start : streams.stop]
+
+
+def _seed(seed: int | Literal["random"]) -> int:
+    return limits.random_seed() if isinstance(seed, str) else limits.check_seed(seed)
+
+
+def _checked_prompt(prompt: Path | None) -> Path | None:
+    """Returns the prompt. Raises AudioError where it is no audio file that can be read."""
+    if prompt is not None:
+        from samplernn_fast.audio import reading
+
+        reading.probe(prompt)
+    return prompt
+
+
+def _check_standard_output(streams: range, json: bool) -> None:
+    """Raises ConfigError where a WAV cannot go to standard output."""
+    if json:
+        raise ConfigError("--json and --output - both write to standard output; choose one")
+    if len(streams) > 1:
+        raise ConfigError(f"--output - writes one piece, got {len(streams)}; name a folder for several")
+    if sys.stdout.isatty():
+        raise ConfigError("standard output is a terminal, which cannot show a WAV; name a file, or a program behind |")
+
+
+def _names(output: str | None, model: str, seed: int, streams: range, num_samples: int, num_shards: int) -> "Names":
+    """What the files are called. A folder stands for files in it that are named after the model and the seed."""
+    from samplernn_fast.audio.takes import Names
+
+    if output is not None and not _is_folder(output):
+        return Names(Path(output), streams, total=num_samples)
+    place = Path(model).resolve()
+    name = model if model == "demo" else place.name if place.is_dir() else place.stem
+    # The names of a share are those that the whole would have, so they cannot be others where files exist.
+    return Names(Path(output or ".") / f"{name}-seed{seed}.wav", streams, total=num_samples, numbered=num_shards == 1)
+
+
+def _is_folder(output: str) -> bool:
+    """Whether a name stands for a folder: it ends in /, is one already, or has no suffix, or a number for a suffix."""
+    path = Path(output)
+    return output.endswith("/") or path.is_dir() or not path.suffix or path.suffix[1:].isdigit()
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise AudioError(f"{folder}: the folder cannot be made: {error.strerror}") from None
+
+
+def _report(saved: "Saved", json: bool) -> None:
+    if json:
+        print(json_module.dumps(saved.info | {"files": [str(path) for path in saved.paths]}))
+        return
+    for path in saved.paths:
+        print(path)
+    speed = f"{saved.info['x_real_time']:.3g}x real time (RTF {saved.info['rtf']:.3g})"
+    made_by = f"{saved.info['backend']} backend, {saved.info['dtype']}, seed {saved.info['seed']}"
+    print(f"{len(saved.paths)} x {saved.seconds:.2f} s, {speed}, {made_by}")

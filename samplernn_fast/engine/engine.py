@@ -21,7 +21,7 @@ from samplernn_fast.models.base import AudioModel
 from samplernn_fast.models.checkpoint import model_sha256
 from samplernn_fast.models.registry import require_sampler
 from samplernn_fast.models.sample_rnn import SampleRNN
-from samplernn_fast.reference import draw
+from samplernn_fast.reference import limits
 from samplernn_fast.reference.weights import pack
 
 _NOT_FINITE = "the model gives logits that are not finite numbers; its weights are too large"
@@ -85,7 +85,7 @@ class Engine:
         streams = np.arange(first_stream, first_stream + num_streams, dtype=np.uint32)
         history = torch.full((num_streams, self.config.lookback), self.config.q_zero, device=self.device)
         hidden = self.backend.init_hidden(num_streams)
-        checked = draw.check_seed(seed)
+        checked = limits.check_seed(seed)
         state = EngineState(hidden, history, checked, streams, self.config, self.model_sha256)
         state.temperature = temperature
         state.set_truncation(top_k, top_p)

@@ -6,14 +6,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from samplernn_fast.engine.temperature import Temperature
+from samplernn_fast.engine.temperature import Temperature, TemperatureCurve, parse
 from samplernn_fast.errors import CheckpointError, ConfigError
 from samplernn_fast.models.config import SampleRNNConfig
-from samplernn_fast.reference import draw
+from samplernn_fast.reference import draw, limits
 from samplernn_fast.untrusted import Fields, Unreadable
 
 _MAX_TIME = 2**62  # samples; the native engines count time in signed 64 bits
-_MAX_TOP_K = 2**16  # levels; no model has more, and `draw.check_truncation` gives no larger number
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 _INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 
@@ -46,11 +45,15 @@ class EngineState:
 
     @property
     def temperature(self) -> Temperature:
-        """One number, one number per stream, or a function of the seconds since the prompt (`temperature.schedule`)."""
+        """One number, one number per stream, or a function of the seconds since the prompt (`temperature.schedule`).
+
+        A text such as "0:0.7,10:1.1" is taken as such a function.
+        """
         return self._temperature
 
     @temperature.setter
     def temperature(self, value: Temperature) -> None:
+        value = parse(value) if isinstance(value, str) else value
         self._temperature = value if callable(value) else self._checked(value)
 
     def _checked(self, value: Any) -> Temperature:
@@ -61,14 +64,14 @@ class EngineState:
         except ValueError:  # lists of different lengths
             raise ConfigError(wanted) from None
         if values.ndim == 0:
-            return draw.check_temperature(values.item())
+            return limits.check_temperature(values.item())
         if values.shape != (self.num_streams,):
             raise ConfigError(f"{wanted}, got an array of the shape {values.shape}")
-        return tuple(draw.check_temperature(one) for one in values.tolist())
+        return tuple(limits.check_temperature(one) for one in values.tolist())
 
     def set_truncation(self, top_k: int | None, top_p: float | None) -> None:
         """Draw from the top_k likeliest levels, and from the top_p nucleus; None is off."""
-        self.top_k, self.top_p = draw.check_truncation(top_k, top_p)
+        self.top_k, self.top_p = limits.check_truncation(top_k, top_p, self.config.q_levels)
 
     def drawing(self, steps: int) -> draw.Drawing:
         """How the next `steps` samples of every stream are drawn."""
@@ -79,8 +82,12 @@ class EngineState:
         """The temperature of the next `steps` samples of every stream: (B, steps) float32."""
         if callable(self._temperature):
             times = np.maximum(0, self.t - self.prompt_length + np.arange(steps)) / self.config.sample_rate
-            row = [draw.check_temperature(float(self._temperature(time))) for time in times]
-            return torch.tensor(row, dtype=torch.float32).expand(self.num_streams, -1)
+            if isinstance(self._temperature, TemperatureCurve):  # its points were checked when it was made
+                row = torch.from_numpy(self._temperature.values(times)).float()
+            else:
+                values = [limits.check_temperature(float(self._temperature(time))) for time in times]
+                row = torch.tensor(values, dtype=torch.float32)
+            return row.expand(self.num_streams, -1)
         column = torch.tensor(self._temperature, dtype=torch.float32)
         return column.reshape(-1, 1).expand(self.num_streams, steps)
 
@@ -128,8 +135,8 @@ class EngineState:
         prompt_length = fields.integer("prompt_length", 0, t)
         seed = fields.integer("seed", 0, 2**64 - 1)
         streams = fields.integers("streams", self.num_streams, 0, 2**32 - 1)
-        top_k = fields.integer("top_k", 0, _MAX_TOP_K)
-        _, top_p = draw.check_truncation(None, fields.number("top_p", 0, 1))
+        top_k = fields.integer("top_k", 0, limits.LEVELS)
+        _, top_p = limits.check_truncation(None, fields.number("top_p", 0, 1))
         temperature = self._temperature  # one that was a function was not saved, and the loader's own stays
         if isinstance(fields.value("temperature"), (list, tuple)):
             temperature = self._checked(fields.numbers("temperature", self.num_streams, 0, 1e3))

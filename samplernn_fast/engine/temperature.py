@@ -1,4 +1,4 @@
-"""Temperatures: one number, one a stream, or a curve over time."""
+"""Temperatures: one number, one a stream, or a curve over time. No torch, so that a command can check one at once."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -7,10 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from samplernn_fast.errors import ConfigError
-from samplernn_fast.reference import draw
+from samplernn_fast.reference import limits
 
 Schedule = Sequence[tuple[float, float]]
-Temperature = float | Sequence[float] | Callable[[float], float]
+Temperature = float | str | Sequence[float] | Callable[[float], float]
+_LOWEST = 1e-3  # the lowest temperature above 0; a curve that goes down to 0 stays at it until it is there
 
 
 @dataclass(frozen=True)
@@ -21,8 +22,13 @@ class TemperatureCurve:
     """(seconds, temperature), in the order of time."""
 
     def __call__(self, seconds: float) -> float:
+        return float(self.values(np.asarray([seconds]))[0])
+
+    def values(self, seconds: np.ndarray) -> np.ndarray:
+        """The temperatures at many times: float64 of the same shape."""
         times, values = zip(*self.points, strict=True)
-        return float(np.interp(seconds, times, values))
+        curve = np.interp(seconds, times, values)
+        return np.where((curve > 0) & (curve < _LOWEST), _LOWEST, curve)
 
     def __str__(self) -> str:
         return ",".join(f"{time!r}:{value!r}" for time, value in self.points)
@@ -36,4 +42,20 @@ def schedule(points: Schedule) -> TemperatureCurve:
     if not points or any(not math.isfinite(time) for time, _ in points):
         raise ConfigError(f"a temperature schedule needs (seconds, temperature) points, got {points!r}")
     ordered = sorted(points, key=lambda point: point[0])
-    return TemperatureCurve(tuple((float(time), draw.check_temperature(value)) for time, value in ordered))
+    return TemperatureCurve(tuple((float(time), limits.check_temperature(value)) for time, value in ordered))
+
+
+def parse(text: str) -> float | TemperatureCurve:
+    """What a text says: one number, as "0.9", or a curve, as "0:0.7,10:1.1". Raises ConfigError."""
+    try:
+        if ":" not in text:
+            return limits.check_temperature(float(text))
+        pairs = [pair.split(":") for pair in text.split(",")]
+        points = [(float(time), float(value)) for time, value in pairs]
+    except ConfigError:
+        raise
+    except ValueError:
+        raise ConfigError(
+            f"temperature must be a number, or a curve of seconds:temperature such as 0:0.7,10:1.1, got {text!r}"
+        ) from None
+    return schedule(points)

@@ -16,7 +16,7 @@ from samplernn_fast.importing.projects import deepsound, s4
 from samplernn_fast.importing.settings import Settings
 from samplernn_fast.models import checkpoint
 from samplernn_fast.models.sample_rnn import SampleRNN
-from samplernn_fast.reference.draw import check_seed
+from samplernn_fast.reference.limits import check_seed
 
 _SOURCE = "accelerate"
 

@@ -20,13 +20,14 @@ from samplernn_fast.errors import CheckpointError
 from samplernn_fast.files import replacing
 from samplernn_fast.models.base import AudioModel
 from samplernn_fast.models.config import AudioConfig
+from samplernn_fast.models.places import CONFIG_FILE as CONFIG_FILE
+from samplernn_fast.models.places import LAST_FILE as LAST_FILE
+from samplernn_fast.models.places import MODEL_FILE as MODEL_FILE
+from samplernn_fast.models.places import model_file as model_file
+from samplernn_fast.models.places import model_path as model_path
 from samplernn_fast.models.registry import build_model, config_from_dict
 
 FORMAT_VERSION = 1
-MODEL_FILE, LAST_FILE, CONFIG_FILE = "model.safetensors", "last.safetensors", "config.json"
-DEMO = "demo"
-"""The name of the bundled model."""
-_DEMO_FILE = Path(__file__).parents[1] / "bundled" / MODEL_FILE
 _KEY = "samplernn_fast"
 
 
@@ -39,11 +40,6 @@ def save_model(path: Path, model: AudioModel, info: dict[str, Any] | None = None
 def save_training(path: Path, tensors: dict[str, Tensor], config: AudioConfig, progress: dict[str, Any]) -> None:
     """Write a training checkpoint: weights under "model.", anything else under other prefixes, `progress` as JSON."""
     _write(path, tensors, {"kind": "training", "config": config.to_dict(), "progress": progress})
-
-
-def model_path(name: str | Path) -> Path:
-    """Where a model lies: the bundled file for "demo" (a run folder of that name is ./demo)."""
-    return _DEMO_FILE if str(name) == DEMO else Path(name)
 
 
 def load_model(path: str | Path) -> AudioModel:
@@ -135,18 +131,6 @@ def _load(path: Path) -> tuple[AudioModel, Path, dict[str, Any]]:
     model = _blank_model(file, header)
     fill(model, tensors, file)
     return model, file, header
-
-
-def model_file(path: Path) -> Path:
-    """The file of a model: `path` itself, or the one in a run folder. Raises CheckpointError where there is none."""
-    if path.is_dir():
-        for name in (MODEL_FILE, LAST_FILE):
-            if (path / name).is_file():
-                return path / name
-        raise CheckpointError(f"{path}: a folder without {MODEL_FILE}; is it a run folder that `train` made?")
-    if not path.exists():
-        raise CheckpointError(f"{path}: no such run folder or .safetensors file")
-    return path
 
 
 def _blank_model(file: Path, header: dict[str, Any]) -> AudioModel:

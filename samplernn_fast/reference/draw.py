@@ -5,14 +5,11 @@ is integer arithmetic, and integer sums have no order. `csrc/model/philox.h` and
 """
 
 import math
-import numbers
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
-
-from samplernn_fast.errors import ConfigError
 
 WEIGHT_BITS = 23
 """The bits of the largest weight, 2^23."""
@@ -104,30 +101,6 @@ class Drawing:
         """The drawing of the first stream's first samples alone, on the CPU."""
         one = Randomness(self.randomness.seed, self.randomness.streams[:1])
         return Drawing(one, self.temperature[:1, :steps].cpu(), self.top_k, self.top_p)
-
-
-def check_seed(seed: int) -> int:
-    """Returns the seed; ConfigError unless it is a whole number of 64 bits."""
-    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or not 0 <= seed < 2**64:
-        raise ConfigError(f"seed must be a whole number from 0 to 2^64 - 1, got {seed!r}")
-    return int(seed)
-
-
-def check_temperature(temperature: float) -> float:
-    """Returns the temperature; ConfigError unless it is 0 (always the likeliest level) or positive and finite."""
-    if not isinstance(temperature, numbers.Real) or not (temperature == 0 or 1e-3 <= temperature <= 1e3):
-        raise ConfigError(f"temperature must be 0 or between 0.001 and 1000, got {temperature!r}")
-    return float(temperature)
-
-
-def check_truncation(top_k: int | None, top_p: float | None) -> tuple[int, float]:
-    """(top_k, top_p) with 0 and 1.0 for "off"; ConfigError when one is out of range."""
-    if top_k is not None and (isinstance(top_k, bool) or not isinstance(top_k, (int, np.integer)) or top_k < 1):
-        raise ConfigError(f"top_k must be a whole number of at least 1, or None, got {top_k!r}")
-    if top_p is not None and not 0 < top_p <= 1:
-        raise ConfigError(f"top_p must be above 0 and at most 1, or None, got {top_p!r}")
-    # More than any model has levels keeps all of them; the native sampler counts in 32 bits.
-    return min(int(top_k or 0), 1 << 16), float(1.0 if top_p is None else top_p)
 
 
 def scales(temperature: Tensor) -> Tensor:

@@ -100,7 +100,7 @@ def test_a_longer_piece_begins_with_the_shorter_one(model):
 
 @pytest.mark.parametrize("duration", [0, -1, float("nan"), float("inf"), 86401])
 def test_impossible_durations_are_refused(model, duration):
-    with pytest.raises(ConfigError, match="duration must be above 0 and at most a day") as raised:
+    with pytest.raises(ConfigError, match="duration must be above 0 and at most 86400 seconds") as raised:
         make(model, duration=duration)
     assert_one_line(raised)
 

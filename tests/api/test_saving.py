@@ -27,7 +27,7 @@ def test_a_file_says_how_to_make_its_tokens_again(engine, run_folder, tmp_path, 
     settings = {"temperature": [0.7, 1.2], "top_k": 50, "top_p": 0.98, "first_stream": 3, "num_samples": 2}
     made = make(engine, duration=0.1, seed=2**63 + 5, **settings)
     paths = made.save(tmp_path / f"piece{suffix}")
-    assert [path.name for path in paths] == [f"piece-3{suffix}", f"piece-4{suffix}"]
+    assert [path.name for path in paths] == [f"piece-03{suffix}", f"piece-04{suffix}"]
     for row, path in enumerate(paths):
         told = comment_of(path)
         assert told["model_sha256"] == checkpoint.describe(run_folder)["model_sha256"]
@@ -56,14 +56,12 @@ def test_wav_and_flac_hold_the_very_levels(tmp_path):
         assert np.array_equal(quantize.for_config(config).encode(samples), made.tokens[0])
 
 
-def test_a_curve_of_temperature_is_told_in_the_words_of_the_command_line(model, tmp_path):
-    from samplernn_fast.commands import generation
-
+def test_a_curve_of_temperature_is_told_in_words_that_make_it_again(model, tmp_path):
     made = make(model, temperature=schedule([(0, 0.2), (0.01, 1.5)]))
     [path] = made.save(tmp_path / "out.wav")
     told = comment_of(path)["temperature"]
     assert told == "0.0:0.2,0.01:1.5"
-    again = make(model, temperature=generation.parse_temperature((told,), range(1), 1))
+    again = make(model, temperature=told)
     assert np.array_equal(again.tokens, made.tokens)
     assert make(model, temperature=lambda seconds: 1.0).info["temperature"] == "function"
     long = make(model, temperature=schedule([(i / 7, 1 + 1 / (i + 3)) for i in range(300)]))
@@ -78,15 +76,15 @@ def test_the_same_audio_is_the_same_file(model, tmp_path):
 
 def test_saving_replaces_nothing_unasked(model, tmp_path):
     pair = make(model, num_samples=2)
-    kept = tmp_path / "out-1.wav"
+    kept = tmp_path / "out-01.wav"
     kept.write_bytes(b"mine")
-    with pytest.raises(AudioError, match=r"out-1\.wav exists") as raised:
+    with pytest.raises(AudioError, match=r"out-01\.wav exists") as raised:
         pair.save(tmp_path / "out.wav")
     assert_one_line(raised)
     assert kept.read_bytes() == b"mine"
-    assert list(tmp_path.iterdir()) == [kept]  # not even out-0.wav, which is in nobody's way
+    assert list(tmp_path.iterdir()) == [kept]  # not even out-00.wav, which is in nobody's way
     paths = pair.save(str(tmp_path / "out.wav"), overwrite=True)
-    assert [path.name for path in paths] == ["out-0.wav", "out-1.wav"]
+    assert [path.name for path in paths] == ["out-00.wav", "out-01.wav"]
     assert reading.read(kept)[0].shape == (160,)
 
     [single] = make(model).save(tmp_path / "one.flac")

@@ -49,7 +49,7 @@ def test_existing_files_are_kept(tmp_path: Path) -> None:
     path = tmp_path / "a.wav"
     writing.write(path, tone(1.0, 8000), 8000)
     before = path.read_bytes()
-    fails(lambda: writing.write(path, tone(0.1, 8000), 8000), str(path), "--overwrite")
+    fails(lambda: writing.write(path, tone(0.1, 8000), 8000), str(path), "overwrite=True")
     assert path.read_bytes() == before
     writing.write(path, tone(0.1, 8000), 8000, overwrite=True)
     assert reading.probe(path).frames == 800

@@ -30,9 +30,11 @@ def test_generate_writes_a_file_and_says_how_fast(model, tmp_path, capsys):
     assert make(model) == 0
     shown = capsys.readouterr()
     path, summary = shown.out.splitlines()
-    assert path == "out.wav" and "1 x 0.02 s" in summary and "x real time (RTF " in summary and "backend" in summary
+    assert (
+        path == "tune-seed0.wav" and "1 x 0.02 s" in summary and "x real time (RTF " in summary and "backend" in summary
+    )
     assert shown.err == ""  # no terminal, no progress bar
-    samples, rate = reading.read(tmp_path / "out.wav")
+    samples, rate = reading.read(tmp_path / path)
     assert (len(samples), rate) == (160, RATE)
     assert np.array_equal(samples, np.round(srnn.generate(model, duration=0.02).samples[0] * 32768) / 32768)
 
@@ -47,7 +49,7 @@ def test_generate_into_a_folder(model, tmp_path, capsys):
     assert make(model, "--output", tmp_path / "new", "--seed", 7) == 0
     assert make(model, "--output", tmp_path / "new", "--seed", 8, "--num-samples", 2) == 0
     names = sorted(path.name for path in (tmp_path / "new").iterdir())
-    assert names == ["tune-seed7.wav", "tune-seed8-0.wav", "tune-seed8-1.wav"]
+    assert names == ["tune-seed7.wav", "tune-seed8-00.wav", "tune-seed8-01.wav"]
 
 
 @pytest.mark.parametrize(
@@ -66,16 +68,14 @@ def test_generate_to_standard_output_is_a_wav_and_nothing_else(model, tmp_path, 
     samples, rate = soundfile.read(io.BytesIO(shown.out))
     assert rate == RATE and samples.shape == (160,)
     assert make(model) == 0
-    assert np.array_equal(samples, soundfile.read("out.wav")[0])
+    assert np.array_equal(samples, soundfile.read("tune-seed0.wav")[0])
     capsysbinary.readouterr()
-    assert make(model, "-o", "-", "--num-samples", 3) == 0
-    assert soundfile.read(io.BytesIO(capsysbinary.readouterr().out))[0].shape == (160, 3)
 
 
 def test_generate_json_is_one_object(model, capsys):
     assert make(model, "--json", "--num-samples", 2, "--seed", 5) == 0
     made = strict_json(capsys.readouterr().out)
-    assert made["files"] == ["out-0.wav", "out-1.wav"]
+    assert made["files"] == ["tune-seed5-00.wav", "tune-seed5-01.wav"]
     assert made["seed"] == 5 and made["streams"] == [0, 1] and made["x_real_time"] > 0
     assert made["model_sha256"] == checkpoint.describe(model)["model_sha256"]
 
@@ -91,7 +91,7 @@ def test_temperatures_of_several_pieces_and_curves(model, capsys):
         alone = srnn.generate(
             model, duration=0.02, temperature=heat, first_stream=index, backend="reference", dtype="float64"
         )
-        assert np.array_equal(levels_of(f"pair-{index}.wav", model), alone.tokens[0])
+        assert np.array_equal(levels_of(f"pair-{index:02d}.wav", model), alone.tokens[0])
     assert make(model, "--temperature", "0:0.5,0.01:0", "-o", "curve.wav") == 0
     curve = srnn.generate(model, duration=0.02, temperature=lambda t: max(0.0, 0.5 - 50 * t) if t < 0.00998 else 0.0)
     assert np.array_equal(levels_of("curve.wav", model), curve.tokens[0])
@@ -106,7 +106,7 @@ def test_shards_make_the_files_of_one_process(model, tmp_path, capsys):
     for index in range(3):
         assert make(model, *args, "-o", "shards/x.wav", "--num-shards", 3, "--shard-index", index) == 0
     made = {path.name: path.read_bytes() for path in (tmp_path / "shards").iterdir()}
-    assert sorted(made) == [f"x-{index}.wav" for index in range(5)]
+    assert sorted(made) == [f"x-{index:02d}.wav" for index in range(5)]
     assert made == {path.name: path.read_bytes() for path in (tmp_path / "all").iterdir()}
     assert len(set(made.values())) == 5
 
@@ -116,17 +116,17 @@ def test_a_shard_without_pieces_does_nothing(model, tmp_path, capsys):
     assert "nothing to do" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
     assert make(model, "--num-shards", 2, "--shard-index", 1) == 0
-    assert [path.name for path in tmp_path.iterdir()] == ["out.wav"]
+    assert [path.name for path in tmp_path.iterdir()] == ["tune-seed0.wav"]
 
 
 def test_a_prompt_from_a_file(model, capsys):
     writing.write("prompt.wav", synthetic.plucked_music(0.1, 0), RATE)
     assert make(model, "--prompt", "prompt.wav") == 0
     assert np.array_equal(
-        levels_of("out.wav", model), srnn.generate(model, duration=0.02, prompt="prompt.wav").tokens[0]
+        levels_of("tune-seed0.wav", model), srnn.generate(model, duration=0.02, prompt="prompt.wav").tokens[0]
     )
     assert make(model, "-o", "free.wav") == 0
-    assert not np.array_equal(levels_of("free.wav", model), levels_of("out.wav", model))
+    assert not np.array_equal(levels_of("free.wav", model), levels_of("tune-seed0.wav", model))
 
 
 INTERRUPTED = """
@@ -157,7 +157,7 @@ def test_ctrl_c_keeps_what_is_done(model, tmp_path):
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
     messages = [line for line in err.splitlines() if line != "slice"]
-    assert process.returncode == 1, err
+    assert process.returncode == 130, err
     samples, _ = reading.read(tmp_path / "kept.wav")
     seconds = len(samples) / RATE
     assert messages == [f"samplernn-fast: interrupted: kept the first {seconds:.2f} seconds"]
@@ -173,7 +173,7 @@ def test_every_command_calls_its_output_by_the_same_names(flag, monkeypatch):
     for name, args in given.items():
         read = functools.wraps(main.COMMANDS[name])(lambda *args, **flags: flags)
         found = flags.parse(read, name, [*args, flag, "there"])
-        assert (found.get("out") or found.get("output")) == Path("there"), name
+        assert str(found.get("out") or found.get("output")) == "there", name
     asked = []
     monkeypatch.setattr("samplernn_fast.training.trainer.train", lambda config: asked.append(config) or sys.exit(0))
     for spelling in ([flag, "there"], [f"{flag}=there"]):

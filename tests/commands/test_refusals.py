@@ -39,8 +39,8 @@ BAD_USAGE = {  # status 2
     "batch size": ("train laptop --data d --out o --batch-size 0", "--batch-size must be 1 to 1000000, got 0"),
     "temperature": ("generate {model} --temperature -1", "temperature must be 0 or between"),
     "temperature nan": ("generate {model} --temperature nan", "temperature must be 0 or between"),
-    "temperature word": ("generate {model} --temperature hot", "numbers, or a curve .*got hot"),
-    "temperature curve": ("generate {model} --temperature 0:1,2", "numbers, or a curve .*got 0:1,2"),
+    "temperature word": ("generate {model} --temperature hot", "a number, or a curve .*got 'hot'"),
+    "temperature curve": ("generate {model} --temperature 0:1,2", "a number, or a curve .*got '0:1,2'"),
     "temperature in curve": ("generate {model} --temperature 0:1,2:-1", "temperature must be 0 or between"),
     "temperatures": ("generate {model} --num-samples 3 --temperature 1 2", "one number or 3, one per piece, got 2"),
     "seed below": ("generate {model} --seed -1", "seed must be a whole number from 0"),
@@ -48,13 +48,15 @@ BAD_USAGE = {  # status 2
     "top k": ("generate {model} --top-k 0", "--top-k must be"),
     "top p": ("generate {model} --top-p 1.5", "--top-p must be"),
     "duration": ("generate {model} --duration 0", "duration must be above 0"),
-    "pieces": ("generate {model} --num-samples 0", "--num-samples must be at least 1"),
+    "pieces": ("generate {model} --num-samples 0", "--num-samples must be 1 to 100000"),
     "shard index": ("generate {model} --num-shards 2 --shard-index 2", "--shard-index must be 0 to"),
-    "no shards": ("generate {model} --num-shards 0", "--shard-index must be 0 to"),
+    "no shards": ("generate {model} --num-shards 0", "--num-shards must be 1 to"),
     "device": ("generate {model} --device abacus", "device must be auto, cpu, cuda"),
     "dtype": ("generate {model} --backend reference --dtype int3", "dtype must be auto, fastest or one of"),
     "backend": ("generate {model} --backend quantum", "--backend must be one of auto, .*reference, got 'quantum'"),
     "a mode of nothing": ("generate {model} --dtype flaot32", "--dtype must be .*got 'flaot32'; did you mean float32"),
+    "two pieces on standard output": ("generate {model} -o - --num-samples 2", "--output - writes one piece, got 2"),
+    "too many likeliest": ("generate {model} --top-k 9999", "--top-k must be 1 to 64 levels, got 9999"),
     "two outputs": ("generate {model} --json -o -", "--json and --output -"),
     "minutes": ("demo --minutes 0", "--minutes must be above 0"),
     "split": ("evaluate {model} --data {data} --split dev", "--split must be one of train, valid, test, got 'dev'"),
@@ -62,10 +64,13 @@ BAD_USAGE = {  # status 2
 
 
 FAILURES = {  # status 1
-    "output exists": ("generate {model} -o {taken}", r"taken\.wav exists; choose another --output"),
-    "one of several outputs exists": ("generate {model} -o {many} --num-samples 3", r"many-1\.wav exists"),
+    "output exists": (
+        "generate {model} -o {taken}",
+        r"taken\.wav exists; choose another name, or replace it with --overwrite",
+    ),
+    "one of several outputs exists": ("generate {model} -o {many} --num-samples 3", r"many-01\.wav exists"),
     "output suffix": ("generate {model} -o out.xyz", r"out\.xyz: .*\.wav"),
-    "output folder": ("generate {model} -o nowhere/out.wav", "there is no folder nowhere"),
+    "output folder": ("generate {model} -o {text}/out.wav", r"text\.wav: the folder cannot be made: "),
     "missing model": ("generate missing", "missing: no such run folder"),
     "truncated model": ("generate {half}", "half.safetensors: not a readable checkpoint, truncated"),
     "other version": ("generate {future}", r"future\.safetensors: format version 99"),
@@ -95,7 +100,7 @@ def places(model, data_folder, tmp_path):
     writing.write(places["taken.wav"], synthetic.plucked_music(0.1, 0), RATE)
     places["text.wav"].write_text("not audio")
     soundfile.write(places["nan.wav"], np.array([0, np.nan], np.float32), RATE, subtype="FLOAT")
-    (tmp_path / "many-1.wav").touch()
+    (tmp_path / "many-01.wav").touch()
     places["empty"].mkdir()
     places["half"].write_bytes(whole[: len(whole) // 2])
     config = dataclasses.replace(srnn.load(model).config, sample_rate=11025)
@@ -152,5 +157,5 @@ def test_a_mistake_is_one_line_in_a_fresh_process(encoding):
     done = subprocess_of("generate", "missing", "--seed", "one", env=env)
     assert done.returncode == 2 and done.stdout == b""
     assert done.stderr.decode() == (
-        "samplernn-fast: --seed must be a whole number, got 'one'; see samplernn-fast generate --help\n"
+        "samplernn-fast: --seed must be a whole number or random, got 'one'; see samplernn-fast generate --help\n"
     )

@@ -43,8 +43,10 @@ def test_reference_in_float32_differs_between_batches_by_rounding_only(name):
 @pytest.mark.parametrize("cuts", [(1,) * 30 + (90,), (49, 2, 69), (50, 50, 20), (0, 7, 0, 112, 1)], ids=str)
 def test_blocks_of_any_size_are_one_run(name, backend, dtype, cuts):
     sampler = engine(name, backend, dtype)
-    whole = sampler.run(sampler.init_state(2, seed=1, temperature=0.8, top_k=20, top_p=0.95), 120)
-    state = sampler.init_state(2, seed=1, temperature=0.8, top_k=20, top_p=0.95)
+    whole = sampler.run(
+        sampler.init_state(2, seed=1, temperature=0.8, top_k=min(20, sampler.config.q_levels), top_p=0.95), 120
+    )
+    state = sampler.init_state(2, seed=1, temperature=0.8, top_k=min(20, sampler.config.q_levels), top_p=0.95)
     parts = torch.cat([sampler.run(state, n) for n in cuts], dim=1)
     assert torch.equal(parts, whole)
     assert state.t == 120
@@ -94,7 +96,9 @@ def through_file(saved):
 def test_a_saved_state_goes_on_in_a_fresh_engine(name, backend, dtype):
     before, after = 37, 60  # 37 is no multiple of a frame
     sampler = engine(name, backend, dtype)
-    state = sampler.init_state(3, seed=8, temperature=[0.5, 1.0, 2.0], top_k=40, top_p=0.9, first_stream=4)
+    state = sampler.init_state(
+        3, seed=8, temperature=[0.5, 1.0, 2.0], top_k=min(40, sampler.config.q_levels), top_p=0.9, first_stream=4
+    )
     sampler.run(state, before)
     saved = state.state_dict()
     expected = sampler.run(state, after)
@@ -104,7 +108,7 @@ def test_a_saved_state_goes_on_in_a_fresh_engine(name, backend, dtype):
     fresh.run(other, 5)
     other.load_state_dict(through_file(saved))
     assert (other.t, other.seed, other.streams.tolist()) == (before, 8, [4, 5, 6])
-    assert (other.temperature, other.top_k, other.top_p) == ((0.5, 1.0, 2.0), 40, 0.9)
+    assert (other.temperature, other.top_k, other.top_p) == ((0.5, 1.0, 2.0), min(40, sampler.config.q_levels), 0.9)
     assert torch.equal(fresh.run(other, after), expected)
     other.load_state_dict(saved)  # running on has not changed what was saved
     assert torch.equal(fresh.run(other, after), expected)

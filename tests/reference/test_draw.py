@@ -10,6 +10,7 @@ from philox_answers import known_answers
 
 from samplernn_fast.errors import ConfigError
 from samplernn_fast.reference import draw as definition
+from samplernn_fast.reference import limits
 
 FULL = 0xFFFFFFFF
 TEMPERATURES = (0.001, 0.01, 0.5, 1.0, 2.0, 100.0, 1000.0)
@@ -257,35 +258,41 @@ def test_float64_logits_draw_as_their_float32():
 @pytest.mark.parametrize("seed", [-1, 2**64, 1.0, "1", None, True, float("nan")])
 def test_bad_seeds_are_refused(seed):
     with pytest.raises(ConfigError, match="seed must be a whole number from 0 to"):
-        definition.check_seed(seed)
+        limits.check_seed(seed)
 
 
 def test_seeds_of_64_bits_are_taken():
-    assert [definition.check_seed(seed) for seed in (0, 2**64 - 1, np.uint64(2**63))] == [0, 2**64 - 1, 2**63]
+    assert [limits.check_seed(seed) for seed in (0, 2**64 - 1, np.uint64(2**63))] == [0, 2**64 - 1, 2**63]
 
 
 @pytest.mark.parametrize("temperature", [-1, -1e-9, 1e-9, 1001, math.nan, math.inf, -math.inf, "1", None])
 def test_bad_temperatures_are_refused(temperature):
     with pytest.raises(ConfigError, match="temperature must be 0 or between"):
-        definition.check_temperature(temperature)
+        limits.check_temperature(temperature)
 
 
 def test_temperatures_of_every_kind_of_number_are_taken():
-    assert [definition.check_temperature(heat) for heat in (0, 1, np.float32(0.5), 1e-3, 1e3)] == [0, 1, 0.5, 1e-3, 1e3]
+    assert [limits.check_temperature(heat) for heat in (0, 1, np.float32(0.5), 1e-3, 1e3)] == [0, 1, 0.5, 1e-3, 1e3]
 
 
 @pytest.mark.parametrize("top_k", [0, -1, 1.5, 2.0, "3", True, math.nan])
 def test_bad_top_k_is_refused(top_k):
-    with pytest.raises(ConfigError, match="top_k must be a whole number of at least 1, or None"):
-        definition.check_truncation(top_k, None)
+    with pytest.raises(ConfigError, match=r"top_k must be (1 to 65536 levels|a whole number), got"):
+        limits.check_truncation(top_k, None)
 
 
 @pytest.mark.parametrize("top_p", [0, -0.1, 1.0001, math.nan, math.inf])
 def test_bad_top_p_is_refused(top_p):
-    with pytest.raises(ConfigError, match="top_p must be above 0 and at most 1, or None"):
-        definition.check_truncation(None, top_p)
+    with pytest.raises(ConfigError, match="top_p must be above 0 and at most 1, got"):
+        limits.check_truncation(None, top_p)
 
 
 def test_truncation_that_is_off():
-    assert definition.check_truncation(None, None) == (0, 1.0)
-    assert definition.check_truncation(10**12, 1) == (65536, 1.0)
+    assert limits.check_truncation(None, None) == (0, 1.0)
+    assert limits.check_truncation(65536, 1) == (65536, 1.0)
+
+
+def test_more_levels_than_the_model_has_are_refused():
+    assert limits.check_truncation(256, None, 256) == (256, 1.0)
+    with pytest.raises(ConfigError, match="top_k must be 1 to 256 levels, got 9999"):
+        limits.check_truncation(9999, None, 256)

@@ -1,0 +1,160 @@
+"""Generated audio: `Audio`, which holds it, the names of its files, and `Takes`, which writes them side by side.
+
+A take is one stream of what was generated: with another number, or another seed, it is another take.
+"""
+
+import base64
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+
+from samplernn_fast.audio import writing
+from samplernn_fast.errors import AudioError, exists
+
+SPEED = ("seconds", "samples_per_second", "x_real_time", "rtf")
+"""The entries of `Audio.info` that differ from run to run; a file's metadata is without them."""
+_PLAYED_SECONDS = 60.0  # the longest audio that a notebook is given, whose file keeps what it shows
+_MOST_NUMBERS = 1_000_000  # how many names are tried before a folder counts as full
+
+
+@dataclass(frozen=True)
+class Audio:
+    """Generated audio of one or several streams. A notebook plays it."""
+
+    samples: np.ndarray
+    """(B, T) float32 in [-1, 1]."""
+    tokens: np.ndarray
+    """(B, T) integer levels."""
+    sample_rate: int
+    info: dict[str, Any] = field(default_factory=dict)
+    """How it was made: backend, dtype, speed, model hash, seed, streams, settings."""
+
+    @property
+    def seconds(self) -> float:
+        """How long each stream is."""
+        return self.samples.shape[1] / self.sample_rate
+
+    def save(self, path: str | Path, *, overwrite: bool = False) -> list[Path]:
+        """Write .wav, .flac, .ogg, .opus or .mp3, with provenance in the file's own metadata; returns the paths.
+
+        Several streams become out-00.wav, out-01.wav, ... by stream number. AudioError when a file exists, before any
+        is written.
+        """
+        names = Names(Path(path), self.info.get("streams", range(len(self.samples))), overwrite=overwrite)
+        with Takes(names, self.info, self.sample_rate, self.samples.shape[1]) as takes:
+            takes.write(self.samples)
+            return takes.finish()
+
+    def __repr__(self) -> str:
+        seed = f", seed {self.info['seed']}" if "seed" in self.info else ""
+        return f"Audio({len(self.samples)} x {self.seconds:.2f} s at {self.sample_rate} Hz{seed})"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows in place of the repr: a player for each stream."""
+        text = f"<div>{self!r}</div>"
+        if not self.samples.size:
+            return text
+        if len(self.samples) * self.seconds > _PLAYED_SECONDS:
+            return f"{text}<div>Longer than {_PLAYED_SECONDS:.0f} seconds; listen to what save(path) writes.</div>"
+        return text + "".join(
+            f'<audio controls preload="none" src="data:audio/wav;base64,{base64.b64encode(wav).decode()}"></audio>'
+            for wav in (writing.encode(".wav", row, self.sample_rate) for row in self.samples)
+        )
+
+
+@dataclass(frozen=True)
+class Names:
+    """What the files of some streams are called: the path itself for one of one, name-00.wav, ... for several."""
+
+    path: Path
+    streams: Sequence[int]
+    total: int | None = None
+    """How many streams the whole has, where these are a share of it; None: these are the whole."""
+    overwrite: bool = False
+    """Whether files that exist are replaced."""
+    numbered: bool = False
+    """Where a name is taken, the next that is free is used, name-2.wav and so on; otherwise it is an error."""
+
+    def paths(self) -> list[Path]:
+        """The paths, in the order of the streams. Raises AudioError for an unknown suffix, or where a file exists."""
+        writing.check_suffix(self.path)
+        for number in range(1, _MOST_NUMBERS if self.numbered else 2):
+            found = self._of(self.path if number == 1 else self.path.with_stem(f"{self.path.stem}-{number}"))
+            taken = [path for path in found if os.path.lexists(path)]
+            if not taken or (self.overwrite and not any(path.is_dir() for path in taken)):
+                return found
+        if taken[0].is_dir():
+            raise AudioError(f"{taken[0]}: is a folder; name a file")
+        raise AudioError(exists(taken[0]))
+
+    def _of(self, path: Path) -> list[Path]:
+        total = len(self.streams) if self.total is None else self.total
+        if total == 1:
+            return [path]
+        digits = max(2, len(str(max(total - 1, *self.streams))))
+        return [path.with_stem(f"{path.stem}-{stream:0{digits}d}") for stream in self.streams]
+
+
+class Takes:
+    """The files of several streams, written block by block. All appear when they are whole, or none does."""
+
+    def __init__(self, names: Names, info: dict[str, Any], sample_rate: int, frames: int) -> None:
+        """info: what the metadata of the files tell, `Audio.info`. frames: the most samples that will come.
+
+        Raises AudioError where a file exists or cannot be written, before anything is written.
+        """
+        self._names = names
+        self._writers: list[writing.Writer] = []
+        try:
+            for row, path in enumerate(names.paths()):
+                told = comment(info, row)
+                self._writers.append(writing.Writer(path, sample_rate, frames=frames, comment=told))
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def write(self, samples: np.ndarray) -> None:
+        """Writes the next (B, n) float samples. Raises AudioError as `writing.write`."""
+        for writer, row in zip(self._writers, samples, strict=True):
+            writer.write(row)
+
+    def finish(self) -> list[Path]:
+        """Ends all files, and gives them their names, which are returned. Raises AudioError as `writing.write`.
+
+        Where somebody else has made a file of such a name meanwhile, the next that is free is taken, so that nothing
+        is lost.
+        """
+        paths = replace(self._names, numbered=not self._names.overwrite).paths()
+        for writer in self._writers:
+            writer.end()
+        for writer, path in zip(self._writers, paths, strict=True):
+            writer.finish(path)
+        return paths
+
+    def close(self) -> None:
+        """Removes the files that were not finished."""
+        for writer in self._writers:
+            writer.close()
+
+
+def comment(info: dict[str, Any], row: int) -> str:
+    """The metadata of a file, in JSON: what makes one stream again, of the `info` of several.
+
+    It has no timings: the same audio is the same file.
+    """
+    told = {name: value for name, value in info.items() if name not in SPEED}
+    for name in ("streams", "temperature"):
+        if isinstance(told.get(name), (list, tuple)):
+            told[name] = [told[name][row]]
+    return json.dumps(told)
