@@ -58,7 +58,7 @@ def read_bytes(path: Path, most: int) -> bytes:
         if size > most:
             raise Unreadable(f"has {size} bytes, and at most {most} are read")
         try:
-            return opened.read(most)
+            return opened.read(size)  # `most` would be taken as memory before anything is read
         except OSError as error:
             raise Unreadable(_reason(error)) from None
 

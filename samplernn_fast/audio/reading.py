@@ -81,6 +81,7 @@ def read(path: PathLike, sample_rate: int | None = None, channels: str | int = "
     rate = sample_rate or info.sample_rate
     blocks, count = list[Samples](), 0
     with _naming(path):
+        limits.check_rates(info.sample_rate, rate)
         limits.check_whole(info.seconds or 0, rate)
         for block in to_come:
             blocks.append(block)

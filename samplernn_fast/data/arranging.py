@@ -12,7 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from samplernn_fast.data.folder import SAMPLE, SPLITS, Int16Array, Part, Recording
+from samplernn_fast.data.folder import SAMPLE, Int16Array
+from samplernn_fast.data.manifest import SPLITS, Part, Recording
 from samplernn_fast.data.splits import split_by_share
 
 CUT_SECONDS = 60

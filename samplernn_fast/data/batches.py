@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from samplernn_fast.data.folder import AudioData, Recording, chunk_samples, chunk_step
+from samplernn_fast.data.folder import AudioData, chunk_samples, chunk_step
+from samplernn_fast.data.manifest import Recording
 from samplernn_fast.errors import CheckpointError, ConfigError, DataError
 from samplernn_fast.models.config import AudioConfig
 from samplernn_fast.untrusted import Fields, Unreadable

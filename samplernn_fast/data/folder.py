@@ -1,124 +1,24 @@
 """The data folder: its two files, audio.i16 and manifest.json, and how its recordings are cut into chunks.
 
 `preparation` writes a data folder, `batches` reads one. audio.i16 holds every recording, one after another, as
-little-endian int16 without a header; manifest.json holds everything else.
+little-endian int16 without a header; manifest.json holds everything else, and `manifest` reads and writes it.
 """
 
-import json
 import os
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from samplernn_fast.data.manifest import SPLITS, Manifest, Recording
 from samplernn_fast.errors import ConfigError, DataError
-from samplernn_fast.files import write_text
+from samplernn_fast.untrusted import Unreadable, open_file
 
-FORMAT = "samplernn_fast data"
-FORMAT_VERSION = 1
 AUDIO_FILE = "audio.i16"
-MANIFEST_FILE = "manifest.json"
-SPLITS = ("train", "valid", "test")
 SAMPLE = np.dtype("<i2")
 """The samples of audio.i16."""
 
 Int16Array = npt.NDArray[np.int16]
-
-
-@dataclass(frozen=True)
-class Part:
-    """A piece of an input file inside an entry that is not one whole input file."""
-
-    path: str
-    """The input file's name, as `Recording.path`."""
-    offset: int
-    """Where it begins in the entry, in samples. Silence stands between two parts that do not touch."""
-    start: int
-    """Where it begins in the input file, in samples at the folder's rate."""
-    length: int
-    """How many samples it has."""
-
-
-@dataclass(frozen=True)
-class Recording:
-    """One entry of a data folder: one input file, or a stream of several that were joined."""
-
-    path: str
-    """The input file's name relative to the input folder, with forward slashes; a stream's own name."""
-    split: str
-    """train, valid or test."""
-    offset: int
-    """The number of its first sample in audio.i16."""
-    length: int
-    """How many samples it has at the folder's rate."""
-    sha256: str
-    """The hash of its bytes in audio.i16, equal for recordings that sound exactly the same."""
-    parts: tuple[Part, ...] = ()
-    """What it is made of, where it is not one whole input file."""
-
-
-@dataclass(frozen=True)
-class Manifest:
-    """manifest.json: everything about a data folder but the samples."""
-
-    sample_rate: int
-    gain: float
-    chunk_seconds: float
-    recordings: tuple[Recording, ...]
-    split_info: dict[str, Any] = field(default_factory=dict)
-    dropped: tuple[tuple[str, str], ...] = ()
-    versions: dict[str, str] = field(default_factory=dict)
-
-    def write(self, folder: Path) -> None:
-        """Writes manifest.json into `folder`, whole or not at all.
-
-        The parts of entries stand under a key of their own, which versions that know none pass over.
-        """
-        values: dict[str, Any] = {"format": FORMAT, "format_version": FORMAT_VERSION} | asdict(self)
-        parts = {entry["path"]: made_of for entry in values["recordings"] if (made_of := entry.pop("parts"))}
-        if parts:
-            values["parts"] = parts
-        write_text(folder / MANIFEST_FILE, json.dumps(values, indent=1) + "\n")
-
-    @classmethod
-    def read(cls, folder: Path) -> "Manifest":
-        """Reads a folder's manifest. Raises DataError when it is missing, damaged, or of another format or version."""
-        path = folder / MANIFEST_FILE
-        try:
-            values = json.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise DataError(f"{folder}: no data folder (no {MANIFEST_FILE}); make one with prepare") from None
-        except OSError as error:
-            raise DataError(f"{path}: cannot be read: {error.strerror}") from None
-        except ValueError as error:
-            raise DataError(f"{path}: damaged ({error}); prepare the data again") from None
-        if not isinstance(values, dict) or values.get("format") != FORMAT:
-            raise DataError(f"{path}: not a manifest of {FORMAT}; make a data folder with prepare")
-        if values.get("format_version") != FORMAT_VERSION:
-            got = values.get("format_version")
-            raise DataError(f"{path}: format version {got}, this program reads {FORMAT_VERSION}; prepare again")
-        try:
-            return cls._from_values(values)
-        except (KeyError, TypeError, ValueError) as error:
-            raise DataError(f"{path}: damaged ({type(error).__name__}: {error}); prepare again") from None
-
-    @classmethod
-    def _from_values(cls, values: dict[str, Any]) -> "Manifest":
-        parts = {path: tuple(Part(**part) for part in made_of) for path, made_of in values.get("parts", {}).items()}
-        recordings = tuple(Recording(**entry, parts=parts.get(entry["path"], ())) for entry in values["recordings"])
-        end = 0
-        for recording in recordings:
-            if recording.split not in SPLITS or recording.length < 1 or recording.offset != end:
-                raise ValueError(f"impossible split, offset or length of {recording.path!r}")
-            end += recording.length
-        if end < 1 or values["sample_rate"] < 1 or not values["gain"] > 0 or not values["chunk_seconds"] > 0:
-            raise ValueError("no recordings, or an impossible sample_rate, gain or chunk_seconds")
-        dropped = tuple((name, reason) for name, reason in values["dropped"])
-        fixed = {name: values[name] for name in ("sample_rate", "gain", "chunk_seconds")}
-        more = {name: values[name] for name in ("split_info", "versions")}
-        return cls(**fixed, **more, recordings=recordings, dropped=dropped)
 
 
 def chunk_samples(sample_rate: int, chunk_seconds: float) -> int:
@@ -160,13 +60,16 @@ class AudioData:
         path = root / AUDIO_FILE
         expected = sum(recording.length for recording in manifest.recordings) * SAMPLE.itemsize
         try:
-            size = path.stat().st_size
-            if size != expected:
-                raise DataError(f"{path}: {size} bytes, the manifest says {expected}; prepare the data again")
-            # A plain array over the same memory: slicing a memmap object costs microseconds more.
-            audio = np.memmap(path, SAMPLE, mode="r").view(np.ndarray)
+            with open_file(path) as file:
+                size = os.fstat(file.fileno()).st_size
+                if size != expected:
+                    raise DataError(f"{path}: {size} bytes, the manifest says {expected}; prepare the data again")
+                # A plain array over the same memory: slicing a memmap object costs microseconds more.
+                audio = np.memmap(file, SAMPLE, mode="r").view(np.ndarray)
         except OSError as error:
             raise DataError(f"{path}: cannot be read: {error.strerror}; prepare the data again") from None
+        except Unreadable as error:
+            raise DataError(f"{path}: cannot be read: {error}; prepare the data again") from None
         return cls(root, manifest, audio)
 
     @property

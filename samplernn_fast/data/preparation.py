@@ -7,7 +7,6 @@ The steps: check the settings (`settings`), find the files (`audio.finding`), de
 
 import hashlib
 import os
-import re
 import shutil
 import time
 from collections.abc import Sequence
@@ -22,7 +21,8 @@ import numpy as np
 from samplernn_fast._version import __version__
 from samplernn_fast.data import arranging
 from samplernn_fast.data.decoding import FLOAT, Decoder, Take, decode_all
-from samplernn_fast.data.folder import AUDIO_FILE, MANIFEST_FILE, SAMPLE, Manifest, Recording
+from samplernn_fast.data.folder import AUDIO_FILE, SAMPLE
+from samplernn_fast.data.manifest import MANIFEST_FILE, Manifest, Recording, printable
 from samplernn_fast.data.report import PrepareReport, loudness_warnings, make_report
 from samplernn_fast.data.settings import JOIN_SECONDS, Settings
 from samplernn_fast.data.splits import SplitRule
@@ -31,6 +31,8 @@ from samplernn_fast.files import replacing_folder
 
 AUTO_PEAK = 0.98
 """Where gain "auto" puts the largest peak of the data set, as a share of full scale."""
+SILENT_PEAK = 1e-6
+"""Data with a smaller peak, 120 dB below full scale, is silence; 16-bit audio has no such peak."""
 _SCRATCH = "scratch"  # the folder of scratch files, inside the data folder while that is being made
 _ARRANGED = "arranged.i16"  # audio.i16 in its second order, likewise
 _CONVERTED_AT_ONCE = 1 << 18  # samples; as float32 they take 1 MiB, which stays in a CPU's cache
@@ -167,7 +169,7 @@ def _find(inputs: Sequence[PathLike]) -> _Sources:
     root = os.path.commonpath(roots)
 
     def name(path: Path) -> str:
-        return _printable(Path(os.path.abspath(path)).relative_to(root).as_posix())
+        return printable(Path(os.path.abspath(path)).relative_to(root).as_posix())
 
     files: dict[str, Path] = {}
     for path in sorted({Path(os.path.abspath(file)) for file in found.files}):
@@ -175,12 +177,6 @@ def _find(inputs: Sequence[PathLike]) -> _Sources:
             raise DataError(f"{path}: another file's name is written in the same way, {name(path)}; rename one")
     dropped = [(name(folder), reason) for folder, reason in found.unlisted]
     return _Sources(dict(sorted(files.items())), dropped, found.not_audio())
-
-
-def _printable(name: str) -> str:
-    """A file's name without line breaks, control characters and bytes that are no text, which become escapes."""
-    unsafe = r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]"
-    return re.sub(unsafe, lambda found: found[0].encode("unicode_escape", "backslashreplace").decode(), name)
 
 
 def _check_destination(folder: Path, overwrite: bool) -> None:
@@ -217,8 +213,9 @@ def _make_audio(settings: Settings, sources: _Sources, folder: Path, progress: b
         name, reason = dropped[0]
         raise DataError(f"none of {len(dropped)} audio files can be used; the first: {name}: {reason}")
     peak = max(take.peak for take in takes)
-    if peak == 0:
-        raise DataError(f"all {len(takes)} recordings are digital silence, and nothing can be learnt from them")
+    if peak < SILENT_PEAK:
+        what = f"silence (the largest amplitude is {peak:.2g}, where full scale is 1)" if peak else "digital silence"
+        raise DataError(f"all {len(takes)} recordings are {what}, and nothing can be learnt from them")
     gain = float(settings.gain) if settings.gain != "auto" else AUTO_PEAK / peak
     written = _write_audio(takes, folder / AUDIO_FILE, gain)
     if len(written.constant) == len(takes):

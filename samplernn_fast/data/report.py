@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from samplernn_fast.data.decoding import Take
-from samplernn_fast.data.folder import SPLITS, Manifest, chunk_count, chunk_samples
+from samplernn_fast.data.folder import chunk_count, chunk_samples
+from samplernn_fast.data.manifest import SPLITS, Manifest
 from samplernn_fast.data.settings import Settings
 
 _SHOWN = 20  # most dropped files that the summary names; the manifest names all

@@ -9,13 +9,13 @@ from samplernn_fast.ranges import Range, check_fields
 
 JOIN_SECONDS = 60.0
 """The longest stream of joined recordings, unless another is asked for."""
-_DAY = 86_400  # seconds
+_LONGEST = 10_000_000  # seconds, 116 days
 
 SampleRate = Annotated[int, RATES]
-ChunkSeconds = Annotated[float, Range(0, _DAY, above=True, unit="seconds")]
+ChunkSeconds = Annotated[float, Range(0, _LONGEST, above=True, unit="seconds")]
 Shares = Annotated[tuple[float, float, float], Range(0, 1e9)]
 SplitSeed = Annotated[int, Range(0, 2**64 - 1)]
-JoinSeconds = Annotated[float, Range(0, _DAY, above=True, unit="seconds")]
+JoinSeconds = Annotated[float, Range(0, _LONGEST, above=True, unit="seconds")]
 JoinPause = Annotated[float, Range(0, 3600, unit="seconds")]
 TrimDecibels = Annotated[float | None, Range(-200, 0, unit="dB")]
 Gain = Annotated[float | Literal["auto"], Range(0, 1e6, above=True, words=("auto",))]

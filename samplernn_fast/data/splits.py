@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from samplernn_fast.data.folder import SPLITS, Recording
+from samplernn_fast.data.manifest import SPLITS, Recording
 from samplernn_fast.errors import ConfigError, DataError
 
 HELD_OUT = ("valid", "test")

@@ -4,9 +4,10 @@ from pathlib import Path
 
 import numpy as np
 
-from samplernn_fast.audio import quantize, reading, resampling
-from samplernn_fast.errors import ConfigError
+from samplernn_fast.audio import limits, quantize, reading, resampling
+from samplernn_fast.errors import AudioError, ConfigError
 from samplernn_fast.models.config import AudioConfig
+from samplernn_fast.untrusted import Unreadable
 
 Prompt = str | Path | np.ndarray
 
@@ -26,10 +27,21 @@ def prompt_levels(config: AudioConfig, prompt: Prompt, sample_rate: int | None =
             found = f"{samples.dtype} {samples.shape}"
             raise ConfigError(f"prompt must be float samples in [-1, 1], (T,) or (B, T), got {found}")
         samples = samples.astype(np.float32)
-        if sample_rate is not None and sample_rate < 1:
-            raise ConfigError(f"prompt_sample_rate must be at least 1 Hz, got {sample_rate}")
+        if sample_rate is not None:
+            limits.RATES.check("prompt_sample_rate", sample_rate, whole=True)
+        _check(samples, sample_rate or config.sample_rate, config.sample_rate)
         if sample_rate not in (None, config.sample_rate):
             rows = [resampling.resample(row, sample_rate, config.sample_rate) for row in np.atleast_2d(samples)]
             samples = np.stack(rows) if samples.ndim == 2 else rows[0]
     pcm = np.rint(samples * np.float32(config.gain * 32768))
     return quantize.for_config(config).encode(pcm / 32768)
+
+
+def _check(samples: np.ndarray, rate: int, to_rate: int) -> None:
+    """Raises AudioError for (T,) or (B, T) samples that are no audio, or too long to be resampled to `to_rate`."""
+    try:
+        limits.check_amplitudes(np.atleast_2d(samples).T, 0, rate)
+        limits.check_rates(rate, to_rate)
+        limits.check_whole(samples.size / rate, to_rate)
+    except Unreadable as error:
+        raise AudioError(f"prompt: {error}") from None

@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from samplernn_fast.data.batches import Batch, TBPTTBatches, whole_recordings
-from samplernn_fast.data.folder import AudioData, Manifest, Recording
+from samplernn_fast.data.folder import AudioData
+from samplernn_fast.data.manifest import Manifest, Recording
 from samplernn_fast.errors import CheckpointError, ConfigError, DataError
 from samplernn_fast.models.config import SampleRNNConfig
 

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from recordings import RATE, noise, write, write_noise
 
 from samplernn_fast.data.arranging import GAP_SECONDS, cut
-from samplernn_fast.data.folder import AudioData, Recording
+from samplernn_fast.data.folder import AudioData
+from samplernn_fast.data.manifest import Recording
 from samplernn_fast.data.preparation import prepare
 
 GAP = GAP_SECONDS * RATE

@@ -129,7 +129,7 @@ def test_a_gain_that_amplifies_noise_and_a_peak_beyond_full_scale_are_said(tmp_p
         ({"channels": "up"}, "channels must be mix, left, right or the number of a channel from 0, got 'up'"),
         ({"sample_rate": 10**9}, "sample_rate must be 1 to 768000 Hz"),
         ({"sample_rate": True}, "sample_rate must be"),
-        ({"chunk_seconds": 1e300}, "chunk_seconds must be above 0 and at most 86400 seconds"),
+        ({"chunk_seconds": 1e300}, "chunk_seconds must be above 0 and at most 10000000 seconds"),
         ({"chunk_seconds": "8"}, "chunk_seconds must be"),
         ({"split_seed": 2**64}, "split_seed must be"),
         ({"trim_silence_db": float("nan")}, "trim_silence_db must be"),

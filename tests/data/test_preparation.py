@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from recordings import RATE, noise, write, write_noise
 
-from samplernn_fast.data.folder import AUDIO_FILE, MANIFEST_FILE, AudioData
+from samplernn_fast.data.folder import AUDIO_FILE, AudioData
+from samplernn_fast.data.manifest import MANIFEST_FILE
 from samplernn_fast.data.preparation import prepare
 from samplernn_fast.data.report import PrepareReport
 from samplernn_fast.errors import ConfigError, DataError

@@ -12,7 +12,8 @@ from recordings import RATE, write_noise
 
 from samplernn_fast.audio import reading
 from samplernn_fast.data import preparation
-from samplernn_fast.data.folder import MANIFEST_FILE, AudioData, Manifest
+from samplernn_fast.data.folder import AudioData
+from samplernn_fast.data.manifest import MANIFEST_FILE, Manifest
 from samplernn_fast.data.preparation import prepare
 from samplernn_fast.errors import DataError
 

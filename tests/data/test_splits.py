@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from samplernn_fast.data.folder import SPLITS, Recording
+from samplernn_fast.data.manifest import SPLITS, Recording
 from samplernn_fast.data.splits import SplitRule, split_by_share
 from samplernn_fast.errors import ConfigError, DataError
 

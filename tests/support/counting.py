@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from samplernn_fast.data.folder import AudioData, Manifest, Recording
+from samplernn_fast.data.folder import AudioData
+from samplernn_fast.data.manifest import Manifest, Recording
 
 RATE = 1000
 
