@@ -83,4 +83,13 @@ def demo_training(data: Path, out: Path, minutes: float, seed: int) -> TrainConf
         sample_rate=0, gain=0.0, quantization="mu-law", frame_sizes=(8, 8, 16), dim=96, emb_size=32, mlp_hidden=2
     )
     config = TrainConfig(data=data, out=out, model=model, batch_size=16, seq_len=512, seed=seed)
-    return replace(config, lr=4e-3, lr_schedule="cosine", warmup_steps=50, max_minutes=minutes, eval_every=400)
+    return replace(
+        config,
+        lr=4e-3,
+        lr_schedule="cosine",
+        warmup_steps=50,
+        max_minutes=minutes,
+        eval_every=400,
+        sample_every=0,
+        keep=0,
+    )

@@ -62,13 +62,18 @@ class TrainConfig:
     """How many updates lie between two rows of log.csv."""
     eval_every: Annotated[int, Range(1, _STEPS)] = 500
     """How many updates lie between two validations; the best model is kept."""
+    keep: Annotated[int, Range(0, 10_000)] = 3
+    """How many of the best models are kept in models/, to choose from by ear."""
+    keep_every: Annotated[int, Range(0, _STEPS)] = 0
+    """Every so many updates the model is kept in models/ too; 0 keeps only the best ones."""
     eval_seconds: Annotated[float, Range(0, 10**7, unit="seconds")] = 60.0
     """How many seconds of the validation split a validation reads; 0 reads all."""
     save_every: Annotated[int, Range(1, _STEPS)] = 250
     """How many updates lie between two checkpoints."""
     sample_every: Annotated[int, Range(0, _STEPS)] = 2500
-    """How many updates lie between two pieces of generated audio (samples/, TensorBoard); 0 makes none."""
-    sample_seconds: Annotated[float, Range(0, 3600, above=True, unit="seconds")] = 1.0
+    """How many updates lie between two pieces of generated audio (samples/, TensorBoard); the first ones come sooner,
+    after 100, 200, 500 and 1000; 0 makes none."""
+    sample_seconds: Annotated[float, Range(0, 3600, above=True, unit="seconds")] = 4.0
     """How many seconds such a piece has."""
     resume: str = "auto"
     """auto goes on with the run in `out`, if any; never refuses a folder that holds one; a path is a checkpoint's."""

@@ -1,4 +1,4 @@
-"""What a training run shows: log.csv always, TensorBoard where it is installed, a progress bar on a terminal.
+"""What a training run shows: log.csv always, TensorBoard where it is installed, progress on standard error.
 
 `RunLog` writes all three; `read_log` reads log.csv back.
 """
@@ -22,8 +22,9 @@ COLUMNS = ("step", "epoch", "audio_seconds", "lr", "train_bits", "valid_bits", "
 class RunLog:
     """Writes the log of one run folder. Rows after `start_step`, the checkpoint's step, are dropped and made again."""
 
-    def __init__(self, folder: Path, start_step: int, max_steps: int | None) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, start_step: int, max_steps: int | None, *, shown: bool = True) -> None:
+        """shown: False prints nothing."""
+        self.folder, self.step = folder, start_step
         self._csv = folder / LOG_FILE
         kept = [row for row in read_log(self._csv) if int(row["step"]) <= start_step]
         text = io.StringIO()
@@ -32,7 +33,7 @@ class RunLog:
         writer.writerows(kept)
         write_text(self._csv, text.getvalue())
         self._board = _tensorboard(folder, start_step)
-        self._bar = terminal.Bar(max_steps, "step", shown=terminal.is_watched(), start=start_step)
+        self._bar = terminal.Bar(max_steps, "step", shown=shown, start=start_step)
 
     def row(self, values: dict[str, Any]) -> None:
         """Appends a row of `values`, which are named as in COLUMNS. Missing ones stay empty."""
@@ -43,24 +44,31 @@ class RunLog:
                 if name in values:
                     self._board.add_scalar(name, float(values[name]), values["step"])
 
-    def advance(self, step: int, text: str) -> None:
-        """Moves the progress bar to `step`, with `text` behind it."""
-        self._bar.move_to(step, text)
+    def advance(self) -> None:
+        """Moves the progress bar on by a step."""
+        self.step += 1
+        self._bar.advance()
+
+    def note(self, text: str) -> None:
+        """Puts `text` behind the progress bar, or into the lines that take its place."""
+        self._bar.move_to(self.step, text)
 
     def say(self, text: str) -> None:
-        """Prints a line above the progress bar, on a terminal only."""
+        """Prints a line on standard error, above the progress bar where there is one."""
         self._bar.say(text)
 
-    def sample(self, step: int, samples: "np.ndarray", sample_rate: int) -> None:
-        """Keeps generated audio (T,): as a WAV file, and as sound and spectrogram in TensorBoard."""
+    def sample(self, step: int, samples: "np.ndarray", sample_rate: int) -> Path:
+        """Keeps generated audio (T,) as a WAV file, and in TensorBoard as sound and spectrogram; returns the file."""
         from samplernn_fast.audio import writing
 
         folder = self.folder / "samples"
         folder.mkdir(exist_ok=True)
-        writing.write(folder / f"step_{step:07d}.wav", samples, sample_rate, overwrite=True)
+        file = folder / f"step_{step:07d}.wav"
+        writing.write(file, samples, sample_rate, overwrite=True)
         if self._board is not None:
             self._board.add_audio("sample", samples[None], step, sample_rate=sample_rate)
             self._board.add_image("spectrogram", spectrogram(samples), step)
+        return file
 
     def close(self) -> None:
         """Ends TensorBoard's file and the bar."""

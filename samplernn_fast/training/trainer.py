@@ -18,10 +18,8 @@ import torch
 import torch.distributed as dist
 
 from samplernn_fast import files, terminal
-from samplernn_fast.audio.quantize import for_config
 from samplernn_fast.data.batches import Batch, TBPTTBatches
 from samplernn_fast.data.folder import AudioData
-from samplernn_fast.engine.engine import Engine
 from samplernn_fast.errors import ConfigError, DataError, SampleRNNError
 from samplernn_fast.evaluation.likelihood import Stopped, evaluate
 from samplernn_fast.models import checkpoint
@@ -30,6 +28,7 @@ from samplernn_fast.models.cells import keep_scans_uncompiled
 from samplernn_fast.models.registry import build_model
 from samplernn_fast.training import resuming, starting
 from samplernn_fast.training.config import TrainConfig
+from samplernn_fast.training.keeping import EARLY_SHARE, Keeper, make_sound, next_sound
 from samplernn_fast.training.process import (
     check_compiler,
     fast_cpu_training,
@@ -37,6 +36,7 @@ from samplernn_fast.training.process import (
     highest,
     process_group,
 )
+from samplernn_fast.training.progress import Reporter, header, warnings
 from samplernn_fast.training.run_log import RunLog
 
 
@@ -60,11 +60,12 @@ class TrainResult:
     """The number of the signal that ended it; 0 where none did."""
 
 
-def train(config: TrainConfig) -> TrainResult:
+def train(config: TrainConfig, *, progress: bool = True) -> TrainResult:
     """Trains a model, or goes on with the run in `config.out`, until its budget is spent or ctrl-C or SIGTERM comes.
 
     A signal ends it after the update that is being made, and everything is saved first; a third ctrl-C ends it at
-    once. Raises DataError or ConfigError before anything is written when data, model and settings do not fit.
+    once. progress: whether standard error shows what will happen, how far the run is, and how long it will take.
+    Raises DataError or ConfigError before anything is written when data, model and settings do not fit.
     """
     with (
         process_group(config.device) as (rank, world_size, device),
@@ -76,7 +77,7 @@ def train(config: TrainConfig) -> TrainResult:
         # Nothing in the loop draws from torch's generator. It is seeded and saved for a future part that does.
         with fast, torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
-            return Trainer(config, rank, world_size, device).run(caught)
+            return Trainer(config, rank, world_size, device).run(caught, progress=progress)
 
 
 _NOTICE = (
@@ -101,7 +102,9 @@ class Trainer:
         starting.check_unsaved(config)
         self.model = build_model(config.model, seed=config.seed)
         self.initialized_from: dict[str, Any] | None = None
+        self.origin = f"random weights of seed {config.seed}"
         if source is not None:
+            self.origin = f"starts from {config.init_from}"
             self.model.load_state_dict(source.model.state_dict())
             self.initialized_from = source.provenance()
         self.model.to(device)
@@ -119,12 +122,15 @@ class Trainer:
         self.state: State | None = None
         self.step, self.epoch, self.seconds = 0, 0, 0.0
         self.best_bits = math.inf
+        self.keeper: Keeper | None = None
+        self.validated_step = -1
+        self.sound_seconds = 0.0  # how long the last piece of sound took
         self.train_bits = math.nan
         self.valid_bits: float | None = None
         self.caught: list[int] = []
-        # What is still to be made at this step: "validation", "sample". A signal can come before they are made, and
-        # a run that goes on makes them first, so that its curve and its best model are those of a run that was not
-        # stopped.
+        # What is still to be made at this step: "validation", "keep", "sample". A signal can come before they are made,
+        # and a run that goes on makes them first, so that its curve and its best model are those of a run that was
+        # not stopped.
         self.pending: list[str] = []
         # Bits and samples since the last row of the log. They stay on the device: reading them makes a GPU wait.
         self.sums = torch.zeros(2, dtype=torch.float64, device=device)
@@ -134,10 +140,11 @@ class Trainer:
             raise ConfigError(f"change_lr is for a run that goes on, and {config.out} holds none; set lr instead")
         self.forward = self._wrap()
 
-    def run(self, caught: list[int]) -> TrainResult:
+    def run(self, caught: list[int], *, progress: bool = True) -> TrainResult:
         """Trains until max_steps, max_minutes or a signal in `caught`. Rank 0 writes everything."""
         config, self.caught = self.config, caught
-        log = self._open_log()
+        log = self._open_log(progress)
+        reporter = None if log is None else Reporter(log, config, validates=bool(self.data.recordings("valid")))
         began = time.monotonic() - self.seconds
         try:
             _, number = self._agree(self.seconds)
@@ -151,6 +158,8 @@ class Trainer:
                 self.seconds, number = self._agree(time.monotonic() - began)
                 if self.step % config.log_every == 0:
                     self._write_row(log)
+                if reporter is not None:
+                    reporter.step_done(self.step, self.seconds, self._recent_bits)
                 self.pending = self._due()
                 if self.pending and not number:
                     number = self._look(log)
@@ -216,12 +225,13 @@ class Trainer:
         """What is to be made at this step, in the words of `pending`."""
         config = self.config
         validation = self.step % config.eval_every == 0 or self._finished(number=0)
-        sample = config.sample_every and self.step % config.sample_every == 0
-        return ["validation"] * bool(validation) + ["sample"] * bool(sample)
+        keep = validation or (config.keep_every and self.step % config.keep_every == 0)
+        sample = next_sound(config, self.step - 1) == self.step
+        return ["validation"] * bool(validation) + ["keep"] * bool(keep) + ["sample"] * sample
 
     def _look(self, log: RunLog | None) -> int:
         """Makes what is pending. A signal ends that within a second; returns its number, or 0, for all processes."""
-        makers = {"validation": self._validate, "sample": self._make_sample}
+        makers = {"validation": self._validate, "keep": self._keep_model, "sample": self._make_sample}
         with first_process_alone(self.world_size, self.device), suppress(Stopped):
             while self.pending:
                 makers[self.pending[0]](log)
@@ -240,7 +250,6 @@ class Trainer:
         with first_process_alone(self.world_size, self.device):
             if log is not None:
                 log.row(self._row(train_bits=self.train_bits))
-                log.advance(self.step, f"{self.train_bits:.3f} bits, {self._pace()}")
 
     def _diverged(self) -> SampleRNNError:
         return SampleRNNError(
@@ -257,59 +266,64 @@ class Trainer:
     def _audio_seconds(self) -> float:
         return self.step * self.config.batch_size * self.config.seq_len / self.config.model.sample_rate
 
-    def _pace(self) -> str:
-        """How many seconds of audio are read in a second, and how long the run will still take."""
-        left = []
-        if self.config.max_steps:
-            left.append(self.seconds / self.step * (self.config.max_steps - self.step))
-        if self.config.max_minutes:
-            left.append(60 * self.config.max_minutes - self.seconds)
-        until = f", {max(0.0, min(left)) / 60:.1f} min left" if left else ""
-        return f"{self._audio_seconds() / max(self.seconds, 1e-9):.1f} s of audio a second{until}"
+    def _recent_bits(self) -> float:
+        """Bits per sample since the last row of the log, of this process; those of that row, where it was just made."""
+        bits, count = self.sums.tolist()
+        return bits / count if count else self.train_bits
 
     def _validate(self, log: RunLog | None) -> None:
         """Scores the validation split, from a hidden state of its own, and keeps the model if it is the best so far."""
         if log is None or not self.data.recordings("valid"):
             return
+        log.note("validating")
         result = evaluate(
             self.model, self.data, "valid", max_seconds=self.config.eval_seconds, should_stop=self._is_stopping
         )
-        self.valid_bits = result.nll_bits
+        self.valid_bits, self.validated_step = result.nll_bits, self.step
         log.row(self._row(valid_bits=result.nll_bits))
-        log.say(f"step {self.step}  train {self.train_bits:.3f}  valid {result.nll_bits:.3f} bits per sample")
+        train = "" if math.isnan(self.train_bits) else f", train {self.train_bits:.3f}"
+        best = " (the best so far, kept)" if result.nll_bits < self.best_bits else f" (best {self.best_bits:.3f})"
+        log.say(f"step {self.step}: valid {result.nll_bits:.3f}{train} bits per sample{best}")
         if result.nll_bits < self.best_bits:
             self.best_bits = result.nll_bits
             self._save_model()
 
     def _make_sample(self, log: RunLog | None) -> None:
         """Makes a piece of audio with the present weights, always by the same seed, and logs it."""
-        if log is None:
+        if log is None or (self.step % self.config.sample_every and self.sound_seconds > EARLY_SHARE * self.seconds):
             return
-        engine = Engine(self.model, device="cpu")
-        state = engine.init_state(1, seed=self.config.seed)
-        left = max(1, int(self.config.sample_seconds * engine.config.sample_rate))
-        parts = []
-        while left:
-            if self._is_stopping():
-                raise Stopped
-            parts.append(engine.run(state, min(left, engine.pace.samples(1))))
-            left -= parts[-1].shape[1]
-        levels = torch.cat(parts, dim=1)
-        log.sample(self.step, for_config(self.config.model).decode(levels[0].numpy()), self.config.model.sample_rate)
+        log.note(f"making {self.config.sample_seconds:g} s of sound")
+        began = time.monotonic()
+        config = self.config
+        sound = make_sound(self.model, config.seed, config.sample_seconds, self._is_stopping)
+        file = log.sample(self.step, sound, config.model.sample_rate)
+        self.sound_seconds = time.monotonic() - began
+        log.say(f"step {self.step}: {config.sample_seconds:g} s of sound in {file}")
+
+    def _keep_model(self, log: RunLog | None) -> None:
+        """Keeps the model in models/ where it is one of the best, or due."""
+        if self.keeper is not None:
+            bits = self.valid_bits if self.validated_step == self.step else None
+            self.keeper.add(self.step, bits, self._save_model)
 
     def _is_stopping(self) -> bool:
         """Whether a signal came, which asks what is being made to stop."""
         return bool(self.caught)
 
-    def _open_log(self) -> RunLog | None:
-        """The log of the run, in rank 0 only, which also writes config.json."""
+    def _open_log(self, progress: bool) -> RunLog | None:
+        """The log of the run, in rank 0 only, which also writes config.json and says what will happen."""
         if self.rank != 0:
             return None
         files.remove_leftovers(self.config.out)
         checkpoint.write_text(
             self.config.out / checkpoint.CONFIG_FILE, json.dumps(self.config.to_dict(), indent=1) + "\n"
         )
-        return RunLog(self.config.out, self.step, self.config.max_steps)
+        self.keeper = Keeper(self.config, self.step)
+        log = RunLog(self.config.out, self.step, self.config.max_steps, shown=progress)
+        about = (self.config, self.data, self.model, self.device)
+        for line in (*header(*about, self.origin), *(f"warning: {text}" for text in warnings(*about))):
+            log.say(line)
+        return log
 
     def _wrap(self) -> Any:
         """The model as the loop calls it: compiled if asked for, and averaging gradients over several processes."""
@@ -322,10 +336,10 @@ class Trainer:
             forward = torch.nn.parallel.DistributedDataParallel(forward, device_ids=ids, broadcast_buffers=False)
         return forward
 
-    def _save_model(self) -> None:
-        """Writes model.safetensors, with what the run knows about the model."""
+    def _save_model(self, file: Path | None = None) -> None:
+        """Writes the model to `file`, or to model.safetensors, with what the run knows about it."""
         info = {"data": str(self.config.data), "training": self.config.to_dict()} | self._provenance() | self._numbers()
-        checkpoint.save_model(self.config.out / checkpoint.MODEL_FILE, self.model, info)
+        checkpoint.save_model(file or self.config.out / checkpoint.MODEL_FILE, self.model, info)
 
     def _provenance(self) -> dict[str, Any]:
         """Which model the run started from, for JSON; nothing for one that started from random weights."""
@@ -374,3 +388,4 @@ class Trainer:
         self.train_bits = math.nan if progress["train_bits"] is None else progress["train_bits"]
         self.valid_bits = progress["valid_bits"]
         self.pending = list(progress.get("pending", []))
+        self.origin = f"goes on from step {self.step} of {saved.source}"

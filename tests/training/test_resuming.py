@@ -181,7 +181,19 @@ def launch(config: TrainConfig, *python: str) -> subprocess.Popen[str]:
     for name in ("dim", "emb_size", "q_levels"):
         flags += [f"--{name.replace('_', '-')}", str(getattr(config.model, name))]
     flags += ["--frame-sizes", *map(str, config.model.frame_sizes)]
-    command = [sys.executable, *(python or LAUNCH), "train", "paper-3tier", *flags, "--num-threads", "1"]
+    command = [
+        sys.executable,
+        *(python or LAUNCH),
+        "train",
+        "paper-3tier",
+        *flags,
+        "--num-threads",
+        "1",
+        "--sample-every",
+        "0",
+        "--keep",
+        "0",
+    ]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
 

@@ -1,0 +1,95 @@
+"""What a run keeps for the ear: several of its models to choose from, and pieces of sound.
+
+Files in models/ bear the step and the bits of the validation, as in step-002500-4.123.safetensors, so that the folder
+itself says which are kept, and a run that goes on keeps those that it would have kept.
+"""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from samplernn_fast.audio.quantize import for_config
+from samplernn_fast.engine.engine import Engine
+from samplernn_fast.evaluation.likelihood import Stopped
+from samplernn_fast.models.base import AudioModel
+from samplernn_fast.training.config import TrainConfig
+
+FOLDER = "models"
+EARLY_SOUNDS = (100, 200, 500, 1000)
+"""Updates after which there is a sound before the first of `sample_every`: early ones say most."""
+EARLY_SHARE = 0.05
+"""The most of a run's time that the early sounds may take; where one takes longer, the next ones are left out."""
+_NAME = re.compile(r"step-(\d+)(?:-(\d+\.\d{3}))?\.safetensors")
+
+
+def next_sound(config: TrainConfig, step: int) -> int | None:
+    """The first step behind `step` after which a sound is due; None where none is wanted."""
+    every = config.sample_every
+    if not every:
+        return None
+    early = [one for one in EARLY_SOUNDS if step < one < every]
+    return min([*early, (step // every + 1) * every])
+
+
+def make_sound(model: AudioModel, seed: int, seconds: float, should_stop: Callable[[], bool]) -> np.ndarray:
+    """Audio (T,) of a model, always by the same seed. Raises Stopped as soon as `should_stop` says so."""
+    engine = Engine(model, device="cpu")
+    state = engine.init_state(1, seed=seed)
+    left = max(1, int(seconds * engine.config.sample_rate))
+    parts = []
+    while left:
+        if should_stop():
+            raise Stopped
+        parts.append(engine.run(state, min(left, engine.pace.samples(1))))
+        left -= parts[-1].shape[1]
+    return for_config(engine.config).decode(torch.cat(parts, dim=1)[0].numpy())
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A model in models/."""
+
+    path: Path
+    step: int
+    bits: float | None
+    """Bits per sample of the validation, to three digits; None where there was none at this step."""
+
+
+def kept_models(run: Path) -> list[Kept]:
+    """The models in a run's models/, by step."""
+    found = ((path, _NAME.fullmatch(path.name)) for path in (run / FOLDER).glob("step-*.safetensors"))
+    kept = [Kept(path, int(name[1]), None if name[2] is None else float(name[2])) for path, name in found if name]
+    return sorted(kept, key=lambda one: one.step)
+
+
+class Keeper:
+    """Keeps the `keep` best models of a run, and the model of every `keep_every`-th update."""
+
+    def __init__(self, config: TrainConfig, start_step: int) -> None:
+        """Removes models of steps after `start_step`, which the run makes again."""
+        self._run, self._keep, self._every = config.out, config.keep, config.keep_every
+        for one in kept_models(self._run):
+            if one.step > start_step:
+                one.path.unlink()
+
+    def due(self, step: int) -> bool:
+        """Whether the model of this step is kept whatever its bits are."""
+        return bool(self._every) and step % self._every == 0
+
+    def add(self, step: int, bits: float | None, save: Callable[[Path], object]) -> None:
+        """Keeps a model, which `save` writes to a file, if it is due or one of the best; drops what is no more."""
+        number = "" if bits is None else f"-{bits:.3f}"
+        rounded = None if bits is None else float(number[1:])  # what the names of the others have, too
+        new = Kept(self._run / FOLDER / f"step-{step:06d}{number}.safetensors", step, rounded)
+        others = [one for one in kept_models(self._run) if one.step != step]
+        scored = [one for one in (*others, new) if one.bits is not None]
+        best = sorted(scored, key=lambda one: (one.bits, one.step))[: self._keep]
+        if new in best or self.due(step):
+            save(new.path)
+        for one in others:
+            if one not in best and not self.due(one.step):
+                one.path.unlink()
