@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from fuzzing import Failure, fuzz, run_cases, seed_of
+from fuzzing import Failure, Numbered, fuzz, fuzz_each, run_cases
 from mutations import mutate, mutate_value, odd_value
 
 from samplernn_fast.errors import CheckpointError
@@ -21,7 +21,7 @@ def number(source: random.Random) -> int:
 
 def only_once(harm: Callable[[], object]) -> list[Failure]:
     """What is reported where the fourth of nine cases does harm."""
-    fourth = number(random.Random(seed_of(3)))
+    fourth = number(Numbered(3))
     return run_cases(lambda case: harm() if case == fourth else None, number, 9, seconds=1, growth=20 << 20)
 
 
@@ -78,6 +78,16 @@ def test_errors_of_ours_are_no_failures_but_their_messages_must_be_lines() -> No
         raise CheckpointError("x" * 2000)
 
     assert "no line" in run_cases(shout, number, 1)[0].reason
+
+
+def test_known_cases_are_run_in_order() -> None:
+    def refuse(case: str) -> None:
+        if case == "bad":
+            raise KeyError(case)
+
+    fuzz_each(refuse, ["good", "fine"])
+    with pytest.raises(AssertionError, match="case 2: KeyError"):
+        fuzz_each(refuse, ["good", "fine", "bad", "good"])
 
 
 def test_valid_cases_must_be_taken() -> None:

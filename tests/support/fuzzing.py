@@ -71,7 +71,7 @@ class Failure:
 
 def fuzz(
     target: Callable[[Any], object],
-    make: Callable[[random.Random], Any],
+    make: Callable[[Any], Any],
     cases: int,
     *,
     valid: Sequence[Any] = (),
@@ -86,15 +86,29 @@ def fuzz(
     """
     found = run_cases(target, make, cases, valid=valid, refusals=refusals, seconds=seconds, growth=growth)
     if found:
-        folder = Path(tempfile.mkdtemp(prefix="fuzz-"))
-        raise AssertionError(
-            "\n".join(_report(failure, _case(failure.number, make, valid), folder) for failure in found)
-        )
+        raise AssertionError(_report(found, lambda number: _case(number, make, valid)))
+
+
+def fuzz_each(
+    target: Callable[[Any], object],
+    cases: Sequence[Any],
+    *,
+    valid: Sequence[Any] = (),
+    refusals: tuple[type[BaseException], ...] = (SampleRNNError,),
+    seconds: float = SECONDS,
+    growth: int = GROWTH,
+) -> None:
+    """The same for cases that are known and need no generator."""
+
+    def make(source: Numbered) -> Any:
+        return cases[source.number]
+
+    fuzz(target, make, len(cases), valid=valid, refusals=refusals, seconds=seconds, growth=growth)
 
 
 def run_cases(
     target: Callable[[Any], object],
-    make: Callable[[random.Random], Any],
+    make: Callable[[Any], Any],
     cases: int,
     *,
     valid: Sequence[Any] = (),
@@ -148,7 +162,7 @@ def _fork() -> int:
 
 def _be_the_child(
     target: Callable[[Any], object],
-    make: Callable[[random.Random], Any],
+    make: Callable[[Any], Any],
     numbers: tuple[int, int],
     valid: Sequence[Any],
     limits: tuple[tuple[type[BaseException], ...], float, int],
@@ -260,23 +274,31 @@ def _tail(log: BinaryIO) -> str:
     return text[begins : begins + 3000] if begins >= 0 else text[-3000:]
 
 
-def _case(number: int, make: Callable[[random.Random], Any], valid: Sequence[Any]) -> Any:
-    return valid[number] if number < 0 else make(random.Random(seed_of(number)))
+def _case(number: int, make: Callable[[Any], Any], valid: Sequence[Any]) -> Any:
+    return valid[number] if number < 0 else make(Numbered(number))
 
 
-def seed_of(number: int) -> int:
-    """The seed of the generator of a case."""
-    return int(os.environ.get("FUZZ_SEED", "0")) * 1_000_000_007 + number
+class Numbered(random.Random):
+    """The generator of a case, whose seed is the number of the case and FUZZ_SEED."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        super().__init__(int(os.environ.get("FUZZ_SEED", "0")) * 1_000_000_007 + number)
 
 
-def _report(failure: Failure, case: Any, folder: Path) -> str:
-    """A failure in words, with its case, which is kept in a file where it is bytes."""
-    shown = repr(case)
-    if isinstance(case, bytes):
-        file = folder / str(failure.number)
-        file.write_bytes(case)
-        shown = f"{case[:100].hex()}{'...' if len(case) > 100 else ''} in {file}"
-    return f"case {failure.number}: {failure.reason}\n  case: {shown[:2000]}\n{failure.detail}"
+def _report(found: Sequence[Failure], case_of: Callable[[int], Any]) -> str:
+    """Failures in words, with their cases, which are kept in files where they are bytes."""
+    folder = Path(tempfile.mkdtemp(prefix="fuzz-"))
+    lines = []
+    for failure in found:
+        case = case_of(failure.number)
+        shown = repr(case)
+        if isinstance(case, bytes):
+            file = folder / str(failure.number)
+            file.write_bytes(case)
+            shown = f"{case[:100].hex()}{'...' if len(case) > 100 else ''} in {file}"
+        lines.append(f"case {failure.number}: {failure.reason}\n  case: {shown[:2000]}\n{failure.detail}")
+    return "\n".join(lines)
 
 
 def _peak() -> int:

@@ -48,7 +48,7 @@ def _tensor(array: np.ndarray, path: Path, name: object) -> Tensor:
     """An array of any byte order as a tensor. Raises CheckpointError for an array that does not hold numbers."""
     if array.dtype.kind not in "fiu":
         raise CheckpointError(f"{path}: tensor {name} must be of numbers, not {array.dtype}")
-    return torch.from_numpy(np.ascontiguousarray(array, array.dtype.newbyteorder("=")))
+    return torch.from_numpy(np.array(array, array.dtype.newbyteorder("="), order="C"))
 
 
 def _read_beside(path: Path, settings: Settings) -> None:
@@ -56,7 +56,8 @@ def _read_beside(path: Path, settings: Settings) -> None:
     for file in (path.with_name("args.pkl"), path.parent.parent / "args.pkl"):
         if file.is_file():
             words = read_pickle(file)
-            line = [part for word in words for part in str(word).split("=", 1)] if isinstance(words, list) else []
+            words = [word for word in words if isinstance(word, str)] if isinstance(words, list) else []
+            line = [part for word in words for part in word.split("=", 1)]
             values = {flag[2:]: _value(word) for flag, word in itertools.pairwise(line) if flag[:2] == "--"}
             settings.add_beside(values | _rate_of_script(" ".join(line[:1])), file.name)
             return
@@ -69,13 +70,13 @@ def _read_beside(path: Path, settings: Settings) -> None:
 
 def _rate_of_script(text: str) -> dict[str, int]:
     """The rate is a constant of the script: 16 kHz, or in dadabots' scripts the one in its name (two_tier32k.py)."""
-    script = re.search(r"(?:two|three)_tier(?:_generate)?(\d+)?k?\w*\.py", text)
+    script = re.search(r"(?:two|three)_tier(?:_generate)?(\d{1,3})?k?\w*\.py", text)
     return {"sample_rate": 1000 * int(script[1] or 16)} if script else {}
 
 
 def _value(word: str) -> Any:
     """The value of a word of the command line. True and false may be shortened, as the project allows it."""
-    if re.fullmatch(r"\d+", word):
+    if re.fullmatch(r"\d{1,18}", word):
         return int(word)
     upper = word.upper()
     if upper and ("TRUE".startswith(upper) or "FALSE".startswith(upper)):
