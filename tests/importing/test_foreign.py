@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 from cases import random_levels
+from command_line import run
 from exporters import deepsound_state, float32_model, prism_arrays, theano_arrays, write_bundle, write_theano
 from foreign_configs import DEEPSOUND, PRISM, S4, THEANO, prism_config, theano_config
 
 import samplernn_fast as srnn
-from samplernn_fast.commands import main
 from samplernn_fast.errors import CheckpointError, ConfigError
 from samplernn_fast.importing.foreign import read_checkpoint
 from samplernn_fast.importing.parity import check_parity
@@ -135,7 +135,7 @@ def test_other_precisions_are_read(dtype, tmp_path):
 def test_a_run_folder_like_any_other(tmp_path, capsys):
     config, prefix, _ = DEEPSOUND["odd"]
     torch.save(deepsound_state(float32_model(config), prefix), tmp_path / "ep1-it2")
-    main.main(["import", str(tmp_path / "ep1-it2"), "-o", str(tmp_path / "run"), "--sample-rate", "8000"])
+    assert run("import", tmp_path / "ep1-it2", "-o", tmp_path / "run", "--sample-rate", "8000") == 0
     printed = capsys.readouterr().out
     assert "parity" in printed and "linear-deepsound" in printed and "assumed" not in printed
     assert (tmp_path / "run" / checkpoint.CONFIG_FILE).is_file()
@@ -145,9 +145,8 @@ def test_a_run_folder_like_any_other(tmp_path, capsys):
         audio = srnn.generate(tmp_path / "run", duration=0.05, num_samples=2, prompt=prompt, backend=backend)
         assert audio.samples.shape == (2, 400) and audio.sample_rate == 8000
     assert next(srnn.stream(tmp_path / "run", block_seconds=0.01)).shape == (1, 80)
-    with pytest.raises(SystemExit) as stop:
-        main.main(["import", str(tmp_path / "ep1-it2"), "-o", str(tmp_path / "run")])
-    assert stop.value.code == 1 and "--overwrite" in capsys.readouterr().err
+    assert run("import", tmp_path / "ep1-it2", "-o", tmp_path / "run") == 1
+    assert "--overwrite" in capsys.readouterr().err
 
 
 def test_an_assumed_sample_rate_is_said(tmp_path):
