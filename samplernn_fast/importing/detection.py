@@ -6,13 +6,12 @@ from pathlib import Path
 
 from samplernn_fast.errors import CheckpointError
 from samplernn_fast.importing.formats import tf_bundle
-from samplernn_fast.importing.formats.torch_file import read_torch_file
+from samplernn_fast.importing.formats.torch_file import LEGACY_START, names_in
 from samplernn_fast.importing.projects import deepsound, prism
 
 FORMATS = ("deepsound", "prism", "s4", "theano")
 """The projects whose checkpoints can be read."""
 _ZIP = b"PK\x03\x04"
-_LEGACY_TORCH = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # torch's magic number, as a pickle writes it
 _HDF5 = b"\x89HDF\r\n"
 _PICKLES = (b"(", b"}", b"]", b"c", b"\x80")  # how a pickled dict or list, or a call, begins
 _FILE_NAMES = re.compile(r".*\.(pt|pth|ckpt|pkl|bin)|(best-)?ep\d+-it\d+.*|[^.]+")
@@ -36,8 +35,8 @@ def detect(path: Path) -> str:
     start, end = _ends(path)
     if len(end) == 8 and struct.unpack("<Q", end)[0] == tf_bundle.MAGIC:
         return "prism"
-    if start.startswith((_ZIP, _LEGACY_TORCH)):
-        return "deepsound" if deepsound.keeps_h0(read_torch_file(path)[0]) else "s4"
+    if start.startswith((_ZIP, LEGACY_START)):
+        return "deepsound" if deepsound.keeps_h0(names_in(path)) else "s4"
     if start.startswith(_HDF5):
         raise CheckpointError(f"{path}: an HDF5 file; give PRiSM's TensorFlow checkpoint (.index and .data files)")
     if b"samplernn_fast" in start:
@@ -66,4 +65,4 @@ def _looks_like_one(file: Path) -> bool:
     """Whether a file's name and first bytes are those of a checkpoint in one file."""
     if file.name == "args.pkl" or not _FILE_NAMES.fullmatch(file.name):
         return False
-    return _ends(file)[0].startswith((_ZIP, _LEGACY_TORCH, *_PICKLES))
+    return _ends(file)[0].startswith((_ZIP, LEGACY_START, *_PICKLES))

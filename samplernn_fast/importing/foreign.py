@@ -70,7 +70,7 @@ def read_checkpoint(
     file = detection.resolve(Path(path))
     project = detection.detect(file) if format == "auto" else format
     model_config, tensors = _READERS[project](file, settings)
-    model = SampleRNN(model_config)
+    model = SampleRNN(model_config, seed=None)
     checkpoint.fill(model, tensors, file)
     return Imported(model, project, settings.notes, check_parity(model, str(file)))
 

@@ -44,6 +44,13 @@ class Bounded:
         self.left -= count
         return data
 
+    def skip(self, count: int) -> None:
+        """Passes over `count` bytes. Raises Unreadable when there are fewer."""
+        if not 0 <= count <= self.left:
+            raise Unreadable("a length in it reaches behind its end")
+        self._file.seek(count, 1)
+        self.left -= count
+
     def readline(self) -> bytes:
         """The next line, with the byte that ends it; pickletools refuses a line without one."""
         line = self._file.readline(self.left)

@@ -7,7 +7,7 @@ Letters: H units, F frame size in samples, r ratio, Q levels, E embedding, n GRU
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -74,9 +74,9 @@ def convert(
     return config_of(source, structure, settings, quantization, "code-half", learn_h0), placed
 
 
-def keeps_h0(tensors: Mapping[str, Tensor]) -> bool:
-    """Whether a state dict is of this project: each tier has an h0. s4 has it in the GRU, or has none."""
-    return any(re.search(r"frame_level_rnns\.\d+\.h0$", name) for name in tensors)
+def keeps_h0(names: Iterable[str]) -> bool:
+    """Whether tensors of these names are of this project: each tier has an h0. s4 has it in the GRU, or has none."""
+    return any(re.search(r"frame_level_rnns\.\d+\.h0$", name) for name in names)
 
 
 def structure_of(named: NamedTensors) -> Structure:
