@@ -1,5 +1,6 @@
 """Tells which project wrote a checkpoint, by its first and last bytes and by the names of its tensors."""
 
+import os
 import re
 import struct
 from pathlib import Path
@@ -8,6 +9,7 @@ from samplernn_fast.errors import CheckpointError
 from samplernn_fast.importing.formats import tf_bundle
 from samplernn_fast.importing.formats.torch_file import LEGACY_START, names_in
 from samplernn_fast.importing.projects import deepsound, prism
+from samplernn_fast.untrusted import Unreadable, open_file
 
 FORMATS = ("deepsound", "prism", "s4", "theano")
 """The projects whose checkpoints can be read."""
@@ -19,9 +21,15 @@ _FILE_NAMES = re.compile(r".*\.(pt|pth|ckpt|pkl|bin)|(best-)?ep\d+-it\d+.*|[^.]+
 
 def resolve(path: Path) -> Path:
     """The file that a path stands for. A folder must hold one checkpoint; a prefix of TensorFlow stays as it is."""
-    if not path.is_dir() or any(path.glob("*.index")):
+    if not os.path.isdir(path):  # unlike Path's, it takes a name that is too long
         return path
-    files = [file for file in sorted(path.iterdir()) if file.is_file() and _looks_like_one(file)]
+    try:
+        inside = sorted(path.iterdir())
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from None
+    if any(file.suffix == ".index" for file in inside):
+        return path
+    files = [file for file in inside if file.is_file() and _looks_like_one(file)]
     if len(files) != 1:
         names = ", ".join(file.name for file in files[:4]) or "none"
         raise CheckpointError(f"{path}: must hold one checkpoint, found {names}; name the file you mean")
@@ -30,7 +38,7 @@ def resolve(path: Path) -> Path:
 
 def detect(path: Path) -> str:
     """The project that wrote a checkpoint, one of FORMATS. Raises CheckpointError when it is none of them."""
-    if path.is_dir() or path.name == "checkpoint" or prism.index_file(path).is_file():
+    if os.path.isdir(path) or path.name == "checkpoint" or os.path.lexists(prism.index_file(path)):
         return "prism"
     start, end = _ends(path)
     if len(end) == 8 and struct.unpack("<Q", end)[0] == tf_bundle.MAGIC:
@@ -51,14 +59,13 @@ def detect(path: Path) -> str:
 def _ends(path: Path) -> tuple[bytes, bytes]:
     """The first 4096 and the last 8 bytes of a file. Raises CheckpointError when it cannot be read."""
     try:
-        with open(path, "rb") as opened:
+        with open_file(path) as opened:
             start = opened.read(4096)
             opened.seek(max(0, opened.seek(0, 2) - 8))
-            return start, opened.read()
-    except FileNotFoundError:
-        raise CheckpointError(f"{path}: no such checkpoint") from None
-    except OSError as error:
-        raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from None
+            return start, opened.read(8)
+    except (Unreadable, OSError) as error:
+        missing = not os.path.lexists(path)
+        raise CheckpointError(f"{path}: {'no such checkpoint' if missing else f'cannot be read ({error})'}") from None
 
 
 def _looks_like_one(file: Path) -> bool:

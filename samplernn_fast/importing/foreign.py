@@ -9,14 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from samplernn_fast.errors import ConfigError
+from samplernn_fast.errors import CheckpointError, ConfigError
 from samplernn_fast.importing import detection
 from samplernn_fast.importing.parity import Parity, check_parity
 from samplernn_fast.importing.projects import deepsound, prism, s4, theano
 from samplernn_fast.importing.settings import Settings, read_settings
 from samplernn_fast.models import checkpoint
+from samplernn_fast.models.config import SampleRNNConfig
 from samplernn_fast.models.sample_rnn import SampleRNN
 
+_MOST_LOGITS = 1 << 22  # of a top frame, of which the parity check compares one or more: 64 MiB in float64, twice
 _READERS = {"deepsound": deepsound.read, "prism": prism.read, "s4": s4.read, "theano": theano.read}
 
 
@@ -70,9 +72,19 @@ def read_checkpoint(
     file = detection.resolve(Path(path))
     project = detection.detect(file) if format == "auto" else format
     model_config, tensors = _READERS[project](file, settings)
+    _check_size(model_config, file)
     model = SampleRNN(model_config, seed=None)
     checkpoint.fill(model, tensors, file)
     return Imported(model, project, settings.notes, check_parity(model, str(file)))
+
+
+def _check_size(config: SampleRNNConfig, file: Path) -> None:
+    """Raises CheckpointError for a model whose check would take more memory and time than a model is worth."""
+    if config.lookback * config.q_levels > _MOST_LOGITS:
+        raise CheckpointError(
+            f"{file}: its top frame has {config.lookback} samples of {config.q_levels} levels; at most {_MOST_LOGITS}"
+            " logits in a frame can be checked, and an import is checked"
+        )
 
 
 def _settings(

@@ -1,15 +1,14 @@
 """What a checkpoint's tensors do not say, quantization and sample rate: from flags, a file, or files beside it."""
 
-import json
+import reprlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from samplernn_fast.audio.laws import QUANTIZATIONS
 from samplernn_fast.errors import CheckpointError, ConfigError
+from samplernn_fast.untrusted import Unreadable, read_json, read_yaml
 
 DEFAULT_SAMPLE_RATE = 16000
 """The rate in Hz at which all four projects write audio by default. PRiSM's was once 22050. No checkpoint stores it."""
@@ -56,7 +55,8 @@ class Settings:
             value = list(value) if isinstance(value, tuple) else value
             if value is not None and value != fact:
                 raise CheckpointError(
-                    f"{source}: {where} says {name} = {value}, but the tensors are of {fact}; give the right --config"
+                    f"{source}: {where} says {name} = {_short(value)}, but the tensors are of {_short(fact)};"
+                    " give the right --config"
                 )
 
     def sample_rate(self) -> int:
@@ -69,7 +69,7 @@ class Settings:
             )
             return DEFAULT_SAMPLE_RATE
         if type(value) is not int or value < 1:
-            raise ConfigError(f"{source}: sample_rate must be a whole number of Hz, got {value!r}")
+            raise ConfigError(f"{source}: sample_rate must be a whole number of Hz, got {_short(value)}")
         return value
 
     def quantization(self, project: str, names: Iterable[str], kinds: tuple[str, ...]) -> str:
@@ -85,10 +85,11 @@ class Settings:
                 f"quantization is not in the checkpoint: give --quantization {' or '.join(allowed)},"
                 f" or a --config with the key quantization"
             )
-        kind = str(allowed[0] if value is None else value).removesuffix(f"-{project}")
+        kind = str(allowed[0] if value is None else value)[:40].removesuffix(f"-{project}")
         if kind not in allowed:
             raise ConfigError(
-                f"{source}: quantization of this {project} checkpoint must be {' or '.join(allowed)}, got {value!r}"
+                f"{source}: quantization of this {project} checkpoint must be {' or '.join(allowed)},"
+                f" got {_short(value)}"
             )
         return f"{kind}-{project}"
 
@@ -96,15 +97,22 @@ class Settings:
 def read_settings(file: Path) -> dict[str, Any]:
     """Reads a JSON or YAML file of settings. Raises ConfigError when it cannot be read, or holds no mapping."""
     try:
-        text = file.read_text(encoding="utf-8")
-        values = json.loads(text) if file.suffix == ".json" else yaml.safe_load(text)
-    except OSError as error:
-        raise ConfigError(f"{file}: settings cannot be read ({error.strerror})") from None
-    except (ValueError, yaml.YAMLError) as error:
-        raise ConfigError(f"{file}: not JSON or YAML ({' '.join(str(error).split())[:100]})") from None
+        values = read_json(file) if file.suffix == ".json" else read_yaml(file)
+    except Unreadable as error:
+        raise ConfigError(f"{file}: settings cannot be read: {error}") from None
     if not isinstance(values, dict):
         raise ConfigError(f"{file}: settings must be names with values, found {type(values).__name__}")
     return values
+
+
+def _short(value: Any) -> str:
+    """A setting for a message; a long list, text or number is cut."""
+    return _REPR.repr(value)
+
+
+_REPR = reprlib.Repr()
+_REPR.maxlist = 20
+_REPR.maxstring = _REPR.maxother = _REPR.maxlong = 60
 
 
 def _lookup(values: Mapping[str, Any], name: str) -> Any:

@@ -14,6 +14,7 @@ from torch import Tensor
 from samplernn_fast.errors import CheckpointError, ConfigError
 from samplernn_fast.models.config import SampleRNNConfig
 
+_MOST_NAME = 200  # most characters of a tensor's name
 _MOST_PARTS = 1000  # most tiers or layers; a larger number in a name means that the file is damaged
 
 
@@ -23,6 +24,8 @@ class NamedTensors:
     def __init__(self, tensors: Mapping[str, Tensor], source: str, marker: str) -> None:
         """source: the file, for messages. marker: the pattern with which the project's own names begin. What is before
         it (`model.`, `module.`) is the prefix of all names."""
+        if any(len(name) > _MOST_NAME for name in tensors):
+            raise CheckpointError(f"{source}: a tensor's name has more than {_MOST_NAME} characters")
         prefixes = {match[0] for name in tensors if (match := re.match(rf".*?(?={marker})", name))}
         if not prefixes:
             first = marker.split("|")[0].replace("\\", "")
@@ -41,7 +44,9 @@ class NamedTensors:
         numbers = [int(match[1]) for match in matches if match]
         found = max(numbers, default=first - 1) + 1 - first
         if not 0 < found <= _MOST_PARTS:
-            raise CheckpointError(f"{self.source}: {found} tensors' names match {pattern}; the file is damaged")
+            raise CheckpointError(
+                f"{self.source}: {str(found)[:20]} parts are named {pattern}, and there must be 1 to {_MOST_PARTS}"
+            )
         return found
 
     def any(self, pattern: str) -> bool:

@@ -6,6 +6,7 @@ needs), config.json (the same settings, to read), log.csv and samples/.
 
 import hashlib
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from samplernn_fast.models.places import MODEL_FILE as MODEL_FILE
 from samplernn_fast.models.places import model_file as model_file
 from samplernn_fast.models.places import model_path as model_path
 from samplernn_fast.models.registry import build_model, config_from_dict
+from samplernn_fast.untrusted import SETTINGS_BYTES, Fields, open_file, parse_json
 
 FORMAT_VERSION = 1
 _KEY = "samplernn_fast"
@@ -77,22 +79,34 @@ def check(tensors: dict[str, Tensor], wanted: dict[str, Tensor], source: Path | 
 
 def read(file: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """All tensors of a file and its header. Raises CheckpointError."""
+    if not os.path.lexists(file):
+        raise CheckpointError(f"{file}: no such file")
     try:
+        open_file(file).close()  # a pipe or a device is refused here
         with safe_open(file, framework="pt") as opened:
-            metadata = opened.metadata() or {}
-            header = json.loads(metadata.get(_KEY, "null"))
-            if not isinstance(header, dict) or header.get("kind") not in ("model", "training"):
-                raise CheckpointError(f"{file}: a safetensors file, but not one of samplernn_fast")
-            if header.get("format_version") != FORMAT_VERSION:
-                raise CheckpointError(
-                    f"{file}: format version {header.get('format_version')}, this program reads {FORMAT_VERSION};"
-                    " made by another version of samplernn_fast"
-                )
+            header = _header(file, (opened.metadata() or {}).get(_KEY, "null"))
             return {name: opened.get_tensor(name) for name in opened.keys()}, header
-    except FileNotFoundError:
-        raise CheckpointError(f"{file}: no such file") from None
-    except (SafetensorError, json.JSONDecodeError, IsADirectoryError, OSError) as error:
-        raise CheckpointError(f"{file}: not a readable checkpoint, truncated or of another format ({error})") from None
+    except CheckpointError:
+        raise
+    except (SafetensorError, OSError, ValueError, TypeError, RuntimeError, OverflowError) as error:
+        reason = " ".join(str(error)[:400].split())[:200]
+        raise CheckpointError(f"{file}: not a readable checkpoint, truncated or of another format ({reason})") from None
+
+
+def _header(file: Path, text: str) -> dict[str, Any]:
+    """Our header in a file: its kind, config, and what else belongs to that kind. Raises CheckpointError."""
+    header = parse_json(text) if len(text) <= SETTINGS_BYTES else None
+    if not isinstance(header, dict) or header.get("kind") not in ("model", "training"):
+        raise CheckpointError(f"{file}: a safetensors file, but not one of samplernn_fast")
+    if header.get("format_version") != FORMAT_VERSION:
+        raise CheckpointError(
+            f"{file}: format version {str(header.get('format_version'))[:20]}, this program reads {FORMAT_VERSION};"
+            " made by another version of samplernn_fast"
+        )
+    parts = Fields(header, "the header")
+    parts.fields("info" if header["kind"] == "model" else "progress")
+    parts.text("made_by")
+    return header
 
 
 def describe(path: str | Path) -> dict[str, Any]:
@@ -128,15 +142,22 @@ def _load(path: Path) -> tuple[AudioModel, Path, dict[str, Any]]:
     tensors, header = read(file)
     if header["kind"] == "training":
         tensors = {name.removeprefix("model."): t for name, t in tensors.items() if name.startswith("model.")}
-    model = _blank_model(file, header)
+    model = _blank_model(file, header, sum(tensor.numel() for tensor in tensors.values()))
     fill(model, tensors, file)
     return model, file, header
 
 
-def _blank_model(file: Path, header: dict[str, Any]) -> AudioModel:
+def _blank_model(file: Path, header: dict[str, Any], present: int) -> AudioModel:
+    """A model of a header's config, to be filled. present: how many values the file has for it."""
     try:
-        return build_model(config_from_dict(header["config"]), seed=None)
-    except (KeyError, TypeError, ValueError) as error:
+        config = config_from_dict(header["config"])
+        if config.least_values > present:
+            raise CheckpointError(
+                f"{file}: its model settings are of a network of at least {config.least_values} values,"
+                f" and it holds {present}"
+            )
+        return build_model(config, seed=None)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise CheckpointError(f"{file}: its model settings cannot be used: {error}") from None
 
 

@@ -8,6 +8,7 @@ name, which every checkpoint carries.
 import dataclasses
 import itertools
 import json
+import reprlib
 import typing
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ from samplernn_fast.ranges import Range, check_fields
 Rnn = Literal["gru", "lstm"]
 Skip = Literal["none", "full", "prism"]
 WeightNorm = Literal["all", "linear", "none"]
+MOST_TIERS = 16
+"""The most tiers of a SampleRNN, the sample-level one included. The paper has three."""
 FrameInput = Literal["code", "code-half", "code-floor", "amplitude"]
 
 
@@ -51,6 +54,12 @@ class AudioConfig(ABC):
     @abstractmethod
     def lookback(self) -> int:
         """L: samples of context that come before the first predicted one."""
+
+    @property
+    def least_values(self) -> int:
+        """How many values the network's matrices have at least. A file with fewer holds no such model, so it is refused
+        before memory is taken for one; 0 refuses none."""
+        return 0
 
     @property
     def q_zero(self) -> int:
@@ -103,6 +112,12 @@ class RecurrentConfig(AudioConfig):
     mlp_hidden: Annotated[int, Range(1, 64)] = 2
     """Hidden layers of the MLP before the output layer, each with ReLU."""
 
+    @property
+    def least_values(self) -> int:
+        """Recurrent matrices of three gates in one tier, the MLP's hidden layers, embedding and output layer."""
+        hidden = 3 * self.n_rnn + self.mlp_hidden - 1
+        return self.dim * (hidden * self.dim + self.q_levels) + self.q_levels * self.emb_size
+
 
 @dataclass(frozen=True)
 class SampleRNNConfig(RecurrentConfig):
@@ -131,8 +146,9 @@ class SampleRNNConfig(RecurrentConfig):
         object.__setattr__(self, "frame_sizes", tuple(self.frame_sizes))
         super().__post_init__()
         require(
-            len(self.frame_sizes) >= 2,
-            "frame_sizes needs at least 2 tiers, lowest first, such as (2, 8); the one-tier baseline is OneTierConfig",
+            2 <= len(self.frame_sizes) <= MOST_TIERS,
+            f"frame_sizes needs 2 to {MOST_TIERS} tiers, lowest first, such as (2, 8); the one-tier baseline is"
+            " OneTierConfig",
             self.frame_sizes,
         )
         for small, large in itertools.pairwise(self.frame_sizes):
@@ -142,6 +158,13 @@ class SampleRNNConfig(RecurrentConfig):
     def lookback(self) -> int:
         """L = FS(K): samples of context that come before the first predicted one."""
         return self.frame_sizes[-1]
+
+    @property
+    def least_values(self) -> int:
+        """As in `RecurrentConfig`, with the other tiers, every tier's input and upsampling, and the MLP's input."""
+        further = 3 * self.n_rnn * (len(self.ratios) - 1) + sum(self.ratios)
+        inputs = sum(self.frame_sizes[1:]) + self.frame_sizes[0] * (self.emb_size or self.q_levels)
+        return super().least_values + self.dim * (further * self.dim + inputs)
 
     @property
     def ratios(self) -> tuple[int, ...]:
@@ -190,7 +213,7 @@ class OneTierConfig(RecurrentConfig):
 def require(condition: bool, message: str, got: object) -> None:
     """ConfigError that says what must hold and what came, unless the condition is met."""
     if not condition:
-        raise ConfigError(f"{message}, got {got!r}")
+        raise ConfigError(f"{message}, got {reprlib.repr(got)}")
 
 
 def _check_type(name: str, value: object, hint: Any) -> None:

@@ -2,6 +2,7 @@
 loads.
 """
 
+import os
 from pathlib import Path
 
 from samplernn_fast.errors import CheckpointError
@@ -19,11 +20,11 @@ def model_path(name: str | Path) -> Path:
 
 def model_file(path: Path) -> Path:
     """The file of a model: `path` itself, or the one in a run folder. Raises CheckpointError where there is none."""
-    if path.is_dir():
+    if os.path.isdir(path):  # unlike Path's, it answers for a name that is too long, too
         for name in (MODEL_FILE, LAST_FILE):
-            if (path / name).is_file():
+            if os.path.isfile(path / name):
                 return path / name
         raise CheckpointError(f"{path}: a folder without {MODEL_FILE}; is it a run folder that `train` made?")
-    if not path.exists():
+    if not os.path.exists(path):
         raise CheckpointError(f"{path}: no such run folder or .safetensors file")
     return path

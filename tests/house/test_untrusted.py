@@ -2,6 +2,7 @@
 
 import os
 import time
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,16 @@ def test_a_file_is_read_whole_and_a_larger_one_refused(tmp_path: Path) -> None:
     assert untrusted.read_bytes(file, 5) == b"12345"
     with pytest.raises(Unreadable, match="has 5 bytes, and at most 4 are read"):
         untrusted.read_bytes(file, 4)
+
+
+def test_a_small_file_takes_little_memory_whatever_the_limit(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"12345")
+    tracemalloc.start()
+    try:
+        untrusted.read_bytes(tmp_path / "file", untrusted.INDEX_BYTES)
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
 
 
 def test_what_is_no_regular_file_is_refused_at_once(tmp_path: Path) -> None:

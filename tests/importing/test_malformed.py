@@ -282,7 +282,7 @@ def test_settings_that_cannot_be(tmp_path):
     assert "sample_rate must be a whole number" in refusal(path, ConfigError, sample_rate=-1)
     assert "format must be auto, deepsound" in refusal(path, ConfigError, format="wavenet")
     (tmp_path / "bad.json").write_text("{")
-    assert "not JSON or YAML" in refusal(path, ConfigError, config=tmp_path / "bad.json")
+    assert "is not JSON" in refusal(path, ConfigError, config=tmp_path / "bad.json")
     (tmp_path / "list.yaml").write_text("- 1")
     assert "must be names with values" in refusal(path, ConfigError, config=tmp_path / "list.yaml")
     assert "settings cannot be read" in refusal(path, ConfigError, config=tmp_path / "absent.json")
@@ -294,7 +294,7 @@ def test_settings_that_cannot_be(tmp_path):
         (TorchFile, {"frame_sizes": [2, 4]}, "frame_sizes = [2, 4], but the tensors are of [2, 2]"),
         (S4File, {"model": {"d_hidden": 5}}, "model.d_hidden = 5, but the tensors are of 4"),
         (PrismFile, {"dim": 1024}, "dim = 1024, but the tensors are of 4"),
-        (TheanoFile, {"rnn_type": "LSTM"}, "rnn_type = lstm, but the tensors are of gru"),
+        (TheanoFile, {"rnn_type": "LSTM"}, "rnn_type = 'lstm', but the tensors are of 'gru'"),
     ],
 )
 def test_settings_of_another_model(file, settings, words, tmp_path):

@@ -156,7 +156,7 @@ def test_what_it_does_not_do_is_said_at_once(tmp_path):
     with pytest.raises(ConfigError, match="emb_size"):
         replace(CELLS["gru"], emb_size=0)
     for sizes in ((1,), (2,)):
-        with pytest.raises(ConfigError, match=r"at least 2 tiers, .* the one-tier baseline is OneTierConfig"):
+        with pytest.raises(ConfigError, match=r"2 to 16 tiers, .* the one-tier baseline is OneTierConfig"):
             SampleRNNConfig(frame_sizes=sizes)
 
 

@@ -2,10 +2,11 @@
 
 The index is a sorted table in LevelDB's format: blocks of keys, of which each leaves out what it shares with the key
 before, and a footer with a magic number. Its values are protocol buffers (tensor_bundle.proto): the header under the
-empty key, and an entry for every tensor.
+empty key, and an entry for every tensor. Every length and place is compared with the file before it is believed.
 """
 
 import math
+import os
 import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -14,12 +15,16 @@ from pathlib import Path
 import numpy as np
 
 from samplernn_fast.errors import CheckpointError
+from samplernn_fast.untrusted import INDEX_BYTES, Unreadable, open_file, read_bytes
 
 MAGIC = 0xDB4775248B80FB57
 """The last 8 bytes of an index, little-endian."""
 _FOOTER_BYTES = 48
 _NUMPY = {1: "<f4", 2: "<f8", 19: "<f2", 3: "<i4", 9: "<i8"}  # TensorFlow's DataType -> NumPy's
 _BFLOAT16 = 14  # TensorFlow's DataType, which NumPy does not have
+_MOST_ENTRIES = 20_000  # of an index, training state included
+_MOST_KEY = 400  # bytes of a name; each key may repeat the one before, so long ones would multiply
+_MOST_DIMENSIONS = 8
 
 
 @dataclass(frozen=True)
@@ -46,37 +51,54 @@ def read_bundle(prefix: Path, wanted: Callable[[str], bool]) -> dict[str, np.nda
     """
     index = prefix.with_name(prefix.name + ".index")
     try:
-        data = index.read_bytes()
-    except OSError as error:
-        raise CheckpointError(f"{index}: cannot be read ({error.strerror})") from None
-    try:
-        shards, entries = _read_index(data)
-    except (IndexError, ValueError, struct.error, UnicodeDecodeError, TypeError) as error:
-        raise CheckpointError(f"{index}: not a TensorFlow checkpoint, truncated or damaged ({error})") from None
-    return {name: _read_tensor(prefix, name, entry, shards) for name, entry in entries.items() if wanted(name)}
+        shards, entries = _read_index(read_bytes(index, INDEX_BYTES))
+    except Unreadable as error:
+        raise CheckpointError(f"{index}: cannot be read ({error})") from None
+    except (IndexError, ValueError, struct.error, TypeError, OverflowError) as error:
+        reason = " ".join(str(error)[:200].split())
+        raise CheckpointError(f"{index}: not a TensorFlow checkpoint, truncated or damaged ({reason})") from None
+    data = _DataFiles(prefix, shards)
+    return {name: data.read(name, entry) for name, entry in entries.items() if wanted(name)}
 
 
-def _read_tensor(prefix: Path, name: str, entry: Entry, shards: int) -> np.ndarray:
-    """One tensor, out of the data file that its entry names; bfloat16 becomes float32."""
-    file = prefix.with_name(f"{prefix.name}.data-{entry.shard:05d}-of-{shards:05d}")
-    if entry.sliced or (entry.dtype not in _NUMPY and entry.dtype != _BFLOAT16):
-        kind = "cut into slices" if entry.sliced else f"of TensorFlow's type {entry.dtype}"
-        raise CheckpointError(f"{file}: tensor {name} is {kind}, which is not read")
-    dtype = np.dtype(_NUMPY.get(entry.dtype, "<u2"))
-    if math.prod(entry.shape) * dtype.itemsize != entry.size:
-        raise CheckpointError(f"{file}: tensor {name} of shape {entry.shape} cannot have {entry.size} bytes")
-    try:
-        with open(file, "rb") as opened:
-            opened.seek(entry.offset)
-            data = opened.read(entry.size)
-    except (OSError, OverflowError) as error:
-        raise CheckpointError(f"{file}: cannot be read ({error})") from None
-    if len(data) != entry.size:
-        raise CheckpointError(f"{file}: truncated: tensor {name} needs {entry.size} bytes, found {len(data)}")
-    values = np.frombuffer(data, dtype).reshape(entry.shape)
-    if entry.dtype == _BFLOAT16:  # its bits are the upper half of a float32
-        return (values.astype("<u4") << 16).view("<f4")
-    return values.copy()
+class _DataFiles:
+    """The files that hold the tensors. All tensors together may not have more bytes than a file."""
+
+    def __init__(self, prefix: Path, shards: int) -> None:
+        self._prefix, self._shards = prefix, shards
+        self._left: dict[int, int] = {}  # by number of the file: how many bytes have not been read
+
+    def read(self, name: str, entry: Entry) -> np.ndarray:
+        """One tensor, out of the data file that its entry names; bfloat16 becomes float32."""
+        file = self._prefix.with_name(f"{self._prefix.name}.data-{entry.shard:05d}-of-{self._shards:05d}")
+        if entry.sliced or (entry.dtype not in _NUMPY and entry.dtype != _BFLOAT16):
+            kind = "cut into slices" if entry.sliced else f"of TensorFlow's type {entry.dtype}"
+            raise CheckpointError(f"{file}: tensor {name} is {kind}, which is not read")
+        dtype = np.dtype(_NUMPY.get(entry.dtype, "<u2"))
+        if math.prod(entry.shape) * dtype.itemsize != entry.size or entry.size == 0:
+            raise CheckpointError(f"{file}: tensor {name} of shape {entry.shape} cannot have {entry.size} bytes")
+        values = np.frombuffer(self._bytes(file, name, entry), dtype).reshape(entry.shape)
+        if entry.dtype == _BFLOAT16:  # its bits are the upper half of a float32
+            return (values.astype("<u4") << 16).view("<f4")
+        return values
+
+    def _bytes(self, file: Path, name: str, entry: Entry) -> bytearray:
+        try:
+            with open_file(file) as opened:
+                size = os.fstat(opened.fileno()).st_size
+                present = max(0, min(entry.size, size - entry.offset))
+                left = self._left.get(entry.shard, size) - entry.size
+                if present < entry.size or left < 0:
+                    found = f"found {present}" if present < entry.size else "which other tensors have"
+                    raise CheckpointError(f"{file}: truncated: tensor {name} needs {entry.size} bytes, {found}")
+                self._left[entry.shard] = left
+                opened.seek(entry.offset)
+                content = bytearray(entry.size)
+                if opened.readinto(content) != entry.size:  # type: ignore[attr-defined]
+                    raise CheckpointError(f"{file}: it became shorter while it was read")
+                return content
+        except (Unreadable, OSError) as error:
+            raise CheckpointError(f"{file}: cannot be read ({error})") from None
 
 
 def _read_index(data: bytes) -> tuple[int, dict[str, Entry]]:
@@ -89,13 +111,18 @@ def _read_index(data: bytes) -> tuple[int, dict[str, Entry]]:
         _, at = _varint(footer, at)
     index_offset, at = _varint(footer, at)
     index_size, at = _varint(footer, at)
-    shards, entries = 1, {}
+    shards, entries, end = 1, dict[str, Entry](), 0
     for _, handle in _block(data, index_offset, index_size):
         offset, at = _varint(handle, 0)
         size, _ = _varint(handle, at)
+        if offset < end:  # else an index of many handles could have one large block read for each
+            raise ValueError("its blocks overlap, or are not in order")
+        end = offset + size
         for key, value in _block(data, offset, size):
             if key:
                 entries[key.decode()] = _entry(value)
+                if len(entries) > _MOST_ENTRIES:
+                    raise ValueError(f"it has more than {_MOST_ENTRIES} entries")
                 continue
             header = dict(_fields(value))
             shards = int(header.get(1, 1))
@@ -112,6 +139,8 @@ def _entry(message: bytes) -> Entry:
         if field == 2 and isinstance(value, bytes):
             sizes = [dict(_fields(dim)) for number, dim in _fields(value) if number == 2 and isinstance(dim, bytes)]
             shape = [int(size.get(1, 0)) for size in sizes]
+            if len(shape) > _MOST_DIMENSIONS:
+                raise ValueError(f"a tensor has {len(shape)} dimensions")
         elif field == 7:
             sliced = True
         elif field in numbers:
@@ -125,6 +154,8 @@ def _block(data: bytes, offset: int, size: int) -> Iterator[tuple[bytes, bytes]]
         raise IndexError("a block lies behind the end")
     if data[offset + size] != 0:  # the byte behind a block says how it is compressed
         raise ValueError("its blocks are compressed, which TensorFlow does not do")
+    if size < 4:
+        raise IndexError("a block has no end")
     block = data[offset : offset + size]
     (restarts,) = struct.unpack_from("<I", block, size - 4)
     end, at, key = size - 4 - 4 * restarts, 0, b""
@@ -134,6 +165,8 @@ def _block(data: bytes, offset: int, size: int) -> Iterator[tuple[bytes, bytes]]
         length, at = _varint(block, at)
         if at + unshared + length > end:
             raise IndexError("an entry reaches behind its block")
+        if shared > len(key) or shared + unshared > _MOST_KEY:
+            raise ValueError(f"a name has more than {_MOST_KEY} bytes, or shares more than there is")
         key = key[:shared] + block[at : at + unshared]
         at += unshared
         yield key, block[at : at + length]

@@ -7,6 +7,7 @@ emb_size says.
 Letters: H units, F frame size, r ratio, Q levels, n layers, G gates.
 """
 
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from samplernn_fast.importing.formats.tf_bundle import read_bundle
 from samplernn_fast.importing.settings import Settings, read_settings
 from samplernn_fast.importing.tensors import NamedTensors, Placed, config_of_sizes
 from samplernn_fast.models.config import SampleRNNConfig
+from samplernn_fast.untrusted import SETTINGS_BYTES, Unreadable, read_bytes
 
 TIERS = ("frame_rnn", "big_frame_rnn")
 """The project's names of the tiers, lowest first."""
@@ -49,8 +51,9 @@ def read(path: Path, settings: Settings) -> tuple[SampleRNNConfig, dict[str, Ten
 
 def find_prefix(path: Path) -> Path:
     """The prefix that a path stands for: a prefix, an .index or .data file, a folder, or its `checkpoint` file."""
-    if path.is_dir() or path.name == "checkpoint":
-        return _newest(path if path.is_dir() else path.parent)
+    is_folder = os.path.isdir(path)  # unlike Path's, it answers for a name that is too long, too
+    if is_folder or path.name == "checkpoint":
+        return _newest(path if is_folder else path.parent)
     return index_file(path).with_suffix("")
 
 
@@ -63,10 +66,14 @@ def index_file(path: Path) -> Path:
 def _newest(folder: Path) -> Path:
     """The prefix that TensorFlow's `checkpoint` file names, or that of the only checkpoint in the folder."""
     pointer = folder / "checkpoint"
-    if pointer.is_file():
-        found = re.search(r'^model_checkpoint_path: "(.+)"', pointer.read_text(errors="replace"), re.MULTILINE)
+    if os.path.lexists(pointer):
+        try:
+            text = read_bytes(pointer, SETTINGS_BYTES).decode(errors="replace")
+        except Unreadable as error:
+            raise CheckpointError(f"{pointer}: cannot be read ({error})") from None
+        found = re.search(r'^model_checkpoint_path: "(.+)"', text, re.MULTILINE)
         name = re.split(r"[/\\]", found[1])[-1] if found else ""  # it can be an absolute path of another machine
-        if found and (folder / f"{name}.index").is_file():
+        if found and os.path.isfile(folder / f"{name}.index"):
             return folder / name
     indices = sorted(folder.glob("*.index"))
     if len(indices) != 1:
@@ -78,7 +85,7 @@ def _newest(folder: Path) -> Path:
 def _read_beside(folder: Path, settings: Settings) -> None:
     """Finds the config, config.json or NAME.config.json, which is the file that has a q_type."""
     for file in [folder / "config.json", *sorted(folder.glob("*.config.json"))]:
-        if file.is_file() and "q_type" in (values := read_settings(file)):
+        if os.path.lexists(file) and "q_type" in (values := read_settings(file)):
             settings.add_beside(values, file.name)
             return
 

@@ -4,6 +4,7 @@ The layout is that of `deepsound`, except that h0 is in the GRU module and the e
 mu-law the frame tiers read the decoded amplitude.
 """
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -71,10 +72,10 @@ def _facts(structure: deepsound.Structure) -> dict[str, Any]:
 def _read_beside(path: Path, settings: Settings) -> None:
     """Finds the settings of a .pt file: in the .ckpt that it was made from, or in hydra's files, beside it."""
     origin = path.with_suffix(".ckpt")
-    if origin != path and origin.is_file() and (parameters := read_torch_file(origin)[1]):
+    if origin != path and os.path.isfile(origin) and (parameters := read_torch_file(origin)[1]):
         settings.add_beside(parameters, origin.name)
         return
     for name in _BESIDE:
-        if (path.parent / name).is_file():
+        if os.path.lexists(path.parent / name):
             settings.add_beside(read_settings(path.parent / name), name)
             return

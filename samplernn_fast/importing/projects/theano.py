@@ -7,6 +7,7 @@ Letters: H units, F frame size, Q levels, E embedding, n layers, G gates.
 """
 
 import itertools
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -54,7 +55,7 @@ def _tensor(array: np.ndarray, path: Path, name: object) -> Tensor:
 def _read_beside(path: Path, settings: Settings) -> None:
     """Reads the run's command line, which the project pickles as args.pkl into the folder of the run, above params/."""
     for file in (path.with_name("args.pkl"), path.parent.parent / "args.pkl"):
-        if file.is_file():
+        if os.path.lexists(file):
             words = read_pickle(file)
             words = [word for word in words if isinstance(word, str)] if isinstance(words, list) else []
             line = [part for word in words for part in word.split("=", 1)]
