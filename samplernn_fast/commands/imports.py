@@ -27,7 +27,7 @@ def import_(
     Settings beside the checkpoint are read, no code in it is run, and a parity check is printed at the end.
 
     Args:
-        path: Checkpoint file; for PRiSM also the prefix or the folder.
+        path: Checkpoint file, or a folder that holds one; for PRiSM also the prefix.
         output: The run folder to make.
         format: Which project wrote it; auto looks at the file.
         config: JSON or YAML file of what the checkpoint does not say, such as quantization and sample_rate.

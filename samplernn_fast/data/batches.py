@@ -4,7 +4,7 @@ Letters: R rows of one rank's batch, B rows of a batch of evaluation, L lookback
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -184,7 +184,7 @@ def whole_recordings(
     if batch_size < 1:
         raise ConfigError(f"batch_size must be at least 1, got {batch_size}")
     recordings = _fitting_recordings(data, config, split, seq_len)
-    return _read_groups(_Rows(data, config, seq_len), recordings, batch_size)
+    return _read_groups(_Rows(data, config, seq_len, whole=recordings), recordings, batch_size)
 
 
 def _read_groups(rows: "_Rows", recordings: list[Recording], batch_size: int) -> Iterator[EvalBatch]:
@@ -204,17 +204,28 @@ def _read_groups(rows: "_Rows", recordings: list[Recording], batch_size: int) ->
 
 
 class _Rows:
-    """Makes the tensors of one step from places in the audio; the levels of 16-bit samples come from one table."""
+    """Makes the tensors of one step from places in the audio; the levels of 16-bit samples come from one table.
 
-    def __init__(self, data: AudioData, config: AudioConfig, seq_len: int) -> None:
+    A rule of another project that stretches every file to its own peaks has no such table. It is read where whole
+    recordings are, from the peaks of each.
+    """
+
+    def __init__(self, data: AudioData, config: AudioConfig, seq_len: int, whole: Sequence[Recording] = ()) -> None:
+        """whole: the recordings of which every row is a part, in the order of their places."""
         from samplernn_fast.audio.quantize import for_config
 
         self.seq_len = seq_len
         self._audio = data.audio
         self._lookback = config.lookback
         self._silence = config.q_zero
+        self._quantizer = for_config(config)
+        self._starts = np.array([recording.offset for recording in whole])
+        self._peaks: list[tuple[int, int]] = []
+        if self._quantizer.per_file and whole:
+            self._peaks = [_peaks(data.audio[one.offset : one.offset + one.length]) for one in whole]
+            return
         # Data prepared with another gain than the model's is brought to the loudness that the model knows.
-        table = for_config(config).lut_int16((config.gain or data.gain) / data.gain)
+        table = self._quantizer.lut_int16((config.gain or data.gain) / data.gain)
         # The table is rolled, so that a sample is its own index: numpy counts negative ones from the end.
         self._level_of = np.roll(table, 32768).astype(np.int64)
 
@@ -232,9 +243,21 @@ class _Rows:
             if count:
                 lead_in = 0 if is_first else self._lookback
                 known = self._audio[start - lead_in : start + count]
-                row[self._lookback - lead_in : self._lookback + count] = self._level_of[known]
+                row[self._lookback - lead_in : self._lookback + count] = self._levels(known, start)
         mask = np.arange(self.seq_len) < counts[:, None]
         return torch.from_numpy(levels), torch.from_numpy(reset), torch.from_numpy(mask)
+
+    def _levels(self, samples: npt.NDArray[np.int16], start: int) -> IntArray:
+        """The levels of 16-bit samples of the recording in which `start` lies."""
+        if not self._peaks:
+            return np.asarray(self._level_of[samples])
+        peaks = self._peaks[int(np.searchsorted(self._starts, start, side="right")) - 1]
+        # The rule takes a row's own peaks, so the recording's are put before the samples and left out again.
+        return self._quantizer.encode(np.concatenate((peaks, samples)) / 32768.0)[2:].astype(np.int64)
+
+
+def _peaks(samples: npt.NDArray[np.int16]) -> tuple[int, int]:
+    return int(samples.min()), int(samples.max())
 
 
 class _ChunkOrder:

@@ -52,7 +52,7 @@ def detect(path: Path) -> str:
     if start.startswith(_PICKLES):
         return "theano"
     raise CheckpointError(
-        f"{path}: no checkpoint of {', '.join(FORMATS)} (truncated, or of another project); give --format if it is one"
+        f"{path}: no checkpoint of {', '.join(FORMATS)} (truncated, or of another project); name its format if it is"
     )
 
 

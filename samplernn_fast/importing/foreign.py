@@ -42,7 +42,7 @@ def import_checkpoint(
 ) -> SampleRNN:
     """Reads the model in a checkpoint of deepsound's samplernn-pytorch, PRiSM, s4 or the authors' Theano code.
 
-    path: a file; for TensorFlow also a prefix or a folder.
+    path: a file, or a folder that holds one checkpoint; for TensorFlow also a prefix.
     format: auto, deepsound, prism, s4 or theano.
     config: what the file does not hold, such as {"quantization": "mu-law", "sample_rate": 22050}, or a JSON or YAML
     file of it. Settings in files beside the checkpoint are read too. A warning says where a sample rate is assumed.

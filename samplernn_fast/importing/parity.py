@@ -40,11 +40,16 @@ class Parity:
         """What was compared and found, as text to print."""
         found = [
             f"parity over {self.samples} samples: reference steps against model.forward, float64:"
-            f" {self.reference:.1e} (limit {REFERENCE_LIMIT * self.scale:.0e})"
+            f" {self.reference:.1e} ({self._limit(REFERENCE_LIMIT)})"
         ]
         if self.cpu is None:
             return [*found, f"parity of the cpu backend was not checked: {self.cpu_missing}"]
-        return [*found, f"parity of the cpu backend, float32: {self.cpu:.1e} (limit {CPU_LIMIT * self.scale:.0e})"]
+        return [*found, f"parity of the cpu backend, float32: {self.cpu:.1e} ({self._limit(CPU_LIMIT)})"]
+
+    def _limit(self, limit: float) -> str:
+        """A limit in words; one that was raised says why."""
+        raised = f" times {self.scale:.1f}, as the largest logit is {10 * self.scale:.0f}" if self.scale > 1 else ""
+        return f"limit {limit:.0e}{raised}"
 
 
 @torch.inference_mode()

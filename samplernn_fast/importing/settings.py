@@ -56,7 +56,7 @@ class Settings:
             if value is not None and value != fact:
                 raise CheckpointError(
                     f"{source}: {where} says {name} = {_short(value)}, but the tensors are of {_short(fact)};"
-                    " give the right --config"
+                    " give the config of this model"
                 )
 
     def sample_rate(self) -> int:
@@ -65,7 +65,7 @@ class Settings:
         if value is None:
             self.notes.append(
                 f"sample_rate {DEFAULT_SAMPLE_RATE} Hz is assumed, because the checkpoint holds none; "
-                "if the model learnt from another rate, give --sample-rate"
+                "if the model learnt from another rate, give it as sample_rate"
             )
             return DEFAULT_SAMPLE_RATE
         if type(value) is not int or value < 1:
@@ -82,8 +82,8 @@ class Settings:
         value, source = self.find(["quantization", *names])
         if value is None and len(allowed) > 1:
             raise ConfigError(
-                f"quantization is not in the checkpoint: give --quantization {' or '.join(allowed)},"
-                f" or a --config with the key quantization"
+                f"quantization is not in the checkpoint: give {' or '.join(allowed)} as quantization,"
+                " by itself or in a config"
             )
         kind = str(allowed[0] if value is None else value)[:40].removesuffix(f"-{project}")
         if kind not in allowed:

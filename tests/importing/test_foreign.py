@@ -1,6 +1,7 @@
 """Checkpoints of many shapes, made from our own models in other projects' names and files, come back bit for bit."""
 
 import copy
+import dataclasses
 import json
 
 import numpy as np
@@ -9,12 +10,14 @@ import torch
 from cases import random_levels
 from command_line import run
 from exporters import deepsound_state, float32_model, prism_arrays, theano_arrays, write_bundle, write_theano
-from foreign_configs import DEEPSOUND, PRISM, S4, THEANO, prism_config, theano_config
+from foreign_configs import DEEPSOUND, PRISM, S4, THEANO, prism_config, theano_config, torch_config
 
 import samplernn_fast as srnn
+from samplernn_fast.audio.quantize import for_config
+from samplernn_fast.data.folder import AudioData
 from samplernn_fast.errors import CheckpointError, ConfigError
 from samplernn_fast.importing.foreign import read_checkpoint
-from samplernn_fast.importing.parity import check_parity
+from samplernn_fast.importing.parity import Parity, check_parity
 from samplernn_fast.models import checkpoint
 from samplernn_fast.models.config import SampleRNNConfig
 from samplernn_fast.reference import backend as reference_backend
@@ -90,7 +93,7 @@ def test_theano_settings_come_from_the_run_folder(tmp_path):
     params = tmp_path / "exp" / "params"
     params.mkdir(parents=True)
     write_theano(params / "params.pkl", theano_arrays(model))
-    with pytest.raises(ConfigError, match="--quantization linear or mu-law"):
+    with pytest.raises(ConfigError, match="give linear or mu-law as quantization"):
         read_checkpoint(params / "params.pkl")
     words = "two_tier.py --frame_size 4 --dim 16 --n_rnn 1 --rnn_type GRU --skip_conn F --q_type mu-law"
     write_theano(tmp_path / "exp" / "args.pkl", words.split(), protocol=0)
@@ -191,3 +194,43 @@ def test_deepsounds_own_class(peer, monkeypatch, tmp_path, ratios, n_rnn, dim, l
         wanted = predictor.double()(levels[:, :-1], reset=True)
         found = model(levels)[0].log_softmax(dim=-1)
     torch.testing.assert_close(found, wanted, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("project", ["deepsound", "theano", "s4"])
+def test_models_whose_rule_takes_the_peaks_of_a_file_are_evaluated(project, make_data, tmp_path):
+    """Each recording has the levels that the project gives the whole file, wherever a batch is cut."""
+    config = {
+        "deepsound": torch_config((2, 4), q=64, dim=8),
+        "theano": theano_config(2, 8, q=51, dim=8),
+        "s4": torch_config((2, 4), dim=8, emb=3, quantization="mu-law-s4"),
+    }[project]
+    model = float32_model(dataclasses.replace(config, sample_rate=8000))
+    folder = make_data(tmp_path, (0.3, 0.11, 0.7, 0.2), test=(0, 1, 2))
+    found = srnn.evaluate(model, folder, "test", batch_size=2, backend="forward")
+    data = AudioData.open(folder)
+    for recording, file in zip(data.recordings("test"), found.per_file, strict=True):
+        samples = data.audio[recording.offset : recording.offset + recording.length] / 32768.0
+        levels = np.concatenate((np.full(config.lookback, config.q_zero), for_config(config).encode(samples)))
+        wanted = model.nll_bits(torch.from_numpy(levels)[None].long()).item()
+        assert file.path == recording.path and file.nll_bits == pytest.approx(wanted, abs=1e-5)
+
+
+def test_a_warning_in_python_speaks_of_no_flag(tmp_path):
+    config, prefix, _ = DEEPSOUND["odd"]
+    torch.save(deepsound_state(float32_model(config), prefix), tmp_path / "ep1-it2")
+    with pytest.warns(UserWarning, match="is assumed, .* give it as sample_rate") as caught:
+        srnn.import_checkpoint(tmp_path / "ep1-it2")
+    assert "--" not in str(caught[0].message)
+
+
+def test_a_limit_that_was_raised_says_why():
+    found = Parity(96, 1e-12, 1e-6, "", 1.0)
+    assert [line.rsplit("(", 1)[1] for line in found.lines()] == ["limit 1e-09)", "limit 1e-04)"]
+    raised = dataclasses.replace(found, scale=2.5).lines()
+    assert "(limit 1e-09 times 2.5, as the largest logit is 25)" in raised[0]
+
+
+def test_the_help_of_import_says_what_a_path_may_be(capsys):
+    assert run("import", "--help") == 0
+    shown = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    assert "Checkpoint file, or a folder that holds one; for PRiSM also the prefix" in shown
