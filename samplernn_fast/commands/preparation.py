@@ -55,8 +55,8 @@ def prepare(
         valid_files: Text file of names or patterns that are the validation split, one in a line.
         test_files: The same for the test split.
         cut: Cut recordings of a minute or more by time where fewer than three leave valid or test empty.
-        join: Join the recordings of each split into streams, so that what follows a short recording is learnt too.
-        join_seconds: Longest stream of joined recordings.
+        join: Join the recordings of each split into medleys, so that what follows a short recording is learnt too.
+        join_seconds: Longest medley of joined recordings.
         join_pause: Seconds of silence between two joined recordings.
         channels: mix, left, right or a channel number from 0.
         trim_silence_db: Trim what is quieter than this at both ends of each recording, for example -50.

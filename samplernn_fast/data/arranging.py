@@ -1,4 +1,4 @@
-"""Entries that are not one whole recording: streams of short recordings, and pieces of long ones.
+"""Entries that are not one whole recording: medleys of short recordings, and pieces of long ones.
 
 `preparation` first writes every recording, which gives each its hash and its split, and then arranges them here. The
 plan of an entry lists its parts, and `rearrange` copies them in that order, so every sample stays as it was.
@@ -94,17 +94,17 @@ def _clock(seconds: int) -> str:
 
 
 def join(entries: Sequence[Plan], seed: int, most: int, pause: int) -> list[Plan]:
-    """Plans streams that hold the entries of each split one after another, in an order drawn by `seed`.
+    """Plans medleys that hold the entries of each split one after another, in an order drawn by `seed`.
 
-    most: the samples that a stream may have; an entry that is longer is a stream of its own. pause: the samples of
+    most: the samples that a medley may have; an entry that is longer is a medley of its own. pause: the samples of
     silence between two entries. The order depends on the names and the seed alone.
     """
     plans = []
     for split in SPLITS:
         inside = sorted((e for e in entries if e.split == split), key=lambda entry: _draw(seed, entry.path))
-        streams = list(_filled(inside, most, pause))
-        digits = max(3, len(str(len(streams) - 1)))
-        for number, parts in enumerate(streams):
+        medleys = list(_filled(inside, most, pause))
+        digits = max(3, len(str(len(medleys) - 1)))
+        for number, parts in enumerate(medleys):
             length = parts[-1].offset + parts[-1].length
             plans.append(Plan(f"joined/{split}-{number:0{digits}}", split, tuple(parts), length))
     return plans
@@ -116,7 +116,7 @@ def _draw(seed: int, path: str) -> bytes:
 
 
 def _filled(entries: Sequence[Plan], most: int, pause: int) -> Iterator[list[Part]]:
-    """Yields the parts of one stream after another; an entry that no longer fits begins the next."""
+    """Yields the parts of one medley after another; an entry that no longer fits begins the next."""
     parts: list[Part] = []
     end = 0
     for entry in entries:

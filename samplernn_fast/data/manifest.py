@@ -37,10 +37,10 @@ class Part:
 
 @dataclass(frozen=True)
 class Recording:
-    """One entry of a data folder: one input file, or a stream of several that were joined."""
+    """One entry of a data folder: one input file, or a medley of several that were joined."""
 
     path: str
-    """The input file's name relative to the input folder, with forward slashes; a stream's own name."""
+    """The input file's name relative to the input folder, with forward slashes; a medley's own name."""
     split: str
     """train, valid or test."""
     offset: int

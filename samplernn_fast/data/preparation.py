@@ -69,9 +69,9 @@ def prepare(
 
     cut: where fewer than three different recordings would leave valid or test empty, those of a minute or more are cut
     by time, and 2 s are left out where two splits would touch. join: the recordings of each split stand one after
-    another, in an order that split_seed draws, in streams of at most join_seconds with join_pause seconds of silence
-    between two; a longer recording is a stream of its own. What follows a recording is learnt only so, because
-    training begins every recording, and every stream, with silence.
+    another, in an order that split_seed draws, in medleys of at most join_seconds with join_pause seconds of silence
+    between two; a longer recording is a medley of its own. What follows a recording is learnt only so, because
+    training begins every recording, and every medley, with silence.
 
     sample_rate is in Hz. channels: "mix", "left", "right" or the number of a channel. trim_silence_db: both ends of
     every recording are cut where they are quieter, in dB below full scale. gain: the factor for all amplitudes; "auto"

@@ -25,7 +25,7 @@ class SplitSize:
     chunks: int
     hours: float
     entries: int
-    """How many recordings, pieces of them or streams it has, each of which training begins anew."""
+    """How many recordings, pieces of them or medleys it has, each of which training begins anew."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class PrepareReport:
         for name, size in self.splits.items():
             counts = f"{size.chunks:7} chunks {size.recordings:7} recordings"
             if size.entries != size.recordings:
-                counts += f" in {size.entries} {'streams' if size.entries < size.recordings else 'pieces'}"
+                counts += f" in {size.entries} {'medleys' if size.entries < size.recordings else 'pieces'}"
             lines.append(f"  {name:5} {_duration(size.hours):>9} {counts}")
         if self.dropped:
             lines.append(f"dropped {len(self.dropped)} files:")

@@ -8,7 +8,7 @@ from samplernn_fast.errors import ConfigError
 from samplernn_fast.ranges import Range, check_fields
 
 JOIN_SECONDS = 60.0
-"""The longest stream of joined recordings, unless another is asked for."""
+"""The longest medley of joined recordings, unless another is asked for."""
 _LONGEST = 10_000_000  # seconds, 116 days
 
 SampleRate = Annotated[int, RATES]

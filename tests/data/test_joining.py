@@ -1,4 +1,4 @@
-"""prepare --join: short recordings in streams."""
+"""prepare --join: short recordings in medleys."""
 
 import json
 import re
@@ -18,32 +18,32 @@ LENGTHS = [300 + 40 * number for number in range(30)]
 SETTINGS = {"sample_rate": RATE, "gain": 1, "split": (60, 20, 20)}
 
 
-def test_streams_hold_every_recording_once_in_its_own_split_with_pauses(tmp_path):
+def test_medleys_hold_every_recording_once_in_its_own_split_with_pauses(tmp_path):
     source = write_noise(tmp_path / "in", LENGTHS)
     prepare(source, tmp_path / "apart", **SETTINGS)
     report = prepare(source, tmp_path / "joined", join=True, join_seconds=0.5, join_pause=0.01, **SETTINGS)
     split_of = {entry.path: entry.split for entry in AudioData.open(tmp_path / "apart").manifest.recordings}
     data = AudioData.open(tmp_path / "joined")
     seen = []
-    for stream in data.manifest.recordings:
-        assert re.fullmatch(rf"joined/{stream.split}-\d{{3}}", stream.path)
-        assert stream.length <= RATE // 2
-        expected = np.zeros(stream.length, np.int16)
-        for part in stream.parts:
-            assert split_of[part.path] == stream.split
+    for medley in data.manifest.recordings:
+        assert re.fullmatch(rf"joined/{medley.split}-\d{{3}}", medley.path)
+        assert medley.length <= RATE // 2
+        expected = np.zeros(medley.length, np.int16)
+        for part in medley.parts:
+            assert split_of[part.path] == medley.split
             number = int(part.path.removesuffix(".wav"))
             assert (part.start, part.length) == (0, LENGTHS[number])
             expected[part.offset : part.offset + part.length] = noise(part.length, seed=number)
-        ends = [part.offset + part.length for part in stream.parts]
-        assert [part.offset for part in stream.parts] == [0, *(end + 80 for end in ends[:-1])]
-        assert np.array_equal(data.samples(stream), expected)
-        seen += [part.path for part in stream.parts]
+        ends = [part.offset + part.length for part in medley.parts]
+        assert [part.offset for part in medley.parts] == [0, *(end + 80 for end in ends[:-1])]
+        assert np.array_equal(data.samples(medley), expected)
+        seen += [part.path for part in medley.parts]
     assert sorted(seen) == sorted(split_of)
     assert seen != sorted(seen, key=lambda name: (split_of[name], int(name[:-4])))
     assert report.recordings == 30
-    streams = len(data.manifest.recordings)
-    assert sum(size.entries for size in report.splits.values()) == streams < 30
-    assert f"recordings in {report.splits['train'].entries} streams" in report.summary()
+    medleys = len(data.manifest.recordings)
+    assert sum(size.entries for size in report.splits.values()) == medleys < 30
+    assert f"recordings in {report.splits['train'].entries} medleys" in report.summary()
     assert sorted(path.name for path in (tmp_path / "joined").iterdir()) == [AUDIO_FILE, MANIFEST_FILE]
 
 
@@ -60,11 +60,11 @@ def test_the_order_depends_on_the_names_and_the_seed_alone(tmp_path):
 def test_the_order_stays_as_it_is():
     recordings = [Recording(f"{n}.wav", "train", 0, 10, "") for n in range(10)]
     plans = join(whole(recordings), seed=0, most=1000, pause=0)
-    # A change here changes everybody's streams.
+    # A change here changes everybody's medleys.
     assert "".join(part.path[0] for part in plans[0].parts) == "6307845912"
 
 
-def test_a_recording_longer_than_a_stream_is_one_of_its_own():
+def test_a_recording_longer_than_a_medley_is_one_of_its_own():
     lengths = {"a": 10, "b": 500, "c": 10, "d": 10}
     recordings = [Recording(name, "train", 0, length, "") for name, length in lengths.items()]
     plans = join(whole(recordings), seed=0, most=100, pause=5)
@@ -79,9 +79,9 @@ def test_copies_stay_in_one_split(tmp_path):
         write(source / f"copies/{number}.flac", noise(400, seed=number))
     prepare(source, tmp_path / "out", join=True, sample_rate=RATE, gain=1, split=(50, 25, 25))
     split_of = {
-        part.path: stream.split
-        for stream in AudioData.open(tmp_path / "out").manifest.recordings
-        for part in stream.parts
+        part.path: medley.split
+        for medley in AudioData.open(tmp_path / "out").manifest.recordings
+        for part in medley.parts
     }
     assert len(split_of) == 16 and set(split_of.values()) == {"train", "valid", "test"}
     assert all(split_of[f"{number}.wav"] == split_of[f"copies/{number}.flac"] for number in range(8))
