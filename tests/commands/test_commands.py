@@ -171,7 +171,8 @@ def test_doctor_says_why_the_native_part_does_not_run(found, expected, monkeypat
 
 
 def test_demo_prints_each_step(tmp_path, monkeypatch, capsys):
-    for name, value in {"_RECORDINGS": 3, "_RECORDING_SECONDS": 1.0, "_RESULT_SECONDS": 0.05}.items():
+    short = {"_RECORDINGS": 3, "_RECORDING_SECONDS": 1.0, "_RESULT_SECONDS": 0.05, "_LEAST_STEPS": 1}
+    for name, value in (short | {"_NOISE_MARGIN": -100.0}).items():
         monkeypatch.setattr(demo_command, name, value)
     assert run("demo", "-o", tmp_path / "d.wav", "--minutes", 0.0001) == 0
     assert "0.05 s of new audio" in capsys.readouterr().out

@@ -72,7 +72,7 @@ def interrupt_in(monkeypatch: pytest.MonkeyPatch, name: str, turn: int, times: i
     monkeypatch.setattr(trainer_module, name, interrupted)
 
 
-@pytest.mark.parametrize("name, turn, step", [("evaluate", 1, 7), ("evaluate", 3, 20), ("Engine", 2, 14)])
+@pytest.mark.parametrize("name, turn, step", [("evaluate", 1, 7), ("evaluate", 3, 20), ("make_sound", 2, 14)])
 def test_a_validation_or_a_sample_hears_a_signal_and_is_made_when_the_run_goes_on(
     name, turn, step, data_folder, tmp_path, monkeypatch
 ):
