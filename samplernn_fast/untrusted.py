@@ -114,6 +114,14 @@ class Fields:
         """The mapping under a name."""
         return Fields(self.value(name), f"{name} of {self._title}")
 
+    def has(self, name: str) -> bool:
+        """Whether there is a value under a name."""
+        return name in self._values
+
+    def mapping(self, name: str) -> dict[str, Any]:
+        """The mapping under a name, as it is."""
+        return self.fields(name)._values
+
     def text(self, name: str) -> str:
         """The text under a name."""
         value = self.value(name)
@@ -130,6 +138,10 @@ class Fields:
     def number(self, name: str, low: float, high: float) -> float:
         """A finite number from `low` to `high`."""
         return self._number(name, self.value(name), low, high)
+
+    def number_or_none(self, name: str, low: float, high: float) -> float | None:
+        """A finite number from `low` to `high`, or None."""
+        return None if self.value(name) is None else self.number(name, low, high)
 
     def numbers(self, name: str, count: int, low: float, high: float) -> list[float]:
         """A list of `count` finite numbers from `low` to `high`."""

@@ -27,10 +27,12 @@ from samplernn_fast.models.places import MODEL_FILE as MODEL_FILE
 from samplernn_fast.models.places import model_file as model_file
 from samplernn_fast.models.places import model_path as model_path
 from samplernn_fast.models.registry import build_model, config_from_dict
-from samplernn_fast.untrusted import SETTINGS_BYTES, Fields, open_file, parse_json
+from samplernn_fast.untrusted import Fields, open_file, parse_json
 
 FORMAT_VERSION = 1
 _KEY = "samplernn_fast"
+_HEADER_BYTES = 1 << 24  # most bytes of our header; a place in the data has some twenty for each row of a batch
+_FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
 def save_model(path: Path, model: AudioModel, info: dict[str, Any] | None = None) -> None:
@@ -63,17 +65,22 @@ def fill(model: AudioModel, tensors: dict[str, Tensor], source: Path | str) -> N
     model.load_state_dict(tensors)
 
 
-def check(tensors: dict[str, Tensor], wanted: dict[str, Tensor], source: Path | str) -> None:
-    """CheckpointError names the first of `wanted` that is missing, misshapen, of another kind or not finite."""
+def check(tensors: dict[str, Tensor], wanted: dict[str, Tensor], source: Path | str, *, exactly: bool = False) -> None:
+    """CheckpointError names the first of `wanted` that is missing, misshapen, of another kind or not finite.
+
+    exactly: the dtype must be the same; otherwise other floats of 16 to 64 bits are taken for floats.
+    """
     for name, tensor in wanted.items():
         if name not in tensors:
             raise CheckpointError(f"{source}: tensor {name} is missing")
-        if tensors[name].shape != tensor.shape:
-            expected, found = tuple(tensor.shape), tuple(tensors[name].shape)
-            raise CheckpointError(f"{source}: tensor {name} must be {expected}, found {found}")
-        if tensors[name].is_floating_point() != tensor.is_floating_point():
-            raise CheckpointError(f"{source}: tensor {name} must not be {tensors[name].dtype}")
-        if not torch.isfinite(tensors[name]).all():
+        found = tensors[name]
+        if found.shape != tensor.shape:
+            shapes = tuple(tensor.shape), tuple(found.shape)
+            raise CheckpointError(f"{source}: tensor {name} must be {shapes[0]}, found {shapes[1]}")
+        alike = _FLOATS if tensor.dtype in _FLOATS and not exactly else (tensor.dtype,)
+        if found.dtype not in alike:
+            raise CheckpointError(f"{source}: tensor {name} must be {tensor.dtype}, found {found.dtype}")
+        if not torch.isfinite(found).all():
             raise CheckpointError(f"{source}: tensor {name} holds a value that is not finite")
 
 
@@ -95,7 +102,7 @@ def read(file: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 def _header(file: Path, text: str) -> dict[str, Any]:
     """Our header in a file: its kind, config, and what else belongs to that kind. Raises CheckpointError."""
-    header = parse_json(text) if len(text) <= SETTINGS_BYTES else None
+    header = parse_json(text) if len(text) <= _HEADER_BYTES else None
     if not isinstance(header, dict) or header.get("kind") not in ("model", "training"):
         raise CheckpointError(f"{file}: a safetensors file, but not one of samplernn_fast")
     if header.get("format_version") != FORMAT_VERSION:

@@ -7,6 +7,8 @@ of processes too. `trainer` decides when this is written; `models.checkpoint` kn
 """
 
 import json
+import math
+import reprlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,18 +17,25 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from samplernn_fast.errors import ConfigError
+from samplernn_fast.errors import CheckpointError, ConfigError
 from samplernn_fast.models import checkpoint
 from samplernn_fast.models.base import AudioModel, State
 from samplernn_fast.models.config import AudioConfig
 from samplernn_fast.models.registry import config_from_dict
 from samplernn_fast.training.config import TrainConfig
+from samplernn_fast.untrusted import Fields, Unreadable
 
 FREE_SETTINGS = frozenset(
     "data out max_steps max_minutes resume device num_threads change_lr".split()
     + "save_every log_every eval_every eval_seconds sample_every sample_seconds keep keep_every".split()
 )
 """Settings that may differ between two parts of one run: where it is, when it ends, and what is looked at meanwhile."""
+
+
+PENDING = ("validation", "keep", "sample")
+"""What a run that a signal stopped may still have to make at its last step."""
+_MOST_STEPS = 2**53  # JSON keeps whole numbers exactly up to here
+_MOST_BITS = 1e9
 
 
 @dataclass(frozen=True)
@@ -39,8 +48,22 @@ class Saved:
     """The settings of the run's model, with its sample rate and gain."""
     tensors: dict[str, Tensor]
     """All its tensors by name, on the CPU."""
-    progress: dict[str, Any]
-    """The JSON beside them: "batches", "training" (the settings), and the numbers of the run."""
+    settings: dict[str, Any]
+    """The settings of the run as JSON has them; `check_same_run` compares them."""
+    batches: dict[str, Any]
+    """Where the batches stand, for `TBPTTBatches.load_state_dict`, which checks it."""
+    step: int
+    epoch: int
+    seconds: float
+    best_bits: float
+    """Infinite where nothing was validated yet."""
+    train_bits: float
+    """NaN where nothing was logged yet."""
+    valid_bits: float | None
+    pending: list[str]
+    """What is to be made before the next update, of `PENDING`."""
+    initialized_from: dict[str, Any] | None
+    """Which model the run started from, where it did."""
 
 
 def find(config: TrainConfig) -> Saved | None:
@@ -60,10 +83,45 @@ def find(config: TrainConfig) -> Saved | None:
     tensors, header = checkpoint.read(source)
     if header["kind"] != "training":
         raise ConfigError(f"{source} holds only a model; --resume needs a run's {checkpoint.LAST_FILE}")
-    progress = header["progress"]
-    if config.resume != "auto" and source == last and progress["training"]["resume"] != config.resume:
+    try:
+        saved = _read(source, tensors, header)
+    except Unreadable as error:
+        raise CheckpointError(f"{source}: damaged, and left as it is: {error}") from None
+    if config.resume != "auto" and source == last and saved.settings["resume"] != config.resume:
         raise ConfigError(f"{config.out} holds another run; choose another --out to go on from {config.resume}")
-    return Saved(source, config_from_dict(header["config"]), tensors, progress)
+    return saved
+
+
+def _read(source: Path, tensors: dict[str, Tensor], header: dict[str, Any]) -> Saved:
+    """The checkpoint with every value of its header checked for type and range. Raises Unreadable."""
+    fields = Fields(header, "the header")
+    progress = fields.fields("progress")
+    settings = progress.fields("training")
+    settings.text("resume")
+    try:
+        model = config_from_dict(fields.mapping("config"))
+    except (TypeError, ValueError, OverflowError) as error:
+        raise Unreadable(f"its model settings cannot be used: {str(error)[:200]}") from None
+    best_bits, train_bits = (progress.number_or_none(name, 0, _MOST_BITS) for name in ("best_bits", "train_bits"))
+    pending = progress.value("pending") if progress.has("pending") else []  # version 0.1.0 left nothing to make
+    if not isinstance(pending, list) or any(name not in PENDING for name in pending):
+        raise Unreadable(f"pending of its progress must be a list of {', '.join(PENDING)}")
+    begun = progress.has("initialized_from")
+    return Saved(
+        source,
+        model,
+        tensors,
+        progress.mapping("training"),
+        progress.mapping("batches"),
+        step=progress.integer("step", 1, _MOST_STEPS),
+        epoch=progress.integer("epoch", 0, _MOST_STEPS),
+        seconds=progress.number("seconds", 0, 1e12),
+        best_bits=math.inf if best_bits is None else best_bits,
+        train_bits=math.nan if train_bits is None else train_bits,
+        valid_bits=progress.number_or_none("valid_bits", 0, _MOST_BITS),
+        pending=pending,
+        initialized_from=progress.mapping("initialized_from") if begun else None,
+    )
 
 
 def restore(saved: Saved, model: AudioModel, optimizer: torch.optim.Optimizer, batch_size: int, rows: slice) -> State:
@@ -74,13 +132,21 @@ def restore(saved: Saved, model: AudioModel, optimizer: torch.optim.Optimizer, b
     """
     tensors, source = saved.tensors, saved.source
     weights = {name.removeprefix("model."): t for name, t in tensors.items() if name.startswith("model.")}
+    checkpoint.check(weights, model.state_dict(), source, exactly=True)
     checkpoint.fill(model, weights, source)
-    checkpoint.check(tensors, _beside_weights(model, batch_size), source)
+    checkpoint.check(tensors, _beside_weights(model, batch_size), source, exactly=True)
+    for name, tensor in tensors.items():
+        # Adam takes the root of the second moments, and its steps begin at 1.
+        if (name.startswith("adam.exp_avg_sq.") and tensor.min() < 0) or (name.startswith("adam.step.") and tensor < 1):
+            raise CheckpointError(f"{source}: tensor {name} holds a number that Adam never makes")
     device = next(model.parameters()).device
     for name, parameter in model.named_parameters():
         moments = {key: tensors[f"adam.{key}.{name}"] for key in ("step", "exp_avg", "exp_avg_sq")}
         optimizer.state[parameter] = {key: value.to(device) for key, value in moments.items()}
-    torch.set_rng_state(tensors["rng.torch"])
+    try:
+        torch.set_rng_state(tensors["rng.torch"])
+    except RuntimeError:
+        raise CheckpointError(f"{source}: tensor rng.torch is no state of torch's generator") from None
     tiers = range(len(model.init_state(1)))
     return tuple(tensors[f"state.{tier}"][:, rows].contiguous().to(device) for tier in tiers)
 
@@ -127,22 +193,27 @@ def _beside_weights(model: AudioModel, batch_size: int) -> dict[str, Tensor]:
 
 
 def check_same_run(config: TrainConfig, saved: dict[str, Any], source: Path) -> None:
-    """Raises ConfigError, which names the first setting that differs from the `saved` ones and may not.
+    """Raises ConfigError, which names the first setting that differs from the `saved` ones and may not, and
+    CheckpointError where the saved ones have no model.
 
     The model's settings are read first, because version 0.1.0 wrote no name of a system.
     """
     if config.change_lr is None and saved.get("change_lr") is not None:
-        raise ConfigError(
-            f"{source} was trained on with change_lr = {saved['change_lr']}; give it again, or another rate"
-        )
-    saved = saved | {"model": config_from_dict(saved["model"]).to_dict()}
+        rate = reprlib.repr(saved["change_lr"])
+        raise ConfigError(f"{source} was trained on with change_lr = {rate}; give it again, or another rate")
+    try:
+        saved = saved | {"model": config_from_dict(saved["model"]).to_dict()}
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise CheckpointError(
+            f"{source}: damaged: the model in its settings cannot be used: {str(error)[:200]}"
+        ) from None
     for name, value in config.to_dict().items():
         if name in FREE_SETTINGS or json.loads(json.dumps(value)) == saved.get(name):
             continue
         pairs = [(name, saved.get(name), value)]
         if name == "model":
             pairs = [(key, saved[name].get(key), new) for key, new in value.items() if saved[name].get(key) != new]
-        key, old, new = pairs[0]
+        key, old, new = (pairs[0][0], *map(reprlib.repr, pairs[0][1:]))  # a damaged setting may be of any length
         other = ", change_lr to go on at another rate" if key == "lr" else ""
         raise ConfigError(
             f"{source} was trained with {key} = {old}, this command says {new}; use the same settings{other}, another"

@@ -5,11 +5,14 @@
 
 import csv
 import io
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from samplernn_fast import terminal
+from samplernn_fast.errors import CheckpointError
 from samplernn_fast.models.checkpoint import write_text
+from samplernn_fast.untrusted import INDEX_BYTES, Unreadable, read_bytes
 
 if TYPE_CHECKING:
     import numpy as np
@@ -17,6 +20,7 @@ if TYPE_CHECKING:
 LOG_FILE = "log.csv"
 COLUMNS = ("step", "epoch", "audio_seconds", "lr", "train_bits", "valid_bits", "seconds")
 """The columns of log.csv."""
+_NUMBER = r"|nan|-?inf|-?[0-9]{1,30}(\.[0-9]{1,30})?(e[+-]?[0-9]{1,3})?"  # as `row` writes it; nothing is not measured
 
 
 class RunLog:
@@ -78,17 +82,30 @@ class RunLog:
 
 
 def read_log(path: Path) -> list[dict[str, str]]:
-    """The rows of a log.csv, [] when there is none. A killed run can leave half a row at the end, which is left out."""
-    if not path.is_file():
+    """The rows of a log.csv, [] when there is none. A killed run can leave half a row at the end, which is left out.
+
+    Raises CheckpointError, which names the row, where one is damaged: the curve is not thrown away without a word.
+    """
+    if not path.exists():
         return []
-    with open(path, newline="", encoding="utf-8") as file:
-        text = file.read()
-    whole = text[: text.rfind("\n") + 1]
-    return [
-        row
-        for row in csv.DictReader(io.StringIO(whole))
-        if (row.get("step") or "").isdigit() and None not in row.values()
-    ]
+    try:
+        text = read_bytes(path, INDEX_BYTES).decode("utf-8")
+        lines = csv.reader(io.StringIO(text[: text.rfind("\n") + 1]), strict=True)
+        if tuple(next(lines, COLUMNS)) != COLUMNS:
+            raise Unreadable(f"its first row must be {','.join(COLUMNS)}")
+        return [_checked_row(values, number) for number, values in enumerate(lines, 2)]
+    except (Unreadable, UnicodeDecodeError, csv.Error) as error:
+        raise CheckpointError(
+            f"{path}: damaged: {error}; mend it, or move it away, and the run goes on without those rows"
+        ) from None
+
+
+def _checked_row(values: list[str], number: int) -> dict[str, str]:
+    """Row `number` of log.csv. Raises Unreadable where it is none that a run writes."""
+    numeric = all(re.fullmatch(_NUMBER, value) for value in values)
+    if len(values) != len(COLUMNS) or not numeric or not re.fullmatch("[0-9]{1,18}", values[0]):
+        raise Unreadable(f"row {number} is not a step and numbers")
+    return dict(zip(COLUMNS, values, strict=True))
 
 
 def spectrogram(samples: "np.ndarray", window: int = 512) -> "np.ndarray":

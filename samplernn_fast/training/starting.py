@@ -17,7 +17,7 @@ from samplernn_fast.models.config import AudioConfig
 from samplernn_fast.training import resuming
 from samplernn_fast.training.config import TrainConfig, default_model, fit_to_data
 from samplernn_fast.training.run_log import LOG_FILE
-from samplernn_fast.untrusted import Unreadable, read_json
+from samplernn_fast.untrusted import Fields, Unreadable, read_json
 
 _RUN_FILES = frozenset((checkpoint.CONFIG_FILE, LOG_FILE, checkpoint.MODEL_FILE, "samples", "models", "tensorboard"))
 """What a run folder may hold that was stopped before its first checkpoint."""
@@ -49,7 +49,7 @@ def model_to_start_from(config: TrainConfig) -> AudioConfig:
     A run that goes on does not need its source again. Raises CheckpointError.
     """
     saved = resuming.find(config)
-    if saved is not None and saved.progress["training"].get("init_from") == config.init_from:
+    if saved is not None and saved.settings.get("init_from") == config.init_from:
         return saved.model
     assert config.init_from is not None
     return read_source(config.init_from).model.config
@@ -107,10 +107,14 @@ def check_unsaved(config: TrainConfig) -> None:
     file = config.out / checkpoint.MODEL_FILE
     if not file.is_file() or (config.out / checkpoint.LAST_FILE).is_file():
         return
-    info = checkpoint.describe(file)["info"]
-    training = info.get("training")
-    if isinstance(training, dict) and info.get("step", 0) <= training.get("save_every", 0):
-        resuming.check_same_run(config, training, file)
+    try:
+        info = Fields(checkpoint.describe(file)["info"], "its header")
+        save_every = info.fields("training").integer("save_every", 1, 2**53)
+        info.integer("step", 1, save_every)
+    except Unreadable:  # made by something else than a run, or saved later than a first checkpoint would have been
+        pass
+    else:
+        resuming.check_same_run(config, info.mapping("training"), file)
         return
     raise ConfigError(
         f"{config.out} holds a finished model without a {checkpoint.LAST_FILE} to go on from, and nothing is"

@@ -20,7 +20,7 @@ import torch.distributed as dist
 from samplernn_fast import files, terminal
 from samplernn_fast.data.batches import Batch, TBPTTBatches
 from samplernn_fast.data.folder import AudioData
-from samplernn_fast.errors import ConfigError, DataError, SampleRNNError
+from samplernn_fast.errors import CheckpointError, ConfigError, DataError, SampleRNNError
 from samplernn_fast.evaluation.likelihood import Stopped, evaluate
 from samplernn_fast.models import checkpoint
 from samplernn_fast.models.base import State, bits_per_sample
@@ -37,7 +37,7 @@ from samplernn_fast.training.process import (
     process_group,
 )
 from samplernn_fast.training.progress import Reporter, header, warnings
-from samplernn_fast.training.run_log import RunLog
+from samplernn_fast.training.run_log import LOG_FILE, RunLog, read_log
 
 
 @dataclass(frozen=True)
@@ -314,6 +314,7 @@ class Trainer:
         """The log of the run, in rank 0 only, which also writes config.json and says what will happen."""
         if self.rank != 0:
             return None
+        read_log(self.config.out / LOG_FILE)  # a damaged one is refused before anything is written
         files.remove_leftovers(self.config.out)
         checkpoint.write_text(
             self.config.out / checkpoint.CONFIG_FILE, json.dumps(self.config.to_dict(), indent=1) + "\n"
@@ -371,21 +372,20 @@ class Trainer:
 
     def _resume(self, saved: resuming.Saved) -> None:
         """Takes everything from a checkpoint. Raises ConfigError and DataError where it is of another run."""
-        resuming.check_same_run(self.config, saved.progress["training"], saved.source)
+        resuming.check_same_run(self.config, saved.settings, saved.source)
         rows, rank, world_size = self.config.batch_size, self.rank, self.world_size
         mine = slice(rank * rows // world_size, (rank + 1) * rows // world_size)
         self.state = resuming.restore(saved, self.model, self.optimizer, rows, mine)
         if rank == 0:
             self.sums = saved.tensors["sums"].to(self.device)
-        progress = saved.progress
         try:
-            self.batches.load_state_dict(progress["batches"])
+            self.batches.load_state_dict(saved.batches)
         except DataError:
             raise starting.other_data(self.config) from None
-        self.initialized_from = progress.get("initialized_from")
-        self.step, self.epoch, self.seconds = progress["step"], progress["epoch"], progress["seconds"]
-        self.best_bits = math.inf if progress["best_bits"] is None else progress["best_bits"]
-        self.train_bits = math.nan if progress["train_bits"] is None else progress["train_bits"]
-        self.valid_bits = progress["valid_bits"]
-        self.pending = list(progress.get("pending", []))
+        except CheckpointError as error:
+            raise CheckpointError(f"{saved.source}: {error}") from None
+        self.initialized_from = saved.initialized_from
+        self.step, self.epoch, self.seconds = saved.step, saved.epoch, saved.seconds
+        self.best_bits, self.train_bits, self.valid_bits = saved.best_bits, saved.train_bits, saved.valid_bits
+        self.pending = list(saved.pending)
         self.origin = f"goes on from step {self.step} of {saved.source}"
