@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,11 +35,19 @@ class FfmpegFile:
     """A file that ffmpeg decodes. `reading` reads it as it reads one that libsndfile decodes."""
 
     def __init__(
-        self, path: Path, rate: int, channels: int, seconds: float | None, process: subprocess.Popen[bytes], log: Any
+        self,
+        path: Path,
+        header: tuple[int, int, float | None],
+        most: int,
+        process: subprocess.Popen[bytes],
+        log: IO[bytes],
     ) -> None:
-        """process: ffmpeg, which writes samples to its standard output, and complaints into the file `log`."""
+        """header: rate, channels, seconds. process: ffmpeg, which writes samples to its standard output, and complaints
+        into the file `log`."""
         self._path = path
-        self.rate, self.channels, self.seconds = rate, channels, seconds
+        self.rate, self.channels, self.seconds = header
+        self.most = most
+        """The most samples of all channels that its bytes can hold."""
         self.frames: int | None = None
         """ffmpeg does not say how many samples will come."""
         self._process, self._log = process, log
@@ -83,7 +91,8 @@ def opened(path: Path, size: int) -> Iterator[FfmpegFile]:
             " install ffmpeg), or convert the file to .wav or .flac"
         )
     rate, channels, seconds = _probe(prober, path)
-    limits.check_header(rate, channels, None if seconds is None else int(seconds * rate), size)
+    most = limits.most_samples(size, compressed=True)
+    limits.check_header(rate, channels, seconds, most)
     form = ["-map", "0:a:0", "-vn", "-sn", "-dn", "-f", "f32le", "-c:a", "pcm_f32le"]
     command = [program, "-nostdin", "-xerror", "-threads", "1", *_input(path), *form, "-ar", str(rate)]
     with tempfile.TemporaryFile() as log:
@@ -91,7 +100,7 @@ def opened(path: Path, size: int) -> Iterator[FfmpegFile]:
             [*command, "-ac", str(channels), "pipe:1"], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log
         )
         try:
-            yield FfmpegFile(path, rate, channels, seconds, process, log)
+            yield FfmpegFile(path, (rate, channels, seconds), most, process, log)
         finally:
             process.kill()
             process.wait()

@@ -21,33 +21,40 @@ CHANNELS = 256
 AMPLITUDE = 100.0
 """The largest amplitude that is audio, 40 dB over full scale, which is 1. Files of numbers that are no audio go beyond,
 and one of them in a data set would leave nothing of the others under the common gain."""
-SAMPLES_PER_BYTE = 4096
-"""The most samples that a byte of a file may stand for. FLAC packs silence into a byte for about 600 samples."""
+SAMPLES_PER_BYTE = 8
+"""The most samples that a byte of a file may stand for. GSM 6.10 packs nearly five into one."""
+COMPRESSED_SAMPLES_PER_BYTE = 4096
+"""The same for formats that pack silence into next to nothing: FLAC makes a byte of about 600 samples of it."""
 RATE_RATIO = 256
 """The largest ratio of two sample rates between which audio is resampled."""
 BLOCK_SAMPLES = 1 << 22
 """The most samples of all channels that are decoded at once; as float32 they take 16 MiB."""
-WHOLE_SAMPLES = 1 << 26
-"""The most samples of a file that is read whole, a prompt for example: 70 minutes at 16 kHz."""
+WHOLE_SAMPLES = 1 << 25
+"""The most samples of a file that is read whole, a prompt for example: 35 minutes at 16 kHz, 134 MB."""
 
 
-def check_header(rate: int, channels: int, frames: int | None, size: int) -> None:
-    """Raises Unreadable for a header that no audio file of `size` bytes has.
+def most_samples(size: int, compressed: bool) -> int:
+    """The most samples of all channels that audio packs into `size` bytes."""
+    return size * (COMPRESSED_SAMPLES_PER_BYTE if compressed else SAMPLES_PER_BYTE)
 
-    frames: the samples per channel, None where the header does not say.
+
+def check_header(rate: int, channels: int, seconds: float | None, most: int) -> None:
+    """Raises Unreadable for a header that no audio file has.
+
+    seconds: the length, None where the header does not say. most: what `most_samples` allows the file.
     """
     if not 1 <= rate <= RATES.high:
         raise Unreadable(f"its header claims {rate} Hz, and {RATES} are read; the header is damaged")
     if not 1 <= channels <= CHANNELS:
         raise Unreadable(f"its header claims {channels} channels, and at most {CHANNELS} are read")
-    if frames is not None and frames * channels > size * SAMPLES_PER_BYTE:
-        raise Unreadable(f"its header claims {frames / rate:.0f} s of audio in {size} bytes; the header is damaged")
+    if seconds is not None and seconds * rate * channels > most:
+        raise Unreadable(f"its header claims {seconds:.0f} s of audio, more than its bytes can hold; it is damaged")
 
 
-def check_decoded(samples: int, size: int) -> None:
-    """Raises Unreadable where more samples of all channels came out of `size` bytes than any audio packs into them."""
-    if samples > size * SAMPLES_PER_BYTE:
-        raise Unreadable(f"its {size} bytes unpack to more than {samples} samples, which no audio does")
+def check_decoded(samples: int, most: int) -> None:
+    """Raises Unreadable where more samples of all channels were decoded than `most_samples` allows the file."""
+    if samples > most:
+        raise Unreadable(f"it unpacks to more than {most} samples, which its bytes cannot hold")
 
 
 def check_rates(from_rate: int, to_rate: int) -> None:

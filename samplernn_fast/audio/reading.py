@@ -66,7 +66,7 @@ class ChannelPower:
 
 def probe(path: PathLike) -> AudioInfo:
     """Reads length, rate and channels without decoding. Raises AudioError as `read_blocks` does."""
-    with _naming(Path(path)), _open(Path(path)) as (decoded, _):
+    with _naming(Path(path)), _open(Path(path)) as decoded:
         return AudioInfo(decoded.frames, decoded.rate, decoded.channels, decoded.seconds)
 
 
@@ -130,9 +130,9 @@ def channel_number(channels: str | int) -> int | None:
 def _read_blocks(
     path: Path, sample_rate: int | None, channel: int | None, block_seconds: float, power: ChannelPower
 ) -> Iterator[Samples]:
-    with _naming(path), _open(path) as (decoded, size):
+    with _naming(path), _open(path) as decoded:
         rate = decoded.rate
-        blocks = _mono_blocks(decoded, size, channel, block_seconds, sample_rate, power)
+        blocks = _mono_blocks(decoded, channel, block_seconds, sample_rate, power)
         if sample_rate is None or sample_rate == rate:
             yield from blocks
             return
@@ -148,9 +148,9 @@ def _read_blocks(
 
 
 def _mono_blocks(
-    decoded: _Decoded, size: int, channel: int | None, block_seconds: float, to_rate: int | None, power: ChannelPower
+    decoded: _Decoded, channel: int | None, block_seconds: float, to_rate: int | None, power: ChannelPower
 ) -> Iterator[Samples]:
-    """Yields a file of `size` bytes as mono blocks at its own rate. Raises Unreadable where it is damaged or cut."""
+    """Yields a file as mono blocks at its own rate. Raises Unreadable where it is damaged or cut."""
     if channel is not None and channel >= decoded.channels:
         raise Unreadable(f"there is no channel {channel}; its channels are 0 to {decoded.channels - 1}")
     frames = limits.block_frames(block_seconds, decoded.rate, decoded.channels, to_rate)
@@ -159,7 +159,7 @@ def _mono_blocks(
         block = decoded.read(frames)
         limits.check_amplitudes(block, done, decoded.rate)
         done += len(block)
-        limits.check_decoded(done * decoded.channels, size)
+        limits.check_decoded(done * decoded.channels, decoded.most)
         if len(block):
             mono = block.mean(axis=1) if channel is None else np.ascontiguousarray(block[:, channel])
             power.add(block, mono)
@@ -193,6 +193,8 @@ class _Decoded(Protocol):
     def frames(self) -> int | None: ...
     @property
     def seconds(self) -> float | None: ...
+    @property
+    def most(self) -> int: ...
 
     def read(self, size: int) -> Samples:
         """The next (size, channels) samples, fewer at the end."""
@@ -202,15 +204,15 @@ class _Decoded(Protocol):
 
 
 @contextmanager
-def _open(path: Path) -> Iterator[tuple[_Decoded, int]]:
-    """Opens a file and checks its header; gives its bytes too. Raises Unreadable."""
+def _open(path: Path) -> Iterator[_Decoded]:
+    """Opens a file and checks its header. Raises Unreadable."""
     with _regular_file(path) as raw:
         size = os.fstat(raw.fileno()).st_size
         if not size:
             raise Unreadable("the file is empty")
         by_ffmpeg = path.suffix.lower() in NEEDS_FFMPEG
         with ffmpeg.opened(path, size) if by_ffmpeg else sndfile.opened(path, size, raw) as decoded:
-            yield decoded, size
+            yield decoded
 
 
 def _regular_file(path: Path) -> BinaryIO:

@@ -21,6 +21,8 @@ from samplernn_fast.audio import limits
 from samplernn_fast.audio.finding import READABLE
 from samplernn_fast.untrusted import Unreadable
 
+_COMPRESSED = {"FLAC", "OGG", "MP3", "MPEG", "CAF"}  # containers, by soundfile's names; CAF may hold ALAC
+
 
 class SndFile:
     """An open file that libsndfile decodes."""
@@ -32,6 +34,8 @@ class SndFile:
         self.frames = int(file.frames) if file.frames < 2**62 else None
         """How many samples per channel the header promises; None where it does not say."""
         self.seconds = None if self.frames is None else self.frames / self.rate
+        self.most = limits.most_samples(size, compressed=file.format in _COMPRESSED)
+        """The most samples of all channels that its bytes can hold."""
         self._read = 0
 
     def read(self, size: int) -> NDArray[np.float32]:
@@ -75,7 +79,7 @@ def opened(path: Path, size: int, raw: BinaryIO) -> Iterator[SndFile]:
         if not file.frames:
             raise Unreadable("holds no audio")
         found = SndFile(path, size, file, raw)
-        limits.check_header(found.rate, found.channels, found.frames, size)
+        limits.check_header(found.rate, found.channels, found.seconds, found.most)
         if _is_cut_short(path, file):
             raise _cut_short(file.frames / file.samplerate)
         yield found

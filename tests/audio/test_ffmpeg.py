@@ -128,7 +128,7 @@ def test_what_ffmpeg_is_told_bounds_what_it_may_do(programs, tmp_path: Path) -> 
     ("header", "words"),
     [
         (HEADER.replace("8000", "200000000"), "claims 200000000 Hz"),
-        (HEADER.replace("0.5", "1e8"), "claims 100000000 s of audio in 1000 bytes"),
+        (HEADER.replace("0.5", "1e8"), "claims 100000000 s of audio"),
         (HEADER.replace(": 2", ": 9000"), "claims 9000 channels"),
         (HEADER.replace('"8000"', "[]"), "does not say rate and channels"),
         ("[1]", "holds no audio"),
@@ -147,7 +147,7 @@ def test_a_program_that_stands_still_or_gives_without_end_is_ended(programs, mon
     started = time.monotonic()
     fails(lambda: reading.read(path), "ffmpeg gave nothing")
     path = programs(f"print({HEADER!r})", "while True: os.write(1, bytes(1 << 20))")
-    fails(lambda: reading.read(path), "1000 bytes unpack to more than")
+    fails(lambda: reading.read(path), "unpacks to more than")
     monkeypatch.setattr(ffmpeg, "_PROBE_SECONDS", 0.3)
     path = programs("time.sleep(600)")
     fails(lambda: reading.read(path), "ffprobe does not end")

@@ -22,7 +22,7 @@ def test_a_rate_that_no_audio_has(tmp_path: Path, rate: int) -> None:
 def test_a_header_that_claims_gigabytes(tmp_path: Path) -> None:
     path = flac_claiming(tmp_path / "a.flac", 2**35)
     tracemalloc.start()
-    fails(lambda: reading.read(path), str(path), "claims 4294967 s of audio", "the header is damaged")
+    fails(lambda: reading.read(path), str(path), "claims 4294967 s of audio", "more than its bytes can hold")
     assert tracemalloc.get_traced_memory()[1] < 2e6
     tracemalloc.stop()
 
@@ -73,8 +73,18 @@ def test_what_is_read_whole_is_bounded(tmp_path: Path, monkeypatch) -> None:
 def test_what_unpacks_without_end_is_stopped(tmp_path: Path, monkeypatch) -> None:
     soundfile.write(tmp_path / "a.flac", np.zeros(400_000), 8000)
     assert len(reading.read(tmp_path / "a.flac")[0]) == 400_000
-    monkeypatch.setattr(limits, "SAMPLES_PER_BYTE", 20)
-    fails(lambda: reading.read(tmp_path / "a.flac"), "a.flac", "bytes")
+    monkeypatch.setattr(limits, "COMPRESSED_SAMPLES_PER_BYTE", 20)
+    fails(lambda: reading.read(tmp_path / "a.flac"), "a.flac", "more than its bytes can hold")
+    monkeypatch.setattr(limits, "check_header", lambda *_: None)
+    fails(lambda: reading.read(tmp_path / "a.flac"), "a.flac", "unpacks to more than", "cannot hold")
+
+
+def test_a_format_that_does_not_compress_cannot_claim_more_than_its_bytes(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.sds", tone(0.1, 8000), 8000)
+    content = bytearray((tmp_path / "a.sds").read_bytes())
+    content[10:13] = bytes([127, 127, 1])  # the number of samples, in groups of 7 bits from the lowest
+    (tmp_path / "a.sds").write_bytes(content)
+    fails(lambda: reading.read(tmp_path / "a.sds"), "a.sds", "claims 4 s of audio, more than its bytes can hold")
 
 
 def test_pipes_devices_and_samples_without_a_header_are_refused_at_once(tmp_path: Path) -> None:

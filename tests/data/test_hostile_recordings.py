@@ -37,7 +37,7 @@ def test_hostile_files_are_named_and_the_good_ones_beside_them_are_kept(tmp_path
     assert set(reasons) == {"200 MHz.wav", "1 Hz.wav", "gigabytes.flac", "loud.wav", "pipe.wav", "gone.wav", "zero"}
     assert "claims 200000000 Hz" in reasons["200 MHz.wav"]
     assert "1 Hz cannot be resampled" in reasons["1 Hz.wav"]
-    assert "header is damaged" in reasons["gigabytes.flac"]
+    assert "claims 4294967 s of audio" in reasons["gigabytes.flac"]
     assert "amplitude of 1e+38" in reasons["loud.wav"]
     assert "pipe or a device" in reasons["pipe.wav"] and "pipe or a device" in reasons["zero"]
 
