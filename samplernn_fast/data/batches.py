@@ -215,14 +215,14 @@ class _Rows:
         from samplernn_fast.audio.quantize import for_config
 
         self.seq_len = seq_len
-        self._audio = data.audio
+        self._read = data.read
         self._lookback = config.lookback
         self._silence = config.q_zero
         self._quantizer = for_config(config)
         self._starts = np.array([recording.offset for recording in whole])
         self._peaks: list[tuple[int, int]] = []
         if self._quantizer.per_file and whole:
-            self._peaks = [_peaks(data.audio[one.offset : one.offset + one.length]) for one in whole]
+            self._peaks = [_peaks(data.read(one.offset, one.offset + one.length)) for one in whole]
             return
         # Data prepared with another gain than the model's is brought to the loudness that the model knows.
         table = self._quantizer.lut_int16((config.gain or data.gain) / data.gain)
@@ -242,7 +242,7 @@ class _Rows:
         for row, start, count, is_first in zip(levels, starts.tolist(), counts.tolist(), reset.tolist(), strict=True):
             if count:
                 lead_in = 0 if is_first else self._lookback
-                known = self._audio[start - lead_in : start + count]
+                known = self._read(start - lead_in, start + count)
                 row[self._lookback - lead_in : self._lookback + count] = self._levels(known, start)
         mask = np.arange(self.seq_len) < counts[:, None]
         return torch.from_numpy(levels), torch.from_numpy(reset), torch.from_numpy(mask)

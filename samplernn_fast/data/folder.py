@@ -5,6 +5,7 @@ little-endian int16 without a header; manifest.json holds everything else, and `
 """
 
 import os
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -44,11 +45,15 @@ def chunk_step(length: int, largest: int, multiple: int) -> int:
 class AudioData:
     """An open data folder. Its audio is memory-mapped, so that 20 hours of it need hardly any memory."""
 
-    def __init__(self, folder: Path, manifest: Manifest, audio: Int16Array) -> None:
+    def __init__(self, folder: Path, manifest: Manifest, audio: Int16Array, file: int | None = None) -> None:
+        """file: the number of the open file that `audio` maps, which is closed with this object; None maps none."""
         self.folder = folder
         self.manifest = manifest
         self.audio = audio
         """Every recording, one after another: (samples,) int16, after the gain."""
+        self._file = file
+        if file is not None:
+            weakref.finalize(self, os.close, file)
 
     @classmethod
     def open(cls, folder: str | os.PathLike[str]) -> "AudioData":
@@ -66,11 +71,12 @@ class AudioData:
                     raise DataError(f"{path}: {size} bytes, the manifest says {expected}; prepare the data again")
                 # A plain array over the same memory: slicing a memmap object costs microseconds more.
                 audio = np.memmap(file, SAMPLE, mode="r").view(np.ndarray)
+                number = os.dup(file.fileno())
         except OSError as error:
             raise DataError(f"{path}: cannot be read: {error.strerror}; prepare the data again") from None
         except Unreadable as error:
             raise DataError(f"{path}: cannot be read: {error}; prepare the data again") from None
-        return cls(root, manifest, audio)
+        return cls(root, manifest, audio, number)
 
     @property
     def sample_rate(self) -> int:
@@ -96,3 +102,23 @@ class AudioData:
     def samples(self, recording: Recording) -> Int16Array:
         """The samples of a recording: (length,) int16, a view into the mapped file."""
         return self.audio[recording.offset : recording.offset + recording.length]
+
+    def read(self, start: int, stop: int) -> Int16Array:
+        """A copy of the samples from `start` to `stop`: (stop - start,) int16.
+
+        Raises DataError where the file has become shorter since it was opened. To look at its map there would end the
+        process by a signal.
+        """
+        if self._file is None:
+            return self.audio[start:stop]
+        wanted, size = (stop - start) * SAMPLE.itemsize, SAMPLE.itemsize
+        try:
+            content = os.pread(self._file, wanted, start * size)
+        except OSError as error:
+            raise DataError(f"{self.folder / AUDIO_FILE}: cannot be read: {error.strerror}") from None
+        if len(content) < wanted:
+            raise DataError(
+                f"{self.folder / AUDIO_FILE}: ends before sample {stop}; it was changed while it was read, so prepare"
+                " the data again"
+            )
+        return np.frombuffer(content, SAMPLE)

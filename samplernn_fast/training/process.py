@@ -6,12 +6,15 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
+from typing import Any
 
 import torch
 import torch.distributed as dist
 
 from samplernn_fast.backends import devices
 from samplernn_fast.errors import ConfigError, SampleRNNError
+from samplernn_fast.models.base import AudioModel
+from samplernn_fast.models.cells import keep_scans_uncompiled
 
 
 @contextmanager
@@ -55,6 +58,18 @@ def first_process_alone(world_size: int, device: torch.device) -> Iterator[None]
         raise SampleRNNError("the first process of this run failed; its message says why")
     if failure is not None:
         raise failure
+
+
+def forward_of(model: AudioModel, compiled: bool, world_size: int, device: torch.device) -> Any:
+    """The model as the loop calls it: compiled if asked for, and averaging gradients over several processes."""
+    forward: Any = model
+    if compiled:
+        keep_scans_uncompiled(model)
+        forward = torch.compile(model)
+    if world_size > 1:
+        ids = [device.index] if device.type == "cuda" else None
+        forward = torch.nn.parallel.DistributedDataParallel(forward, device_ids=ids, broadcast_buffers=False)
+    return forward
 
 
 def check_compiler(device: torch.device) -> None:

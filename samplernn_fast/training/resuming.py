@@ -79,7 +79,7 @@ def find(config: TrainConfig) -> Saved | None:
         return None
     if config.resume == "auto" and not last.exists():
         return None
-    source = last if last.exists() else Path(config.resume)
+    source = last if last.exists() else checkpoint_of(config.resume)
     tensors, header = checkpoint.read(source)
     if header["kind"] != "training":
         raise ConfigError(f"{source} holds only a model; --resume needs a run's {checkpoint.LAST_FILE}")
@@ -87,9 +87,17 @@ def find(config: TrainConfig) -> Saved | None:
         saved = _read(source, tensors, header)
     except Unreadable as error:
         raise CheckpointError(f"{source}: damaged, and left as it is: {error}") from None
-    if config.resume != "auto" and source == last and saved.settings["resume"] != config.resume:
+    given = {checkpoint_of(resume).resolve() for resume in (config.resume, saved.settings["resume"])}
+    own = checkpoint_of(config.resume).resolve() == last.resolve()
+    if config.resume != "auto" and source == last and not own and len(given) > 1:
         raise ConfigError(f"{config.out} holds another run; choose another --out to go on from {config.resume}")
     return saved
+
+
+def checkpoint_of(resume: str) -> Path:
+    """The file that `resume` names: itself, or the last checkpoint in a run folder."""
+    path = Path(resume)
+    return path / checkpoint.LAST_FILE if path.is_dir() else path
 
 
 def _read(source: Path, tensors: dict[str, Tensor], header: dict[str, Any]) -> Saved:

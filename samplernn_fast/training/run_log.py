@@ -5,13 +5,15 @@
 
 import csv
 import io
+import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from samplernn_fast import terminal
-from samplernn_fast.errors import CheckpointError
+from samplernn_fast.errors import AudioError, CheckpointError
 from samplernn_fast.models.checkpoint import write_text
+from samplernn_fast.training.board import Board
 from samplernn_fast.untrusted import INDEX_BYTES, Unreadable, read_bytes
 
 if TYPE_CHECKING:
@@ -36,17 +38,21 @@ class RunLog:
         writer.writeheader()
         writer.writerows(kept)
         write_text(self._csv, text.getvalue())
-        self._board = _tensorboard(folder, start_step)
         self._bar = terminal.Bar(max_steps, "step", shown=shown, start=start_step)
+        self._board = Board(folder, start_step, self.say)
 
     def row(self, values: dict[str, Any]) -> None:
-        """Appends a row of `values`, which are named as in COLUMNS. Missing ones stay empty."""
-        with open(self._csv, "a", newline="", encoding="utf-8") as file:
-            csv.DictWriter(file, COLUMNS, lineterminator="\n").writerow(values)
-        if self._board is not None:
-            for name in ("train_bits", "valid_bits", "lr"):
-                if name in values:
-                    self._board.add_scalar(name, float(values[name]), values["step"])
+        """Appends a row of `values`, which are named as in COLUMNS. Missing ones stay empty.
+
+        Raises CheckpointError where it cannot, which is also where somebody has removed the file.
+        """
+        try:
+            with open(self._csv, "a", newline="", encoding="utf-8", opener=_open_existing) as file:
+                csv.DictWriter(file, COLUMNS, lineterminator="\n").writerow(values)
+        except OSError as error:
+            raise _unwritable(self._csv, error) from None
+        curves = {name: value for name, value in values.items() if name in ("train_bits", "valid_bits", "lr")}
+        self._board.scalars(curves, values["step"])
 
     def advance(self) -> None:
         """Moves the progress bar on by a step."""
@@ -62,23 +68,37 @@ class RunLog:
         self._bar.say(text)
 
     def sample(self, step: int, samples: "np.ndarray", sample_rate: int) -> Path:
-        """Keeps generated audio (T,) as a WAV file, and in TensorBoard as sound and spectrogram; returns the file."""
+        """Keeps generated audio (T,) as a WAV file, and in TensorBoard as sound and spectrogram; returns the file.
+
+        Raises CheckpointError where it cannot be written.
+        """
         from samplernn_fast.audio import writing
 
         folder = self.folder / "samples"
-        folder.mkdir(exist_ok=True)
         file = folder / f"step_{step:07d}.wav"
-        writing.write(file, samples, sample_rate, overwrite=True)
-        if self._board is not None:
-            self._board.add_audio("sample", samples[None], step, sample_rate=sample_rate)
-            self._board.add_image("spectrogram", spectrogram(samples), step)
+        try:
+            folder.mkdir(exist_ok=True)
+            writing.write(file, samples, sample_rate, overwrite=True)
+        except (OSError, AudioError) as error:
+            raise _unwritable(file, error) from None
+        self._board.sound(samples, step, sample_rate)
         return file
 
     def close(self) -> None:
         """Ends TensorBoard's file and the bar."""
-        if self._board is not None:
-            self._board.close()
+        self._board.close()
         self._bar.close()
+
+
+def _open_existing(path: str, flags: int) -> int:
+    return os.open(path, flags & ~os.O_CREAT)
+
+
+def _unwritable(path: Path, error: Exception) -> CheckpointError:
+    reason = getattr(error, "strerror", None) or error
+    return CheckpointError(
+        f"{path}: cannot be written ({reason}); the run stops, and the same command goes on from its last checkpoint"
+    )
 
 
 def read_log(path: Path) -> list[dict[str, str]]:
@@ -106,24 +126,3 @@ def _checked_row(values: list[str], number: int) -> dict[str, str]:
     if len(values) != len(COLUMNS) or not numeric or not re.fullmatch("[0-9]{1,18}", values[0]):
         raise Unreadable(f"row {number} is not a step and numbers")
     return dict(zip(COLUMNS, values, strict=True))
-
-
-def spectrogram(samples: "np.ndarray", window: int = 512) -> "np.ndarray":
-    """A grey picture (1, frequency, time) in [0, 1] of log magnitudes over 80 dB; low frequencies are at the bottom."""
-    import numpy as np
-    import torch
-
-    wave = torch.from_numpy(np.ascontiguousarray(samples, dtype=np.float32))
-    wave = torch.nn.functional.pad(wave, (0, max(0, window - len(wave))))
-    magnitude = torch.stft(wave, window, window // 4, window=torch.hann_window(window), return_complex=True).abs()
-    decibels = 20 * torch.log10(magnitude / magnitude.max().clamp(min=1e-9) + 1e-9)
-    return ((decibels.clamp(-80, 0) + 80) / 80).flip(0)[None].numpy()
-
-
-def _tensorboard(folder: Path, start_step: int) -> Any:
-    """A writer that drops what an earlier part of the run wrote after `start_step`; None without TensorBoard."""
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        return None
-    return SummaryWriter(str(folder / "tensorboard"), purge_step=start_step + 1)

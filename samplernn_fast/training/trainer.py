@@ -24,7 +24,6 @@ from samplernn_fast.errors import CheckpointError, ConfigError, DataError, Sampl
 from samplernn_fast.evaluation.likelihood import Stopped, evaluate
 from samplernn_fast.models import checkpoint
 from samplernn_fast.models.base import State, bits_per_sample
-from samplernn_fast.models.cells import keep_scans_uncompiled
 from samplernn_fast.models.registry import build_model
 from samplernn_fast.training import resuming, starting
 from samplernn_fast.training.config import TrainConfig
@@ -33,6 +32,7 @@ from samplernn_fast.training.process import (
     check_compiler,
     fast_cpu_training,
     first_process_alone,
+    forward_of,
     highest,
     process_group,
 )
@@ -134,11 +134,13 @@ class Trainer:
         self.pending: list[str] = []
         # Bits and samples since the last row of the log. They stay on the device: reading them makes a GPU wait.
         self.sums = torch.zeros(2, dtype=torch.float64, device=device)
+        self.is_saved = True  # False where a checkpoint was taken over that this folder does not have
         if saved is not None:
             self._resume(saved)
+            self.is_saved = saved.source == config.out / checkpoint.LAST_FILE
         elif config.change_lr is not None:
             raise ConfigError(f"change_lr is for a run that goes on, and {config.out} holds none; set lr instead")
-        self.forward = self._wrap()
+        self.forward = forward_of(self.model, config.compile, world_size, device)
 
     def run(self, caught: list[int], *, progress: bool = True) -> TrainResult:
         """Trains until max_steps, max_minutes or a signal in `caught`. Rank 0 writes everything."""
@@ -148,10 +150,11 @@ class Trainer:
         began = time.monotonic() - self.seconds
         try:
             _, number = self._agree(self.seconds)
-            stopped = self._finished(number)  # a run that was complete already makes no step
             if self.pending and not number:
                 number = self._look(log)
-                stopped = self._finished(number)
+                self.is_saved = False
+            stopped = self._finished(number)  # a run that was complete already makes no step
+            if not self.is_saved:
                 self._save()
             while not stopped:
                 self.update(next(self.batches))
@@ -326,21 +329,16 @@ class Trainer:
             log.say(line)
         return log
 
-    def _wrap(self) -> Any:
-        """The model as the loop calls it: compiled if asked for, and averaging gradients over several processes."""
-        forward: Any = self.model
-        if self.config.compile:
-            keep_scans_uncompiled(self.model)
-            forward = torch.compile(self.model)
-        if self.world_size > 1:
-            ids = [self.device.index] if self.device.type == "cuda" else None
-            forward = torch.nn.parallel.DistributedDataParallel(forward, device_ids=ids, broadcast_buffers=False)
-        return forward
+    def _in_folder(self, name: str) -> Path:
+        """A file of the run. Raises CheckpointError where its folder is gone, which is not made a second time."""
+        if not self.config.out.is_dir():
+            raise CheckpointError(f"{self.config.out}: was removed or renamed while it was trained; the run stops")
+        return self.config.out / name
 
     def _save_model(self, file: Path | None = None) -> None:
         """Writes the model to `file`, or to model.safetensors, with what the run knows about it."""
         info = {"data": str(self.config.data), "training": self.config.to_dict()} | self._provenance() | self._numbers()
-        checkpoint.save_model(file or self.config.out / checkpoint.MODEL_FILE, self.model, info)
+        checkpoint.save_model(file or self._in_folder(checkpoint.MODEL_FILE), self.model, info)
 
     def _provenance(self) -> dict[str, Any]:
         """Which model the run started from, for JSON; nothing for one that started from random weights."""
@@ -366,7 +364,7 @@ class Trainer:
         tensors = resuming.tensors_to_save(self.model, self.optimizer, state, self.sums)
         progress = {"batches": self.batches.state_dict(), "training": self.config.to_dict(), "pending": self.pending}
         progress |= self._provenance() | self._numbers()
-        checkpoint.save_training(self.config.out / checkpoint.LAST_FILE, tensors, self.config.model, progress)
+        checkpoint.save_training(self._in_folder(checkpoint.LAST_FILE), tensors, self.config.model, progress)
         if not self.data.recordings("valid") or not (self.config.out / checkpoint.MODEL_FILE).exists():
             self._save_model()
 
