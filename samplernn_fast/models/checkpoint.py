@@ -32,7 +32,7 @@ from samplernn_fast.untrusted import Fields, open_file, parse_json
 FORMAT_VERSION = 1
 _KEY = "samplernn_fast"
 _HEADER_BYTES = 1 << 24  # most bytes of our header; a place in the data has some twenty for each row of a batch
-_FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+_FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)  # the types that weights may be stored in
 
 
 def save_model(path: Path, model: AudioModel, info: dict[str, Any] | None = None) -> None:
@@ -80,7 +80,7 @@ def check(tensors: dict[str, Tensor], wanted: dict[str, Tensor], source: Path | 
         alike = _FLOATS if tensor.dtype in _FLOATS and not exactly else (tensor.dtype,)
         if found.dtype not in alike:
             raise CheckpointError(f"{source}: tensor {name} must be {tensor.dtype}, found {found.dtype}")
-        if not torch.isfinite(found).all():
+        if not torch.isfinite(found.to(tensor.dtype)).all():  # one that is finite in float64 need not stay so
             raise CheckpointError(f"{source}: tensor {name} holds a value that is not finite")
 
 

@@ -6,38 +6,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from exporters import python2_pickle
+from fuzz_seeds import array_of, array_pickles, dtype_of, global_name
 from fuzzing import fuzz, fuzz_cases, fuzz_each, write_case
 from mutations import mutate
 
 from samplernn_fast.errors import CheckpointError
 from samplernn_fast.importing.formats.array_pickle import read_pickle
 
-ARRAYS = {"FrameLevel.h0": np.arange(6, dtype="f4").reshape(2, 3), "b": np.array(7, "f8")}
-SEEDS = [python2_pickle({"FrameLevel.h0": ARRAYS["FrameLevel.h0"]})]
-SEEDS += [pickle.dumps(ARRAYS, protocol) for protocol in range(6)]
-SEEDS += [pickle.dumps(["two_tier.py", "--dim=16", 3, 0.5, None, np.float32(2)], protocol) for protocol in (0, 2, 4)]
-
+SEEDS = array_pickles()
 DTYPES = ("O8", "M8[s]", "m8", "f4", "f8", "i8", "S4", "U4", "V8", "c16", "b1")
 FLAGS = [*range(64), 127, 128, 255, -1]
-
-
-def global_name(module: str, name: str) -> bytes:
-    return f"c{module}\n{name}\n".encode()
-
-
-def dtype_of(kind: str, state: bytes) -> bytes:
-    """A dtype of a kind, whose state is set to what a pickle says."""
-    return (
-        global_name("numpy", "dtype") + b"(X" + struct.pack("<I", len(kind)) + kind.encode() + b"I00\nI01\ntR" + state
-    )
-
-
-def array_of(dtype: bytes) -> bytes:
-    """A pickle of one array of two elements."""
-    made = global_name("numpy.core.multiarray", "_reconstruct")
-    made += b"(" + global_name("numpy", "ndarray") + b"(I0\ntC\x01btR"
-    return b"\x80\x03" + made + b"(I1\n(I2\nt" + dtype + b"I00\nC\x10" + bytes([255] * 16) + b"tb."
 
 
 def dtypes_with_flags() -> list[bytes]:

@@ -120,6 +120,23 @@ def test_headers_that_are_deep_or_long_are_refused(files: list[bytes], tmp_path:
             checkpoint.load_model(tmp_path / "a.safetensors")
 
 
+@pytest.mark.parametrize("dtype", ["float8_e4m3fn", "float8_e5m2", "complex64", "uint16", "bool", "int8"])
+def test_weights_of_other_types_are_refused(dtype: str, tmp_path: Path) -> None:
+    model = make_model(CONFIG, dtype=torch.float32)
+    tensors = {name: tensor.to(getattr(torch, dtype)) for name, tensor in model.state_dict().items()}
+    with pytest.raises(CheckpointError, match=f"must be torch.float32, found torch.{dtype}"):
+        checkpoint.fill(model, tensors, tmp_path)
+
+
+def test_a_number_that_float32_does_not_hold_is_not_finite(tmp_path: Path) -> None:
+    model = make_model(CONFIG, dtype=torch.float32)
+    tensors = {name: tensor.double() for name, tensor in model.state_dict().items()}
+    checkpoint.fill(model, tensors, tmp_path)
+    tensors["mlp.output.bias"][3] = 1e300
+    with pytest.raises(CheckpointError, match=r"output\.bias holds a value that is not finite"):
+        checkpoint.fill(model, tensors, tmp_path)
+
+
 def test_what_is_no_regular_file_is_said_at_once(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     for path, reason in ((tmp_path / "pipe", "is a pipe or a device"), (Path("/dev/zero"), "is a pipe or a device")):

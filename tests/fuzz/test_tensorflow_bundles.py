@@ -3,27 +3,18 @@
 import struct
 from pathlib import Path
 
-import numpy as np
 import pytest
-from exporters import _append, _bytes, _number, _varint, write_bundle
+from exporters import _append, _bytes, _number, _varint
+from fuzz_seeds import DATA, bundle
 from fuzzing import fuzz, fuzz_cases, fuzz_each, write_case
 from mutations import mutate
 
 from samplernn_fast.errors import CheckpointError
 from samplernn_fast.importing.formats.tf_bundle import MAGIC, read_bundle
 
-ARRAYS = {f"layer_{number}/kernel": np.arange(6, dtype="f4").reshape(2, 3) + number for number in range(12)}
-DATA = ".data-00000-of-00001"
-
-
-def whole(folder: Path) -> tuple[bytes, bytes]:
-    """Index and data of a bundle."""
-    write_bundle(folder / "whole", ARRAYS)
-    return (folder / "whole.index").read_bytes(), (folder / f"whole{DATA}").read_bytes()
-
 
 def reader(folder: Path):
-    data = whole(folder)[1]
+    data = bundle()[1]
 
     def read(index: bytes) -> None:
         write_case(folder / "c.index", index)
@@ -86,12 +77,12 @@ def claims() -> list[bytes]:
 
 @fuzz_cases
 def test_damaged_indices(cases: int, tmp_path: Path) -> None:
-    index, _ = whole(tmp_path)
+    index, _ = bundle()
     fuzz(reader(tmp_path), lambda source: mutate(source, index), cases, valid=[index])
 
 
 def test_claims_of_an_index(tmp_path: Path) -> None:
-    index, _ = whole(tmp_path)
+    index, _ = bundle()
     fuzz_each(reader(tmp_path), claims(), valid=[index], growth=100 << 20)
 
 

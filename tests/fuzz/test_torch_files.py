@@ -1,6 +1,5 @@
 """Files that torch wrote: damaged at random, other kinds of tensors, archives and numbers that claim too much."""
 
-import io
 import pickle
 import struct
 import zipfile
@@ -10,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from fuzz_seeds import STATE, archive, saved, tensor_pickle, torch_files, torch_pickle
 from fuzzing import fuzz, fuzz_cases, fuzz_each, write_case
 from mutations import mutate
 
@@ -17,42 +17,7 @@ from samplernn_fast.errors import CheckpointError
 from samplernn_fast.importing.formats import torch_file
 from samplernn_fast.importing.formats.torch_file import LEGACY_START, names_in, read_torch_file
 
-STATE = {"a.weight": torch.arange(12.0).reshape(3, 4).t(), "a.bias": torch.ones(2, dtype=torch.float64)}
-
-
-def saved(content: Any, zipped: bool = True, **options: Any) -> bytes:
-    file = io.BytesIO()
-    torch.save(content, file, _use_new_zipfile_serialization=zipped, **options)
-    return file.getvalue()
-
-
-SEEDS = [
-    saved(STATE),
-    saved(STATE, zipped=False),
-    saved({"state_dict": STATE, "hyper_parameters": {"lr": 0.1, "sizes": [1, 2]}, "epoch": 3}),
-]
-PICKLE = zipfile.ZipFile(io.BytesIO(SEEDS[0])).read("archive/data.pkl")
-
-
-def archive(data: bytes, compression: int = zipfile.ZIP_STORED, **entries: bytes) -> bytes:
-    """An archive as torch writes it, with this pickle and these storages."""
-    file = io.BytesIO()
-    with zipfile.ZipFile(file, "w", compression) as written:
-        for name, content in {"data.pkl": data, **entries}.items():
-            written.writestr(f"archive/{name}", content)
-    return file.getvalue()
-
-
-def tensor_pickle(size: str, stride: str, offset: str = "I0", count: str = "I4", name: str = "a") -> bytes:
-    """A state dict of one tensor of float32 over the storage 0; sizes and strides are steps of a pickle."""
-    storage = f"(X\7\0\0\0storagectorch\nFloatStorage\nX\1\0\0\0000X\3\0\0\0cpu{count}\ntQ"
-    made = (
-        f"ctorch._utils\n_rebuild_tensor_v2\n({storage}{offset}\n({size}t({stride}tI00\nccollections\nOrderedDict\n)RtR"
-    )
-    whole = "\x80\x02}X" + struct.pack("<I", len(name)).decode("latin1") + name + made + "s."
-    return whole.encode("latin1")
-
-
+SEEDS, PICKLE = torch_files(), torch_pickle()
 FOUR = {"data/0": bytes(16)}
 SIZES = [
     "",
