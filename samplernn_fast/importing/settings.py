@@ -13,6 +13,8 @@ from samplernn_fast.untrusted import Unreadable, read_json, read_yaml
 DEFAULT_SAMPLE_RATE = 16000
 """The rate in Hz at which all four projects write audio by default. PRiSM's was once 22050. No checkpoint stores it."""
 
+_MOST_RATE = 768_000
+
 
 @dataclass
 class Settings:
@@ -68,8 +70,10 @@ class Settings:
                 "if the model learnt from another rate, give it as sample_rate"
             )
             return DEFAULT_SAMPLE_RATE
-        if type(value) is not int or value < 1:
-            raise ConfigError(f"{source}: sample_rate must be a whole number of Hz, got {_short(value)}")
+        if type(value) is not int or not 1 <= value <= _MOST_RATE:
+            raise ConfigError(
+                f"{source}: sample_rate must be a whole number of Hz, 1 to {_MOST_RATE}, got {_short(value)}"
+            )
         return value
 
     def quantization(self, project: str, names: Iterable[str], kinds: tuple[str, ...]) -> str:

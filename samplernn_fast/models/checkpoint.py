@@ -32,6 +32,9 @@ from samplernn_fast.untrusted import Fields, open_file, parse_json
 FORMAT_VERSION = 1
 _KEY = "samplernn_fast"
 _HEADER_BYTES = 1 << 24  # most bytes of our header; a place in the data has some twenty for each row of a batch
+_MOST_LIST = 2 * _HEADER_BYTES  # most bytes of the list of tensors, in which our header is text
+_MOST_TENSORS = 20_000
+_MOST_LISTS = 10_000  # lists and mappings of our header
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)  # the types that weights may be stored in
 
 
@@ -89,10 +92,15 @@ def read(file: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     if not os.path.lexists(file):
         raise CheckpointError(f"{file}: no such file")
     try:
-        open_file(file).close()  # a pipe or a device is refused here
+        with open_file(file) as opened:  # a pipe or a device is refused here
+            length = int.from_bytes(opened.read(8), "little")
+        if length > _MOST_LIST:
+            raise ValueError(f"its list of tensors would have {length} bytes")
         with safe_open(file, framework="pt") as opened:
-            header = _header(file, (opened.metadata() or {}).get(_KEY, "null"))
-            return {name: opened.get_tensor(name) for name in opened.keys()}, header
+            header, names = _header(file, (opened.metadata() or {}).get(_KEY, "null")), opened.keys()
+            if len(names) > _MOST_TENSORS:
+                raise ValueError(f"it lists {len(names)} tensors")
+            return {name: opened.get_tensor(name) for name in names}, header
     except CheckpointError:
         raise
     except (SafetensorError, OSError, ValueError, TypeError, RuntimeError, OverflowError) as error:
@@ -102,7 +110,9 @@ def read(file: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 def _header(file: Path, text: str) -> dict[str, Any]:
     """Our header in a file: its kind, config, and what else belongs to that kind. Raises CheckpointError."""
-    header = parse_json(text) if len(text) <= _HEADER_BYTES else None
+    # A million empty lists are short as text and take 100 MB once they are read.
+    small = len(text) <= _HEADER_BYTES and text.count("[") + text.count("{") <= _MOST_LISTS
+    header = parse_json(text) if small else None
     if not isinstance(header, dict) or header.get("kind") not in ("model", "training"):
         raise CheckpointError(f"{file}: a safetensors file, but not one of samplernn_fast")
     if header.get("format_version") != FORMAT_VERSION:

@@ -113,9 +113,23 @@ def test_a_header_of_wrong_types_is_named(change: dict[str, Any], reason: str, f
 
 
 def test_headers_that_are_deep_or_long_are_refused(files: list[bytes], tmp_path: Path) -> None:
-    deep, long = "[" * 90 + "]" * 90, json.dumps({"kind": "model", "config": {}, "x": "y" * (1 << 24)})
-    for ours, reason in ((deep, "more than 64"), (long, "not one of samplernn_fast"), ("{", "not JSON")):
+    deep, wide = "[" * 90 + "]" * 90, "[" + "[]," * 4_000_000 + "[]]"
+    long = json.dumps({"kind": "model", "config": {}, "x": "y" * (1 << 24)})
+    cases = ((deep, "more than 64"), (wide, "not one of"), (long, "not one of samplernn_fast"), ("{", "not JSON"))
+    fuzz_each(reader(tmp_path), [with_ours(files[0], ours) for ours, _ in cases], valid=files, growth=150 << 20)
+    for ours, reason in cases:
         write_case(tmp_path / "a.safetensors", with_ours(files[0], ours))
+        with pytest.raises(CheckpointError, match=reason):
+            checkpoint.load_model(tmp_path / "a.safetensors")
+
+
+def test_a_list_of_many_tensors_is_refused(files: list[bytes], tmp_path: Path) -> None:
+    header, rest = split(files[0])
+    names = {f"t{number}": {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]} for number in range(20_001)}
+    long = struct.pack("<Q", 1 << 26) + b"{" + b" " * (1 << 26)
+    for case, reason in ((joined(header | names, rest), "it lists 200"), (long, "list of tensors would have 67108864")):
+        fuzz_each(reader(tmp_path), [case], valid=files, growth=60 << 20)
+        write_case(tmp_path / "a.safetensors", case)
         with pytest.raises(CheckpointError, match=reason):
             checkpoint.load_model(tmp_path / "a.safetensors")
 
