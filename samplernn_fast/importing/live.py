@@ -7,11 +7,12 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from samplernn_fast.engine.engine import Engine
 from samplernn_fast.engine.temperature import Temperature
-from samplernn_fast.errors import ConfigError
+from samplernn_fast.errors import CheckpointError, ConfigError
 from samplernn_fast.importing.projects import deepsound, s4
 from samplernn_fast.importing.settings import Settings
 from samplernn_fast.models import checkpoint
@@ -83,13 +84,20 @@ def model_of(module: nn.Module, quantization: str | None = None, sample_rate: in
     """A model of ours with a copy of the module's weights. The errors are those of `accelerate`."""
     if not isinstance(module, nn.Module):
         raise ConfigError(f"{_SOURCE}: must be a torch module, got {type(module).__name__}")
-    tensors = {name: tensor.detach().cpu() for name, tensor in module.state_dict().items()}
+    tensors = {name: _plain(name, tensor) for name, tensor in module.state_dict().items()}
     given: dict[str, Any] = {"quantization": quantization, "sample_rate": sample_rate}
     settings = Settings({name: value for name, value in given.items() if value is not None}, _SOURCE)
     config, placed = _converter(tensors)(tensors, _with_attribute(settings, module), _SOURCE)
     model = SampleRNN(config, seed=None)
     checkpoint.fill(model, placed, _SOURCE)
     return model
+
+
+def _plain(name: str, tensor: Any) -> Tensor:
+    """A tensor of numbers in a row, on the CPU. Raises CheckpointError for any other kind."""
+    if not isinstance(tensor, Tensor) or tensor.is_meta or tensor.is_quantized or tensor.layout is not torch.strided:
+        raise CheckpointError(f"{_SOURCE}: tensor {name} must hold plain numbers, not be meta, quantized or sparse")
+    return tensor.detach().cpu()
 
 
 def _converter(tensors: Mapping[str, Tensor]) -> Any:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from samplernn_fast.errors import CheckpointError, ConfigError
+from samplernn_fast.models.checkpoint import FLOATS
 from samplernn_fast.models.config import SampleRNNConfig
 
 _MOST_NAME = 200  # most characters of a tensor's name
@@ -69,7 +70,7 @@ class NamedTensors:
         tensor = self._find(name)
         if tuple(tensor.shape) != shape:
             raise CheckpointError(f"{self.source}: tensor {name} must be {shape}, found {tuple(tensor.shape)}")
-        if not tensor.is_floating_point():
+        if tensor.dtype not in FLOATS:
             raise CheckpointError(f"{self.source}: tensor {name} must be of floating-point numbers, not {tensor.dtype}")
         if not torch.isfinite(tensor).all():
             raise CheckpointError(f"{self.source}: tensor {name} holds a value that is not finite")

@@ -35,7 +35,8 @@ _HEADER_BYTES = 1 << 24  # most bytes of our header; a place in the data has som
 _MOST_LIST = 2 * _HEADER_BYTES  # most bytes of the list of tensors, in which our header is text
 _MOST_TENSORS = 20_000
 _MOST_LISTS = 10_000  # lists and mappings of our header
-_FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)  # the types that weights may be stored in
+FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+"""The types that weights may be stored in."""
 
 
 def save_model(path: Path, model: AudioModel, info: dict[str, Any] | None = None) -> None:
@@ -80,7 +81,7 @@ def check(tensors: dict[str, Tensor], wanted: dict[str, Tensor], source: Path | 
         if found.shape != tensor.shape:
             shapes = tuple(tensor.shape), tuple(found.shape)
             raise CheckpointError(f"{source}: tensor {name} must be {shapes[0]}, found {shapes[1]}")
-        alike = _FLOATS if tensor.dtype in _FLOATS and not exactly else (tensor.dtype,)
+        alike = FLOATS if tensor.dtype in FLOATS and not exactly else (tensor.dtype,)
         if found.dtype not in alike:
             raise CheckpointError(f"{source}: tensor {name} must be {tensor.dtype}, found {found.dtype}")
         if not torch.isfinite(found.to(tensor.dtype)).all():  # one that is finite in float64 need not stay so

@@ -99,6 +99,23 @@ def test_modules_that_do_not_fit():
         srnn.accelerate(module)
 
 
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda tensor: tensor.to("meta"), "must hold plain numbers"),
+        (lambda tensor: tensor.to_sparse(), "must hold plain numbers"),
+        (lambda tensor: tensor.to(torch.float8_e4m3fn), "must be of floating-point numbers, not torch.float8"),
+        (lambda tensor: tensor.to(torch.complex64), "must be of floating-point numbers, not torch.complex64"),
+    ],
+    ids=["meta", "sparse", "float8", "complex"],
+)
+def test_tensors_that_are_no_plain_numbers_are_named(change, words):
+    state = deepsound_state(float32_model(CONFIG), "")
+    state["sample_level_mlp.hidden.bias"] = change(state["sample_level_mlp.hidden.bias"])
+    with pytest.raises(CheckpointError, match=f"tensor sample_level_mlp.hidden.bias {words}"):
+        srnn.accelerate(Held(state))
+
+
 def test_generator_is_reached_from_the_package():
     assert srnn.compat.deepsound.Generator is Generator
 
