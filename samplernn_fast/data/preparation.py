@@ -18,6 +18,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from samplernn_fast import terminal
 from samplernn_fast._version import __version__
 from samplernn_fast.data import arranging
 from samplernn_fast.data.decoding import FLOAT, Decoder, Take, decode_all
@@ -217,7 +218,7 @@ def _make_audio(settings: Settings, sources: _Sources, folder: Path, progress: b
         what = f"silence (the largest amplitude is {peak:.2g}, where full scale is 1)" if peak else "digital silence"
         raise DataError(f"all {len(takes)} recordings are {what}, and nothing can be learnt from them")
     gain = float(settings.gain) if settings.gain != "auto" else AUTO_PEAK / peak
-    written = _write_audio(takes, folder / AUDIO_FILE, gain)
+    written = _write_audio(takes, folder / AUDIO_FILE, gain, progress)
     if len(written.constant) == len(takes):
         raise DataError(
             f"all {len(takes)} recordings are one constant value each as 16-bit samples at gain {gain:.4g}, and nothing"
@@ -239,11 +240,11 @@ class _Written:
     """The names of recordings all of whose samples are equal."""
 
 
-def _write_audio(takes: Sequence[Take], path: Path, gain: float) -> _Written:
-    """Writes scratch files as int16."""
+def _write_audio(takes: Sequence[Take], path: Path, gain: float, progress: bool) -> _Written:
+    """Writes scratch files as int16. progress: show how many recordings are written."""
     scratch = {name: np.memmap(name, FLOAT, mode="r") for name in {take.scratch for take in takes}}
     written, offset = _Written(), 0
-    with open(path, "wb") as file:
+    with open(path, "wb") as file, terminal.Bar(len(takes), "recording", shown=progress, title="write") as bar:
         for take in takes:
             digest = hashlib.sha256()
             low, high = 32767, -32768
@@ -260,6 +261,7 @@ def _write_audio(takes: Sequence[Take], path: Path, gain: float) -> _Written:
             if low == high:
                 written.constant.append(take.name)
             offset += length
+            bar.advance()
     return written
 
 

@@ -15,9 +15,11 @@ from typing import Any
 
 from samplernn_fast.data.manifest import SPLITS, Recording
 from samplernn_fast.errors import ConfigError, DataError
+from samplernn_fast.untrusted import Unreadable, read_bytes
 
 HELD_OUT = ("valid", "test")
 """The splits that training does not read."""
+_LIST_BYTES = 1 << 26  # most bytes of a list of files
 _SHOWN = 5  # most pairs that the warning about copies names
 
 
@@ -150,8 +152,10 @@ def split_by_share(lengths: Mapping[str, int], shares: tuple[float, float, float
 def _named_in(path: Path, names: Sequence[str]) -> set[str]:
     """Those of `names` that the lines of a list name, by relative path, file name or pattern."""
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, ValueError) as error:
+        lines = read_bytes(path, _LIST_BYTES).decode("utf-8-sig").splitlines()
+    except UnicodeDecodeError:
+        raise DataError(f"{path}: the list of files cannot be read: it is not text in UTF-8") from None
+    except Unreadable as error:
         raise DataError(f"{path}: the list of files cannot be read: {error}") from None
     by_key: dict[str, list[str]] = {}
     for name in names:

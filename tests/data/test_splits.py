@@ -134,6 +134,10 @@ def test_lists_that_do_not_fit_are_refused(tmp_path):
         by_lists(tmp_path, valid="a/*", test="one.wav").read_lists(NAMES)
     with pytest.raises(DataError, match="cannot be read"):
         SplitRule.from_settings((1, 0, 0), 0, tmp_path / "missing.txt", None).read_lists(NAMES)
+    (tmp_path / "latin.txt").write_bytes(b"caf\xe9.wav")
+    for odd, words in (("/dev/zero", "pipe or a device"), (tmp_path, "folder"), (tmp_path / "latin.txt", "UTF-8")):
+        with pytest.raises(DataError, match=f"the list of files cannot be read: .*{words}"):
+            SplitRule.from_settings((1, 0, 0), 0, odd, None).read_lists(NAMES)
     with pytest.raises(DataError, match="nothing to train on"):
         assign(by_lists(tmp_path, test="*"), recordings([1, 2]))
 
