@@ -49,6 +49,10 @@ class CpuBackend:
             raise ConfigError(f"num_threads must be 1 to 256, got {num_threads}")
         self.native = native().CpuEngine(model_dims(self.config), tensors, isa, dtype, num_threads or 0)
 
+    def group_streams(self, streams: int) -> int:
+        """All of them: they are one group here, whichever thread makes which."""
+        return streams
+
     def init_hidden(self, streams: int) -> Hidden:
         """The initial hidden state of every tier, lowest first: (n, B, H) each."""
         return [h0.unsqueeze(1).repeat(1, streams, 1) for h0 in self._h0]

@@ -41,6 +41,11 @@ class Backend(Protocol):
         """Raises BackendUnavailable where it cannot be started after all, ConfigError for settings it has not."""
         ...
 
+    def group_streams(self, streams: int) -> int:
+        """How many neighbouring streams are computed together, where there are `streams`: groups begin at multiples of
+        it. What goes wrong at the border of a group shows in its first or its last stream."""
+        ...
+
     def init_hidden(self, streams: int) -> Hidden:
         """The learned initial state of every tier."""
         ...

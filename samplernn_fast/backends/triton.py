@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from samplernn_fast.kernels.walk import Walk
 
 _KEPT_WALKS = 4  # most numbers of streams whose buffers and graphs are kept
+_TILE_STREAMS = 16  # the smallest tile of kernels/product.py; larger ones are whole numbers of it
 _OLDEST = (8, 0)  # the lowest compute capability that the kernels run on
 
 
@@ -84,6 +85,10 @@ class TritonBackend(TeacherForced):
         except Exception as error:  # Triton and the compilers that it starts raise errors of any class
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise BackendUnavailable(f"its kernels cannot be compiled or started ({reason})") from error
+
+    def group_streams(self, streams: int) -> int:
+        """The streams of one tile of a matrix product, or all where they are fewer."""
+        return min(streams, _TILE_STREAMS)
 
     @torch.inference_mode()
     def generate(

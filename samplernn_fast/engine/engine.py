@@ -47,7 +47,7 @@ class Engine:
         registry.resolve(backend, sampler.config, where, dtype)  # refuses before the work of packing
         weights = pack(sampler)
         started = registry.start(backend, weights, where, dtype, num_threads)
-        self._take(sampler, started, FirstUse(started.name, weights) if started.compiled_here else None)
+        self._take(sampler, started, FirstUse(started, weights) if started.compiled_here else None)
 
     @classmethod
     def of(cls, model: AudioModel, backend: Backend) -> Self:

@@ -5,6 +5,7 @@ is integer arithmetic, and integer sums have no order. `csrc/model/philox.h` and
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -97,10 +98,11 @@ class Drawing:
         """The drawing of the samples from the start-th up to the stop-th."""
         return replace(self, temperature=self.temperature[:, start:stop])
 
-    def of_first_stream(self, steps: int) -> "Drawing":
-        """The drawing of the first stream's first samples alone, on the CPU."""
-        one = Randomness(self.randomness.seed, self.randomness.streams[:1])
-        return Drawing(one, self.temperature[:1, :steps].cpu(), self.top_k, self.top_p)
+    def of_rows(self, rows: Sequence[int], steps: int) -> "Drawing":
+        """The drawing of the first samples of some rows of the batch alone, on the CPU."""
+        chosen = list(rows)
+        some = Randomness(self.randomness.seed, self.randomness.streams[chosen])
+        return Drawing(some, self.temperature[chosen, :steps].cpu(), self.top_k, self.top_p)
 
 
 def scales(temperature: Tensor) -> Tensor:

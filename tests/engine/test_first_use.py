@@ -1,6 +1,7 @@
 """A backend that makes levels which are not the model's is found out before anybody hears them."""
 
 import copy
+import itertools
 import threading
 
 import pytest
@@ -9,6 +10,7 @@ from cases import CASES, make_model
 from small import assert_one_line
 
 from samplernn_fast.engine.engine import Engine
+from samplernn_fast.engine.first_use import compared_rows
 from samplernn_fast.errors import DeviceError
 from samplernn_fast.reference.backend import ReferenceBackend
 
@@ -87,9 +89,42 @@ def test_wrong_levels_are_an_error(sampler, what, monkeypatch):
     state = sampler.init_state(2)
     before = [h.clone() for h in state.hidden]
     with pytest.raises(
-        DeviceError, match=r"the reference backend made levels that are not the model's: \d+ of 32"
+        DeviceError, match=r"the reference backend made levels that are not the model's: \d+ of 64"
     ) as caught:
         sampler.run(state, 200)
     assert_one_line(caught)
     assert state.t == 0
     assert all(torch.equal(h, old) for h, old in zip(state.hidden, before, strict=True))
+
+
+def test_streams_of_the_whole_batch_are_compared():
+    assert compared_rows(1, 1) == [0]
+    assert compared_rows(3, 3) == [0, 1, 2]
+    assert compared_rows(50, 50) == list(range(50))
+    chosen = compared_rows(4096, 4096)
+    assert len(set(chosen)) == 64 and (chosen[0], chosen[-1]) == (0, 4095)
+    assert max(later - former for former, later in itertools.pairwise(chosen)) < 80
+
+
+def test_both_ends_of_every_group_are_compared():
+    chosen = compared_rows(1021, 11)
+    assert len(chosen) == 2 * 93
+    assert set(chosen) >= {0, 10, 11, 21, 22, 1011, 1012, 1020}
+    thinned = compared_rows(4096, 8, 64, 64)  # more ends than there is room for
+    assert len(set(thinned)) == 64 and (thinned[0], thinned[-1]) == (0, 4095)
+    assert {row % 8 for row in thinned} == {0, 7}
+
+
+@pytest.mark.parametrize("wrong", [0, 129, 599])
+def test_one_wrong_stream_of_many_is_found(sampler, wrong, monkeypatch):
+    right = sampler.backend.generate
+
+    def generate(hidden, history, t, drawing, forced):
+        levels = right(hidden, history, t, drawing, forced).clone()
+        levels[wrong] = (levels[wrong] + 100) % sampler.config.q_levels
+        return levels
+
+    monkeypatch.setattr(sampler.backend, "generate", generate)
+    monkeypatch.setattr(sampler.backend, "group_streams", lambda streams: 130)
+    with pytest.raises(DeviceError, match=rf"0 of 8 of stream {wrong} are as plain torch draws them"):
+        sampler.run(sampler.init_state(600, seed=3), 16)

@@ -63,6 +63,10 @@ class CudaBackend:
         except DeviceError as error:
             raise BackendUnavailable(str(error)) from None
 
+    def group_streams(self, streams: int) -> int:
+        """The streams of one group of thread blocks."""
+        return self.launcher.program(streams).group_streams
+
     def init_hidden(self, streams: int) -> Hidden:
         """The initial hidden state of every tier, lowest first: (n, B, H) each."""
         return list(self._h0.to(self.device).unsqueeze(2).repeat(1, 1, streams, 1).unbind(0))

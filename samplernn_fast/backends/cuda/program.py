@@ -35,6 +35,8 @@ class Program:
     """The launches of a walk where every stage of a sample is a kernel; None for the persistent kernel."""
     streams: int
     """The streams of a launch, at least as many as were asked for."""
+    group_streams: int
+    """The streams of one group of blocks; every group has as many."""
     blocks: int
     threads: int
     """The threads of a block."""
@@ -131,6 +133,7 @@ class Program:
             kernels,
             _stages(kernels, walk) if walk else None,
             streams=group.batch * group.groups,
+            group_streams=group.batch,
             blocks=group.launched,
             threads=THREADS,
             cooperative=cooperative,
