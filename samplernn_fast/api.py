@@ -12,13 +12,12 @@ import numpy as np
 from samplernn_fast._version import __version__
 from samplernn_fast.audio import quantize
 from samplernn_fast.audio.takes import SPEED, Audio, Names, Takes
-from samplernn_fast.engine.engine import Engine
+from samplernn_fast.engine.engine import Engine, as_model
 from samplernn_fast.engine.prompt import Prompt, prompt_levels
 from samplernn_fast.engine.state import EngineState
 from samplernn_fast.engine.temperature import Temperature, TemperatureCurve
 from samplernn_fast.errors import ConfigError
 from samplernn_fast.models.base import AudioModel
-from samplernn_fast.models.checkpoint import load_model
 from samplernn_fast.models.places import DEMO
 from samplernn_fast.models.places import model_path as model_path
 from samplernn_fast.ranges import Range
@@ -32,7 +31,7 @@ ModelLike = str | Path | AudioModel | Engine
 
 def load(path: str | Path = DEMO) -> AudioModel:
     """The model of a run folder or .safetensors file, or the bundled "demo". Raises CheckpointError."""
-    return load_model(model_path(path))
+    return as_model(path)
 
 
 def generate(
@@ -44,7 +43,7 @@ def generate(
     top_k: int | None = None,
     top_p: float | None = None,
     seed: int | None = 0,
-    prompt: Prompt | None = None,
+    prompt: Prompt | Audio | None = None,
     prompt_sample_rate: int | None = None,
     device: str = "auto",
     backend: str = "auto",
@@ -60,8 +59,8 @@ def generate(
     temperature: a number, one per stream, a curve over time such as "0:0.7,10:1.1" (seconds:temperature), or a function
     of seconds; 0 always takes the likeliest level.
     seed: 64 bits; None draws one, which `info` tells.
-    prompt: what every stream has heard before; a file of any rate and length, or samples (T,) or (B, T) at
-    prompt_sample_rate. The audio returned is what follows it.
+    prompt: what every stream has heard before; a file of any rate and length, samples (T,) or (B, T) at
+    prompt_sample_rate, or Audio. The audio returned is what follows it.
     A stream's audio depends on the model, seed and stream number (from first_stream on) alone, not on num_samples
     (but for the rounding of matrix products, on the reference backend in float32 and on triton, which multiplies
     differently from 16 and from 128 streams on).
@@ -200,7 +199,7 @@ def stream(
     top_k: int | None = None,
     top_p: float | None = None,
     seed: int | None = 0,
-    prompt: Prompt | None = None,
+    prompt: Prompt | Audio | None = None,
     prompt_sample_rate: int | None = None,
     device: str = "auto",
     backend: str = "auto",
@@ -215,11 +214,10 @@ def stream(
     if isinstance(model, Engine):
         engine = model
     else:
-        loaded = model if isinstance(model, AudioModel) else load(model)
-        engine = Engine(loaded, backend=backend, dtype=dtype, device=device, num_threads=num_threads)
+        engine = Engine(model, backend=backend, dtype=dtype, device=device, num_threads=num_threads)
     if engine.config.sample_rate == 0:
         raise ConfigError("this model has no sample rate yet: train it, or give its config one")
-    levels = None if prompt is None else prompt_levels(engine.config, prompt, prompt_sample_rate)
+    levels = None if prompt is None else _prompt_levels(engine, prompt, prompt_sample_rate)
     state = engine.init_state(
         num_samples,
         seed=limits.random_seed() if seed is None else seed,
@@ -231,6 +229,21 @@ def stream(
     )
     prompt_sha256 = None if levels is None else hashlib.sha256(levels.tobytes()).hexdigest()
     return Stream(engine, state, max(1, round(block_seconds * engine.config.sample_rate)), prompt_sha256)
+
+
+def _prompt_levels(engine: Engine, prompt: Prompt | Audio, sample_rate: int | None) -> np.ndarray:
+    """The levels (T,) or (B, T) of a prompt. Audio that this very model has made keeps its levels, so that what follows
+    is what it would have made itself."""
+    if not isinstance(prompt, Audio):
+        return prompt_levels(engine.config, prompt, sample_rate)
+    if sample_rate not in (None, prompt.sample_rate):
+        own = prompt.sample_rate
+        raise ConfigError(f"prompt_sample_rate must be the prompt's own rate, {own} Hz, got {sample_rate}")
+    if prompt.info.get("model_sha256") == engine.model_sha256:
+        levels = prompt.tokens
+    else:
+        levels = prompt_levels(engine.config, prompt.samples, prompt.sample_rate)
+    return levels[0] if len(levels) == 1 else levels
 
 
 def _temperature_info(temperature: Temperature) -> Any:

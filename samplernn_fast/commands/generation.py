@@ -164,7 +164,8 @@ def parse_temperature(texts: tuple[str, ...], streams: range, num_samples: int) 
     if any(callable(value) for value in values):
         raise ConfigError("temperature must be numbers, or one curve for all pieces")
     if len(values) != num_samples:
-        raise ConfigError(f"temperature must be one number or {num_samples}, one per piece, got {len(values)}")
+        several = "" if num_samples == 1 else f" or {num_samples}, one per piece"
+        raise ConfigError(f"temperature must be one number{several}, got {len(values)}")
     return values[streams.start : streams.stop]
 
 

@@ -3,6 +3,7 @@
 import functools
 import itertools
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Self
 
 import numpy as np
@@ -18,7 +19,8 @@ from samplernn_fast.engine.state import EngineState
 from samplernn_fast.engine.temperature import Temperature
 from samplernn_fast.errors import CheckpointError, ConfigError
 from samplernn_fast.models.base import AudioModel
-from samplernn_fast.models.checkpoint import model_sha256
+from samplernn_fast.models.checkpoint import load_model, model_sha256
+from samplernn_fast.models.places import model_path
 from samplernn_fast.models.registry import require_sampler
 from samplernn_fast.models.sample_rnn import SampleRNN
 from samplernn_fast.reference import limits
@@ -30,19 +32,20 @@ _NOT_FINITE = "the model gives logits that are not finite numbers; its weights a
 class Engine:
     """Samples a model. Packs its weights once; they are read-only, so one engine may serve several threads.
 
+    model: a run folder, a .safetensors file, "demo" for the bundled model, or a model that is loaded already.
     backend: "auto" or a name of `registry.BACKENDS`; dtype: "auto", "fastest" or one of the backend's numeric modes
     (see `registry.start`). num_threads: of the `cpu` backend; None chooses by the model's size and the streams.
     """
 
     def __init__(
         self,
-        model: AudioModel,
+        model: str | Path | AudioModel,
         backend: str = "auto",
         dtype: str = "auto",
         device: str | torch.device = "auto",
         num_threads: int | None = None,
     ) -> None:
-        sampler = require_sampler(model)
+        sampler = require_sampler(as_model(model))
         where = resolve_device(device)
         registry.resolve(backend, sampler.config, where, dtype)  # refuses before the work of packing
         weights = pack(sampler)
@@ -94,7 +97,8 @@ class Engine:
             if levels.dim() == 1:
                 levels = levels.expand(num_streams, -1)
             if levels.dim() != 2 or levels.shape[0] != num_streams:
-                raise ConfigError(f"prompt must be (n,) or (B, n) with B = {num_streams}, got {tuple(levels.shape)}")
+                several = "" if num_streams == 1 else f", or one for each of {num_streams} streams"
+                raise ConfigError(f"prompt must have one row{several}, got the shape {tuple(levels.shape)}")
             self.run(state, levels.shape[1], forced=levels)
             state.prompt_length = state.t
         return state
@@ -137,11 +141,18 @@ class Engine:
         return torch.cat(made, dim=1) if made else torch.empty(state.num_streams, 0, dtype=torch.int64)
 
     def score(self, levels: Tensor | np.ndarray) -> Tensor:
-        """Teacher-forced log-probabilities, natural log, from the initial state: (B, L + T) -> (B, T, Q), any T."""
+        """Teacher-forced log-probabilities, natural log, from the initial state.
+
+        levels: (B, n), at least L of them, the model's lookback. The first L are heard only, so the result is
+        (B, T, Q) with T = n - L: row t has the probabilities of level L + t, given all levels before it.
+        """
         levels = self._check_levels(levels, "score", low=0)
         lookback = self.config.lookback
         if levels.dim() != 2 or levels.shape[1] < lookback:
-            raise ConfigError(f"score: levels must be (B, L + T) with L = {lookback}, got {tuple(levels.shape)}")
+            raise ConfigError(
+                f"score: levels must be (B, n) with n at least the model's lookback, {lookback}, got"
+                f" {tuple(levels.shape)}"
+            )
         steps = levels.shape[1] - lookback
         if not steps:
             dtype = torch.float64 if self.dtype == "float64" else torch.float32
@@ -167,6 +178,21 @@ class Engine:
             found = f"{int(levels.min())} to {int(levels.max())}"
             raise ConfigError(f"{what}: levels must be {low} to {self.config.q_levels - 1}, got {found}")
         return levels
+
+
+def as_model(model: str | Path | AudioModel) -> AudioModel:
+    """A model, loaded where it is named: by a run folder, a .safetensors file, or "demo".
+
+    Raises ConfigError for anything else, and CheckpointError where it cannot be loaded.
+    """
+    if isinstance(model, (str, Path)):
+        return load_model(model_path(model))
+    if not isinstance(model, AudioModel):
+        raise ConfigError(
+            'a model must be a run folder, a .safetensors file, "demo", or what samplernn_fast.load returns, got'
+            f" {type(model).__name__}"
+        )
+    return model
 
 
 def _slices(t: int, forced: Tensor, lookback: int, slice_size: Callable[[], int]) -> Iterator[tuple[int, int, bool]]:

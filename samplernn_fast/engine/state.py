@@ -58,7 +58,8 @@ class EngineState:
 
     def _checked(self, value: Any) -> Temperature:
         """One temperature or one per stream, as numbers. Raises ConfigError."""
-        wanted = f"temperature must be one number or one per stream ({self.num_streams})"
+        several = "" if self.num_streams == 1 else f" or {self.num_streams}, one per stream"
+        wanted = f"temperature must be one number{several}"
         try:
             values = np.asarray(value)
         except ValueError:  # lists of different lengths

@@ -21,7 +21,7 @@ BAD_CALLS = {
     "temperature": (lambda e: e.init_state(1, temperature=-0.5), "temperature must be 0 or between"),
     "temperature text": (lambda e: e.init_state(1, temperature="hot"), "temperature must be a number, or a curve"),
     "temperature None": (lambda e: e.init_state(1, temperature=None), "temperature must be 0 or between"),
-    "temperatures": (lambda e: e.init_state(3, temperature=[1.0, 1.0]), r"one per stream \(3\)"),
+    "temperatures": (lambda e: e.init_state(3, temperature=[1.0, 1.0]), "or 3, one per stream, got"),
     "one bad temperature": (lambda e: e.init_state(2, temperature=[1.0, float("nan")]), "got nan"),
     "temperature function": (
         lambda e: e.run(e.init_state(1, temperature=lambda seconds: -seconds), 3),
@@ -36,12 +36,21 @@ BAD_CALLS = {
     "forced below": (lambda e: e.run(e.init_state(1), 1, forced=[[-2]]), "levels must be -1 to 63, got -2"),
     "forced floats": (lambda e: e.run(e.init_state(1), 1, forced=np.zeros((1, 1))), "levels must be integers"),
     "prompt level": (lambda e: e.init_state(1, prompt=[3, -1]), "levels must be 0 to 63, got -1"),
-    "prompt rows": (lambda e: e.init_state(3, prompt=np.zeros((2, 4), int)), r"B = 3, got \(2, 4\)"),
-    "prompt scalar": (lambda e: e.init_state(1, prompt=np.int64(3)), r"prompt must be .* got \(\)"),
-    "prompt 3-d": (lambda e: e.init_state(1, prompt=np.zeros((1, 1, 1), int)), r"prompt must be .* got \(1, 1, 1\)"),
+    "prompt rows": (
+        lambda e: e.init_state(3, prompt=np.zeros((2, 4), int)),
+        r"one for each of 3 streams, got the shape \(2, 4\)",
+    ),
+    "prompt scalar": (lambda e: e.init_state(1, prompt=np.int64(3)), r"prompt must have one row, got the shape \(\)"),
+    "prompt 3-d": (
+        lambda e: e.init_state(1, prompt=np.zeros((1, 1, 1), int)),
+        r"prompt must have one row, got the shape \(1, 1, 1\)",
+    ),
     "prompt floats": (lambda e: e.init_state(1, prompt=np.zeros(4, np.float32)), "levels must be integers"),
-    "score shape": (lambda e: e.score(np.zeros(9, int)), r"\(B, L \+ T\) with L = 8, got \(9,\)"),
-    "score too short": (lambda e: e.score(np.zeros((1, 7), int)), r"with L = 8, got \(1, 7\)"),
+    "score shape": (
+        lambda e: e.score(np.zeros(9, int)),
+        r"\(B, n\) with n at least the model's lookback, 8, got \(9,\)",
+    ),
+    "score too short": (lambda e: e.score(np.zeros((1, 7), int)), r"lookback, 8, got \(1, 7\)"),
     "score level": (lambda e: e.score(np.full((1, 9), 64)), "levels must be 0 to 63, got 64"),
     "score free": (lambda e: e.score(np.full((1, 9), -1)), "levels must be 0 to 63, got -1"),
 }
