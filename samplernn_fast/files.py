@@ -6,6 +6,7 @@ OSError passes through; the caller knows which of the package's errors it stands
 import os
 import secrets
 import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -16,11 +17,16 @@ def replacing(path: Path) -> Iterator[Path]:
     """Yields a temporary name beside `path` to write a file to.
 
     When the block ends well, what was written is flushed to the disk and takes `path`'s place, so a reader never sees
-    half a file. When the block fails, `path` is as it was, and the temporary file is removed.
+    half a file. When the block fails, `path` is as it was, and the temporary file is removed. The file has the
+    permissions that the process gives to new files, even if a library that wrote it gave it others.
     """
     temporary = temporary_beside(path)
     try:
+        temporary.touch()
+        permissions = stat.S_IMODE(temporary.stat().st_mode)
+        temporary.unlink()
         yield temporary
+        temporary.chmod(permissions)
         put_in_place(temporary, path)
     finally:
         remove(temporary)

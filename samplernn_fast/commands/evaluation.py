@@ -1,6 +1,8 @@
 """The `evaluate` command, and the progress bar of an evaluation, which `train` shows too."""
 
 import json as json_module
+import math
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -12,6 +14,7 @@ from samplernn_fast.ranges import Range
 if TYPE_CHECKING:
     from samplernn_fast.data.folder import AudioData
     from samplernn_fast.evaluation.likelihood import EvalResult
+    from samplernn_fast.models.base import AudioModel
 
 
 def evaluate(
@@ -41,11 +44,21 @@ def evaluate(
         per_file: Print a line for every recording too.
         json: Print one JSON object instead of text, every recording in it.
     """
-    from samplernn_fast import api
+    from samplernn_fast.backends.devices import resolve_device
     from samplernn_fast.data.folder import AudioData
+    from samplernn_fast.engine.engine import as_model
 
+    opened, loaded = AudioData.open(data), as_model(model).to(resolve_device(device))
+    gain = loaded.config.gain or opened.gain
+    if not math.isclose(gain, opened.gain, rel_tol=1e-6):
+        print(
+            f"samplernn-fast: the data were prepared with gain {opened.gain:.4g}, the model learnt with {gain:.4g}: the"
+            f" audio is scaled by {gain / opened.gain:.3g}, and 16 bits are rounded twice; prepare with --gain"
+            f" {gain:.9g} to compare bits exactly",
+            file=sys.stderr,
+        )
     settings = {"batch_size": batch_size, "backend": backend, "dtype": dtype, "device": device}
-    result = score(api.model_path(model), AudioData.open(data), split, **settings)
+    result = score(loaded, opened, split, **settings)
     if json:
         print(json_module.dumps(result.to_dict()))
         return
@@ -55,7 +68,7 @@ def evaluate(
     print(f"{split} NLL {result.nll_bits:.4f} bits per sample over {result.n_samples} samples")
 
 
-def score(model: Path, data: "AudioData", split: str, **settings: Any) -> "EvalResult":
+def score(model: "Path | AudioModel", data: "AudioData", split: str, **settings: Any) -> "EvalResult":
     """`likelihood.evaluate` with a progress bar, which counts samples."""
     from samplernn_fast.evaluation.likelihood import evaluate as run
 

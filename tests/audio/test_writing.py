@@ -1,5 +1,6 @@
 """Audio files that are written: what comes back, what a format cannot hold, and files that are in the way."""
 
+import io
 import json
 import resource
 from pathlib import Path
@@ -100,3 +101,48 @@ def test_a_full_disk_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> Non
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert [entry.name for entry in tmp_path.iterdir()] == ["a.wav"] and path.read_bytes() == before
+
+
+def test_a_wav_beyond_4_gb_is_an_rf64(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writing, "_WAV_BYTES", 20_000)
+    x = tone(1.0, 16000)
+    for seconds, container in ((0.5, "WAV"), (1.0, "RF64")):
+        path, part = tmp_path / f"{container}.wav", x[: round(seconds * 16000)]
+        writing.write(path, part, 16000, comment='{"seed": 7}')
+        with soundfile.SoundFile(path) as file:
+            assert (file.format, file.comment) == (container, '{"seed": 7}')
+        np.testing.assert_array_equal(reading.read(path)[0], np.floor(part * 32768 + 0.5) / 32768)
+
+
+@pytest.mark.parametrize("suffix", [".wav", ".flac", ".mp3"])
+def test_blocks_make_the_bytes_of_the_whole(tmp_path: Path, suffix: str) -> None:
+    path, x = tmp_path / f"a{suffix}", tone(1.0, 16000)
+    with writing.Writer(path, 16000, frames=len(x), comment="{}") as writer:
+        for block in np.split(x, [1, 300, 301, 9000]):
+            writer.write(block)
+        assert not path.exists()
+        writer.end()
+        writer.finish(path)
+    assert path.read_bytes() == writing.encode(suffix, x, 16000, "{}")
+    assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
+
+
+def test_a_writer_that_is_not_finished_leaves_nothing(tmp_path: Path) -> None:
+    with writing.Writer(tmp_path / "a.wav", 16000, frames=100) as writer:
+        writer.write(tone(0.1, 16000))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("frames", [16000, 2**40])
+def test_a_pipe_begins_with_the_promised_length(frames: int) -> None:
+    pipe, x = io.BytesIO(), tone(1.0, 16000)
+    writer = writing.WavPipe(pipe, 16000, frames=frames, comment='{"seed": 7}')
+    for block in np.split(x, [1, 300]):
+        writer.write(block)
+    whole = writing.encode(".wav", x, 16000, '{"seed": 7}')
+    if frames == len(x):
+        assert pipe.getvalue() == whole
+    size = min(2 * frames, 2**32 - 1).to_bytes(4, "little")
+    assert pipe.getvalue()[len(whole) - 2 * len(x) - 4 :] == size + whole[len(whole) - 2 * len(x) :]
+    samples, rate = soundfile.read(io.BytesIO(pipe.getvalue()))
+    assert rate == 16000 and len(samples) == len(x)

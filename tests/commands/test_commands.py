@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from cases import make_model
 from command_line import RATE, TINY, run, strict_json, subprocess_of
 
 import samplernn_fast as srnn
@@ -20,6 +21,7 @@ from samplernn_fast.backends import registry
 from samplernn_fast.commands import demo as demo_command
 from samplernn_fast.commands import main
 from samplernn_fast.data.folder import AudioData
+from samplernn_fast.models import checkpoint
 
 pytestmark = pytest.mark.usefixtures("elsewhere")
 
@@ -186,3 +188,15 @@ def test_steps_take_the_place_of_a_presets_minutes(model, data_folder, tmp_path)
     assert run(*args.split()) == 0
     settings = json.loads((tmp_path / "both" / "config.json").read_text())
     assert (settings["max_steps"], settings["max_minutes"]) == (1, 5.0)
+
+
+def test_evaluate_warns_of_another_gain(model, data_folder, tmp_path, capsys):
+    assert run("evaluate", model, "--data", data_folder) == 0
+    assert capsys.readouterr().err == ""
+    loaded = srnn.load(model)
+    louder = make_model(dataclasses.replace(loaded.config, gain=2 * loaded.config.gain), dtype=torch.float32)
+    checkpoint.save_model(tmp_path / "louder.safetensors", louder)
+    assert run("evaluate", tmp_path / "louder.safetensors", "--data", data_folder) == 0
+    shown = capsys.readouterr()
+    assert "test NLL" in shown.out and shown.err.count("\n") == 1
+    assert "the audio is scaled by 2," in shown.err and "prepare with --gain" in shown.err

@@ -5,6 +5,7 @@ import math
 import os
 import pickle
 import random
+import stat
 from collections.abc import Callable
 from pathlib import Path
 
@@ -230,3 +231,13 @@ def test_a_new_file_replaces_the_old_one_whole(file, monkeypatch):
     assert len(seen) == 1 and same(seen[0], old.state_dict())
     assert same(checkpoint.load_model(file).state_dict(), new.state_dict())
     assert os.listdir(file.parent) == [file.name]
+
+
+def test_a_model_file_has_the_permissions_of_other_files(tmp_path):
+    model = make_model(CASES["paper-3tier"])
+    before = os.umask(0o027)
+    try:
+        checkpoint.save_model(tmp_path / "model.safetensors", model)
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "model.safetensors").stat().st_mode) == 0o640
