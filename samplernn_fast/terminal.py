@@ -118,6 +118,8 @@ class _TerminalBar:
     def update(self, done: float, note: str | None) -> None:
         if note is not None:
             self._bar.set_postfix_str(note, refresh=False)
+        if done == self._bar.n and note is not None:
+            self._bar.refresh()  # a note about what takes its time is to be seen before that is done
         self._bar.update(done - self._bar.n)
 
     def write(self, line: str) -> None:
@@ -146,9 +148,7 @@ class _Lines:
         self._note = self._note if note is None else note
 
     def write(self, line: str) -> None:
-        # Whoever reads standard error may be gone, which must not end the work.
-        with suppress(OSError, ValueError):
-            print(line, file=sys.stderr, flush=True)
+        _print_line(line)
 
     def close(self) -> None:
         self._ended.set()
@@ -202,6 +202,25 @@ def duration(seconds: float) -> str:
 def audio_bar(seconds: float, shown: bool = True, title: str | None = None) -> Bar:
     """A bar in seconds of audio, so that its rate is the speed in x real time."""
     return Bar(float(seconds), "s of audio", shown=shown, title=title, rate="x real time", form=_AUDIO_FORMAT)
+
+
+@contextmanager
+def waiting(why: str, *, shown: bool = True) -> Iterator[None]:
+    """Prints `why` as a line on standard error if the block takes longer than two seconds."""
+    timer = threading.Timer(_FIRST_WAIT, _print_line, (f"{why} ...",))
+    timer.daemon = True
+    if shown and sys.stderr is not None:
+        timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def _print_line(line: str) -> None:
+    """A line on standard error. Whoever reads it may be gone, which must not end the work."""
+    with suppress(OSError, ValueError):
+        print(line, file=sys.stderr, flush=True)
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from samplernn_fast.commands.flags import Output
 from samplernn_fast.errors import AudioError, ConfigError, Interrupted, SampleRNNError
 from samplernn_fast.models.config import AudioConfig, SampleRNNConfig
 from samplernn_fast.ranges import Range
-from samplernn_fast.terminal import duration
+from samplernn_fast.terminal import duration, waiting
 from samplernn_fast.training.config import TrainConfig
 from samplernn_fast.untrusted import Unreadable, read_json
 
@@ -58,7 +58,6 @@ def run_demo(output: Path, minutes: float, seed: int, *, overwrite: bool = False
     uses them again. Raises ConfigError and AudioError before anything is written where a setting cannot work or
     `output` is in the way, and SampleRNNError where the model has learnt too little to make more than noise.
     """
-    from samplernn_fast.api import generate
     from samplernn_fast.audio import writing
     from samplernn_fast.data.preparation import prepare
     from samplernn_fast.reference.limits import check_seed
@@ -70,6 +69,8 @@ def run_demo(output: Path, minutes: float, seed: int, *, overwrite: bool = False
     if output.exists() and not overwrite:
         raise AudioError(f"{output} exists; choose another --output, or replace it with --overwrite")
     check_seed(seed)
+    with waiting("loading torch"):
+        from samplernn_fast.api import generate
     work = output.with_name(f"{output.stem}-run")
     config = demo_training(work / "data", work / "run", minutes, seed)
     if _begin(work, config):

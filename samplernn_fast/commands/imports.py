@@ -44,6 +44,7 @@ def import_(
             raise CheckpointError(f"{output / name} exists; choose another --output, or replace it with --overwrite")
     if output.exists() and not output.is_dir():
         raise CheckpointError(f"{output}: --output must be a folder")
+    _check_folder(output)
     found = read_checkpoint(path, format, config, quantization, sample_rate)
     info = {"imported": f"{path.name} of {found.format}", "notes": found.notes}
     checkpoint.save_model(output / checkpoint.MODEL_FILE, found.model, info)
@@ -64,3 +65,14 @@ def import_(
     )
     for line in [*found.notes, *found.parity.lines()]:
         print(line)
+
+
+def _check_folder(output: Path) -> None:
+    """Raises CheckpointError where the folder holds something else than a model, such as audio or a data folder."""
+    from samplernn_fast.models import checkpoint
+
+    names = [entry.name for entry in output.iterdir() if not entry.name.startswith(".")] if output.is_dir() else []
+    if names and checkpoint.MODEL_FILE not in names and checkpoint.LAST_FILE not in names:
+        raise CheckpointError(
+            f"{output} holds something else than a model ({min(names)}); give a new or an empty folder"
+        )

@@ -14,6 +14,7 @@ def info(model: tyro.conf.Positional[str] = "demo", /, *, json: bool = False) ->
     """
     from samplernn_fast import api
     from samplernn_fast.models import checkpoint
+    from samplernn_fast.training.keeping import kept_models
 
     described = checkpoint.describe(api.model_path(model))
     if json:
@@ -26,6 +27,12 @@ def info(model: tyro.conf.Positional[str] = "demo", /, *, json: bool = False) ->
     for name in ("imported", "step", "seconds", "train_bits", "valid_bits", "data"):
         if name in described["info"]:
             print(f"{name:12} {described['info'][name]}")
+    origin = described["info"].get("initialized_from")
+    if origin:
+        print(f"{'started from':12} {origin['file']} ({origin['model_sha256'][:8]})")
+    for kept in kept_models(api.model_path(model)):
+        bits = "" if kept.bits is None else f", {kept.bits:.3f} bits"
+        print(f"{'kept':12} {kept.path} (step {kept.step}{bits})")
 
 
 def doctor(*, json: bool = False) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import tyro
 
+from samplernn_fast import terminal
 from samplernn_fast.commands.evaluation import score
 from samplernn_fast.commands.flags import EXAMPLES, USAGE_STATUS, parse, with_example, with_long_out
 from samplernn_fast.errors import ConfigError, Interrupted, did_you_mean
@@ -33,8 +34,9 @@ def train(args: Sequence[str], prog: str) -> None:
         print(shown, file=sys.stdout if args else sys.stderr)
         sys.exit(0 if args else USAGE_STATUS)
     config = _read_flags(args[0] if named else None, with_long_out(args[1:] if named else args), prog)
-    from samplernn_fast.data.folder import AudioData
-    from samplernn_fast.training.trainer import train as run
+    with terminal.waiting("loading torch", shown=os.environ.get("RANK", "0") == "0"):
+        from samplernn_fast.data.folder import AudioData
+        from samplernn_fast.training.trainer import train as run
 
     result = run(config)
     if int(os.environ.get("RANK", "0")):

@@ -7,6 +7,7 @@ import csv
 import io
 import os
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,8 +29,10 @@ _NUMBER = r"|nan|-?inf|-?[0-9]{1,30}(\.[0-9]{1,30})?(e[+-]?[0-9]{1,3})?"  # as `
 class RunLog:
     """Writes the log of one run folder. Rows after `start_step`, the checkpoint's step, are dropped and made again."""
 
-    def __init__(self, folder: Path, start_step: int, max_steps: int | None, *, shown: bool = True) -> None:
-        """shown: False prints nothing."""
+    def __init__(
+        self, folder: Path, start_step: int, max_steps: int | None, *, header: Iterable[str] = (), shown: bool = True
+    ) -> None:
+        """header: lines to print at once, before TensorBoard is loaded. shown: False prints nothing."""
         self.folder, self.step = folder, start_step
         self._csv = folder / LOG_FILE
         kept = [row for row in read_log(self._csv) if int(row["step"]) <= start_step]
@@ -39,6 +42,8 @@ class RunLog:
         writer.writerows(kept)
         write_text(self._csv, text.getvalue())
         self._bar = terminal.Bar(max_steps, "step", shown=shown, start=start_step)
+        for line in header:
+            self.say(line)
         self._board = Board(folder, start_step, self.say)
 
     def row(self, values: dict[str, Any]) -> None:

@@ -77,7 +77,9 @@ def train(config: TrainConfig, *, progress: bool = True) -> TrainResult:
         # Nothing in the loop draws from torch's generator. It is seeded and saved for a future part that does.
         with fast, torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
-            return Trainer(config, rank, world_size, device).run(caught, progress=progress)
+            with terminal.waiting("reading the data and making the model", shown=progress and rank == 0):
+                trainer = Trainer(config, rank, world_size, device)
+            return trainer.run(caught, progress=progress)
 
 
 _NOTICE = (
@@ -154,6 +156,8 @@ class Trainer:
                 number = self._look(log)
                 self.is_saved = False
             stopped = self._finished(number)  # a run that was complete already makes no step
+            if stopped.startswith("max") and log is not None:
+                log.say(f"nothing is left to do: step {self.step} has reached {stopped}, which must be raised to go on")
             if not self.is_saved:
                 self._save()
             while not stopped:
@@ -323,11 +327,9 @@ class Trainer:
             self.config.out / checkpoint.CONFIG_FILE, json.dumps(self.config.to_dict(), indent=1) + "\n"
         )
         self.keeper = Keeper(self.config, self.step)
-        log = RunLog(self.config.out, self.step, self.config.max_steps, shown=progress)
         about = (self.config, self.data, self.model, self.device)
-        for line in (*header(*about, self.origin), *(f"warning: {text}" for text in warnings(*about))):
-            log.say(line)
-        return log
+        lines = [*header(*about, self.origin), *(f"warning: {text}" for text in warnings(*about))] if progress else []
+        return RunLog(self.config.out, self.step, self.config.max_steps, header=lines, shown=progress)
 
     def _in_folder(self, name: str) -> Path:
         """A file of the run. Raises CheckpointError where its folder is gone, which is not made a second time."""

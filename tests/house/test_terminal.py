@@ -170,3 +170,26 @@ def test_another_thread_keeps_its_signals():
     thread.start()
     thread.join()
     assert seen == [(before, [])]
+
+
+def test_a_long_wait_says_why(hasty, capsys):
+    with terminal.waiting("loading a mountain"):
+        deadline = time.monotonic() + 5
+        while not (shown := capsys.readouterr().err) and time.monotonic() < deadline:
+            time.sleep(0.01)
+    assert shown == "loading a mountain ...\n"
+
+
+def test_a_short_wait_and_one_that_nobody_is_to_see_are_silent(hasty, monkeypatch, capsys):
+    with terminal.waiting("hidden", shown=False):
+        time.sleep(0.1)
+    monkeypatch.setattr(terminal, "_FIRST_WAIT", 30.0)
+    with terminal.waiting("short"):
+        pass
+    assert capsys.readouterr().err == "" and "short" not in [thread.name for thread in threading.enumerate()]
+
+
+def test_a_note_shows_on_the_bar_at_once(watched, capsys):
+    with terminal.Bar(10, "step") as bar:
+        bar.move_to(0, "validating")
+        assert "validating" in capsys.readouterr().err

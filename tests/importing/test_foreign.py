@@ -150,6 +150,10 @@ def test_a_run_folder_like_any_other(tmp_path, capsys):
     assert next(srnn.stream(tmp_path / "run", block_seconds=0.01)).shape == (1, 80)
     assert run("import", tmp_path / "ep1-it2", "-o", tmp_path / "run") == 1
     assert "--overwrite" in capsys.readouterr().err
+    (tmp_path / "songs").mkdir()
+    (tmp_path / "songs" / "a.wav").touch()
+    assert run("import", tmp_path / "ep1-it2", "-o", tmp_path / "songs", "--overwrite") == 1
+    assert "songs holds something else than a model (a.wav)" in capsys.readouterr().err
 
 
 def test_an_assumed_sample_rate_is_said(tmp_path):

@@ -17,9 +17,8 @@ def train_compiled(data, out, cache, **environment):
 def test_without_a_compiler_it_is_one_line_and_nothing_is_written(data_folder, tmp_path):
     done = train_compiled(data_folder, tmp_path / "run", tmp_path / "cache", CXX=str(tmp_path / "no-compiler"))
     assert done.returncode == 2 and done.stdout == ""
-    assert done.stderr.startswith("samplernn-fast: --compile: torch.compile does not work here (")
-    assert "no-compiler" in done.stderr and done.stderr.endswith(
-        "; train without --compile, or install what it needs\n"
-    )
-    assert done.stderr.count("\n") == 1, done.stderr
+    # What takes longer than two seconds says so in a line that ends in dots.
+    (said,) = [line for line in done.stderr.splitlines() if not line.endswith(" ...")]
+    assert said.startswith("samplernn-fast: --compile: torch.compile does not work here (")
+    assert "no-compiler" in said and said.endswith("; train without --compile, or install what it needs")
     assert not (tmp_path / "run").exists()

@@ -1,5 +1,6 @@
 """Models that are kept to choose from, and sounds that are made meanwhile."""
 
+import re
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -77,6 +78,19 @@ def test_other_files_in_the_folder_are_left(data_folder, tmp_path):
     Keeper(tiny(data_folder, tmp_path, steps=1), 5)
     left = sorted(path.name for path in (tmp_path / "models").iterdir())
     assert left == ["mine.safetensors", "step-000009.wav", "step-9-best.safetensors"]
+
+
+def test_info_lists_what_was_kept_and_where_a_run_started(scripted, data_folder, tmp_path, capsys):
+    config = tiny(data_folder, tmp_path / "run", steps=2, eval_every=1)
+    train(config)
+    train(replace(config, out=tmp_path / "next", init_from=config.out, max_steps=1, keep_every=1, keep=0))
+    capsys.readouterr()
+    assert command("info", tmp_path / "run") == 0
+    shown = capsys.readouterr().out
+    assert f"{tmp_path / 'run' / 'models' / 'step-000002-4.000.safetensors'} (step 2, 4.000 bits)" in shown
+    assert command("info", tmp_path / "next") == 0
+    started = f"{config.out / 'model.safetensors'} ({checkpoint.describe(config.out)['model_sha256'][:8]})"
+    assert re.search(f"started from +{re.escape(started)}", capsys.readouterr().out)
 
 
 def test_a_kept_model_makes_sound(scripted, data_folder, tmp_path):

@@ -54,6 +54,16 @@ def test_the_header_says_where_a_run_goes_on_or_starts_from(data_folder, tmp_pat
     assert f"starts from {config.out}" in capsys.readouterr().err
 
 
+def test_a_finished_run_says_that_nothing_is_left(data_folder, tmp_path, capsys):
+    config = tiny(data_folder, tmp_path / "run", steps=2)
+    train(config)
+    assert "nothing is left" not in capsys.readouterr().err
+    train(config)
+    assert (
+        "nothing is left to do: step 2 has reached max_steps, which must be raised to go on" in capsys.readouterr().err
+    )
+
+
 def test_progress_can_be_silent(data_folder, tmp_path, capsys):
     train(tiny(data_folder, tmp_path / "run", steps=8), progress=False)
     shown = capsys.readouterr()

@@ -16,7 +16,7 @@ from samplernn_fast.data.folder import AudioData
 from samplernn_fast.data.preparation import prepare
 from samplernn_fast.errors import ConfigError, DataError
 from samplernn_fast.models import checkpoint
-from samplernn_fast.models.config import SampleRNNConfig
+from samplernn_fast.models.config import OneTierConfig, SampleRNNConfig
 from samplernn_fast.training.config import TrainConfig
 from samplernn_fast.training.run_log import read_log
 from samplernn_fast.training.trainer import train
@@ -245,6 +245,14 @@ def test_the_command_starts_from_a_model(source, data_folder, tmp_path, capsys):
     source.unlink()
     assert command("train", "--init-from", source, "--out", tmp_path / "a", *settings[:-3], 2, *settings[-2:]) == 0
     assert not (tmp_path / "c").exists()
+
+
+def test_the_one_tier_baseline_can_be_a_start(data_folder, tmp_path):
+    model = OneTierConfig(sample_rate=0, gain=0.0, dim=8)
+    train(tiny(data_folder, tmp_path / "rnn", steps=1, model=model, sample_every=0))
+    settings = f"--data {data_folder} --out {tmp_path / 'next'} --max-steps 1 --batch-size 2".split()
+    assert command("train", "--init-from", tmp_path / "rnn", *settings) == 0
+    assert checkpoint.load_model(tmp_path / "next").config == checkpoint.load_model(tmp_path / "rnn").config
 
 
 def test_the_bundled_model_can_be_a_start(data_folder, tmp_path):
