@@ -8,7 +8,7 @@ from engines import MODELS, engine, every_mode, every_model
 from small import assert_one_line
 
 from samplernn_fast.engine.engine import Engine
-from samplernn_fast.engine.temperature import schedule
+from samplernn_fast.engine.temperature import TemperatureCurve, schedule
 from samplernn_fast.errors import ConfigError
 from samplernn_fast.reference import draw
 
@@ -174,3 +174,21 @@ def test_a_schedule_starts_behind_the_prompt():
     seen.clear()
     engine.run(again, 1)
     assert seen == [3 / engine.config.sample_rate]
+
+
+def test_a_schedule_is_worked_out_for_a_whole_slice(monkeypatch):
+    """A call for each sample would cost as much as the sample does on a fast backend."""
+    curve = schedule([(0, 0.7), (1.5, 1.1), (2, 0.001), (40, 3)])
+    state = engine().init_state(2, temperature=curve)
+    state.t = 17
+    wanted = torch.tensor([curve(time / 100) for time in range(17, 5017)], dtype=torch.float32)
+    monkeypatch.setattr(TemperatureCurve, "__call__", lambda *_: pytest.fail("called for a sample"))
+    assert torch.equal(state.temperatures(5000), wanted.expand(2, -1))
+
+
+def test_a_schedule_that_falls_to_zero_has_a_temperature_all_the_way():
+    state = engine().init_state(1, temperature=schedule([(0, 1), (1, 0)]))
+    assert 0 < state.temperatures(100).min() <= 0.02
+    state.temperature = schedule([(0, 0.002), (1, 0)])
+    row = state.temperatures(102)[0]
+    assert row[:100].min() == row[60] == torch.tensor(0.001) and row[100] == row[101] == 0
