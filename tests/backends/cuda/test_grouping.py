@@ -25,6 +25,7 @@ def test_small_models_take_one_block_for_some_streams(gpu):
     assert torch.equal(*made)
     program = engine.backend.launcher.program(5)  # on 4 multiprocessors
     assert (program.streams, program.blocks, program.cooperative) == (6, 3, False)
+    assert engine.backend.group_streams(5) == 2
     levels = random_levels(engine.config, 5, engine.config.lookback * 3)
     torch.testing.assert_close(engine.score(levels), exact.score(levels).float(), rtol=0, atol=1e-4)
 
