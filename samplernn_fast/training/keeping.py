@@ -74,7 +74,7 @@ class Keeper:
         self._run, self._keep, self._every = config.out, config.keep, config.keep_every
         for one in kept_models(self._run):
             if one.step > start_step:
-                one.path.unlink()
+                one.path.unlink(missing_ok=True)
 
     def due(self, step: int) -> bool:
         """Whether the model of this step is kept whatever its bits are."""
@@ -92,4 +92,4 @@ class Keeper:
             save(new.path)
         for one in others:
             if one not in best and not self.due(one.step):
-                one.path.unlink()
+                one.path.unlink(missing_ok=True)

@@ -340,7 +340,8 @@ class Trainer:
     def _save_model(self, file: Path | None = None) -> None:
         """Writes the model to `file`, or to model.safetensors, with what the run knows about it."""
         info = {"data": str(self.config.data), "training": self.config.to_dict()} | self._provenance() | self._numbers()
-        checkpoint.save_model(file or self._in_folder(checkpoint.MODEL_FILE), self.model, info)
+        best = self._in_folder(checkpoint.MODEL_FILE)
+        checkpoint.save_model(file or best, self.model, info)
 
     def _provenance(self) -> dict[str, Any]:
         """Which model the run started from, for JSON; nothing for one that started from random weights."""

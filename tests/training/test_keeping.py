@@ -1,6 +1,7 @@
 """Models that are kept to choose from, and sounds that are made meanwhile."""
 
 import re
+import shutil
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -9,10 +10,11 @@ from command_line import run as command
 from runs import assert_equal, tiny, trainer
 
 from samplernn_fast.audio import reading
+from samplernn_fast.errors import CheckpointError
 from samplernn_fast.models import checkpoint
 from samplernn_fast.training import trainer as trainer_module
 from samplernn_fast.training.keeping import Keeper, kept_models, next_sound
-from samplernn_fast.training.trainer import train
+from samplernn_fast.training.trainer import Trainer, train
 
 
 def names(run):
@@ -69,6 +71,21 @@ def test_a_run_that_goes_on_keeps_the_same_models(data_folder, tmp_path):
     assert names(parts.out) == names(whole.out) and len(names(whole.out)) >= 5
     for one, two in zip(kept_models(parts.out), kept_models(whole.out), strict=True):
         assert_equal(checkpoint.load_model(one.path).state_dict(), checkpoint.load_model(two.path).state_dict())
+
+
+def test_a_run_folder_that_was_removed_is_not_made_again(data_folder, tmp_path, monkeypatch):
+    config = tiny(data_folder, tmp_path / "run", steps=4, keep_every=1, log_every=99, save_every=99, eval_every=99)
+    update = Trainer.update
+
+    def removing(self, batch):
+        update(self, batch)
+        if self.step == 2:
+            shutil.rmtree(config.out)
+
+    monkeypatch.setattr(Trainer, "update", removing)
+    with pytest.raises(CheckpointError, match="removed or renamed"):
+        train(config)
+    assert not config.out.exists()
 
 
 def test_other_files_in_the_folder_are_left(data_folder, tmp_path):
