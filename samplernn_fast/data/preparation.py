@@ -185,12 +185,12 @@ def _check_destination(folder: Path, overwrite: bool) -> None:
     if not os.path.lexists(folder):
         return
     if not overwrite:
-        raise DataError(f"{folder} exists; choose another folder for --out, or add --overwrite")
+        raise DataError(f"{folder} exists; choose another folder, or use overwrite=True")
     if not folder.is_dir():
-        raise DataError(f"{folder} is not a folder; choose another --out")
+        raise DataError(f"{folder} is not a folder; choose another name")
     foreign = {entry.name for entry in folder.iterdir()} - {AUDIO_FILE, MANIFEST_FILE}
     if foreign:
-        raise DataError(f"{folder} holds more than a data set ({min(foreign)}), so it stays; choose another --out")
+        raise DataError(f"{folder} holds more than a data set ({min(foreign)}), so it stays; choose another folder")
 
 
 @dataclass(frozen=True)
@@ -289,7 +289,8 @@ def _arrange(
             info["cut"] = {"seed": rule.seed, "gap_seconds": arranging.GAP_SECONDS}
             notes.append(
                 f"fewer than 3 different recordings, so they are cut by time into {len(cut)} pieces for train, valid"
-                f" and test; {arranging.GAP_SECONDS} s are left out between two splits (--no-cut: all is train)"
+                f" and test, with {arranging.GAP_SECONDS} s left out between two splits; cut=False (--no-cut) keeps all"
+                " for training"
             )
     warnings = warnings + rule.warn_of_empty({plan.split for plan in plans})
     if settings.join:

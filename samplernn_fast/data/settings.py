@@ -48,4 +48,4 @@ class Settings:
         if self.join_pause > self.join_seconds:
             raise ConfigError(f"join_pause must be at most join_seconds, {self.join_seconds:g}, got {self.join_pause}")
         if not self.join and (self.join_seconds, self.join_pause) != (JOIN_SECONDS, 0):
-            raise ConfigError("join_seconds and join_pause are for joined recordings; set join too (--join)")
+            raise ConfigError("join_seconds and join_pause are for joined recordings; use join=True too")

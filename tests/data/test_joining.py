@@ -105,7 +105,7 @@ def test_the_manifest_is_one_that_earlier_versions_read(tmp_path):
         ({"join": True, "join_seconds": 0.0}, "join_seconds must be above 0 and at most 10000000 seconds, got 0.0"),
         ({"join": True, "join_pause": -1.0}, "join_pause must be 0 to 3600 seconds"),
         ({"join": True, "join_pause": 61.0}, "join_pause must be at most join_seconds, 60"),
-        ({"join_pause": 1.0}, "set join too"),
+        ({"join_pause": 1.0}, "use join=True too"),
     ],
 )
 def test_settings_that_cannot_work_are_refused(tmp_path, settings, words):

@@ -23,7 +23,7 @@ def test_an_existing_folder_is_refused_and_replaced_only_on_demand(tmp_path):
     out = tmp_path / "out"
     prepare(source, out, sample_rate=RATE)
     before = (out / MANIFEST_FILE).read_bytes()
-    with pytest.raises(DataError, match=r"out exists; .* --overwrite"):
+    with pytest.raises(DataError, match=r"out exists; .* overwrite=True"):
         prepare(source, out, sample_rate=4000)
     assert (out / MANIFEST_FILE).read_bytes() == before
     prepare(source, out, sample_rate=4000, overwrite=True)
