@@ -149,9 +149,10 @@ class _Job:
                 raise Interrupted(f"interrupted: wrote {samples / stream.sample_rate:.2f} seconds", caught[0])
 
     def _stream(self) -> "Stream":
-        from samplernn_fast import api
+        with terminal.waiting("loading torch and the model"):
+            from samplernn_fast import api
 
-        return api.stream(self.model, **self.settings)
+            return api.stream(self.model, **self.settings)
 
 
 def parse_temperature(texts: tuple[str, ...], streams: range, num_samples: int) -> Any:

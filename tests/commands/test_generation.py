@@ -153,10 +153,11 @@ def test_ctrl_c_keeps_what_is_done(model, tmp_path):
         [sys.executable, "-c", INTERRUPTED, *args], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     for _ in range(2):
-        assert process.stderr.readline() == "slice\n"
+        while process.stderr.readline() not in ("slice\n", ""):
+            pass  # a slow machine says that it is loading
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
-    messages = [line for line in err.splitlines() if line != "slice"]
+    messages = [line for line in err.splitlines() if line.startswith("samplernn-fast: ")]
     assert process.returncode == 130, err
     samples, _ = reading.read(tmp_path / "kept.wav")
     seconds = len(samples) / RATE
