@@ -20,6 +20,9 @@ YAML_BYTES = 1 << 17
 """The most bytes that a YAML file may have; reading one takes seconds for each 100 KB."""
 INDEX_BYTES = 1 << 28
 """The most bytes that a manifest, or the index of a checkpoint, may have, which programs write."""
+CHECKPOINT_BYTES = 1 << 31
+"""The most bytes that a checkpoint of another project may have. A file can claim any size and take no room on the disk,
+and its tensors are held in memory; the largest published SampleRNN has some 200 MB, its optimizer in it some 600."""
 DEPTH = 64
 """How deep lists and mappings of JSON and YAML may stand in each other."""
 YAML_NODES = 100_000
@@ -34,31 +37,36 @@ class Unreadable(ValueError):
     """A file that cannot be read within the limits; the text is the reason."""
 
 
-def open_file(path: Path) -> BinaryIO:
+def open_file(path: Path, most: int | None = None) -> BinaryIO:
     """Opens a regular file for reading bytes. Raises Unreadable for a folder, a pipe, a device or a missing file.
 
     A pipe or a device would make a reader wait for ever, or never end.
+    most: the most bytes that the file may have; None takes any number.
     """
     try:
         # A pipe that nobody writes to would block here, so it is opened without waiting and then refused.
         number = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0))
     except (OSError, ValueError) as error:  # a ValueError is a name with a zero byte
         raise Unreadable(_reason(error)) from None
-    mode = os.fstat(number).st_mode
-    if not stat.S_ISREG(mode):
+    found = os.fstat(number)
+    reason = ""
+    if not stat.S_ISREG(found.st_mode):
+        reason = "is a folder, not a file" if stat.S_ISDIR(found.st_mode) else "is a pipe or a device, not a file"
+    elif most is not None and found.st_size > most:
+        reason = f"has {found.st_size} bytes, and at most {most} are read"
+    if reason:
         os.close(number)
-        raise Unreadable("is a folder, not a file" if stat.S_ISDIR(mode) else "is a pipe or a device, not a file")
+        raise Unreadable(reason)
     return open(number, "rb")
 
 
 def read_bytes(path: Path, most: int) -> bytes:
     """The content of a regular file of at most `most` bytes. Raises Unreadable as `open_file`, or for a larger one."""
-    with open_file(path) as opened:
-        size = os.fstat(opened.fileno()).st_size
-        if size > most:
-            raise Unreadable(f"has {size} bytes, and at most {most} are read")
+    with open_file(path, most) as opened:
         try:
-            return opened.read(size)  # `most` would be taken as memory before anything is read
+            return opened.read(
+                os.fstat(opened.fileno()).st_size
+            )  # `most` would be taken as memory before anything is read
         except OSError as error:
             raise Unreadable(_reason(error)) from None
 

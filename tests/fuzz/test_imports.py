@@ -134,6 +134,21 @@ def test_odd_paths(tmp_path: Path) -> None:
     fuzz_each(target, odd_paths(tmp_path))
 
 
+@pytest.mark.parametrize("project", ["deepsound", "theano", "prism"])
+def test_a_file_larger_than_any_model_is_refused_by_its_size(project: str, tmp_path: Path) -> None:
+    """It begins as a checkpoint and goes on with zeros that take no room on the disk."""
+    place = checkpoints(tmp_path)[project]
+    large = tmp_path / "prism" / "c-1.data-00000-of-00001" if project == "prism" else place
+    os.truncate(large, 1 << 33)
+
+    def target(case: int) -> None:
+        read_checkpoint(place, project, quantization=QUANTIZATION)
+
+    fuzz_each(target, [0], growth=60 << 20)
+    with pytest.raises(CheckpointError, match="has 8589934592 bytes, and at most 2147483648 are read"):
+        target(0)
+
+
 @pytest.mark.parametrize("name", ["config.json", "c.config.json"])
 def test_settings_that_are_no_file_are_said_at_once(name: str, tmp_path: Path) -> None:
     write_bundle(tmp_path / "c", prism_arrays(float32_model(prism_config(2, 4, q=8, dim=4))))

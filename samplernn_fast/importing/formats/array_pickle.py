@@ -13,7 +13,7 @@ import numpy as np
 
 from samplernn_fast.errors import CheckpointError
 from samplernn_fast.importing.formats.pickles import Bounded, Call, Forbidden, Held, read_pickle_values
-from samplernn_fast.untrusted import Unreadable, open_file
+from samplernn_fast.untrusted import CHECKPOINT_BYTES, Unreadable, open_file
 
 KINDS = ("f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "b1")
 """The numbers that an array may hold, by NumPy's names without the byte order."""
@@ -23,7 +23,7 @@ _MOST_DIMENSIONS = 32
 def read_pickle(path: Path) -> Any:
     """Reads a pickle of Python 2 or 3. Raises CheckpointError when it is damaged or asks to run code."""
     try:
-        with open_file(path) as opened:
+        with open_file(path, CHECKPOINT_BYTES) as opened:
             size = os.fstat(opened.fileno()).st_size
             value = read_pickle_values(Bounded(opened, size), _Arrays(size).find)
             return _finished(value)

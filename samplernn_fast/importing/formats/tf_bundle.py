@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from samplernn_fast.errors import CheckpointError
-from samplernn_fast.untrusted import INDEX_BYTES, Unreadable, open_file, read_bytes
+from samplernn_fast.untrusted import CHECKPOINT_BYTES, INDEX_BYTES, Unreadable, open_file, read_bytes
 
 MAGIC = 0xDB4775248B80FB57
 """The last 8 bytes of an index, little-endian."""
@@ -84,7 +84,7 @@ class _DataFiles:
 
     def _bytes(self, file: Path, name: str, entry: Entry) -> bytearray:
         try:
-            with open_file(file) as opened:
+            with open_file(file, CHECKPOINT_BYTES) as opened:
                 size = os.fstat(opened.fileno()).st_size
                 present = max(0, min(entry.size, size - entry.offset))
                 left = self._left.get(entry.shard, size) - entry.size

@@ -21,7 +21,7 @@ from torch import Tensor
 from samplernn_fast.errors import CheckpointError
 from samplernn_fast.importing.formats.pickles import Bounded, Forbidden, Held, read_pickle_values
 from samplernn_fast.importing.formats.torch_pickle import StorageRecord, TensorRecord, TorchNames
-from samplernn_fast.untrusted import Unreadable, open_file
+from samplernn_fast.untrusted import CHECKPOINT_BYTES, Unreadable, open_file
 
 LEGACY_START = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 """The magic number with which files begin that are no zip archive, as a pickle writes it."""
@@ -50,7 +50,7 @@ def names_in(path: Path) -> list[str]:
 def _read(path: Path, make: Callable[[dict[str, TensorRecord], "_Storages"], Any]) -> tuple[Any, dict[str, Any]]:
     """What `make` makes of the tensors' records and the file, and the hyper-parameters."""
     try:
-        with open_file(path) as opened:
+        with open_file(path, CHECKPOINT_BYTES) as opened:
             storages: _Storages = _Archive(opened) if opened.read(4) == b"PK\x03\x04" else _LegacyFile(opened)
             records, parameters = _state_dict(storages.content)
             return make(records, storages), parameters
