@@ -22,7 +22,7 @@ def number(source: random.Random) -> int:
 def only_once(harm: Callable[[], object]) -> list[Failure]:
     """What is reported where the fourth of nine cases does harm."""
     fourth = number(Numbered(3))
-    return run_cases(lambda case: harm() if case == fourth else None, number, 9, seconds=1, growth=20 << 20)
+    return run_cases(lambda case: harm() if case == fourth else None, number, 9, seconds=0.4, growth=20 << 20)
 
 
 def crash() -> None:
@@ -44,13 +44,14 @@ kept: list[Any] = []
     [
         (crash, "SIGSEGV"),
         (lambda: os.abort(), "SIGABRT"),
-        (lambda: time.sleep(60), "more than 1 seconds"),
+        (lambda: time.sleep(60), "more than 0.4 seconds"),
+        (lambda: sum(number for number in range(20_000_000)), "more than 0.4 seconds"),
         (lambda: kept.append(b"x" * (2 << 30)), "MemoryError"),
         (lambda: 1 / 0, "ZeroDivisionError"),
         (lambda: os._exit(3), "status 3"),
         (too_little_memory, "too little memory"),
     ],
-    ids=["crash", "abort", "hang", "growth", "exception", "exit", "hidden"],
+    ids=["crash", "abort", "hang", "work", "growth", "exception", "exit", "hidden"],
 )
 def test_harm_is_reported_once_with_its_case(harm: Callable[[], object], reason: str) -> None:
     found = only_once(harm)

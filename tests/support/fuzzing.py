@@ -14,10 +14,10 @@ A fuzz test says what one case is, and what a reader does with it:
         fuzz(target, make, cases, valid=[b'{"quantization": "mu-law"}'])
 
 A case may end well, or in an error of the classes `refusals` whose message is one line. Everything else is reported
-with the case: another exception, an exception of memory behind the error, a signal, a case that takes longer than
-`seconds`, and a process that grows by more than `growth` bytes. The child is forked from the test, so a target may be
-any function, and what it writes into files stays. `make` gets a generator whose seed is the number of the case and
-FUZZ_SEED; so a reported case is made again by its number.
+with the case: another exception, an exception of memory behind the error, a signal, a case that takes more than
+`seconds` of a processor, or eight times as long by the clock, and a process that grows by more than `growth` bytes. The
+child is forked from the test, so a target may be any function, and what it writes into files stays. `make` gets a
+generator whose seed is the number of the case and FUZZ_SEED; so a reported case is made again by its number.
 """
 
 import faulthandler
@@ -47,7 +47,8 @@ from samplernn_fast.errors import SampleRNNError
 GROWTH = 300 << 20
 """By how many bytes a process may grow."""
 SECONDS = 5.0
-"""How long one case may take."""
+"""How much of a processor's time one case may take."""
+_PATIENCE = 8  # how many times as long it may take by the clock, on a machine that does other work
 _MOST_FAILURES = 10  # after which a run ends
 _MOST_CHARACTERS = 1000  # of an error's message
 
@@ -184,9 +185,12 @@ def _be_the_child(
                 resource.setrlimit(resource.RLIMIT_AS, (most, resource.getrlimit(resource.RLIMIT_AS)[1]))
             place[:] = struct.pack("q", number)
             case = _case(number, make, valid)
-            faulthandler.dump_traceback_later(seconds, exit=True, file=log)
+            began = time.process_time()
+            faulthandler.dump_traceback_later(_PATIENCE * seconds, exit=True, file=log)
             failure = _run_one(target, case, number, refusals if number >= 0 else ())
             faulthandler.cancel_dump_traceback_later()
+            if failure is None and number >= 0 and time.process_time() - began > seconds:
+                failure = Failure(number, f"the case took more than {seconds:g} seconds", "")
             grown = _peak() - before if number >= 0 else 0
             if failure is None and grown > growth:
                 failure = Failure(number, f"the process grew by {grown >> 20} MB", "")
@@ -248,7 +252,7 @@ def _wait(child: int, seconds: float, place: mmap.mmap) -> int:
                 return os.waitstatus_to_exitcode(status)
             if place[:] != last:
                 last, since = place[:], time.monotonic()
-            elif time.monotonic() - since > 2 * seconds + 30:
+            elif time.monotonic() - since > 2 * _PATIENCE * seconds + 30:
                 os.kill(child, signal.SIGKILL)
             time.sleep(0.01)
     except BaseException:

@@ -14,8 +14,8 @@ from typing import Any, BinaryIO
 
 from samplernn_fast.untrusted import Unreadable
 
-MOST_STEPS = 1_000_000
-"""The most steps of one pickle. A tensor or an array takes about 30, and a million take seconds."""
+MOST_STEPS = 300_000
+"""The most steps of one pickle. A tensor or an array takes about 30; so many take a second."""
 _MOST_INTEGER = 1 << 63
 # The name of each step by its byte, and what reads its argument from a `Bounded`.
 _READERS: dict[int, tuple[str, Callable[[Any], Any] | None]] = {
