@@ -96,7 +96,7 @@ class Names:
         total = len(self.streams) if self.total is None else self.total
         if total == 1:
             return [path]
-        digits = max(2, len(str(max(total - 1, *self.streams))))
+        digits = max(2, len(str(max([total - 1, *self.streams]))))
         return [path.with_stem(f"{path.stem}-{stream:0{digits}d}") for stream in self.streams]
 
 
