@@ -6,6 +6,7 @@ errors to standard error. An error of the package is one line without a tracebac
 
 import dataclasses
 import inspect
+import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -94,6 +95,10 @@ def _command(name: str, rest: Sequence[str]) -> None:
     if name not in COMMANDS:
         guess = did_you_mean(name, COMMANDS)
         raise ConfigError(f"there is no command {name!r}{guess or '; the commands are ' + ', '.join(COMMANDS)}")
+    if name != "bench":  # which measures plain torch as it comes
+        # torch's threads would wait for each other by spinning, which takes several times as long on a busy machine.
+        # torch reads this when it is loaded, and nothing before this line loads it.
+        os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     prog = f"samplernn-fast {name}"
     if name == "train":
         train(rest, prog)

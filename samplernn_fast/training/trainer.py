@@ -28,6 +28,7 @@ from samplernn_fast.models.registry import build_model
 from samplernn_fast.training import resuming, starting
 from samplernn_fast.training.config import TrainConfig
 from samplernn_fast.training.keeping import EARLY_SHARE, Keeper, make_sound, next_sound
+from samplernn_fast.training.memory import check_memory
 from samplernn_fast.training.process import (
     check_compiler,
     fast_cpu_training,
@@ -102,6 +103,7 @@ class Trainer:
         known = source.model.config if source is not None else saved.model if saved is not None else None
         self.config = config = starting.fit(config, self.data, known)
         starting.check_unsaved(config)
+        check_memory(config, world_size, device)
         self.model = build_model(config.model, seed=config.seed)
         self.initialized_from: dict[str, Any] | None = None
         self.origin = f"random weights of seed {config.seed}"

@@ -200,3 +200,12 @@ def test_evaluate_warns_of_another_gain(model, data_folder, tmp_path, capsys):
     shown = capsys.readouterr()
     assert "test NLL" in shown.out and shown.err.count("\n") == 1
     assert "the audio is scaled by 2," in shown.err and "prepare with --gain" in shown.err
+
+
+@pytest.mark.parametrize("given, seen", [(None, "passive"), ("active", "active")])
+def test_commands_let_the_threads_of_torch_sleep(given, seen, monkeypatch):
+    monkeypatch.setenv("OMP_WAIT_POLICY", given or "")  # is put back at the end, whatever the command sets
+    if given is None:
+        monkeypatch.delenv("OMP_WAIT_POLICY")
+    assert run("info", "demo") == 0
+    assert os.environ["OMP_WAIT_POLICY"] == seen
