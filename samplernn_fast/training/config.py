@@ -76,7 +76,7 @@ class TrainConfig:
     sample_seconds: Annotated[float, Range(0, 3600, above=True, unit="seconds")] = 4.0
     """How many seconds such a piece has."""
     resume: str = "auto"
-    """auto goes on with the run in `out`, if any; never refuses a folder that holds one; a path is a checkpoint's."""
+    """auto goes on with the run in `out`, if any; never refuses a folder that holds one; a path is another run's."""
     num_threads: Annotated[int, Range(0, 1024)] = 0
     """How many CPU threads torch uses; 0 leaves the choice to torch."""
 
