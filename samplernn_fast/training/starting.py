@@ -93,8 +93,8 @@ def check_folder(config: TrainConfig) -> None:
             f" {command(config, init_from=str(folder))}"
         )
     raise ConfigError(
-        f"{folder} holds something else than a run ({min(names - _RUN_FILES, default=min(names))}); give --out a new or"
-        " an empty folder, or that of the run to go on with"
+        f"{folder} holds something else than a run ({min(names - _RUN_FILES, default=min(names))}); out must be a new"
+        " folder, an empty one, or that of the run to go on with"
     )
 
 

@@ -263,7 +263,7 @@ class Trainer:
     def _diverged(self) -> SampleRNNError:
         return SampleRNNError(
             f"the loss stopped being a number before step {self.step}; the last checkpoint in {self.config.out} is"
-            " kept: train again with a lower --lr"
+            " kept: go on from it with a low change_lr, or train anew with a lower lr"
         )
 
     def _row(self, **bits: float) -> dict[str, Any]:

@@ -178,7 +178,7 @@ def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_checkpoint(save_ev
     run = trainer(replace(config, max_steps=60))
     with torch.no_grad():
         run.model.mlp.output.bias.fill_(math.nan)
-    with pytest.raises(SampleRNNError, match=r"stopped being a number before step .* lower --lr"):
+    with pytest.raises(SampleRNNError, match=r"stopped being a number before step .* a lower lr"):
         run.run([])
     after = files(config.out)
     assert after[checkpoint.LAST_FILE] == before[checkpoint.LAST_FILE]
@@ -190,7 +190,7 @@ def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_checkpoint(save_ev
 
 def test_a_rate_that_is_far_too_high_is_said(data_folder, tmp_path):
     config = tiny(data_folder, tmp_path / "run", steps=2000, lr=1e30, log_every=1, save_every=1)
-    with pytest.raises(SampleRNNError, match="lower --lr") as caught:
+    with pytest.raises(SampleRNNError, match="low change_lr, or train anew with a lower lr") as caught:
         train(config)
     assert "\n" not in str(caught.value) and str(config.out) in str(caught.value)
 
