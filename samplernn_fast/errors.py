@@ -18,6 +18,11 @@ def one_line(text: object) -> str:
     )
 
 
+def quoted(text: str, most: int = 60) -> str:
+    """`text` in quotation marks, of at most `most` characters; the rest of a longer one is dots."""
+    return repr(text if len(text) <= most else f"{text[: most - 3]}...")
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """ "; did you mean X?" with the known word that is most like `word`, or nothing where none is like it."""
     import difflib

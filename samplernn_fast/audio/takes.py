@@ -81,7 +81,7 @@ class Names:
     """Where a name is taken, the next that is free is used, name-2.wav and so on; otherwise it is an error."""
 
     def paths(self) -> list[Path]:
-        """The paths, in the order of the streams. Raises AudioError for an unknown suffix, or where a file exists."""
+        """The paths, in the order of the streams. ConfigError for an unknown suffix, AudioError where one exists."""
         writing.check_suffix(self.path)
         for number in range(1, _MOST_NUMBERS if self.numbered else 2):
             found = self._of(self.path if number == 1 else self.path.with_stem(f"{self.path.stem}-{number}"))

@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike
 
 from samplernn_fast import files
 from samplernn_fast.audio.reading import PathLike
-from samplernn_fast.errors import AudioError, exists
+from samplernn_fast.errors import AudioError, ConfigError, exists
 
 _WAV_BYTES = 2**32 - 2**16  # most bytes of samples in a WAV, whose sizes have 32 bits; a longer one is written as RF64
 _BLOCK = 1 << 16  # frames that libsndfile is given at a time
@@ -65,8 +65,9 @@ def write(
     16-bit values are round(32768 * x). `comment` goes into the file's metadata (at most 2000 bytes in a WAV, ASCII in
     an MP3). A WAV of more than 4 GB is an RF64. The file appears whole or not at all.
 
-    Raises AudioError on an unknown suffix, a rate or number of channels that the format does not have, NaN or
-    infinite samples, a file that exists (unless `overwrite`), a full disk or a folder that cannot be written.
+    Raises ConfigError on an unknown suffix, and AudioError on a rate or number of channels that the format does not
+    have, NaN or infinite samples, a file that exists (unless `overwrite`), a full disk or a folder that cannot be
+    written.
     """
     path = Path(path)
     check_suffix(path)
@@ -94,9 +95,9 @@ def encode(suffix: str, samples: ArrayLike, sample_rate: int, comment: str | Non
 
 
 def check_suffix(path: Path) -> None:
-    """Raises AudioError where `path` does not end in one of `WRITABLE`."""
+    """Raises ConfigError where `path` does not end in one of `WRITABLE`."""
     if path.suffix.lower() not in _FORMATS:
-        raise AudioError(f"{path}: the suffix must be one of {' '.join(WRITABLE)}, got {path.suffix!r}")
+        raise ConfigError(f"{path}: the suffix must be one of {' '.join(WRITABLE)}, got {path.suffix!r}")
 
 
 class Writer:

@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from samplernn_fast.errors import ConfigError
 from samplernn_fast.models.config import SampleRNNConfig
 from samplernn_fast.native import native, why_missing
 from samplernn_fast.reference.draw import Drawing
 from samplernn_fast.reference.known_levels import Hidden
+from samplernn_fast.reference.limits import THREADS
 from samplernn_fast.reference.modes import MODES, PROMISED_BITS
 from samplernn_fast.reference.weights import PackedWeights, packed_hidden
 
@@ -45,8 +45,8 @@ class CpuBackend:
         weights = weights.to("cpu", torch.float32)
         self._h0 = [weights[f"tier{tier}.h0"] for tier in range(len(self.config.ratios))]
         tensors = {name: tensor.numpy() for name, tensor in weights.tensors.items()}
-        if num_threads is not None and not 1 <= num_threads <= 256:
-            raise ConfigError(f"num_threads must be 1 to 256, got {num_threads}")
+        if num_threads is not None:
+            THREADS.check("num_threads", num_threads, whole=True)
         self.native = native().CpuEngine(model_dims(self.config), tensors, isa, dtype, num_threads or 0)
 
     def group_streams(self, streams: int) -> int:

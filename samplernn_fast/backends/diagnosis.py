@@ -1,7 +1,10 @@
-"""What `doctor` reports: versions, devices, and which backends can run here, with reasons."""
+"""What `doctor` reports: first what works here, then versions, devices, and which backends cannot run, with reasons."""
 
 import importlib.metadata
+import os
 import platform
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,7 +23,7 @@ _OPTIONAL = {
 
 
 def diagnose() -> dict[str, dict[str, Any]]:
-    """Sections of name -> value, JSON-able."""
+    """Sections of name -> value, JSON-able. The first, "summary", is what a person needs to know."""
     config = SampleRNNConfig()
     devices = [torch.device("cpu")] + [torch.device("cuda", index) for index in range(torch.cuda.device_count())]
     found: dict[str, Any] = {}
@@ -30,8 +33,9 @@ def diagnose() -> dict[str, dict[str, Any]]:
             found[f"{name} on {device}"] = "; ".join(reasons) or "runs"
     gpus = {str(d): torch.cuda.get_device_name(d) for d in devices if d.type == "cuda"} or {"GPU": "torch sees none"}
     return {
+        "summary": {str(device): _summary(device, found) for device in devices} | _without_gpu(),
         "versions": {
-            "samplernn": __version__,
+            "samplernn_fast": __version__,
             "python": platform.python_version(),
             "torch": torch.__version__,
             **{name: _version(name) for name in ("numpy", "soundfile", "safetensors")},
@@ -45,9 +49,50 @@ def diagnose() -> dict[str, dict[str, Any]]:
         "backends": found,
         "numeric modes": {name: ", ".join(backend.dtypes) for name, backend in registry.BACKENDS.items()},
         "native": _native(),
-        "CUDA": gpu.describe(),
+        "CUDA": gpu.describe() if _wants_cuda() else {"GPU": "this system shows no NVIDIA card, so nothing is missing"},
         "optional": {name: _version(name) or f"not installed; {what}" for name, what in _OPTIONAL.items()},
     }
+
+
+def _summary(device: torch.device, backends: dict[str, str]) -> str:
+    """What a device can do, in one line."""
+    plays = [name for name in registry.BACKENDS if backends[f"{name} on {device}"] == "runs"]
+    line = f"trains and makes audio, by the {'backends' if len(plays) > 1 else 'backend'} {', '.join(plays)}"
+    if device.type == "cuda":
+        size = torch.cuda.get_device_properties(device).total_memory / 2**30
+        return f"{torch.cuda.get_device_name(device)} {line}, with {size:.0f} GB of memory"
+    if why_missing():
+        return f"the CPU {line}, slowly: the compiled part is missing"
+    threads = native().usable_cores()
+    return f"the CPU {line}, with {native().available_isas()[0]} and {threads} thread{'s' if threads > 1 else ''}"
+
+
+def _without_gpu() -> dict[str, str]:
+    """What to do where there is an NVIDIA card that torch does not see, and nothing where there is none."""
+    if torch.cuda.is_available() or not _has_nvidia_card():
+        return {}
+    if torch.version.cuda is None:
+        return {
+            "GPU": "there is an NVIDIA card, but this torch is built without CUDA; install torch for CUDA to use it"
+        }
+    return {"GPU": "there is an NVIDIA card, but torch does not see it; the section CUDA says why"}
+
+
+def _wants_cuda() -> bool:
+    """Whether it matters why CUDA does not run: there is a card, a torch for it, or a driver that is named."""
+    return torch.version.cuda is not None or _has_nvidia_card() or "SAMPLERNN_FAST_LIBCUDA" in os.environ
+
+
+def _has_nvidia_card() -> bool:
+    """Whether Linux lists an NVIDIA device. Elsewhere nobody knows without a driver, and the answer is no."""
+    if Path("/proc/driver/nvidia/version").exists() or Path("/dev/nvidiactl").exists() or Path("/dev/dxg").exists():
+        return True
+    for vendor in Path("/sys/bus/pci/devices").glob("*/vendor"):
+        with suppress(OSError):
+            display = (vendor.parent / "class").read_text().startswith("0x03")
+            if display and vendor.read_text().strip() == "0x10de":
+                return True
+    return False
 
 
 def _version(name: str) -> str | None:

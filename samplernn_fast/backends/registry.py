@@ -13,6 +13,7 @@ from samplernn_fast.backends.triton import TritonBackend
 from samplernn_fast.errors import BackendUnavailable, ConfigError, did_you_mean
 from samplernn_fast.models.config import SampleRNNConfig
 from samplernn_fast.reference.backend import ReferenceBackend
+from samplernn_fast.reference.limits import THREADS
 from samplernn_fast.reference.modes import FASTEST_FIRST
 from samplernn_fast.reference.weights import PackedWeights
 
@@ -76,6 +77,8 @@ def start(
     that refuses it. Raises BackendUnavailable as `resolve`, or where a mode would not keep its promise for this model,
     and ConfigError for a mode that the backend does not have.
     """
+    if num_threads is not None:  # only the cpu backend reads it, but a number that cannot be meant is never passed over
+        THREADS.check("num_threads", num_threads, whole=True)
     failed: dict[str, str] = {}
     while True:
         chosen = resolve(name, weights.config, device, dtype, failed)

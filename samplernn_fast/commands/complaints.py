@@ -11,7 +11,7 @@ import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Annotated, Any
 
-from samplernn_fast.errors import did_you_mean
+from samplernn_fast.errors import did_you_mean, quoted
 from samplernn_fast.ranges import of_annotation
 
 _FLAG = re.compile(r"--?[A-Za-z][\w-]*")
@@ -43,7 +43,7 @@ def explain(box: str, args: Sequence[str], settings: Mapping[str, Any], flags: C
     known = flags()
     for word in _given_flags(args):
         if word not in known:
-            return f"there is no flag {word}{did_you_mean(_as_flag(word), sorted(known))}"
+            return f"there is no flag {word[:60]}{did_you_mean(_as_flag(word), sorted(known))}"
     rows = [row.strip("│| ") for row in re.sub(r"\x1b\[[0-9;]*m", "", box).splitlines()]
     rows = ["\0" if re.match(r"[╭╰]|[─-]{3}", row) else row for row in rows]
     paragraphs = [part.split("\n") for part in "\n".join(rows).split("\0") if part.strip()]
@@ -61,15 +61,15 @@ def _directly(text: str, args: Sequence[str], settings: Mapping[str, Any]) -> st
     if match := re.match(r"invalid choice (.*) for argument '(.*?)'\. Expected one of \((.*)\)", text):
         value, choices = match[1].strip("'\""), re.findall(r"'([^']*)'", match[3])
         guess = did_you_mean(value, choices)
-        return f"{_chosen(match[2], settings)} must be one of {', '.join(choices)}, got {value!r}{guess}"
+        return f"{_chosen(match[2], settings)} must be one of {', '.join(choices)}, got {quoted(value)}{guess}"
     if match := re.match(r"Error parsing (-[^:]*): ", text):
         flag = _chosen(match[1], settings)
         annotation = settings.get(_as_name(flag))
-        return f"{flag} must be {_in_words(annotation)}, got {_short(_values(flag, match[1], args))}"
+        return f"{flag} must be {_in_words(annotation)}, got {quoted(' '.join(_values(flag, match[1], args)))}"
     if match := re.match(r"Missing value for argument '(.*?)'\. Expected (\d+) ", text):
         return f"{_chosen(match[1], settings)} needs {'a value' if match[2] == '1' else match[2] + ' values'}"
     if match := re.match(r"Unrecognized options: (.*)", text):
-        return f"nothing takes {match[1].rstrip('.')!r}; a word that belongs to a flag stands directly behind it"
+        return f"nothing takes {quoted(match[1].rstrip('.'))}; a word that belongs to a flag stands directly behind it"
     return ""
 
 
@@ -106,11 +106,6 @@ def _values(flag: str, spellings: str, args: Sequence[str]) -> list[str]:
             ends = [index for index, one in enumerate(rest) if _FLAG.fullmatch(one)]
             return [value] if equals else rest[: ends[0] if ends else None]
     return []
-
-
-def _short(words: Sequence[str]) -> str:
-    text = " ".join(words)
-    return repr(text if len(text) <= 60 else f"{text[:57]}...")
 
 
 def _in_words(annotation: Any) -> str:

@@ -8,15 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from samplernn_fast import files
 from samplernn_fast._version import __version__
 from samplernn_fast.commands.flags import Output
-from samplernn_fast.errors import AudioError, ConfigError, Interrupted, SampleRNNError
+from samplernn_fast.errors import AudioError, ConfigError, Interrupted, SampleRNNError, exists
 from samplernn_fast.models.config import AudioConfig, SampleRNNConfig
 from samplernn_fast.ranges import Range
 from samplernn_fast.terminal import duration, waiting
 from samplernn_fast.training.config import TrainConfig
-from samplernn_fast.untrusted import Unreadable, read_json
 
 if TYPE_CHECKING:
     from samplernn_fast.data.folder import AudioData
@@ -59,18 +57,18 @@ def run_demo(output: Path, minutes: float, seed: int, *, overwrite: bool = False
     `output` is in the way, and SampleRNNError where the model has learnt too little to make more than noise.
     """
     from samplernn_fast.audio import writing
-    from samplernn_fast.data.preparation import prepare
     from samplernn_fast.reference.limits import check_seed
 
     if minutes <= 0:
         raise ConfigError(f"minutes must be positive, got {minutes}")
     if output.suffix not in writing.WRITABLE:
-        raise AudioError(f"{output}: the demo writes {' '.join(writing.WRITABLE)} files")
+        raise ConfigError(f"output must be a file of {' '.join(writing.WRITABLE)}, got {output}")
     if output.exists() and not overwrite:
-        raise AudioError(f"{output} exists; choose another --output, or replace it with --overwrite")
+        raise AudioError(exists(output))
     check_seed(seed)
     with waiting("loading torch"):
         from samplernn_fast.api import generate
+        from samplernn_fast.data.preparation import prepare
     work = output.with_name(f"{output.stem}-run")
     config = demo_training(work / "data", work / "run", minutes, seed)
     if _begin(work, config):
@@ -101,6 +99,9 @@ def _begin(work: Path, config: TrainConfig) -> bool:
 
     Raises ConfigError where it holds something that no demo made.
     """
+    from samplernn_fast import files
+    from samplernn_fast.untrusted import Unreadable, read_json
+
     stamp = work / _STAMP
     wanted = {"version": __version__, "training": config.to_dict()}
     if work.exists() and not stamp.exists() and (not work.is_dir() or any(work.iterdir())):

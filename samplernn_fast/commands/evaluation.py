@@ -44,11 +44,15 @@ def evaluate(
         per_file: Print a line for every recording too.
         json: Print one JSON object instead of text, every recording in it.
     """
-    from samplernn_fast.backends.devices import resolve_device
     from samplernn_fast.data.folder import AudioData
-    from samplernn_fast.engine.engine import as_model
+    from samplernn_fast.models.places import model_file, model_path
 
-    opened, loaded = AudioData.open(data), as_model(model).to(resolve_device(device))
+    model_file(model_path(model))  # refuses before torch is loaded, as does the next line
+    opened = AudioData.open(data)
+    with terminal.waiting("loading torch"):
+        from samplernn_fast.backends.devices import resolve_device
+        from samplernn_fast.engine.engine import as_model
+    loaded = as_model(model).to(resolve_device(device))
     gain = loaded.config.gain or opened.gain
     if not math.isclose(gain, opened.gain, rel_tol=1e-6):
         print(

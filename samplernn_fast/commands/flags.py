@@ -4,14 +4,15 @@ import contextlib
 import functools
 import inspect
 import io
+import os
 import re
+import shutil
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
 
-from samplernn_fast.commands.complaints import causes, explain, settings_of
 from samplernn_fast.errors import ConfigError
 from samplernn_fast.ranges import check_arguments
 
@@ -19,6 +20,8 @@ USAGE_STATUS = 2
 """The exit status for flags that cannot be used."""
 
 _APART, _AFTER = r"(?<![\w./\\'\"=-])", r"(?![\w/\\'\"=-]|\.\w)"  # a name that is no part of a path or a quotation
+
+_NARROWEST = 20  # the fewest columns of a terminal for which help is laid out
 
 # -o, --out and --output name the same thing in every command, whichever of them the argument itself bears.
 Out = Annotated[Path, tyro.conf.arg(aliases=["-o", "--output"])]
@@ -54,6 +57,8 @@ def parse(
     options: dict[str, Any] = {"prog": prog, "description": description, "config": (tyro.conf.OmitArgPrefixes,)}
     if default is not None:
         options["default"] = default
+    if shutil.get_terminal_size().columns < _NARROWEST:
+        os.environ["COLUMNS"] = str(_NARROWEST)  # tyro wraps its text for ever where the lines have no place for it
     read = functools.partial(tyro.cli, target, **options)
     complaint = io.StringIO()
     try:
@@ -62,6 +67,8 @@ def parse(
     except SystemExit as stop:
         if not stop.code:
             raise
+        from samplernn_fast.commands.complaints import causes, explain, settings_of  # only a mistake needs them
+
         refused = next((error for error in causes(stop) if isinstance(error, ConfigError)), None)
         if refused is not None:  # a config class did not take its values
             raise refused from None

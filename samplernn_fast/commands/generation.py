@@ -41,7 +41,7 @@ def generate(
     device: str = "auto",
     backend: str = "auto",
     dtype: str = "auto",
-    num_threads: Annotated[int | None, Range(1, 1024)] = None,
+    num_threads: Annotated[int | None, limits.THREADS] = None,
     json: bool = False,
     overwrite: bool = False,
     shard_index: Annotated[int, Range(0, _MOST_PIECES)] = 0,

@@ -6,8 +6,9 @@ from typing import Literal
 
 import tyro
 
+from samplernn_fast import terminal
 from samplernn_fast.commands.flags import Output
-from samplernn_fast.errors import CheckpointError
+from samplernn_fast.errors import CheckpointError, exists
 
 
 def import_(
@@ -36,15 +37,17 @@ def import_(
         json: Print one JSON object instead of text.
         overwrite: Replace a model that is in the run folder.
     """
-    from samplernn_fast.importing.foreign import read_checkpoint
-    from samplernn_fast.models import checkpoint
+    from samplernn_fast.models.places import LAST_FILE, MODEL_FILE
 
-    for name in (checkpoint.MODEL_FILE, checkpoint.LAST_FILE):
+    for name in (MODEL_FILE, LAST_FILE):
         if (output / name).exists() and not overwrite:
-            raise CheckpointError(f"{output / name} exists; choose another --output, or replace it with --overwrite")
+            raise CheckpointError(exists(output / name))
     if output.exists() and not output.is_dir():
         raise CheckpointError(f"{output}: --output must be a folder")
     _check_folder(output)
+    with terminal.waiting("loading torch"):
+        from samplernn_fast.importing.foreign import read_checkpoint
+        from samplernn_fast.models import checkpoint
     found = read_checkpoint(path, format, config, quantization, sample_rate)
     info = {"imported": f"{path.name} of {found.format}", "notes": found.notes}
     checkpoint.save_model(output / checkpoint.MODEL_FILE, found.model, info)

@@ -1,8 +1,13 @@
 """The commands that only tell: `info` about a model, `doctor` about this machine."""
 
 import json as json_module
+from collections.abc import Iterator
+from typing import Any
 
 import tyro
+
+from samplernn_fast import terminal
+from samplernn_fast.errors import one_line
 
 
 def info(model: tyro.conf.Positional[str] = "demo", /, *, json: bool = False) -> None:
@@ -12,27 +17,59 @@ def info(model: tyro.conf.Positional[str] = "demo", /, *, json: bool = False) ->
         model: Run folder, .safetensors file, or the bundled demo.
         json: Print one JSON object instead of text.
     """
-    from samplernn_fast import api
-    from samplernn_fast.models import checkpoint
-    from samplernn_fast.training.keeping import kept_models
+    from samplernn_fast.models.places import model_file, model_path
 
-    described = checkpoint.describe(api.model_path(model))
+    file = model_file(model_path(model))
+    with terminal.waiting("loading torch"):
+        from samplernn_fast.models import checkpoint
+        from samplernn_fast.training.keeping import kept_models
+    described = checkpoint.describe(file)
     if json:
         print(json_module.dumps(described))
         return
-    for name in ("file", "made_by", "parameters", "model_sha256"):
-        print(f"{name:12} {described[name]}")
+    for name, value in _readable(described):
+        print(f"{name:20} {value}")
+    for kept in kept_models(model_path(model)):
+        bits = "" if kept.bits is None else f", {kept.bits:.3f} bits per sample"
+        print(f"{'kept':20} {one_line(kept.path)} (step {kept.step}{bits})")
+
+
+def _readable(described: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """What `checkpoint.describe` says, as names and values for people; what a model does not have is left out."""
+    count, learnt = described["parameters"], described["info"]
+    yield "file", one_line(described["file"])
+    yield "made by", str(described["made_by"])
+    yield "parameters", f"{count:,}" if count < 10**6 else f"{count:,} ({count / 1e6:.3g} million)"
+    yield "SHA-256", described["model_sha256"]
     for name, value in described["config"].items():
-        print(f"  {name:18} {value}")
-    for name in ("imported", "step", "seconds", "train_bits", "valid_bits", "data"):
-        if name in described["info"]:
-            print(f"{name:12} {described['info'][name]}")
-    origin = described["info"].get("initialized_from")
-    if origin:
-        print(f"{'started from':12} {origin['file']} ({origin['model_sha256'][:8]})")
-    for kept in kept_models(api.model_path(model)):
-        bits = "" if kept.bits is None else f", {kept.bits:.3f} bits"
-        print(f"{'kept':12} {kept.path} (step {kept.step}{bits})")
+        yield f"  {name}", _value(value) + (" Hz" if name == "sample_rate" else "")
+    if origin := learnt.get("initialized_from"):
+        yield "started from", one_line(f"{origin['file']} ({origin['model_sha256'][:8]})")
+    for name, label, unit in _LEARNT:
+        if learnt.get(name) is not None:
+            yield label, _value(learnt[name]) + unit
+    if learnt.get("seconds") is not None:
+        yield "trained for", f"{learnt['seconds'] / 60:.1f} minutes"
+
+
+_LEARNT = (
+    ("imported", "imported from", ""),
+    ("data", "data", ""),
+    ("step", "steps", ""),
+    ("train_bits", "training", " bits per sample"),
+    ("valid_bits", "validation", " bits per sample"),
+)
+
+
+def _value(value: Any) -> str:
+    """A setting or a number as a person writes it."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list):
+        return ", ".join(map(_value, value))
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return one_line(value)
 
 
 def doctor(*, json: bool = False) -> None:
@@ -41,12 +78,14 @@ def doctor(*, json: bool = False) -> None:
     Args:
         json: Print one JSON object instead of text.
     """
-    from samplernn_fast.backends.diagnosis import diagnose
-
+    with terminal.waiting("loading torch"):
+        from samplernn_fast.backends.diagnosis import diagnose
     report = diagnose()
     if json:
         print(json_module.dumps(report))
         return
+    for value in report.pop("summary").values():
+        print(f"{value[0].upper()}{value[1:]}.")
     width = max(len(name) for values in report.values() for name in values)
     for section, values in report.items():
         print(section)

@@ -22,7 +22,7 @@ from samplernn_fast.commands.imports import import_
 from samplernn_fast.commands.info import doctor, info
 from samplernn_fast.commands.preparation import prepare
 from samplernn_fast.commands.training import train
-from samplernn_fast.errors import ConfigError, Interrupted, SampleRNNError, did_you_mean
+from samplernn_fast.errors import ConfigError, Interrupted, SampleRNNError, did_you_mean, quoted
 from samplernn_fast.models.config import OneTierConfig, SampleRNNConfig
 from samplernn_fast.training.config import TrainConfig
 
@@ -52,13 +52,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = list(sys.argv[1:] if argv is None else argv)
     try:
         with standard_streams.stopped_by_sigterm():
-            status, message = _run(args)
+            status, message = run_command(args)
     except KeyboardInterrupt:  # it came while the outcome was worked out
         status, message = _INTERRUPTED, "interrupted"
     standard_streams.finish(status, message)
 
 
-def _run(args: Sequence[str]) -> tuple[int, str]:
+def run_command(args: Sequence[str]) -> tuple[int, str]:
     """Runs a command. Returns its exit status, and the line that says why, or "" where nothing is to be said."""
     name = args[0] if args else ""
     try:
@@ -94,7 +94,7 @@ def _command(name: str, rest: Sequence[str]) -> None:
         return
     if name not in COMMANDS:
         guess = did_you_mean(name, COMMANDS)
-        raise ConfigError(f"there is no command {name!r}{guess or '; the commands are ' + ', '.join(COMMANDS)}")
+        raise ConfigError(f"there is no command {quoted(name)}{guess or '; the commands are ' + ', '.join(COMMANDS)}")
     if name != "bench":  # which measures plain torch as it comes
         # torch's threads would wait for each other by spinning, which takes several times as long on a busy machine.
         # torch reads this when it is loaded, and nothing before this line loads it.

@@ -11,7 +11,7 @@ import tyro
 from samplernn_fast import terminal
 from samplernn_fast.commands.evaluation import score
 from samplernn_fast.commands.flags import EXAMPLES, USAGE_STATUS, parse, with_example, with_long_out
-from samplernn_fast.errors import ConfigError, Interrupted, did_you_mean
+from samplernn_fast.errors import ConfigError, Interrupted, did_you_mean, quoted
 from samplernn_fast.models.config import AudioConfig
 from samplernn_fast.training.config import TrainConfig
 
@@ -23,8 +23,8 @@ def train(args: Sequence[str], prog: str) -> None:
     named = bool(args) and args[0] in PRESETS
     if not named and not any(re.match("--init[-_]from", arg) for arg in args):
         if args and args[0] not in ("-h", "--help"):
-            guess = did_you_mean(args[0], PRESETS)
-            raise ConfigError(f"train: the first word is a preset, one of {', '.join(PRESETS)}, got {args[0]!r}{guess}")
+            got = f"{quoted(args[0])}{did_you_mean(args[0], PRESETS)}"
+            raise ConfigError(f"train: the first word is a preset, one of {', '.join(PRESETS)}, got {got}")
         rows = "\n".join(f"  {name:14} {text}" for name, (text, _) in PRESETS.items())
         usage = (
             f"usage: {prog} PRESET --data FOLDER --out RUN [--help] ...\n"
@@ -36,10 +36,11 @@ def train(args: Sequence[str], prog: str) -> None:
     config = _read_flags(args[0] if named else None, with_long_out(args[1:] if named else args), prog)
     with terminal.waiting("loading torch", shown=os.environ.get("RANK", "0") == "0"):
         from samplernn_fast.data.folder import AudioData
+        from samplernn_fast.training.process import Launch
         from samplernn_fast.training.trainer import train as run
 
     result = run(config)
-    if int(os.environ.get("RANK", "0")):
+    if Launch.from_environment().rank:
         return
     print(f"{result.run}: {result.steps} steps in {result.seconds / 60:.1f} min, stopped by {result.stopped}")
     if result.stopped == "signal":

@@ -27,7 +27,7 @@ from samplernn_fast.data.manifest import MANIFEST_FILE, Manifest, Recording, pri
 from samplernn_fast.data.report import PrepareReport, loudness_warnings, make_report
 from samplernn_fast.data.settings import JOIN_SECONDS, Settings
 from samplernn_fast.data.splits import SplitRule
-from samplernn_fast.errors import DataError
+from samplernn_fast.errors import DataError, exists
 from samplernn_fast.files import replacing_folder
 
 AUTO_PEAK = 0.98
@@ -185,7 +185,7 @@ def _check_destination(folder: Path, overwrite: bool) -> None:
     if not os.path.lexists(folder):
         return
     if not overwrite:
-        raise DataError(f"{folder} exists; choose another folder, or use overwrite=True")
+        raise DataError(exists(folder))
     if not folder.is_dir():
         raise DataError(f"{folder} is not a folder; choose another name")
     foreign = {entry.name for entry in folder.iterdir()} - {AUDIO_FILE, MANIFEST_FILE}

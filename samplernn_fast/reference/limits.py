@@ -1,7 +1,8 @@
-"""What a draw may be given: seed, temperature, top-k, top-p. No torch, so that a command can refuse before it loads."""
+"""What an engine may be given: seed, temperature, top-k, top-p, threads. No torch, so that a command can refuse before
+it loads.
+"""
 
 import numbers
-import secrets
 
 from samplernn_fast.errors import ConfigError
 from samplernn_fast.ranges import Range
@@ -10,6 +11,8 @@ SEED = Range(0, 2**64 - 1)
 """Seeds have 64 bits."""
 LEVELS = 1 << 16
 """No model has more levels."""
+THREADS = Range(1, 256)
+"""Threads of the `cpu` backend; its twin is `kMostThreads` in `csrc/cpu/team.h`."""
 TOP_P = Range(0, 1, above=True)
 """Draw from the likeliest levels that together have this probability; 1 is off."""
 
@@ -23,6 +26,8 @@ def check_seed(seed: int) -> int:
 
 def random_seed() -> int:
     """A seed that nobody has chosen, short enough to be typed again: 32 bits from the system."""
+    import secrets  # here, because it loads hashes that a help text does without
+
     return secrets.randbits(32)
 
 

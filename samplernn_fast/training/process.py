@@ -1,39 +1,138 @@
-"""What a training run needs of its process: a rank under torchrun, a compiler that works, fast settings of the CPU."""
+"""What a training run needs of its process: the others under torchrun, a working compiler, fast settings of the CPU."""
 
 import ctypes
 import os
+import re
+import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, Self
 
 import torch
 import torch.distributed as dist
+from torch.distributed.rendezvous import rendezvous
 
 from samplernn_fast.backends import devices
-from samplernn_fast.errors import ConfigError, SampleRNNError
+from samplernn_fast.errors import BackendUnavailable, ConfigError, SampleRNNError
 from samplernn_fast.models.base import AudioModel
 from samplernn_fast.models.cells import keep_scans_uncompiled
+
+_MEETING = timedelta(minutes=10)
+"""How long the processes of a run wait for each other when they start."""
+_MOST_PROCESSES = 10**6
+
+
+@dataclass(frozen=True)
+class Launch:
+    """What torchrun's environment variables say of this process."""
+
+    rank: int = 0
+    """The number of this process, from 0."""
+    world_size: int = 1
+    """How many processes train together."""
+    local_rank: int | None = None
+    """The number of this process's GPU; None where no variable says it."""
+
+    @classmethod
+    def from_environment(cls) -> Self:
+        """Reads WORLD_SIZE, RANK and LOCAL_RANK; a variable that is empty is as good as none.
+
+        Raises ConfigError where one is no number, where they contradict each other, or where some are missing that
+        several processes need.
+        """
+        world_size = _number_of("WORLD_SIZE", 1, _MOST_PROCESSES)
+        rank = _number_of("RANK", 0, (world_size or _MOST_PROCESSES) - 1)
+        local_rank = _number_of("LOCAL_RANK", 0, _MOST_PROCESSES)
+        if world_size is None and rank:
+            raise ConfigError(f"the environment variable RANK is {rank}, but WORLD_SIZE is not set; {_ADVICE}")
+        if (world_size or 1) > 1:
+            _number_of("MASTER_PORT", 0, 65535)
+            missing = [name for name in ("RANK", "MASTER_ADDR", "MASTER_PORT") if not os.environ.get(name)]
+            if missing:
+                names = f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} not set"
+                raise ConfigError(f"the environment variable WORLD_SIZE is {world_size}, but {names}; {_ADVICE}")
+        return cls(rank or 0, world_size or 1, local_rank)
+
+
+_ADVICE = "start several processes by torchrun, or unset these variables to train in one"
+
+
+def _number_of(name: str, low: int, high: int) -> int | None:
+    """The whole number in an environment variable; None where it is not set, or empty. Raises ConfigError."""
+    text = os.environ.get(name, "").strip()
+    if not text:
+        return None
+    if not re.fullmatch(r"-?[0-9]{1,18}", text) or not low <= int(text) <= high:
+        raise ConfigError(
+            f"the environment variable {name} must be a whole number, {low} to {high}, got {text[:40]!r}; {_ADVICE}"
+        )
+    return int(text)
 
 
 @contextmanager
 def process_group(device_name: str) -> Iterator[tuple[int, int, torch.device]]:
-    """Yields (rank, world size, device), read from torchrun's environment variables; a single process has none."""
-    device = devices.resolve_device(device_name)
-    world_size = int(os.environ.get("WORLD_SIZE", "1"))
-    if world_size == 1:
+    """Yields (rank, world size, device), read from torchrun's environment variables; a single process has none.
+
+    Raises ConfigError for variables that cannot be used, and BackendUnavailable where the processes do not find each
+    other.
+    """
+    device, launch = devices.resolve_device(device_name), Launch.from_environment()
+    if launch.world_size == 1:
         yield 0, 1, device
         return
     if device.type == "cuda":
-        device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+        device = _own_gpu(launch)
         torch.cuda.set_device(device)
-    # The other ranks wait while the first one validates, which may take longer than torch's limit of ten minutes.
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=timedelta(hours=12))
+    _meet(launch, "nccl" if device.type == "cuda" else "gloo")
     try:
-        yield dist.get_rank(), world_size, device
+        yield launch.rank, launch.world_size, device
     finally:
         dist.destroy_process_group()
+
+
+def _own_gpu(launch: Launch) -> torch.device:
+    """The GPU that LOCAL_RANK names."""
+    if launch.local_rank is None:
+        raise ConfigError(f"LOCAL_RANK, the number of this process's GPU, is not set; {_ADVICE}")
+    if launch.local_rank >= torch.cuda.device_count():
+        raise BackendUnavailable(
+            f"LOCAL_RANK is {launch.local_rank}, but torch sees {torch.cuda.device_count()} GPU(s)"
+        )
+    return torch.device("cuda", launch.local_rank)
+
+
+def _meet(launch: Launch, backend: str) -> None:
+    """Waits for the other processes. Raises BackendUnavailable where they do not come."""
+    try:
+        with _ended_by_signals_at_once():
+            store, _, _ = next(rendezvous("env://", launch.rank, launch.world_size, timeout=_MEETING))
+        # The other ranks wait while the first one validates, which may take longer than torch's limit of ten minutes.
+        dist.init_process_group(
+            backend, store=store, rank=launch.rank, world_size=launch.world_size, timeout=timedelta(hours=12)
+        )
+    except (RuntimeError, ValueError) as error:  # a network, a name or a port that is none, and who does not come
+        where = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
+        raise BackendUnavailable(
+            f"process {launch.rank} of {launch.world_size} did not find the others at {where}:"
+            f" {str(error).strip().partition(chr(10))[0][:200]}"
+        ) from None
+
+
+@contextmanager
+def _ended_by_signals_at_once() -> Iterator[None]:
+    """Within the block ctrl-C and SIGTERM end the process without Python, which hears nothing while torch waits."""
+    try:
+        before = {number: signal.signal(number, signal.SIG_DFL) for number in (signal.SIGINT, signal.SIGTERM)}
+    except ValueError:  # not the main thread, which alone may do this
+        before = {}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def highest(numbers: Sequence[float], device: torch.device) -> list[float]:

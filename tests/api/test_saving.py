@@ -13,7 +13,7 @@ from small import CONFIG, RATE, assert_one_line, make
 import samplernn_fast as srnn
 from samplernn_fast.audio import quantize, reading
 from samplernn_fast.engine.temperature import schedule
-from samplernn_fast.errors import AudioError
+from samplernn_fast.errors import AudioError, ConfigError
 from samplernn_fast.models import checkpoint
 
 
@@ -94,9 +94,11 @@ def test_saving_replaces_nothing_unasked(model, tmp_path):
     assert single.read_bytes() == before
 
 
-@pytest.mark.parametrize("name", ["out.xyz", "out", "missing-folder/out.wav"])
-def test_places_that_cannot_be_written(model, tmp_path, name):
-    with pytest.raises(AudioError, match="out") as raised:
+@pytest.mark.parametrize(
+    ("name", "kind"), [("out.xyz", ConfigError), ("out", ConfigError), ("missing-folder/out.wav", AudioError)]
+)
+def test_places_that_cannot_be_written(model, tmp_path, name, kind):
+    with pytest.raises(kind, match="out") as raised:
         make(model).save(tmp_path / name)
     assert_one_line(raised)
     assert list(tmp_path.iterdir()) == []

@@ -11,6 +11,7 @@ import soundfile
 from sounds import fails, tone
 
 from samplernn_fast.audio import reading, writing
+from samplernn_fast.errors import ConfigError
 
 SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3")
 
@@ -69,12 +70,17 @@ def test_existing_files_are_kept(tmp_path: Path) -> None:
         ("a.flac", 65537, 1, "multiple of 10"),
         ("a.flac", 8000, 9, "up to 8 channels"),
         ("a.wav", 0, 1, "use .wav or resample"),
-        ("a.aac", 16000, 1, ".wav .flac .ogg .opus .mp3"),
-        ("a", 16000, 1, ".wav .flac .ogg .opus .mp3"),
     ],
 )
 def test_what_formats_cannot_hold(tmp_path: Path, name: str, rate: int, channels: int, words: str) -> None:
     fails(lambda: writing.write(tmp_path / name, np.zeros((99, channels)), rate), str(tmp_path / name), words)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["a.aac", "a"])
+def test_an_unknown_suffix_is_a_setting_that_cannot_be_used(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ConfigError, match=rf"{name}: the suffix must be one of \.wav \.flac \.ogg \.opus \.mp3"):
+        writing.write(tmp_path / name, np.zeros(99), 16000)
     assert not list(tmp_path.iterdir())
 
 

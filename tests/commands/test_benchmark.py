@@ -171,3 +171,20 @@ def test_a_step_is_timed_in_whole_periods():
 
     steps = timing.fitting_steps(make, 0.02, torch.device("cpu"))
     assert steps % 16 == 0 and 16 <= steps <= 208 and made[0] == 16
+
+
+def test_a_busy_machine_is_said(monkeypatch, capsys):
+    for load, said in ((0.0, False), (64.0, True)):
+        monkeypatch.setattr("os.getloadavg", lambda load=load: (load, 0.0, 0.0))
+        assert bool(timing.disturbance()) == said
+    monkeypatch.setattr(timing, "run", lambda *args: [])
+    assert run("bench", "demo", *QUICK) == 0
+    assert "warning: other programs keep 64.0 of" in capsys.readouterr().err
+
+
+def test_a_roofline_that_was_measured_too_low_is_no_number(capsys):
+    row = {"dim": 16, "batch_size": 1, "contestant": "cpu float32", "threads": 1, "samples_per_second": 1.0}
+    row |= {"x_real_time_per_stream": 1.0, "rtf": 1.0, "x_best_torch": None, "partings": 0}
+    timing.print_rows([row | {"share_of_roofline": share} for share in (0.5, 1.2, None)])
+    first, second, third = capsys.readouterr().out.splitlines()
+    assert "50% of roofline" in first and "measured too low" in second and "roofline" not in third

@@ -14,6 +14,8 @@ import soundfile
 import torch
 from cases import make_model
 from command_line import RATE, TINY, run, strict_json, subprocess_of
+from exporters import deepsound_state, float32_model
+from foreign_configs import DEEPSOUND
 
 import samplernn_fast as srnn
 from samplernn_fast.audio import reading, synthetic, writing
@@ -63,6 +65,53 @@ def test_the_help_of_a_preset_names_every_setting(capsys):
     missing = [name for name in fields if name != "model" and f"--{name.replace('_', '-')}" not in shown]
     assert missing == []
     assert "section 3" in shown
+
+
+def test_a_terminal_without_width_does_not_hold_up_the_help(monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "1")
+    assert run("info", "--help") == 0
+    assert "--json" in capsys.readouterr().out
+
+
+def example_words(name, places):
+    """The words of a command's example, with what it names replaced by what there is."""
+    program, *words = main.EXAMPLES[name].split()
+    assert program == "samplernn-fast" and words[0] == name
+    assert f"Example: {main.EXAMPLES[name]}" in places["help"]
+    return [str(places.get(word, word)) for word in words]
+
+
+FINISHING = {  # flags that make the work of an example small
+    "train": [*TINY.split(), "--max-steps", "1"],
+    "generate": ["--duration", "0.02"],
+    "prepare": ["--sample-rate", "8000", "--split", "2", "1", "1"],
+    "bench": ["--seconds", "0.001", "--rounds", "1", "--device", "cpu", "--threads", "1", "--no-plain"],
+}
+
+
+@pytest.mark.parametrize("name", main.COMMANDS)
+def test_the_example_in_the_help_of_a_command_works(name, model, data_folder, tmp_path, capsys, monkeypatch):
+    arguments = [name, "laptop", "--help"] if name == "train" else [name, "--help"]
+    assert run(*arguments) == 0
+    monkeypatch.setenv("COLUMNS", "200")
+    places = {
+        "run": tmp_path / "made" if name == "train" else model,
+        "data": data_folder,
+        "help": capsys.readouterr().out,
+    }
+    if name == "prepare":
+        (tmp_path / "recordings").mkdir()
+        for index in range(4):
+            writing.write(tmp_path / f"recordings/{index}.wav", synthetic.plucked_music(0.3, index), RATE)
+        places["data"] = tmp_path / "new-data"
+    if name == "import":
+        config, prefix, _ = DEEPSOUND["odd"]
+        torch.save(deepsound_state(float32_model(config), prefix), tmp_path / "checkpoint.pt")
+    if name == "demo":
+        monkeypatch.setattr(demo_command, "run_demo", lambda *args, **kwargs: ["made"])
+    words = example_words(name, places)
+    monkeypatch.chdir(tmp_path)
+    assert run(*words, *FINISHING.get(name, [])) == 0
 
 
 def test_help_is_quick(capsys):
@@ -128,7 +177,10 @@ def test_info(model, capsys):
     shown = strict_json(capsys.readouterr().out)
     assert shown["config"]["frame_sizes"] == [2, 2, 4] and shown["config"]["sample_rate"] == RATE
     assert shown["parameters"] == sum(parameter.numel() for parameter in srnn.load(model).parameters())
-    assert shown["model_sha256"] in text and "frame_sizes" in text and str(shown["parameters"]) in text
+    assert shown["model_sha256"] in text and f"{shown['parameters']:,}" in text
+    assert re.search(r"^  frame_sizes +2, 2, 4$", text, re.M) and re.search(r"^  sample_rate +8000 Hz$", text, re.M)
+    assert re.search(r"^validation +\d+\.\d+ bits per sample$", text, re.M)
+    assert not re.search(r"None|True|False|\d\.\d{5}", text.split("\n", 1)[1])
     assert run("info", model / "last.safetensors", "--json") == 0
     last = strict_json(capsys.readouterr().out)
     assert last["parameters"] == shown["parameters"]
@@ -137,14 +189,29 @@ def test_info(model, capsys):
 def test_doctor(capsys):
     assert run("doctor", "--json") == 0
     shown = strict_json(capsys.readouterr().out)
-    assert shown["versions"]["samplernn"] == srnn.__version__
+    assert shown["versions"]["samplernn_fast"] == srnn.__version__
+    assert shown["summary"]["cpu"].startswith("the CPU trains and makes audio")
     assert shown["backends"]["reference on cpu"] == "runs"
     assert list(shown["numeric modes"]) == list(registry.BACKENDS)
     assert shown["numeric modes"]["cpu"] == "float32, bfloat16, int8"
-    assert shown["CUDA"]["driver"]
     assert run("doctor") == 0
     text = capsys.readouterr().out
+    assert text.startswith("The CPU trains and makes audio, by the backend")  # what is fine comes first
     assert "reference on cpu" in text and torch.__version__ in text
+
+
+@pytest.mark.parametrize("card", [False, True])
+def test_doctor_speaks_of_a_driver_only_where_there_is_a_card(card, monkeypatch, capsys):
+    monkeypatch.setattr(torch.version, "cuda", None)
+    monkeypatch.delenv("SAMPLERNN_FAST_LIBCUDA", raising=False)
+    monkeypatch.setattr("samplernn_fast.backends.diagnosis._has_nvidia_card", lambda: card)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    assert run("doctor") == 0
+    text = capsys.readouterr().out
+    assert ("install torch for CUDA" in text) == card
+    assert bool(re.search(r"libcuda|NVRTC +", text)) == card
+    assert ("nothing is missing" in text) == (not card)
 
 
 def test_doctor_says_what_the_native_part_uses(capsys):

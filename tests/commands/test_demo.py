@@ -85,7 +85,7 @@ def test_a_folder_of_something_else_is_left(short, tmp_path):
 def test_what_cannot_work_is_said_first(tmp_path):
     with pytest.raises(ConfigError, match="minutes"):
         list(demo.run_demo(tmp_path / "a.wav", minutes=0, seed=0))
-    with pytest.raises(AudioError, match=r"\.wav"):
+    with pytest.raises(ConfigError, match=r"\.wav"):
         list(demo.run_demo(tmp_path / "a.txt", minutes=1, seed=0))
     with pytest.raises(ConfigError, match="seed"):
         list(demo.run_demo(tmp_path / "a.wav", minutes=1, seed=-1))

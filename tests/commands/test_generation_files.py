@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from command_line import RATE, assert_one_line_error, make, run
+from command_line import ALL_IN_ONE, RATE, assert_one_line_error, make, run
 
 import samplernn_fast as srnn
 from samplernn_fast.audio import reading
@@ -107,18 +107,6 @@ REFUSED_BEFORE_TORCH = {
     "missing prompt": "generate demo --prompt gone.wav",
     "two pieces on standard output": "generate demo -o - --num-samples 2",
 }
-
-ALL_IN_ONE = """
-import sys
-from samplernn_fast.commands import main
-
-for line in sys.argv[1:]:
-    try:
-        main.main(line.split())
-    except SystemExit as stop:
-        assert stop.code in (1, 2), line
-    assert "torch" not in sys.modules, line
-"""
 
 
 def test_refusals_come_before_torch_is_loaded(tmp_path):

@@ -4,13 +4,15 @@ import dataclasses
 import json
 import os
 import re
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 import soundfile
 import torch
 from cases import make_model
-from command_line import RATE, assert_one_line_error, make, run, subprocess_of
+from command_line import ALL_IN_ONE, RATE, assert_one_line_error, make, run, subprocess_of
 
 import samplernn_fast as srnn
 from samplernn_fast.audio import synthetic, writing
@@ -23,6 +25,33 @@ pytestmark = pytest.mark.usefixtures("elsewhere")
 def model(trained):
     """The run folder that the command line made."""
     return trained
+
+
+ABSURD = {  # status 2: the flag, or the argument that it stands for, and numbers that cannot be meant
+    "generate {model} --num-threads": ("0", "257", "100000", "1e6", "9" * 5000),
+    "generate {model} --duration": ("0", "-1", "nan", "inf", "1e18", "1e400"),
+    "generate {model} --num-samples": ("0", "9223372036854775808"),
+    "generate {model} --top-k": ("0", "65537"),
+    "generate {model} --top-p": ("0", "1.5", "nan"),
+    "generate {model} --seed": ("-1", "18446744073709551616"),
+    "evaluate {model} --data {data} --batch-size": ("0", "-1", "1000000000", "9223372036854775808"),
+    "prepare {taken} -o new-data --sample-rate": ("0", "-8000", "1000000000"),
+    "prepare {taken} -o new-data --chunk-seconds": ("0", "nan", "inf"),
+    "prepare {taken} -o new-data --workers": ("0", "100000"),
+    "train laptop --data {data} --out new-run --num-threads": ("-1", "100000"),
+    "train laptop --data {data} --out new-run --max-steps": ("0", "9223372036854775808"),
+    "train laptop --data {data} --out new-run --batch-size": ("0", "9223372036854775808"),
+    "train laptop --data {data} --out new-run --seq-len": ("0", "1000000000"),
+    "train laptop --data {data} --out new-run --grad-clip": ("0", "1e300", "inf"),
+    "train laptop --data {data} --out new-run --eval-seconds": ("-1", "inf", "1e18"),
+    "train laptop --data {data} --out new-run --sample-seconds": ("0", "1e18"),
+    "train laptop --data {data} --out new-run --frame-gain": ("0", "inf", "nan", "1e300"),
+    "train laptop --data {data} --out new-run --dim": ("0", "1000000000"),
+    "bench --threads": ("0", "100000"),
+    "bench --seconds": ("0", "inf", "1e18"),
+    "bench --rounds": ("0", "1000000000"),
+    "demo --minutes": ("0", "inf", "1e18"),
+}
 
 
 BAD_USAGE = {  # status 2
@@ -58,6 +87,8 @@ BAD_USAGE = {  # status 2
     "two pieces on standard output": ("generate {model} -o - --num-samples 2", "--output - writes one piece, got 2"),
     "too many likeliest": ("generate {model} --top-k 9999", "--top-k must be 1 to 64 levels, got 9999"),
     "two outputs": ("generate {model} --json -o -", "--json and --output -"),
+    "output suffix": ("generate {model} -o out.xyz", r"out\.xyz: .*\.wav"),
+    "demo suffix": ("demo -o d.txt", r"--output must be a file of \.wav .*got d\.txt"),
     "minutes": ("demo --minutes 0", "--minutes must be above 0"),
     "split": ("evaluate {model} --data {data} --split dev", "--split must be one of train, valid, test, got 'dev'"),
 }
@@ -69,7 +100,6 @@ FAILURES = {  # status 1
         r"taken\.wav exists; choose another name, or replace it with --overwrite",
     ),
     "one of several outputs exists": ("generate {model} -o {many} --num-samples 3", r"many-01\.wav exists"),
-    "output suffix": ("generate {model} -o out.xyz", r"out\.xyz: .*\.wav"),
     "output folder": ("generate {model} -o {text}/out.wav", r"text\.wav: the folder cannot be made: "),
     "missing model": ("generate missing", "missing: no such run folder"),
     "truncated model": ("generate {half}", "half.safetensors: not a readable checkpoint, truncated"),
@@ -81,13 +111,12 @@ FAILURES = {  # status 1
     "prompt with nan": ("generate {model} --prompt {nan}", r"nan\.wav: NaN or infinite sample"),
     "no audio": ("prepare {empty} -o new-data", "empty"),
     "missing audio": ("prepare gone -o new-data", "gone: no such file or folder"),
-    "data exists": ("prepare {taken} -o {data}", "data"),
+    "data exists": ("prepare {taken} -o {data}", "data exists; choose another name, or replace it with --overwrite"),
     "no data": ("evaluate {model} --data {empty}", "no data folder"),
     "other rate": ("evaluate {other_rate} --data {data}", "the audio is at 8000 Hz, the model is for 11025 Hz"),
     "train without data": ("train laptop --data gone --out new-run", "gone: no such folder"),
     "train at another rate": ("train laptop --data {data} --out new-run --sample-rate 11025", "8000 Hz"),
     "info": ("info missing", "missing: no such run folder"),
-    "demo suffix": ("demo -o d.txt", r"d\.txt: "),
 }
 
 
@@ -129,6 +158,25 @@ def test_bad_input_is_one_line_and_nothing_is_lost(case, places, tmp_path, capsy
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
 
 
+@pytest.mark.parametrize("line", ABSURD)
+def test_absurd_numbers_are_refused_by_their_flag(line, places, tmp_path, capsys):
+    words = [word.format(**places) for word in line.split()]
+    before = sorted(tmp_path.rglob("*"))
+    for number in ABSURD[line]:
+        capsys.readouterr()
+        assert run(*words, number) == 2
+        error = assert_one_line_error(capsys)
+        assert error.startswith(f"samplernn-fast: {words[-1]} must be "), error
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("backend", ["cpu", "reference"])
+@pytest.mark.parametrize("number", [0, 257, 100_000, 2.5, "4", True])
+def test_threads_are_bounded_in_python_too(backend, number, model):
+    with pytest.raises(srnn.ConfigError, match=r"^num_threads must be "):
+        srnn.Engine(srnn.load(model), backend=backend, num_threads=number)
+
+
 def test_overwrite_replaces(places, capsys):
     before = places["taken"].read_bytes()
     assert make(places["model"], "-o", places["taken"], "--overwrite") == 0
@@ -159,3 +207,30 @@ def test_a_mistake_is_one_line_in_a_fresh_process(encoding):
     assert done.stderr.decode() == (
         "samplernn-fast: --seed must be a whole number or random, got 'one'; see samplernn-fast generate --help\n"
     )
+
+
+REFUSED_BEFORE_TORCH = [
+    "",
+    "generat demo",
+    "generate demo --num-threads 100000",
+    "info missing",
+    "evaluate missing --data d",
+    "evaluate demo --data missing",
+    "evaluate demo --data d --split dev",
+    "bench missing",
+    "bench --rounds 0",
+    "train",
+    "train latop",
+    "train laptop --data d --out o --lr 0",
+    "import missing -o .",
+    "prepare missing -o d",
+    "demo -o d.txt",
+    "demo --seed -1",
+]
+
+
+def test_refusals_come_before_torch_is_loaded(tmp_path):
+    (tmp_path / "model.safetensors").touch()  # so that the folder is in the way of import
+    command = [sys.executable, "-c", ALL_IN_ONE, *REFUSED_BEFORE_TORCH]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr

@@ -11,8 +11,10 @@ import pytest
 RUN = [sys.executable, "-m", "samplernn_fast"]
 
 WAITING = """
-import sys, time
+import signal, sys, time
 from samplernn_fast.commands import main
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs are started deaf to ctrl-C
 
 def info(model: str = "", /) -> None:
     "Waits."

@@ -9,6 +9,19 @@ TINY = "--dim 16 --emb-size 8 --frame-sizes 2 2 4 --q-levels 64 --batch-size 4 -
 
 RATE = 8000
 
+ALL_IN_ONE = """
+import sys
+from samplernn_fast.commands import main
+
+for line in sys.argv[1:]:
+    try:
+        main.main(line.split())
+    except SystemExit as stop:
+        assert stop.code in (1, 2), line
+    assert "torch" not in sys.modules, line
+"""
+"""Runs each of its arguments as a command, which must be refused without torch."""
+
 
 def run(*args):
     """The exit status of one command in this process."""

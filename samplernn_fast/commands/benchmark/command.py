@@ -9,8 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
+from samplernn_fast import terminal
 from samplernn_fast.errors import ConfigError, SampleRNNError
+from samplernn_fast.models.places import model_file, model_path
 from samplernn_fast.ranges import Range
+from samplernn_fast.reference.limits import THREADS
 
 if TYPE_CHECKING:
     from samplernn_fast.models.base import AudioModel
@@ -26,7 +29,7 @@ def bench(
     dtype: tuple[str, ...] = (),
     batch_size: Annotated[tuple[int, ...], Range(1, 100_000)] = (1, 64),
     dim: Annotated[tuple[int, ...], Range(1, 16384)] = (),
-    threads: Annotated[tuple[int, ...], Range(1, 256)] = (),
+    threads: Annotated[tuple[int, ...], THREADS] = (),
     device: str = "auto",
     seconds: Annotated[float, Range(0, 3600, above=True, unit="seconds")] = 0.3,
     rounds: Annotated[int, Range(1, 10_000)] = 5,
@@ -52,14 +55,18 @@ def bench(
         compile: Time plain torch through torch.compile too, which takes minutes and a C++ compiler.
         json: Print one JSON object instead of text.
     """
-    import torch
+    if model is not None:
+        model_file(model_path(model))  # refuses before torch is loaded
+    with terminal.waiting("loading torch"):
+        import torch
 
-    from samplernn_fast.backends.devices import resolve_device
-    from samplernn_fast.commands.benchmark import timing
-    from samplernn_fast.commands.benchmark.contestants import Options
+        from samplernn_fast.backends.devices import resolve_device
+        from samplernn_fast.commands.benchmark import timing
+        from samplernn_fast.commands.benchmark.contestants import Options
 
     options = Options(batch_size, backend, dtype, threads, seconds, rounds, plain, compile)
     where, models = resolve_device(device), _models(model, dim)
+    warning = timing.disturbance()
     before, rows = torch.get_num_threads(), list[dict[str, Any]]()
     try:
         torch.set_num_threads(max(threads, default=before))
@@ -73,6 +80,8 @@ def bench(
             failed = timing.run(models, options, where, timing.print_rows)
     finally:
         torch.set_num_threads(before)
+    if warning:
+        print(f"warning: {warning}", file=sys.stderr)
     if failed:
         reasons = "; ".join(dict.fromkeys(f"{one.name}: {one.reason}" for one in failed))
         raise SampleRNNError(f"not all that was asked for was timed: {reasons}")

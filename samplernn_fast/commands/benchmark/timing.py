@@ -4,6 +4,7 @@ bench/sampling_speed.py needs this on machines without tyro, so that nothing her
 """
 
 import functools
+import os
 import statistics
 import time
 from collections.abc import Callable, Iterable
@@ -144,7 +145,31 @@ def print_rows(rows: list[Row]) -> None:
             f"  {row['samples_per_second']:12,.0f} samples/s"
             f"  {row['x_real_time_per_stream']:8.3f}x real time (RTF {row['rtf']:.4g})"
             + (f"  {row['x_best_torch']:6.2f}x best torch" if row["x_best_torch"] else "")
-            + (f"  {row['share_of_roofline']:4.0%} of roofline" if row["share_of_roofline"] else "")
+            + _roofline_in_words(row["share_of_roofline"])
             + (f"  its threads parted {row['partings']}x" if row["partings"] else ""),
             flush=True,
         )
+
+
+def _roofline_in_words(share: float | None) -> str:
+    """A share above all says that the limit was measured while other programs slowed the machine down."""
+    if not share:
+        return ""
+    return f"  {share:4.0%} of roofline" if share <= 1.005 else "  above its roofline, which was measured too low"
+
+
+def disturbance() -> str:
+    """How many processors other programs keep busy before anything is timed; "" where they leave the machine alone.
+
+    The load average of the last minute counts what waits for a processor, too. Not every system has one.
+    """
+    try:
+        load, processors = os.getloadavg()[0], os.cpu_count() or 1
+    except (AttributeError, OSError):
+        return ""
+    if load < max(0.5, 0.1 * processors):
+        return ""
+    return (
+        f"other programs keep {load:.1f} of {processors} processors busy: times will be too long, those of plain torch"
+        " most of all, and rooflines too low; time again on a quiet machine"
+    )

@@ -1,0 +1,77 @@
+"""What a training run takes from the environment: torchrun's variables, checked before anything else happens."""
+
+import signal
+
+import pytest
+
+from samplernn_fast.errors import BackendUnavailable, ConfigError
+from samplernn_fast.training import process
+from samplernn_fast.training.process import Launch
+
+VARIABLES = ("WORLD_SIZE", "RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
+MEETING = {"WORLD_SIZE": "2", "RANK": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"}
+
+
+@pytest.fixture
+def environment(monkeypatch):
+    """Sets these variables and no others of torchrun's."""
+
+    def set_to(**values):
+        for name in VARIABLES:
+            monkeypatch.delenv(name, raising=False)
+        for name, value in values.items():
+            monkeypatch.setenv(name, value)
+
+    return set_to
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ({}, Launch()),
+        ({"WORLD_SIZE": "", "RANK": ""}, Launch()),
+        ({"WORLD_SIZE": "1", "RANK": "0", "LOCAL_RANK": "0"}, Launch(local_rank=0)),
+        (MEETING | {"LOCAL_RANK": "3"}, Launch(1, 2, 3)),
+    ],
+)
+def test_what_torchrun_says_is_read(values, expected, environment):
+    environment(**values)
+    assert Launch.from_environment() == expected
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"WORLD_SIZE": "x"}, "WORLD_SIZE must be a whole number, 1 to 1000000, got 'x'"),
+        ({"WORLD_SIZE": "0"}, "WORLD_SIZE must be .*got '0'"),
+        ({"WORLD_SIZE": "9" * 500}, "WORLD_SIZE must be .*got '9{40}'"),
+        ({"RANK": "one"}, "RANK must be a whole number"),
+        ({"RANK": "1"}, "RANK is 1, but WORLD_SIZE is not set"),
+        (MEETING | {"RANK": "2"}, "RANK must be a whole number, 0 to 1, got '2'"),
+        ({"LOCAL_RANK": "-1"}, "LOCAL_RANK must be .*got '-1'"),
+        ({"WORLD_SIZE": "2"}, "WORLD_SIZE is 2, but RANK and MASTER_ADDR and MASTER_PORT are not set"),
+        (MEETING | {"MASTER_PORT": "http"}, "MASTER_PORT must be a whole number, 0 to 65535, got 'http'"),
+    ],
+)
+def test_variables_that_cannot_be_used_are_one_line(values, message, environment):
+    environment(**values)
+    with pytest.raises(ConfigError, match=message) as refused, process.process_group("cpu"):
+        pass
+    assert "torchrun" in str(refused.value) and "\n" not in str(refused.value)
+
+
+def test_processes_that_do_not_find_each_other_are_one_line(environment, monkeypatch):
+    def nobody_comes(*args, **kwargs):
+        raise RuntimeError("timed out\nafter 1 of 2 came")
+
+    monkeypatch.setattr(process, "rendezvous", nobody_comes)
+    environment(**MEETING)
+    before = signal.getsignal(signal.SIGTERM)
+    with (
+        pytest.raises(
+            BackendUnavailable, match=r"^process 1 of 2 did not find the others at 127.0.0.1:29500: timed out$"
+        ),
+        process.process_group("cpu"),
+    ):
+        pass
+    assert signal.getsignal(signal.SIGTERM) is before
