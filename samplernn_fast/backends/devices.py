@@ -20,7 +20,7 @@ def resolve_device(name: str | torch.device) -> torch.device:
     if device.type not in ("cpu", "cuda"):
         raise ConfigError(f"device must be auto, cpu, cuda or cuda:N, got {str(device)!r}")
     if device.type == "cuda" and not torch.cuda.is_available():
-        raise BackendUnavailable(f"device {name} was asked for, but torch sees no CUDA GPU; use --device cpu")
+        raise BackendUnavailable(f'device {name} was asked for, but torch sees no CUDA GPU; use device="cpu"')
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise BackendUnavailable(f"device {name} was asked for, but torch sees {torch.cuda.device_count()} CUDA GPU(s)")
     if device.type == "cuda" and device.index is None:

@@ -121,13 +121,16 @@ def _checked(command: Callable[..., None], args: Sequence[Any], kwargs: Mapping[
 def spell(message: str, names: Collection[str]) -> str:
     """A message of the package in the words of the command line, for a command with arguments of these names.
 
-    The package speaks of arguments as Python has them (`batch_size`, `overwrite=True`); a command has flags.
+    The package speaks of arguments as Python has them (`batch_size`, `overwrite=True`, `device="cpu"`); a command has
+    flags.
     A name without an underscore is an ordinary word too, so it is replaced only where a message begins with it, as
     those of settings do.
     """
     for name in sorted(names, key=len, reverse=True):
         flag = "--" + name.replace("_", "-")
         message = re.sub(rf"{_APART}{name}=True{_AFTER}", flag, message)
+        message = re.sub(rf"{_APART}{name}=False{_AFTER}", f"--no-{flag[2:]}", message)
+        message = re.sub(rf'{_APART}{name}="([\w.:-]+)"{_AFTER}', rf"{flag} \1", message)
         if "_" in name:
             message = re.sub(rf"{_APART}{name}{_AFTER}", flag, message)
         else:

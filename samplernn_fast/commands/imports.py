@@ -8,7 +8,7 @@ import tyro
 
 from samplernn_fast import terminal
 from samplernn_fast.commands.flags import Output
-from samplernn_fast.errors import CheckpointError, exists
+from samplernn_fast.errors import CheckpointError, ConfigError, exists
 
 
 def import_(
@@ -43,7 +43,7 @@ def import_(
         if (output / name).exists() and not overwrite:
             raise CheckpointError(exists(output / name))
     if output.exists() and not output.is_dir():
-        raise CheckpointError(f"{output}: --output must be a folder")
+        raise ConfigError(f"output must be a folder, and {output} is none")
     _check_folder(output)
     with terminal.waiting("loading torch"):
         from samplernn_fast.importing.foreign import read_checkpoint
@@ -71,11 +71,9 @@ def import_(
 
 
 def _check_folder(output: Path) -> None:
-    """Raises CheckpointError where the folder holds something else than a model, such as audio or a data folder."""
+    """Raises ConfigError where the folder holds something else than a model, such as audio or a data folder."""
     from samplernn_fast.models import checkpoint
 
     names = [entry.name for entry in output.iterdir() if not entry.name.startswith(".")] if output.is_dir() else []
     if names and checkpoint.MODEL_FILE not in names and checkpoint.LAST_FILE not in names:
-        raise CheckpointError(
-            f"{output} holds something else than a model ({min(names)}); give a new or an empty folder"
-        )
+        raise ConfigError(f"{output} holds something else than a model ({min(names)}); give a new or an empty folder")

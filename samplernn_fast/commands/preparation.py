@@ -1,10 +1,11 @@
 """The `prepare` command: audio files become a data folder. `data.preparation` does the work."""
 
+import inspect
 from pathlib import Path
 
 import tyro
 
-from samplernn_fast.commands.flags import Out
+from samplernn_fast.commands.flags import Out, spell
 from samplernn_fast.data.settings import (
     JOIN_SECONDS,
     ChunkSeconds,
@@ -86,4 +87,4 @@ def prepare(
         overwrite=overwrite,
         progress=True,
     )
-    print(report.summary())
+    print(spell(report.summary(), inspect.signature(prepare).parameters))

@@ -295,14 +295,14 @@ def _fitting_recordings(data: AudioData, config: AudioConfig, split: str, seq_le
     if data.sample_rate != config.sample_rate:
         raise DataError(
             f"{data.folder}: the audio is at {data.sample_rate} Hz, the model is for {config.sample_rate} Hz;"
-            f" prepare again with --sample-rate {config.sample_rate}, or train a model with"
-            f" --sample-rate {data.sample_rate}"
+            f" prepare again with sample_rate {config.sample_rate}, or train a model with"
+            f" sample_rate {data.sample_rate}"
         )
     if seq_len < 1 or seq_len % config.lookback:
         raise ConfigError(f"seq_len must be a multiple of the top frame of {config.lookback} samples, got {seq_len}")
     recordings = data.recordings(split)
     if not recordings:
-        raise DataError(f"{data.folder}: the {split} split is empty; prepare more recordings or another --split")
+        raise DataError(f"{data.folder}: the {split} split is empty; prepare more recordings or another split")
     return recordings
 
 

@@ -27,7 +27,7 @@ from samplernn_fast.data.manifest import MANIFEST_FILE, Manifest, Recording, pri
 from samplernn_fast.data.report import PrepareReport, loudness_warnings, make_report
 from samplernn_fast.data.settings import JOIN_SECONDS, Settings
 from samplernn_fast.data.splits import SplitRule
-from samplernn_fast.errors import DataError, exists
+from samplernn_fast.errors import ConfigError, DataError, exists
 from samplernn_fast.files import replacing_folder
 
 AUTO_PEAK = 0.98
@@ -79,7 +79,7 @@ def prepare(
     brings the largest peak to 0.98 of full scale. Only `progress` shows something: how far it is, on standard error.
 
     Raises DataError when no file is usable, all is silent, `out` exists (without `overwrite`) or a list does not fit
-    the files, and ConfigError on a setting that cannot work.
+    the files, and ConfigError on a setting that cannot work or an `out` that holds something else than a data set.
     """
     started = time.monotonic()
     folder = Path(os.path.realpath(out) if os.path.islink(out) else out)
@@ -181,16 +181,16 @@ def _find(inputs: Sequence[PathLike]) -> _Sources:
 
 
 def _check_destination(folder: Path, overwrite: bool) -> None:
-    """Raises DataError where something is in the way that is not to be replaced."""
+    """Raises DataError where a data set is in the way, and ConfigError where something is that is never replaced."""
     if not os.path.lexists(folder):
         return
     if not overwrite:
         raise DataError(exists(folder))
     if not folder.is_dir():
-        raise DataError(f"{folder} is not a folder; choose another name")
+        raise ConfigError(f"{folder} is not a folder; choose another name")
     foreign = {entry.name for entry in folder.iterdir()} - {AUDIO_FILE, MANIFEST_FILE}
     if foreign:
-        raise DataError(f"{folder} holds more than a data set ({min(foreign)}), so it stays; choose another folder")
+        raise ConfigError(f"{folder} holds more than a data set ({min(foreign)}), so it stays; choose another folder")
 
 
 @dataclass(frozen=True)
@@ -289,8 +289,8 @@ def _arrange(
             info["cut"] = {"seed": rule.seed, "gap_seconds": arranging.GAP_SECONDS}
             notes.append(
                 f"fewer than 3 different recordings, so they are cut by time into {len(cut)} pieces for train, valid"
-                f" and test, with {arranging.GAP_SECONDS} s left out between two splits; cut=False (--no-cut) keeps all"
-                " for training"
+                f" and test, with {arranging.GAP_SECONDS} s left out between two splits; cut=False keeps all for"
+                " training"
             )
     warnings = warnings + rule.warn_of_empty({plan.split for plan in plans})
     if settings.join:

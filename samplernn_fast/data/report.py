@@ -100,7 +100,7 @@ def loudness_warnings(takes: Sequence[Take], constant: Sequence[str], gain: floa
         if lost:
             warnings.append(
                 f"{_named(lost)}: the channels nearly cancel each other when they are mixed to mono; listen, and choose"
-                ' one, for example by channels="left" (--channels left)'
+                ' one, for example by channels="left"'
             )
     if constant:
         warnings.append(f"{_named(constant)}: silence or one constant value all through; leave out such recordings")

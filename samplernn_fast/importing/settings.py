@@ -86,7 +86,7 @@ class Settings:
         value, source = self.find(["quantization", *names])
         if value is None and len(allowed) > 1:
             raise ConfigError(
-                f"quantization is not in the checkpoint: give {' or '.join(allowed)} as quantization,"
+                f"the checkpoint holds no quantization: give {' or '.join(allowed)} as quantization,"
                 " by itself or in a config"
             )
         kind = str(allowed[0] if value is None else value)[:40].removesuffix(f"-{project}")

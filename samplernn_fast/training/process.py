@@ -178,7 +178,7 @@ def check_compiler(device: torch.device) -> None:
     except Exception as error:  # compiler, cache, driver and Python version raise many kinds
         reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
         raise ConfigError(
-            f"--compile: torch.compile does not work here ({reason}); train without --compile, or install what it needs"
+            f"compile=True cannot be used here: torch.compile fails ({reason}); leave it out, or install what it needs"
         ) from None
 
 

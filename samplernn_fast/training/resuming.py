@@ -75,14 +75,14 @@ def find(config: TrainConfig) -> Saved | None:
     last = config.out / checkpoint.LAST_FILE
     if config.resume == "never":
         if last.exists() or (config.out / checkpoint.MODEL_FILE).exists():
-            raise ConfigError(f"{config.out} holds a run already; choose another --out, or drop --resume never")
+            raise ConfigError(f'{config.out} holds a run already; choose another folder, or leave out resume="never"')
         return None
     if config.resume == "auto" and not last.exists():
         return None
     source = last if last.exists() else checkpoint_of(config.resume)
     tensors, header = checkpoint.read(source)
     if header["kind"] != "training":
-        raise ConfigError(f"{source} holds only a model; --resume needs a run's {checkpoint.LAST_FILE}")
+        raise ConfigError(f"resume needs a run's {checkpoint.LAST_FILE}, and {source} holds only a model")
     try:
         saved = _read(source, tensors, header)
     except Unreadable as error:
@@ -90,7 +90,7 @@ def find(config: TrainConfig) -> Saved | None:
     given = {checkpoint_of(resume).resolve() for resume in (config.resume, saved.settings["resume"])}
     own = checkpoint_of(config.resume).resolve() == last.resolve()
     if config.resume != "auto" and source == last and not own and len(given) > 1:
-        raise ConfigError(f"{config.out} holds another run; choose another --out to go on from {config.resume}")
+        raise ConfigError(f"{config.out} holds another run; choose another folder to go on from {config.resume}")
     return saved
 
 
@@ -225,5 +225,5 @@ def check_same_run(config: TrainConfig, saved: dict[str, Any], source: Path) -> 
         other = ", change_lr to go on at another rate" if key == "lr" else ""
         raise ConfigError(
             f"{source} was trained with {key} = {old}, this command says {new}; use the same settings{other}, another"
-            " --out, or remove the old run"
+            " folder, or remove the old run"
         )

@@ -1,11 +1,13 @@
 """What the command line refuses: one line, the right status, and nothing is lost."""
 
+import ast
 import dataclasses
 import json
 import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,6 +18,7 @@ from command_line import ALL_IN_ONE, RATE, assert_one_line_error, make, run, sub
 
 import samplernn_fast as srnn
 from samplernn_fast.audio import synthetic, writing
+from samplernn_fast.commands.flags import spell
 from samplernn_fast.models import checkpoint
 
 pytestmark = pytest.mark.usefixtures("elsewhere")
@@ -90,6 +93,19 @@ BAD_USAGE = {  # status 2
     "output suffix": ("generate {model} -o out.xyz", r"out\.xyz: .*\.wav"),
     "demo suffix": ("demo -o d.txt", r"--output must be a file of \.wav .*got d\.txt"),
     "minutes": ("demo --minutes 0", "--minutes must be above 0"),
+    "data over a file": ("prepare {taken} -o {text} --overwrite", "is not a folder"),
+    "data over audio": ("prepare {taken} -o {songs} --overwrite", r"songs holds more than a data set \(a\.wav\)"),
+    "run over audio": ("train laptop --data {data} --out {songs}", r"songs holds something else than a run \(a\.wav\)"),
+    "import over audio": (
+        "import {foreign} -o {songs} --overwrite",
+        r"songs holds something else than a model \(a\.wav",
+    ),
+    "import to a file": ("import {foreign} -o {text}", r"--output must be a folder, and .*text\.wav is none"),
+    "never": ("train laptop --data {data} --out {model} --resume never", "folder, or leave out --resume never"),
+    "only a model": (
+        "train laptop --data {data} --out new-run --resume {other_rate}",
+        "--resume needs a run's last.safetensors, and .*other_rate.safetensors holds only a model",
+    ),
     "split": ("evaluate {model} --data {data} --split dev", "--split must be one of train, valid, test, got 'dev'"),
 }
 
@@ -130,6 +146,9 @@ def places(model, data_folder, tmp_path):
     places["text.wav"].write_text("not audio")
     soundfile.write(places["nan.wav"], np.array([0, np.nan], np.float32), RATE, subtype="FLOAT")
     (tmp_path / "many-01.wav").touch()
+    places["songs"] = tmp_path / "songs"
+    places["songs"].mkdir()
+    (places["songs"] / "a.wav").touch()
     places["empty"].mkdir()
     places["half"].write_bytes(whole[: len(whole) // 2])
     config = dataclasses.replace(srnn.load(model).config, sample_rate=11025)
@@ -156,6 +175,31 @@ def test_bad_input_is_one_line_and_nothing_is_lost(case, places, tmp_path, capsy
     assert status == (2 if case in BAD_USAGE else 1)
     assert re.search(message, error), error
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+def test_settings_are_spelled_as_flags():
+    names = {"overwrite", "cut", "device", "batch_size"}
+    said = (
+        'batch_size 3 and overwrite=True, cut=False or device="cuda:1", but not in out/cut=False or "device" of device'
+    )
+    spelled = "--batch-size 3 and --overwrite, --no-cut or --device cuda:1, but not in out/cut=False or"
+    assert spell(said, names) == f'{spelled} "device" of device'
+
+
+def test_only_commands_speak_of_flags():
+    """A message of the package names arguments as Python has them; a whole command in parentheses may have flags."""
+    package = Path(srnn.__file__).parent
+    files = [path for path in package.rglob("*.py") if "commands" not in path.relative_to(package).parts]
+    raised = [(path, node) for path in files for node in ast.walk(ast.parse(path.read_text())) if is_raise(node)]
+    assert len(raised) > 100
+    for path, node in raised:
+        texts = [one.value for one in ast.walk(node) if isinstance(one, ast.Constant) and isinstance(one.value, str)]
+        said = re.sub(r"\(samplernn-fast [^)]*\)", "", "".join(texts))
+        assert not re.search(r"(?<![\w-])--?[a-z]{2}", said), f"{path}, line {node.lineno}"
+
+
+def is_raise(node):
+    return isinstance(node, ast.Raise) and node.exc is not None
 
 
 @pytest.mark.parametrize("line", ABSURD)

@@ -279,7 +279,7 @@ def test_a_rate_mismatch_and_an_empty_split_are_named(read):
             return whole_recordings(data, config, split, 2, 8)
         return TBPTTBatches(data, config, split=split, batch_size=1, seq_len=8, seed=0)
 
-    with pytest.raises(DataError, match=r"at 1000 Hz, the model is for 8000 Hz; prepare again with --sample-rate 8000"):
+    with pytest.raises(DataError, match=r"at 1000 Hz, the model is for 8000 Hz; prepare again with sample_rate 8000"):
         start(replace(CONFIG, sample_rate=8000), "train")
     with pytest.raises(DataError, match="the valid split is empty"):
         start(CONFIG, "valid")

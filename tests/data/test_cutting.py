@@ -54,7 +54,7 @@ def test_one_long_recording_has_three_splits_of_its_own_samples(tmp_path):
     report = prepare(tmp_path / "in", tmp_path / "out", sample_rate=RATE, gain=1)
     data = AudioData.open(tmp_path / "out")
     assert report.warnings == () and len(report.notes) == 1
-    assert "cut by time" in report.notes[0] and "--no-cut" in report.summary()
+    assert "cut by time" in report.notes[0] and "cut=False" in report.summary()
     assert (report.recordings, report.splits["train"].recordings) == (1, 1)
     for entry in data.manifest.recordings:
         (part,) = entry.parts

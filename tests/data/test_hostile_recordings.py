@@ -96,7 +96,7 @@ def test_channels_in_opposite_phase_are_warned_about_and_one_of_them_can_be_chos
     report = prepare(tmp_path / "in", tmp_path / "mix", sample_rate=RATE)
     assert len(report.warnings) == 2  # mixed, every sample of opposite.wav is half a step of 16 bits
     assert report.warnings[0].startswith("opposite.wav: the channels nearly cancel each other")
-    assert "--channels left" in report.warnings[0]
+    assert 'channels="left"' in report.warnings[0]
     assert report.warnings[1].startswith("opposite.wav: silence or one constant value")
     one = prepare(tmp_path / "in", tmp_path / "left", sample_rate=RATE, channels="left", split=(1, 0, 0))
     assert one.warnings == ("exact copies, kept, each in the split of its twin: opposite.wav = one side.wav",)

@@ -15,7 +15,7 @@ from samplernn_fast.data import preparation
 from samplernn_fast.data.folder import AudioData
 from samplernn_fast.data.manifest import MANIFEST_FILE, Manifest
 from samplernn_fast.data.preparation import prepare
-from samplernn_fast.errors import DataError
+from samplernn_fast.errors import ConfigError, DataError
 
 
 def test_an_existing_folder_is_refused_and_replaced_only_on_demand(tmp_path):
@@ -33,9 +33,9 @@ def test_an_existing_folder_is_refused_and_replaced_only_on_demand(tmp_path):
 
 def test_overwrite_never_deletes_other_things(tmp_path):
     source = write_noise(tmp_path / "in", [300, 310, 320])
-    with pytest.raises(DataError, match="holds more than a data set"):
+    with pytest.raises(ConfigError, match="holds more than a data set"):
         prepare(source, source, sample_rate=RATE, overwrite=True)
-    with pytest.raises(DataError, match="is not a folder"):
+    with pytest.raises(ConfigError, match="is not a folder"):
         prepare(source, source / "0.wav", sample_rate=RATE, overwrite=True)
     assert len(list(source.iterdir())) == 3
 

@@ -152,7 +152,7 @@ def test_a_run_folder_like_any_other(tmp_path, capsys):
     assert "--overwrite" in capsys.readouterr().err
     (tmp_path / "songs").mkdir()
     (tmp_path / "songs" / "a.wav").touch()
-    assert run("import", tmp_path / "ep1-it2", "-o", tmp_path / "songs", "--overwrite") == 1
+    assert run("import", tmp_path / "ep1-it2", "-o", tmp_path / "songs", "--overwrite") == 2
     assert "songs holds something else than a model (a.wav)" in capsys.readouterr().err
 
 

@@ -269,7 +269,7 @@ def test_frame_sizes_that_do_not_divide(tmp_path):
 def test_settings_that_are_missing_are_asked_for(tmp_path):
     made = S4File()
     message = refusal(made.write(tmp_path), ConfigError, quantization=None)
-    assert "quantization is not in the checkpoint: give mu-law or linear as quantization" in message
+    assert "the checkpoint holds no quantization: give mu-law or linear as quantization" in message
     model = float32_model(prism_config(2, 4, dim=4))
     write_bundle(tmp_path / "c", prism_arrays(model))
     assert "give mu-law or linear as quantization" in refusal(tmp_path / "c", ConfigError, quantization=None)

@@ -19,6 +19,6 @@ def test_without_a_compiler_it_is_one_line_and_nothing_is_written(data_folder, t
     assert done.returncode == 2 and done.stdout == ""
     # What takes longer than two seconds says so in a line that ends in dots.
     (said,) = [line for line in done.stderr.splitlines() if not line.endswith(" ...")]
-    assert said.startswith("samplernn-fast: --compile: torch.compile does not work here (")
-    assert "no-compiler" in said and said.endswith("; train without --compile, or install what it needs")
+    assert said.startswith("samplernn-fast: --compile cannot be used here: torch.compile fails (")
+    assert "no-compiler" in said and said.endswith("; leave it out, or install what it needs")
     assert not (tmp_path / "run").exists()
