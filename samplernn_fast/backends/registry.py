@@ -8,9 +8,10 @@ import torch
 from samplernn_fast.backends.cpu import CpuBackend
 from samplernn_fast.backends.cuda.backend import CudaBackend
 from samplernn_fast.backends.interface import Backend
+from samplernn_fast.backends.names import check_backend
 from samplernn_fast.backends.promise import Promise
 from samplernn_fast.backends.triton import TritonBackend
-from samplernn_fast.errors import BackendUnavailable, ConfigError, did_you_mean
+from samplernn_fast.errors import BackendUnavailable
 from samplernn_fast.models.config import SampleRNNConfig
 from samplernn_fast.reference.backend import ReferenceBackend
 from samplernn_fast.reference.limits import THREADS
@@ -40,7 +41,7 @@ def resolve(
     failed: why backends could not be started that seemed able to run. Raises BackendUnavailable with the reasons: an
     explicit name never turns into another one. Raises ConfigError for names of nothing.
     """
-    _check_names(name, dtype)
+    check_backend(name, dtype, {one: backend.dtypes for one, backend in BACKENDS.items()})
     reasons = []
     for candidate in BACKENDS if name == "auto" else [name]:
         found = BACKENDS[candidate].unavailable_reasons(config, device)
@@ -52,18 +53,6 @@ def resolve(
             return BACKENDS[candidate]
         reasons.append(f"{candidate}: {'; '.join(found)}")
     raise BackendUnavailable(f"no backend can run this model on {device}: {' | '.join(reasons)}")
-
-
-def _check_names(name: str, dtype: str) -> None:
-    """Raises ConfigError for a backend that there is not, and for a numeric mode that none that may run has."""
-    if name != "auto" and name not in BACKENDS:
-        known = ["auto", *BACKENDS]
-        raise ConfigError(f"backend must be one of {', '.join(known)}, got {name!r}{did_you_mean(name, known)}")
-    offering = list(BACKENDS.values()) if name == "auto" else [BACKENDS[name]]
-    modes = list(dict.fromkeys(mode for backend in offering for mode in backend.dtypes))
-    if dtype not in ("auto", "fastest", *modes):
-        names = f"auto, fastest or one of {', '.join(modes)}" + ("" if name == "auto" else f" on {name}")
-        raise ConfigError(f"dtype must be {names}, got {dtype!r}{did_you_mean(dtype, modes)}")
 
 
 def start(

@@ -1,4 +1,80 @@
 """The command line. Each command has a file; `main` chooses one, and `flags` turns flags into arguments.
 
-A command checks its flags, calls the room that does the work, and prints. Read `main` first.
+A command checks its flags, calls the room that does the work, and prints. Read `main` first. `COMMANDS` here is what is
+known of each before it is imported, so that the overview is printed without the packages that the commands need.
 """
+
+from collections.abc import Callable
+from importlib import import_module
+from typing import NamedTuple
+
+
+class Command(NamedTuple):
+    """What is known of a command before it is loaded."""
+
+    summary: str
+    """The first line of its docstring."""
+    example: str
+    """A call that works, where the files that it names are there."""
+    module: str
+    """The module of this room that holds it."""
+    function: str
+
+    def load(self) -> Callable[..., None]:
+        """The function, whose arguments are the flags; `train` takes the words themselves."""
+        loaded: Callable[..., None] = getattr(import_module(f"{__name__}.{self.module}"), self.function)
+        return loaded
+
+
+COMMANDS = {
+    "prepare": Command(
+        "Turn audio files into a data folder to train on.",
+        "samplernn-fast prepare recordings -o data",
+        "preparation",
+        "prepare",
+    ),
+    "train": Command(
+        "Train a model: PRESET, then any setting of the run or the model as a flag. The same command resumes.",
+        "samplernn-fast train laptop --data data --out run",
+        "training",
+        "train",
+    ),
+    "generate": Command(
+        "Make new audio with a model.",
+        "samplernn-fast generate run -o new.wav --duration 10 --temperature 0.95",
+        "generation",
+        "generate",
+    ),
+    "evaluate": Command(
+        "Negative log-likelihood of a split in bits per sample, whole recordings with the state carried.",
+        "samplernn-fast evaluate run --data data",
+        "evaluation",
+        "evaluate",
+    ),
+    "import": Command(
+        "Make a run folder of another project's checkpoint: deepsound, PRiSM, s4 or the authors' Theano code.",
+        "samplernn-fast import checkpoint.pt -o imported --sample-rate 16000",
+        "imports",
+        "import_",
+    ),
+    "info": Command(
+        "What a model is: its settings, size, hash and how it was trained.",
+        "samplernn-fast info run",
+        "info",
+        "info",
+    ),
+    "doctor": Command("What this machine can run, and why not the rest.", "samplernn-fast doctor", "info", "doctor"),
+    "bench": Command(
+        "How fast this machine makes audio: every backend beside plain torch.",
+        "samplernn-fast bench demo --batch-size 1",
+        "benchmark.command",
+        "bench",
+    ),
+    "demo": Command(
+        "From nothing to sound: synthesise a little music, train on it, and make new audio.",
+        "samplernn-fast demo -o demo.wav",
+        "demo",
+        "demo",
+    ),
+}
+"""Every command by name, in the order of the overview."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 from samplernn_fast import terminal
+from samplernn_fast.backends import names
 from samplernn_fast.ranges import Range
 
 if TYPE_CHECKING:
@@ -47,6 +48,9 @@ def evaluate(
     from samplernn_fast.data.folder import AudioData
     from samplernn_fast.models.places import model_file, model_path
 
+    if backend != "forward":
+        names.check_backend(backend, dtype)
+    names.check_device(device)
     model_file(model_path(model))  # refuses before torch is loaded, as does the next line
     opened = AudioData.open(data)
     with terminal.waiting("loading torch"):

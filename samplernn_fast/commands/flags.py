@@ -13,11 +13,9 @@ from typing import Annotated, Any
 
 import tyro
 
+from samplernn_fast.commands import COMMANDS
 from samplernn_fast.errors import ConfigError
 from samplernn_fast.ranges import check_arguments
-
-USAGE_STATUS = 2
-"""The exit status for flags that cannot be used."""
 
 _APART, _AFTER = r"(?<![\w./\\'\"=-])", r"(?![\w/\\'\"=-]|\.\w)"  # a name that is no part of a path or a quotation
 
@@ -30,20 +28,6 @@ OutputText = Annotated[str | None, tyro.conf.arg(aliases=["-o", "--out"])]  # a 
 # The aliases are the names in PRiSM's and dadabots' programs; both spellings, with - and with _, are read.
 Seconds = Annotated[float, tyro.conf.arg(aliases=["--dur", "--n-secs"])]
 Pieces = Annotated[int, tyro.conf.arg(aliases=["--num-seqs", "--n-seqs"])]
-
-
-EXAMPLES = {
-    "prepare": "samplernn-fast prepare recordings -o data",
-    "train": "samplernn-fast train laptop --data data --out run",
-    "generate": "samplernn-fast generate run -o new.wav --duration 10 --temperature 0.95",
-    "evaluate": "samplernn-fast evaluate run --data data",
-    "import": "samplernn-fast import checkpoint.pt -o imported --sample-rate 16000",
-    "info": "samplernn-fast info run",
-    "doctor": "samplernn-fast doctor",
-    "bench": "samplernn-fast bench demo --batch-size 1",
-    "demo": "samplernn-fast demo -o demo.wav",
-}
-"""A call of each command that works, where the files that it names are there."""
 
 
 def parse(
@@ -91,7 +75,7 @@ def introduction(command: Callable[..., Any]) -> str:
 
 def with_example(text: str, command: str) -> str:
     """What a command's help begins with: what it does, and a call that works."""
-    return f"{text}\n\nExample: {EXAMPLES[command]}"
+    return f"{text}\n\nExample: {COMMANDS[command].example}"
 
 
 def with_long_out(args: Sequence[str]) -> list[str]:

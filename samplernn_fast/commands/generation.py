@@ -4,6 +4,7 @@ What can be refused is refused before torch is loaded, which takes seconds.
 """
 
 import json as json_module
+import os
 import signal
 import sys
 from dataclasses import dataclass, replace
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 from samplernn_fast import terminal
+from samplernn_fast.backends import names
 from samplernn_fast.commands.flags import OutputText, Pieces, Seconds
 from samplernn_fast.errors import AudioError, ConfigError, Interrupted
 from samplernn_fast.ranges import Range
@@ -69,6 +71,8 @@ def generate(
         shard_index: Which share of the pieces to make, from 0, where several machines make them.
         num_shards: How many shares there are.
     """
+    names.check_backend(backend, dtype)
+    names.check_device(device)
     if shard_index >= num_shards:
         raise ConfigError(f"shard_index must be 0 to num_shards - 1, got {shard_index} of {num_shards}")
     streams = range(num_samples * shard_index // num_shards, num_samples * (shard_index + 1) // num_shards)
@@ -90,15 +94,16 @@ def generate(
     if output == _STANDARD_OUTPUT:
         _check_standard_output(streams, json)
     else:
-        names = _names(output, model, settings["seed"], streams, num_samples, num_shards)
-        names = replace(names, overwrite=overwrite)
-        names.paths()  # refuses
+        files = _names(output, model, settings["seed"], streams, num_samples, num_shards)
+        files = replace(files, overwrite=overwrite)
+        files.paths()  # refuses, as does the next line
+        _check_folder(files.path.parent)
     if not streams:
         print("nothing to do: this shard has no pieces", file=sys.stderr)
     elif output == _STANDARD_OUTPUT:
         job.play()
     else:
-        job.save(names)
+        job.save(files)
 
 
 @dataclass(frozen=True)
@@ -209,6 +214,13 @@ def _is_folder(output: str) -> bool:
     """Whether a name stands for a folder: it ends in /, is one already, or has no suffix, or a number for a suffix."""
     path = Path(output)
     return output.endswith("/") or path.is_dir() or not path.suffix or path.suffix[1:].isdigit()
+
+
+def _check_folder(folder: Path) -> None:
+    """Raises AudioError where a file stands in the way of a folder that is to be made."""
+    there = next(place for place in (folder, *folder.parents) if os.path.lexists(place))
+    if not there.is_dir():
+        raise AudioError(f"{there}: the folder cannot be made: something else has its name")
 
 
 def _make_folder(folder: Path) -> None:

@@ -4,42 +4,17 @@ Each command is a plain function whose arguments tyro turns into flags. Results 
 errors to standard error. An error of the package is one line without a traceback.
 """
 
-import dataclasses
-import inspect
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from samplernn_fast._version import __version__
-from samplernn_fast.commands import standard_streams
-from samplernn_fast.commands.benchmark.command import bench
-from samplernn_fast.commands.demo import demo
-from samplernn_fast.commands.evaluation import evaluate
-from samplernn_fast.commands.flags import EXAMPLES, USAGE_STATUS, deferred, introduction, parse, spell, with_example
-from samplernn_fast.commands.generation import generate
-from samplernn_fast.commands.imports import import_
-from samplernn_fast.commands.info import doctor, info
-from samplernn_fast.commands.preparation import prepare
-from samplernn_fast.commands.training import train
+from samplernn_fast.commands import COMMANDS, standard_streams
+from samplernn_fast.commands.standard_streams import USAGE_STATUS
 from samplernn_fast.errors import ConfigError, Interrupted, SampleRNNError, did_you_mean, quoted
-from samplernn_fast.models.config import OneTierConfig, SampleRNNConfig
-from samplernn_fast.training.config import TrainConfig
 
 _FAILURE, _INTERRUPTED, _TERMINATED = 1, 128 + signal.SIGINT, 128 + signal.SIGTERM
-
-COMMANDS: dict[str, Callable[..., None]] = {
-    "prepare": prepare,
-    "train": train,
-    "generate": generate,
-    "evaluate": evaluate,
-    "import": import_,
-    "info": info,
-    "doctor": doctor,
-    "bench": bench,
-    "demo": demo,
-}
-"""Every command by name, in the order of the overview."""
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -48,13 +23,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     That is 0 where the command did what it says, 1 where it could not, and 2 where it was never begun, because a flag
     or a setting cannot be used. A signal that ends it makes 128 more than its number: 130 for ctrl-C, 143 for SIGTERM.
     """
-    standard_streams.open_all()
     args = list(sys.argv[1:] if argv is None else argv)
     try:
+        standard_streams.open_all()
         with standard_streams.stopped_by_sigterm():
             status, message = run_command(args)
     except KeyboardInterrupt:  # it came while the outcome was worked out
         status, message = _INTERRUPTED, "interrupted"
+    if argv is None:
+        standard_streams.end_by_ctrl_c()
     standard_streams.finish(status, message)
 
 
@@ -66,6 +43,8 @@ def run_command(args: Sequence[str]) -> tuple[int, str]:
     except SystemExit as stop:
         return (stop.code if isinstance(stop.code, int) else 0), ""
     except SampleRNNError as error:
+        from samplernn_fast.commands.flags import spell
+
         return _status(error), spell(str(error), _setting_names(name))
     except KeyboardInterrupt as error:
         return (
@@ -99,11 +78,12 @@ def _command(name: str, rest: Sequence[str]) -> None:
         # torch's threads would wait for each other by spinning, which takes several times as long on a busy machine.
         # torch reads this when it is loaded, and nothing before this line loads it.
         os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-    prog = f"samplernn-fast {name}"
+    prog, command = f"samplernn-fast {name}", COMMANDS[name].load()
     if name == "train":
-        train(rest, prog)
+        command(rest, prog)
     else:
-        command = COMMANDS[name]
+        from samplernn_fast.commands.flags import deferred, introduction, parse, with_example
+
         parse(deferred(command), prog, rest, description=with_example(introduction(command), name))()
 
 
@@ -119,7 +99,14 @@ def _setting_names(command: str) -> set[str]:
     if command not in COMMANDS:
         return set()
     if command != "train":
-        return set(inspect.signature(COMMANDS[command]).parameters)
+        import inspect
+
+        return set(inspect.signature(COMMANDS[command].load()).parameters)
+    import dataclasses
+
+    from samplernn_fast.models.config import OneTierConfig, SampleRNNConfig
+    from samplernn_fast.training.config import TrainConfig
+
     return {field.name for kind in (TrainConfig, SampleRNNConfig, OneTierConfig) for field in dataclasses.fields(kind)}
 
 
@@ -131,6 +118,6 @@ def _out_of_memory(error: Exception) -> bool:
 
 def overview() -> str:
     """What `samplernn-fast` alone prints: the commands of a first hour, then all of them."""
-    first = "\n".join(f"  {EXAMPLES[name]}" for name in ("demo", "prepare", "train", "generate"))
-    rows = "\n".join(f"  {name:10} {introduction(function).splitlines()[0]}" for name, function in COMMANDS.items())
+    first = "\n".join(f"  {COMMANDS[name].example}" for name in ("demo", "prepare", "train", "generate"))
+    rows = "\n".join(f"  {name:10} {command.summary}" for name, command in COMMANDS.items())
     return f"usage: samplernn-fast COMMAND [--help] ...\n\na first hour:\n{first}\n\ncommands:\n{rows}"

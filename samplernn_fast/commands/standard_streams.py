@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from typing import NoReturn, TextIO
 
 _FAILURE = 1
+USAGE_STATUS = 2
+"""The exit status for flags that cannot be used."""
 
 
 class Terminated(KeyboardInterrupt):
@@ -35,6 +37,12 @@ def stopped_by_sigterm() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def end_by_ctrl_c() -> None:
+    """From here on, ctrl-C ends the program without a word: its work is over, and Python would print a traceback."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def open_all() -> None:

@@ -9,8 +9,11 @@ from collections.abc import Sequence
 import tyro
 
 from samplernn_fast import terminal
+from samplernn_fast.backends import names
+from samplernn_fast.commands import COMMANDS
 from samplernn_fast.commands.evaluation import score
-from samplernn_fast.commands.flags import EXAMPLES, USAGE_STATUS, parse, with_example, with_long_out
+from samplernn_fast.commands.flags import parse, with_example, with_long_out
+from samplernn_fast.commands.standard_streams import USAGE_STATUS
 from samplernn_fast.errors import ConfigError, Interrupted, did_you_mean, quoted
 from samplernn_fast.models.config import AudioConfig
 from samplernn_fast.training.config import TrainConfig
@@ -30,10 +33,11 @@ def train(args: Sequence[str], prog: str) -> None:
             f"usage: {prog} PRESET --data FOLDER --out RUN [--help] ...\n"
             f"       {prog} --init-from RUN|MODEL.safetensors|demo --data FOLDER --out RUN [--help] ..."
         )
-        shown = f"{usage}\n\nExample: {EXAMPLES['train']}\n\npresets:\n{rows}"
+        shown = f"{usage}\n\nExample: {COMMANDS['train'].example}\n\npresets:\n{rows}"
         print(shown, file=sys.stdout if args else sys.stderr)
         sys.exit(0 if args else USAGE_STATUS)
     config = _read_flags(args[0] if named else None, with_long_out(args[1:] if named else args), prog)
+    names.check_device(config.device)
     with terminal.waiting("loading torch", shown=os.environ.get("RANK", "0") == "0"):
         from samplernn_fast.data.folder import AudioData
         from samplernn_fast.training.process import Launch

@@ -5,8 +5,10 @@ import json
 import os
 import re
 import statistics
+import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,9 +23,11 @@ import samplernn_fast as srnn
 from samplernn_fast.audio import reading, synthetic, writing
 from samplernn_fast.backends import registry
 from samplernn_fast.commands import demo as demo_command
-from samplernn_fast.commands import main
+from samplernn_fast.commands import flags, main
 from samplernn_fast.data.folder import AudioData
 from samplernn_fast.models import checkpoint
+
+SOURCE = Path(srnn.__file__).parents[1]
 
 pytestmark = pytest.mark.usefixtures("elsewhere")
 
@@ -42,6 +46,20 @@ def test_version_and_overview(capsys):
         shown = capsys.readouterr()
         assert not (shown.err if args else shown.out)  # without a command it stands where errors do
         assert all(f"\n  {name} " in shown.out + shown.err for name in main.COMMANDS)
+
+
+@pytest.mark.parametrize("name", main.COMMANDS)
+def test_the_overview_says_what_a_command_says_itself(name):
+    assert flags.introduction(main.COMMANDS[name].load()).splitlines()[0] == main.COMMANDS[name].summary
+
+
+def test_the_overview_loads_no_command():
+    script = (
+        "import sys; from samplernn_fast.commands.main import overview; overview();"
+        " print([name for name in ('tyro', 'dataclasses', 'samplernn_fast.terminal') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-S", "-c", script], capture_output=True, text=True, cwd=SOURCE)
+    assert done.stdout == "[]\n", done.stderr
 
 
 def test_module_and_program_are_the_same():
@@ -75,9 +93,9 @@ def test_a_terminal_without_width_does_not_hold_up_the_help(monkeypatch, capsys)
 
 def example_words(name, places):
     """The words of a command's example, with what it names replaced by what there is."""
-    program, *words = main.EXAMPLES[name].split()
+    program, *words = main.COMMANDS[name].example.split()
     assert program == "samplernn-fast" and words[0] == name
-    assert f"Example: {main.EXAMPLES[name]}" in places["help"]
+    assert f"Example: {main.COMMANDS[name].example}" in places["help"]
     return [str(places.get(word, word)) for word in words]
 
 

@@ -173,7 +173,7 @@ def test_ctrl_c_keeps_what_is_done(model, tmp_path):
 def test_every_command_calls_its_output_by_the_same_names(flag, monkeypatch):
     given = {"prepare": ["music"], "import": ["theirs.pt"], "generate": [], "demo": []}
     for name, args in given.items():
-        read = functools.wraps(main.COMMANDS[name])(lambda *args, **flags: flags)
+        read = functools.wraps(main.COMMANDS[name].load())(lambda *args, **flags: flags)
         found = flags.parse(read, name, [*args, flag, "there"])
         assert str(found.get("out") or found.get("output")) == "there", name
     asked = []

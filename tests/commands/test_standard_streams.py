@@ -12,6 +12,7 @@ RUN = [sys.executable, "-m", "samplernn_fast"]
 
 WAITING = """
 import signal, sys, time
+from samplernn_fast.commands import info as home
 from samplernn_fast.commands import main
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs are started deaf to ctrl-C
@@ -21,7 +22,7 @@ def info(model: str = "", /) -> None:
     print("waiting", flush=True)
     {wait}
 
-main.COMMANDS["info"] = info
+home.info = info
 main.main(["info"])
 """
 

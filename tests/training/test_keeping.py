@@ -104,7 +104,7 @@ def test_info_lists_what_was_kept_and_where_a_run_started(scripted, data_folder,
     capsys.readouterr()
     assert command("info", tmp_path / "run") == 0
     shown = capsys.readouterr().out
-    assert f"{tmp_path / 'run' / 'models' / 'step-000002-4.000.safetensors'} (step 2, 4.000 bits)" in shown
+    assert f"{tmp_path / 'run' / 'models' / 'step-000002-4.000.safetensors'} (step 2, 4.000 bits per sample)" in shown
     assert command("info", tmp_path / "next") == 0
     started = f"{config.out / 'model.safetensors'} ({checkpoint.describe(config.out)['model_sha256'][:8]})"
     assert re.search(f"started from +{re.escape(started)}", capsys.readouterr().out)

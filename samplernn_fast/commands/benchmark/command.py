@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from samplernn_fast import terminal
+from samplernn_fast.backends import names
 from samplernn_fast.errors import ConfigError, SampleRNNError
 from samplernn_fast.models.places import model_file, model_path
 from samplernn_fast.ranges import Range
@@ -55,6 +56,7 @@ def bench(
         compile: Time plain torch through torch.compile too, which takes minutes and a C++ compiler.
         json: Print one JSON object instead of text.
     """
+    names.check_device(device)
     if model is not None:
         model_file(model_path(model))  # refuses before torch is loaded
     with terminal.waiting("loading torch"):
