@@ -121,7 +121,7 @@ class EngineState:
     def _take(self, saved: Any) -> None:
         """Checks every entry of `saved`, and only then takes all of them. Raises Unreadable or ConfigError."""
         fields = Fields(saved, "the state")
-        if fields.value("model_sha256") != self.model_sha256:
+        if fields.text("model_sha256") != self.model_sha256:
             raise Unreadable("it was saved from another model")
         given = fields.value("hidden")
         if not isinstance(given, (list, tuple)) or len(given) != len(self.hidden):

@@ -62,12 +62,17 @@ class Kept:
 def kept_models(run: Path) -> list[Kept]:
     """The models in a run's models/, by step."""
     found = ((path, _NAME.fullmatch(path.name)) for path in (run / FOLDER).glob("step-*.safetensors"))
-    kept = [Kept(path, int(name[1]), None if name[2] is None else float(name[2])) for path, name in found if name]
+    files = [(path, name) for path, name in found if name and path.is_file()]
+    kept = [Kept(path, int(name[1]), None if name[2] is None else float(name[2])) for path, name in files]
     return sorted(kept, key=lambda one: one.step)
 
 
 class Keeper:
-    """Keeps the `keep` best models of a run, and the model of every `keep_every`-th update."""
+    """Keeps the `keep` best models of a run, and the model of every `keep_every`-th update.
+
+    Only a model that falls out of the best is removed, so what an earlier command kept by a larger `keep`, or by
+    `keep_every` alone, stays when the run goes on.
+    """
 
     def __init__(self, config: TrainConfig, start_step: int) -> None:
         """Removes models of steps after `start_step`, which the run makes again."""
@@ -86,10 +91,13 @@ class Keeper:
         rounded = None if bits is None else float(number[1:])  # what the names of the others have, too
         new = Kept(self._run / FOLDER / f"step-{step:06d}{number}.safetensors", step, rounded)
         others = [one for one in kept_models(self._run) if one.step != step]
-        scored = [one for one in (*others, new) if one.bits is not None]
-        best = sorted(scored, key=lambda one: (one.bits, one.step))[: self._keep]
+        before, best = self._best(others), self._best([*others, new])
         if new in best or self.due(step):
             save(new.path)
-        for one in others:
+        for one in before:
             if one not in best and not self.due(one.step):
                 one.path.unlink(missing_ok=True)
+
+    def _best(self, models: list[Kept]) -> list[Kept]:
+        scored = [one for one in models if one.bits is not None]
+        return sorted(scored, key=lambda one: (one.bits, one.step))[: self._keep]

@@ -35,7 +35,7 @@ FREE_SETTINGS = frozenset(
 PENDING = ("validation", "keep", "sample")
 """What a run that a signal stopped may still have to make at its last step."""
 _MOST_STEPS = 2**53  # JSON keeps whole numbers exactly up to here
-_MOST_BITS = 1e9
+_MOST_BITS = 1e308  # a run whose rate is far too high has losses beyond all reason that are still numbers
 
 
 @dataclass(frozen=True)

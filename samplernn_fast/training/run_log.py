@@ -30,12 +30,24 @@ class RunLog:
     """Writes the log of one run folder. Rows after `start_step`, the checkpoint's step, are dropped and made again."""
 
     def __init__(
-        self, folder: Path, start_step: int, max_steps: int | None, *, header: Iterable[str] = (), shown: bool = True
+        self,
+        folder: Path,
+        start_step: int,
+        max_steps: int | None,
+        *,
+        validates_again: bool = False,
+        header: Iterable[str] = (),
+        shown: bool = True,
     ) -> None:
-        """header: lines to print at once, before TensorBoard is loaded. shown: False prints nothing."""
+        """validates_again: the validation of `start_step` is still to be made; a row of it, which a run wrote that was
+        killed before its next checkpoint, is dropped too. header: lines to print at once, before TensorBoard is loaded.
+        shown: False prints nothing.
+        """
         self.folder, self.step = folder, start_step
         self._csv = folder / LOG_FILE
         kept = [row for row in read_log(self._csv) if int(row["step"]) <= start_step]
+        if validates_again:
+            kept = [row for row in kept if int(row["step"]) < start_step or not row["valid_bits"]]
         text = io.StringIO()
         writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
         writer.writeheader()

@@ -16,6 +16,7 @@ from samplernn_fast.models.base import AudioModel
 from samplernn_fast.models.config import AudioConfig
 from samplernn_fast.training import resuming
 from samplernn_fast.training.config import TrainConfig, default_model, fit_to_data
+from samplernn_fast.training.keeping import kept_models
 from samplernn_fast.training.run_log import LOG_FILE
 from samplernn_fast.untrusted import Fields, Unreadable, read_json
 
@@ -80,8 +81,10 @@ def _same_model(model: AudioConfig, known: AudioConfig, name: str) -> AudioConfi
 
 
 def check_folder(config: TrainConfig) -> None:
-    """Raises ConfigError where `config.out` is neither new, nor empty, nor a run's own folder."""
+    """Raises ConfigError where `config.out` is neither new, nor an empty folder, nor a run's own."""
     folder = config.out
+    if folder.exists() and not folder.is_dir():
+        raise ConfigError(f"out must be a folder, and {folder} is none")
     if not folder.is_dir() or (folder / checkpoint.LAST_FILE).is_file():
         return
     names = {entry.name for entry in folder.iterdir() if not entry.name.startswith(".")}
@@ -101,11 +104,16 @@ def check_folder(config: TrainConfig) -> None:
 def check_unsaved(config: TrainConfig) -> None:
     """Raises ConfigError where the folder has a model, but no checkpoint to go on from, and is not this very run.
 
-    A run can be killed between its first validation, which keeps a model, and its first checkpoint. Only such a model
+    A run can be killed between its first validation, which keeps models, and its first checkpoint. Only such models
     may be replaced.
     """
+    if (config.out / checkpoint.LAST_FILE).is_file():
+        return
     file = config.out / checkpoint.MODEL_FILE
-    if not file.is_file() or (config.out / checkpoint.LAST_FILE).is_file():
+    later = [one.path for one in kept_models(config.out) if one.step > config.save_every]
+    if later and not file.is_file():
+        raise _finished_model(config, later[-1])
+    if not file.is_file():
         return
     try:
         info = Fields(checkpoint.describe(file)["info"], "its header")
@@ -116,9 +124,13 @@ def check_unsaved(config: TrainConfig) -> None:
     else:
         resuming.check_same_run(config, info.mapping("training"), file)
         return
-    raise ConfigError(
+    raise _finished_model(config, config.out)
+
+
+def _finished_model(config: TrainConfig, model: Path) -> ConfigError:
+    return ConfigError(
         f"{config.out} holds a finished model without a {checkpoint.LAST_FILE} to go on from, and nothing is"
-        f" overwritten; to train on from it: {command(config, init_from=str(config.out))}"
+        f" overwritten; to train on from it: {command(config, init_from=str(model))}"
     )
 
 

@@ -27,7 +27,7 @@ from samplernn_fast.models.base import State, bits_per_sample
 from samplernn_fast.models.registry import build_model
 from samplernn_fast.training import resuming, starting
 from samplernn_fast.training.config import TrainConfig
-from samplernn_fast.training.keeping import EARLY_SHARE, Keeper, make_sound, next_sound
+from samplernn_fast.training.keeping import EARLY_SHARE, FOLDER, Keeper, make_sound, next_sound
 from samplernn_fast.training.memory import check_memory
 from samplernn_fast.training.process import (
     check_compiler,
@@ -142,6 +142,8 @@ class Trainer:
         if saved is not None:
             self._resume(saved)
             self.is_saved = saved.source == config.out / checkpoint.LAST_FILE
+            if not self.is_saved:
+                self.best_bits = math.inf  # the best model of the other run is not in this folder
         elif config.change_lr is not None:
             raise ConfigError(f"change_lr is for a run that goes on, and {config.out} holds none; set lr instead")
         self.forward = forward_of(self.model, config.compile, world_size, device)
@@ -324,14 +326,17 @@ class Trainer:
         if self.rank != 0:
             return None
         read_log(self.config.out / LOG_FILE)  # a damaged one is refused before anything is written
-        files.remove_leftovers(self.config.out)
+        for folder in ("", FOLDER, "samples"):
+            files.remove_leftovers(self.config.out / folder)
         checkpoint.write_text(
             self.config.out / checkpoint.CONFIG_FILE, json.dumps(self.config.to_dict(), indent=1) + "\n"
         )
         self.keeper = Keeper(self.config, self.step)
         about = (self.config, self.data, self.model, self.device)
         lines = [*header(*about, self.origin), *(f"warning: {text}" for text in warnings(*about))] if progress else []
-        return RunLog(self.config.out, self.step, self.config.max_steps, header=lines, shown=progress)
+        again = "validation" in self.pending
+        limit = self.config.max_steps
+        return RunLog(self.config.out, self.step, limit, validates_again=again, header=lines, shown=progress)
 
     def _in_folder(self, name: str) -> Path:
         """A file of the run. Raises CheckpointError where its folder is gone, which is not made a second time."""

@@ -187,7 +187,7 @@ def test_a_state_with_one_bad_entry_is_refused_and_changes_nothing(name):
     other = sampler.init_state(2, seed=5, temperature=[0.5, 1.5], top_p=0.5, prompt=torch.zeros(3).long())
     sampler.run(other, 20)
     good = other.state_dict()
-    values = list(DAMAGED[name])
+    values = [*DAMAGED[name], np.zeros(3)]
     if name == "hidden":
         changes = [
             lambda h: h.fill_(torch.nan),

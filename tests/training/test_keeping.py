@@ -53,6 +53,17 @@ def test_every_nth_model_is_kept_besides(scripted, data_folder, tmp_path):
     assert names(tmp_path / "run") == [f"step-{step}.safetensors" for step in steps]
 
 
+def test_what_was_kept_stays_where_a_run_goes_on_with_another_rule(scripted, data_folder, tmp_path):
+    config = tiny(data_folder, tmp_path / "run", steps=4, eval_every=2, keep=2, keep_every=1)
+    train(config)
+    before = [f"step-00000{step}.safetensors" for step in ("1", "2-5.000", "3", "4-4.000")]
+    assert names(config.out) == before
+    train(replace(config, max_steps=6, keep=1, keep_every=0))  # its bits are 6.000
+    assert names(config.out) == before
+    train(replace(config, max_steps=12, keep=1, keep_every=0))  # 4.000, 4.500 and 3.900
+    assert names(config.out) == [*before[:3], "step-000012-3.900.safetensors"]
+
+
 def test_none_are_kept_where_none_are_wanted(data_folder, tmp_path):
     train(tiny(data_folder, tmp_path / "run", steps=8, keep=0))
     assert not (tmp_path / "run" / "models").exists()
@@ -92,9 +103,10 @@ def test_other_files_in_the_folder_are_left(data_folder, tmp_path):
     (tmp_path / "models").mkdir()
     for name in ("step-000009.wav", "mine.safetensors", "step-000009-9.999.safetensors", "step-9-best.safetensors"):
         (tmp_path / "models" / name).touch()
+    (tmp_path / "models" / "step-000008.safetensors").mkdir()
     Keeper(tiny(data_folder, tmp_path, steps=1), 5)
     left = sorted(path.name for path in (tmp_path / "models").iterdir())
-    assert left == ["mine.safetensors", "step-000009.wav", "step-9-best.safetensors"]
+    assert left == ["mine.safetensors", "step-000008.safetensors", "step-000009.wav", "step-9-best.safetensors"]
 
 
 def test_info_lists_what_was_kept_and_where_a_run_started(scripted, data_folder, tmp_path, capsys):

@@ -90,6 +90,39 @@ def test_a_validation_or_a_sample_hears_a_signal_and_is_made_when_the_run_goes_o
     assert samples[0] == samples[1] and len(samples[0]) == 2
 
 
+def test_a_validation_that_was_put_off_is_logged_once(data_folder, tmp_path, monkeypatch):
+    whole = tiny(data_folder, tmp_path / "whole", steps=9)
+    train(whole)
+    parts = replace(whole, out=tmp_path / "parts")
+    with monkeypatch.context() as patched:
+        interrupt_in(patched, "evaluate", 1)
+        assert train(parts).steps == 7
+    run = trainer(parts)
+    with monkeypatch.context() as patched:  # killed between the validation and the checkpoint behind it
+        patched.setattr(run, "_save", lambda: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            run.run([])
+    assert curve(parts.out)[-1][2]
+    train(parts)
+    assert_same_run(parts.out, whole.out)
+
+
+def test_what_a_killed_process_left_half_written_is_removed(data_folder, tmp_path):
+    config = tiny(data_folder, tmp_path / "run", steps=2)
+    train(config)
+    for folder in ("", "models", "samples"):
+        (config.out / folder).mkdir(exist_ok=True)
+        (config.out / folder / ".0123456789abcdef.tmp").touch()
+    train(config)
+    assert not list(config.out.rglob("*.tmp"))
+
+
+def test_a_loss_beyond_reason_does_not_end_resumption(data_folder, tmp_path):
+    config = tiny(data_folder, tmp_path / "run", steps=4, lr=1e6)
+    assert train(config).train_bits > 1e9
+    assert train(replace(config, max_steps=5)).steps == 5
+
+
 def test_a_second_ctrl_c_loses_nothing_and_a_third_keeps_the_last_checkpoint(data_folder, tmp_path, monkeypatch):
     config = tiny(data_folder, tmp_path / "run", steps=40, save_every=4, eval_every=1000)
     update, pressed = Trainer.update, {2: 2, 7: 3}
@@ -296,6 +329,11 @@ def test_a_run_can_start_from_another_ones_checkpoint(data_folder, tmp_path):
     train(tiny(data_folder, tmp_path / "two", steps=8, resume=str(last)))
     train(tiny(data_folder, one, steps=8))
     assert_equal(everything(tmp_path / "two"), everything(one))
+    # The best model of the first folder is not in the second, which keeps the best of its own.
+    worse = tiny(data_folder, tmp_path / "worse", steps=21, resume=str(one), change_lr=1e3, keep=0)
+    worst = [float(bits) for _, _, bits in (train(worse), curve(worse.out))[1] if bits]
+    assert min(worst) > checkpoint.read(last)[1]["progress"]["best_bits"]
+    assert checkpoint.describe(worse.out)["info"]["valid_bits"] == min(worst)
     with pytest.raises(ConfigError, match="only a model"):
         train(tiny(data_folder, tmp_path / "three", steps=8, resume=str(one / checkpoint.MODEL_FILE)))
     with pytest.raises(CheckpointError, match="no such file"):

@@ -175,6 +175,23 @@ def test_a_model_whose_checkpoint_was_removed_is_kept(data_folder, tmp_path):
     assert files(config.out) == before
 
 
+def test_models_to_choose_from_are_kept_where_all_else_was_removed(data_folder, tmp_path):
+    config = tiny(data_folder, tmp_path / "run", steps=12)
+    train(config)
+    for name in (checkpoint.LAST_FILE, checkpoint.MODEL_FILE):
+        (config.out / name).unlink()
+    before = files(config.out / "models")
+    with pytest.raises(ConfigError, match=r"finished model .*--init-from .*step-000012-\S+safetensors --data .*run-2"):
+        train(replace(config, lr=1.0))
+    assert files(config.out / "models") == before and len(before) == 2
+
+
+def test_a_file_is_no_run_folder(data_folder, tmp_path):
+    (tmp_path / "run").touch()
+    with pytest.raises(ConfigError, match=r"out must be a folder, and .*run is none"):
+        train(tiny(data_folder, tmp_path / "run", steps=1))
+
+
 def test_a_run_that_was_killed_before_its_first_checkpoint_begins_again(data_folder, tmp_path, monkeypatch):
     config = tiny(data_folder, tmp_path / "run", steps=6, eval_every=2, save_every=6)
     whole = replace(config, out=tmp_path / "whole")
