@@ -3,6 +3,7 @@
 OSError passes through; the caller knows which of the package's errors it stands for.
 """
 
+import errno
 import os
 import secrets
 import shutil
@@ -60,6 +61,30 @@ def write_bytes(path: Path, content: bytes | memoryview) -> None:
     """Writes a file of bytes by way of `replacing`."""
     with replacing(path) as temporary:
         temporary.write_bytes(content)
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Holds a folder against other processes for the block. Raises BlockingIOError where another one holds it.
+
+    The system lets go of it when the process ends, however that is, and no file is left. On systems and file systems
+    that cannot hold a folder, the block runs without that.
+    """
+    try:
+        import fcntl
+    except ImportError:
+        yield
+        return
+    number = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        try:
+            fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
+                raise
+        yield
+    finally:
+        os.close(number)
 
 
 def remove_leftovers(folder: Path) -> None:

@@ -5,12 +5,15 @@ names, and `fit` gives a run's settings the model, sample rate and gain with whi
 """
 
 import shlex
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from samplernn_fast.data.folder import AudioData
-from samplernn_fast.errors import ConfigError, DataError
+from samplernn_fast.errors import CheckpointError, ConfigError, DataError
+from samplernn_fast.files import held
 from samplernn_fast.models import checkpoint
 from samplernn_fast.models.base import AudioModel
 from samplernn_fast.models.config import AudioConfig
@@ -99,6 +102,24 @@ def check_folder(config: TrainConfig) -> None:
         f"{folder} holds something else than a run ({min(names - _RUN_FILES, default=min(names))}); out must be a new"
         " folder, an empty one, or that of the run to go on with"
     )
+
+
+@contextmanager
+def alone_in(folder: Path, rank: int) -> Iterator[None]:
+    """Around a run in `folder`, which is made where it is missing. Only the process of rank 0 does anything.
+
+    Raises ConfigError where another run is in the folder: each would remove and overwrite what the other writes.
+    """
+    with ExitStack() as stack:
+        if rank == 0:
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+                stack.enter_context(held(folder))
+            except BlockingIOError:
+                raise ConfigError(f"{folder} is being trained in by another process; wait for it, or stop it") from None
+            except OSError as error:
+                raise CheckpointError(f"{folder}: the run folder cannot be made: {error.strerror}") from None
+        yield
 
 
 def check_unsaved(config: TrainConfig) -> None:

@@ -80,7 +80,8 @@ def train(config: TrainConfig, *, progress: bool = True) -> TrainResult:
             torch.manual_seed(config.seed)
             with terminal.waiting("reading the data and making the model", shown=progress and rank == 0):
                 trainer = Trainer(config, rank, world_size, device)
-            return trainer.run(caught, progress=progress)
+            with starting.alone_in(config.out, rank):
+                return trainer.run(caught, progress=progress)
 
 
 _NOTICE = (

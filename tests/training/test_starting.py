@@ -14,11 +14,12 @@ from samplernn_fast.audio import writing
 from samplernn_fast.audio.synthetic import plucked_music
 from samplernn_fast.data.folder import AudioData
 from samplernn_fast.data.preparation import prepare
-from samplernn_fast.errors import ConfigError, DataError
+from samplernn_fast.errors import CheckpointError, ConfigError, DataError
 from samplernn_fast.models import checkpoint
 from samplernn_fast.models.config import OneTierConfig, SampleRNNConfig
 from samplernn_fast.training.config import TrainConfig
 from samplernn_fast.training.run_log import read_log
+from samplernn_fast.training.starting import alone_in
 from samplernn_fast.training.trainer import train
 
 SHAPE = {"dim": 12, "emb_size": 8, "q_levels": 32, "frame_sizes": (2, 4), "quantization": "mu-law", "gain": 3.5}
@@ -184,6 +185,22 @@ def test_models_to_choose_from_are_kept_where_all_else_was_removed(data_folder, 
     with pytest.raises(ConfigError, match=r"finished model .*--init-from .*step-000012-\S+safetensors --data .*run-2"):
         train(replace(config, lr=1.0))
     assert files(config.out / "models") == before and len(before) == 2
+
+
+def test_two_processes_do_not_train_in_one_folder(data_folder, tmp_path):
+    config = tiny(data_folder, tmp_path / "run", steps=2)
+    with alone_in(config.out, rank=0):
+        with pytest.raises(ConfigError, match="run is being trained in by another process"):
+            train(config)
+        assert not files(config.out)
+    assert train(config).steps == 2
+    assert train(replace(config, max_steps=3)).steps == 3
+
+
+def test_a_run_folder_that_cannot_be_made_is_named(data_folder, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(CheckpointError, match=r"file/run: the run folder cannot be made: Not a directory"):
+        train(tiny(data_folder, tmp_path / "file" / "run", steps=1))
 
 
 def test_a_file_is_no_run_folder(data_folder, tmp_path):
