@@ -25,6 +25,7 @@ from samplernn_fast.reference import limits
 from samplernn_fast.terminal import audio_bar
 
 _DURATION = Range(0, 24 * 3600, above=True, unit="seconds")  # of one call; a day
+_BLOCK = Range(0, 3600, above=True, unit="seconds")
 
 ModelLike = str | Path | AudioModel | Engine
 
@@ -209,8 +210,9 @@ def stream(
 ) -> Stream:
     """Endless audio in blocks (B, n) float32 of `block_seconds`; settings as in `generate`. Any block size makes the
     same audio. `stream(...).state.temperature = 0.9` takes effect at the next block."""
-    if not 0 < block_seconds <= 3600:
-        raise ConfigError(f"block_seconds must be above 0 and at most 3600, got {block_seconds!r}")
+    _BLOCK.check("block_seconds", block_seconds)
+    limits.STREAMS.check("num_samples", num_samples, whole=True)
+    limits.STREAM_NUMBERS.check("first_stream", first_stream, whole=True)
     if isinstance(model, Engine):
         engine = model
     else:

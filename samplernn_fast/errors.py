@@ -23,10 +23,12 @@ def quoted(text: str, most: int = 60) -> str:
     return repr(text if len(text) <= most else f"{text[: most - 3]}...")
 
 
-def did_you_mean(word: str, known: Iterable[str]) -> str:
+def did_you_mean(word: object, known: Iterable[str]) -> str:
     """ "; did you mean X?" with the known word that is most like `word`, or nothing where none is like it."""
     import difflib
 
+    if not isinstance(word, str):
+        return ""
     words = list(known)
     found = [one for one in words if len(word) > 2 and one.startswith(word)]
     found = found or difflib.get_close_matches(word, words, n=1, cutoff=0.6)

@@ -135,9 +135,9 @@ class Takes:
         Where somebody else has made a file of such a name meanwhile, the next that is free is taken, so that nothing
         is lost.
         """
-        paths = replace(self._names, numbered=not self._names.overwrite).paths()
         for writer in self._writers:
             writer.end()
+        paths = replace(self._names, numbered=not self._names.overwrite).paths()
         for writer, path in zip(self._writers, paths, strict=True):
             writer.finish(path)
         return paths

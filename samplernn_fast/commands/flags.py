@@ -107,8 +107,8 @@ def spell(message: str, names: Collection[str]) -> str:
 
     The package speaks of arguments as Python has them (`batch_size`, `overwrite=True`, `device="cpu"`); a command has
     flags.
-    A name without an underscore is an ordinary word too, so it is replaced only where a message begins with it, as
-    those of settings do.
+    A name without an underscore is an ordinary word too, and may be that of a file, so it is replaced only where a
+    clause begins by saying what it must be, as those of settings do.
     """
     for name in sorted(names, key=len, reverse=True):
         flag = "--" + name.replace("_", "-")
@@ -118,5 +118,5 @@ def spell(message: str, names: Collection[str]) -> str:
         if "_" in name:
             message = re.sub(rf"{_APART}{name}{_AFTER}", flag, message)
         else:
-            message = re.sub(rf"^{name} ", f"{flag} ", message)
+            message = re.sub(rf"(^|; ){name}(?= (must|needs)\b| \S+ (was asked for|has)\b)", rf"\1{flag}", message)
     return message

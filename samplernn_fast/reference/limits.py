@@ -11,6 +11,9 @@ SEED = Range(0, 2**64 - 1)
 """Seeds have 64 bits."""
 LEVELS = 1 << 16
 """No model has more levels."""
+STREAMS = Range(1, 2**32)
+"""How many streams there may be, as their numbers have 32 bits."""
+STREAM_NUMBERS = Range(0, 2**32 - 1)
 THREADS = Range(1, 256)
 """Threads of the `cpu` backend; its twin is `kMostThreads` in `csrc/cpu/team.h`."""
 TOP_P = Range(0, 1, above=True)

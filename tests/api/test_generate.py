@@ -140,7 +140,7 @@ def test_a_stream_changes_temperature_between_blocks(model):
         stream.state.temperature = -1
 
 
-@pytest.mark.parametrize("block_seconds", [0, -1, float("nan"), 3601])
+@pytest.mark.parametrize("block_seconds", [0, -1, float("nan"), 3601, None, "1"])
 def test_impossible_blocks_are_refused(model, block_seconds):
     with pytest.raises(ConfigError, match="block_seconds must be above 0"):
         srnn.stream(model, block_seconds=block_seconds)
@@ -266,7 +266,13 @@ def test_prompt_files_that_cannot_be_used(model, tmp_path):
         ({"seed": -1}, ConfigError, "seed must be"),
         ({"top_k": 0}, ConfigError, "top_k must be"),
         ({"top_p": 0}, ConfigError, "top_p must be"),
-        ({"num_samples": 0}, ConfigError, "streams must be numbered"),
+        ({"num_samples": 0}, ConfigError, "num_samples must be"),
+        ({"num_samples": 2.0}, ConfigError, "num_samples must be a whole number"),
+        ({"num_samples": "2"}, ConfigError, "num_samples must be"),
+        ({"first_stream": None}, ConfigError, "first_stream must be"),
+        ({"backend": None}, ConfigError, "backend must be one of auto, .*got None"),
+        ({"dtype": 5}, ConfigError, "dtype must be auto, .*got 5"),
+        ({"device": None}, ConfigError, "device must be auto, .*got None"),
         ({"backend": "quantum"}, ConfigError, "backend must be one of auto, .*got 'quantum'"),
         ({"device": "abacus"}, ConfigError, "device must be"),
     ],

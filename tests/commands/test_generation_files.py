@@ -16,7 +16,7 @@ import torch
 from command_line import ALL_IN_ONE, RATE, assert_one_line_error, make, run
 
 import samplernn_fast as srnn
-from samplernn_fast.audio import reading
+from samplernn_fast.audio import reading, writing
 from samplernn_fast.engine.pace import Pace
 
 pytestmark = pytest.mark.usefixtures("elsewhere")
@@ -175,6 +175,19 @@ def test_a_second_ctrl_c_leaves_nothing(model, tmp_path, monkeypatch):
     monkeypatch.setattr("samplernn_fast.audio.takes.Takes.write", interrupt)
     assert make(model, "-o", "x.wav") == 130
     assert names(tmp_path) == []
+
+
+def test_a_file_that_another_program_makes_while_the_last_is_ended_is_kept(model, tmp_path, monkeypatch):
+    end = writing.Writer.end
+
+    def end_late(self):
+        end(self)
+        (tmp_path / "x.wav").write_bytes(b"theirs")
+
+    monkeypatch.setattr(writing.Writer, "end", end_late)
+    assert make(model, "-o", "x.wav") == 0
+    assert names(tmp_path) == ["x-2.wav", "x.wav"]
+    assert (tmp_path / "x.wav").read_bytes() == b"theirs"
 
 
 @pytest.fixture

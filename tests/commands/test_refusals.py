@@ -186,6 +186,23 @@ def test_settings_are_spelled_as_flags():
     assert spell(said, names) == f'{spelled} "device" of device'
 
 
+@pytest.mark.parametrize(
+    ("said", "spelled"),
+    [
+        (
+            "data holds something else; out must be a new folder",
+            "data holds something else; --out must be a new folder",
+        ),
+        ("data: no such folder", "data: no such folder"),
+        ("data exists; choose another name", "data exists; choose another name"),
+        ("device cuda:1 was asked for", "--device cuda:1 was asked for"),
+        ("resume needs a run", "--resume needs a run"),
+    ],
+)
+def test_a_folder_that_is_called_as_a_setting_is_not_spelled_as_a_flag(said, spelled):
+    assert spell(said, {"data", "out", "device", "resume"}) == spelled
+
+
 def test_only_commands_speak_of_flags():
     """A message of the package names arguments as Python has them; a whole command in parentheses may have flags."""
     package = Path(srnn.__file__).parent
