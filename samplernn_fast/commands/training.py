@@ -38,7 +38,7 @@ def train(args: Sequence[str], prog: str) -> None:
         sys.exit(0 if args else USAGE_STATUS)
     config = _read_flags(args[0] if named else None, with_long_out(args[1:] if named else args), prog)
     names.check_device(config.device)
-    with terminal.waiting("loading torch", shown=os.environ.get("RANK", "0") == "0"):
+    with terminal.waiting("loading torch", shown=_is_first_process()):
         from samplernn_fast.data.folder import AudioData
         from samplernn_fast.training.process import Launch
         from samplernn_fast.training.trainer import train as run
@@ -55,6 +55,10 @@ def train(args: Sequence[str], prog: str) -> None:
         print(f"test NLL {test.nll_bits:.4f} bits per sample over {test.n_samples} samples")
 
 
+def _is_first_process() -> bool:
+    return os.environ.get("RANK", "0") == "0"
+
+
 def _read_flags(name: str | None, args: Sequence[str], prog: str) -> TrainConfig:
     """The settings of the preset `name`, or of fine-tuning where it is None, under the flags in `args`.
 
@@ -68,9 +72,15 @@ def _read_flags(name: str | None, args: Sequence[str], prog: str) -> TrainConfig
     default = dataclasses.replace(preset, data=tyro.MISSING, out=tyro.MISSING)
     config = parse(TrainConfig, prog, args, description=text, default=default)
     if config.init_from is not None:
-        from samplernn_fast.training.starting import model_to_start_from
+        from samplernn_fast.models.places import LAST_FILE, model_file, model_path
 
-        default = _over_model(default, model_to_start_from(config), any_length=name is None)
+        if config.resume in ("auto", "never") and not (config.out / LAST_FILE).exists():
+            model_file(model_path(config.init_from))  # refuses before torch is loaded; a run that goes on needs it not
+        with terminal.waiting("loading torch and the model to start from", shown=_is_first_process()):
+            from samplernn_fast.training.starting import model_to_start_from
+
+            model = model_to_start_from(config)
+        default = _over_model(default, model, any_length=name is None)
         config = parse(TrainConfig, prog, args, description=text, default=default)
     if config.max_steps and not any(re.match("--max[-_]minutes", arg) for arg in args):
         config = dataclasses.replace(config, max_minutes=None)  # a number of steps replaces the preset's time limit
