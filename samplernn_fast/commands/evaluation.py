@@ -46,12 +46,12 @@ def evaluate(
         json: Print one JSON object instead of text, every recording in it.
     """
     from samplernn_fast.data.folder import AudioData
-    from samplernn_fast.models.places import model_file, model_path
+    from samplernn_fast.models.places import model_file
 
     if backend != "forward":
         names.check_backend(backend, dtype)
     names.check_device(device)
-    model_file(model_path(model))  # refuses before torch is loaded, as does the next line
+    model_file(model)  # refuses before torch is loaded, as does the next line
     opened = AudioData.open(data)
     with terminal.waiting("loading torch"):
         from samplernn_fast.backends.devices import resolve_device

@@ -120,9 +120,9 @@ class _Job:
 
     def check_model(self) -> None:
         """Raises CheckpointError where there is no such model."""
-        from samplernn_fast.models.places import model_file, model_path
+        from samplernn_fast.models.places import model_file
 
-        model_file(model_path(self.model))
+        model_file(self.model)
 
     def save(self, names: "Names") -> None:
         """Writes files, whose folder is made, and prints their names."""

@@ -19,7 +19,7 @@ def info(model: tyro.conf.Positional[str] = "demo", /, *, json: bool = False) ->
     """
     from samplernn_fast.models.places import model_file, model_path
 
-    file = model_file(model_path(model))
+    file = model_file(model)
     with terminal.waiting("loading torch"):
         from samplernn_fast.models import checkpoint
         from samplernn_fast.training.keeping import kept_models

@@ -20,7 +20,6 @@ from samplernn_fast.engine.temperature import Temperature
 from samplernn_fast.errors import CheckpointError, ConfigError
 from samplernn_fast.models.base import AudioModel
 from samplernn_fast.models.checkpoint import load_model, model_sha256
-from samplernn_fast.models.places import model_path
 from samplernn_fast.models.registry import require_sampler
 from samplernn_fast.models.sample_rnn import SampleRNN
 from samplernn_fast.reference import limits
@@ -186,7 +185,7 @@ def as_model(model: str | Path | AudioModel) -> AudioModel:
     Raises ConfigError for anything else, and CheckpointError where it cannot be loaded.
     """
     if isinstance(model, (str, Path)):
-        return load_model(model_path(model))
+        return load_model(model)
     if not isinstance(model, AudioModel):
         raise ConfigError(
             'a model must be a run folder, a .safetensors file, "demo", or what samplernn_fast.load returns, got'

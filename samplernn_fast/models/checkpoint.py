@@ -51,7 +51,7 @@ def save_training(path: Path, tensors: dict[str, Tensor], config: AudioConfig, p
 
 
 def load_model(path: str | Path) -> AudioModel:
-    """The model of a run folder or of a single .safetensors file, on the CPU.
+    """The model of a run folder, of a single .safetensors file, or a bundled one by its name, on the CPU.
 
     Raises CheckpointError when there is none, or when the file is damaged, of another format or version, or holds
     a value that is not finite.

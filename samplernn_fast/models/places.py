@@ -1,4 +1,4 @@
-"""Where models lie: the files of a run folder, and the bundled model. No torch, so that a command can refuse before it
+"""Where models lie: the files of a run folder, and the bundled models. No torch, so that a command can refuse before it
 loads.
 """
 
@@ -9,17 +9,21 @@ from samplernn_fast.errors import CheckpointError
 
 MODEL_FILE, LAST_FILE, CONFIG_FILE = "model.safetensors", "last.safetensors", "config.json"
 DEMO = "demo"
-"""The name of the bundled model."""
-_DEMO_FILE = Path(__file__).parents[1] / "bundled" / MODEL_FILE
+"""The name of the bundled model that is used where none is named: spoken digits at 8 kHz."""
+BUNDLED = {DEMO: Path(__file__).parents[1] / "bundled" / "speech.safetensors"}
+"""Name of a bundled model -> its file. `bundled/MODEL_CARD.md` says what they are."""
 
 
 def model_path(name: str | Path) -> Path:
-    """Where a model lies: the bundled file for "demo" (a run folder of that name is ./demo)."""
-    return _DEMO_FILE if str(name) == DEMO else Path(name)
+    """Where a model lies: a bundled file for "demo" (a run folder of that name is ./demo)."""
+    return BUNDLED.get(str(name), Path(name))
 
 
-def model_file(path: Path) -> Path:
-    """The file of a model: `path` itself, or the one in a run folder. Raises CheckpointError where there is none."""
+def model_file(name: str | Path) -> Path:
+    """The file of a model: a bundled one, `name` itself, or the one in a run folder. Raises CheckpointError where there
+    is none.
+    """
+    path = model_path(name)
     if os.path.isdir(path):  # unlike Path's, it answers for a name that is too long, too
         for name in (MODEL_FILE, LAST_FILE):
             if os.path.isfile(path / name):

@@ -38,13 +38,13 @@ class Source:
 
     def provenance(self) -> dict[str, Any]:
         """What the run remembers of it, for JSON: the file, and the model's hash."""
-        file = checkpoint.model_file(checkpoint.model_path(self.name))
+        file = checkpoint.model_file(self.name)
         return {"file": str(file), "model_sha256": checkpoint.model_sha256(self.model)}
 
 
 def read_source(name: str) -> Source:
     """The model of a run folder, of a .safetensors file, or the bundled "demo". Raises CheckpointError."""
-    return Source(name, checkpoint.load_model(checkpoint.model_path(name)))
+    return Source(name, checkpoint.load_model(name))
 
 
 def model_to_start_from(config: TrainConfig) -> AudioConfig:

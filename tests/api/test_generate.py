@@ -12,7 +12,6 @@ from cases import make_model
 from small import CONFIG, RATE, assert_one_line, make
 
 import samplernn_fast as srnn
-from samplernn_fast import api
 from samplernn_fast.audio import quantize, reading, resampling, writing
 from samplernn_fast.engine import pace
 from samplernn_fast.engine.prompt import prompt_levels
@@ -42,14 +41,6 @@ def test_a_model_is_taken_in_every_form(model, run_folder):
     ):
         assert np.array_equal(make(form).tokens, expected)
     assert srnn.load(run_folder).config == CONFIG
-
-
-def test_the_bundled_demo_makes_a_sound():
-    if not api.model_path("demo").exists():
-        pytest.skip("this checkout has no bundled model")
-    made = srnn.generate(duration=0.05)
-    assert made.samples.std() > 0
-    assert srnn.load().config.sample_rate == made.sample_rate
 
 
 def test_info_says_how_it_was_made(model, run_folder):

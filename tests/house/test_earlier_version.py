@@ -69,8 +69,10 @@ def test_the_one_tier_baseline_keeps_its_hash():
     assert describe(FOLDER / "rnn-run")["model_sha256"] == str(REFERENCE["rnn_sha256"])
 
 
-def test_the_bundled_model_makes_the_same_levels(int8_engine):
-    made = srnn.generate(duration=0.02, num_samples=2, seed=3, backend="cpu", dtype="int8", device="cpu")
+def test_the_model_that_was_bundled_makes_the_same_levels(int8_engine):
+    made = srnn.generate(
+        FOLDER / "demo.safetensors", duration=0.02, num_samples=2, seed=3, backend="cpu", dtype="int8", device="cpu"
+    )
     assert np.array_equal(made.tokens, EXPECTED["demo"])
 
 

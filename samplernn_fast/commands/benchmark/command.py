@@ -12,7 +12,7 @@ import tyro
 from samplernn_fast import terminal
 from samplernn_fast.backends import names
 from samplernn_fast.errors import ConfigError, SampleRNNError
-from samplernn_fast.models.places import model_file, model_path
+from samplernn_fast.models.places import model_file
 from samplernn_fast.ranges import Range
 from samplernn_fast.reference.limits import THREADS
 
@@ -58,7 +58,7 @@ def bench(
     """
     names.check_device(device)
     if model is not None:
-        model_file(model_path(model))  # refuses before torch is loaded
+        model_file(model)  # refuses before torch is loaded
     with terminal.waiting("loading torch"):
         import torch
 

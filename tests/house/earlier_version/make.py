@@ -69,7 +69,9 @@ def main() -> None:
     again = exact.run(exact.init_state(2, seed=7), 100)
     split = srnn.evaluate(FOLDER / "run", FOLDER / "data", backend="forward", device="cpu")
     baseline = srnn.evaluate(FOLDER / "rnn-run", FOLDER / "data", backend="forward", device="cpu")
-    demo = srnn.generate(duration=0.02, num_samples=2, seed=3, backend="cpu", dtype="int8", device="cpu")
+    demo = srnn.generate(
+        FOLDER / "demo.safetensors", duration=0.02, num_samples=2, seed=3, backend="cpu", dtype="int8", device="cpu"
+    )
     np.savez_compressed(
         FOLDER / "expected.npz",
         first=first.numpy().astype(np.uint8),
