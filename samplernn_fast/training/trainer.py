@@ -335,8 +335,7 @@ class Trainer:
         self.keeper = Keeper(self.config, self.step)
         about = (self.config, self.data, self.model, self.device)
         lines = [*header(*about, self.origin), *(f"warning: {text}" for text in warnings(*about))] if progress else []
-        again = "validation" in self.pending
-        limit = self.config.max_steps
+        again, limit = "validation" in self.pending, self.config.max_steps
         return RunLog(self.config.out, self.step, limit, validates_again=again, header=lines, shown=progress)
 
     def _in_folder(self, name: str) -> Path:
@@ -396,5 +395,6 @@ class Trainer:
         self.initialized_from = saved.initialized_from
         self.step, self.epoch, self.seconds = saved.step, saved.epoch, saved.seconds
         self.best_bits, self.train_bits, self.valid_bits = saved.best_bits, saved.train_bits, saved.valid_bits
-        self.pending = list(saved.pending)
+        # A sound that a signal put off is given up where none is wanted any more.
+        self.pending = [name for name in saved.pending if name != "sample" or self.config.sample_every]
         self.origin = f"goes on from step {self.step} of {saved.source}"

@@ -107,6 +107,15 @@ def test_a_validation_that_was_put_off_is_logged_once(data_folder, tmp_path, mon
     assert_same_run(parts.out, whole.out)
 
 
+def test_a_sound_that_was_put_off_can_be_given_up(data_folder, tmp_path, monkeypatch):
+    config = tiny(data_folder, tmp_path / "run", steps=9, sample_every=3, sample_seconds=0.05)
+    with monkeypatch.context() as patched:
+        interrupt_in(patched, "make_sound", 2)
+        assert train(config).steps == 6
+    assert train(replace(config, sample_every=0)).steps == 9
+    assert [path.name for path in (config.out / "samples").iterdir()] == ["step_0000003.wav"]
+
+
 def test_what_a_killed_process_left_half_written_is_removed(data_folder, tmp_path):
     config = tiny(data_folder, tmp_path / "run", steps=2)
     train(config)
