@@ -106,7 +106,7 @@ def read_blocks(
 
     Raises ConfigError at once for settings that fit no file. Raises AudioError while iterating: a file that is missing,
     empty, unreadable, damaged, cut short or beyond `limits`, NaN or infinite samples, a channel that the file does not
-    have, or no soxr where the rate differs.
+    have. ConfigError also where the rate differs and soxr is not installed.
     """
     if sample_rate is not None and not 1 <= sample_rate <= limits.RATES.high:
         raise ConfigError(f"sample_rate must be {limits.RATES}, got {sample_rate}")

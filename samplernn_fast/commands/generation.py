@@ -126,8 +126,8 @@ class _Job:
 
     def save(self, names: "Names") -> None:
         """Writes files, whose folder is made, and prints their names."""
+        stream = self._stream()
         with terminal.interrupts(signal.SIGTERM) as caught:
-            stream = self._stream()
             _make_folder(names.path.parent)
             saved = stream.save(names, self.duration, progress=True, should_stop=lambda: bool(caught))
             if saved.paths:
@@ -141,8 +141,8 @@ class _Job:
         from samplernn_fast.audio.takes import comment
         from samplernn_fast.audio.writing import WavPipe
 
+        stream = self._stream()
         with terminal.interrupts(signal.SIGTERM) as caught:
-            stream = self._stream()
             out = sys.stdout.buffer
             told = comment(stream.info(), 0)
             pipe = WavPipe(out, stream.sample_rate, frames=stream.steps(self.duration), comment=told)
@@ -154,7 +154,9 @@ class _Job:
                 raise Interrupted(f"interrupted: wrote {samples / stream.sample_rate:.2f} seconds", caught[0])
 
     def _stream(self) -> "Stream":
-        with terminal.waiting("loading torch and the model"):
+        """The stream, which has heard the prompt. A signal ends the program here, because nothing is made yet."""
+        prompt = "" if self.settings["prompt"] is None else ", and listening to the prompt"
+        with terminal.waiting(f"loading torch and the model{prompt}"):
             from samplernn_fast import api
 
             return api.stream(self.model, **self.settings)

@@ -39,9 +39,10 @@ def import_(
     """
     from samplernn_fast.models.places import LAST_FILE, MODEL_FILE
 
-    for name in (MODEL_FILE, LAST_FILE):
-        if (output / name).exists() and not overwrite:
-            raise CheckpointError(exists(output / name))
+    if (output / LAST_FILE).exists():
+        raise ConfigError(f"{output} holds a training run, which is never overwritten; give a new or an empty folder")
+    if (output / MODEL_FILE).exists() and not overwrite:
+        raise CheckpointError(exists(output / MODEL_FILE))
     if output.exists() and not output.is_dir():
         raise ConfigError(f"output must be a folder, and {output} is none")
     _check_folder(output)
@@ -55,7 +56,6 @@ def import_(
     checkpoint.write_text(
         output / checkpoint.CONFIG_FILE, json_module.dumps(info | {"model": settings}, indent=1) + "\n"
     )
-    (output / checkpoint.LAST_FILE).unlink(missing_ok=True)  # it belongs to a run that was replaced
     parity = {"samples": found.parity.samples, "reference": found.parity.reference, "cpu": found.parity.cpu}
     if json:
         print(json_module.dumps(info | {"run": str(output), "config": settings, "parity": parity}))
@@ -71,9 +71,11 @@ def import_(
 
 
 def _check_folder(output: Path) -> None:
-    """Raises ConfigError where the folder holds something else than a model, such as audio or a data folder."""
-    from samplernn_fast.models import checkpoint
+    """Raises ConfigError where the folder holds anything that no import made: a run's log, audio, a data folder."""
+    from samplernn_fast.models.places import CONFIG_FILE, MODEL_FILE
 
-    names = [entry.name for entry in output.iterdir() if not entry.name.startswith(".")] if output.is_dir() else []
-    if names and checkpoint.MODEL_FILE not in names and checkpoint.LAST_FILE not in names:
-        raise ConfigError(f"{output} holds something else than a model ({min(names)}); give a new or an empty folder")
+    names = {entry.name for entry in output.iterdir() if not entry.name.startswith(".")} if output.is_dir() else set()
+    foreign = names - {MODEL_FILE, CONFIG_FILE}
+    if foreign or names == {CONFIG_FILE}:
+        shown = min(foreign, default=CONFIG_FILE)
+        raise ConfigError(f"{output} holds something else than a model ({shown}); give a new or an empty folder")

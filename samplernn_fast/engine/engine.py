@@ -25,6 +25,7 @@ from samplernn_fast.models.sample_rnn import SampleRNN
 from samplernn_fast.reference import limits
 from samplernn_fast.reference.weights import pack
 
+_KNOWN_AT_ONCE = 1 << 16  # samples
 _NOT_FINITE = "the model gives logits that are not finite numbers; its weights are too large"
 
 
@@ -197,7 +198,8 @@ def as_model(model: str | Path | AudioModel) -> AudioModel:
 def _slices(t: int, forced: Tensor, lookback: int, slice_size: Callable[[], int]) -> Iterator[tuple[int, int, bool]]:
     """Cut a call into slices (start, stop, known) of its forced levels (B, n), from time t on.
 
-    A known slice is whole top frames that every stream is given; it needs no sample-level MLP. The others are stepped
+    A known slice is whole top frames that every stream is given, about `_KNOWN_AT_ONCE` samples at most, so that a
+    signal is heard within a long prompt; it needs no sample-level MLP. The others are stepped
     through, slice_size() samples at a time, which is asked anew for each; a rest of less than two sizes is one slice.
     """
     known = (forced >= 0).all(dim=0).cpu().numpy()
@@ -208,8 +210,9 @@ def _slices(t: int, forced: Tensor, lookback: int, slice_size: Callable[[], int]
             whole = aligned + (stop - aligned) // lookback * lookback
             if start < aligned:
                 yield start, aligned, False
-            if aligned < whole:
-                yield aligned, whole, True
+            piece = -(-_KNOWN_AT_ONCE // lookback) * lookback
+            for first in range(aligned, whole, piece):
+                yield first, min(first + piece, whole), True
             start = whole
         while start < stop:
             size = slice_size()

@@ -15,6 +15,7 @@ import samplernn_fast as srnn
 from samplernn_fast.audio import reading
 from samplernn_fast.engine.pace import Pace
 from samplernn_fast.errors import AudioError, ConfigError
+from samplernn_fast.models.places import BUNDLED
 
 
 def test_a_session_shows_audio_in_one_short_line(model):
@@ -43,7 +44,7 @@ def test_an_engine_takes_the_name_of_a_model(model, run_folder, monkeypatch):
     expected = make(model).tokens
     for name in (run_folder, str(run_folder), run_folder / "model.safetensors"):
         assert np.array_equal(make(srnn.Engine(name)).tokens, expected)
-    monkeypatch.setattr("samplernn_fast.models.places._DEMO_FILE", run_folder / "model.safetensors")
+    monkeypatch.setitem(BUNDLED, "demo", run_folder / "model.safetensors")
     assert np.array_equal(make(srnn.Engine("demo")).tokens, expected)
 
 

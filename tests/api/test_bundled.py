@@ -8,13 +8,16 @@ from samplernn_fast.audio.takes import Audio
 from samplernn_fast.evaluation.clips import measure
 from samplernn_fast.models.places import BUNDLED
 
-_CLIPS, _SECONDS = 20, 4.0
+_CLIPS, _SECONDS = 40, 4.0
 
 
 def made_by(name: str, temperature: float) -> Audio:
-    """Twenty clips of four seconds, by the fastest numeric mode that the model is offered."""
-    settings = {"duration": _SECONDS, "num_samples": _CLIPS, "temperature": temperature, "dtype": "fastest"}
-    return srnn.generate(name, device="cpu", backend="cpu", **settings)
+    """Forty clips of four seconds, in int8, which has the same bits on every processor."""
+    settings = {"duration": _SECONDS, "num_samples": _CLIPS, "temperature": temperature, "dtype": "int8"}
+    try:
+        return srnn.generate(name, device="cpu", backend="cpu", **settings)
+    except srnn.BackendUnavailable as error:
+        pytest.skip(str(error))
 
 
 @pytest.mark.parametrize("name", BUNDLED)
@@ -30,5 +33,5 @@ def test_a_bundled_model_neither_falls_silent_nor_crackles_nor_hisses(name: str)
     made = made_by(name, 0.9)
     found = [measure(clip, made.sample_rate) for clip in made.samples]
     assert np.median([clip.active for clip in found]) >= 0.45
-    assert sum(clip.clicks > 0 for clip in found) <= 1
+    assert sum(clip.clicks > 0 for clip in found) <= _CLIPS // 20
     assert np.nanmedian([clip.flatness for clip in found]) < 0.1

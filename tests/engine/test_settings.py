@@ -7,6 +7,7 @@ from cases import CASES, make_model, random_levels
 from engines import MODELS, engine, every_mode, every_model
 from small import assert_one_line
 
+from samplernn_fast.engine import engine as engine_module
 from samplernn_fast.engine.engine import Engine
 from samplernn_fast.engine.temperature import TemperatureCurve, schedule
 from samplernn_fast.errors import ConfigError
@@ -85,6 +86,23 @@ def test_a_prompt_of_any_length_is_what_was_heard_before(name, backend, dtype):
         # One prompt for every stream, given once.
         shared = sampler.init_state(2, seed=5, prompt=prompt[0].numpy())
         assert torch.equal(sampler.run(shared, 40)[0], continued[0])
+
+
+def test_a_long_prompt_is_heard_in_pieces(monkeypatch):
+    """So that a signal is heard within it; the cut changes no bit."""
+    sampler = engine("paper-3tier", "cpu", "float32")
+    prompt = random_levels(MODELS["paper-3tier"], 1, 500, seed=1)
+    whole = sampler.run(sampler.init_state(1, prompt=prompt), 40)
+    monkeypatch.setattr(engine_module, "_KNOWN_AT_ONCE", 64)
+    lengths, prime = [], sampler.backend.prime
+
+    def counted(hidden, history, levels):
+        lengths.append(levels.shape[1])
+        prime(hidden, history, levels)
+
+    monkeypatch.setattr(sampler.backend, "prime", counted)
+    assert torch.equal(sampler.run(sampler.init_state(1, prompt=prompt), 40), whole)
+    assert len(lengths) > 5 and max(lengths) < 64 + MODELS["paper-3tier"].lookback
 
 
 def test_a_prompt_changes_what_follows():

@@ -154,6 +154,11 @@ def test_a_run_folder_like_any_other(tmp_path, capsys):
     (tmp_path / "songs" / "a.wav").touch()
     assert run("import", tmp_path / "ep1-it2", "-o", tmp_path / "songs", "--overwrite") == 2
     assert "songs holds something else than a model (a.wav)" in capsys.readouterr().err
+    (tmp_path / "run" / checkpoint.LAST_FILE).touch()
+    before = (tmp_path / "run" / checkpoint.MODEL_FILE).read_bytes()
+    assert run("import", tmp_path / "ep1-it2", "-o", tmp_path / "run", "--overwrite") == 2
+    assert "run holds a training run, which is never overwritten" in capsys.readouterr().err
+    assert (tmp_path / "run" / checkpoint.MODEL_FILE).read_bytes() == before
 
 
 def test_an_assumed_sample_rate_is_said(tmp_path):
