@@ -43,12 +43,14 @@ def _readable(described: dict[str, Any]) -> Iterator[tuple[str, str]]:
     yield "SHA-256", described["model_sha256"]
     for name, value in described["config"].items():
         yield f"  {name}", _value(value) + (" Hz" if name == "sample_rate" else "")
-    if origin := learnt.get("initialized_from"):
-        yield "started from", one_line(f"{origin['file']} ({origin['model_sha256'][:8]})")
+    origin = learnt.get("initialized_from")
+    if isinstance(origin, dict):
+        file, model_hash = origin.get("file", "a model"), str(origin.get("model_sha256", "unknown"))
+        yield "started from", one_line(f"{file} ({model_hash[:8]})")
     for name, label, unit in _LEARNT:
         if learnt.get(name) is not None:
             yield label, _value(learnt[name]) + unit
-    if learnt.get("seconds") is not None:
+    if isinstance(learnt.get("seconds"), int | float):
         yield "trained for", f"{learnt['seconds'] / 60:.1f} minutes"
 
 

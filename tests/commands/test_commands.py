@@ -188,6 +188,14 @@ def test_evaluate(model, data_folder, capsys):
         assert float(bits) == pytest.approx(file["nll_bits"], abs=2e-4)
 
 
+@pytest.mark.parametrize("odd", [{}, [1], "text", 7, {"file": 1, "model_sha256": [2]}, {"model_sha256": None}], ids=str)
+def test_info_takes_what_a_file_says_of_itself_as_it_is(tmp_path, model, odd, capsys):
+    info = dict.fromkeys(("initialized_from", "seconds", "step", "data", "imported", "train_bits"), odd)
+    checkpoint.save_model(tmp_path / "odd.safetensors", srnn.load(model), info)
+    assert run("info", tmp_path / "odd.safetensors") == 0
+    assert "SHA-256" in capsys.readouterr().out
+
+
 def test_info(model, capsys):
     assert run("info", model) == 0
     text = capsys.readouterr().out
