@@ -6,6 +6,8 @@ A message speaks of arguments as Python has them; the command line writes them a
 import signal
 from collections.abc import Iterable
 
+_MOST_CHARACTERS = 1000  # of a message, which may quote what a damaged file holds
+
 
 def one_line(text: object) -> str:
     """`text` with every line break and other character that cannot be shown written as its escape, as in `\\n`.
@@ -16,6 +18,13 @@ def one_line(text: object) -> str:
         character if character.isprintable() else character.encode("unicode_escape", "backslashreplace").decode()
         for character in str(text)
     )
+
+
+def _shortened(message: str) -> str:
+    """`message`, or its beginning and end with dots between them where it is too long to be read."""
+    if len(message) <= _MOST_CHARACTERS:
+        return message
+    return f"{message[: _MOST_CHARACTERS - 305]} ... {message[-300:]}"
 
 
 def quoted(text: str, most: int = 60) -> str:
@@ -44,7 +53,7 @@ class SampleRNNError(Exception):
     """Base of every error this package raises on purpose; the command line prints it without a traceback."""
 
     def __init__(self, message: object = "") -> None:
-        super().__init__(one_line(message))
+        super().__init__(_shortened(one_line(message)))
 
 
 class ConfigError(SampleRNNError, ValueError):

@@ -8,6 +8,7 @@ of processes too. `trainer` decides when this is written; `models.checkpoint` kn
 
 import json
 import math
+import os
 import reprlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,8 +88,8 @@ def find(config: TrainConfig) -> Saved | None:
         saved = _read(source, tensors, header)
     except Unreadable as error:
         raise CheckpointError(f"{source}: damaged, and left as it is: {error}") from None
-    given = {checkpoint_of(resume).resolve() for resume in (config.resume, saved.settings["resume"])}
-    own = checkpoint_of(config.resume).resolve() == last.resolve()
+    given = {_place(checkpoint_of(resume)) for resume in (config.resume, saved.settings["resume"])}
+    own = _place(checkpoint_of(config.resume)) == _place(last)
     if config.resume != "auto" and source == last and not own and len(given) > 1:
         raise ConfigError(f"{config.out} holds another run; choose another folder to go on from {config.resume}")
     return saved
@@ -97,7 +98,15 @@ def find(config: TrainConfig) -> Saved | None:
 def checkpoint_of(resume: str) -> Path:
     """The file that `resume` names: itself, or the last checkpoint in a run folder."""
     path = Path(resume)
-    return path / checkpoint.LAST_FILE if path.is_dir() else path
+    return path / checkpoint.LAST_FILE if os.path.isdir(path) else path
+
+
+def _place(path: Path) -> str:
+    """Where a path leads, links followed; a path that can lead nowhere, because a file holds it, is itself."""
+    try:
+        return os.path.realpath(path)
+    except (OSError, ValueError):  # a name that is too long, or holds a zero byte
+        return str(path)
 
 
 def _read(source: Path, tensors: dict[str, Tensor], header: dict[str, Any]) -> Saved:

@@ -105,5 +105,10 @@ def test_no_number_is_left_without_a_range() -> None:
             assert not numbers or ranges.of_annotation(field.type), f"{kind.__name__}.{field.name}"
 
 
+def test_a_message_is_short_enough_to_read_whatever_it_quotes() -> None:
+    shown = str(SampleRNNError(f"run/model.safetensors: no system {'9' * 100_000}; train again"))
+    assert len(shown) <= 1000 and shown.startswith("run/model") and shown.endswith("train again")
+
+
 def test_a_message_is_one_line_whatever_it_quotes() -> None:
     assert str(SampleRNNError("a\nb\udcff\x1b[1m\u2028 é")) == "a\\nb\\udcff\\x1b[1m\\u2028 é"

@@ -45,6 +45,17 @@ def test_a_damaged_checkpoint_is_named_and_left(data_folder, tmp_path):
     assert train(replace(config, max_steps=5)).steps == 5
 
 
+@pytest.mark.parametrize("name", ["x" * 5000, "a\0b"], ids=["too long", "zero byte"])
+def test_a_name_that_no_file_can_have_is_only_text(name, data_folder, tmp_path):
+    config = tiny(data_folder, tmp_path / "run", steps=3)
+    train(config)
+    last = config.out / checkpoint.LAST_FILE
+    tensors, header = checkpoint.read(last)
+    header["progress"]["training"]["resume"] = name
+    checkpoint.save_training(last, tensors, SampleRNNConfig.from_dict(header["config"]), header["progress"])
+    assert train(replace(config, max_steps=4)).steps == 4
+
+
 def test_a_damaged_log_is_named_and_left(data_folder, tmp_path):
     config = tiny(data_folder, tmp_path / "run", steps=6)
     train(config)
