@@ -218,7 +218,7 @@ def test_a_full_disk_keeps_the_earlier_checkpoint(data_folder, tmp_path, monkeyp
 
 def test_a_run_folder_that_cannot_be_made_is_said(data_folder, tmp_path):
     (tmp_path / "taken").write_text("a file")
-    with pytest.raises(CheckpointError, match="cannot be written"):
+    with pytest.raises(CheckpointError, match="the run folder cannot be made"):
         train(tiny(data_folder, tmp_path / "taken" / "run", steps=1))
 
 
