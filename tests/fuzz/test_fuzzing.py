@@ -75,10 +75,10 @@ def test_errors_of_ours_are_no_failures_but_their_messages_must_be_lines() -> No
 
     assert run_cases(refuse, number, 20) == []
 
-    def shout(case: int) -> None:
-        raise CheckpointError("x" * 2000)
+    def say_nothing(case: int) -> None:
+        raise CheckpointError("")
 
-    assert "no line" in run_cases(shout, number, 1)[0].reason
+    assert "no line" in run_cases(say_nothing, number, 1)[0].reason
 
 
 def test_known_cases_are_run_in_order() -> None:
