@@ -98,10 +98,12 @@ def test_the_old_folder_comes_back_when_the_new_one_cannot_be_renamed(tmp_path, 
 
 
 SLOW_SCRIPT = """
-import sys, time
+import signal, sys, time
 import numpy as np
 from samplernn_fast.audio import reading
 from samplernn_fast.data.preparation import prepare
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs are started deaf to ctrl-C
 
 def endless(*_, **__):
     while True:
