@@ -11,8 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from samplernn_fast.errors import CheckpointError
-from samplernn_fast.importing.formats.pickles import Bounded, Call, Forbidden, Held, read_pickle_values
+from samplernn_fast.importing.formats.pickles import Bounded, Call, Forbidden, Held, read_pickle_values, refusing
 from samplernn_fast.untrusted import CHECKPOINT_BYTES, Unreadable, open_file
 
 KINDS = ("f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "b1")
@@ -22,19 +21,9 @@ _MOST_DIMENSIONS = 32
 
 def read_pickle(path: Path) -> Any:
     """Reads a pickle of Python 2 or 3. Raises CheckpointError when it is damaged or asks to run code."""
-    try:
-        with open_file(path, CHECKPOINT_BYTES) as opened:
-            size = os.fstat(opened.fileno()).st_size
-            value = read_pickle_values(Bounded(opened, size), _Arrays(size).find)
-            return _finished(value)
-    except Forbidden as error:
-        raise CheckpointError(
-            f"{path}: refused: it asks for {error}, which is no array and might run code; nothing of it was loaded"
-        ) from None
-    except Unreadable as error:
-        raise CheckpointError(f"{path}: not a readable pickle, truncated or of another format ({error})") from None
-    except OSError as error:
-        raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from None
+    with refusing(path, "pickle", "array"), open_file(path, CHECKPOINT_BYTES) as opened:
+        size = os.fstat(opened.fileno()).st_size
+        return _finished(read_pickle_values(Bounded(opened, size), _Arrays(size).find))
 
 
 class _Dtype(Held):

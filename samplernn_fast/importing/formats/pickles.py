@@ -9,9 +9,12 @@ or a memo's number that the file is too short for is refused, numbers have at mo
 import codecs
 import pickletools
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, BinaryIO
 
+from samplernn_fast.errors import CheckpointError
 from samplernn_fast.untrusted import Unreadable
 
 MOST_STEPS = 300_000
@@ -25,6 +28,24 @@ _READERS: dict[int, tuple[str, Callable[[Any], Any] | None]] = {
 
 class Forbidden(Unreadable):
     """The pickle asks for a name that it does not need; the text is that name, of at most 100 characters."""
+
+
+@contextmanager
+def refusing(path: Path, file: str, content: str) -> Iterator[None]:
+    """Turns what the block raises for a bad file into a CheckpointError that names it.
+
+    file: what the file should be, "torch file"; content: what its pickle may hold, "tensor".
+    """
+    try:
+        yield
+    except Forbidden as error:
+        raise CheckpointError(
+            f"{path}: refused: it asks for {error}, which is no {content} and might run code; nothing of it was loaded"
+        ) from None
+    except Unreadable as error:
+        raise CheckpointError(f"{path}: not a readable {file}, truncated or of another format ({error})") from None
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from None
 
 
 class Bounded:

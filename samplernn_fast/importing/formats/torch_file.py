@@ -10,6 +10,7 @@ import os
 import struct
 import warnings
 import zipfile
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
@@ -19,7 +20,7 @@ import torch
 from torch import Tensor
 
 from samplernn_fast.errors import CheckpointError
-from samplernn_fast.importing.formats.pickles import Bounded, Forbidden, Held, read_pickle_values
+from samplernn_fast.importing.formats.pickles import Bounded, Held, read_pickle_values, refusing
 from samplernn_fast.importing.formats.torch_pickle import StorageRecord, TensorRecord, TorchNames
 from samplernn_fast.untrusted import CHECKPOINT_BYTES, Unreadable, open_file
 
@@ -49,37 +50,29 @@ def names_in(path: Path) -> list[str]:
 
 def _read(path: Path, make: Callable[[dict[str, TensorRecord], "_Storages"], Any]) -> tuple[Any, dict[str, Any]]:
     """What `make` makes of the tensors' records and the file, and the hyper-parameters."""
-    try:
-        with open_file(path, CHECKPOINT_BYTES) as opened:
+    with refusing(path, "torch file", "tensor"), open_file(path, CHECKPOINT_BYTES) as opened:
+        try:
             storages: _Storages = _Archive(opened) if opened.read(4) == b"PK\x03\x04" else _LegacyFile(opened)
             records, parameters = _state_dict(storages.content)
             return make(records, storages), parameters
-    except Forbidden as error:
-        raise CheckpointError(
-            f"{path}: refused: it asks for {error}, which is no tensor and might run code; nothing of it was loaded"
-        ) from None
-    except _Other as error:
-        raise CheckpointError(f"{path}: {error}") from None
-    except Unreadable as error:
-        raise CheckpointError(f"{path}: not a readable torch file, truncated or of another format ({error})") from None
-    except OSError as error:
-        raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from None
+        except _Other as error:
+            raise CheckpointError(f"{path}: {error}") from None
 
 
 class _Other(Unreadable):
     """A file that is whole and holds something else than a state dict; the text says it all."""
 
 
-class _Storages:
+class _Storages(ABC):
     """A file: what its pickle stands for, and the bytes of its storages."""
 
     content: Any
     size: int
     """The file's bytes."""
 
+    @abstractmethod
     def read(self, record: StorageRecord) -> bytearray:
         """All bytes of a storage."""
-        raise NotImplementedError
 
 
 class _Archive(_Storages):
