@@ -1,4 +1,5 @@
-"""What an audio file may claim and hold. A file comes from anywhere, and memory is never taken by what a header says.
+"""The limits of what an audio file may claim and hold. A file comes from anywhere, so memory is never taken by what a
+header says.
 
 What is refused is an `Unreadable` with the reason; `reading` names the file.
 """

@@ -11,10 +11,10 @@ from collections.abc import Sequence
 
 from samplernn_fast._version import __version__
 from samplernn_fast.commands import COMMANDS, standard_streams
-from samplernn_fast.commands.standard_streams import USAGE_STATUS
+from samplernn_fast.commands.standard_streams import FAILURE_STATUS, USAGE_STATUS
 from samplernn_fast.errors import ConfigError, Interrupted, SampleRNNError, did_you_mean, quoted
 
-_FAILURE, _INTERRUPTED, _TERMINATED = 1, 128 + signal.SIGINT, 128 + signal.SIGTERM
+_INTERRUPTED, _TERMINATED = 128 + signal.SIGINT, 128 + signal.SIGTERM
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -55,11 +55,11 @@ def run_command(args: Sequence[str]) -> tuple[int, str]:
     except (MemoryError, RuntimeError) as error:
         if not _out_of_memory(error):
             raise
-        return _FAILURE, "not enough memory; use a smaller --batch-size, --num-samples or model"
+        return FAILURE_STATUS, "not enough memory; use a smaller --batch-size, --num-samples or model"
     except BrokenPipeError:
-        return _FAILURE, ""  # whoever read the output has seen enough
+        return FAILURE_STATUS, ""  # whoever read the output has seen enough
     except OSError as error:
-        return _FAILURE, f"{error.filename or 'output'}: {error.strerror or error}"
+        return FAILURE_STATUS, f"{error.filename or 'output'}: {error.strerror or error}"
     return 0, ""
 
 
@@ -91,7 +91,7 @@ def _status(error: SampleRNNError) -> int:
     """The exit status that stands for a class of errors."""
     if isinstance(error, Interrupted):
         return 128 + error.number
-    return USAGE_STATUS if isinstance(error, ConfigError) else _FAILURE
+    return USAGE_STATUS if isinstance(error, ConfigError) else FAILURE_STATUS
 
 
 def _setting_names(command: str) -> set[str]:

@@ -12,7 +12,8 @@ import sys
 from collections.abc import Iterator
 from typing import NoReturn, TextIO
 
-_FAILURE = 1
+FAILURE_STATUS = 1
+"""The exit status of a command that could not do what it says."""
 USAGE_STATUS = 2
 """The exit status for flags that cannot be used."""
 
@@ -75,9 +76,9 @@ def finish(status: int, message: str) -> NoReturn:
     try:
         sys.stdout.flush()
     except BrokenPipeError:
-        status = status or _FAILURE
+        status = status or FAILURE_STATUS
     except OSError as error:
-        status = status or _FAILURE
+        status = status or FAILURE_STATUS
         message = f"standard output: {error.strerror or error}"
     except ValueError:  # closed by the caller of main
         pass

@@ -67,6 +67,11 @@ def kept_models(run: Path) -> list[Kept]:
     return sorted(kept, key=lambda one: one.step)
 
 
+def is_due(config: TrainConfig, step: int) -> bool:
+    """Whether the model of this step is kept whatever its bits are."""
+    return bool(config.keep_every) and step % config.keep_every == 0
+
+
 class Keeper:
     """Keeps the `keep` best models of a run, and the model of every `keep_every`-th update.
 
@@ -76,14 +81,10 @@ class Keeper:
 
     def __init__(self, config: TrainConfig, start_step: int) -> None:
         """Removes models of steps after `start_step`, which the run makes again."""
-        self._run, self._keep, self._every = config.out, config.keep, config.keep_every
+        self._config, self._run, self._keep = config, config.out, config.keep
         for one in kept_models(self._run):
             if one.step > start_step:
                 one.path.unlink(missing_ok=True)
-
-    def due(self, step: int) -> bool:
-        """Whether the model of this step is kept whatever its bits are."""
-        return bool(self._every) and step % self._every == 0
 
     def add(self, step: int, bits: float | None, save: Callable[[Path], object]) -> None:
         """Keeps a model, which `save` writes to a file, if it is due or one of the best; drops what is no more."""
@@ -92,10 +93,10 @@ class Keeper:
         new = Kept(self._run / FOLDER / f"step-{step:06d}{number}.safetensors", step, rounded)
         others = [one for one in kept_models(self._run) if one.step != step]
         before, best = self._best(others), self._best([*others, new])
-        if new in best or self.due(step):
+        if new in best or is_due(self._config, step):
             save(new.path)
         for one in before:
-            if one not in best and not self.due(one.step):
+            if one not in best and not is_due(self._config, one.step):
                 one.path.unlink(missing_ok=True)
 
     def _best(self, models: list[Kept]) -> list[Kept]:

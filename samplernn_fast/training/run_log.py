@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 LOG_FILE = "log.csv"
+SAMPLES_FOLDER = "samples"
 COLUMNS = ("step", "epoch", "audio_seconds", "lr", "train_bits", "valid_bits", "seconds")
 """The columns of log.csv."""
 _NUMBER = r"|nan|-?inf|-?[0-9]{1,30}(\.[0-9]{1,30})?(e[+-]?[0-9]{1,3})?"  # as `row` writes it; nothing is not measured
@@ -91,7 +92,7 @@ class RunLog:
         """
         from samplernn_fast.audio import writing
 
-        folder = self.folder / "samples"
+        folder = self.folder / SAMPLES_FOLDER
         file = folder / f"step_{step:07d}.wav"
         try:
             folder.mkdir(exist_ok=True)

@@ -17,13 +17,14 @@ from samplernn_fast.files import held
 from samplernn_fast.models import checkpoint
 from samplernn_fast.models.base import AudioModel
 from samplernn_fast.models.config import AudioConfig
-from samplernn_fast.training import resuming
+from samplernn_fast.training import board, keeping, resuming
 from samplernn_fast.training.config import TrainConfig, default_model, fit_to_data
-from samplernn_fast.training.keeping import kept_models
-from samplernn_fast.training.run_log import LOG_FILE
+from samplernn_fast.training.run_log import LOG_FILE, SAMPLES_FOLDER
 from samplernn_fast.untrusted import Fields, Unreadable, read_json
 
-_RUN_FILES = frozenset((checkpoint.CONFIG_FILE, LOG_FILE, checkpoint.MODEL_FILE, "samples", "models", "tensorboard"))
+_RUN_FILES = frozenset(
+    (checkpoint.CONFIG_FILE, LOG_FILE, checkpoint.MODEL_FILE, SAMPLES_FOLDER, keeping.FOLDER, board.FOLDER)
+)
 """What a run folder may hold that was stopped before its first checkpoint."""
 
 
@@ -131,7 +132,7 @@ def check_unsaved(config: TrainConfig) -> None:
     if (config.out / checkpoint.LAST_FILE).is_file():
         return
     file = config.out / checkpoint.MODEL_FILE
-    later = [one.path for one in kept_models(config.out) if one.step > config.save_every]
+    later = [one.path for one in keeping.kept_models(config.out) if one.step > config.save_every]
     if later and not file.is_file():
         raise _finished_model(config, later[-1])
     if not file.is_file():

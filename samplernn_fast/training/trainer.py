@@ -27,7 +27,7 @@ from samplernn_fast.models.base import State, bits_per_sample
 from samplernn_fast.models.registry import build_model
 from samplernn_fast.training import resuming, starting
 from samplernn_fast.training.config import TrainConfig
-from samplernn_fast.training.keeping import EARLY_SHARE, FOLDER, Keeper, make_sound, next_sound
+from samplernn_fast.training.keeping import EARLY_SHARE, FOLDER, Keeper, is_due, make_sound, next_sound
 from samplernn_fast.training.memory import check_memory
 from samplernn_fast.training.process import (
     check_compiler,
@@ -38,7 +38,7 @@ from samplernn_fast.training.process import (
     process_group,
 )
 from samplernn_fast.training.progress import Reporter, header, warnings
-from samplernn_fast.training.run_log import LOG_FILE, RunLog, read_log
+from samplernn_fast.training.run_log import LOG_FILE, SAMPLES_FOLDER, RunLog, read_log
 
 
 @dataclass(frozen=True)
@@ -237,7 +237,7 @@ class Trainer:
         """What is to be made at this step, in the words of `pending`."""
         config = self.config
         validation = self.step % config.eval_every == 0 or self._finished(number=0)
-        keep = validation or (config.keep_every and self.step % config.keep_every == 0)
+        keep = validation or is_due(config, self.step)
         sample = next_sound(config, self.step - 1) == self.step
         return ["validation"] * bool(validation) + ["keep"] * bool(keep) + ["sample"] * sample
 
@@ -327,7 +327,7 @@ class Trainer:
         if self.rank != 0:
             return None
         read_log(self.config.out / LOG_FILE)  # a damaged one is refused before anything is written
-        for folder in ("", FOLDER, "samples"):
+        for folder in ("", FOLDER, SAMPLES_FOLDER):
             files.remove_leftovers(self.config.out / folder)
         checkpoint.write_text(
             self.config.out / checkpoint.CONFIG_FILE, json.dumps(self.config.to_dict(), indent=1) + "\n"
