@@ -295,10 +295,19 @@ def test_evaluate_warns_of_another_gain(model, data_folder, tmp_path, capsys):
     assert "the audio is scaled by 2," in shown.err and "prepare with --gain" in shown.err
 
 
-@pytest.mark.parametrize("given, seen", [(None, "passive"), ("active", "active")])
+@pytest.mark.parametrize(
+    ("given", "seen"),
+    [
+        ({}, {"GOMP_SPINCOUNT": "2000"}),
+        ({"GOMP_SPINCOUNT": "7"}, {"GOMP_SPINCOUNT": "7"}),
+        ({"OMP_WAIT_POLICY": "active"}, {"OMP_WAIT_POLICY": "active"}),
+    ],
+    ids=["unset", "spins", "policy"],
+)
 def test_commands_let_the_threads_of_torch_sleep(given, seen, monkeypatch):
-    monkeypatch.setenv("OMP_WAIT_POLICY", given or "")  # is put back at the end, whatever the command sets
-    if given is None:
-        monkeypatch.delenv("OMP_WAIT_POLICY")
+    for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT"):
+        monkeypatch.setenv(name, given.get(name, ""))  # is put back at the end, whatever the command sets
+        if name not in given:
+            monkeypatch.delenv(name)
     assert run("info", "demo") == 0
-    assert os.environ["OMP_WAIT_POLICY"] == seen
+    assert {name: os.environ[name] for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT") if name in os.environ} == seen
