@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from samplernn_fast.models.config import SampleRNNConfig
+from samplernn_fast.models.config import PackedConfig
 from samplernn_fast.native import native, why_missing
 from samplernn_fast.reference.draw import Drawing
 from samplernn_fast.reference.known_levels import Hidden
@@ -23,10 +23,11 @@ class CpuBackend:
     name = "cpu"
     dtypes: tuple[str, ...] = MODES
     promised: tuple[str, ...] = tuple(PROMISED_BITS)
+    packed = True
     compiled_here = False
 
     @staticmethod
-    def unavailable_reasons(config: SampleRNNConfig, device: torch.device) -> list[str]:
+    def unavailable_reasons(config: PackedConfig, device: torch.device) -> list[str]:
         """Why this backend cannot run; empty when it can."""
         reasons = [] if device.type == "cpu" else [f"runs on the CPU, not on {device}"]
         missing = why_missing()
@@ -82,13 +83,13 @@ class CpuBackend:
         return torch.log_softmax(torch.from_numpy(logits), dim=-1)
 
 
-def model_dims(config: SampleRNNConfig) -> "ModelDims":
+def model_dims(config: PackedConfig) -> "ModelDims":
     """The sizes as `csrc/model/layout.h` has them."""
     dims: ModelDims = native().ModelDims(
         dim=config.dim,
         q_levels=config.q_levels,
         n_rnn=config.n_rnn,
-        taps=config.frame_sizes[0],
+        taps=config.taps,
         hidden=packed_hidden(config),
         lstm=config.rnn == "lstm",
         reset_after=config.reset_after,

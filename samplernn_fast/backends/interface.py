@@ -1,20 +1,19 @@
 """What an engine needs of a backend. `reference.backend.ReferenceBackend` defines what every call computes."""
 
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-from samplernn_fast.models.config import SampleRNNConfig
 from samplernn_fast.reference.draw import Drawing
 from samplernn_fast.reference.known_levels import Hidden
-from samplernn_fast.reference.weights import PackedWeights
 
 
 class Backend(Protocol):
     """One model's weights, ready to make audio on one device in one numeric mode. Letters as in `reference.weights`.
 
-    A hidden state is a list of tensors (n, B, H), lowest tier first; calls that advance it change it in place.
+    A hidden state is a list of tensors (n, B, H), lowest tier first; calls that advance it change the list or its
+    tensors in place.
     """
 
     name: str
@@ -23,6 +22,8 @@ class Backend(Protocol):
     """Its numeric modes; the first one is what "auto" takes."""
     promised: tuple[str, ...]
     """The modes that are offered only for a model for which they keep their promise."""
+    packed: bool
+    """Whether it plays packed weights, which systems with tiers have; otherwise it plays the model itself."""
     compiled_here: bool
     """Whether its kernels are compiled on the user's machine, so that their first levels are checked."""
     dtype: str
@@ -31,14 +32,16 @@ class Backend(Protocol):
     """Where its hidden states lie."""
 
     @staticmethod
-    def unavailable_reasons(config: SampleRNNConfig, device: torch.device) -> list[str]:
-        """Why it cannot run such a model on that device, a line for each reason; empty where it can."""
+    def unavailable_reasons(config: Any, device: torch.device) -> list[str]:
+        """Why it cannot run such a model on that device, a line for each reason; empty where it can. config: of a
+        system that it plays, packed or not."""
         ...
 
-    def __init__(
-        self, weights: PackedWeights, device: torch.device, dtype: str, num_threads: int | None = None
-    ) -> None:
-        """Raises BackendUnavailable where it cannot be started after all, ConfigError for settings it has not."""
+    def __init__(self, weights: Any, device: torch.device, dtype: str, num_threads: int | None = None) -> None:
+        """weights: `PackedWeights`, or an `AudioModel` where `packed` is False, which is left as it is.
+
+        Raises BackendUnavailable where it cannot be started after all, ConfigError for settings it has not.
+        """
         ...
 
     def group_streams(self, streams: int) -> int:
@@ -55,7 +58,7 @@ class Backend(Protocol):
         ...
 
     def score(self, hidden: Hidden, levels: Tensor) -> Tensor:
-        """Log-probabilities (B, T, Q) of levels (B, L + T), T a multiple of L; advances `hidden`."""
+        """Log-probabilities (B, T, Q) of levels (B, L + T), T whole top frames; advances `hidden`."""
         ...
 
     def generate(self, hidden: Hidden, history: Tensor, t: int, drawing: Drawing, forced: Tensor) -> Tensor:

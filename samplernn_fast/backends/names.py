@@ -10,6 +10,7 @@ MODES: dict[str, tuple[str, ...]] = {
     "cpu": ("float32", "bfloat16", "int8"),
     "triton": ("float32", "bfloat16"),
     "reference": ("float32", "float64"),
+    "stepping": ("float32", "float64"),
 }
 """The numeric modes of each backend, fastest backend first; a test compares it with `registry.BACKENDS`."""
 

@@ -1,5 +1,6 @@
 """The only place that chooses what runs a model."""
 
+import functools
 import logging
 from collections.abc import Mapping
 
@@ -10,13 +11,16 @@ from samplernn_fast.backends.cuda.backend import CudaBackend
 from samplernn_fast.backends.interface import Backend
 from samplernn_fast.backends.names import check_backend
 from samplernn_fast.backends.promise import Promise
+from samplernn_fast.backends.stepping import SteppingBackend
 from samplernn_fast.backends.triton import TritonBackend
-from samplernn_fast.errors import BackendUnavailable
-from samplernn_fast.models.config import SampleRNNConfig
+from samplernn_fast.errors import BackendUnavailable, CheckpointError
+from samplernn_fast.models.base import AudioModel
+from samplernn_fast.models.config import AudioConfig
+from samplernn_fast.models.registry import require_tiers
 from samplernn_fast.reference.backend import ReferenceBackend
 from samplernn_fast.reference.limits import THREADS
 from samplernn_fast.reference.modes import FASTEST_FIRST
-from samplernn_fast.reference.weights import PackedWeights
+from samplernn_fast.reference.weights import PackedWeights, pack
 
 _log = logging.getLogger(__name__)
 
@@ -25,13 +29,30 @@ BACKENDS: dict[str, type[Backend]] = {
     "cpu": CpuBackend,
     "triton": TritonBackend,
     "reference": ReferenceBackend,
+    "stepping": SteppingBackend,
 }
 """Every backend by its name, fastest first: the order in which "auto" tries them."""
 
 
+class Weights:
+    """A model's weights as backends take them: packed, which is done once and only where a backend wants it, or not."""
+
+    def __init__(self, model: AudioModel) -> None:
+        """Raises CheckpointError for a weight that is not finite."""
+        for name, parameter in model.named_parameters():
+            if not torch.isfinite(parameter).all():
+                raise CheckpointError(f"{name} holds a value that is not finite; this model cannot make audio")
+        self.model = model
+
+    @functools.cached_property
+    def packed(self) -> PackedWeights:
+        """Folded for the backends with kernels. ConfigError for a system that has no packed layout."""
+        return pack(require_tiers(self.model))
+
+
 def resolve(
     name: str,
-    config: SampleRNNConfig,
+    config: AudioConfig,
     device: torch.device,
     dtype: str = "auto",
     failed: Mapping[str, str] | None = None,
@@ -44,19 +65,23 @@ def resolve(
     check_backend(name, dtype, {one: backend.dtypes for one, backend in BACKENDS.items()})
     reasons = []
     for candidate in BACKENDS if name == "auto" else [name]:
-        found = BACKENDS[candidate].unavailable_reasons(config, device)
-        if name == "auto" and dtype not in ("auto", "fastest", *BACKENDS[candidate].dtypes):
-            found = [f"has no dtype {dtype}, only {', '.join(BACKENDS[candidate].dtypes)}"]
+        backend = BACKENDS[candidate]
+        if backend.packed and not config.packed:
+            found = [f"plays systems with tiers, not {config.system}"]
+        else:
+            found = backend.unavailable_reasons(config, device)
+        if name == "auto" and dtype not in ("auto", "fastest", *backend.dtypes):
+            found = [f"has no dtype {dtype}, only {', '.join(backend.dtypes)}"]
         if failed and candidate in failed:
             found = [failed[candidate]]
         if not found:
-            return BACKENDS[candidate]
+            return backend
         reasons.append(f"{candidate}: {'; '.join(found)}")
     raise BackendUnavailable(f"no backend can run this model on {device}: {' | '.join(reasons)}")
 
 
 def start(
-    name: str, weights: PackedWeights, device: torch.device, dtype: str = "auto", num_threads: int | None = None
+    name: str, weights: Weights, device: torch.device, dtype: str = "auto", num_threads: int | None = None
 ) -> Backend:
     """The backend called `name`, ready to run in the numeric mode that `dtype` asks for.
 
@@ -70,7 +95,7 @@ def start(
         THREADS.check("num_threads", num_threads, whole=True)
     failed: dict[str, str] = {}
     while True:
-        chosen = resolve(name, weights.config, device, dtype, failed)
+        chosen = resolve(name, weights.model.config, device, dtype, failed)
         try:
             return _open(chosen, weights, device, dtype, num_threads)
         except BackendUnavailable as error:
@@ -81,18 +106,21 @@ def start(
 
 
 def _open(
-    chosen: type[Backend], weights: PackedWeights, device: torch.device, dtype: str, num_threads: int | None
+    chosen: type[Backend], weights: Weights, device: torch.device, dtype: str, num_threads: int | None
 ) -> Backend:
     """A backend in the first of the wanted modes that keeps its promise. An engine that was made to measure a promise
     is taken where it is of the wanted kind, so that on the CPU none is made twice."""
-    promise, reasons = Promise(weights, num_threads if chosen is CpuBackend else None), [""]
+    if not chosen.packed:
+        (mode,) = _wanted_modes(chosen, dtype)[:1]
+        return chosen(weights.model, device, mode, num_threads)
+    promise, reasons = Promise(weights.packed, num_threads if chosen is CpuBackend else None), [""]
     for mode in _wanted_modes(chosen, dtype):
         if mode in chosen.promised and chosen is not CpuBackend:
             _log.info("an engine in %s is made on the CPU, to measure what it costs this model, and thrown away", mode)
         reasons = promise.broken(mode) if mode in chosen.promised else []
         if not reasons:
             made = promise.made(mode)
-            return made if isinstance(made, chosen) else chosen(weights, device, mode, num_threads)
+            return made if isinstance(made, chosen) else chosen(weights.packed, device, mode, num_threads)
     raise BackendUnavailable(f"{chosen.name} does not offer {dtype} for this model: {'; '.join(reasons)}")
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.functional import linear
 
 from samplernn_fast.errors import BackendUnavailable, ConfigError
-from samplernn_fast.models.config import SampleRNNConfig
+from samplernn_fast.models.config import PackedConfig
 from samplernn_fast.reference import draw
 from samplernn_fast.reference.known_levels import Hidden, TeacherForced
 from samplernn_fast.reference.weights import PackedWeights, is_matrix
@@ -33,11 +33,14 @@ class TritonBackend(TeacherForced):
     name = "triton"
     dtypes: tuple[str, ...] = ("float32", "bfloat16")
     promised: tuple[str, ...] = ()
+    packed = True
     compiled_here = True
 
     @staticmethod
-    def unavailable_reasons(config: SampleRNNConfig, device: torch.device) -> list[str]:
+    def unavailable_reasons(config: PackedConfig, device: torch.device) -> list[str]:
         """Why this backend cannot run; empty when it can. Without a GPU it can in Triton's interpreter only."""
+        if not config.taps:
+            return [f"has no kernels for {config.system}, whose MLP reads no samples"]
         elsewhere = [f"runs on NVIDIA GPUs, not on {device}"]
         if device.type != "cuda" and not os.environ.get("TRITON_INTERPRET"):
             return elsewhere  # before Triton is imported

@@ -106,10 +106,12 @@ def _setting_names(command: str) -> set[str]:
         return set(inspect.signature(COMMANDS[command].load()).parameters)
     import dataclasses
 
-    from samplernn_fast.models.config import OneTierConfig, SampleRNNConfig
+    from samplernn_fast.models.config import AudioConfig
+    from samplernn_fast.models.other_configs import CONFIGS
     from samplernn_fast.training.config import TrainConfig
 
-    return {field.name for kind in (TrainConfig, SampleRNNConfig, OneTierConfig) for field in dataclasses.fields(kind)}
+    kinds: tuple[type[TrainConfig | AudioConfig], ...] = (TrainConfig, *CONFIGS)
+    return {field.name for kind in kinds for field in dataclasses.fields(kind)}
 
 
 def _out_of_memory(error: Exception) -> bool:

@@ -89,6 +89,6 @@ def _read_flags(name: str | None, args: Sequence[str], prog: str) -> TrainConfig
 
 def _over_model(default: TrainConfig, model: AudioConfig, *, any_length: bool) -> TrainConfig:
     """A preset's settings with another model. any_length: subsequences take a length that suits its frames."""
-    length = max(1, default.seq_len // model.lookback) * model.lookback if any_length else default.seq_len
-    sample_every = default.sample_every if model.sampled else 0
-    return dataclasses.replace(default, model=model, seq_len=length, sample_every=sample_every)
+    frame = model.top_frame
+    length = max(1, default.seq_len // frame) * frame if any_length else default.seq_len
+    return dataclasses.replace(default, model=model, seq_len=length)

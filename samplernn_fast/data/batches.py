@@ -115,7 +115,7 @@ class TBPTTBatches:
         counts = np.minimum(self._lengths[self._chunks] - self._positions, self._rows.seq_len)
         starts = self._starts[self._chunks] + self._positions
         mine = self._mine
-        levels, reset, mask = self._rows.tensors(starts[mine], counts[mine], self._positions[mine] == 0)
+        levels, reset, mask = self._rows.tensors(starts[mine], counts[mine], self._positions[mine])
         epoch = int(self._turns.min()) // self.n_chunks
         self._advance()
         return Batch(levels, reset, mask, int(counts.sum()), epoch)
@@ -198,8 +198,7 @@ def _read_groups(rows: "_Rows", recordings: list[Recording], batch_size: int) ->
         for position in range(0, int(lengths[group].max()), rows.seq_len):
             group = group[lengths[group] > position]
             counts = np.minimum(lengths[group] - position, rows.seq_len)
-            starting = np.full(len(group), position == 0)
-            levels, reset, mask = rows.tensors(offsets[group] + position, counts, starting)
+            levels, reset, mask = rows.tensors(offsets[group] + position, counts, np.full(len(group), position))
             yield EvalBatch(levels, reset, mask, torch.from_numpy(group))
 
 
@@ -230,22 +229,23 @@ class _Rows:
         self._level_of = np.roll(table, 32768).astype(np.int64)
 
     def tensors(
-        self, starts: IntArray, counts: IntArray, reset: npt.NDArray[np.bool_]
+        self, starts: IntArray, counts: IntArray, positions: IntArray
     ) -> "tuple[torch.Tensor, torch.Tensor, torch.Tensor]":
         """Makes levels, resets and mask. Row r has counts[r] targets, from the sample starts[r] on.
 
-        Silence fills the row behind them. Where the row is reset, silence also takes the place of its lookback.
+        Silence fills the row behind them. positions: how many samples of the row's chunk lie before the targets; where
+        that is less than the lookback, silence takes the place of the rest. A row at position 0 is reset.
         """
         import torch
 
         levels = np.full((len(starts), self._lookback + self.seq_len), self._silence, np.int64)
-        for row, start, count, is_first in zip(levels, starts.tolist(), counts.tolist(), reset.tolist(), strict=True):
+        for row, start, count, before in zip(levels, starts.tolist(), counts.tolist(), positions.tolist(), strict=True):
             if count:
-                lead_in = 0 if is_first else self._lookback
+                lead_in = min(before, self._lookback)
                 known = self._read(start - lead_in, start + count)
                 row[self._lookback - lead_in : self._lookback + count] = self._levels(known, start)
         mask = np.arange(self.seq_len) < counts[:, None]
-        return torch.from_numpy(levels), torch.from_numpy(reset), torch.from_numpy(mask)
+        return torch.from_numpy(levels), torch.from_numpy(positions == 0), torch.from_numpy(mask)
 
     def _levels(self, samples: npt.NDArray[np.int16], start: int) -> IntArray:
         """The levels of 16-bit samples of the recording in which `start` lies."""
@@ -298,8 +298,8 @@ def _fitting_recordings(data: AudioData, config: AudioConfig, split: str, seq_le
             f" prepare again with sample_rate {config.sample_rate}, or train a model with"
             f" sample_rate {data.sample_rate}"
         )
-    if seq_len < 1 or seq_len % config.lookback:
-        raise ConfigError(f"seq_len must be a multiple of the top frame of {config.lookback} samples, got {seq_len}")
+    if seq_len < 1 or seq_len % config.top_frame:
+        raise ConfigError(f"seq_len must be a multiple of the top frame of {config.top_frame} samples, got {seq_len}")
     recordings = data.recordings(split)
     if not recordings:
         raise DataError(f"{data.folder}: the {split} split is empty; prepare more recordings or another split")

@@ -20,10 +20,7 @@ from samplernn_fast.engine.temperature import Temperature
 from samplernn_fast.errors import CheckpointError, ConfigError
 from samplernn_fast.models.base import AudioModel
 from samplernn_fast.models.checkpoint import load_model, model_sha256
-from samplernn_fast.models.registry import require_sampler
-from samplernn_fast.models.sample_rnn import SampleRNN
 from samplernn_fast.reference import limits
-from samplernn_fast.reference.weights import pack
 
 _KNOWN_AT_ONCE = 1 << 16  # samples
 _NOT_FINITE = "the model gives logits that are not finite numbers; its weights are too large"
@@ -45,12 +42,11 @@ class Engine:
         device: str | torch.device = "auto",
         num_threads: int | None = None,
     ) -> None:
-        sampler = require_sampler(as_model(model))
-        where = resolve_device(device)
-        registry.resolve(backend, sampler.config, where, dtype)  # refuses before the work of packing
-        weights = pack(sampler)
+        loaded, where = as_model(model), resolve_device(device)
+        registry.resolve(backend, loaded.config, where, dtype)  # refuses before the work of packing
+        weights = registry.Weights(loaded)
         started = registry.start(backend, weights, where, dtype, num_threads)
-        self._take(sampler, started, FirstUse(started, weights) if started.compiled_here else None)
+        self._take(loaded, started, FirstUse(started, weights.packed) if started.compiled_here else None)
 
     @classmethod
     def of(cls, model: AudioModel, backend: Backend) -> Self:
@@ -59,13 +55,13 @@ class Engine:
         Its levels are not compared with plain torch when it is first used: whoever makes it checks it.
         """
         engine = cls.__new__(cls)
-        engine._take(require_sampler(model), backend, None)
+        engine._take(model, backend, None)
         return engine
 
-    def _take(self, model: SampleRNN, backend: Backend, first_use: FirstUse | None) -> None:
+    def _take(self, model: AudioModel, backend: Backend, first_use: FirstUse | None) -> None:
         self.config, self.model_sha256 = model.config, model_sha256(model)
         self.backend, self.dtype, self.device = backend, backend.dtype, backend.device
-        self.pace = Pace(self.config.lookback)
+        self.pace = Pace(self.config.top_frame)
         self._first_use = first_use
 
     def init_state(
@@ -114,7 +110,7 @@ class Engine:
         all_forced = self._check_forced(state, n, forced)
         made: list[Tensor] = []
         slice_size = functools.partial(self.pace.samples, state.num_streams)
-        for start, stop, known in _slices(state.t, all_forced, self.config.lookback, slice_size):
+        for start, stop, known in _slices(state.t, all_forced, self.config.top_frame, slice_size):
             levels, hidden = all_forced[:, start:stop], [h.clone() for h in state.hidden]
             if known:
                 self.backend.prime(hidden, state.history, levels)
@@ -157,7 +153,7 @@ class Engine:
         if not steps:
             dtype = torch.float64 if self.dtype == "float64" else torch.float32
             return torch.empty(levels.shape[0], 0, self.config.q_levels, dtype=dtype, device=self.device)
-        padded = torch.nn.functional.pad(levels, (0, -steps % lookback), value=self.config.q_zero)
+        padded = torch.nn.functional.pad(levels, (0, -steps % self.config.top_frame), value=self.config.q_zero)
         return self.backend.score(self.backend.init_hidden(levels.shape[0]), padded)[:, :steps]
 
     def _check_forced(self, state: EngineState, n: int, forced: Tensor | np.ndarray | None) -> Tensor:
@@ -195,22 +191,23 @@ def as_model(model: str | Path | AudioModel) -> AudioModel:
     return model
 
 
-def _slices(t: int, forced: Tensor, lookback: int, slice_size: Callable[[], int]) -> Iterator[tuple[int, int, bool]]:
+def _slices(t: int, forced: Tensor, frame: int, slice_size: Callable[[], int]) -> Iterator[tuple[int, int, bool]]:
     """Cut a call into slices (start, stop, known) of its forced levels (B, n), from time t on.
 
-    A known slice is whole top frames that every stream is given, about `_KNOWN_AT_ONCE` samples at most, so that a
-    signal is heard within a long prompt; it needs no sample-level MLP. The others are stepped
-    through, slice_size() samples at a time, which is asked anew for each; a rest of less than two sizes is one slice.
+    frame: the samples of a top frame. A known slice is whole top frames that every stream is given, about
+    `_KNOWN_AT_ONCE` samples at most, so that a signal is heard within a long prompt; it needs no draws. The others are
+    stepped through, slice_size() samples at a time, which is asked anew for each; a rest of less than two sizes is one
+    slice.
     """
     known = (forced >= 0).all(dim=0).cpu().numpy()
     edges = [0, *(np.flatnonzero(np.diff(known)) + 1).tolist(), len(known)]
     for start, stop in itertools.pairwise(edges):
         if start < stop and known[start]:
-            aligned = min(stop, start + -(t + start) % lookback)
-            whole = aligned + (stop - aligned) // lookback * lookback
+            aligned = min(stop, start + -(t + start) % frame)
+            whole = aligned + (stop - aligned) // frame * frame
             if start < aligned:
                 yield start, aligned, False
-            piece = -(-_KNOWN_AT_ONCE // lookback) * lookback
+            piece = -(-_KNOWN_AT_ONCE // frame) * frame
             for first in range(aligned, whole, piece):
                 yield first, min(first + piece, whole), True
             start = whole

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from samplernn_fast.engine.temperature import Temperature, TemperatureCurve, parse
 from samplernn_fast.errors import CheckpointError, ConfigError
-from samplernn_fast.models.config import SampleRNNConfig
+from samplernn_fast.models.config import AudioConfig
 from samplernn_fast.reference import draw, limits
 from samplernn_fast.untrusted import Fields, Unreadable
 
@@ -29,7 +29,7 @@ class EngineState:
         history: Tensor,
         seed: int,
         streams: np.ndarray,
-        config: SampleRNNConfig,
+        config: AudioConfig,
         model_sha256: str,
     ) -> None:
         self.hidden, self.history, self.seed, self.streams = hidden, history, seed, streams

@@ -20,9 +20,9 @@ from samplernn_fast.data.batches import EvalBatch, whole_recordings
 from samplernn_fast.data.folder import AudioData
 from samplernn_fast.engine.engine import Engine
 from samplernn_fast.errors import ConfigError
-from samplernn_fast.models.base import AudioModel, bits_per_sample
+from samplernn_fast.models.base import AudioModel
 from samplernn_fast.models.checkpoint import load_model
-from samplernn_fast.models.sample_rnn import SampleRNN
+from samplernn_fast.models.config import AudioConfig
 
 _MAX_LOGITS = 1 << 25  # most logits of one batch: 128 MiB in float32
 _MAX_PRODUCTS = 1 << 35  # most products of one call on a CPU, each weight being one a sample: 0.25 seconds of a core
@@ -87,8 +87,8 @@ def evaluate(
     config = model.config
     if batch_size < 1:
         raise ConfigError(f"batch_size must be at least 1, got {batch_size}")
-    per_row = max(1, _MAX_LOGITS // (batch_size * config.q_levels * config.lookback))
-    seq_len = config.lookback * min(per_row, max(1, _MAX_SAMPLES // config.lookback))
+    per_row = max(1, _MAX_LOGITS // (batch_size * config.q_levels * config.top_frame))
+    seq_len = config.top_frame * min(per_row, max(1, max(_MAX_SAMPLES, 2 * config.lookback) // config.top_frame))
     target = next(model.parameters()).device if device == "auto" else devices.resolve_device(device)
     chosen = _choose(model, target) if backend == "auto" else backend
     if chosen == "forward" and dtype != "auto":
@@ -101,7 +101,7 @@ def evaluate(
     piece = _piece_samples(model, target)
     for batch in whole_recordings(data, config, split, batch_size, seq_len):
         parts = []
-        for part in _pieces(batch, config.lookback, piece):
+        for part in _pieces(batch, config, piece):
             if should_stop is not None and should_stop():
                 raise Stopped
             parts.append(score(part).double().cpu())
@@ -127,22 +127,24 @@ def _piece_samples(model: AudioModel, device: torch.device) -> int:
     return _MAX_PRODUCTS // parameters if device.type == "cpu" else sys.maxsize
 
 
-def _pieces(batch: EvalBatch, lookback: int, samples: int) -> Iterator[EvalBatch]:
+def _pieces(batch: EvalBatch, config: AudioConfig, samples: int) -> Iterator[EvalBatch]:
     """A batch in pieces of time of about `samples` samples of all rows together, whole top frames each."""
     rows, steps = batch.mask.shape
-    size = lookback * max(1, samples // (rows * lookback))
+    size = config.top_frame * max(1, samples // (rows * config.top_frame))
     if size >= steps:
         yield batch
         return
     for start in range(0, steps, size):
         stop = min(start + size, steps)
         reset = batch.reset if start == 0 else torch.zeros_like(batch.reset)
-        yield EvalBatch(batch.levels[:, start : stop + lookback], reset, batch.mask[:, start:stop], batch.recordings)
+        yield EvalBatch(
+            batch.levels[:, start : stop + config.lookback], reset, batch.mask[:, start:stop], batch.recordings
+        )
 
 
 def _choose(model: AudioModel, device: torch.device) -> str:
     """What scores fastest: on a CPU our kernels, which other processes slow down less than torch's threads."""
-    if not isinstance(model, SampleRNN) or next(model.parameters()).dtype != torch.float32:
+    if not model.config.packed or next(model.parameters()).dtype != torch.float32:
         return "forward"
     return "forward" if BACKENDS["cpu"].unavailable_reasons(model.config, device) else "cpu"
 
@@ -157,8 +159,8 @@ def _score_forward(model: AudioModel, device: torch.device) -> Callable[[EvalBat
         nonlocal state
         levels = batch.levels.to(device)
         kept = None if state is None or bool(batch.reset.any()) else _first_rows(state, levels.shape[0])
-        logits, state = model(levels, kept, batch.reset.to(device))
-        return bits_per_sample(logits, levels[:, model.config.lookback :])
+        outputs, state = model(levels, kept, batch.reset.to(device))
+        return model.bits(outputs, levels[:, model.config.lookback :])
 
     return score
 

@@ -1,7 +1,11 @@
-"""`AudioModel`: what training and scoring need of a model of any system; and how a recurrent one gets its weights."""
+"""`AudioModel`: what training, scoring and sampling need of a model of any system; and a recurrent one's first weights.
+
+Letters: B batch, T samples, L lookback, Q levels, O outputs of the network for one sample.
+"""
 
 import math
 from abc import ABC, abstractmethod
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -12,15 +16,33 @@ from samplernn_fast.errors import ConfigError
 from samplernn_fast.models.config import AudioConfig, RecurrentConfig
 
 State = tuple[Tensor, ...]
+"""Float tensors (n, B, H) with the streams on the second axis."""
+
+
+class Stepper(Protocol):
+    """Goes through time with a model, sample by sample. `AudioModel.stepper` makes one for one call."""
+
+    def step(self, levels: Tensor) -> Tensor:
+        """levels (B, L): those before time t. Returns outputs (B, n, O) of the samples t .. t + n - 1, which depend on
+        `levels` alone, so n is 1 unless they are independent of each other. The next step is that of t + n."""
+        ...
+
+    def hidden(self) -> State:
+        """The hidden state before the next step; tensors of its own."""
+        ...
 
 
 class AudioModel(nn.Module, ABC):
-    """An unconditional model of raw audio: p(x_{t+1} | x_1..x_t) over Q levels (Eq. 1), as training and scoring use it.
+    """An unconditional model of raw audio: p(x_{t+1} | x_1..x_t) (Eq. 1), as training, scoring and sampling use it.
 
     model(levels, state, reset), with levels (B, L + T) integers, the first L = `config.lookback` context, and T a
-    multiple of L; state: what an earlier call returned, or None for the initial state; reset: (B,) bool, rows that
-    start a new recording and take the learned initial state. Returns logits (B, T, Q), where logits[:, t] predicts
-    levels[:, L + t] and depends on levels[:, :L + t] only, and the state after the last sample.
+    multiple of `config.top_frame`; state: what an earlier call returned, or None for the initial state; reset: (B,)
+    bool, rows that start a new recording and take the learned initial state. Returns outputs (B, T, O), where
+    outputs[:, t] predicts levels[:, L + t] and depends on levels[:, :L + t] only, and the state after the last sample.
+    Outputs are logits of the Q levels, or what `config.mixture` stands for.
+
+    A state goes from one subsequence to the next. A hidden state is what one step hands to the next one, and a network
+    without recurrence has one too (the queues of its convolutions); for a recurrent one both are the same.
     """
 
     def __init__(self, config: AudioConfig, *, seed: int | None = 0) -> None:
@@ -32,15 +54,37 @@ class AudioModel(nn.Module, ABC):
     def init_state(self, batch_size: int) -> State:
         """The initial state of every deep RNN: (n_rnn, B, H) each, H = D, or 2 D ([h | c]) for LSTM."""
 
+    @abstractmethod
+    def stepper(self, hidden: State, t: int) -> Stepper:
+        """A stepper that begins at time t. hidden: the hidden state before it, which is left as it is."""
+
+    def init_hidden(self, batch_size: int) -> State:
+        """The hidden state of a stepper before the first sample, behind endless silence."""
+        return self.init_state(batch_size)
+
+    def follow(self, hidden: State, levels: Tensor) -> tuple[Tensor, State]:
+        """Outputs (B, T, O) over known levels (B, L + T), from a stepper's hidden state to the next one."""
+        outputs, state = self(levels, hidden)
+        return outputs, state
+
+    def losses(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """What training minimises: outputs (B, T, O) and targets (B, T) -> (B, T), in bits."""
+        return bits_per_sample(outputs, targets)
+
+    def bits(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """The negative log-likelihood of each target (B, T) among the levels, in bits: what systems are compared by."""
+        return bits_per_sample(outputs, targets)
+
     def start(self, levels: Tensor, state: State | None, reset: Tensor | None) -> State:
         """The state that a call starts from. ConfigError when its levels cannot be aligned."""
-        lookback = self.config.lookback
+        lookback, frame = self.config.lookback, self.config.top_frame
         if levels.dim() != 2 or levels.dtype not in (torch.int64, torch.int32):
             raise ConfigError(f"forward: levels must be (B, L + T) integers, got {tuple(levels.shape)} {levels.dtype}")
         steps = levels.shape[1] - lookback
-        if steps <= 0 or steps % lookback:
+        if steps <= 0 or steps % frame:
             raise ConfigError(
-                f"forward: T must be a positive multiple of L = {lookback} in levels (B, L + T), got T = {steps}"
+                f"forward: T must be a positive multiple of the top frame, {frame}, in levels (B, L + T) with"
+                f" L = {lookback}, got T = {steps}"
             )
         initial = self.init_state(levels.shape[0])
         if state is None or reset is None:
@@ -54,10 +98,10 @@ class AudioModel(nn.Module, ABC):
         """
         lookback = self.config.lookback
         steps = levels.shape[1] - lookback
-        padding = -steps % lookback
+        padding = -steps % self.config.top_frame
         padded = nn.functional.pad(levels, (0, padding), value=self.config.q_zero)
-        logits, _ = self(padded)
-        bits = bits_per_sample(logits[:, :steps], levels[:, lookback:])
+        outputs, _ = self(padded)
+        bits = self.bits(outputs[:, :steps], levels[:, lookback:])
         return bits.mean() if mask is None else (bits * mask).sum() / mask.sum()
 
 

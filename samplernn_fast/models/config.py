@@ -1,8 +1,9 @@
 """What defines a model and its audio: one frozen config class a system, under a common base. No torch here.
 
-`AudioConfig` has what every system needs to know of the audio, `RecurrentConfig` what systems with an RNN share;
-`SampleRNNConfig` is the paper's model, `OneTierConfig` its RNN baseline. `registry` knows all of them by the system's
-name, which every checkpoint carries.
+`AudioConfig` has what every system needs to know of the audio, `RecurrentConfig` what systems with an RNN share, and
+`TieredConfig` what systems with tiers of frames share. `SampleRNNConfig` is the paper's model, `OneTierConfig` its RNN
+baseline; the paper's other systems are in `other_configs`. `registry` knows all of them by the system's name, which
+every checkpoint carries.
 """
 
 import dataclasses
@@ -32,8 +33,11 @@ class AudioConfig(ABC):
 
     system: ClassVar[str]
     """The system's name, as checkpoints and `registry.SYSTEMS` have it."""
-    sampled: ClassVar[bool]
-    """Whether an engine can make audio with this system."""
+    packed: ClassVar[bool]
+    """Whether its weights have a packed layout (`reference.weights`), which the backends with kernels read. A system
+    without one is sampled by the stepping backend."""
+    mixture: ClassVar[bool] = False
+    """Whether it predicts a mixture of Gaussians over amplitudes, in place of probabilities of levels."""
 
     sample_rate: Annotated[int, Range(0, 768_000, unit="Hz")] = 16000
     """Samples per second of the audio the model was trained on; 0, before training, is the data folder's rate."""
@@ -54,6 +58,11 @@ class AudioConfig(ABC):
     @abstractmethod
     def lookback(self) -> int:
         """L: samples of context that come before the first predicted one."""
+
+    @property
+    @abstractmethod
+    def top_frame(self) -> int:
+        """The samples of the longest frame. Subsequences are whole ones, and begin where such a frame begins."""
 
     @property
     def least_values(self) -> int:
@@ -100,8 +109,6 @@ class RecurrentConfig(AudioConfig):
     """Memory cell of Eq. 5."""
     reset_after: bool = True
     """GRU form: reset gate after the recurrent product (torch, cuDNN, Keras) or before it (the paper's code)."""
-    emb_size: Annotated[int, Range(0, 16384)] = 256
-    """Width of the level embedding; 0 feeds one-hot levels to W_x of Eq. 8."""
     learn_h0: bool = True
     """Learn the initial state of every RNN; otherwise it is zero."""
     weight_norm: WeightNorm = "all"
@@ -114,17 +121,14 @@ class RecurrentConfig(AudioConfig):
 
     @property
     def least_values(self) -> int:
-        """Recurrent matrices of three gates in one tier, the MLP's hidden layers, embedding and output layer."""
+        """Recurrent matrices of three gates in one tier, the MLP's hidden layers, and the output layer of levels."""
         hidden = 3 * self.n_rnn + self.mlp_hidden - 1
-        return self.dim * (hidden * self.dim + self.q_levels) + self.q_levels * self.emb_size
+        return self.dim * (hidden * self.dim + (0 if self.mixture else self.q_levels))
 
 
 @dataclass(frozen=True)
-class SampleRNNConfig(RecurrentConfig):
-    """One SampleRNN (ICLR 2017). The defaults are the paper's best 3-tier model (section 3)."""
-
-    system: ClassVar[str] = "samplernn"
-    sampled: ClassVar[bool] = True
+class TieredConfig(RecurrentConfig):
+    """The fields common to systems with tiers of frames (section 2). The defaults are the paper's best 3-tier model."""
 
     frame_sizes: Annotated[tuple[int, ...], Range(1, 65536, unit="samples")] = (2, 2, 8)
     """Samples per frame of each tier, lowest first: FS(1), ..., FS(K). FS(1) is what the sample-level MLP sees."""
@@ -136,11 +140,6 @@ class SampleRNNConfig(RecurrentConfig):
     """Map the top tier's frame to `dim` before its RNN; the paper's Eq. 4 feeds the raw frame."""
     mlp_input_relu: bool = False
     """ReLU directly after W_x f + c (deepsound, s4); the paper's code has none."""
-    frame_input: FrameInput = "code"
-    """Real value of a level q for the frame tiers, before `frame_gain`, with Q = q_levels: "code" (q - Q//2) / (Q/2);
-    "code-half" q / (Q/2) - 1; "code-floor" q / (Q//2) - 1; "amplitude" the decoded amplitude."""
-    frame_gain: Annotated[float, Range(0, 1e6, above=True)] = 2.0
-    """Factor on the frame tiers' input; the authors' code scales levels to [-2, 2)."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "frame_sizes", tuple(self.frame_sizes))
@@ -160,11 +159,20 @@ class SampleRNNConfig(RecurrentConfig):
         return self.frame_sizes[-1]
 
     @property
+    def top_frame(self) -> int:
+        """FS(K), the samples of a frame of the top tier."""
+        return self.frame_sizes[-1]
+
+    @property
+    def taps(self) -> int:
+        """FS(1): how many of the last samples the sample-level MLP reads."""
+        return self.frame_sizes[0]
+
+    @property
     def least_values(self) -> int:
-        """As in `RecurrentConfig`, with the other tiers, every tier's input and upsampling, and the MLP's input."""
+        """As in `RecurrentConfig`, with the other tiers, and every tier's input and upsampling."""
         further = 3 * self.n_rnn * (len(self.ratios) - 1) + sum(self.ratios)
-        inputs = sum(self.frame_sizes[1:]) + self.frame_sizes[0] * (self.emb_size or self.q_levels)
-        return super().least_values + self.dim * (further * self.dim + inputs)
+        return super().least_values + self.dim * (further * self.dim + sum(self.frame_sizes[1:]))
 
     @property
     def ratios(self) -> tuple[int, ...]:
@@ -174,13 +182,43 @@ class SampleRNNConfig(RecurrentConfig):
 
 
 @dataclass(frozen=True)
+class FramedConfig(TieredConfig):
+    """The fields common to systems whose tiers read levels as real values."""
+
+    frame_input: FrameInput = "code"
+    """Real value of a level q for the frame tiers, before `frame_gain`, with Q = q_levels: "code" (q - Q//2) / (Q/2);
+    "code-half" q / (Q/2) - 1; "code-floor" q / (Q//2) - 1; "amplitude" the decoded amplitude."""
+    frame_gain: Annotated[float, Range(0, 1e6, above=True)] = 2.0
+    """Factor on the frame tiers' input; the authors' code scales levels to [-2, 2)."""
+
+
+@dataclass(frozen=True)
+class SampleRNNConfig(FramedConfig):
+    """One SampleRNN (ICLR 2017)."""
+
+    system: ClassVar[str] = "samplernn"
+    packed: ClassVar[bool] = True
+
+    emb_size: Annotated[int, Range(0, 16384)] = 256
+    """Width of the level embedding; 0 feeds one-hot levels to W_x of Eq. 8."""
+
+    @property
+    def least_values(self) -> int:
+        """As in `TieredConfig`, with the embedding and the MLP's input."""
+        inputs = self.taps * (self.emb_size or self.q_levels)
+        return super().least_values + self.dim * inputs + self.q_levels * self.emb_size
+
+
+@dataclass(frozen=True)
 class OneTierConfig(RecurrentConfig):
     """The paper's baseline, an RNN over single samples (Eq. 2-3; "RNN" in Table 1). The authors' code has three hidden
     layers in its MLP, which is the default here."""
 
     system: ClassVar[str] = "rnn"
-    sampled: ClassVar[bool] = False
+    packed: ClassVar[bool] = False
 
+    emb_size: Annotated[int, Range(1, 16384)] = 256
+    """Width of the level embedding."""
     mlp_hidden: Annotated[int, Range(1, 64)] = 3
     """Hidden layers of the MLP of Eq. 3, each with ReLU."""
 
@@ -196,18 +234,37 @@ class OneTierConfig(RecurrentConfig):
     """What version 0.1.0 wrote for this system beside its fields: frame sizes of (1,) stood for the system, and the
     rest meant nothing. The values are those of its presets."""
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require(self.emb_size > 0, "emb_size of the one-tier baseline must be at least 1", self.emb_size)
+    taps: ClassVar[int] = 0
+    """The MLP reads no sample besides what the RNN has read."""
+    frame_sizes: ClassVar[tuple[int, ...]] = (0, 1)
+    """The model as samplers see it: no sample-level context, and one tier whose frame is one sample."""
+    ratios: ClassVar[tuple[int, ...]] = (1,)
+    """The one tier gives one vector for each of its frames."""
+    mlp_input_relu: ClassVar[bool] = False
+    """No ReLU stands between the RNN and the first hidden layer."""
 
     @property
     def lookback(self) -> int:
         """One sample: the RNN's state holds all that came before."""
         return 1
 
+    @property
+    def top_frame(self) -> int:
+        """One sample."""
+        return 1
+
+    @property
+    def least_values(self) -> int:
+        """As in `RecurrentConfig`, with the embedding."""
+        return super().least_values + self.q_levels * self.emb_size
+
     def fingerprint(self) -> str:
         """As in `AudioConfig`, with the fields that version 0.1.0 wrote besides."""
         return json.dumps(json.loads(super().fingerprint()) | self.MEANINGLESS, sort_keys=True)
+
+
+PackedConfig = TieredConfig | OneTierConfig
+"""The configs of systems with a packed layout, all of which are walked alike: tiers of frames, and an MLP."""
 
 
 def require(condition: bool, message: str, got: object) -> None:

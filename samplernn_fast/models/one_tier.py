@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from torch.nn.functional import relu
 
 from samplernn_fast.models.base import RecurrentModel, State
-from samplernn_fast.models.cells import RNNStack
 from samplernn_fast.models.config import OneTierConfig
+from samplernn_fast.models.layers.cells import RNNStack
 
 
 class OneTierRNN(RecurrentModel):
@@ -36,6 +36,30 @@ class OneTierRNN(RecurrentModel):
         """Teacher-forced logits of a whole subsequence, and the state after it: see `AudioModel`."""
         (before,) = self.start(levels, state, reset)
         x, after = self.rnn(self.embedding(levels[:, :-1]), before)
+        return self.mlp(x), (after,)
+
+    def mlp(self, x: Tensor) -> Tensor:
+        """The MLP of Eq. 3: the RNN's outputs (..., D) -> logits (..., Q)."""
         for layer in self.hidden:
             x = relu(layer(x))
-        return self.output(x), (after,)
+        return self.output(x)
+
+    def stepper(self, hidden: State, t: int) -> "OneTierStepper":
+        """As in `AudioModel`."""
+        return OneTierStepper(self, hidden)
+
+
+class OneTierStepper:
+    """Eq. 2-3 one sample at a time."""
+
+    def __init__(self, model: OneTierRNN, hidden: State) -> None:
+        self._model, (self._hidden,) = model, hidden
+
+    def step(self, levels: Tensor) -> Tensor:
+        """As in `Stepper`."""
+        x, self._hidden = self._model.rnn(self._model.embedding(levels[:, -1:]), self._hidden)
+        return self._model.mlp(x)
+
+    def hidden(self) -> State:
+        """As in `Stepper`."""
+        return (self._hidden,)

@@ -1,4 +1,4 @@
-"""Every system by its name: its config class, which says whether an engine can sample it, and its model class."""
+"""Every system by its name: its config class and its model class."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -7,7 +7,9 @@ from samplernn_fast.errors import ConfigError
 from samplernn_fast.models.base import AudioModel
 from samplernn_fast.models.config import AudioConfig, OneTierConfig, SampleRNNConfig
 from samplernn_fast.models.one_tier import OneTierRNN
-from samplernn_fast.models.sample_rnn import SampleRNN
+from samplernn_fast.models.other_configs import MultiSoftmaxConfig, RealInputConfig
+from samplernn_fast.models.sample_rnn import SampleRNN, TieredModel
+from samplernn_fast.models.variants import MultiSoftmax, RealInputSampleRNN
 
 
 @dataclass(frozen=True)
@@ -19,8 +21,13 @@ class System:
 
 
 SYSTEMS: dict[str, System] = {
-    SampleRNNConfig.system: System(SampleRNNConfig, SampleRNN),
-    OneTierConfig.system: System(OneTierConfig, OneTierRNN),
+    one.config.system: one
+    for one in (
+        System(SampleRNNConfig, SampleRNN),
+        System(RealInputConfig, RealInputSampleRNN),
+        System(MultiSoftmaxConfig, MultiSoftmax),
+        System(OneTierConfig, OneTierRNN),
+    )
 }
 
 
@@ -48,10 +55,11 @@ def config_from_dict(values: dict[str, Any]) -> AudioConfig:
     return SYSTEMS[values["system"]].config.from_dict(values)
 
 
-def require_sampler(model: AudioModel) -> SampleRNN:
-    """The model, if an engine can sample it. ConfigError where it cannot."""
-    if not model.config.sampled or not isinstance(model, SampleRNN):
+def require_tiers(model: AudioModel) -> TieredModel:
+    """The model, where it has tiers and a packed layout. ConfigError where it has not."""
+    if not isinstance(model, TieredModel) or not model.config.packed:
         raise ConfigError(
-            "the one-tier baseline cannot be sampled: the engine runs tiers of frames; train and evaluate do work"
+            f"this is for systems with tiers that backends with kernels play, and the model's system is"
+            f" {model.config.system}"
         )
     return model

@@ -3,23 +3,25 @@
 Letters: B batch, T samples, L = FS(K) lookback, F frame size, D dim, Q levels, E embedding, K tiers.
 """
 
+from abc import abstractmethod
 from collections.abc import Sequence
-from typing import cast
+from typing import Any, cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import embedding, linear, relu
 
 from samplernn_fast.audio import quantize
 from samplernn_fast.models.base import RecurrentModel, State
-from samplernn_fast.models.cells import RNNStack
-from samplernn_fast.models.config import SampleRNNConfig
+from samplernn_fast.models.config import SampleRNNConfig, TieredConfig
+from samplernn_fast.models.layers.cells import RNNStack
 
 
 class Tier(nn.Module):
     """A frame-level module (section 2.1): reads frames of F samples, gives one vector for each unit below it."""
 
-    def __init__(self, config: SampleRNNConfig, tier: int) -> None:
+    def __init__(self, config: TieredConfig, tier: int) -> None:
         super().__init__()
         self.frame_size, self.ratio = config.frame_sizes[tier + 1], config.ratios[tier]
         is_top = tier == len(config.ratios) - 1
@@ -52,17 +54,65 @@ class Tier(nn.Module):
 
 
 class SampleMLP(nn.Module):
-    """The sample-level module (section 2.2): embeddings of the last FS(1) samples, W_x f + c, and the MLP of Eq. 9."""
+    """The sample-level module (section 2.2): W_x f + c of Eq. 8, and the MLP of Eq. 9. Subclasses say what f is."""
 
-    def __init__(self, config: SampleRNNConfig) -> None:
+    def __init__(self, config: TieredConfig, outputs: int) -> None:
+        """outputs: O, what the network gives for one sample."""
         super().__init__()
-        self.taps = config.frame_sizes[0]
-        width = config.emb_size or config.q_levels
-        self.embedding = nn.Embedding(config.q_levels, config.emb_size) if config.emb_size else None
-        self.input = nn.Linear(self.taps * width, config.dim, bias=False)
+        self.taps = config.taps
+        self.build_input(config)
         hidden = nn.ModuleList(nn.Linear(config.dim, config.dim) for _ in range(config.mlp_hidden))
         self.hidden = cast(Sequence[nn.Linear], hidden)
-        self.output = nn.Linear(config.dim, config.q_levels)
+        self.output = nn.Linear(config.dim, outputs)
+
+    @abstractmethod
+    def build_input(self, config: Any) -> None:
+        """Makes the layers that read f. They come first, because weights are drawn in the order of the layers."""
+
+    @abstractmethod
+    def add_input(self, x: Tensor, levels: Tensor, values: Tensor, first: nn.Linear | None) -> Tensor:
+        """x (B, T, D) plus W_x f, taken through the weight of `first` where a layer is given.
+
+        levels (B, taps - 1 + T) integers, of which the t-th sample reads `taps` from t on, and their real values.
+        """
+
+    @abstractmethod
+    def tables(self, values: Tensor) -> Tensor:
+        """What each level adds to x at each tap: (taps, Q, D), oldest sample first. values: (Q,) of every level."""
+
+    def folds(self, samples: int) -> bool:
+        """Whether products of matrices first save work for so many samples."""
+        return True
+
+
+class LevelMLP(SampleMLP):
+    """The sample-level module of the paper: f has the embeddings of the last FS(1) samples (Eq. 7)."""
+
+    def build_input(self, config: SampleRNNConfig) -> None:
+        """Makes the embedding, unless levels are one-hot, and W_x."""
+        self.q_levels = config.q_levels
+        self.embedding = nn.Embedding(config.q_levels, config.emb_size) if config.emb_size else None
+        self.input = nn.Linear(self.taps * (config.emb_size or config.q_levels), config.dim, bias=False)
+
+    def folds(self, samples: int) -> bool:
+        """One-hot levels are always read by tables; an embedding, where there are more samples than rows of them."""
+        return self.embedding is None or samples >= 2 * self.q_levels
+
+    def add_input(self, x: Tensor, levels: Tensor, values: Tensor, first: nn.Linear | None) -> Tensor:
+        """As in `SampleMLP`."""
+        steps = x.shape[1]
+        context = [levels[:, tap : tap + steps] for tap in range(self.taps)]
+        if self.embedding is not None and not self.folds(levels.shape[0] * steps):
+            return x + self.input(self.embed(context))
+        tables = self.tables(values)
+        if first is not None:
+            tables = tables @ first.weight.t()
+        # In float32 also under autocast: the gradient of a row is a sum over thousands of samples, and the
+        # CPU adds it up in the table's own dtype.
+        tables = tables.to(torch.promote_types(tables.dtype, torch.float32))
+        for table, levels_at_tap in zip(tables, context, strict=True):
+            x = embedding(levels_at_tap, table).add_(x)
+        return x
 
     def embed(self, context: list[Tensor]) -> Tensor:
         """Eq. 7: the flattened embeddings (..., taps E) of the levels (...) at each tap, oldest first."""
@@ -70,29 +120,35 @@ class SampleMLP(nn.Module):
         vectors = [self.embedding(levels) for levels in context]
         return torch.cat(vectors, dim=-1)
 
-    def tables(self) -> Tensor:
+    def tables(self, values: Tensor) -> Tensor:
         """W_x applied to every embedding: (taps, Q, D), oldest sample first. One row replaces a product with W_x."""
         w_x = self.input.weight.unflatten(1, (self.taps, -1)).permute(1, 2, 0)
         return w_x if self.embedding is None else self.embedding.weight @ w_x
 
 
-class SampleRNN(RecurrentModel):
-    """The paper's model: K tiers (section 2), the truth for every sampler.
+class TieredModel(RecurrentModel):
+    """K tiers of frames over a sample level (section 2), whatever the sample level reads and predicts.
 
     `tiers[0]` is the lowest RNN tier (k = 2 in the paper), `tiers[-1]` the top one.
     """
 
-    config: SampleRNNConfig
+    config: TieredConfig
+    mlp: SampleMLP
+    tiers: Sequence[Tier]
+    values: Tensor
+    """The real value of every level for the tiers: (Q,) float64. It is no buffer, so that no cast rounds it."""
 
-    def __init__(self, config: SampleRNNConfig, *, seed: int | None = 0) -> None:
-        """Weights are drawn from `seed` alone, None leaves them to be filled in; torch's generator is left alone."""
-        super().__init__(config)
+    def build(self, mlp: type[SampleMLP], values: np.ndarray, outputs: int, seed: int | None) -> None:
+        """Makes the layers. values: (Q,) what the tiers read in place of every level; outputs: O of the MLP.
+
+        Weights are drawn from `seed` alone, None leaves them to be filled in; torch's generator is left alone.
+        """
+        config = self.config
         with torch.random.fork_rng(devices=[]):  # torch's layers draw weights of their own first
             tiers = nn.ModuleList(Tier(config, tier) for tier in range(len(config.ratios)))
-            self.mlp = SampleMLP(config)
+            self.mlp = mlp(config, outputs)
         self.tiers = cast(Sequence[Tier], tiers)
-        values = quantize.for_config(config).frame_values(config.frame_input, config.frame_gain)
-        self.frame_values = torch.from_numpy(values)  # float64; not a buffer, so that no cast of the model rounds it
+        self.values = torch.from_numpy(values)
         self.draw_weights(seed)
 
     def init_state(self, batch_size: int) -> State:
@@ -106,7 +162,7 @@ class SampleRNN(RecurrentModel):
     def forward(self, levels: Tensor, state: State | None = None, reset: Tensor | None = None) -> tuple[Tensor, State]:
         """Teacher-forced logits of a whole subsequence, and the state after it: see `AudioModel`."""
         state = self.start(levels, state, reset)
-        values = self.frame_values.to(self.tiers[0].rnn.h0)[levels]
+        values = self.values.to(self.tiers[0].rnn.h0)[levels]
         new_state: list[Tensor] = []
         hidden: Tensor | None = None
         for index in reversed(range(len(self.tiers))):
@@ -121,7 +177,7 @@ class SampleRNN(RecurrentModel):
                 hidden, last = tier.rnn(inputs, state[index])
             new_state.insert(0, last)
         assert hidden is not None
-        return self._sample_level(levels, hidden), tuple(new_state)
+        return self._sample_level(levels, values, hidden), tuple(new_state)
 
     def _windows(self, samples: Tensor, size: int) -> Tensor:
         """(B, T) of samples (B, L + T): what a unit that sees `size` samples has before each of the T predictions."""
@@ -154,32 +210,76 @@ class SampleRNN(RecurrentModel):
             frames = torch.cat((hidden.transpose(0, 1), frames), dim=2)
         return linear(frames, weight, bias.flatten()).unflatten(2, (ratio, -1))
 
-    def _sample_level(self, levels: Tensor, hidden: Tensor) -> Tensor:
-        """Eq. 6-9 for the lowest tier's output `hidden` (B, T / FS(2), D) -> logits (B, T, Q)."""
+    def _sample_level(self, levels: Tensor, values: Tensor, hidden: Tensor) -> Tensor:
+        """Eq. 6-9 for the lowest tier's output `hidden` (B, T / FS(2), D) -> outputs (B, T, O)."""
         tier, mlp = self.tiers[0], self.mlp
         steps, start = levels.shape[1] - self.config.lookback, self.config.lookback - mlp.taps
-        context = [levels[:, start + tap : start + tap + steps] for tap in range(mlp.taps)]
+        recent, recent_values = levels[:, start:-1], values[:, start:-1]
         layers = list(mlp.hidden)
-        if mlp.embedding is not None and levels.shape[0] * steps < 2 * self.config.q_levels:
-            x = tier.upsample(hidden) + mlp.input(mlp.embed(context))
+        if self.config.mlp_input_relu or not mlp.folds(levels.shape[0] * steps):
+            x = mlp.add_input(tier.upsample(hidden), recent, recent_values, None)
             return self._mlp(relu(x) if self.config.mlp_input_relu else x, layers)
-        # With more samples than table rows, products of matrices first save most of the work per sample.
-        tables = mlp.tables()
-        weight: Tensor = tier.up.weight
-        bias: Tensor = tier.up.bias
-        if not self.config.mlp_input_relu:
-            first = layers.pop(0)
-            tables = tables @ first.weight.t()
-            weight, bias = (part.flatten(0, 1) for part in tier.up_through(first.weight, first.bias))
-        # In float32 also under autocast: the gradient of a row is a sum over thousands of samples, and the
-        # CPU adds it up in the table's own dtype.
-        tables = tables.to(torch.promote_types(tables.dtype, torch.float32))
+        # Products of matrices first save most of the work per sample.
+        first = layers.pop(0)
+        weight, bias = (part.flatten(0, 1) for part in tier.up_through(first.weight, first.bias))
         x = linear(hidden, weight, bias).unflatten(2, (tier.ratio, -1)).flatten(1, 2)
-        for table, levels_at_tap in zip(tables, context, strict=True):
-            x = embedding(levels_at_tap, table).add_(x)
-        return self._mlp(relu(x), layers)
+        return self._mlp(relu(mlp.add_input(x, recent, recent_values, first)), layers)
 
     def _mlp(self, x: Tensor, layers: list[nn.Linear]) -> Tensor:
         for layer in layers:
             x = relu(layer(x))
         return self.mlp.output(x)
+
+    def stepper(self, hidden: State, t: int) -> "TierStepper":
+        """As in `AudioModel`."""
+        return TierStepper(self, hidden, t)
+
+
+class SampleRNN(TieredModel):
+    """The paper's model, the truth for every sampler."""
+
+    config: SampleRNNConfig
+    mlp: LevelMLP
+
+    def __init__(self, config: SampleRNNConfig, *, seed: int | None = 0) -> None:
+        """Weights are drawn from `seed` alone, None leaves them to be filled in; torch's generator is left alone."""
+        super().__init__(config)
+        values = quantize.for_config(config).frame_values(config.frame_input, config.frame_gain)
+        self.build(LevelMLP, values, config.q_levels, seed)
+
+
+class TierStepper:
+    """Eq. 4-9 one sample at a time: a tier runs where one of its frames starts, and the MLP at every sample."""
+
+    def __init__(self, model: TieredModel, hidden: State, t: int) -> None:
+        self._model, self._hidden, self._t = model, list(hidden), t
+        self._values = model.values.to(hidden[0])
+        self._outputs = [tier.rnn.output(h) for tier, h in zip(model.tiers, hidden, strict=True)]
+
+    def step(self, levels: Tensor) -> Tensor:
+        """As in `Stepper`. The samples of a frame are independent of each other where the MLP reads none."""
+        model, t, values = self._model, self._t, self._values[levels]
+        for index in reversed(range(len(model.tiers))):
+            tier = model.tiers[index]
+            if t % tier.frame_size:
+                continue
+            inputs = values[:, -tier.frame_size :]
+            inputs = inputs if tier.expand is None else tier.expand(inputs)
+            if index + 1 < len(model.tiers):
+                above = model.tiers[index + 1]
+                unit = t % above.frame_size // tier.frame_size
+                inputs = inputs + above.upsample(self._outputs[index + 1].unsqueeze(1))[:, unit]
+            out, self._hidden[index] = tier.rnn(inputs.unsqueeze(1), self._hidden[index])
+            self._outputs[index] = out[:, 0]
+        lowest, mlp = model.tiers[0], model.mlp
+        place = t % lowest.frame_size
+        count = 1 if mlp.taps else lowest.frame_size - place
+        x = lowest.upsample(self._outputs[0].unsqueeze(1))[:, place : place + count]
+        start = levels.shape[1] - mlp.taps
+        x = mlp.add_input(x, levels[:, start:], values[:, start:], None)
+        self._t += count
+        return model._mlp(relu(x) if model.config.mlp_input_relu else x, list(mlp.hidden))
+
+    def hidden(self) -> State:
+        """As in `Stepper`."""
+        return tuple(self._hidden)

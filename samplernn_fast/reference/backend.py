@@ -9,8 +9,8 @@ from torch import Tensor
 from torch.nn.functional import embedding, linear
 
 from samplernn_fast.errors import ConfigError
-from samplernn_fast.models.config import SampleRNNConfig
-from samplernn_fast.models.gru_scan import gru_scan
+from samplernn_fast.models.config import PackedConfig
+from samplernn_fast.models.layers.gru_scan import gru_scan
 from samplernn_fast.reference.cells import gru_cell_ref, lstm_cell_ref
 from samplernn_fast.reference.draw import Drawing, sample_ref
 from samplernn_fast.reference.known_levels import Hidden, TeacherForced
@@ -23,10 +23,11 @@ class ReferenceBackend(TeacherForced):
     name = "reference"
     dtypes: tuple[str, ...] = ("float32", "float64")
     promised: tuple[str, ...] = ()
+    packed = True
     compiled_here = False
 
     @staticmethod
-    def unavailable_reasons(config: SampleRNNConfig, device: torch.device) -> list[str]:
+    def unavailable_reasons(config: PackedConfig, device: torch.device) -> list[str]:
         """Always empty, because this backend runs every model."""
         return []
 
@@ -88,10 +89,9 @@ class ReferenceBackend(TeacherForced):
 
     def run_sample_network(self, hidden: Hidden, levels: Tensor, t: int) -> Tensor:
         """Eq. 7-9 at time t, given the levels (B, >= L) before it: logits (B, Q)."""
-        tables = self.weights["mlp.tables"]
-        x = self._upsample(hidden, 0, t)
-        for tap, recent in enumerate(levels[:, -tables.shape[0] :].unbind(1)):
-            x = x + embedding(recent, tables[tap])
+        x, taps = self._upsample(hidden, 0, t), self.config.taps
+        for tap in range(taps):
+            x = x + embedding(levels[:, tap - taps], self.weights["mlp.tables"][tap])
         return self.mlp(x)
 
     def _upsample(self, hidden: Hidden, tier: int, t: int) -> Tensor:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import embedding, log_softmax, relu
 
-from samplernn_fast.models.config import SampleRNNConfig
+from samplernn_fast.models.config import PackedConfig
 from samplernn_fast.reference.weights import PackedWeights, packed_hidden
 
 Hidden = list[Tensor]
@@ -19,7 +19,7 @@ _PRIME_FLOATS = 1 << 22  # the largest number of floats (streams x frames x unit
 class TeacherForced(ABC):
     """The part of a backend that reads known levels. Letters as in `weights.py`, and B streams, N frames."""
 
-    config: SampleRNNConfig
+    config: PackedConfig
     weights: PackedWeights
 
     @abstractmethod
@@ -52,14 +52,14 @@ class TeacherForced(ABC):
 
         Starts where a top frame starts, and advances `hidden`.
         """
-        lookback, tables = self.config.lookback, self.weights["mlp.tables"]
+        lookback = self.config.lookback
         steps = levels.shape[1] - lookback
         out = self.frame_scan(hidden, levels)
         x = self.linear(out, self.weights["tier0.up"].flatten(0, 1), self.weights["mlp.input_bias"].flatten())
         x = x.unflatten(2, (-1, self.config.dim)).flatten(1, 2)
-        for tap, table in enumerate(tables):
-            start = lookback - tables.shape[0] + tap
-            x = x + embedding(levels[:, start : start + steps], table)
+        for tap in range(self.config.taps):
+            start = lookback - self.config.taps + tap
+            x = x + embedding(levels[:, start : start + steps], self.weights["mlp.tables"][tap])
         return log_softmax(self.mlp(x), dim=-1)
 
     @torch.inference_mode()

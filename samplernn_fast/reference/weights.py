@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from samplernn_fast.errors import CheckpointError
-from samplernn_fast.models.config import SampleRNNConfig
-from samplernn_fast.models.sample_rnn import SampleRNN, Tier
+from samplernn_fast.models.config import PackedConfig
+from samplernn_fast.models.sample_rnn import Tier, TieredModel
 
 _MATRICES = ("recurrent", "stack", "skip_out", "up", "hidden", "output")
 
@@ -30,7 +30,7 @@ class Field:
     made_from: str
 
 
-def layout(config: SampleRNNConfig) -> list[Field]:
+def layout(config: PackedConfig) -> list[Field]:
     """The layout table of one model: every packed tensor, in order. Tier 0 is the lowest RNN tier."""
     dim, layers = config.dim, config.n_rnn
     gates = 3 if config.rnn == "gru" else 4
@@ -56,7 +56,9 @@ def layout(config: SampleRNNConfig) -> list[Field]:
         fields.append(Field(name + "up", (ratio, below, dim), "W_j of Eq. 6 through what reads it below"))
     what = "bias of Eq. 6 through the first layer, and its own"
     fields.append(Field("mlp.input_bias", (config.ratios[0], dim), what))
-    fields.append(Field("mlp.tables", (config.frame_sizes[0], config.q_levels, dim), "first layers of every embedding"))
+    if config.taps:
+        what = "first layers of every embedding"
+        fields.append(Field("mlp.tables", (config.taps, config.q_levels, dim), what))
     for layer in range(packed_hidden(config)):
         fields.append(Field(f"mlp.hidden{layer}", (dim, dim), "hidden layer"))
         fields.append(Field(f"mlp.hidden{layer}_bias", (dim,), "its bias"))
@@ -70,7 +72,7 @@ def is_matrix(name: str) -> bool:
     return name.split(".")[-1].rstrip("0123456789") in _MATRICES
 
 
-def packed_hidden(config: SampleRNNConfig) -> int:
+def packed_hidden(config: PackedConfig) -> int:
     """Hidden layers left after folding: the first vanishes where nothing non-linear stands before it."""
     return config.mlp_hidden if config.mlp_input_relu else config.mlp_hidden - 1
 
@@ -79,7 +81,7 @@ def packed_hidden(config: SampleRNNConfig) -> int:
 class PackedWeights:
     """Read-only and shareable between threads. `tensors` follow `layout(config)`."""
 
-    config: SampleRNNConfig
+    config: PackedConfig
     tensors: dict[str, Tensor]
     sums: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
     """The two parts of each `input_bias` of a tier: the gates' own (1, n, G D), and the upsampling's (R, n, G D)."""
@@ -125,14 +127,14 @@ class PackedWeights:
 
 
 @torch.no_grad()
-def pack(model: SampleRNN) -> PackedWeights:
+def pack(model: TieredModel) -> PackedWeights:
     """Fold a model's weights, in float64. CheckpointError if one of them is not finite."""
     config = model.config
     for name, parameter in model.named_parameters():
         if not torch.isfinite(parameter).all():
             raise CheckpointError(f"{name} holds a value that is not finite; this model cannot make audio")
     model = copy.deepcopy(model).cpu().double()
-    tensors, own = {"frame_values": model.frame_values} | _pack_mlp(model), []
+    tensors, own = {"frame_values": model.values} | _pack_mlp(model), []
     readers = _sample_level_reader(model)
     for index, tier in enumerate(model.tiers):
         packed, bias, up_bias = _pack_tier(config, tier, readers)
@@ -161,7 +163,7 @@ def _input_bias(own: list[tuple[Tensor, Tensor]], tier: int) -> tuple[Tensor, Te
     return bias.unsqueeze(0), torch.nn.functional.pad(up_bias, (0, 0, 0, bias.shape[0] - up_bias.shape[1]))
 
 
-def _sample_level_reader(model: SampleRNN) -> list[tuple[Tensor, Tensor]]:
+def _sample_level_reader(model: TieredModel) -> list[tuple[Tensor, Tensor]]:
     """What reads the lowest tier's conditioning: the first hidden layer, or nothing where a ReLU comes first."""
     if model.config.mlp_input_relu:
         return []
@@ -169,7 +171,7 @@ def _sample_level_reader(model: SampleRNN) -> list[tuple[Tensor, Tensor]]:
     return [(first.weight, first.bias)]
 
 
-def _input_matrices(config: SampleRNNConfig, tier: Tier) -> list[Tensor]:
+def _input_matrices(config: PackedConfig, tier: Tier) -> list[Tensor]:
     """The matrices (G D, input) of every layer that reads the tier's own input."""
     layers = tier.rnn.layers
     first = layers[0].w_ih
@@ -181,7 +183,7 @@ def _input_matrices(config: SampleRNNConfig, tier: Tier) -> list[Tensor]:
 
 
 def _pack_tier(
-    config: SampleRNNConfig, tier: Tier, below: list[tuple[Tensor, Tensor]]
+    config: PackedConfig, tier: Tier, below: list[tuple[Tensor, Tensor]]
 ) -> tuple[dict[str, Tensor], Tensor, Tensor]:
     """One RNN tier: its tensors, the bias of its gates (n, G D), and that of its upsampling (r, O).
 
@@ -216,9 +218,9 @@ def _pack_tier(
     return packed, torch.stack(bias), up_bias
 
 
-def _pack_mlp(model: SampleRNN) -> dict[str, Tensor]:
+def _pack_mlp(model: TieredModel) -> dict[str, Tensor]:
     mlp, hidden = model.mlp, list(model.mlp.hidden)
-    tables = mlp.tables()
+    tables = mlp.tables(model.values)
     if not model.config.mlp_input_relu:
         tables = tables @ hidden.pop(0).weight.t()
     packed = {"mlp.tables": tables, "mlp.output": mlp.output.weight, "mlp.output_bias": mlp.output.bias}

@@ -1,6 +1,7 @@
 """`TrainConfig`: all settings of a training run. The model's own stand in `models.config`."""
 
 import dataclasses
+import math
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -93,11 +94,20 @@ class TrainConfig:
             "lr_schedule cosine needs max_steps or max_minutes",
             self.lr_schedule,
         )
-        require(
-            self.model.sampled or not self.sample_every,
-            "sample_every must be 0 for the one-tier baseline, which has no sampler",
-            self.sample_every,
-        )
+
+    def learning_rate(self, step: int, seconds: float) -> float:
+        """The learning rate of the next update: a linear warm-up, then constant, or a cosine down to a hundredth.
+
+        step: how many updates were made; seconds: how long the run took so far.
+        """
+        if self.change_lr is not None:
+            return self.change_lr
+        rate = self.lr * min(1.0, (step + 1) / (self.warmup_steps + 1))
+        if self.lr_schedule == "constant":
+            return rate
+        # Steps are the same in every repetition of a run and the clock is not, so the clock is the second choice.
+        done = step / self.max_steps if self.max_steps else seconds / (60 * (self.max_minutes or 1))
+        return rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, done))))
 
     def to_dict(self) -> dict[str, Any]:
         """All settings, for JSON."""

@@ -1,15 +1,20 @@
 """Named settings for `train`. Each says where its numbers come from: the paper, another project's code, or us."""
 
 from pathlib import Path
+from typing import Any
 
-from samplernn_fast.models.config import OneTierConfig, SampleRNNConfig
+from samplernn_fast.models.config import AudioConfig, OneTierConfig, SampleRNNConfig
+from samplernn_fast.models.other_configs import MultiSoftmaxConfig, RealInputConfig
 from samplernn_fast.training.config import TrainConfig
 
 _DATA, _OUT = Path("data"), Path("runs/model")  # placeholders: the command line requires both
 
 
-def _model(**fields: object) -> SampleRNNConfig:
-    return SampleRNNConfig.from_dict({"sample_rate": 0, "gain": 0.0, **fields})
+_TWO_TIERS: dict[str, Any] = {"frame_sizes": (16, 16), "n_rnn": 3}
+
+
+def _model(system: type[AudioConfig] = SampleRNNConfig, **fields: object) -> AudioConfig:
+    return system.from_dict({"sample_rate": 0, "gain": 0.0, **fields})
 
 
 PRESETS: dict[str, tuple[str, TrainConfig]] = {
@@ -37,7 +42,19 @@ PRESETS: dict[str, tuple[str, TrainConfig]] = {
     ),
     "rnn": (
         "The paper's one-tier baseline (Eq. 2-3): a GRU over single samples, three hidden layers as in its code.",
-        TrainConfig(data=_DATA, out=_OUT, model=OneTierConfig(sample_rate=0, gain=0.0), sample_every=0),
+        TrainConfig(data=_DATA, out=_OUT, model=OneTierConfig(sample_rate=0, gain=0.0)),
+    ),
+    "multi-softmax": (
+        "Multi-Softmax (section 2.2.2): `paper-2tier` without a sample level; a frame's samples are independent.",
+        TrainConfig(data=_DATA, out=_OUT, model=_model(MultiSoftmaxConfig, **_TWO_TIERS), seq_len=1024),
+    ),
+    "no-embedding-onehot": (
+        "Without embedding (Table 4), as the authors' code has it: `paper-2tier` on one-hot levels.",
+        TrainConfig(data=_DATA, out=_OUT, model=_model(emb_size=0, **_TWO_TIERS), seq_len=1024),
+    ),
+    "no-embedding-real": (
+        "Without embedding (Table 4), as its text can be read: `paper-2tier` on real-valued samples.",
+        TrainConfig(data=_DATA, out=_OUT, model=_model(RealInputConfig, **_TWO_TIERS), seq_len=1024),
     ),
     "authors-3tier": (
         "The 3-tier model as the authors' code has it: GRU that resets before the product.",

@@ -18,7 +18,7 @@ from torch.distributed.rendezvous import rendezvous
 from samplernn_fast.backends import devices
 from samplernn_fast.errors import BackendUnavailable, ConfigError, SampleRNNError
 from samplernn_fast.models.base import AudioModel
-from samplernn_fast.models.cells import keep_scans_uncompiled
+from samplernn_fast.models.layers.cells import keep_scans_uncompiled
 
 _MEETING = timedelta(minutes=10)
 """How long the processes of a run wait for each other when they start."""

@@ -23,7 +23,7 @@ from samplernn_fast.data.folder import AudioData
 from samplernn_fast.errors import CheckpointError, ConfigError, DataError, SampleRNNError
 from samplernn_fast.evaluation.likelihood import Stopped, evaluate
 from samplernn_fast.models import checkpoint
-from samplernn_fast.models.base import State, bits_per_sample
+from samplernn_fast.models.base import State
 from samplernn_fast.models.registry import build_model
 from samplernn_fast.training import resuming, starting
 from samplernn_fast.training.config import TrainConfig
@@ -190,10 +190,11 @@ class Trainer:
             part.to(self.device, non_blocking=True) for part in (batch.levels, batch.reset, batch.mask)
         )
         for group in self.optimizer.param_groups:
-            group["lr"] = self.learning_rate()
+            group["lr"] = config.learning_rate(self.step, self.seconds)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=config.precision == "bf16"):
-            logits, state = self.forward(levels, self.state, reset)
-        total = (bits_per_sample(logits, levels[:, config.model.lookback :]) * mask).sum()
+            outputs, state = self.forward(levels, self.state, reset)
+        losses = self.model.losses(outputs, levels[:, config.model.lookback :])
+        total = (losses * mask).sum()
         # Every process divides by the count of all. DDP averages the gradients, and world_size undoes its division.
         loss = total * (self.world_size / batch.n_valid_global)
         self.optimizer.zero_grad(set_to_none=True)
@@ -204,18 +205,6 @@ class Trainer:
         self.sums += torch.stack((total.detach().double(), mask.sum().double()))
         self.step += 1
         self.epoch = batch.epoch
-
-    def learning_rate(self) -> float:
-        """The learning rate of the next update: a linear warm-up, then constant, or a cosine down to a hundredth."""
-        config = self.config
-        if config.change_lr is not None:
-            return config.change_lr
-        rate = config.lr * min(1.0, (self.step + 1) / (config.warmup_steps + 1))
-        if config.lr_schedule == "constant":
-            return rate
-        # Steps are the same in every repetition of a run and the clock is not, so the clock is the second choice.
-        done = self.step / config.max_steps if config.max_steps else self.seconds / (60 * (config.max_minutes or 1))
-        return rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, done))))
 
     def _finished(self, number: int) -> str:
         """Why the run stops here, in the words of `TrainResult.stopped`; "" where it goes on. number: of a signal."""
@@ -271,7 +260,8 @@ class Trainer:
 
     def _row(self, **bits: float) -> dict[str, Any]:
         """One row of the log. Bits are written with all their digits."""
-        row: dict[str, Any] = {"step": self.step, "epoch": self.epoch, "lr": f"{self.learning_rate():.3g}"}
+        rate = self.config.learning_rate(self.step, self.seconds)
+        row: dict[str, Any] = {"step": self.step, "epoch": self.epoch, "lr": f"{rate:.3g}"}
         row |= {"audio_seconds": f"{self._audio_seconds():.1f}", "seconds": f"{self.seconds:.1f}"}
         return row | {name: repr(value) for name, value in bits.items()}
 

@@ -13,7 +13,6 @@ from runs import assert_same_run, tiny
 
 from samplernn_fast.audio.quantize import for_config
 from samplernn_fast.data.folder import AudioData
-from samplernn_fast.engine.engine import Engine
 from samplernn_fast.errors import ConfigError
 from samplernn_fast.evaluation.likelihood import evaluate
 from samplernn_fast.models import checkpoint
@@ -21,7 +20,6 @@ from samplernn_fast.models.base import bits_per_sample
 from samplernn_fast.models.config import OneTierConfig, SampleRNNConfig
 from samplernn_fast.models.one_tier import OneTierRNN
 from samplernn_fast.models.registry import config_from_dict
-from samplernn_fast.training.config import TrainConfig
 from samplernn_fast.training.trainer import Trainer, train
 
 SMALL = {"dim": 16, "emb_size": 8, "q_levels": 64}
@@ -136,9 +134,11 @@ def test_by_the_command_line(data_folder, tmp_path, capsys):
     capsys.readouterr()
     assert run("info", out, "--json") == 0
     assert json.loads(capsys.readouterr().out)["config"]["system"] == "rnn"
-    for command in (("generate", out), ("evaluate", out, "--data", data_folder, "--backend", "reference")):
-        assert run(*command) == 2
-        assert "one-tier baseline cannot be sampled" in assert_one_line_error(capsys)
+    assert run("generate", out, "--duration", "0.01", "-o", tmp_path / "made.wav") == 0
+    assert (tmp_path / "made.wav").is_file()
+    capsys.readouterr()
+    assert run("evaluate", out, "--data", data_folder, "--backend", "triton") == 1
+    assert "triton" in assert_one_line_error(capsys)
 
 
 def test_an_unknown_setting_of_an_early_checkpoint_is_refused():
@@ -148,11 +148,7 @@ def test_an_unknown_setting_of_an_early_checkpoint_is_refused():
         config_from_dict(early | {"foo": 3})
 
 
-def test_what_it_does_not_do_is_said_at_once(tmp_path):
-    with pytest.raises(ConfigError, match="cannot be sampled"):
-        Engine(OneTierRNN(CELLS["gru"]))
-    with pytest.raises(ConfigError, match="sample_every must be 0"):
-        TrainConfig(data=tmp_path, out=tmp_path, model=CELLS["gru"])
+def test_what_it_does_not_do_is_said_at_once():
     with pytest.raises(ConfigError, match="emb_size"):
         replace(CELLS["gru"], emb_size=0)
     for sizes in ((1,), (2,)):
@@ -163,7 +159,7 @@ def test_what_it_does_not_do_is_said_at_once(tmp_path):
 @pytest.mark.parametrize("config", [CELLS["gru"], SampleRNNConfig(dim=16)])
 def test_a_config_is_read_back_by_its_systems_name(config):
     assert config_from_dict(config.to_dict()) == config
-    with pytest.raises(ConfigError, match="system must be one of samplernn, rnn, got 'drum'"):
+    with pytest.raises(ConfigError, match=r"system must be one of samplernn, .*, got 'drum'"):
         config_from_dict(config.to_dict() | {"system": "drum"})
     other = OneTierConfig if isinstance(config, SampleRNNConfig) else SampleRNNConfig
     with pytest.raises(ConfigError, match="settings of another system"):

@@ -7,10 +7,10 @@ import torch
 from cases import CASES, make_model, random_levels
 
 from samplernn_fast.errors import ConfigError
-from samplernn_fast.models import gru_scan
 from samplernn_fast.models.base import bits_per_sample
 from samplernn_fast.models.config import SampleRNNConfig
-from samplernn_fast.models.gru_scan import GRUScan
+from samplernn_fast.models.layers import gru_scan
+from samplernn_fast.models.layers.gru_scan import GRUScan
 from samplernn_fast.models.sample_rnn import SampleRNN
 
 every_case = pytest.mark.parametrize("name", CASES)

@@ -12,7 +12,7 @@ from samplernn_fast.backends.cuda.call import Call
 from samplernn_fast.backends.cuda.gpu import missing
 from samplernn_fast.backends.cuda.launcher import Launcher, ordinal
 from samplernn_fast.errors import BackendUnavailable, ConfigError, DeviceError
-from samplernn_fast.models.config import SampleRNNConfig
+from samplernn_fast.models.config import PackedConfig
 from samplernn_fast.reference.draw import Drawing
 from samplernn_fast.reference.known_levels import Hidden
 from samplernn_fast.reference.modes import MODES, PROMISED_BITS
@@ -25,13 +25,16 @@ class CudaBackend:
     name = "cuda"
     dtypes: tuple[str, ...] = MODES
     promised: tuple[str, ...] = tuple(PROMISED_BITS)
+    packed = True
     compiled_here = True
 
     @staticmethod
-    def unavailable_reasons(config: SampleRNNConfig, device: torch.device) -> list[str]:
+    def unavailable_reasons(config: PackedConfig, device: torch.device) -> list[str]:
         """Why this backend cannot run; empty when it can."""
         if device.type != "cuda":
             return [f"runs on a CUDA GPU, not on {device}"]
+        if not config.taps:
+            return [f"has no kernels for {config.system}, whose MLP reads no samples"]
         return missing(ordinal(device))
 
     def __init__(

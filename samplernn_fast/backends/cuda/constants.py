@@ -4,7 +4,7 @@
 """
 
 from samplernn_fast.backends.cuda.grouping import grid_blocks
-from samplernn_fast.models.config import SampleRNNConfig
+from samplernn_fast.models.config import PackedConfig
 from samplernn_fast.reference.modes import MODES
 from samplernn_fast.reference.weights import packed_hidden
 
@@ -29,7 +29,7 @@ def packet_copies(batch: int, readers: int) -> int:
 
 
 def defines(
-    config: SampleRNNConfig,
+    config: PackedConfig,
     dtype: str,
     batch: int,
     blocks: int,
@@ -80,7 +80,7 @@ def defines(
     return {f"SRNN_{name}": text for name, text in texts.items()}
 
 
-def exchange_names(config: SampleRNNConfig) -> list[str]:
+def exchange_names(config: PackedConfig) -> list[str]:
     """The names of all exchanges; the place of a name is the number that an error word gives."""
     tiers, layers = range(len(config.ratios)), range(config.n_rnn)
     names = [f"hidden state of tier {tier}, layer {layer}" for tier in tiers for layer in layers]
@@ -93,7 +93,7 @@ def exchange_names(config: SampleRNNConfig) -> list[str]:
     return names + [f"{product} of tier {tier}" for product in ("skip product", "upsampling") for tier in tiers]
 
 
-def phase_names(config: SampleRNNConfig) -> list[str]:
+def phase_names(config: PackedConfig) -> list[str]:
     """The phases of a launch by their row in `Params::profile`; one more row, behind them, is the whole launch."""
     tiers = range(len(config.ratios))
     names = [f"cells of tier {tier}" for tier in tiers] + [f"upsampling of tier {tier}" for tier in tiers]

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from samplernn_fast.models.config import SampleRNNConfig
+from samplernn_fast.models.config import PackedConfig
 from samplernn_fast.reference.modes import WEIGHT_BYTES
 from samplernn_fast.reference.weights import is_matrix, layout
 
@@ -39,7 +39,7 @@ class Grouping:
 
 
 def grouping(
-    config: SampleRNNConfig, dtype: str, streams: int, multiprocessors: int, shared_bytes: int, exchange: str
+    config: PackedConfig, dtype: str, streams: int, multiprocessors: int, shared_bytes: int, exchange: str
 ) -> Grouping:
     """The grouping without clusters or roles: all blocks make all streams together, by the exchange that is asked for.
 
@@ -61,7 +61,7 @@ def cluster_grouping(streams: int, blocks: int, clusters: int) -> Grouping:
 
 
 def cluster_groupings(
-    config: SampleRNNConfig, dtype: str, streams: int, multiprocessors: int, shared_bytes: int
+    config: PackedConfig, dtype: str, streams: int, multiprocessors: int, shared_bytes: int
 ) -> list[Grouping]:
     """The ways to make streams by thread block clusters side by side, as `in_order_of_clusters` sorts them.
 
@@ -76,7 +76,7 @@ def cluster_groupings(
     return in_order_of_clusters(found)
 
 
-def _cluster_sizes(config: SampleRNNConfig, dtype: str, shared_bytes: int, exchange: str) -> list[int]:
+def _cluster_sizes(config: PackedConfig, dtype: str, shared_bytes: int, exchange: str) -> list[int]:
     """The sizes of clusters whose blocks share the units evenly and can hold what must stay, the largest first."""
     return [
         blocks
@@ -98,7 +98,7 @@ def role_grouping(dim: int, streams: int, heads: int, clusters: int) -> Grouping
 
 
 def role_groupings(
-    config: SampleRNNConfig, dtype: str, streams: int, multiprocessors: int, shared_bytes: int
+    config: PackedConfig, dtype: str, streams: int, multiprocessors: int, shared_bytes: int
 ) -> list[Grouping]:
     """Ways to have roles (csrc/cuda/device/roles.cuh), the most heads first. None for many streams or where the heads'
     shared memory cannot hold the MLP."""
@@ -109,7 +109,7 @@ def role_groupings(
     ]
 
 
-def resident_bytes(config: SampleRNNConfig, dtype: str, exchange: str = "cluster") -> int:
+def resident_bytes(config: PackedConfig, dtype: str, exchange: str = "cluster") -> int:
     """The bytes of matrices that a cluster must hold: those of the MLP, the recurrent ones and the lowest upsampling.
 
     With "roles" the heads hold the MLP's alone, because helpers make the other products. csrc/cuda/device/memory.cuh
@@ -121,11 +121,11 @@ def resident_bytes(config: SampleRNNConfig, dtype: str, exchange: str = "cluster
     return _bytes_of(config, dtype, lambda name: name.startswith(kept) or name.endswith(".recurrent"))
 
 
-def product_bytes(config: SampleRNNConfig, dtype: str) -> int:
+def product_bytes(config: PackedConfig, dtype: str) -> int:
     """The bytes of all matrices in a numeric mode."""
     return _bytes_of(config, dtype, lambda name: True)
 
 
-def _bytes_of(config: SampleRNNConfig, dtype: str, wanted: Callable[[str], bool]) -> int:
+def _bytes_of(config: PackedConfig, dtype: str, wanted: Callable[[str], bool]) -> int:
     matrices = [field for field in layout(config) if is_matrix(field.name) and wanted(field.name)]
     return WEIGHT_BYTES[dtype] * sum(math.prod(field.shape) for field in matrices)

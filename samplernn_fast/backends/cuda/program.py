@@ -9,7 +9,7 @@ from samplernn_fast.backends.cuda.compiler import KernelSource, architecture, co
 from samplernn_fast.backends.cuda.gpu import Gpu, driver_errors_as
 from samplernn_fast.backends.cuda.stages import Stage, Walk
 from samplernn_fast.errors import BackendUnavailable
-from samplernn_fast.models.config import SampleRNNConfig
+from samplernn_fast.models.config import PackedConfig
 from samplernn_fast.native import native
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class Program:
 
     @classmethod
     def build(
-        cls, gpu: Gpu, config: SampleRNNConfig, dtype: str, batch: int, exchange: str, profile: bool = False
+        cls, gpu: Gpu, config: PackedConfig, dtype: str, batch: int, exchange: str, profile: bool = False
     ) -> "Program":
         """Compile and load a model's kernels for `batch` streams, on all multiprocessors.
 
@@ -91,7 +91,7 @@ class Program:
 
     @classmethod
     def _in_clusters(
-        cls, gpu: Gpu, config: SampleRNNConfig, dtype: str, batch: int, exchange: str, profile: bool
+        cls, gpu: Gpu, config: PackedConfig, dtype: str, batch: int, exchange: str, profile: bool
     ) -> "Program | None":
         """A program in thread block clusters, no more than the GPU holds.
 
@@ -161,7 +161,7 @@ class Program:
 
 
 def _load(
-    gpu: Gpu, config: SampleRNNConfig, dtype: str, group: grouping.Grouping, profile: bool, walk: Walk | None = None
+    gpu: Gpu, config: PackedConfig, dtype: str, group: grouping.Grouping, profile: bool, walk: Walk | None = None
 ) -> "dict[str, CudaKernel]":
     """The kernels for a grouping by their names, compiled and loaded: the persistent one, or those of a walk."""
     device = gpu.device

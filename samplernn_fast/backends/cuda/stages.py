@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from samplernn_fast.models.config import SampleRNNConfig
+from samplernn_fast.models.config import PackedConfig
 from samplernn_fast.reference.weights import packed_hidden
 
 
@@ -32,7 +32,7 @@ class Walk:
     after: list[Stage]
 
     @classmethod
-    def of(cls, config: SampleRNNConfig) -> "Walk":
+    def of(cls, config: PackedConfig) -> "Walk":
         """The walk of a model, for any number of streams, any start and any number of samples."""
         outputs = [Stage("srnn_skip_output", tier) for tier in range(len(config.ratios)) if config.skip != "none"]
         period = [_sample(config, now) for now in range(config.lookback)]
@@ -52,7 +52,7 @@ class Walk:
         yield from self.after
 
 
-def _sample(config: SampleRNNConfig, now: int) -> list[Stage]:
+def _sample(config: PackedConfig, now: int) -> list[Stage]:
     """A sample at a place of the top frame: tiers from the top down, then the sample-level network by its exchanges."""
     stages = []
     for tier in reversed(range(len(config.ratios))):
@@ -66,7 +66,7 @@ def _sample(config: SampleRNNConfig, now: int) -> list[Stage]:
     return [stages[0]._replace(begins=True), *stages[1:]]
 
 
-def _frame(config: SampleRNNConfig, tier: int) -> list[Stage]:
+def _frame(config: PackedConfig, tier: int) -> list[Stage]:
     """The stages of a tier's frame: its layers, and with skips the sum of their outputs."""
     stages = []
     for layer in range(config.n_rnn):

@@ -79,7 +79,7 @@ def check_draws(engine: Engine, exact: Engine, batch_size: int) -> None:
     ):
         if not found <= bound:
             raise CheckFailed(
-                f"{engine.backend.name} {engine.dtype}, dim {config.dim}, {batch_size} streams: its draws {what}"
+                f"{engine.backend.name} {engine.dtype}, {batch_size} streams: its draws {what}"
                 f" {found:.2g} of the distribution outside the reference's levels, at most {bound:.2g} was expected;"
                 " nothing was timed"
             )

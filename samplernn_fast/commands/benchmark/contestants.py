@@ -20,7 +20,7 @@ from samplernn_fast.commands.benchmark.roofline import roofline
 from samplernn_fast.engine.engine import Engine
 from samplernn_fast.errors import BackendUnavailable, ConfigError, SampleRNNError
 from samplernn_fast.models.base import AudioModel
-from samplernn_fast.models.registry import require_sampler
+from samplernn_fast.models.registry import require_tiers
 from samplernn_fast.reference.weights import pack
 
 
@@ -138,7 +138,7 @@ class Lineup:
         extra: Extra | None = None,
     ) -> None:
         self.options, self.device, self.say, self.extra = options, device, say, extra
-        self.model = require_sampler(model)
+        self.model = require_tiers(model)
         self.config = self.model.config
         self.weights = pack(self.model)
         self.exact = Engine(self.model, backend="reference", dtype="float64", device="cpu")

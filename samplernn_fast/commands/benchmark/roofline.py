@@ -1,12 +1,12 @@
 """The shortest time that one step of the cpu backend could take, by the measured memory and arithmetic of the CPU."""
 
 from samplernn_fast.backends.cpu import CpuBackend
-from samplernn_fast.models.config import SampleRNNConfig
+from samplernn_fast.models.config import PackedConfig
 from samplernn_fast.reference.modes import WEIGHT_BYTES
 from samplernn_fast.reference.weights import packed_hidden
 
 
-def matrix_work(config: SampleRNNConfig) -> tuple[float, float]:
+def matrix_work(config: PackedConfig) -> tuple[float, float]:
     """The multiply-adds that the matrix products of one sample of one stream take, and the weights of all matrices."""
     dim, square, layers = config.dim, config.dim**2, config.n_rnn
     gates = (3 if config.rnn == "gru" else 4) * square

@@ -15,7 +15,7 @@ import torch
 
 from samplernn_fast.commands.benchmark.contestants import Absences, Contestant, Extra, LeftOut, Lineup, Options
 from samplernn_fast.models.base import AudioModel
-from samplernn_fast.models.config import SampleRNNConfig
+from samplernn_fast.models.config import PackedConfig
 
 Row = dict[str, Any]
 
@@ -47,7 +47,7 @@ def run(
 
 def measure(
     contestants: list[Contestant],
-    config: SampleRNNConfig,
+    config: PackedConfig,
     streams: int,
     options: Options,
     device: torch.device,

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from samplernn_fast.models.config import RecurrentConfig
-from samplernn_fast.models.gru_scan import gru_scan
+from samplernn_fast.models.layers.gru_scan import gru_scan
 
 
 class RNNLayer(nn.Module):
@@ -102,6 +102,14 @@ class RNNStack(nn.Module):
                 summed = projected if summed is None else summed + projected
         result = out if summed is None else summed
         return result.transpose(0, 1), torch.stack(new_state)
+
+    def output(self, state: Tensor) -> Tensor:
+        """The output (B, D) of the newest frame, from the state (n_rnn, B, H) after it."""
+        h = state[..., : self.layers[0].dim]
+        if self.skip == "none":
+            return h[-1]
+        projected = [skip_out(of_layer) for skip_out, of_layer in zip(self.skip_out, h, strict=True)]
+        return torch.stack(projected).sum(0)
 
     def run_gates(self, gates: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         """As forward without skips, from what the first layer makes of x: see `RNNLayer.run_gates`."""

@@ -1,0 +1,99 @@
+"""The `stepping` backend: any system, in plain torch, by the stepper that its model brings, all streams in one batch.
+
+It is for systems without a packed layout. The draws are the project's own: `reference.draw` for levels.
+"""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+from torch.nn.functional import log_softmax
+from torch.nn.utils import parametrize
+
+from samplernn_fast.errors import ConfigError
+from samplernn_fast.models.base import AudioModel
+from samplernn_fast.models.config import AudioConfig
+from samplernn_fast.models.registry import build_model
+from samplernn_fast.reference.draw import Drawing, sample_ref
+from samplernn_fast.reference.known_levels import Hidden
+
+_KNOWN_SAMPLES = 1 << 14  # about the most samples of all streams together that are followed at once
+
+
+class SteppingBackend:
+    """Any system, any device torch runs on, float32 or float64; see `interface.Backend` for the calls."""
+
+    name = "stepping"
+    dtypes: tuple[str, ...] = ("float32", "float64")
+    promised: tuple[str, ...] = ()
+    packed = False
+    compiled_here = False
+
+    @staticmethod
+    def unavailable_reasons(config: AudioConfig, device: torch.device) -> list[str]:
+        """Always empty, because every system brings a stepper."""
+        return []
+
+    def __init__(self, weights: AudioModel, device: torch.device, dtype: str, num_threads: int | None = None) -> None:
+        """weights: the model, of which a copy is made whose weight normalization is worked out once."""
+        if num_threads is not None:
+            raise ConfigError("num_threads is for the cpu backend; stepping uses torch's (torch.set_num_threads)")
+        self.config, self.device, self.dtype = weights.config, device, dtype
+        self.model = _without_norms(weights).to(device, getattr(torch, dtype)).eval().requires_grad_(False)
+
+    def group_streams(self, streams: int) -> int:
+        """All of them: a matrix product has all streams."""
+        return streams
+
+    @torch.inference_mode()
+    def init_hidden(self, streams: int) -> Hidden:
+        """The hidden state behind endless silence."""
+        return [h.clone() for h in self.model.init_hidden(streams)]
+
+    @torch.inference_mode()
+    def prime(self, hidden: Hidden, history: Tensor, levels: Tensor) -> None:
+        """Advance `hidden` over known levels (B, n), n whole top frames, starting where a top frame starts."""
+        for _ in self._follow(hidden, torch.cat((history, levels), dim=1)):
+            pass
+
+    @torch.inference_mode()
+    def score(self, hidden: Hidden, levels: Tensor) -> Tensor:
+        """Log-probabilities (B, T, Q) of levels (B, L + T), T whole top frames; advances `hidden`."""
+        return torch.cat([log_softmax(outputs, dim=-1) for outputs in self._follow(hidden, levels)], dim=1)
+
+    @torch.inference_mode()
+    def generate(self, hidden: Hidden, history: Tensor, t: int, drawing: Drawing, forced: Tensor) -> Tensor:
+        """The levels (B, n) from time t on: those of `forced` where it is not -1, else drawn; advances `hidden`."""
+        lookback, steps = self.config.lookback, forced.shape[1]
+        levels = torch.cat((history, forced), dim=1)
+        draws = drawing.randomness.draws(t, steps).to(forced.device)
+        stepper, done = self.model.stepper(tuple(hidden), t), 0
+        while done < steps:
+            outputs = stepper.step(levels[:, done : done + lookback])
+            for output in outputs.unbind(1)[: steps - done]:
+                temperature = drawing.temperature[:, done]
+                drawn = sample_ref(output, draws[:, done], temperature, drawing.top_k, drawing.top_p)
+                given = forced[:, done]
+                levels[:, lookback + done] = torch.where(given >= 0, given, drawn)
+                done += 1
+        hidden[:] = stepper.hidden()
+        return levels[:, lookback:].clone()
+
+    def _follow(self, hidden: Hidden, levels: Tensor) -> Iterator[Tensor]:
+        """Outputs (B, T, O) over known levels (B, L + T), in pieces of time; advances `hidden`."""
+        lookback, frame = self.config.lookback, self.config.top_frame
+        piece = frame * max(1, max(_KNOWN_SAMPLES, 2 * lookback) // (levels.shape[0] * frame))
+        for start in range(0, levels.shape[1] - lookback, piece):
+            outputs, hidden[:] = self.model.follow(tuple(hidden), levels[:, start : start + lookback + piece])
+            yield outputs
+
+
+def _without_norms(model: AudioModel) -> AudioModel:
+    """A copy of a model in float64, with plain weights in place of normalized ones."""
+    # No deepcopy: it shares the classes that torch makes for normalized layers, and taking norms off changes these.
+    plain = build_model(model.config, seed=None).double()
+    plain.load_state_dict(model.state_dict())
+    for module in plain.modules():
+        for name in list(getattr(module, "parametrizations", ())):
+            parametrize.remove_parametrizations(module, name)
+    return plain

@@ -1,0 +1,1 @@
+"""Layers that several systems are made of: memory cells and causal convolutions."""

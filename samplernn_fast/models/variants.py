@@ -1,0 +1,68 @@
+"""SampleRNN with one part exchanged, as the paper compares it (section 2.2): its tiers, another sample level.
+
+Letters as in `sample_rnn`.
+"""
+
+from torch import Tensor, nn
+from torch.nn.functional import linear
+
+from samplernn_fast.audio import quantize
+from samplernn_fast.models.config import TieredConfig
+from samplernn_fast.models.other_configs import MultiSoftmaxConfig, RealInputConfig
+from samplernn_fast.models.sample_rnn import SampleMLP, TieredModel
+
+
+class ValueMLP(SampleMLP):
+    """A sample-level module that reads the last FS(1) samples as real values."""
+
+    def build_input(self, config: TieredConfig) -> None:
+        """Makes W_x."""
+        self.input = nn.Linear(self.taps, config.dim, bias=False)
+
+    def add_input(self, x: Tensor, levels: Tensor, values: Tensor, first: nn.Linear | None) -> Tensor:
+        """As in `SampleMLP`."""
+        weight = self.input.weight if first is None else first.weight @ self.input.weight
+        return x + linear(values.unfold(1, self.taps, 1), weight)
+
+    def tables(self, values: Tensor) -> Tensor:
+        """As in `SampleMLP`."""
+        return values[:, None] * self.input.weight.t()[:, None, :]
+
+
+class BlindMLP(SampleMLP):
+    """A sample-level module that reads no samples, only the conditioning."""
+
+    def build_input(self, config: TieredConfig) -> None:
+        """Makes nothing."""
+
+    def add_input(self, x: Tensor, levels: Tensor, values: Tensor, first: nn.Linear | None) -> Tensor:
+        """Returns x."""
+        return x
+
+    def tables(self, values: Tensor) -> Tensor:
+        """None: (0, Q, D)."""
+        return values.new_zeros(0, len(values), self.output.in_features)
+
+
+class RealInputSampleRNN(TieredModel):
+    """SampleRNN without an embedding: W_x of Eq. 8 reads real-valued samples (Table 4)."""
+
+    config: RealInputConfig
+
+    def __init__(self, config: RealInputConfig, *, seed: int | None = 0) -> None:
+        """Weights are drawn from `seed` alone, None leaves them to be filled in; torch's generator is left alone."""
+        super().__init__(config)
+        values = quantize.for_config(config).frame_values(config.frame_input, config.frame_gain)
+        self.build(ValueMLP, values, config.q_levels, seed)
+
+
+class MultiSoftmax(TieredModel):
+    """SampleRNN without a sample level: each sample of a frame is predicted from the conditioning (section 2.2.2)."""
+
+    config: MultiSoftmaxConfig
+
+    def __init__(self, config: MultiSoftmaxConfig, *, seed: int | None = 0) -> None:
+        """Weights are drawn from `seed` alone, None leaves them to be filled in; torch's generator is left alone."""
+        super().__init__(config)
+        values = quantize.for_config(config).frame_values(config.frame_input, config.frame_gain)
+        self.build(BlindMLP, values, config.q_levels, seed)

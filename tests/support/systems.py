@@ -1,0 +1,17 @@
+"""A small config of every system, for the tests that every system has to pass (`tests/models/test_systems.py`)."""
+
+from samplernn_fast.models.config import AudioConfig, OneTierConfig, SampleRNNConfig
+from samplernn_fast.models.other_configs import MultiSoftmaxConfig, RealInputConfig
+
+_TIERS = {"dim": 12, "q_levels": 32, "frame_sizes": (4, 4, 8)}
+
+SYSTEM_CASES: dict[str, AudioConfig] = {
+    "samplernn": SampleRNNConfig(**_TIERS, emb_size=6),
+    "samplernn-skips": SampleRNNConfig(**_TIERS, emb_size=6, rnn="lstm", n_rnn=2, skip="full", top_input_linear=True),
+    "onehot": SampleRNNConfig(**_TIERS, emb_size=0),
+    "real-input": RealInputConfig(**_TIERS),
+    "multi-softmax": MultiSoftmaxConfig(dim=12, q_levels=32, frame_sizes=(4, 4)),
+    "rnn": OneTierConfig(dim=12, q_levels=32, emb_size=6),
+    "rnn-prism": OneTierConfig(dim=12, q_levels=32, emb_size=6, n_rnn=2, skip="prism"),
+}
+"""Name of a case -> its config. Every system of `registry.SYSTEMS` is among them."""
