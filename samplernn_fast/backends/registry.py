@@ -76,8 +76,9 @@ def resolve(
             found = [failed[candidate]]
         if not found:
             return backend
-        reasons.append(f"{candidate}: {'; '.join(found)}")
-    raise BackendUnavailable(f"no backend can run this model on {device}: {' | '.join(reasons)}")
+        reasons.append(f"{candidate}: {'; '.join(found)}" if name == "auto" else "; ".join(found))
+    whose = "no backend can" if name == "auto" else f"the {name} backend cannot"
+    raise BackendUnavailable(f"{whose} run this model on {device}: {' | '.join(reasons)}")
 
 
 def start(

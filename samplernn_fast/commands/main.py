@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def run_command(args: Sequence[str]) -> tuple[int, str]:
     """Runs a command. Returns its exit status, and the line that says why, or "" where nothing is to be said."""
-    name = args[0] if args else ""
+    name = args[0] if args else None
     try:
         _command(name, args[1:])
     except SystemExit as stop:
@@ -64,9 +64,9 @@ def run_command(args: Sequence[str]) -> tuple[int, str]:
     return 0, ""
 
 
-def _command(name: str, rest: Sequence[str]) -> None:
+def _command(name: str | None, rest: Sequence[str]) -> None:
     """Runs the command of that name with its flags. Raises ConfigError where there is none."""
-    if name in ("", "-h", "--help"):
+    if name in (None, "-h", "--help"):
         print(overview(), file=sys.stdout if name else sys.stderr)
         sys.exit(0 if name else USAGE_STATUS)
     if name == "--version":
@@ -96,7 +96,7 @@ def _status(error: SampleRNNError) -> int:
     return USAGE_STATUS if isinstance(error, ConfigError) else FAILURE_STATUS
 
 
-def _setting_names(command: str) -> set[str]:
+def _setting_names(command: str | None) -> set[str]:
     """The names in Python of all that a command's flags set."""
     if command not in COMMANDS:
         return set()

@@ -95,6 +95,11 @@ class Engine:
             if levels.dim() != 2 or levels.shape[0] != num_streams:
                 several = "" if num_streams == 1 else f", or one for each of {num_streams} streams"
                 raise ConfigError(f"prompt must have one row{several}, got the shape {tuple(levels.shape)}")
+            if 0 < levels.shape[1] < self.config.least_prompt:
+                raise ConfigError(
+                    f"prompt must have at least {self.config.least_prompt} samples, a frame of this"
+                    f" {self.config.system} model, which hears whole ones; got {levels.shape[1]}"
+                )
             self.run(state, levels.shape[1], forced=levels)
             state.prompt_length = state.t
         return state

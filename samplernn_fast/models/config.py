@@ -65,6 +65,11 @@ class AudioConfig(ABC):
         """The samples of the longest frame. Subsequences are whole ones, and begin where such a frame begins."""
 
     @property
+    def least_prompt(self) -> int:
+        """The samples of the shortest prompt that is heard before the first new sample."""
+        return 1
+
+    @property
     def least_values(self) -> int:
         """How many values the network's matrices have at least. A file with fewer holds no such model, so it is refused
         before memory is taken for one; 0 refuses none."""

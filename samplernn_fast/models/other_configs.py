@@ -30,12 +30,17 @@ class MultiSoftmaxConfig(FramedConfig):
     predicted from the conditioning alone, so that they are independent of each other."""
 
     system: ClassVar[str] = "multi-softmax"
-    packed: ClassVar[bool] = True
+    packed: ClassVar[bool] = False
 
     @property
     def taps(self) -> int:
         """None: the MLP reads no samples."""
         return 0
+
+    @property
+    def least_prompt(self) -> int:
+        """A frame of the lowest tier: a part of one changes nothing before the next frame."""
+        return self.frame_sizes[1]
 
 
 CONFIGS: tuple[type[AudioConfig], ...] = (SampleRNNConfig, RealInputConfig, MultiSoftmaxConfig, OneTierConfig)

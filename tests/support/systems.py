@@ -1,5 +1,7 @@
 """A small config of every system, for the tests that every system has to pass (`tests/models/test_systems.py`)."""
 
+from dataclasses import replace
+
 from samplernn_fast.models.config import AudioConfig, OneTierConfig, SampleRNNConfig
 from samplernn_fast.models.other_configs import MultiSoftmaxConfig, RealInputConfig
 
@@ -15,3 +17,8 @@ SYSTEM_CASES: dict[str, AudioConfig] = {
     "rnn-prism": OneTierConfig(dim=12, q_levels=32, emb_size=6, n_rnn=2, skip="prism"),
 }
 """Name of a case -> its config. Every system of `registry.SYSTEMS` is among them."""
+
+
+def trained(config: AudioConfig) -> AudioConfig:
+    """The config before training, which takes sample rate and gain from the data."""
+    return replace(config, sample_rate=0, gain=0.0)

@@ -1,0 +1,55 @@
+"""Trains systems of `systems.SYSTEM_CASES` in a process of its own, which is killed, or which is one of several ranks.
+
+python train_systems.py DATA OUT STEPS KILL_AT NAME...: one run for each name, in OUT/NAME. Where KILL_AT is not 0 the
+process kills itself after so many updates of the first one.
+"""
+
+import os
+import signal
+import sys
+from pathlib import Path
+
+import torch
+from runs import tiny
+from systems import SYSTEM_CASES, trained
+
+from samplernn_fast.training.config import TrainConfig
+from samplernn_fast.training.process import process_group
+from samplernn_fast.training.trainer import Trainer, train
+
+
+def train_until_killed(config: TrainConfig, kill_at: int) -> None:
+    update = Trainer.update
+
+    def killing(self: Trainer, batch: object) -> None:
+        update(self, batch)
+        if self.step == kill_at:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    Trainer.update = killing
+    train(config, progress=False)
+
+
+def train_as_ranks(configs: list[TrainConfig]) -> None:
+    """All runs in one group of processes, because a process can join a group only once."""
+    torch.set_num_threads(1)
+    with process_group("cpu") as (rank, ranks, device):
+        for config in configs:
+            config.out.mkdir(parents=True, exist_ok=True)
+            Trainer(config, rank, ranks, device).run([], progress=False)
+
+
+def main(data: str, out: str, steps: str, kill_at: str, *names: str) -> None:
+    runs = {name: (Path(out, name), trained(SYSTEM_CASES[name])) for name in names}
+    configs = [
+        tiny(Path(data), folder, steps=int(steps), model=model, sample_every=0, keep=0)
+        for folder, model in runs.values()
+    ]
+    if int(kill_at):
+        train_until_killed(configs[0], int(kill_at))
+    else:
+        train_as_ranks(configs)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
