@@ -33,6 +33,7 @@ class ModelDims:
         reset_after: bool,
         skips: bool,
         readers_all: bool,
+        reads_levels: bool,
         frame_sizes: Sequence[int],
     ) -> None: ...
 

@@ -12,9 +12,9 @@ Model::Model(const ModelDims& dims, const Arrays& arrays, const Kernels& kernels
       width(long{panels} * panel),
       arrays_(&arrays),
       kernels_(&kernels) {
-  frame_values = copy("frame_values", 1, m.q_levels);
+  if (!m.reads_levels) frame_values = copy("frame_values", 1, m.q_levels);
   for (int tier = 0; tier < m.tiers(); ++tier) tiers.push_back(load_tier(tier));
-  mlp.tables = copy("mlp.tables", long{m.taps} * m.q_levels, m.dim);
+  if (m.taps > 0) mlp.tables = copy("mlp.tables", long{m.taps} * m.q_levels, m.dim);
   mlp.input_bias = copy("mlp.input_bias", m.ratio(0), m.dim);
   for (int layer = 0; layer < m.hidden; ++layer) {
     const std::string name = "mlp.hidden" + std::to_string(layer);
@@ -45,7 +45,11 @@ TierWeights Model::load_tier(int tier) {
   const std::string name = "tier" + std::to_string(tier) + ".";
   const long square = long{m.dim} * m.dim, all = m.gates() * square;
   TierWeights w;
-  w.frame = load_frame(name + "frame", m.frame_sizes[tier]);
+  if (m.reads_levels) {
+    w.table = copy(name + "table", m.q_levels * gates_read(), m.dim);
+  } else {
+    w.frame = load_frame(name + "frame", m.frame_sizes[tier]);
+  }
   w.input_bias = copy(name + "input_bias", long{m.places(tier)} * m.n_rnn * m.gates(), m.dim);
   for (int layer = 0; layer < m.n_rnn; ++layer) {
     CellWeights cell;

@@ -26,6 +26,7 @@ struct CellWeights {
 
 struct TierWeights {
   const float* frame = nullptr;       // (F, I G): a sample of a frame times its row is added
+  const float* table = nullptr;       // (Q, I G) in place of it: the row of the last level is added
   const float* input_bias = nullptr;  // (R, n, G)
   std::vector<CellWeights> cells;
   std::vector<MatrixPointer> stack;  // for layers 1, ..., n - 1: G gates that read the layer below
@@ -36,7 +37,7 @@ struct TierWeights {
 };
 
 struct SampleWeights {
-  const float* tables = nullptr;      // (taps, Q), oldest tap first: folded embeddings
+  const float* tables = nullptr;      // (taps, Q), oldest tap first: folded embeddings, if any
   const float* input_bias = nullptr;  // (FS(2))
   std::vector<MatrixPointer> hidden;
   std::vector<const float*> hidden_bias;
@@ -58,8 +59,8 @@ class Model {
   const ModelDims m;
   const int panel, panels;  // outputs in a panel, and panels for D outputs
   const long width;
-  const float* frame_values = nullptr;
-  std::vector<TierWeights> tiers;  // lowest first
+  const float* frame_values = nullptr;  // null where a table is read
+  std::vector<TierWeights> tiers;       // lowest first
   SampleWeights mlp;
 
  private:

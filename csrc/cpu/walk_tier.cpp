@@ -15,7 +15,7 @@ void Walk::run_tier(int tier, long step, int frames) {
 }
 
 // Computes what the tier's input adds to the gates of every layer that reads it, into team_.inputs:
-// the biases, the samples of the frame and the upsampled tier above (Eq. 3).
+// the biases, the samples of the frame or its one level, and the upsampled tier above (Eq. 3).
 void Walk::read_input(int tier, long step, int frames) {
   const TierWeights& w = model_.tiers[tier];
   const long width = model_.input_width(), first = first_unit(), count = units();
@@ -31,6 +31,10 @@ void Walk::read_input(int tier, long step, int frames) {
       float* row = team_.inputs.data() + (long{s} * frames + frame) * width + first;
       for (long gate = 0; gate < width; gate += model_.width) {
         std::copy_n(bias + gate + first, count, row + gate);
+        if (m_.reads_levels) {
+          kernels_.add(row + gate, w.table + samples[0] * width + gate + first, count);
+          continue;
+        }
         for (int i = 0; i < size; ++i) {
           kernels_.add_scaled(row + gate, model_.frame_values[samples[i]],
                               w.frame + i * width + gate + first, count);

@@ -5,6 +5,9 @@
 // LSTM's [h | c]), F frame size, r ratio, n layers, I layers that read the tier's input, O width of
 // what a tier upsamples for one unit below it, R frames of a tier under one frame of the tier
 // above it (1 for the top tier).
+//
+// The one tier of an RNN over single samples reads its last level by a table, and such a model has
+// no frame values. A sample level that reads no samples has no tables.
 #pragma once
 
 #include <string>
@@ -16,12 +19,13 @@ struct ModelDims {
   int dim = 0;       // D, the width of every vector
   int q_levels = 0;  // Q, the number of levels
   int n_rnn = 0;     // RNN layers of each tier
-  int taps = 0;      // FS(1), the previous samples that the sample-level MLP reads
+  int taps = 0;      // FS(1), the previous samples that the sample-level MLP reads, or 0
   int hidden = 0;    // hidden layers of the MLP that are left after folding
   bool lstm = false;
   bool reset_after = true;       // the GRU applies its reset gate after the recurrent product
   bool skips = false;            // a tier's output is the sum of maps of all its layers
   bool readers_all = false;      // every layer reads the tier's input; otherwise the first one does
+  bool reads_levels = false;     // the one tier reads a level by a table in place of frame values
   std::vector<int> frame_sizes;  // FS(2), ..., FS(K), one for each RNN tier, lowest tier first
 
   int tiers() const { return static_cast<int>(frame_sizes.size()); }
@@ -47,11 +51,16 @@ struct Field {
 // All packed tensors in the order of weights.layout.
 inline std::vector<Field> layout(const ModelDims& m) {
   const long dim = m.dim, layers = m.n_rnn, width = long{m.gates()} * dim;
-  std::vector<Field> fields = {{"frame_values", {m.q_levels}}};
+  std::vector<Field> fields;
+  if (!m.reads_levels) fields.push_back({"frame_values", {m.q_levels}});
   for (int tier = 0; tier < m.tiers(); ++tier) {
     const std::string name = "tier" + std::to_string(tier) + ".";
     const long below = m.below_width(tier);
-    fields.push_back({name + "frame", {m.read_width(), m.frame_sizes[tier]}});
+    if (m.reads_levels) {
+      fields.push_back({name + "table", {m.q_levels, m.read_width()}});
+    } else {
+      fields.push_back({name + "frame", {m.read_width(), m.frame_sizes[tier]}});
+    }
     fields.push_back({name + "input_bias", {m.places(tier), layers, width}});
     fields.push_back({name + "recurrent", {layers, width, dim}});
     fields.push_back({name + "h0", {layers, m.state_width()}});
@@ -64,7 +73,7 @@ inline std::vector<Field> layout(const ModelDims& m) {
     fields.push_back({name + "up", {m.ratio(tier), below, dim}});
   }
   fields.push_back({"mlp.input_bias", {m.ratio(0), dim}});
-  fields.push_back({"mlp.tables", {m.taps, m.q_levels, dim}});
+  if (m.taps > 0) fields.push_back({"mlp.tables", {m.taps, m.q_levels, dim}});
   for (int layer = 0; layer < m.hidden; ++layer) {
     const std::string name = "mlp.hidden" + std::to_string(layer);
     fields.push_back({name, {dim, dim}});

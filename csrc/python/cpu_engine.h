@@ -2,6 +2,7 @@
 // includes it.
 #pragma once
 
+#include <algorithm>
 #include <limits>
 #include <string>
 #include <vector>
@@ -30,14 +31,16 @@ T* checked_shape(const py::array& array, const std::vector<long>& shape, const s
 }
 
 ModelDims make_dims(int dim, int q_levels, int n_rnn, int taps, int hidden, bool lstm,
-                    bool reset_after, bool skips, bool readers_all, std::vector<int> frame_sizes) {
+                    bool reset_after, bool skips, bool readers_all, bool reads_levels,
+                    std::vector<int> frame_sizes) {
   ModelDims m;
   m.dim = dim, m.q_levels = q_levels, m.n_rnn = n_rnn, m.taps = taps, m.hidden = hidden;
   m.lstm = lstm, m.reset_after = reset_after, m.skips = skips, m.readers_all = readers_all;
-  m.frame_sizes = std::move(frame_sizes);
+  m.reads_levels = reads_levels, m.frame_sizes = std::move(frame_sizes);
   bool sound = dim >= 1 && dim <= 16384 && q_levels >= 2 && q_levels <= 65536 && n_rnn >= 1 &&
-               n_rnn <= 64 && hidden >= 0 && hidden <= 64 && taps >= 1 && !m.frame_sizes.empty();
-  int below = taps;
+               n_rnn <= 64 && hidden >= 0 && hidden <= 64 && taps >= 0 && !m.frame_sizes.empty();
+  if (reads_levels) sound = sound && m.frame_sizes == std::vector<int>{1};
+  int below = std::max(1, taps);
   for (int size : m.frame_sizes) {
     sound = sound && size >= below && size <= (1 << 24) && size % below == 0;
     below = size < 1 ? 1 : size;
@@ -167,7 +170,7 @@ inline void bind_engine(py::module_& m) {
       .def(py::init(&make_dims), py::kw_only(), py::arg("dim"), py::arg("q_levels"),
            py::arg("n_rnn"), py::arg("taps"), py::arg("hidden"), py::arg("lstm"),
            py::arg("reset_after"), py::arg("skips"), py::arg("readers_all"),
-           py::arg("frame_sizes"));
+           py::arg("reads_levels"), py::arg("frame_sizes"));
   py::class_<Engine>(m, "CpuEngine",
                      "A packed model on the CPU; read-only, for any number of threads.")
       .def(py::init(&make), py::arg("dims"), py::arg("tensors"), py::arg("isa") = "",

@@ -95,6 +95,7 @@ def model_dims(config: PackedConfig) -> "ModelDims":
         reset_after=config.reset_after,
         skips=config.skip != "none",
         readers_all=config.skip == "full",
+        reads_levels=config.reads_levels,
         frame_sizes=list(config.frame_sizes[1:]),
     )
     return dims

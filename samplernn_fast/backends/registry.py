@@ -16,7 +16,7 @@ from samplernn_fast.backends.triton import TritonBackend
 from samplernn_fast.errors import BackendUnavailable, CheckpointError
 from samplernn_fast.models.base import AudioModel
 from samplernn_fast.models.config import AudioConfig
-from samplernn_fast.models.registry import require_tiers
+from samplernn_fast.models.registry import require_packed
 from samplernn_fast.reference.backend import ReferenceBackend
 from samplernn_fast.reference.limits import THREADS
 from samplernn_fast.reference.modes import FASTEST_FIRST
@@ -47,7 +47,7 @@ class Weights:
     @functools.cached_property
     def packed(self) -> PackedWeights:
         """Folded for the backends with kernels. ConfigError for a system that has no packed layout."""
-        return pack(require_tiers(self.model))
+        return pack(require_packed(self.model))
 
 
 def resolve(
@@ -67,7 +67,7 @@ def resolve(
     for candidate in BACKENDS if name == "auto" else [name]:
         backend = BACKENDS[candidate]
         if backend.packed and not config.packed:
-            found = [f"plays systems with tiers, not {config.system}"]
+            found = [f"plays systems with packed weights, not {config.system}"]
         else:
             found = backend.unavailable_reasons(config, device)
         if name == "auto" and dtype not in ("auto", "fastest", *backend.dtypes):

@@ -82,9 +82,8 @@ def step_logits(backend: ReferenceBackend, levels: Tensor) -> Tensor:
     """The reference's logits (B, T, Q) for levels (B, L + T) under teacher forcing, made one sample at a time."""
     lookback = backend.config.lookback
     hidden, logits = backend.init_hidden(levels.shape[0]), []
-    values = backend.weights["frame_values"][levels]
     for t in range(levels.shape[1] - lookback):
-        backend.run_frame_network(hidden, values[:, : lookback + t], t)
+        backend.run_frame_network(hidden, levels[:, : lookback + t], t)
         logits.append(backend.run_sample_network(hidden, levels[:, : lookback + t], t))
     return torch.stack(logits, dim=1)
 

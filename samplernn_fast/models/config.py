@@ -135,6 +135,9 @@ class RecurrentConfig(AudioConfig):
 class TieredConfig(RecurrentConfig):
     """The fields common to systems with tiers of frames (section 2). The defaults are the paper's best 3-tier model."""
 
+    reads_levels: ClassVar[bool] = False
+    """Whether the lowest tier reads the embedding of a level, in place of frame values."""
+
     frame_sizes: Annotated[tuple[int, ...], Range(1, 65536, unit="samples")] = (2, 2, 8)
     """Samples per frame of each tier, lowest first: FS(1), ..., FS(K). FS(1) is what the sample-level MLP sees."""
     upsample_norm_axis: Literal["output", "input"] = "output"
@@ -220,7 +223,7 @@ class OneTierConfig(RecurrentConfig):
     layers in its MLP, which is the default here."""
 
     system: ClassVar[str] = "rnn"
-    packed: ClassVar[bool] = False
+    packed: ClassVar[bool] = True
 
     emb_size: Annotated[int, Range(1, 16384)] = 256
     """Width of the level embedding."""
@@ -239,6 +242,8 @@ class OneTierConfig(RecurrentConfig):
     """What version 0.1.0 wrote for this system beside its fields: frame sizes of (1,) stood for the system, and the
     rest meant nothing. The values are those of its presets."""
 
+    reads_levels: ClassVar[bool] = True
+    """The one tier reads the embedding of the last level."""
     taps: ClassVar[int] = 0
     """The MLP reads no sample besides what the RNN has read."""
     frame_sizes: ClassVar[tuple[int, ...]] = (0, 1)

@@ -30,7 +30,7 @@ class MultiSoftmaxConfig(FramedConfig):
     predicted from the conditioning alone, so that they are independent of each other."""
 
     system: ClassVar[str] = "multi-softmax"
-    packed: ClassVar[bool] = False
+    packed: ClassVar[bool] = True
 
     @property
     def taps(self) -> int:

@@ -11,6 +11,9 @@ from samplernn_fast.models.other_configs import MultiSoftmaxConfig, RealInputCon
 from samplernn_fast.models.sample_rnn import SampleRNN, TieredModel
 from samplernn_fast.models.variants import MultiSoftmax, RealInputSampleRNN
 
+PackedModel = TieredModel | OneTierRNN
+"""The models that may have a packed layout; `config.packed` says whether one has."""
+
 
 @dataclass(frozen=True)
 class System:
@@ -55,11 +58,10 @@ def config_from_dict(values: dict[str, Any]) -> AudioConfig:
     return SYSTEMS[values["system"]].config.from_dict(values)
 
 
-def require_tiers(model: AudioModel) -> TieredModel:
-    """The model, where it has tiers and a packed layout. ConfigError where it has not."""
-    if not isinstance(model, TieredModel) or not model.config.packed:
+def require_packed(model: AudioModel) -> PackedModel:
+    """The model, where it has a packed layout. ConfigError where it has none."""
+    if not isinstance(model, PackedModel) or not model.config.packed:
         raise ConfigError(
-            f"this is for systems with tiers that backends with kernels play, and the model's system is"
-            f" {model.config.system}"
+            f"this is for systems that backends with kernels play, and the model's system is {model.config.system}"
         )
     return model

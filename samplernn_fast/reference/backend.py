@@ -59,13 +59,12 @@ class ReferenceBackend(TeacherForced):
         """
         lookback = self.config.lookback
         levels = torch.cat((history, forced), dim=1)
-        values = self.weights["frame_values"][levels.clamp(min=0)]
         draws = drawing.randomness.draws(t, forced.shape[1]).to(forced.device)
         all_forced = (forced >= 0).all(dim=0).tolist()
         any_forced = (forced >= 0).any(dim=0).tolist()
         for step in range(forced.shape[1]):
             now = lookback + step
-            self.run_frame_network(hidden, values[:, :now], t + step)
+            self.run_frame_network(hidden, levels[:, :now], t + step)
             if all_forced[step]:
                 continue
             logits = self.run_sample_network(hidden, levels[:, :now], t + step)
@@ -73,16 +72,15 @@ class ReferenceBackend(TeacherForced):
             if any_forced[step]:
                 level = torch.where(forced[:, step] >= 0, forced[:, step], level)
             levels[:, now] = level
-            values[:, now] = self.weights["frame_values"][level]
         return levels[:, lookback:].clone()
 
-    def run_frame_network(self, hidden: Hidden, values: Tensor, t: int) -> None:
-        """Eq. 4-5 at time t: every tier whose frame starts at t reads its last F of the values (B, >= L), top first."""
+    def run_frame_network(self, hidden: Hidden, levels: Tensor, t: int) -> None:
+        """Eq. 4-5 at time t: every tier whose frame starts at t reads its last F of the levels (B, >= L), top first."""
         for tier in reversed(range(len(self.config.ratios))):
             size = self.config.frame_sizes[tier + 1]
             if t % size:
                 continue
-            gates = linear(values[:, -size:], self.weights[f"tier{tier}.frame"])
+            gates = self.read_frames(tier, levels[:, -size:])
             if tier + 1 < len(self.config.ratios):
                 gates = gates + self._upsample(hidden, tier + 1, t)
             self._run_layers(hidden, tier, gates)

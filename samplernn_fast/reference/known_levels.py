@@ -66,12 +66,12 @@ class TeacherForced(ABC):
     def frame_scan(self, hidden: Hidden, levels: Tensor) -> Tensor:
         """All tiers over levels (B, L + T), T a multiple of L; advances `hidden`. Returns the lowest's (B, T/F, D)."""
         lookback = self.config.lookback
-        values, steps = self.weights["frame_values"][levels], levels.shape[1] - lookback
-        conditioning, out = None, values
+        steps = levels.shape[1] - lookback
+        conditioning, out = None, levels
         for tier in reversed(range(len(self.config.ratios))):
             size = self.config.frame_sizes[tier + 1]
-            frames = values[:, lookback - size : lookback - size + steps].unflatten(1, (-1, size))
-            gates = self.linear(frames, self.weights[f"tier{tier}.frame"])
+            frames = levels[:, lookback - size : lookback - size + steps].unflatten(1, (-1, size))
+            gates = self.read_frames(tier, frames)
             if conditioning is not None:
                 gates = gates + conditioning
             out = self._scan_layers(hidden, tier, gates)
@@ -79,6 +79,12 @@ class TeacherForced(ABC):
                 up, bias = self.weights[f"tier{tier}.up"], self.weights.upsample_bias(tier)
                 conditioning = self.linear(out, up.flatten(0, 1), bias.flatten()).unflatten(2, bias.shape).flatten(1, 2)
         return out
+
+    def read_frames(self, tier: int, frames: Tensor) -> Tensor:
+        """What a tier's frames of levels (..., F) add to the gates that read them: (..., I G D)."""
+        if self.config.reads_levels:
+            return embedding(frames[..., 0], self.weights[f"tier{tier}.table"])
+        return self.linear(self.weights["frame_values"][frames], self.weights[f"tier{tier}.frame"])
 
     def _scan_layers(self, hidden: Hidden, tier: int, read: Tensor) -> Tensor:
         """A tier's RNN layers over N frames: read (B, N, I G D) -> the tier's outputs (B, N, D); advances `hidden`."""

@@ -3,19 +3,24 @@
 What is folded (all exact algebra): weight norm into the matrices; embedding x W_x x the first hidden layer (where no
 ReLU stands between) into lookup tables; each tier's input map and its upsampling into the gates of the tier below;
 biases that are always added together into one.
+The one tier of an RNN over single samples reads its last level by a table of rows: the embedding through W_ih.
 Letters: Q levels, D dim, G gates (3 GRU, 4 LSTM), F frame size, r ratio, n layers, I layers that read the tier's
 input (n with "full" skips, else 1), O = I G D of the tier below, or D above the sample level; R frames of a tier under
 one frame of the tier above it, 1 for the top tier.
 """
 
 import copy
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from samplernn_fast.errors import CheckpointError
 from samplernn_fast.models.config import PackedConfig
+from samplernn_fast.models.layers.cells import RNNStack
+from samplernn_fast.models.one_tier import OneTierRNN
+from samplernn_fast.models.registry import PackedModel
 from samplernn_fast.models.sample_rnn import Tier, TieredModel
 
 _MATRICES = ("recurrent", "stack", "skip_out", "up", "hidden", "output")
@@ -31,17 +36,26 @@ class Field:
 
 
 def layout(config: PackedConfig) -> list[Field]:
-    """The layout table of one model: every packed tensor, in order. Tier 0 is the lowest RNN tier."""
+    """The layout table of one model: every packed tensor, in order. Tier 0 is the lowest RNN tier.
+
+    A tier that reads levels has a table in place of `frame`, and then there are no frame values, because nothing reads
+    them. A sample level that reads no samples has no tables. `csrc/model/layout.h` has the same table.
+    """
     dim, layers = config.dim, config.n_rnn
     gates = 3 if config.rnn == "gru" else 4
     width = dim if config.rnn == "gru" else 2 * dim
     readers = layers if config.skip == "full" else 1
-    fields = [Field("frame_values", (config.q_levels,), "real value of each level for the frame tiers")]
+    fields = []
+    if not config.reads_levels:
+        fields.append(Field("frame_values", (config.q_levels,), "real value of each level for the frame tiers"))
     for tier, ratio in enumerate(config.ratios):
         name, below = f"tier{tier}.", dim if tier == 0 else readers * gates * dim
-        frames = (*config.ratios, 1)[tier + 1]
+        frames, read = (*config.ratios, 1)[tier + 1], readers * gates * dim
+        if config.reads_levels:
+            fields.append(Field(name + "table", (config.q_levels, read), "embedding of each level through W_ih"))
+        else:
+            fields.append(Field(name + "frame", (read, config.frame_sizes[tier + 1]), "W_ih W_x"))
         fields += [
-            Field(name + "frame", (readers * gates * dim, config.frame_sizes[tier + 1]), "W_ih W_x"),
             Field(name + "input_bias", (frames, layers, gates * dim), "b_ih + b_hh of r and z + W_ih (b_x + b_up)"),
             Field(name + "recurrent", (layers, gates * dim, dim), "W_hh"),
             Field(name + "h0", (layers, width), "learned initial state"),
@@ -127,20 +141,14 @@ class PackedWeights:
 
 
 @torch.no_grad()
-def pack(model: TieredModel) -> PackedWeights:
+def pack(model: PackedModel) -> PackedWeights:
     """Fold a model's weights, in float64. CheckpointError if one of them is not finite."""
     config = model.config
     for name, parameter in model.named_parameters():
         if not torch.isfinite(parameter).all():
             raise CheckpointError(f"{name} holds a value that is not finite; this model cannot make audio")
     model = copy.deepcopy(model).cpu().double()
-    tensors, own = {"frame_values": model.values} | _pack_mlp(model), []
-    readers = _sample_level_reader(model)
-    for index, tier in enumerate(model.tiers):
-        packed, bias, up_bias = _pack_tier(config, tier, readers)
-        tensors |= {f"tier{index}.{name}": value for name, value in packed.items()}
-        own.append((bias, up_bias))
-        readers = [(matrix, matrix.new_zeros(matrix.shape[0])) for matrix in _input_matrices(config, tier)]
+    tensors, own = _pack_one_tier(model) if isinstance(model, OneTierRNN) else _pack_tiers(model)
     tensors["mlp.input_bias"] = own[0][1]
     sums = {f"tier{index}.input_bias": _input_bias(own, index) for index in range(len(own))}
     tensors |= {name: bias + added for name, (bias, added) in sums.items()}
@@ -150,11 +158,43 @@ def pack(model: TieredModel) -> PackedWeights:
     return PackedWeights(config, packed, sums)
 
 
-def _input_bias(own: list[tuple[Tensor, Tensor]], tier: int) -> tuple[Tensor, Tensor]:
+_Biases = list[tuple[Tensor, Tensor]]
+"""The gates' bias (n, G D) and the upsampling's bias (r, O) of every tier."""
+
+
+def _pack_tiers(model: TieredModel) -> tuple[dict[str, Tensor], _Biases]:
+    """All tensors of a model with tiers of frames, but for its input biases, and the parts of those."""
+    config = model.config
+    tensors: dict[str, Tensor] = {"frame_values": model.values, "mlp.tables": model.mlp.tables(model.values)}
+    readers: list[tuple[Tensor, Tensor]] = []  # matrices and biases of what reads a tier's conditioning
+    hidden, own = list(model.mlp.hidden), []
+    if not config.mlp_input_relu:
+        first = hidden.pop(0)
+        tensors["mlp.tables"] = tensors["mlp.tables"] @ first.weight.t()
+        readers = [(first.weight, first.bias)]
+    for index, tier in enumerate(model.tiers):
+        packed, bias, up_bias = _pack_tier(config, tier, readers)
+        tensors |= {f"tier{index}.{name}": value for name, value in packed.items()}
+        own.append((bias, up_bias))
+        readers = [(matrix, matrix.new_zeros(matrix.shape[0])) for matrix in _input_matrices(config, tier.rnn)]
+    return tensors | _pack_mlp(hidden, model.mlp.output), own
+
+
+def _pack_one_tier(model: OneTierRNN) -> tuple[dict[str, Tensor], _Biases]:
+    """As `_pack_tiers`, of an RNN over single samples: its first hidden layer takes the place of the upsampling."""
+    (first, *hidden), layers = model.hidden, model.rnn.layers
+    matrix = torch.cat(_input_matrices(model.config, model.rnn))
+    packed = {"table": model.embedding.weight @ matrix.t(), "up": first.weight.unsqueeze(0)}
+    packed |= _pack_cells(model.config, model.rnn)
+    tensors = {f"tier0.{name}": value for name, value in packed.items()}
+    bias = torch.stack([layer.gate_bias() for layer in layers])
+    return tensors | _pack_mlp(hidden, model.output), [(bias, first.bias.unsqueeze(0))]
+
+
+def _input_bias(own: _Biases, tier: int) -> tuple[Tensor, Tensor]:
     """The gates' own bias (1, n, G D) of a tier, and what the upsampling of the tier above always adds (R, n, G D).
 
-    own: the gates' bias (n, G D) and the upsampling's bias (r, O) of every tier. Layers that do not read the tier's
-    input get 0.
+    Layers that do not read the tier's input get 0.
     """
     bias = own[tier][0].detach()
     if tier + 1 == len(own):
@@ -163,17 +203,9 @@ def _input_bias(own: list[tuple[Tensor, Tensor]], tier: int) -> tuple[Tensor, Te
     return bias.unsqueeze(0), torch.nn.functional.pad(up_bias, (0, 0, 0, bias.shape[0] - up_bias.shape[1]))
 
 
-def _sample_level_reader(model: TieredModel) -> list[tuple[Tensor, Tensor]]:
-    """What reads the lowest tier's conditioning: the first hidden layer, or nothing where a ReLU comes first."""
-    if model.config.mlp_input_relu:
-        return []
-    first = model.mlp.hidden[0]
-    return [(first.weight, first.bias)]
-
-
-def _input_matrices(config: PackedConfig, tier: Tier) -> list[Tensor]:
+def _input_matrices(config: PackedConfig, rnn: RNNStack) -> list[Tensor]:
     """The matrices (G D, input) of every layer that reads the tier's own input."""
-    layers = tier.rnn.layers
+    layers = rnn.layers
     first = layers[0].w_ih
     if config.skip == "prism":  # the first layer reads its input twice
         first = first[:, : first.shape[1] // 2] + first[:, first.shape[1] // 2 :]
@@ -189,41 +221,39 @@ def _pack_tier(
 
     below: (matrix, bias) of whatever reads the tier's conditioning, if anything does.
     """
-    dim, layers = config.dim, tier.rnn.layers
-    matrices = _input_matrices(config, tier)
-    bias = [layer.gate_bias() for layer in layers]
-    inner = [layer.b_hh for layer in layers if layer.b_hh is not None]  # of a GRU that resets after the product
-    frame = []
+    matrices, frame = _input_matrices(config, tier.rnn), []
+    bias = [layer.gate_bias() for layer in tier.rnn.layers]
     for layer, matrix in enumerate(matrices):
         through, bias[layer] = tier.expand_through(matrix, bias[layer])
         frame.append(through)
-    packed = {
-        "frame": torch.cat(frame),
-        "recurrent": torch.stack([layer.w_hh for layer in layers]),
-        "h0": tier.rnn.h0,
-    }
-    if inner:
-        packed["bias_n"] = torch.stack([b_hh[2 * dim :] for b_hh in inner])
-    if len(layers) > 1:
-        packed["stack"] = torch.stack([layer.w_ih[:, :dim] for layer in layers[1:]])
-    if config.skip != "none":
-        packed["skip_out"] = torch.cat([linear.weight for linear in tier.rnn.skip_out], dim=1)
-        packed["skip_bias"] = tier.rnn.skip_out[0].bias
+    packed = {"frame": torch.cat(frame)} | _pack_cells(config, tier.rnn)
     if below:
         reader, reader_bias = (torch.cat(parts) for parts in zip(*below, strict=True))
         packed["up"], up_bias = tier.up_through(reader, reader_bias)
     else:
         packed["up"], own_bias = tier.up_maps()
-        up_bias = packed["up"].new_zeros(tier.ratio, dim) if own_bias is None else own_bias
+        up_bias = packed["up"].new_zeros(tier.ratio, config.dim) if own_bias is None else own_bias
     return packed, torch.stack(bias), up_bias
 
 
-def _pack_mlp(model: TieredModel) -> dict[str, Tensor]:
-    mlp, hidden = model.mlp, list(model.mlp.hidden)
-    tables = mlp.tables(model.values)
-    if not model.config.mlp_input_relu:
-        tables = tables @ hidden.pop(0).weight.t()
-    packed = {"mlp.tables": tables, "mlp.output": mlp.output.weight, "mlp.output_bias": mlp.output.bias}
+def _pack_cells(config: PackedConfig, rnn: RNNStack) -> dict[str, Tensor]:
+    """The cells of a tier and the skips between them, but for the biases of the gates."""
+    dim, layers = config.dim, rnn.layers
+    packed = {"recurrent": torch.stack([layer.w_hh for layer in layers]), "h0": rnn.h0}
+    inner = [layer.b_hh for layer in layers if layer.b_hh is not None]  # of a GRU that resets after the product
+    if inner:
+        packed["bias_n"] = torch.stack([b_hh[2 * dim :] for b_hh in inner])
+    if len(layers) > 1:
+        packed["stack"] = torch.stack([layer.w_ih[:, :dim] for layer in layers[1:]])
+    if config.skip != "none":
+        packed["skip_out"] = torch.cat([linear.weight for linear in rnn.skip_out], dim=1)
+        packed["skip_bias"] = rnn.skip_out[0].bias
+    return packed
+
+
+def _pack_mlp(hidden: Sequence[nn.Linear], output: nn.Linear) -> dict[str, Tensor]:
+    """The hidden layers that are left after folding, and the output layer."""
+    packed = {"mlp.output": output.weight, "mlp.output_bias": output.bias}
     for index, layer in enumerate(hidden):
         packed[f"mlp.hidden{index}"], packed[f"mlp.hidden{index}_bias"] = layer.weight, layer.bias
     return packed

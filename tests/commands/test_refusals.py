@@ -85,7 +85,7 @@ BAD_USAGE = {  # status 2
     "no shards": ("generate {model} --num-shards 0", "--num-shards must be 1 to"),
     "device": ("generate {model} --device abacus", "device must be auto, cpu, cuda"),
     "dtype": ("generate {model} --backend reference --dtype int3", "dtype must be auto, fastest or one of"),
-    "backend": ("generate {model} --backend quantum", "--backend must be one of auto, .*reference, got 'quantum'"),
+    "backend": ("generate {model} --backend quantum", "--backend must be one of auto, .*stepping, got 'quantum'"),
     "a mode of nothing": ("generate {model} --dtype flaot32", "--dtype must be .*got 'flaot32'; did you mean float32"),
     "two pieces on standard output": ("generate {model} -o - --num-samples 2", "--output - writes one piece, got 2"),
     "too many likeliest": ("generate {model} --top-k 9999", "--top-k must be 1 to 64 levels, got 9999"),

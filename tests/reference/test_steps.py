@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from cases import CASES, make_model, random_levels
+from cases import PACKED_CASES, make_model, random_levels
 
 from samplernn_fast.engine.engine import Engine
 from samplernn_fast.importing.parity import step_logits
@@ -11,12 +11,12 @@ from samplernn_fast.reference import draw
 from samplernn_fast.reference.backend import ReferenceBackend
 from samplernn_fast.reference.weights import layout, pack
 
-every_case = pytest.mark.parametrize("name", CASES)
+every_case = pytest.mark.parametrize("name", PACKED_CASES)
 
 
 @every_case
 def test_steps_equal_the_training_forward(name):
-    config = CASES[name]
+    config = PACKED_CASES[name]
     model = make_model(config)
     levels = random_levels(config, 3, config.lookback * 4)
     with torch.no_grad():
@@ -28,7 +28,7 @@ def test_steps_equal_the_training_forward(name):
 
 @every_case
 def test_score_equals_the_training_forward(name):
-    config = CASES[name]
+    config = PACKED_CASES[name]
     model = make_model(config)
     levels = random_levels(config, 3, config.lookback * 4 + 1)  # T need not be whole frames
     with torch.no_grad():
@@ -40,7 +40,7 @@ def test_score_equals_the_training_forward(name):
 
 @every_case
 def test_float32_stays_within_its_promise(name):
-    config = CASES[name]
+    config = PACKED_CASES[name]
     model = make_model(config)
     levels = random_levels(config, 3, config.lookback * 4)
     with torch.no_grad():
@@ -51,7 +51,7 @@ def test_float32_stays_within_its_promise(name):
 
 @every_case
 def test_priming_in_parallel_equals_stepping(name):
-    config = CASES[name]
+    config = PACKED_CASES[name]
     model = make_model(config)
     engine = Engine(model, dtype="float64")
     prompt = random_levels(config, 3, config.lookback * 3 + config.lookback // 2 + 1, seed=5)
@@ -67,7 +67,7 @@ def test_priming_in_parallel_equals_stepping(name):
 @every_case
 def test_generated_levels_are_the_draws_of_their_own_logits(name):
     """Sampling freely, then scoring what was made, gives the very levels that the draws select."""
-    config = CASES[name]
+    config = PACKED_CASES[name]
     model = make_model(config)
     engine = Engine(model, dtype="float64")
     state = engine.init_state(2, seed=3)
@@ -80,7 +80,7 @@ def test_generated_levels_are_the_draws_of_their_own_logits(name):
 
 
 def test_layout_names_every_packed_tensor_once():
-    for config in CASES.values():
+    for config in PACKED_CASES.values():
         names = [field.name for field in layout(config)]
         assert len(names) == len(set(names))
         assert list(pack(make_model(config)).tensors) == names

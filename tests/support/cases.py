@@ -1,8 +1,12 @@
 """The one list of dangerous model shapes that every path is tested on."""
 
+from typing import Any, overload
+
 import torch
 
-from samplernn_fast.models.config import SampleRNNConfig
+from samplernn_fast.models.config import OneTierConfig, PackedConfig, SampleRNNConfig
+from samplernn_fast.models.other_configs import MultiSoftmaxConfig, RealInputConfig
+from samplernn_fast.models.registry import PackedModel, build_model, require_packed
 from samplernn_fast.models.sample_rnn import SampleRNN
 
 _SMALL = {"dim": 32, "emb_size": 16, "q_levels": 64}
@@ -55,10 +59,33 @@ CASES: dict[str, SampleRNNConfig] = {
     "reset-before-256": SampleRNNConfig(dim=256, emb_size=16, q_levels=256, reset_after=False),
 }
 
+_BLIND: dict[str, Any] = {"dim": 32, "q_levels": 64}
 
-def make_model(config: SampleRNNConfig, *, seed: int = 0, dtype: torch.dtype = torch.float64) -> SampleRNN:
+PACKED_CASES: dict[str, PackedConfig] = CASES | {
+    "rnn": OneTierConfig(**_SMALL),
+    "rnn-reset-before": OneTierConfig(**_SMALL | {"q_levels": 51, "dim": 17}, n_rnn=2, reset_after=False),
+    "rnn-lstm": OneTierConfig(**_SMALL, rnn="lstm", mlp_hidden=1, weight_norm="none"),
+    "rnn-lstm-skips": OneTierConfig(**_SMALL, rnn="lstm", n_rnn=3, skip="full", quantization="mu-law"),
+    "rnn-prism-skips": OneTierConfig(**_SMALL, n_rnn=2, skip="prism", learn_h0=False),
+    "multi-softmax": MultiSoftmaxConfig(**_BLIND, frame_sizes=(4, 4), n_rnn=2),
+    "multi-softmax-3tier": MultiSoftmaxConfig(**_BLIND, frame_sizes=(2, 2, 8), mlp_input_relu=True, rnn="lstm"),
+    "multi-softmax-ratio": MultiSoftmaxConfig(**_BLIND, frame_sizes=(2, 6), skip="full", reset_after=False),
+    "real-input": RealInputConfig(**_BLIND, frame_sizes=(2, 2, 8), frame_input="amplitude"),
+}
+"""Those shapes, and the other systems with a packed layout, which the GPU backends do not all play."""
+
+
+@overload
+def make_model(config: SampleRNNConfig, *, seed: int = ..., dtype: torch.dtype = ...) -> SampleRNN: ...
+
+
+@overload
+def make_model(config: PackedConfig, *, seed: int = ..., dtype: torch.dtype = ...) -> PackedModel: ...
+
+
+def make_model(config: PackedConfig, *, seed: int = 0, dtype: torch.dtype = torch.float64) -> PackedModel:
     """A model with every term at work: random biases, initial states and weight-norm gains."""
-    model = SampleRNN(config, seed=seed).to(dtype)
+    model = require_packed(build_model(config, seed=seed)).to(dtype)
     generator = torch.Generator().manual_seed(seed + 1)
     with torch.no_grad():
         for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
@@ -69,7 +96,7 @@ def make_model(config: SampleRNNConfig, *, seed: int = 0, dtype: torch.dtype = t
     return model
 
 
-def random_levels(config: SampleRNNConfig, batch: int, length: int, seed: int = 0) -> torch.Tensor:
+def random_levels(config: PackedConfig, batch: int, length: int, seed: int = 0) -> torch.Tensor:
     """(batch, length) levels; the first row starts from silence, as real recordings do."""
     generator = torch.Generator().manual_seed(seed)
     levels = torch.randint(0, config.q_levels, (batch, length), generator=generator)

@@ -20,7 +20,7 @@ from samplernn_fast.commands.benchmark.roofline import roofline
 from samplernn_fast.engine.engine import Engine
 from samplernn_fast.errors import BackendUnavailable, ConfigError, SampleRNNError
 from samplernn_fast.models.base import AudioModel
-from samplernn_fast.models.registry import require_tiers
+from samplernn_fast.models.registry import require_packed
 from samplernn_fast.reference.weights import pack
 
 
@@ -138,8 +138,12 @@ class Lineup:
         extra: Extra | None = None,
     ) -> None:
         self.options, self.device, self.say, self.extra = options, device, say, extra
-        self.model = require_tiers(model)
+        self.model = require_packed(model)
         self.config = self.model.config
+        if not self.config.taps:
+            raise ConfigError(
+                f"bench times systems whose MLP reads samples, and the model's system is {self.config.system}"
+            )
         self.weights = pack(self.model)
         self.exact = Engine(self.model, backend="reference", dtype="float64", device="cpu")
         self._absent = Absences(say)

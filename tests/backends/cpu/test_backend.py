@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from cases import CASES, make_model, random_levels
+from cases import PACKED_CASES, make_model, random_levels
 
 from samplernn_fast.engine.engine import Engine
 from samplernn_fast.reference.weights import layout, pack, packed_hidden
@@ -12,12 +12,12 @@ _C = pytest.importorskip("samplernn_fast._C", reason="the native part is not bui
 
 from samplernn_fast.backends.cpu import CpuBackend, model_dims  # noqa: E402
 
-every_case = pytest.mark.parametrize("name", CASES)
+every_case = pytest.mark.parametrize("name", PACKED_CASES)
 every_isa = pytest.mark.parametrize("isa", _C.available_isas())
 
 
 def test_layout_equals_the_table_of_weights():
-    for config in CASES.values():
+    for config in PACKED_CASES.values():
         ours = [(field.name, list(field.shape)) for field in layout(config)]
         assert _C.layout_fields(model_dims(config)) == ours, packed_hidden(config)
 
@@ -25,7 +25,7 @@ def test_layout_equals_the_table_of_weights():
 @every_isa
 @every_case
 def test_scores_equal_the_reference(name, isa):
-    config = CASES[name]
+    config = PACKED_CASES[name]
     model = make_model(config)
     levels = random_levels(config, 3, config.lookback * 5)
     exact = Engine(model, backend="reference", dtype="float64")
@@ -43,7 +43,7 @@ def test_scores_equal_the_reference(name, isa):
 @every_case
 def test_draws_equal_the_reference_for_equal_logits(name):
     """Forced to the same history, both backends draw the same level wherever the draw is not on an edge."""
-    config = CASES[name]
+    config = PACKED_CASES[name]
     model = make_model(config)
     fast, slow = Engine(model, backend="cpu"), Engine(model, backend="reference")
     state = slow.init_state(3, seed=9)
@@ -56,7 +56,7 @@ def test_draws_equal_the_reference_for_equal_logits(name):
 
 @every_case
 def test_a_stream_does_not_depend_on_its_batch_or_blocks(name):
-    config = CASES[name]
+    config = PACKED_CASES[name]
     engine = Engine(make_model(config), backend="cpu")
     steps = config.lookback * 3 + 1
     whole_state = engine.init_state(7, seed=1)
@@ -71,7 +71,7 @@ def test_a_stream_does_not_depend_on_its_batch_or_blocks(name):
 
 @every_case
 def test_priming_equals_stepping_bit_for_bit(name):
-    config = CASES[name]
+    config = PACKED_CASES[name]
     engine = Engine(make_model(config), backend="cpu")
     prompt = random_levels(config, 2, config.lookback * 3 + 1)
     primed, stepped = engine.init_state(2), engine.init_state(2)
@@ -84,7 +84,7 @@ def test_priming_equals_stepping_bit_for_bit(name):
 
 
 def test_wrong_arrays_are_errors_not_crashes():
-    config = CASES["paper-3tier"]
+    config = PACKED_CASES["paper-3tier"]
     weights = pack(make_model(config))
     tensors = {name: tensor.float().numpy() for name, tensor in weights.tensors.items()}
     dims = model_dims(config)
@@ -120,5 +120,6 @@ def test_wrong_arrays_are_errors_not_crashes():
             reset_after=True,
             skips=False,
             readers_all=False,
+            reads_levels=False,
             frame_sizes=[2, 3],
         )

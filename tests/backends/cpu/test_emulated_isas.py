@@ -28,14 +28,14 @@ spec.loader.exec_module(native)
 import samplernn_fast
 sys.modules["samplernn_fast._C"] = samplernn_fast._C = native
 import torch
-from cases import CASES, make_model, random_levels
+from cases import PACKED_CASES, make_model, random_levels
 from samplernn_fast.backends.cpu import CpuBackend
 from samplernn_fast.engine.engine import Engine
 from samplernn_fast.reference.weights import pack
 
 isas = native.available_isas()
 assert isas[:3] == ["amx", "avx512_vnni", "avx512"], isas
-for name, config in CASES.items():
+for name, config in PACKED_CASES.items():
     model = make_model(config)
     weights, levels = pack(model), random_levels(config, 5, config.lookback * 4)
     exact = Engine(model, backend="reference", dtype="float64").score(levels).float()

@@ -54,8 +54,8 @@ def mostly(good: st.SearchStrategy, *bad: st.SearchStrategy, of: int = 12) -> st
 
 @st.composite
 def frame_sizes(draw) -> tuple[int, list[int]]:
-    taps = draw(st.integers(1, 3))
-    sizes = [taps]
+    taps = draw(st.integers(0, 3))
+    sizes = [max(1, taps)]
     for ratio in draw(st.lists(st.integers(1, 3), min_size=1, max_size=3)):
         sizes.append(sizes[-1] * ratio)
     return taps, sizes[1:]
@@ -64,6 +64,7 @@ def frame_sizes(draw) -> tuple[int, list[int]]:
 @st.composite
 def dims_arguments(draw) -> dict[str, Any]:
     taps, sizes = draw(frame_sizes())
+    reads_levels = sizes == [1] and draw(st.booleans())
     values = {
         "dim": draw(st.integers(1, 70)),
         "q_levels": draw(st.integers(2, 70)),
@@ -71,6 +72,7 @@ def dims_arguments(draw) -> dict[str, Any]:
         "taps": taps,
         "hidden": draw(st.integers(0, 2)),
         **{name: draw(st.booleans()) for name in ("lstm", "reset_after", "skips", "readers_all")},
+        "reads_levels": reads_levels,
         "frame_sizes": sizes,
     }
     if draw(st.integers(0, 3)) == 0:

@@ -7,13 +7,13 @@ import io
 import numpy as np
 import pytest
 import torch
-from cases import CASES, make_model, random_levels
+from cases import PACKED_CASES, make_model, random_levels
 from mode_oracle import mode_logits
 
 from samplernn_fast.engine.engine import Engine
 from samplernn_fast.engine.state import EngineState
 from samplernn_fast.models.config import SampleRNNConfig
-from samplernn_fast.models.sample_rnn import SampleRNN
+from samplernn_fast.models.registry import PackedModel
 from samplernn_fast.reference import draw
 from samplernn_fast.reference.weights import PackedWeights, pack
 
@@ -23,7 +23,7 @@ from samplernn_fast.backends.cpu import CpuBackend, model_dims  # noqa: E402
 
 MODES = CpuBackend.dtypes
 ISAS = _C.available_isas()
-SHAPES = CASES | {
+SHAPES = PACKED_CASES | {
     "dim-40": SampleRNNConfig(dim=40, emb_size=8, q_levels=37, frame_sizes=(3, 3, 6), n_rnn=2, skip="prism"),
     "16-bit": SampleRNNConfig(dim=17, emb_size=4, q_levels=65536, frame_sizes=(1, 2, 4)),
 }
@@ -32,7 +32,7 @@ every_mode = pytest.mark.parametrize("mode", MODES)
 
 
 @functools.cache
-def packed(name: str) -> tuple[SampleRNN, PackedWeights]:
+def packed(name: str) -> tuple[PackedModel, PackedWeights]:
     """A model and its packed weights."""
     model = make_model(SHAPES[name])
     return model, pack(model)
@@ -144,7 +144,7 @@ def test_int8_has_the_same_bits_on_every_instruction_set(name):
 
 
 @every_mode
-@pytest.mark.parametrize("name", ["paper-3tier", "theano-gru-odd-levels", "theano-lstm-skips"])
+@pytest.mark.parametrize("name", ["paper-3tier", "theano-lstm-skips", "rnn", "multi-softmax"])
 def test_draws_are_those_of_the_scores(name, mode):
     """Temperatures, top-k, top-p, forced levels and stream numbers: sampling by the definition from the logits of
     `score` gives the very levels that were generated."""
@@ -168,7 +168,7 @@ def test_draws_are_those_of_the_scores(name, mode):
 
 
 @every_mode
-@pytest.mark.parametrize("name", ["paper-3tier", "reset-before-256", "theano-lstm-skips"])
+@pytest.mark.parametrize("name", ["paper-3tier", "theano-lstm-skips", "rnn", "multi-softmax"])
 def test_a_saved_state_goes_on_with_the_same_bits(name, mode):
     lookback = SHAPES[name].lookback
     engine = engine_of(name, mode, 2)

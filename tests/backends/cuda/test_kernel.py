@@ -68,9 +68,8 @@ def test_float32_logits_and_states_are_those_of_the_reference(name, exchange):
     reference = ReferenceBackend(packed(name), torch.device("cpu"), "float64")
     torch.testing.assert_close(logits.double(), step_logits(reference, levels), rtol=0, atol=1e-4)
     states = reference.init_hidden(3)
-    values = reference.weights["frame_values"][levels]
     for t in range(levels.shape[1] - CASES[name].lookback):
-        reference.run_frame_network(states, values[:, : CASES[name].lookback + t], t)
+        reference.run_frame_network(states, levels[:, : CASES[name].lookback + t], t)
     wanted = torch.cat([state.flatten() for state in states])
     torch.testing.assert_close(hidden.double(), wanted, rtol=0, atol=1e-5)
 

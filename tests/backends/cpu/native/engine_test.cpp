@@ -45,11 +45,16 @@ std::vector<Shape> shapes() {
                             {"gru before, all skips", make_dims(33, 37, 3, 2, 1, {2, 6})},
                             {"gru after, prism skips", make_dims(32, 64, 3, 4, 1, {4, 8})},
                             {"lstm, all skips", make_dims(96, 130, 2, 2, 1, {2, 4})},
-                            {"lstm, four tiers", make_dims(15, 16, 1, 2, 0, {2, 4, 8})}};
+                            {"lstm, four tiers", make_dims(15, 16, 1, 2, 0, {2, 4, 8})},
+                            {"one tier of levels", make_dims(17, 33, 2, 0, 2, {1})},
+                            {"one tier, lstm, all skips", make_dims(40, 64, 2, 0, 0, {1})},
+                            {"no sample level", make_dims(33, 37, 1, 0, 1, {3, 6})}};
   all[2].dims.reset_after = all[3].dims.reset_after = false;
   all[3].dims.skips = all[4].dims.skips = all[5].dims.skips = true;
   all[3].dims.readers_all = all[5].dims.readers_all = true;
   all[5].dims.lstm = all[6].dims.lstm = true;
+  all[7].dims.reads_levels = all[8].dims.reads_levels = true;
+  all[8].dims.lstm = all[8].dims.skips = all[8].dims.readers_all = true;
   return all;
 }
 
