@@ -30,6 +30,8 @@ if TYPE_CHECKING:  # what editors and type checkers see; a test compares it with
     from samplernn_fast.importing.live import accelerate as accelerate
     from samplernn_fast.models.config import OneTierConfig as OneTierConfig
     from samplernn_fast.models.config import SampleRNNConfig as SampleRNNConfig
+    from samplernn_fast.models.other_configs import RNNGMMConfig as RNNGMMConfig
+    from samplernn_fast.models.other_configs import SampleRNNGMMConfig as SampleRNNGMMConfig
     from samplernn_fast.models.sample_rnn import SampleRNN as SampleRNN
     from samplernn_fast.training.config import TrainConfig as TrainConfig
     from samplernn_fast.training.trainer import TrainResult as TrainResult
@@ -52,6 +54,8 @@ _HOME = {
     "SampleRNN": "models.sample_rnn",
     "SampleRNNConfig": "models.config",
     "OneTierConfig": "models.config",
+    "SampleRNNGMMConfig": "models.other_configs",
+    "RNNGMMConfig": "models.other_configs",
     "TrainConfig": "training.config",
     "Engine": "engine.engine",
     "EngineState": "engine.state",

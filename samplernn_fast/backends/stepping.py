@@ -1,9 +1,10 @@
 """The `stepping` backend: any system, in plain torch, by the stepper that its model brings, all streams in one batch.
 
-It is for systems without a packed layout. The draws are the project's own: `reference.draw` for levels.
+It is for systems without a packed layout. The draws are the project's own: `reference.draw` for levels,
+`reference.mixture` for mixtures.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
@@ -13,9 +14,11 @@ from torch.nn.utils import parametrize
 from samplernn_fast.errors import ConfigError
 from samplernn_fast.models.base import AudioModel
 from samplernn_fast.models.config import AudioConfig
+from samplernn_fast.models.other_configs import MixtureConfig
 from samplernn_fast.models.registry import build_model
 from samplernn_fast.reference.draw import Drawing, sample_ref
 from samplernn_fast.reference.known_levels import Hidden
+from samplernn_fast.reference.mixture import draw_mixture
 
 _KNOWN_SAMPLES = 1 << 14  # about the most samples of all streams together that are followed at once
 
@@ -66,15 +69,13 @@ class SteppingBackend:
         """The levels (B, n) from time t on: those of `forced` where it is not -1, else drawn; advances `hidden`."""
         lookback, steps = self.config.lookback, forced.shape[1]
         levels = torch.cat((history, forced), dim=1)
-        draws = drawing.randomness.draws(t, steps).to(forced.device)
+        draw = _drawer(self.config, drawing, t, forced)
         stepper, done = self.model.stepper(tuple(hidden), t), 0
         while done < steps:
             outputs = stepper.step(levels[:, done : done + lookback])
             for output in outputs.unbind(1)[: steps - done]:
-                temperature = drawing.temperature[:, done]
-                drawn = sample_ref(output, draws[:, done], temperature, drawing.top_k, drawing.top_p)
                 given = forced[:, done]
-                levels[:, lookback + done] = torch.where(given >= 0, given, drawn)
+                levels[:, lookback + done] = torch.where(given >= 0, given, draw(output, done))
                 done += 1
         hidden[:] = stepper.hidden()
         return levels[:, lookback:].clone()
@@ -86,6 +87,16 @@ class SteppingBackend:
         for start in range(0, levels.shape[1] - lookback, piece):
             outputs, hidden[:] = self.model.follow(tuple(hidden), levels[:, start : start + lookback + piece])
             yield outputs
+
+
+def _drawer(config: AudioConfig, drawing: Drawing, t: int, forced: Tensor) -> Callable[[Tensor, int], Tensor]:
+    """A function from the outputs (B, O) of the step-th sample of a call, and its step, to drawn levels (B,)."""
+    temperature, steps = drawing.temperature, forced.shape[1]
+    if isinstance(config, MixtureConfig):
+        words = drawing.randomness.words(t, steps).to(forced.device)
+        return lambda outputs, step: draw_mixture(outputs, words[:, step], temperature[:, step], config)
+    draws, top_k, top_p = drawing.randomness.draws(t, steps).to(forced.device), drawing.top_k, drawing.top_p
+    return lambda outputs, step: sample_ref(outputs, draws[:, step], temperature[:, step], top_k, top_p)
 
 
 def _without_norms(model: AudioModel) -> AudioModel:

@@ -72,8 +72,9 @@ def evaluate(
         return
     if per_file:
         for file in result.per_file:
-            print(f"{file.nll_bits:8.4f}  {file.n_samples:9d}  {file.path}")
-    print(f"{split} NLL {result.nll_bits:.4f} bits per sample over {result.n_samples} samples")
+            nats = "" if file.nll_nats is None else f"{file.nll_nats:8.4f}  "
+            print(f"{file.nll_bits:8.4f}  {nats}{file.n_samples:9d}  {file.path}")
+    print(result.text(split))
 
 
 def score(model: "Path | AudioModel", data: "AudioData", split: str, **settings: Any) -> "EvalResult":

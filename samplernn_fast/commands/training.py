@@ -51,8 +51,7 @@ def train(args: Sequence[str], prog: str) -> None:
         raise Interrupted("the run is saved; the same command goes on from here", result.signal)
     data = AudioData.open(config.data)
     if data.recordings("test"):
-        test = score(result.run, data, "test", device=config.device)
-        print(f"test NLL {test.nll_bits:.4f} bits per sample over {test.n_samples} samples")
+        print(score(result.run, data, "test", device=config.device).text("test"))
 
 
 def _is_first_process() -> bool:

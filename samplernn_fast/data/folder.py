@@ -4,6 +4,7 @@
 little-endian int16 without a header; manifest.json holds everything else, and `manifest` reads and writes it.
 """
 
+import math
 import os
 import weakref
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from samplernn_fast.audio.quantize import quantizer
 from samplernn_fast.data.manifest import SPLITS, Manifest, Recording
 from samplernn_fast.errors import ConfigError, DataError
 from samplernn_fast.untrusted import Unreadable, open_file
@@ -18,6 +20,7 @@ from samplernn_fast.untrusted import Unreadable, open_file
 AUDIO_FILE = "audio.i16"
 SAMPLE = np.dtype("<i2")
 """The samples of audio.i16."""
+_PIECE = 1 << 20  # samples that are counted at once
 
 Int16Array = npt.NDArray[np.int16]
 
@@ -98,6 +101,27 @@ class AudioData:
         if split not in SPLITS:
             raise ConfigError(f"split must be one of {', '.join(SPLITS)}, got {split!r}")
         return [recording for recording in self.manifest.recordings if recording.split == split]
+
+    def moments(self, split: str, gain: float) -> tuple[float, float]:
+        """The mean and the standard deviation of a split's amplitudes, as a model of that gain hears them.
+
+        The sums are exact, over the 16-bit samples after the gain. The deviation is at least one 16-bit step, 2^-15, so
+        that a constant signal can be divided by it; (0, 2^-15) for an empty split.
+        """
+        counts = np.zeros(65536, np.int64)
+        for recording in self.recordings(split):
+            stop = recording.offset + recording.length
+            for start in range(recording.offset, stop, _PIECE):
+                heard = self.read(start, min(start + _PIECE, stop)).astype(np.int64)
+                counts += np.bincount(heard + 32768, minlength=65536)
+        table = quantizer("linear", 65536).lut_int16(gain / self.gain)
+        # Python's integers, because a sum of squares passes 64 bits after some days of audio.
+        pairs = [(int(count), int(level) - 32768) for count, level in zip(counts, table, strict=True) if count]
+        number = sum(count for count, _ in pairs) or 1
+        first = sum(count * value for count, value in pairs)
+        second = sum(count * value * value for count, value in pairs)
+        deviation = math.sqrt(number * second - first * first) / number
+        return first / number / 32768, max(deviation, 1.0) / 32768
 
     def samples(self, recording: Recording) -> Int16Array:
         """The samples of a recording: (length,) int16, a view into the mapped file."""

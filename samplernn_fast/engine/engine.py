@@ -145,8 +145,13 @@ class Engine:
         """Teacher-forced log-probabilities, natural log, from the initial state.
 
         levels: (B, n), at least L of them, the model's lookback. The first L are heard only, so the result is
-        (B, T, Q) with T = n - L: row t has the probabilities of level L + t, given all levels before it.
+        (B, T, Q) with T = n - L: row t has the probabilities of level L + t, given all levels before it. ConfigError
+        for a mixture, which has densities in place of these probabilities.
         """
+        if self.config.mixture:
+            raise ConfigError(
+                f"score: {self.config.system} predicts densities and no probabilities of levels; evaluate measures it"
+            )
         levels = self._check_levels(levels, "score", low=0)
         lookback = self.config.lookback
         if levels.dim() != 2 or levels.shape[1] < lookback:

@@ -72,7 +72,16 @@ class EngineState:
 
     def set_truncation(self, top_k: int | None, top_p: float | None) -> None:
         """Draw from the top_k likeliest levels, and from the top_p nucleus; None is off."""
-        self.top_k, self.top_p = limits.check_truncation(top_k, top_p, self.config.q_levels)
+        self.top_k, self.top_p = self._checked_truncation(*limits.check_truncation(top_k, top_p, self.config.q_levels))
+
+    def _checked_truncation(self, top_k: int, top_p: float) -> tuple[int, float]:
+        """Returns both. ConfigError where one is on and the model has no probabilities of levels."""
+        if self.config.mixture and (top_k or top_p < 1):
+            raise ConfigError(
+                f"top_k and top_p choose among levels, and {self.config.system} draws from a mixture of Gaussians; leave"
+                " them out, or lower the temperature"
+            )
+        return top_k, top_p
 
     def drawing(self, steps: int) -> draw.Drawing:
         """How the next `steps` samples of every stream are drawn."""
@@ -138,6 +147,7 @@ class EngineState:
         streams = fields.integers("streams", self.num_streams, 0, 2**32 - 1)
         top_k = fields.integer("top_k", 0, limits.LEVELS)
         _, top_p = limits.check_truncation(None, fields.number("top_p", 0, 1))
+        self._checked_truncation(top_k, top_p)
         temperature = self._temperature  # one that was a function was not saved, and the loader's own stays
         if isinstance(fields.value("temperature"), (list, tuple)):
             temperature = self._checked(fields.numbers("temperature", self.num_streams, 0, 1e3))

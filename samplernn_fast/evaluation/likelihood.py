@@ -4,6 +4,7 @@ Whole recordings are read, with the state carried from start to end. `evaluate` 
 one of two functions: `_score_forward` uses the training forward, `_score_backend` the kernels of a backend.
 """
 
+import dataclasses
 import math
 import sys
 from collections.abc import Callable, Iterator
@@ -23,6 +24,7 @@ from samplernn_fast.errors import ConfigError
 from samplernn_fast.models.base import AudioModel
 from samplernn_fast.models.checkpoint import load_model
 from samplernn_fast.models.config import AudioConfig
+from samplernn_fast.models.gaussian import MixtureModel
 
 _MAX_LOGITS = 1 << 25  # most logits of one batch: 128 MiB in float32
 _MAX_PRODUCTS = 1 << 35  # most products of one call on a CPU, each weight being one a sample: 0.25 seconds of a core
@@ -31,25 +33,37 @@ _MAX_SAMPLES = 4096  # most samples of a row of one batch, where a top frame is 
 
 @dataclass(frozen=True)
 class FileResult:
-    """The mean bits per sample of one recording, over `n_samples` samples."""
+    """The mean negative log-likelihood of one recording, over `n_samples` samples; see `EvalResult`."""
 
     path: str
     nll_bits: float
     n_samples: int
+    nll_nats: float | None = None
 
 
 @dataclass(frozen=True)
 class EvalResult:
-    """The mean bits per sample over all samples of a split, and the same for each recording."""
+    """The mean negative log-likelihood over all samples of a split, and the same for each recording."""
 
     nll_bits: float
+    """In bits, of levels. A mixture's density is integrated over the 256 linear levels (`audio.laws`)."""
     n_samples: int
     per_file: list[FileResult]
+    nll_nats: float | None = None
+    """In nats, of a mixture's density of the normalised signal (Table 2); None for other systems."""
 
     def to_dict(self) -> dict[str, Any]:
-        """The same as plain numbers and lists, for JSON."""
-        files = [{"path": f.path, "nll_bits": f.nll_bits, "n_samples": f.n_samples} for f in self.per_file]
-        return {"nll_bits": self.nll_bits, "n_samples": self.n_samples, "per_file": files}
+        """The same as plain numbers and lists, for JSON, without what is None."""
+        values = dataclasses.asdict(self)
+        for part in (values, *values["per_file"]):
+            if part["nll_nats"] is None:
+                del part["nll_nats"]
+        return values
+
+    def text(self, split: str) -> str:
+        """One line for a person."""
+        nats = "" if self.nll_nats is None else f" of 256 levels, {self.nll_nats:.4f} nats of the normalised signal,"
+        return f"{split} NLL {self.nll_bits:.4f} bits per sample{nats} over {self.n_samples} samples"
 
 
 def evaluate(
@@ -65,7 +79,7 @@ def evaluate(
     progress: Callable[[int], object] | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> EvalResult:
-    """Measures the mean negative log-likelihood of the samples of `split`, in bits.
+    """Measures the mean negative log-likelihood of the samples of `split`, in bits, and for a mixture in nats too.
 
     A recording is read whole, from silence and the learned initial state, so the result does not depend on
     `batch_size` or on chunks.
@@ -87,7 +101,7 @@ def evaluate(
     config = model.config
     if batch_size < 1:
         raise ConfigError(f"batch_size must be at least 1, got {batch_size}")
-    per_row = max(1, _MAX_LOGITS // (batch_size * config.q_levels * config.top_frame))
+    per_row = max(1, _MAX_LOGITS // (batch_size * config.outputs * config.top_frame))
     seq_len = config.top_frame * min(per_row, max(1, max(_MAX_SAMPLES, 2 * config.lookback) // config.top_frame))
     target = next(model.parameters()).device if device == "auto" else devices.resolve_device(device)
     chosen = _choose(model, target) if backend == "auto" else backend
@@ -95,7 +109,7 @@ def evaluate(
         raise ConfigError(f"the training forward scores in the model's own dtype; name a backend to score in {dtype}")
     score = _score_forward(model, target) if chosen == "forward" else _score_backend(model, chosen, dtype, target)
     recordings = data.recordings(split)
-    bits = torch.zeros(len(recordings), dtype=torch.float64)
+    measures = torch.zeros(2 if config.mixture else 1, len(recordings), dtype=torch.float64)
     counts = torch.zeros(len(recordings), dtype=torch.int64)
     limit = int(max_seconds * config.sample_rate)
     piece = _piece_samples(model, target)
@@ -105,16 +119,27 @@ def evaluate(
             if should_stop is not None and should_stop():
                 raise Stopped
             parts.append(score(part).double().cpu())
-        losses = torch.cat(parts, dim=1) * batch.mask
-        bits.index_add_(0, batch.recordings, losses.sum(dim=1))
+        losses = torch.cat(parts, dim=2) * batch.mask
+        measures.index_add_(1, batch.recordings, losses.sum(dim=2))
         counts.index_add_(0, batch.recordings, batch.mask.sum(dim=1))
         if progress is not None:
             progress(int(batch.mask.sum()))
         if limit and int(counts.sum()) >= limit:
             break
-    rows = zip(recordings, bits.tolist(), counts.tolist(), strict=True)
-    files = [FileResult(recording.path, total / count, count) for recording, total, count in rows if count]
-    return EvalResult(float(bits.sum()) / int(counts.sum()), int(counts.sum()), files)
+    return _result([recording.path for recording in recordings], measures, counts)
+
+
+def _result(paths: list[str], measures: Tensor, counts: Tensor) -> EvalResult:
+    """The means of sums over recordings: measures (1 or 2, recordings), bits and for a mixture nats; counts of samples
+    (recordings,)."""
+    files = []
+    for path, sums, count in zip(paths, measures.t().tolist(), counts.tolist(), strict=True):
+        if count:
+            bits, *nats = (total / count for total in sums)
+            files.append(FileResult(path, bits, count, *nats))
+    samples = int(counts.sum())
+    bits, *nats = (float(row.sum()) / samples for row in measures)
+    return EvalResult(bits, samples, files, *nats)
 
 
 class Stopped(Exception):
@@ -150,7 +175,8 @@ def _choose(model: AudioModel, device: torch.device) -> str:
 
 
 def _score_forward(model: AudioModel, device: torch.device) -> Callable[[EvalBatch], Tensor]:
-    """A function from a batch to its bits (B, T), by the training forward. It keeps the state between batches."""
+    """A function from a batch to its bits (1, B, T), and for a mixture (2, B, T) with its nats, by the training
+    forward. It keeps the state between batches."""
     model = model.to(device)
     state: list[Tensor] | None = None
 
@@ -160,13 +186,23 @@ def _score_forward(model: AudioModel, device: torch.device) -> Callable[[EvalBat
         levels = batch.levels.to(device)
         kept = None if state is None or bool(batch.reset.any()) else _first_rows(state, levels.shape[0])
         outputs, state = model(levels, kept, batch.reset.to(device))
-        return model.bits(outputs, levels[:, model.config.lookback :])
+        targets = levels[:, model.config.lookback :]
+        bits = model.bits(outputs, targets)
+        return torch.stack((bits, model.nats(outputs, targets))) if isinstance(model, MixtureModel) else bits[None]
 
     return score
 
 
 def _score_backend(model: AudioModel, backend: str, dtype: str, device: torch.device) -> Callable[[EvalBatch], Tensor]:
-    """A function from a batch to its bits (B, T), by the kernels of a backend. It keeps the state between batches."""
+    """A function from a batch to its bits (1, B, T), by the kernels of a backend. It keeps the state between batches.
+
+    ConfigError for a mixture, which backends do not score.
+    """
+    if model.config.mixture:
+        raise ConfigError(
+            f"backend must be auto or forward for {model.config.system}, whose densities no backend scores, got"
+            f" {backend!r}"
+        )
     engine = Engine(model, backend=backend, dtype=dtype, device=device)
     hidden: list[Tensor] = []
 
@@ -176,7 +212,7 @@ def _score_backend(model: AudioModel, backend: str, dtype: str, device: torch.de
         hidden = engine.backend.init_hidden(rows) if bool(batch.reset.any()) else _first_rows(hidden, rows)
         logp = engine.backend.score(hidden, batch.levels.to(engine.device))
         targets = batch.levels[:, model.config.lookback :, None].to(logp.device)
-        return -logp.gather(2, targets)[..., 0] / math.log(2)
+        return -logp.gather(2, targets)[None, ..., 0] / math.log(2)
 
     return score
 

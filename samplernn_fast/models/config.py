@@ -70,6 +70,11 @@ class AudioConfig(ABC):
         return 1
 
     @property
+    def outputs(self) -> int:
+        """O: the numbers that the network gives for one sample, a logit for each level."""
+        return self.q_levels
+
+    @property
     def least_values(self) -> int:
         """How many values the network's matrices have at least. A file with fewer holds no such model, so it is refused
         before memory is taken for one; 0 refuses none."""
@@ -126,9 +131,9 @@ class RecurrentConfig(AudioConfig):
 
     @property
     def least_values(self) -> int:
-        """Recurrent matrices of three gates in one tier, the MLP's hidden layers, and the output layer of levels."""
+        """Recurrent matrices of three gates in one tier, the MLP's hidden layers, and the output layer."""
         hidden = 3 * self.n_rnn + self.mlp_hidden - 1
-        return self.dim * (hidden * self.dim + (0 if self.mixture else self.q_levels))
+        return self.dim * (hidden * self.dim + self.outputs)
 
 
 @dataclass(frozen=True)
@@ -218,17 +223,33 @@ class SampleRNNConfig(FramedConfig):
 
 
 @dataclass(frozen=True)
-class OneTierConfig(RecurrentConfig):
-    """The paper's baseline, an RNN over single samples (Eq. 2-3; "RNN" in Table 1). The authors' code has three hidden
-    layers in its MLP, which is the default here."""
+class SingleSampleConfig(RecurrentConfig):
+    """The fields common to systems with one RNN over single samples. The authors' code has three hidden layers in its
+    MLP, which is the default here."""
+
+    mlp_hidden: Annotated[int, Range(1, 64)] = 3
+    """Hidden layers of the MLP of Eq. 3, each with ReLU."""
+
+    @property
+    def lookback(self) -> int:
+        """One sample: the RNN's state holds all that came before."""
+        return 1
+
+    @property
+    def top_frame(self) -> int:
+        """One sample."""
+        return 1
+
+
+@dataclass(frozen=True)
+class OneTierConfig(SingleSampleConfig):
+    """The paper's baseline, an RNN over single samples (Eq. 2-3; "RNN" in Table 1)."""
 
     system: ClassVar[str] = "rnn"
     packed: ClassVar[bool] = True
 
     emb_size: Annotated[int, Range(1, 16384)] = 256
     """Width of the level embedding."""
-    mlp_hidden: Annotated[int, Range(1, 64)] = 3
-    """Hidden layers of the MLP of Eq. 3, each with ReLU."""
 
     MEANINGLESS: ClassVar[dict[str, Any]] = {
         "frame_sizes": [1],
@@ -252,16 +273,6 @@ class OneTierConfig(RecurrentConfig):
     """The one tier gives one vector for each of its frames."""
     mlp_input_relu: ClassVar[bool] = False
     """No ReLU stands between the RNN and the first hidden layer."""
-
-    @property
-    def lookback(self) -> int:
-        """One sample: the RNN's state holds all that came before."""
-        return 1
-
-    @property
-    def top_frame(self) -> int:
-        """One sample."""
-        return 1
 
     @property
     def least_values(self) -> int:

@@ -6,8 +6,9 @@ from typing import Any
 from samplernn_fast.errors import ConfigError
 from samplernn_fast.models.base import AudioModel
 from samplernn_fast.models.config import AudioConfig, OneTierConfig, SampleRNNConfig
+from samplernn_fast.models.gaussian import RNNGMM, SampleRNNGMM
 from samplernn_fast.models.one_tier import OneTierRNN
-from samplernn_fast.models.other_configs import MultiSoftmaxConfig, RealInputConfig
+from samplernn_fast.models.other_configs import MultiSoftmaxConfig, RealInputConfig, RNNGMMConfig, SampleRNNGMMConfig
 from samplernn_fast.models.sample_rnn import SampleRNN, TieredModel
 from samplernn_fast.models.variants import MultiSoftmax, RealInputSampleRNN
 
@@ -30,6 +31,8 @@ SYSTEMS: dict[str, System] = {
         System(RealInputConfig, RealInputSampleRNN),
         System(MultiSoftmaxConfig, MultiSoftmax),
         System(OneTierConfig, OneTierRNN),
+        System(SampleRNNGMMConfig, SampleRNNGMM),
+        System(RNNGMMConfig, RNNGMM),
     )
 }
 

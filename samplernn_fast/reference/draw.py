@@ -46,19 +46,24 @@ def philox(counter: np.ndarray, key: tuple[int, int]) -> np.ndarray:
     return np.stack(words, axis=-1).astype(np.uint32)
 
 
-def draws(seed: int, streams: np.ndarray, start: int, steps: int) -> Tensor:
-    """The 32-bit draws of samples start .. start + steps - 1 of every stream: (B, steps) int64 in [0, 2^32).
+def random_words(seed: int, streams: np.ndarray, start: int, steps: int) -> np.ndarray:
+    """Four random words for samples start .. start + steps - 1 of every stream: (B, steps, 4) uint32.
 
-    seed: 64 bits, the key. streams: (B,) numbers below 2^32. The counter is (t low, t high, stream, 0), and the first
-    output word is the draw, so a draw depends on (seed, stream, t) alone.
+    seed: 64 bits, the key. streams: (B,) numbers below 2^32. The counter is (t low, t high, stream, 0), so the words
+    depend on (seed, stream, t) alone.
     """
     times = start + np.arange(steps, dtype=np.uint64)
     counter = np.zeros((len(streams), steps, 4), dtype=np.uint32)
     counter[..., 0] = times & _LOW
     counter[..., 1] = times >> _SHIFT
     counter[..., 2] = np.asarray(streams, dtype=np.uint32)[:, None]
-    words = philox(counter, (seed & 0xFFFFFFFF, seed >> 32))[..., 0]
-    return torch.from_numpy(words.astype(np.int64))
+    return philox(counter, (seed & 0xFFFFFFFF, seed >> 32))
+
+
+def draws(seed: int, streams: np.ndarray, start: int, steps: int) -> Tensor:
+    """The 32-bit draws of samples start .. start + steps - 1 of every stream, which are the first of `random_words`:
+    (B, steps) int64 in [0, 2^32)."""
+    return torch.from_numpy(random_words(seed, streams, start, steps)[..., 0].astype(np.int64))
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,6 +79,10 @@ class Randomness:
     def draws(self, start: int, steps: int) -> Tensor:
         """The draws of samples start .. start + steps - 1 of every stream: (B, steps) int64 below 2^32, on the CPU."""
         return draws(self.seed, self.streams, start, steps)
+
+    def words(self, start: int, steps: int) -> Tensor:
+        """As `draws`, with all four random words: (B, steps, 4) int64 below 2^32, on the CPU."""
+        return torch.from_numpy(random_words(self.seed, self.streams, start, steps).astype(np.int64))
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from samplernn_fast.errors import DataError
 from samplernn_fast.models.config import AudioConfig, SampleRNNConfig, require
+from samplernn_fast.models.other_configs import MixtureConfig
 from samplernn_fast.ranges import Range, check_fields
 
 if TYPE_CHECKING:
@@ -115,13 +116,14 @@ class TrainConfig:
         return values | {"data": str(self.data), "out": str(self.out), "model": self.model.to_dict()}
 
 
-def fit_to_data(model: AudioConfig, data: "AudioData", known_gain: float = 0.0) -> AudioConfig:
-    """`model` with the data's sample rate, and the gain `known_gain`, or the data's where that is 0.
+def fit_to_data(model: AudioConfig, data: "AudioData", known: AudioConfig | None = None) -> AudioConfig:
+    """`model` with what it takes from the data: the sample rate, the gain, and for a mixture the mean and the standard
+    deviation of the training split. known: the model that is trained on, whose own are kept, but for the sample rate.
 
     A gain of 1, which is the default of a model's config, counts as not said. Raises DataError where the model has
     another sample rate or gain already.
     """
-    gain = known_gain or data.gain
+    gain = (known.gain if known is not None else 0.0) or data.gain
     if model.sample_rate not in (0, data.sample_rate):
         raise DataError(
             f"{data.folder}: the audio is at {data.sample_rate} Hz, the model is for {model.sample_rate} Hz; prepare"
@@ -130,4 +132,8 @@ def fit_to_data(model: AudioConfig, data: "AudioData", known_gain: float = 0.0) 
         )
     if model.gain not in (0, 1, gain):
         raise DataError(f"{data.folder}: the audio was scaled by {gain}, the model says gain {model.gain}")
+    if isinstance(model, MixtureConfig) and not model.std:
+        kept = isinstance(known, MixtureConfig) and known.std > 0
+        mean, std = (known.mean, known.std) if kept else data.moments("train", gain)
+        model = replace(model, mean=mean, std=std)
     return replace(model, sample_rate=data.sample_rate, gain=gain)

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from samplernn_fast.errors import ConfigError
-from samplernn_fast.models.config import AudioConfig, OneTierConfig, RecurrentConfig, SampleRNNConfig
+from samplernn_fast.models.config import AudioConfig, OneTierConfig, RecurrentConfig, SingleSampleConfig, TieredConfig
 from samplernn_fast.training.config import TrainConfig
 
 _STATE_BYTES = 20  # of each weight: itself, its gradient, Adam's two moments, and the normalized weight, in float32
@@ -42,13 +42,13 @@ def check_memory(config: TrainConfig, world_size: int, device: torch.device) -> 
 def _floats_per_sample(model: AudioConfig) -> float:
     """How many floats the forward pass keeps for a sample of a row: logits, the MLP's layers, the tiers' gates."""
     if not isinstance(model, RecurrentConfig):
-        return 3.0 * model.q_levels
-    kept = 3 * model.q_levels + model.dim * (model.mlp_hidden + 1)
+        return 3.0 * model.outputs
+    kept = 3 * model.outputs + model.dim * (model.mlp_hidden + 1)
     gates = model.n_rnn * model.dim * (9 if model.rnn == "lstm" else 7)
-    if isinstance(model, OneTierConfig):
-        return float(kept + gates + 2 * model.emb_size)
+    if isinstance(model, SingleSampleConfig):
+        return float(kept + gates + (2 * model.emb_size if isinstance(model, OneTierConfig) else 0))
     total, unit = float(kept), 1
-    for size in model.frame_sizes[1:] if isinstance(model, SampleRNNConfig) else ():
+    for size in model.frame_sizes[1:] if isinstance(model, TieredConfig) else ():
         total += model.dim / unit + gates / size
         unit = size
     return total

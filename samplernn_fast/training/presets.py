@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from samplernn_fast.models.config import AudioConfig, OneTierConfig, SampleRNNConfig
-from samplernn_fast.models.other_configs import MultiSoftmaxConfig, RealInputConfig
+from samplernn_fast.models.other_configs import MultiSoftmaxConfig, RealInputConfig, RNNGMMConfig, SampleRNNGMMConfig
 from samplernn_fast.training.config import TrainConfig
 
 _DATA, _OUT = Path("data"), Path("runs/model")  # placeholders: the command line requires both
@@ -55,6 +55,14 @@ PRESETS: dict[str, tuple[str, TrainConfig]] = {
     "no-embedding-real": (
         "Without embedding (Table 4), as its text can be read: `paper-2tier` on real-valued samples.",
         TrainConfig(data=_DATA, out=_OUT, model=_model(RealInputConfig, **_TWO_TIERS), seq_len=1024),
+    ),
+    "samplernn-gmm": (
+        "SampleRNN-GMM (Table 2): `paper-2tier` on real-valued samples, with a mixture of four Gaussians as its output.",
+        TrainConfig(data=_DATA, out=_OUT, model=_model(SampleRNNGMMConfig, **_TWO_TIERS), seq_len=1024),
+    ),
+    "rnn-gmm": (
+        "RNN-GMM (Table 2): the baseline `rnn` on real-valued samples, with a mixture of four Gaussians as its output.",
+        TrainConfig(data=_DATA, out=_OUT, model=_model(RNNGMMConfig)),
     ),
     "authors-3tier": (
         "The 3-tier model as the authors' code has it: GRU that resets before the product.",

@@ -17,6 +17,7 @@ from samplernn_fast.files import held
 from samplernn_fast.models import checkpoint
 from samplernn_fast.models.base import AudioModel
 from samplernn_fast.models.config import AudioConfig
+from samplernn_fast.models.other_configs import MixtureConfig
 from samplernn_fast.training import board, keeping, resuming
 from samplernn_fast.training.config import TrainConfig, default_model, fit_to_data
 from samplernn_fast.training.run_log import LOG_FILE, SAMPLES_FOLDER
@@ -69,12 +70,15 @@ def fit(config: TrainConfig, data: AudioData, known: AudioConfig | None) -> Trai
     model = config.model
     if config.init_from is not None and known is not None:
         model = known if model == default_model() else _same_model(model, known, config.init_from)
-    return replace(config, model=fit_to_data(model, data, known.gain if known is not None else 0.0))
+    return replace(config, model=fit_to_data(model, data, known))
 
 
 def _same_model(model: AudioConfig, known: AudioConfig, name: str) -> AudioConfig:
     """`known`. Raises ConfigError where `model` has a setting that differs."""
-    wanted = replace(model, sample_rate=model.sample_rate or known.sample_rate, gain=known.gain).to_dict()
+    model = replace(model, sample_rate=model.sample_rate or known.sample_rate, gain=known.gain)
+    if isinstance(model, MixtureConfig) and isinstance(known, MixtureConfig) and not model.std:
+        model = replace(model, mean=known.mean, std=known.std)
+    wanted = model.to_dict()
     for setting, value in known.to_dict().items():
         if wanted.get(setting) != value:
             raise ConfigError(

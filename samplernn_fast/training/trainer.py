@@ -193,7 +193,8 @@ class Trainer:
             group["lr"] = config.learning_rate(self.step, self.seconds)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=config.precision == "bf16"):
             outputs, state = self.forward(levels, self.state, reset)
-        losses = self.model.losses(outputs, levels[:, config.model.lookback :])
+        targets = levels[:, config.model.lookback :]
+        losses = self.model.losses(outputs, targets)
         total = (losses * mask).sum()
         # Every process divides by the count of all. DDP averages the gradients, and world_size undoes its division.
         loss = total * (self.world_size / batch.n_valid_global)
@@ -202,7 +203,8 @@ class Trainer:
         torch.nn.utils.clip_grad_value_(self.model.parameters(), config.grad_clip)
         self.optimizer.step()
         self.state = tuple(part.detach().float() for part in state)
-        self.sums += torch.stack((total.detach().double(), mask.sum().double()))
+        bits = (self.model.bits(outputs.detach(), targets) * mask).sum() if config.model.mixture else total.detach()
+        self.sums += torch.stack((bits.double(), mask.sum().double()))
         self.step += 1
         self.epoch = batch.epoch
 

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from samplernn_fast.models.config import AudioConfig, OneTierConfig, SampleRNNConfig
-from samplernn_fast.models.other_configs import MultiSoftmaxConfig, RealInputConfig
+from samplernn_fast.models.other_configs import MultiSoftmaxConfig, RealInputConfig, RNNGMMConfig, SampleRNNGMMConfig
 
 _TIERS = {"dim": 12, "q_levels": 32, "frame_sizes": (4, 4, 8)}
 
@@ -14,6 +14,8 @@ SYSTEM_CASES: dict[str, AudioConfig] = {
     "real-input": RealInputConfig(**_TIERS),
     "multi-softmax": MultiSoftmaxConfig(dim=12, q_levels=32, frame_sizes=(4, 4)),
     "rnn": OneTierConfig(dim=12, q_levels=32, emb_size=6),
+    "samplernn-gmm": SampleRNNGMMConfig(dim=12, frame_sizes=(4, 8)),
+    "rnn-gmm": RNNGMMConfig(dim=12, rnn="lstm"),
     "rnn-prism": OneTierConfig(dim=12, q_levels=32, emb_size=6, n_rnn=2, skip="prism"),
 }
 """Name of a case -> its config. Every system of `registry.SYSTEMS` is among them."""
