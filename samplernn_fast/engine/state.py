@@ -78,8 +78,8 @@ class EngineState:
         """Returns both. ConfigError where one is on and the model has no probabilities of levels."""
         if self.config.mixture and (top_k or top_p < 1):
             raise ConfigError(
-                f"top_k and top_p choose among levels, and {self.config.system} draws from a mixture of Gaussians; leave"
-                " them out, or lower the temperature"
+                f"top_k and top_p choose among levels, and {self.config.system} draws from a mixture of Gaussians;"
+                " leave them out, or lower the temperature"
             )
         return top_k, top_p
 

@@ -133,7 +133,7 @@ def fit_to_data(model: AudioConfig, data: "AudioData", known: AudioConfig | None
     if model.gain not in (0, 1, gain):
         raise DataError(f"{data.folder}: the audio was scaled by {gain}, the model says gain {model.gain}")
     if isinstance(model, MixtureConfig) and not model.std:
-        kept = isinstance(known, MixtureConfig) and known.std > 0
-        mean, std = (known.mean, known.std) if kept else data.moments("train", gain)
+        own = known if isinstance(known, MixtureConfig) and known.std else None
+        mean, std = data.moments("train", gain) if own is None else (own.mean, own.std)
         model = replace(model, mean=mean, std=std)
     return replace(model, sample_rate=data.sample_rate, gain=gain)

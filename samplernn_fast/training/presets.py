@@ -57,7 +57,7 @@ PRESETS: dict[str, tuple[str, TrainConfig]] = {
         TrainConfig(data=_DATA, out=_OUT, model=_model(RealInputConfig, **_TWO_TIERS), seq_len=1024),
     ),
     "samplernn-gmm": (
-        "SampleRNN-GMM (Table 2): `paper-2tier` on real-valued samples, with a mixture of four Gaussians as its output.",
+        "SampleRNN-GMM (Table 2): `paper-2tier` on real-valued samples, with four Gaussians as its output.",
         TrainConfig(data=_DATA, out=_OUT, model=_model(SampleRNNGMMConfig, **_TWO_TIERS), seq_len=1024),
     ),
     "rnn-gmm": (

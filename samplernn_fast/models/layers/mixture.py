@@ -36,7 +36,7 @@ class MixtureLayer(nn.Linear):
 
 
 def mixture_of(outputs: Tensor, scale_floor: float) -> Mixture:
-    """The mixture that outputs (..., 3 K) of a network stand for; a standard deviation is scale_floor + softplus(raw)."""
+    """The mixture that outputs (..., 3 K) of a network stand for; scales are scale_floor + softplus(raw)."""
     logits, means, raw = outputs.chunk(3, dim=-1)
     return Mixture(log_softmax(logits, dim=-1), means, scale_floor + softplus(raw))
 
