@@ -32,6 +32,7 @@ if TYPE_CHECKING:  # what editors and type checkers see; a test compares it with
     from samplernn_fast.models.config import SampleRNNConfig as SampleRNNConfig
     from samplernn_fast.models.other_configs import RNNGMMConfig as RNNGMMConfig
     from samplernn_fast.models.other_configs import SampleRNNGMMConfig as SampleRNNGMMConfig
+    from samplernn_fast.models.other_configs import WaveNetConfig as WaveNetConfig
     from samplernn_fast.models.sample_rnn import SampleRNN as SampleRNN
     from samplernn_fast.training.config import TrainConfig as TrainConfig
     from samplernn_fast.training.trainer import TrainResult as TrainResult
@@ -56,6 +57,7 @@ _HOME = {
     "OneTierConfig": "models.config",
     "SampleRNNGMMConfig": "models.other_configs",
     "RNNGMMConfig": "models.other_configs",
+    "WaveNetConfig": "models.other_configs",
     "TrainConfig": "training.config",
     "Engine": "engine.engine",
     "EngineState": "engine.state",

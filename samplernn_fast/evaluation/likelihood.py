@@ -219,4 +219,4 @@ def _score_backend(model: AudioModel, backend: str, dtype: str, device: torch.de
 
 def _first_rows(state: list[Tensor], rows: int) -> list[Tensor]:
     """The states (n, rows, H) of the recordings that still go on: the shortest of a group are its last rows."""
-    return state if state[0].shape[1] == rows else [h[:, :rows].contiguous() for h in state]
+    return [h if h.shape[1] == rows else h[:, :rows].contiguous() for h in state]

@@ -14,6 +14,7 @@ from torch.nn.utils.parametrizations import weight_norm
 
 from samplernn_fast.errors import ConfigError
 from samplernn_fast.models.config import AudioConfig, RecurrentConfig
+from samplernn_fast.models.layers.causal import DilatedStack
 
 State = tuple[Tensor, ...]
 """Float tensors (n, B, H) with the streams on the second axis."""
@@ -118,7 +119,7 @@ class RecurrentModel(AudioModel):
         """Section 3's initial weights, from `seed` alone, where it is not None; and weight normalization."""
         self.to(torch.float32)
         if seed is not None:
-            _initialize(self, torch.Generator().manual_seed(seed))
+            draw_initial(self, torch.Generator().manual_seed(seed), lstm=self.config.rnn == "lstm")
         _add_weight_norm(self)
 
 
@@ -130,12 +131,12 @@ def bits_per_sample(logits: Tensor, targets: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def _initialize(model: RecurrentModel, generator: torch.Generator) -> None:
-    """Section 3: N(0, 1) embedding, orthogonal hidden-to-hidden matrices, He elsewhere, LSTM forget bias 3."""
-    dim = model.config.dim
+def draw_initial(model: nn.Module, generator: torch.Generator, *, lstm: bool = False) -> None:
+    """Section 3: N(0, 1) embedding, orthogonal hidden-to-hidden matrices, He elsewhere, LSTM forget bias 3. Stacks of
+    dilated convolutions, of which the section does not speak, draw their own."""
     for name, parameter in model.named_parameters():
         if name.endswith("w_hh"):
-            for gate in parameter.split(dim):
+            for gate in parameter.split(parameter.shape[1]):
                 nn.init.orthogonal_(gate, generator=generator)
         elif name.endswith("embedding.weight"):
             parameter.normal_(generator=generator)
@@ -143,8 +144,12 @@ def _initialize(model: RecurrentModel, generator: torch.Generator) -> None:
             parameter.normal_(0, math.sqrt(2 / parameter.shape[1]), generator=generator)
         else:
             parameter.zero_()
-        if model.config.rnn == "lstm" and name.endswith("b_ih"):
+        if lstm and name.endswith("b_ih"):
+            dim = len(parameter) // 4
             parameter[dim : 2 * dim] = 3.0
+    for module in model.modules():
+        if isinstance(module, DilatedStack):
+            module.draw(generator)
 
 
 def _add_weight_norm(model: RecurrentModel) -> None:

@@ -4,7 +4,7 @@ No torch here. `config` has the bases, SampleRNN and the RNN baseline.
 """
 
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 from samplernn_fast.models.config import (
     AudioConfig,
@@ -16,6 +16,9 @@ from samplernn_fast.models.config import (
     require,
 )
 from samplernn_fast.ranges import Range
+
+MOST_FIELD = 1 << 18
+"""The most inputs that a stack of dilated convolutions may see."""
 
 
 @dataclass(frozen=True)
@@ -112,6 +115,79 @@ class RNNGMMConfig(MixtureConfig, SingleSampleConfig):
     system: ClassVar[str] = "rnn-gmm"
 
 
+@dataclass(frozen=True)
+class WaveNetConfig(AudioConfig):
+    """WaveNet ("WaveNet (re-impl.)" in Table 1, section 3.1). The defaults are the paper's numbers."""
+
+    system: ClassVar[str] = "wavenet"
+    packed: ClassVar[bool] = False
+
+    dim: Annotated[int, Range(1, 16384)] = 64
+    """Channels of every dilated convolution, its gates and its residual connection."""
+    blocks: Annotated[int, Range(1, 64)] = 4
+    """Blocks, in each of which the dilations begin at 1 again."""
+    layers: Annotated[int, Range(1, 16)] = 10
+    """Layers of a block, with dilations 1, 2, 4 and so on."""
+    skip_factor: Annotated[int, Range(1, 256)] = 4
+    """Channels of the skip connections for each of `dim` (ours, the paper names none)."""
+    end_factor: Annotated[int, Range(1, 256)] = 4
+    """Channels between the two layers of the head for each of `dim` (ours likewise)."""
+    input: Literal["onehot", "real"] = "onehot"
+    """What the input layer reads: one-hot levels, or one real number, q / (Q - 1) - 0.5."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_field(self.dilations, "blocks x layers")
+
+    @property
+    def dilations(self) -> tuple[int, ...]:
+        """Of every layer."""
+        return dilations_of(self.blocks, self.layers)
+
+    @property
+    def skip_channels(self) -> int:
+        """S: channels of the skip connections."""
+        return self.skip_factor * self.dim
+
+    @property
+    def end_channels(self) -> int:
+        """Channels between the two layers of the head."""
+        return self.end_factor * self.dim
+
+    @property
+    def lookback(self) -> int:
+        """L: the receptive field, 1 and the sum of the dilations."""
+        return 1 + sum(self.dilations)
+
+    @property
+    def top_frame(self) -> int:
+        """One sample."""
+        return 1
+
+    @property
+    def least_values(self) -> int:
+        """The matrices of the stack and of the head, and an embedding."""
+        head = self.end_channels * (self.skip_channels + self.q_levels)
+        table = self.q_levels * self.dim if self.input == "onehot" else 0
+        return stack_values(self.dim, self.dilations, self.skip_channels) + head + table
+
+
+def dilations_of(blocks: int, layers: int) -> tuple[int, ...]:
+    """The dilations of all layers of a stack: 1, 2, 4, ... in each block."""
+    return tuple(1 << layer for _ in range(blocks) for layer in range(layers))
+
+
+def stack_values(channels: int, dilations: tuple[int, ...], skip_dim: int) -> int:
+    """How many values the matrices of a stack of dilated convolutions have."""
+    return len(dilations) * channels * (4 * channels + skip_dim) + (len(dilations) - 1) * channels * channels
+
+
+def require_field(dilations: tuple[int, ...], names: str) -> None:
+    """ConfigError unless a stack has two layers at least, and a field that fits into memory as a row of levels."""
+    require(len(dilations) > 1, f"{names} must be 2 layers at least", len(dilations))
+    require(sum(dilations) < MOST_FIELD, f"{names} may see {MOST_FIELD} inputs at most", 1 + sum(dilations))
+
+
 CONFIGS: tuple[type[AudioConfig], ...] = (
     SampleRNNConfig,
     RealInputConfig,
@@ -119,5 +195,6 @@ CONFIGS: tuple[type[AudioConfig], ...] = (
     OneTierConfig,
     SampleRNNGMMConfig,
     RNNGMMConfig,
+    WaveNetConfig,
 )
 """The config class of every system; `registry.SYSTEMS` has the models."""

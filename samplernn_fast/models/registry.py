@@ -8,9 +8,16 @@ from samplernn_fast.models.base import AudioModel
 from samplernn_fast.models.config import AudioConfig, OneTierConfig, SampleRNNConfig
 from samplernn_fast.models.gaussian import RNNGMM, SampleRNNGMM
 from samplernn_fast.models.one_tier import OneTierRNN
-from samplernn_fast.models.other_configs import MultiSoftmaxConfig, RealInputConfig, RNNGMMConfig, SampleRNNGMMConfig
+from samplernn_fast.models.other_configs import (
+    MultiSoftmaxConfig,
+    RealInputConfig,
+    RNNGMMConfig,
+    SampleRNNGMMConfig,
+    WaveNetConfig,
+)
 from samplernn_fast.models.sample_rnn import SampleRNN, TieredModel
 from samplernn_fast.models.variants import MultiSoftmax, RealInputSampleRNN
+from samplernn_fast.models.wavenet import WaveNet
 
 PackedModel = TieredModel | OneTierRNN
 """The models that may have a packed layout; `config.packed` says whether one has."""
@@ -33,6 +40,7 @@ SYSTEMS: dict[str, System] = {
         System(OneTierConfig, OneTierRNN),
         System(SampleRNNGMMConfig, SampleRNNGMM),
         System(RNNGMMConfig, RNNGMM),
+        System(WaveNetConfig, WaveNet),
     )
 }
 

@@ -9,7 +9,14 @@ from pathlib import Path
 import torch
 
 from samplernn_fast.errors import ConfigError
-from samplernn_fast.models.config import AudioConfig, OneTierConfig, RecurrentConfig, SingleSampleConfig, TieredConfig
+from samplernn_fast.models.config import (
+    AudioConfig,
+    OneTierConfig,
+    RecurrentConfig,
+    SingleSampleConfig,
+    TieredConfig,
+)
+from samplernn_fast.models.other_configs import WaveNetConfig
 from samplernn_fast.training.config import TrainConfig
 
 _STATE_BYTES = 20  # of each weight: itself, its gradient, Adam's two moments, and the normalized weight, in float32
@@ -19,11 +26,11 @@ _CGROUP_FILES = ("memory.max", "memory/memory.limit_in_bytes")  # of version 2 a
 def update_bytes(config: TrainConfig, rows: int) -> int:
     """About how many bytes an update takes on `rows` rows: activations for the backward pass, weights, Adam's moments.
 
-    It was within a factor of 1.4 of what was measured on four models (laptop, paper-3tier at 256 units, dadabots and
-    rnn at 128), at a batch of 0.2 to 1 GB.
+    It was within a factor of 1.4 of what was measured on five models (laptop, paper-3tier at 256 units, dadabots and
+    rnn at 128, wavenet), at a batch of 0.2 to 1 GB.
     """
     half = 0.5 if config.precision == "bf16" else 1.0
-    activations = 4 * half * rows * config.seq_len * _floats_per_sample(config.model)
+    activations = 4 * half * rows * config.seq_len * _floats_per_sample(config.model, config.seq_len)
     return round(activations) + _STATE_BYTES * config.model.least_values
 
 
@@ -39,8 +46,11 @@ def check_memory(config: TrainConfig, world_size: int, device: torch.device) -> 
     )
 
 
-def _floats_per_sample(model: AudioConfig) -> float:
+def _floats_per_sample(model: AudioConfig, seq_len: int) -> float:
     """How many floats the forward pass keeps for a sample of a row: logits, the MLP's layers, the tiers' gates."""
+    if isinstance(model, WaveNetConfig):
+        head = 3 * model.q_levels + 2 * (model.skip_channels + model.end_channels)
+        return head + _stack_floats(model.dim, model.dilations, seq_len)
     if not isinstance(model, RecurrentConfig):
         return 3.0 * model.outputs
     kept = 3 * model.outputs + model.dim * (model.mlp_hidden + 1)
@@ -52,6 +62,15 @@ def _floats_per_sample(model: AudioConfig) -> float:
         total += model.dim / unit + gates / size
         unit = size
     return total
+
+
+def _stack_floats(channels: int, dilations: tuple[int, ...], steps: int) -> float:
+    """How many floats a stack of dilated convolutions keeps for each of `steps` outputs, its context's shared out.
+
+    Five vectors of a layer's outputs are kept, and the gated ones of the targets once more.
+    """
+    later = sum(layer * dilation for layer, dilation in enumerate(dilations))
+    return channels * (6 * len(dilations) + 5 * later / steps)
 
 
 def _free_bytes(device: torch.device) -> int | None:

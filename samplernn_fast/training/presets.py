@@ -4,7 +4,13 @@ from pathlib import Path
 from typing import Any
 
 from samplernn_fast.models.config import AudioConfig, OneTierConfig, SampleRNNConfig
-from samplernn_fast.models.other_configs import MultiSoftmaxConfig, RealInputConfig, RNNGMMConfig, SampleRNNGMMConfig
+from samplernn_fast.models.other_configs import (
+    MultiSoftmaxConfig,
+    RealInputConfig,
+    RNNGMMConfig,
+    SampleRNNGMMConfig,
+    WaveNetConfig,
+)
 from samplernn_fast.training.config import TrainConfig
 
 _DATA, _OUT = Path("data"), Path("runs/model")  # placeholders: the command line requires both
@@ -63,6 +69,22 @@ PRESETS: dict[str, tuple[str, TrainConfig]] = {
     "rnn-gmm": (
         "RNN-GMM (Table 2): the baseline `rnn` on real-valued samples, with a mixture of four Gaussians as its output.",
         TrainConfig(data=_DATA, out=_OUT, model=_model(RNNGMMConfig)),
+    ),
+    "wavenet": (
+        "The paper's WaveNet (section 3.1): 4 x 10 dilated layers of 64 channels, targets of 1600, batch 8, Adam 1e-3.",
+        TrainConfig(data=_DATA, out=_OUT, model=_model(WaveNetConfig), batch_size=8, seq_len=1600),
+    ),
+    "wavenet-tuned": (
+        "WaveNet by the practice of public projects: mu-law, wide head (1024, 512), targets of 16000, falling rate.",
+        TrainConfig(
+            data=_DATA,
+            out=_OUT,
+            model=_model(WaveNetConfig, quantization="mu-law", skip_factor=16, end_factor=8),
+            batch_size=8,
+            seq_len=16000,
+            lr_schedule="cosine",
+            max_minutes=7 * 24 * 60.0,
+        ),
     ),
     "authors-3tier": (
         "The 3-tier model as the authors' code has it: GRU that resets before the product.",

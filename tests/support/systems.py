@@ -3,7 +3,13 @@
 from dataclasses import replace
 
 from samplernn_fast.models.config import AudioConfig, OneTierConfig, SampleRNNConfig
-from samplernn_fast.models.other_configs import MultiSoftmaxConfig, RealInputConfig, RNNGMMConfig, SampleRNNGMMConfig
+from samplernn_fast.models.other_configs import (
+    MultiSoftmaxConfig,
+    RealInputConfig,
+    RNNGMMConfig,
+    SampleRNNGMMConfig,
+    WaveNetConfig,
+)
 
 _TIERS = {"dim": 12, "q_levels": 32, "frame_sizes": (4, 4, 8)}
 
@@ -17,6 +23,8 @@ SYSTEM_CASES: dict[str, AudioConfig] = {
     "samplernn-gmm": SampleRNNGMMConfig(dim=12, frame_sizes=(4, 8)),
     "rnn-gmm": RNNGMMConfig(dim=12, rnn="lstm"),
     "rnn-prism": OneTierConfig(dim=12, q_levels=32, emb_size=6, n_rnn=2, skip="prism"),
+    "wavenet": WaveNetConfig(dim=6, q_levels=32, blocks=2, layers=3),
+    "wavenet-real": WaveNetConfig(dim=6, q_levels=32, blocks=1, layers=4, skip_factor=2, end_factor=1, input="real"),
 }
 """Name of a case -> its config. Every system of `registry.SYSTEMS` is among them."""
 

@@ -20,6 +20,9 @@ MEASURED = (
     ("paper-3tier", {"dim": 256}, 8, 8192, 654),
     ("dadabots", {"dim": 128}, 8, 8192, 436),
     ("rnn", {"dim": 128}, 8, 2048, 189),
+    ("wavenet", {}, 2, 1600, 458),
+    ("wavenet", {"dim": 32}, 2, 8192, 746),
+    ("wavenet-tuned", {"dim": 32, "skip_factor": 32, "end_factor": 16}, 2, 4000, 481),
 )
 
 # The peak grows by what the update needs; the estimate is of the same size. One process for each, so that nothing
