@@ -30,6 +30,8 @@ if TYPE_CHECKING:  # what editors and type checkers see; a test compares it with
     from samplernn_fast.importing.live import accelerate as accelerate
     from samplernn_fast.models.config import OneTierConfig as OneTierConfig
     from samplernn_fast.models.config import SampleRNNConfig as SampleRNNConfig
+    from samplernn_fast.models.other_configs import HybridRNNWaveNetConfig as HybridRNNWaveNetConfig
+    from samplernn_fast.models.other_configs import HybridWaveNetConfig as HybridWaveNetConfig
     from samplernn_fast.models.other_configs import RNNGMMConfig as RNNGMMConfig
     from samplernn_fast.models.other_configs import SampleRNNGMMConfig as SampleRNNGMMConfig
     from samplernn_fast.models.other_configs import WaveNetConfig as WaveNetConfig
@@ -58,6 +60,8 @@ _HOME = {
     "SampleRNNGMMConfig": "models.other_configs",
     "RNNGMMConfig": "models.other_configs",
     "WaveNetConfig": "models.other_configs",
+    "HybridWaveNetConfig": "models.other_configs",
+    "HybridRNNWaveNetConfig": "models.other_configs",
     "TrainConfig": "training.config",
     "Engine": "engine.engine",
     "EngineState": "engine.state",

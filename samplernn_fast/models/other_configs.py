@@ -10,6 +10,7 @@ from samplernn_fast.models.config import (
     AudioConfig,
     FramedConfig,
     OneTierConfig,
+    RecurrentConfig,
     SampleRNNConfig,
     SingleSampleConfig,
     TieredConfig,
@@ -172,6 +173,145 @@ class WaveNetConfig(AudioConfig):
         return stack_values(self.dim, self.dilations, self.skip_channels) + head + table
 
 
+@dataclass(frozen=True)
+class HybridWaveNetConfig(AudioConfig):
+    """The fully convolutional SampleRNN-WaveNet hybrid (appendix A): a WaveNet over frames, and one over samples."""
+
+    system: ClassVar[str] = "hybrid-wavenet"
+    packed: ClassVar[bool] = False
+
+    dim: Annotated[int, Range(1, 16384)] = 64
+    """Channels of every dilated convolution of both modules."""
+    blocks: Annotated[int, Range(1, 64)] = 4
+    """Blocks of the module over samples."""
+    layers: Annotated[int, Range(1, 16)] = 7
+    """Layers of such a block, with dilations 1, 2, 4 and so on."""
+    slow_blocks: Annotated[int, Range(1, 64)] = 2
+    """Blocks of the module over frames. By default it sees 31 frames, or 3,968 samples, about as many as `wavenet`."""
+    slow_layers: Annotated[int, Range(1, 16)] = 4
+    """Layers of such a block."""
+    frame_size: Annotated[int, Range(1, 65536, unit="samples")] = 128
+    """Samples of a frame (appendix A)."""
+    skip_factor: Annotated[int, Range(1, 256)] = 4
+    """Channels of the skip connections of both modules, and of the head, for each of `dim` (ours)."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_field(self.dilations, "blocks x layers")
+        require_field(self.slow_dilations, "slow_blocks x slow_layers")
+        require(self.lookback <= MOST_FIELD, f"both modules may see {MOST_FIELD} samples at most", self.lookback)
+
+    @property
+    def channels(self) -> int:
+        """C of the module over samples."""
+        return self.dim
+
+    @property
+    def dilations(self) -> tuple[int, ...]:
+        """Of every layer of the module over samples."""
+        return dilations_of(self.blocks, self.layers)
+
+    @property
+    def slow_dilations(self) -> tuple[int, ...]:
+        """Of every layer of the module over frames, in frames."""
+        return dilations_of(self.slow_blocks, self.slow_layers)
+
+    @property
+    def skip_channels(self) -> int:
+        """S of both modules."""
+        return self.skip_factor * self.dim
+
+    @property
+    def end_channels(self) -> int:
+        """Channels between the two layers of the head."""
+        return self.skip_channels
+
+    @property
+    def lookback(self) -> int:
+        """L: the field of both modules, in whole frames."""
+        return self.frame_size * max(1 + sum(self.slow_dilations), whole_frames(self.dilations, self.frame_size))
+
+    @property
+    def top_frame(self) -> int:
+        """Samples of a frame."""
+        return self.frame_size
+
+    @property
+    def least_values(self) -> int:
+        """The matrices of both stacks and of the head, the map of a frame, and the embedding."""
+        stacks = (stack_values(self.dim, one, self.skip_channels) for one in (self.dilations, self.slow_dilations))
+        head = self.end_channels * (2 * self.skip_channels + self.q_levels)
+        return sum(stacks) + head + self.dim * (self.frame_size + self.q_levels)
+
+
+@dataclass(frozen=True)
+class HybridRNNWaveNetConfig(RecurrentConfig):
+    """The RNN-WaveNet hybrid (appendix A): an RNN over frames, and a WaveNet over samples."""
+
+    system: ClassVar[str] = "hybrid-rnn-wavenet"
+    packed: ClassVar[bool] = False
+
+    dim: Annotated[int, Range(1, 16384)] = 1024
+    """Units of the RNN; the module over samples has a sixteenth as many channels, and 8 at least (ours)."""
+    mlp_hidden: Annotated[int, Range(1, 1)] = 1
+    """Hidden layers of the head: one, as in WaveNet."""
+    blocks: Annotated[int, Range(1, 64)] = 4
+    """Blocks of the module over samples."""
+    layers: Annotated[int, Range(1, 16)] = 7
+    """Layers of such a block, with dilations 1, 2, 4 and so on; 4 x 7 layers see 509 samples (appendix A)."""
+    frame_size: Annotated[int, Range(1, 65536, unit="samples")] = 128
+    """Samples of a frame (appendix A)."""
+    skip_factor: Annotated[int, Range(1, 256)] = 4
+    """Channels of the skip connections and of the head for each of the channels over samples (ours)."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_field(self.dilations, "blocks x layers")
+
+    @property
+    def channels(self) -> int:
+        """C of the module over samples."""
+        return max(8, self.dim // 16)
+
+    @property
+    def dilations(self) -> tuple[int, ...]:
+        """Of every layer of the module over samples."""
+        return dilations_of(self.blocks, self.layers)
+
+    @property
+    def skip_channels(self) -> int:
+        """S of the module over samples."""
+        return self.skip_factor * self.channels
+
+    @property
+    def end_channels(self) -> int:
+        """Channels between the two layers of the head."""
+        return self.skip_channels
+
+    @property
+    def lookback(self) -> int:
+        """L: the field of the module over samples, in whole frames. The RNN's state holds what came before a frame."""
+        return self.frame_size * whole_frames(self.dilations, self.frame_size)
+
+    @property
+    def top_frame(self) -> int:
+        """Samples of a frame."""
+        return self.frame_size
+
+    @property
+    def least_values(self) -> int:
+        """The RNN's recurrent matrices, those of the stack and of the head, the frame's map, and the embedding."""
+        stack = stack_values(self.channels, self.dilations, self.skip_channels)
+        head = self.end_channels * (self.skip_channels + self.dim + self.q_levels)
+        slow = self.dim * (3 * self.n_rnn * self.dim + self.frame_size)
+        return stack + head + slow + self.q_levels * self.channels
+
+
+def whole_frames(dilations: tuple[int, ...], frame_size: int) -> int:
+    """How many whole frames hold the field of a stack over samples."""
+    return -(-(1 + sum(dilations)) // frame_size)
+
+
 def dilations_of(blocks: int, layers: int) -> tuple[int, ...]:
     """The dilations of all layers of a stack: 1, 2, 4, ... in each block."""
     return tuple(1 << layer for _ in range(blocks) for layer in range(layers))
@@ -196,5 +336,7 @@ CONFIGS: tuple[type[AudioConfig], ...] = (
     SampleRNNGMMConfig,
     RNNGMMConfig,
     WaveNetConfig,
+    HybridWaveNetConfig,
+    HybridRNNWaveNetConfig,
 )
 """The config class of every system; `registry.SYSTEMS` has the models."""

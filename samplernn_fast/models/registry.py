@@ -6,9 +6,13 @@ from typing import Any
 from samplernn_fast.errors import ConfigError
 from samplernn_fast.models.base import AudioModel
 from samplernn_fast.models.config import AudioConfig, OneTierConfig, SampleRNNConfig
+from samplernn_fast.models.dilated.hybrid import HybridRNNWaveNet, HybridWaveNet
+from samplernn_fast.models.dilated.wavenet import WaveNet
 from samplernn_fast.models.gaussian import RNNGMM, SampleRNNGMM
 from samplernn_fast.models.one_tier import OneTierRNN
 from samplernn_fast.models.other_configs import (
+    HybridRNNWaveNetConfig,
+    HybridWaveNetConfig,
     MultiSoftmaxConfig,
     RealInputConfig,
     RNNGMMConfig,
@@ -17,7 +21,6 @@ from samplernn_fast.models.other_configs import (
 )
 from samplernn_fast.models.sample_rnn import SampleRNN, TieredModel
 from samplernn_fast.models.variants import MultiSoftmax, RealInputSampleRNN
-from samplernn_fast.models.wavenet import WaveNet
 
 PackedModel = TieredModel | OneTierRNN
 """The models that may have a packed layout; `config.packed` says whether one has."""
@@ -41,6 +44,8 @@ SYSTEMS: dict[str, System] = {
         System(SampleRNNGMMConfig, SampleRNNGMM),
         System(RNNGMMConfig, RNNGMM),
         System(WaveNetConfig, WaveNet),
+        System(HybridWaveNetConfig, HybridWaveNet),
+        System(HybridRNNWaveNetConfig, HybridRNNWaveNet),
     )
 }
 

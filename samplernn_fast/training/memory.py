@@ -16,7 +16,7 @@ from samplernn_fast.models.config import (
     SingleSampleConfig,
     TieredConfig,
 )
-from samplernn_fast.models.other_configs import WaveNetConfig
+from samplernn_fast.models.other_configs import HybridRNNWaveNetConfig, HybridWaveNetConfig, WaveNetConfig
 from samplernn_fast.training.config import TrainConfig
 
 _STATE_BYTES = 20  # of each weight: itself, its gradient, Adam's two moments, and the normalized weight, in float32
@@ -51,6 +51,9 @@ def _floats_per_sample(model: AudioConfig, seq_len: int) -> float:
     if isinstance(model, WaveNetConfig):
         head = 3 * model.q_levels + 2 * (model.skip_channels + model.end_channels)
         return head + _stack_floats(model.dim, model.dilations, seq_len)
+    if isinstance(model, HybridWaveNetConfig | HybridRNNWaveNetConfig):
+        head = 3 * model.q_levels + 2 * (model.skip_channels + model.end_channels)
+        return head + _stack_floats(model.channels, model.dilations, seq_len) + _slow_floats(model, seq_len)
     if not isinstance(model, RecurrentConfig):
         return 3.0 * model.outputs
     kept = 3 * model.outputs + model.dim * (model.mlp_hidden + 1)
@@ -71,6 +74,14 @@ def _stack_floats(channels: int, dilations: tuple[int, ...], steps: int) -> floa
     """
     later = sum(layer * dilation for layer, dilation in enumerate(dilations))
     return channels * (6 * len(dilations) + 5 * later / steps)
+
+
+def _slow_floats(model: HybridWaveNetConfig | HybridRNNWaveNetConfig, seq_len: int) -> float:
+    """How many floats a hybrid's module over frames keeps for each sample: a frame's, divided by its samples."""
+    if isinstance(model, HybridWaveNetConfig):
+        frames = seq_len // model.frame_size
+        return (_stack_floats(model.dim, model.slow_dilations, frames) + model.skip_channels) / model.frame_size
+    return model.n_rnn * model.dim * (9 if model.rnn == "lstm" else 7) / model.frame_size
 
 
 def _free_bytes(device: torch.device) -> int | None:

@@ -5,6 +5,8 @@ from typing import Any
 
 from samplernn_fast.models.config import AudioConfig, OneTierConfig, SampleRNNConfig
 from samplernn_fast.models.other_configs import (
+    HybridRNNWaveNetConfig,
+    HybridWaveNetConfig,
     MultiSoftmaxConfig,
     RealInputConfig,
     RNNGMMConfig,
@@ -85,6 +87,14 @@ PRESETS: dict[str, tuple[str, TrainConfig]] = {
             lr_schedule="cosine",
             max_minutes=7 * 24 * 60.0,
         ),
+    ),
+    "hybrid-wavenet": (
+        "The SampleRNN-WaveNet hybrid of convolutions alone (appendix A): frames of 128; its other sizes are ours.",
+        TrainConfig(data=_DATA, out=_OUT, model=_model(HybridWaveNetConfig), batch_size=8, seq_len=2048),
+    ),
+    "hybrid-rnn-wavenet": (
+        "The SampleRNN-WaveNet hybrid with an RNN (appendix A): frames of 128, 1024 units, a field of 509 samples.",
+        TrainConfig(data=_DATA, out=_OUT, model=_model(HybridRNNWaveNetConfig), batch_size=8, seq_len=2048),
     ),
     "authors-3tier": (
         "The 3-tier model as the authors' code has it: GRU that resets before the product.",

@@ -13,6 +13,7 @@ import torch
 from samplernn_fast.data.folder import SPLITS, AudioData
 from samplernn_fast.models.base import AudioModel
 from samplernn_fast.models.config import AudioConfig, RecurrentConfig, SampleRNNConfig
+from samplernn_fast.models.other_configs import HybridRNNWaveNetConfig
 from samplernn_fast.terminal import duration
 from samplernn_fast.training.config import TrainConfig
 from samplernn_fast.training.keeping import next_sound
@@ -134,7 +135,7 @@ class Reporter:
 
 def _shape(model: AudioConfig) -> str:
     """The size of a model in words."""
-    if not isinstance(model, RecurrentConfig):
+    if not isinstance(model, RecurrentConfig) or isinstance(model, HybridRNNWaveNetConfig):
         return model.system
     layers = f"{model.n_rnn} x {model.rnn.upper()}" if model.n_rnn > 1 else model.rnn.upper()
     if isinstance(model, SampleRNNConfig):

@@ -12,8 +12,8 @@ from cases import random_levels
 from torch.nn.functional import embedding, one_hot
 
 from samplernn_fast.errors import ConfigError
+from samplernn_fast.models.dilated.wavenet import WaveNet
 from samplernn_fast.models.other_configs import WaveNetConfig
-from samplernn_fast.models.wavenet import WaveNet
 from samplernn_fast.training.presets import PRESETS
 
 CONFIGS = {

@@ -4,6 +4,8 @@ from dataclasses import replace
 
 from samplernn_fast.models.config import AudioConfig, OneTierConfig, SampleRNNConfig
 from samplernn_fast.models.other_configs import (
+    HybridRNNWaveNetConfig,
+    HybridWaveNetConfig,
     MultiSoftmaxConfig,
     RealInputConfig,
     RNNGMMConfig,
@@ -25,6 +27,10 @@ SYSTEM_CASES: dict[str, AudioConfig] = {
     "rnn-prism": OneTierConfig(dim=12, q_levels=32, emb_size=6, n_rnn=2, skip="prism"),
     "wavenet": WaveNetConfig(dim=6, q_levels=32, blocks=2, layers=3),
     "wavenet-real": WaveNetConfig(dim=6, q_levels=32, blocks=1, layers=4, skip_factor=2, end_factor=1, input="real"),
+    "hybrid-wavenet": HybridWaveNetConfig(
+        dim=6, q_levels=32, blocks=2, layers=3, slow_blocks=1, slow_layers=2, frame_size=8
+    ),
+    "hybrid-rnn-wavenet": HybridRNNWaveNetConfig(dim=12, q_levels=32, blocks=2, layers=3, frame_size=8),
 }
 """Name of a case -> its config. Every system of `registry.SYSTEMS` is among them."""
 

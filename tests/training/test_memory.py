@@ -23,6 +23,8 @@ MEASURED = (
     ("wavenet", {}, 2, 1600, 458),
     ("wavenet", {"dim": 32}, 2, 8192, 746),
     ("wavenet-tuned", {"dim": 32, "skip_factor": 32, "end_factor": 16}, 2, 4000, 481),
+    ("hybrid-wavenet", {"dim": 32}, 4, 8192, 877),
+    ("hybrid-rnn-wavenet", {"dim": 512}, 4, 8192, 843),
 )
 
 # The peak grows by what the update needs; the estimate is of the same size. One process for each, so that nothing

@@ -1,0 +1,1 @@
+"""Systems of dilated convolutions: WaveNet, and its hybrids with SampleRNN."""
