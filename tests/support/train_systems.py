@@ -4,6 +4,7 @@ python train_systems.py DATA OUT STEPS KILL_AT NAME...: one run for each name, i
 process kills itself after so many updates of the first one.
 """
 
+import gc
 import os
 import signal
 import sys
@@ -37,6 +38,7 @@ def train_as_ranks(configs: list[TrainConfig]) -> None:
         for config in configs:
             config.out.mkdir(parents=True, exist_ok=True)
             Trainer(config, rank, ranks, device).run([], progress=False)
+            gc.collect()  # a run that is collected when the process ends may end it with an error
 
 
 def main(data: str, out: str, steps: str, kill_at: str, *names: str) -> None:
