@@ -32,6 +32,8 @@ if TYPE_CHECKING:  # what editors and type checkers see; a test compares it with
     from samplernn_fast.models.config import SampleRNNConfig as SampleRNNConfig
     from samplernn_fast.models.other_configs import HybridRNNWaveNetConfig as HybridRNNWaveNetConfig
     from samplernn_fast.models.other_configs import HybridWaveNetConfig as HybridWaveNetConfig
+    from samplernn_fast.models.other_configs import MultiSoftmaxConfig as MultiSoftmaxConfig
+    from samplernn_fast.models.other_configs import RealInputConfig as RealInputConfig
     from samplernn_fast.models.other_configs import RNNGMMConfig as RNNGMMConfig
     from samplernn_fast.models.other_configs import SampleRNNGMMConfig as SampleRNNGMMConfig
     from samplernn_fast.models.other_configs import WaveNetConfig as WaveNetConfig
@@ -57,6 +59,8 @@ _HOME = {
     "SampleRNN": "models.sample_rnn",
     "SampleRNNConfig": "models.config",
     "OneTierConfig": "models.config",
+    "RealInputConfig": "models.other_configs",
+    "MultiSoftmaxConfig": "models.other_configs",
     "SampleRNNGMMConfig": "models.other_configs",
     "RNNGMMConfig": "models.other_configs",
     "WaveNetConfig": "models.other_configs",

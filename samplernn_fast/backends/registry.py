@@ -67,7 +67,7 @@ def resolve(
     for candidate in BACKENDS if name == "auto" else [name]:
         backend = BACKENDS[candidate]
         if backend.packed and not config.packed:
-            found = [f"plays systems with packed weights, not {config.system}"]
+            found = [f"the stepping backend alone plays {config.system}"]
         else:
             found = backend.unavailable_reasons(config, device)
         if name == "auto" and dtype not in ("auto", "fastest", *backend.dtypes):

@@ -20,7 +20,7 @@ from samplernn_fast.reference.draw import Drawing, sample_ref
 from samplernn_fast.reference.known_levels import Hidden
 from samplernn_fast.reference.mixture import draw_mixture
 
-_KNOWN_SAMPLES = 1 << 14  # about the most samples of all streams together that are followed at once
+_KNOWN_SAMPLES = 1 << 14  # about how many samples of all streams together are followed at once
 
 
 class SteppingBackend:
@@ -40,7 +40,7 @@ class SteppingBackend:
     def __init__(self, weights: AudioModel, device: torch.device, dtype: str, num_threads: int | None = None) -> None:
         """weights: the model, of which a copy is made whose weight normalization is worked out once."""
         if num_threads is not None:
-            raise ConfigError("num_threads is for the cpu backend; stepping uses torch's (torch.set_num_threads)")
+            raise ConfigError("num_threads is for the cpu backend; leave it out, because stepping has torch's threads")
         self.config, self.device, self.dtype = weights.config, device, dtype
         self.model = _without_norms(weights).to(device, getattr(torch, dtype)).eval().requires_grad_(False)
 

@@ -28,7 +28,8 @@ def train(args: Sequence[str], prog: str) -> None:
         if args and args[0] not in ("-h", "--help"):
             got = f"{quoted(args[0])}{did_you_mean(args[0], PRESETS)}"
             raise ConfigError(f"train: the first word is a preset, one of {', '.join(PRESETS)}, got {got}")
-        rows = "\n".join(f"  {name:14} {text}" for name, (text, _) in PRESETS.items())
+        width = max(map(len, PRESETS))
+        rows = "\n".join(f"  {name:{width}}  {text}" for name, (text, _) in PRESETS.items())
         usage = (
             f"usage: {prog} PRESET --data FOLDER --out RUN [--help] ...\n"
             f"       {prog} --init-from RUN|MODEL.safetensors|demo --data FOLDER --out RUN [--help] ..."
@@ -79,6 +80,11 @@ def _read_flags(name: str | None, args: Sequence[str], prog: str) -> TrainConfig
             from samplernn_fast.training.starting import model_to_start_from
 
             model = model_to_start_from(config)
+        if name and model.system != preset.model.system:
+            raise ConfigError(
+                f"the preset {name} trains the system {preset.model.system}, and {config.init_from} is of the system"
+                f" {model.system}, which it would stay; leave {name} out, or init_from"
+            )
         default = _over_model(default, model, any_length=name is None)
         config = parse(TrainConfig, prog, args, description=text, default=default)
     if config.max_steps and not any(re.match("--max[-_]minutes", arg) for arg in args):

@@ -106,7 +106,8 @@ def evaluate(
     target = next(model.parameters()).device if device == "auto" else devices.resolve_device(device)
     chosen = _choose(model, target) if backend == "auto" else backend
     if chosen == "forward" and dtype != "auto":
-        raise ConfigError(f"the training forward scores in the model's own dtype; name a backend to score in {dtype}")
+        other = "leave dtype out" if config.mixture else f"name a backend to score in {dtype}"
+        raise ConfigError(f"the training forward scores in the model's own dtype; {other}")
     score = _score_forward(model, target) if chosen == "forward" else _score_backend(model, chosen, dtype, target)
     recordings = data.recordings(split)
     measures = torch.zeros(2 if config.mixture else 1, len(recordings), dtype=torch.float64)

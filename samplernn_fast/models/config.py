@@ -183,7 +183,7 @@ class TieredConfig(RecurrentConfig):
 
     @property
     def least_values(self) -> int:
-        """As in `RecurrentConfig`, with the other tiers, and every tier's input and upsampling."""
+        """The values that `RecurrentConfig` counts, the other tiers, and every tier's input and upsampling."""
         further = 3 * self.n_rnn * (len(self.ratios) - 1) + sum(self.ratios)
         return super().least_values + self.dim * (further * self.dim + sum(self.frame_sizes[1:]))
 
@@ -217,7 +217,7 @@ class SampleRNNConfig(FramedConfig):
 
     @property
     def least_values(self) -> int:
-        """As in `TieredConfig`, with the embedding and the MLP's input."""
+        """The values that `TieredConfig` counts, the embedding, and the MLP's input."""
         inputs = self.taps * (self.emb_size or self.q_levels)
         return super().least_values + self.dim * inputs + self.q_levels * self.emb_size
 
@@ -276,11 +276,11 @@ class OneTierConfig(SingleSampleConfig):
 
     @property
     def least_values(self) -> int:
-        """As in `RecurrentConfig`, with the embedding."""
+        """The values that `RecurrentConfig` counts, and the embedding."""
         return super().least_values + self.q_levels * self.emb_size
 
     def fingerprint(self) -> str:
-        """As in `AudioConfig`, with the fields that version 0.1.0 wrote besides."""
+        """The text of `AudioConfig`, with the fields that version 0.1.0 wrote besides."""
         return json.dumps(json.loads(super().fingerprint()) | self.MEANINGLESS, sort_keys=True)
 
 

@@ -1,6 +1,6 @@
 """SampleRNN-GMM and RNN-GMM: systems that predict a mixture of Gaussians over real values (section 2.2.1, Table 2).
 
-Letters as in `sample_rnn`, and K components.
+The letters of shapes are those of `sample_rnn`, and K components.
 """
 
 import math
@@ -42,7 +42,7 @@ class MixtureModel(AudioModel):
         return density_nats(mixture_of(outputs, self.config.scale_floor), values) / math.log(2)
 
     def nats(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """As `losses`, in nats and in float64: the NLL of Table 2."""
+        """The same negative log-density in nats and in float64, which is the NLL of Table 2."""
         values = self.values.to(outputs.device)[targets]
         return density_nats(mixture_of(outputs.double(), self.config.scale_floor), values)
 

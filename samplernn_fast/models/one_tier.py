@@ -62,7 +62,7 @@ class SingleSampleRNN(RecurrentModel):
         return self.output(x)
 
     def stepper(self, hidden: State, t: int) -> "SingleSampleStepper":
-        """As in `AudioModel`."""
+        """A stepper from this hidden state, at time t; see `AudioModel`."""
         return SingleSampleStepper(self, hidden)
 
 
@@ -81,7 +81,7 @@ class OneTierRNN(SingleSampleRNN):
         self.embedding = nn.Embedding(self.config.q_levels, self.config.emb_size)
 
     def read(self, levels: Tensor) -> Tensor:
-        """As in `SingleSampleRNN`."""
+        """Levels (B, N) -> their embeddings (B, N, E)."""
         embedded: Tensor = self.embedding(levels)
         return embedded
 
@@ -93,10 +93,10 @@ class SingleSampleStepper:
         self._model, (self._hidden,) = model, hidden
 
     def step(self, levels: Tensor) -> Tensor:
-        """As in `Stepper`."""
+        """Returns the outputs (B, 1, O) of the next sample; see `Stepper`."""
         x, self._hidden = self._model.rnn(self._model.read(levels[:, -1:]), self._hidden)
         return self._model.mlp(x)
 
     def hidden(self) -> State:
-        """As in `Stepper`."""
+        """The state of the RNN; see `Stepper`."""
         return (self._hidden,)

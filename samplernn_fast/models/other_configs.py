@@ -33,26 +33,27 @@ class RealInputConfig(FramedConfig):
 
     @property
     def least_values(self) -> int:
-        """As in `TieredConfig`, with the MLP's input."""
+        """The values that `TieredConfig` counts, and the MLP's input."""
         return super().least_values + self.dim * self.taps
 
 
 @dataclass(frozen=True)
 class MultiSoftmaxConfig(FramedConfig):
-    """SampleRNN without a sample level (section 2.2.2, "Multi-Softmax" in Table 4): all samples of a frame of FS(1) are
-    predicted from the conditioning alone, so that they are independent of each other."""
+    """SampleRNN without a sample level (section 2.2.2, "Multi-Softmax" in Table 4): all samples of the lowest tier's
+    frame, FS(2), are predicted from the conditioning alone, so that they are independent of each other. FS(1) changes
+    nothing."""
 
     system: ClassVar[str] = "multi-softmax"
     packed: ClassVar[bool] = True
 
     @property
     def taps(self) -> int:
-        """None: the MLP reads no samples."""
+        """0, because the MLP reads no samples."""
         return 0
 
     @property
     def least_prompt(self) -> int:
-        """A frame of the lowest tier: a part of one changes nothing before the next frame."""
+        """A frame of the lowest tier, because a part of one changes nothing before the next frame."""
         return self.frame_sizes[1]
 
 
@@ -66,29 +67,30 @@ class MixtureConfig(AudioConfig):
     mixture: ClassVar[bool] = True
 
     quantization: str = "linear"
-    """Always linear."""
+    """Leave it at linear, which is all that this system has."""
     q_levels: Annotated[int, Range(2, 65536)] = 65536
-    """Always 65536: levels are 16-bit samples."""
+    """Leave it at 65536, because levels are 16-bit samples."""
     components: Annotated[int, Range(1, 256)] = 4
     """K: Gaussians in the mixture (paper: 4)."""
     scale_floor: Annotated[float, Range(1e-6, 1)] = 1e-3
     """The least standard deviation of a component, in units of the normalised signal. Without it the density of a
     constant signal grows without a bound."""
     mean: Annotated[float, Range(-1, 1)] = 0.0
-    """The mean amplitude of the training split; 0, before training, is taken from the data folder."""
+    """Leave it out: `train` takes the mean amplitude of the training split."""
     std: Annotated[float, Range(0, 1)] = 0.0
-    """The standard deviation of the training split's amplitudes, at least one 16-bit step; 0, before training, is taken
-    from the data folder, together with the mean."""
+    """Leave it out: `train` takes the standard deviation of the training split's amplitudes, and where it is given, no
+    mean either. 0 stands for a model that is not trained yet."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        levels = (self.quantization, self.q_levels)
+        about = f"{self.system} predicts 16-bit samples, so leave out quantization and q_levels: they must be"
+        require(self.quantization == "linear", f"{about} linear", self.quantization)
+        require(self.q_levels == 65536, f"{about} 65536", self.q_levels)
         require(
-            levels == ("linear", 65536),
-            f"{self.system} predicts 16-bit samples, so quantization must be linear with q_levels 65536",
-            levels,
+            self.std > 0 or self.mean == 0,
+            "mean must be given together with std; leave both out, and train takes them from the data",
+            self.mean,
         )
-        require(self.std > 0 or self.mean == 0, "mean is given together with std", self.mean)
 
     @property
     def outputs(self) -> int:
@@ -105,7 +107,7 @@ class SampleRNNGMMConfig(MixtureConfig, TieredConfig):
 
     @property
     def least_values(self) -> int:
-        """As in `TieredConfig`, with the MLP's input."""
+        """The values that `TieredConfig` counts, and the MLP's input."""
         return super().least_values + self.dim * self.taps
 
 
@@ -132,7 +134,7 @@ class WaveNetConfig(AudioConfig):
     skip_factor: Annotated[int, Range(1, 256)] = 4
     """Channels of the skip connections for each of `dim` (ours, the paper names none)."""
     end_factor: Annotated[int, Range(1, 256)] = 4
-    """Channels between the two layers of the head for each of `dim` (ours likewise)."""
+    """Channels between the two layers of the head for each of `dim` (ours, the paper names none)."""
     input: Literal["onehot", "real"] = "onehot"
     """What the input layer reads: one-hot levels, or one real number, q / (Q - 1) - 0.5."""
 
@@ -142,7 +144,7 @@ class WaveNetConfig(AudioConfig):
 
     @property
     def dilations(self) -> tuple[int, ...]:
-        """Of every layer."""
+        """The dilation of every layer."""
         return dilations_of(self.blocks, self.layers)
 
     @property
@@ -208,12 +210,12 @@ class HybridWaveNetConfig(AudioConfig):
 
     @property
     def dilations(self) -> tuple[int, ...]:
-        """Of every layer of the module over samples."""
+        """The dilation of every layer of the module over samples."""
         return dilations_of(self.blocks, self.layers)
 
     @property
     def slow_dilations(self) -> tuple[int, ...]:
-        """Of every layer of the module over frames, in frames."""
+        """The dilation of every layer of the module over frames, in frames."""
         return dilations_of(self.slow_blocks, self.slow_layers)
 
     @property
@@ -254,7 +256,7 @@ class HybridRNNWaveNetConfig(RecurrentConfig):
     dim: Annotated[int, Range(1, 16384)] = 1024
     """Units of the RNN; the module over samples has a sixteenth as many channels, and 8 at least (ours)."""
     mlp_hidden: Annotated[int, Range(1, 1)] = 1
-    """Hidden layers of the head: one, as in WaveNet."""
+    """Leave it at 1: the head has one hidden layer, as in WaveNet."""
     blocks: Annotated[int, Range(1, 64)] = 4
     """Blocks of the module over samples."""
     layers: Annotated[int, Range(1, 16)] = 7
@@ -275,7 +277,7 @@ class HybridRNNWaveNetConfig(RecurrentConfig):
 
     @property
     def dilations(self) -> tuple[int, ...]:
-        """Of every layer of the module over samples."""
+        """The dilation of every layer of the module over samples."""
         return dilations_of(self.blocks, self.layers)
 
     @property

@@ -78,6 +78,7 @@ def require_packed(model: AudioModel) -> PackedModel:
     """The model, where it has a packed layout. ConfigError where it has none."""
     if not isinstance(model, PackedModel) or not model.config.packed:
         raise ConfigError(
-            f"this is for systems that backends with kernels play, and the model's system is {model.config.system}"
+            f"only systems with packed weights can be timed or packed, and the model's system is {model.config.system};"
+            " generate and evaluate take every system"
         )
     return model

@@ -99,7 +99,7 @@ class LevelMLP(SampleMLP):
         return self.embedding is None or samples >= 2 * self.q_levels
 
     def add_input(self, x: Tensor, levels: Tensor, values: Tensor, first: nn.Linear | None) -> Tensor:
-        """As in `SampleMLP`."""
+        """Adds a row of a table for each level, or where samples are few, the products with W_x; see `SampleMLP`."""
         steps = x.shape[1]
         context = [levels[:, tap : tap + steps] for tap in range(self.taps)]
         if self.embedding is not None and not self.folds(levels.shape[0] * steps):
@@ -156,7 +156,7 @@ class TieredModel(RecurrentModel):
         return tuple(tier.rnn.h0.unsqueeze(1).expand(-1, batch_size, -1) for tier in self.tiers)
 
     def norm_axis(self, name: str) -> int:
-        """As in `AudioModel`; the upsampling's gains may belong to its inputs."""
+        """Axis 1 for an upsampling whose gains belong to its inputs, else 0."""
         return 1 if name.endswith(".up") and self.config.upsample_norm_axis == "input" else 0
 
     def forward(self, levels: Tensor, state: State | None = None, reset: Tensor | None = None) -> tuple[Tensor, State]:
@@ -231,7 +231,7 @@ class TieredModel(RecurrentModel):
         return self.mlp.output(x)
 
     def stepper(self, hidden: State, t: int) -> "TierStepper":
-        """As in `AudioModel`."""
+        """A stepper from this hidden state, at time t; see `AudioModel`."""
         return TierStepper(self, hidden, t)
 
 
@@ -257,7 +257,7 @@ class TierStepper:
         self._outputs = [tier.rnn.output(h) for tier, h in zip(model.tiers, hidden, strict=True)]
 
     def step(self, levels: Tensor) -> Tensor:
-        """As in `Stepper`. The samples of a frame are independent of each other where the MLP reads none."""
+        """Returns outputs (B, n, O): n is 1, or where the MLP reads no samples, the rest of the lowest tier's frame."""
         model, t, values = self._model, self._t, self._values[levels]
         for index in reversed(range(len(model.tiers))):
             tier = model.tiers[index]
@@ -281,5 +281,5 @@ class TierStepper:
         return model._mlp(relu(x) if model.config.mlp_input_relu else x, list(mlp.hidden))
 
     def hidden(self) -> State:
-        """As in `Stepper`."""
+        """The state of every tier, lowest first; see `Stepper`."""
         return tuple(self._hidden)

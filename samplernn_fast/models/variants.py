@@ -1,6 +1,6 @@
 """SampleRNN with one part exchanged, as the paper compares it (section 2.2): its tiers, another sample level.
 
-Letters as in `sample_rnn`.
+The letters of shapes are those of `sample_rnn`.
 """
 
 from torch import Tensor, nn
@@ -20,12 +20,12 @@ class ValueMLP(SampleMLP):
         self.input = nn.Linear(self.taps, config.dim, bias=False)
 
     def add_input(self, x: Tensor, levels: Tensor, values: Tensor, first: nn.Linear | None) -> Tensor:
-        """As in `SampleMLP`."""
+        """Adds the product of W_x and the last values of each sample; see `SampleMLP`."""
         weight = self.input.weight if first is None else first.weight @ self.input.weight
         return x + linear(values.unfold(1, self.taps, 1), weight)
 
     def tables(self, values: Tensor) -> Tensor:
-        """As in `SampleMLP`."""
+        """The value of every level times its column of W_x: (taps, Q, D)."""
         return values[:, None] * self.input.weight.t()[:, None, :]
 
 
@@ -33,14 +33,14 @@ class BlindMLP(SampleMLP):
     """A sample-level module that reads no samples, only the conditioning."""
 
     def build_input(self, config: TieredConfig) -> None:
-        """Makes nothing."""
+        """Makes no layers, because no sample is read."""
 
     def add_input(self, x: Tensor, levels: Tensor, values: Tensor, first: nn.Linear | None) -> Tensor:
-        """Returns x."""
+        """Returns x as it is, because no sample is read."""
         return x
 
     def tables(self, values: Tensor) -> Tensor:
-        """None: (0, Q, D)."""
+        """An empty tensor (0, Q, D), because there are no taps."""
         return values.new_zeros(0, len(values), self.output.in_features)
 
 

@@ -81,7 +81,8 @@ class Randomness:
         return draws(self.seed, self.streams, start, steps)
 
     def words(self, start: int, steps: int) -> Tensor:
-        """As `draws`, with all four random words: (B, steps, 4) int64 below 2^32, on the CPU."""
+        """All four random words of every sample, of which `draws` has the first: (B, steps, 4) int64 below 2^32, on the
+        CPU."""
         return torch.from_numpy(random_words(self.seed, self.streams, start, steps).astype(np.int64))
 
 

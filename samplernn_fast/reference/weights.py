@@ -181,7 +181,8 @@ def _pack_tiers(model: TieredModel) -> tuple[dict[str, Tensor], _Biases]:
 
 
 def _pack_one_tier(model: OneTierRNN) -> tuple[dict[str, Tensor], _Biases]:
-    """As `_pack_tiers`, of an RNN over single samples: its first hidden layer takes the place of the upsampling."""
+    """What `_pack_tiers` returns, for an RNN over single samples. Its first hidden layer takes the place of the
+    upsampling."""
     (first, *hidden), layers = model.hidden, model.rnn.layers
     matrix = torch.cat(_input_matrices(model.config, model.rnn))
     packed = {"table": model.embedding.weight @ matrix.t(), "up": first.weight.unsqueeze(0)}

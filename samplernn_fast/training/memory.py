@@ -79,7 +79,7 @@ def _stack_floats(channels: int, dilations: tuple[int, ...], steps: int) -> floa
 def _slow_floats(model: HybridWaveNetConfig | HybridRNNWaveNetConfig, seq_len: int) -> float:
     """How many floats a hybrid's module over frames keeps for each sample: a frame's, divided by its samples."""
     if isinstance(model, HybridWaveNetConfig):
-        frames = seq_len // model.frame_size
+        frames = max(1, seq_len // model.frame_size)
         return (_stack_floats(model.dim, model.slow_dilations, frames) + model.skip_channels) / model.frame_size
     return model.n_rnn * model.dim * (9 if model.rnn == "lstm" else 7) / model.frame_size
 

@@ -16,9 +16,8 @@ from samplernn_fast.models.other_configs import (
 from samplernn_fast.training.config import TrainConfig
 
 _DATA, _OUT = Path("data"), Path("runs/model")  # placeholders: the command line requires both
-
-
 _TWO_TIERS: dict[str, Any] = {"frame_sizes": (16, 16), "n_rnn": 3}
+"""What `paper-2tier` has, and the systems that the paper compares with it."""
 
 
 def _model(system: type[AudioConfig] = SampleRNNConfig, **fields: object) -> AudioConfig:
@@ -46,7 +45,7 @@ PRESETS: dict[str, tuple[str, TrainConfig]] = {
     ),
     "paper-2tier": (
         "The paper's best 2-tier model (section 3): three GRU layers; FS 16 and subsequences of 1024 as in its code.",
-        TrainConfig(data=_DATA, out=_OUT, model=_model(frame_sizes=(16, 16), n_rnn=3), seq_len=1024),
+        TrainConfig(data=_DATA, out=_OUT, model=_model(**_TWO_TIERS), seq_len=1024),
     ),
     "rnn": (
         "The paper's one-tier baseline (Eq. 2-3): a GRU over single samples, three hidden layers as in its code.",
@@ -61,7 +60,7 @@ PRESETS: dict[str, tuple[str, TrainConfig]] = {
         TrainConfig(data=_DATA, out=_OUT, model=_model(emb_size=0, **_TWO_TIERS), seq_len=1024),
     ),
     "no-embedding-real": (
-        "Without embedding (Table 4), as its text can be read: `paper-2tier` on real-valued samples.",
+        "Without embedding (Table 4), as the paper's text can be read: `paper-2tier` on real-valued samples.",
         TrainConfig(data=_DATA, out=_OUT, model=_model(RealInputConfig, **_TWO_TIERS), seq_len=1024),
     ),
     "samplernn-gmm": (

@@ -50,7 +50,15 @@ def test_a_mixture_has_no_likeliest_levels(name, flag, saved, tmp_path, capsys):
 def test_a_mixture_has_16_bit_samples(preset, flags, data_folder, tmp_path, capsys):
     out = tmp_path / "run"
     message = refused(capsys, 2, "train", preset, "--data", data_folder, "--out", out, *flags, "--max-steps", "1")
-    assert "--q-levels 65536" in message and not out.exists()
+    assert "predicts 16-bit samples, so leave out" in message and not out.exists()
+
+
+def test_a_preset_does_not_pass_over_its_system(saved, data_folder, tmp_path, capsys):
+    """A run that starts from a model keeps the model's system, so a preset of another one is a mistake."""
+    out = tmp_path / "run"
+    words = ("train", "wavenet", "--init-from", saved("rnn"), "--data", data_folder, "--out", out, "--max-steps", "1")
+    message = refused(capsys, 2, *words)
+    assert "wavenet trains the system wavenet" in message and "of the system rnn" in message and not out.exists()
 
 
 def test_a_prompt_that_a_multi_softmax_would_not_hear(saved, tmp_path, capsys):

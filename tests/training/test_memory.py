@@ -54,6 +54,12 @@ def test_the_estimate_is_that_of_measurements(name, model, rows, seq_len, megaby
     assert 0.7 < memory.update_bytes(config, rows) / (megabytes * 2**20) < 1.5
 
 
+def test_a_subsequence_within_a_frame_has_an_estimate():
+    """It is refused later, as no whole frames; until then nothing divides by its 0 frames."""
+    preset = PRESETS["hybrid-wavenet"][1]
+    assert memory.update_bytes(replace(preset, seq_len=preset.model.top_frame // 2), 1) > 0
+
+
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs /proc")
 def test_the_estimate_is_that_of_an_update_made_now(data_folder, tmp_path):
     environment = os.environ | {"OMP_NUM_THREADS": "1"}

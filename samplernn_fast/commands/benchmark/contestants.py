@@ -142,7 +142,8 @@ class Lineup:
         self.config = self.model.config
         if not self.config.taps:
             raise ConfigError(
-                f"bench times systems whose MLP reads samples, and the model's system is {self.config.system}"
+                f"bench times SampleRNN with a sample level, and the model's system is {self.config.system}; generate"
+                " says how fast it is"
             )
         self.weights = pack(self.model)
         self.exact = Engine(self.model, backend="reference", dtype="float64", device="cpu")

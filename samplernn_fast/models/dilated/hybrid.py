@@ -42,14 +42,15 @@ class Hybrid(AudioModel):
 
     @abstractmethod
     def run_slow(self, frames: Tensor, hidden: State) -> tuple[Tensor, State]:
-        """Mapped frames (N, B, .) -> the slow outputs (N, B, E) for the frames that follow them, and the state."""
+        """Mapped frames (N, B, frame width) -> the slow outputs (N, B, E) for the frames that follow them, and the slow
+        module's hidden state after them."""
 
     @abstractmethod
     def slow_hidden(self, batch_size: int) -> State:
         """The slow module's hidden state behind endless silence."""
 
     def map_frames(self, levels: Tensor) -> Tensor:
-        """Whole frames of levels (B, N F) -> (N, B, .)."""
+        """Whole frames of levels (B, N F) -> what the linear map makes of each: (N, B, frame width)."""
         frames = self.values[levels].unflatten(1, (-1, self.config.top_frame))
         return self.frame(frames.transpose(0, 1))
 
@@ -63,7 +64,7 @@ class Hybrid(AudioModel):
         return self.head.output(relu(hidden)).flatten(0, 1).transpose(0, 1)
 
     def init_hidden(self, batch_size: int) -> State:
-        """As in `AudioModel`. The first frame has its own slow output, so the one before is left zero."""
+        """The hidden state behind endless silence. The slow output is 0, because the first step makes its own."""
         silence = self.embedding.weight[self.config.q_zero]
         before = silence.new_zeros(1, batch_size, self.slow_width)
         return (before, *self.slow_hidden(batch_size), *self.stack.silent_queues(silence, batch_size))
@@ -74,7 +75,7 @@ class Hybrid(AudioModel):
         return hidden[0], hidden[1:queues], hidden[queues:]
 
     def follow(self, hidden: State, levels: Tensor) -> tuple[Tensor, State]:
-        """As in `AudioModel`, from the start of a frame on. What the hidden state holds is not computed again."""
+        """Logits over known levels from the start of a frame on. What the hidden state holds is not computed again."""
         lookback, frame = self.config.lookback, self.config.top_frame
         _, slow_hidden, queues = self.split_hidden(hidden)
         slow, slow_hidden = self.run_slow(self.map_frames(levels[:, lookback - frame : -frame]), slow_hidden)
@@ -88,7 +89,7 @@ class Hybrid(AudioModel):
         return self.stack(embedding(levels[:, first:-1].t(), self.embedding.weight))[0]
 
     def stepper(self, hidden: State, t: int) -> "HybridStepper":
-        """As in `AudioModel`."""
+        """A stepper from this hidden state, at time t; see `AudioModel`."""
         return HybridStepper(self, hidden, t)
 
 
@@ -108,7 +109,7 @@ class HybridWaveNet(Hybrid):
             draw_initial(self, torch.Generator().manual_seed(seed))
 
     def init_state(self, batch_size: int) -> State:
-        """None: ()."""
+        """The empty tuple, because nothing is carried between subsequences."""
         return ()
 
     def forward(self, levels: Tensor, state: State | None = None, reset: Tensor | None = None) -> tuple[Tensor, State]:
@@ -119,12 +120,12 @@ class HybridWaveNet(Hybrid):
         return self.mix(slow, self.fast(levels)), ()
 
     def run_slow(self, frames: Tensor, hidden: State) -> tuple[Tensor, State]:
-        """As in `Hybrid`."""
+        """Runs the stack over frames, from its queues on; see `Hybrid`."""
         slow, tails = self.slow(frames, hidden)
         return slow, tuple(tails)
 
     def slow_hidden(self, batch_size: int) -> State:
-        """As in `Hybrid`: the queues of its layers."""
+        """The queues of the slow stack's layers, behind frames of silence."""
         silence = self.values[self.config.q_zero].expand(1, self.config.top_frame)
         return tuple(self.slow.silent_queues(self.frame(silence)[0], batch_size))
 
@@ -154,12 +155,12 @@ class HybridRNNWaveNet(Hybrid, RecurrentModel):
         return self.mix(slow, self.fast(levels)), after
 
     def run_slow(self, frames: Tensor, hidden: State) -> tuple[Tensor, State]:
-        """As in `Hybrid`."""
+        """Runs the RNN over frames, from its state on; see `Hybrid`."""
         out, after = self.slow(frames.transpose(0, 1), hidden[0])
         return out.transpose(0, 1), (after,)
 
     def slow_hidden(self, batch_size: int) -> State:
-        """As in `Hybrid`: the initial state of the RNN, as before a recording."""
+        """The initial state of the RNN, which is learned for the start of a recording."""
         return self.init_state(batch_size)
 
 
@@ -172,7 +173,7 @@ class HybridStepper:
         self._fast = StackStepper(model.stack, queues)
 
     def step(self, levels: Tensor) -> Tensor:
-        """As in `Stepper`."""
+        """Returns the outputs (B, 1, O) of the next sample; see `Stepper`."""
         model, frame = self._model, self._model.config.top_frame
         if self._t % frame == 0:
             self._slow, self._slow_hidden = model.run_slow(model.map_frames(levels[:, -frame:]), self._slow_hidden)
@@ -181,5 +182,5 @@ class HybridStepper:
         return model.mix(self._slow, fast[None])
 
     def hidden(self) -> State:
-        """As in `Stepper`."""
+        """Copies of the slow output, the slow module's hidden state and the queues; see `Stepper`."""
         return (self._slow.clone(), *(h.clone() for h in self._slow_hidden), *self._fast.queues())

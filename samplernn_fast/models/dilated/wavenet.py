@@ -47,7 +47,7 @@ class WaveNet(AudioModel):
         return self.input(levels[:, None] / (self.config.q_levels - 1) - 0.5)
 
     def init_state(self, batch_size: int) -> State:
-        """None: ()."""
+        """The empty tuple, because nothing is carried between subsequences."""
         return ()
 
     def forward(self, levels: Tensor, state: State | None = None, reset: Tensor | None = None) -> tuple[Tensor, State]:
@@ -61,13 +61,14 @@ class WaveNet(AudioModel):
         return tuple(self.stack.silent_queues(self.table()[self.config.q_zero], batch_size))
 
     def follow(self, hidden: State, levels: Tensor) -> tuple[Tensor, State]:
-        """As in `AudioModel`. What the queues hold is not computed again, so the cost does not depend on the field."""
+        """Logits over known levels. What the queues hold is not computed again, so the cost is that of the new levels
+        alone."""
         fresh = levels[:, self.config.lookback - 1 : -1]
         skips, queues = self.stack(embedding(fresh.t(), self.table()), hidden)
         return self.head(skips).transpose(0, 1), tuple(queue.clone() for queue in queues)
 
     def stepper(self, hidden: State, t: int) -> "WaveNetStepper":
-        """As in `AudioModel`."""
+        """A stepper from this hidden state, at time t; see `AudioModel`."""
         return WaveNetStepper(self, hidden)
 
 
@@ -78,9 +79,9 @@ class WaveNetStepper:
         self._table, self._stack, self._head = model.table(), StackStepper(model.stack, hidden), model.head
 
     def step(self, levels: Tensor) -> Tensor:
-        """As in `Stepper`."""
+        """Returns the outputs (B, 1, O) of the next sample; see `Stepper`."""
         return self._head(self._stack.step(embedding(levels[:, -1], self._table)))[:, None]
 
     def hidden(self) -> State:
-        """As in `Stepper`."""
+        """The queues of all layers; see `Stepper`."""
         return tuple(self._stack.queues())

@@ -135,5 +135,5 @@ class Head(nn.Module):
         self.output = nn.Linear(hidden_size, output_size)
 
     def forward(self, x: Tensor) -> Tensor:
-        """As the class says."""
+        """Skips (..., S) -> logits (..., Q)."""
         return self.output(relu(self.hidden(relu(x))))
