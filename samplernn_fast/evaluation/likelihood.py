@@ -28,7 +28,7 @@ from samplernn_fast.models.gaussian import MixtureModel
 
 _MAX_LOGITS = 1 << 25  # most logits of one batch: 128 MiB in float32
 _MAX_PRODUCTS = 1 << 35  # most products of one call on a CPU, each weight being one a sample: 0.25 seconds of a core
-_MAX_SAMPLES = 4096  # most samples of a row of one batch, where a top frame is not longer
+_MAX_SAMPLES = 4096  # most samples of a row of one batch, unless a top frame or two lookbacks are longer
 
 
 @dataclass(frozen=True)

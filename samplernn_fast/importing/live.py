@@ -16,6 +16,7 @@ from samplernn_fast.errors import CheckpointError, ConfigError
 from samplernn_fast.importing.projects import deepsound, s4
 from samplernn_fast.importing.settings import Settings
 from samplernn_fast.models import checkpoint
+from samplernn_fast.models.base import AudioModel
 from samplernn_fast.models.sample_rnn import SampleRNN
 from samplernn_fast.reference.limits import check_seed
 
@@ -84,6 +85,8 @@ def model_of(module: nn.Module, quantization: str | None = None, sample_rate: in
     """A model of ours with a copy of the module's weights. The errors are those of `accelerate`."""
     if not isinstance(module, nn.Module):
         raise ConfigError(f"{_SOURCE}: must be a torch module, got {type(module).__name__}")
+    if isinstance(module, AudioModel):
+        raise ConfigError(f"{_SOURCE}: this is a model of samplernn_fast already, which Engine(model) plays as it is")
     tensors = {name: _plain(name, tensor) for name, tensor in module.state_dict().items()}
     given: dict[str, Any] = {"quantization": quantization, "sample_rate": sample_rate}
     settings = Settings({name: value for name, value in given.items() if value is not None}, _SOURCE)

@@ -83,9 +83,9 @@ class MixtureConfig(AudioConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        about = f"{self.system} predicts 16-bit samples, so leave out quantization and q_levels: they must be"
-        require(self.quantization == "linear", f"{about} linear", self.quantization)
-        require(self.q_levels == 65536, f"{about} 65536", self.q_levels)
+        about = f"{self.system} predicts 16-bit samples, so leave out"
+        require(self.quantization == "linear", f"{about} quantization, which must be linear", self.quantization)
+        require(self.q_levels == 65536, f"{about} q_levels, which must be 65536", self.q_levels)
         require(
             self.std > 0 or self.mean == 0,
             "mean must be given together with std; leave both out, and train takes them from the data",
@@ -141,6 +141,11 @@ class WaveNetConfig(AudioConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         require_field(self.dilations, "blocks x layers")
+
+    @property
+    def channels(self) -> int:
+        """C of every layer."""
+        return self.dim
 
     @property
     def dilations(self) -> tuple[int, ...]:

@@ -48,12 +48,10 @@ def check_memory(config: TrainConfig, world_size: int, device: torch.device) -> 
 
 def _floats_per_sample(model: AudioConfig, seq_len: int) -> float:
     """How many floats the forward pass keeps for a sample of a row: logits, the MLP's layers, the tiers' gates."""
-    if isinstance(model, WaveNetConfig):
+    if isinstance(model, WaveNetConfig | HybridWaveNetConfig | HybridRNNWaveNetConfig):
         head = 3 * model.q_levels + 2 * (model.skip_channels + model.end_channels)
-        return head + _stack_floats(model.dim, model.dilations, seq_len)
-    if isinstance(model, HybridWaveNetConfig | HybridRNNWaveNetConfig):
-        head = 3 * model.q_levels + 2 * (model.skip_channels + model.end_channels)
-        return head + _stack_floats(model.channels, model.dilations, seq_len) + _slow_floats(model, seq_len)
+        slow = 0.0 if isinstance(model, WaveNetConfig) else _slow_floats(model, seq_len)
+        return head + _stack_floats(model.channels, model.dilations, seq_len) + slow
     if not isinstance(model, RecurrentConfig):
         return 3.0 * model.outputs
     kept = 3 * model.outputs + model.dim * (model.mlp_hidden + 1)

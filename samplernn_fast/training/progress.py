@@ -12,8 +12,8 @@ import torch
 
 from samplernn_fast.data.folder import SPLITS, AudioData
 from samplernn_fast.models.base import AudioModel
-from samplernn_fast.models.config import AudioConfig, RecurrentConfig, SampleRNNConfig
-from samplernn_fast.models.other_configs import HybridRNNWaveNetConfig
+from samplernn_fast.models.config import AudioConfig, RecurrentConfig, SampleRNNConfig, TieredConfig
+from samplernn_fast.models.other_configs import HybridRNNWaveNetConfig, HybridWaveNetConfig, WaveNetConfig
 from samplernn_fast.terminal import duration
 from samplernn_fast.training.config import TrainConfig
 from samplernn_fast.training.keeping import next_sound
@@ -134,14 +134,20 @@ class Reporter:
 
 
 def _shape(model: AudioConfig) -> str:
-    """The size of a model in words."""
-    if not isinstance(model, RecurrentConfig) or isinstance(model, HybridRNNWaveNetConfig):
-        return model.system
+    """The system of a model, if it is not SampleRNN itself, and its size in words."""
+    system = "" if isinstance(model, SampleRNNConfig) else f"{model.system}, "
+    if isinstance(model, WaveNetConfig | HybridWaveNetConfig | HybridRNNWaveNetConfig):
+        system += f"{len(model.dilations)} dilated layers of {model.channels} channels"
+    if not isinstance(model, RecurrentConfig):
+        return system
     layers = f"{model.n_rnn} x {model.rnn.upper()}" if model.n_rnn > 1 else model.rnn.upper()
-    if isinstance(model, SampleRNNConfig):
+    layers += f" of {model.dim} units"
+    if isinstance(model, HybridRNNWaveNetConfig):
+        return f"{system}, {layers} over frames of {model.frame_size}"
+    if isinstance(model, TieredConfig):
         sizes = ", ".join(map(str, model.frame_sizes))
-        return f"{len(model.frame_sizes)} tiers (frames of {sizes}), {layers} of {model.dim} units"
-    return f"one tier, {layers} of {model.dim} units"
+        return f"{system}{len(model.frame_sizes)} tiers (frames of {sizes}), {layers}"
+    return f"{system}one tier, {layers}"
 
 
 def _place(device: torch.device) -> str:

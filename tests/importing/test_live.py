@@ -89,6 +89,8 @@ def test_s4_modules_say_their_quantizer(kind):
 
 
 def test_modules_that_do_not_fit():
+    with pytest.raises(ConfigError, match="a model of samplernn_fast already"):
+        srnn.accelerate(srnn.SampleRNN(SampleRNNConfig(dim=8, emb_size=8)))
     with pytest.raises(ConfigError, match="must be a torch module, got dict"):
         srnn.accelerate({})
     with pytest.raises(CheckpointError, match=r"accelerate: no tensor is called frame_level_rnns"):

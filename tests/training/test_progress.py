@@ -14,6 +14,7 @@ from samplernn_fast.audio import writing
 from samplernn_fast.data.folder import AudioData
 from samplernn_fast.data.preparation import prepare
 from samplernn_fast.models.config import OneTierConfig
+from samplernn_fast.models.other_configs import HybridRNNWaveNetConfig, SampleRNNGMMConfig, WaveNetConfig
 from samplernn_fast.models.registry import build_model
 from samplernn_fast.training import progress
 from samplernn_fast.training.progress import expected_step, forecast, header, warnings
@@ -205,3 +206,23 @@ def test_the_one_tier_baseline_is_described(data_folder, tmp_path):
     config = tiny(data_folder, tmp_path / "run", steps=1, model=model, sample_every=0)
     lines = header(config, AudioData.open(data_folder), build_model(model), CPU, "random")
     assert "one tier, 2 x GRU of 8 units" in lines[0] and "sound" not in lines[3]
+
+
+@pytest.mark.parametrize(
+    "model, words",
+    [
+        (
+            SampleRNNGMMConfig(sample_rate=0, gain=0.0, dim=8),
+            "samplernn-gmm, 3 tiers (frames of 2, 2, 8), GRU of 8 units",
+        ),
+        (WaveNetConfig(sample_rate=0, gain=0.0, dim=8, layers=2), "wavenet, 8 dilated layers of 8 channels"),
+        (
+            HybridRNNWaveNetConfig(sample_rate=0, gain=0.0, dim=8, layers=2),
+            "hybrid-rnn-wavenet, 8 dilated layers of 8 channels, GRU of 8 units over frames of 128",
+        ),
+    ],
+)
+def test_other_systems_are_described(model, words, data_folder, tmp_path):
+    config = tiny(data_folder, tmp_path / "run", steps=1, model=model, sample_every=0)
+    lines = header(config, AudioData.open(data_folder), build_model(model), CPU, "random")
+    assert words in lines[0]
