@@ -112,7 +112,7 @@ class RecurrentConfig(AudioConfig):
     """The fields common to systems whose memory is an RNN."""
 
     dim: Annotated[int, Range(1, 16384)] = 1024
-    """Units of every RNN and of the hidden layers of the MLP."""
+    """Units of every RNN, and of the hidden layers of an MLP."""
     n_rnn: Annotated[int, Range(1, 64)] = 1
     """RNN layers, in each tier where there are several."""
     rnn: Rnn = "gru"
@@ -126,6 +126,12 @@ class RecurrentConfig(AudioConfig):
     skip: Skip = "none"
     """Skip connections inside a tier (n_rnn > 1): "full" feeds the tier's input to every layer and sums a linear map
     of every layer's output; "prism" is PRiSM's wiring (first layer reads its input twice, all layers are summed)."""
+
+
+@dataclass(frozen=True)
+class MLPConfig(RecurrentConfig):
+    """The fields common to systems with the paper's MLP (Eq. 3 and 9) behind their RNNs."""
+
     mlp_hidden: Annotated[int, Range(1, 64)] = 2
     """Hidden layers of the MLP before the output layer, each with ReLU."""
 
@@ -137,7 +143,7 @@ class RecurrentConfig(AudioConfig):
 
 
 @dataclass(frozen=True)
-class TieredConfig(RecurrentConfig):
+class TieredConfig(MLPConfig):
     """The fields common to systems with tiers of frames (section 2). The defaults are the paper's best 3-tier model."""
 
     reads_levels: ClassVar[bool] = False
@@ -183,7 +189,7 @@ class TieredConfig(RecurrentConfig):
 
     @property
     def least_values(self) -> int:
-        """The values that `RecurrentConfig` counts, the other tiers, and every tier's input and upsampling."""
+        """The values that `MLPConfig` counts, the other tiers, and every tier's input and upsampling."""
         further = 3 * self.n_rnn * (len(self.ratios) - 1) + sum(self.ratios)
         return super().least_values + self.dim * (further * self.dim + sum(self.frame_sizes[1:]))
 
@@ -223,7 +229,7 @@ class SampleRNNConfig(FramedConfig):
 
 
 @dataclass(frozen=True)
-class SingleSampleConfig(RecurrentConfig):
+class SingleSampleConfig(MLPConfig):
     """The fields common to systems with one RNN over single samples. The authors' code has three hidden layers in its
     MLP, which is the default here."""
 
@@ -276,7 +282,7 @@ class OneTierConfig(SingleSampleConfig):
 
     @property
     def least_values(self) -> int:
-        """The values that `RecurrentConfig` counts, and the embedding."""
+        """The values that `MLPConfig` counts, and the embedding."""
         return super().least_values + self.q_levels * self.emb_size
 
     def fingerprint(self) -> str:

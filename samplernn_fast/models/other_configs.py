@@ -260,8 +260,6 @@ class HybridRNNWaveNetConfig(RecurrentConfig):
 
     dim: Annotated[int, Range(1, 16384)] = 1024
     """Units of the RNN; the module over samples has a sixteenth as many channels, and 8 at least (ours)."""
-    mlp_hidden: Annotated[int, Range(1, 1)] = 1
-    """Leave it at 1: the head has one hidden layer, as in WaveNet."""
     blocks: Annotated[int, Range(1, 64)] = 4
     """Blocks of the module over samples."""
     layers: Annotated[int, Range(1, 16)] = 7

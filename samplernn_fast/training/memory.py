@@ -11,8 +11,8 @@ import torch
 from samplernn_fast.errors import ConfigError
 from samplernn_fast.models.config import (
     AudioConfig,
+    MLPConfig,
     OneTierConfig,
-    RecurrentConfig,
     SingleSampleConfig,
     TieredConfig,
 )
@@ -52,7 +52,7 @@ def _floats_per_sample(model: AudioConfig, seq_len: int) -> float:
         head = 3 * model.q_levels + 2 * (model.skip_channels + model.end_channels)
         slow = 0.0 if isinstance(model, WaveNetConfig) else _slow_floats(model, seq_len)
         return head + _stack_floats(model.channels, model.dilations, seq_len) + slow
-    if not isinstance(model, RecurrentConfig):
+    if not isinstance(model, MLPConfig):
         return 3.0 * model.outputs
     kept = 3 * model.outputs + model.dim * (model.mlp_hidden + 1)
     gates = model.n_rnn * model.dim * (9 if model.rnn == "lstm" else 7)
