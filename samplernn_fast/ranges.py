@@ -34,8 +34,6 @@ class Range:
         low, high = _plain(self.low), _plain(self.high)
         if self.above:
             return f"{words}above {low}" + (f" and at most {high}" if self.high < math.inf else "") + unit
-        if low == high:
-            return words + low + unit
         return words + (f"{low} to {high}" if self.high < math.inf else f"at least {low}") + unit
 
     def check(self, name: str, value: Any, whole: bool = False) -> None:

@@ -21,7 +21,7 @@ from samplernn_fast.models.variants import ValueMLP
 
 def normalised_values(config: MixtureConfig) -> np.ndarray:
     """The value (amplitude - mean) / std of every level: (Q,) float64. Before training the amplitude itself."""
-    return (quantize.for_config(config).decode_table() - config.mean) / (config.std or 1.0)
+    return (quantize.for_config(config).decode_table() - config.mean) / config.deviation
 
 
 class MixtureModel(AudioModel):
@@ -51,7 +51,7 @@ class MixtureModel(AudioModel):
         float64."""
         mixture = mixture_of(outputs.double(), self.config.scale_floor)
         levels = linear_level(targets)
-        return level_nats(mixture, levels, self.config.mean, self.config.std or 1.0) / math.log(2)
+        return level_nats(mixture, levels, self.config.mean, self.config.deviation) / math.log(2)
 
 
 class MixtureMLP(ValueMLP):

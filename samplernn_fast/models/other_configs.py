@@ -3,6 +3,7 @@
 No torch here. `config` has the bases, SampleRNN and the RNN baseline.
 """
 
+from abc import abstractmethod
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
@@ -93,6 +94,11 @@ class MixtureConfig(AudioConfig):
         )
 
     @property
+    def deviation(self) -> float:
+        """By what amplitudes less the mean are divided: `std`, or 1 before training."""
+        return self.std or 1.0
+
+    @property
     def outputs(self) -> int:
         """A weight, a mean and a scale for each component."""
         return 3 * self.components
@@ -119,43 +125,62 @@ class RNNGMMConfig(MixtureConfig, SingleSampleConfig):
 
 
 @dataclass(frozen=True)
-class WaveNetConfig(AudioConfig):
-    """WaveNet ("WaveNet (re-impl.)" in Table 1, section 3.1). The defaults are the paper's numbers."""
+class DilatedConfig(AudioConfig):
+    """The fields common to systems with a stack of dilated convolutions over samples."""
 
-    system: ClassVar[str] = "wavenet"
     packed: ClassVar[bool] = False
 
-    dim: Annotated[int, Range(1, 16384)] = 64
-    """Channels of every dilated convolution, its gates and its residual connection."""
     blocks: Annotated[int, Range(1, 64)] = 4
-    """Blocks, in each of which the dilations begin at 1 again."""
-    layers: Annotated[int, Range(1, 16)] = 10
-    """Layers of a block, with dilations 1, 2, 4 and so on."""
+    """Blocks of the stack over samples, in each of which the dilations begin at 1 again."""
+    layers: Annotated[int, Range(1, 16)] = 7
+    """Layers of such a block, with dilations 1, 2, 4 and so on; 4 x 7 layers see 509 samples (appendix A)."""
     skip_factor: Annotated[int, Range(1, 256)] = 4
-    """Channels of the skip connections for each of `dim` (ours, the paper names none)."""
-    end_factor: Annotated[int, Range(1, 256)] = 4
-    """Channels between the two layers of the head for each of `dim` (ours, the paper names none)."""
-    input: Literal["onehot", "real"] = "onehot"
-    """What the input layer reads: one-hot levels, or one real number, q / (Q - 1) - 0.5."""
+    """Channels of the skip connections for each channel of the stack over samples (ours, the paper names none)."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require_field(self.dilations, "blocks x layers")
 
     @property
+    @abstractmethod
     def channels(self) -> int:
-        """C of every layer."""
-        return self.dim
+        """C of the stack over samples."""
 
     @property
     def dilations(self) -> tuple[int, ...]:
-        """The dilation of every layer."""
+        """The dilation of every layer of the stack over samples."""
         return dilations_of(self.blocks, self.layers)
 
     @property
     def skip_channels(self) -> int:
         """S: channels of the skip connections."""
-        return self.skip_factor * self.dim
+        return self.skip_factor * self.channels
+
+    @property
+    def end_channels(self) -> int:
+        """Channels between the two layers of the head."""
+        return self.skip_channels
+
+
+@dataclass(frozen=True)
+class WaveNetConfig(DilatedConfig):
+    """WaveNet ("WaveNet (re-impl.)" in Table 1, section 3.1). The defaults are the paper's numbers."""
+
+    system: ClassVar[str] = "wavenet"
+
+    dim: Annotated[int, Range(1, 16384)] = 64
+    """Channels of every dilated convolution, its gates and its residual connection."""
+    layers: Annotated[int, Range(1, 16)] = 10
+    """Layers of a block, with dilations 1, 2, 4 and so on."""
+    end_factor: Annotated[int, Range(1, 256)] = 4
+    """Channels between the two layers of the head for each of `dim` (ours, the paper names none)."""
+    input: Literal["onehot", "real"] = "onehot"
+    """What the input layer reads: one-hot levels, or one real number, q / (Q - 1) - 0.5."""
+
+    @property
+    def channels(self) -> int:
+        """C of every layer."""
+        return self.dim
 
     @property
     def end_channels(self) -> int:
@@ -181,42 +206,40 @@ class WaveNetConfig(AudioConfig):
 
 
 @dataclass(frozen=True)
-class HybridWaveNetConfig(AudioConfig):
+class HybridConfig(DilatedConfig):
+    """The fields common to the SampleRNN-WaveNet hybrids (appendix A): a slow module over frames beside the stack."""
+
+    frame_size: Annotated[int, Range(1, 65536, unit="samples")] = 128
+    """Samples of a frame (appendix A)."""
+
+    @property
+    def top_frame(self) -> int:
+        """Samples of a frame."""
+        return self.frame_size
+
+
+@dataclass(frozen=True)
+class HybridWaveNetConfig(HybridConfig):
     """The fully convolutional SampleRNN-WaveNet hybrid (appendix A): a WaveNet over frames, and one over samples."""
 
     system: ClassVar[str] = "hybrid-wavenet"
-    packed: ClassVar[bool] = False
 
     dim: Annotated[int, Range(1, 16384)] = 64
     """Channels of every dilated convolution of both modules."""
-    blocks: Annotated[int, Range(1, 64)] = 4
-    """Blocks of the module over samples."""
-    layers: Annotated[int, Range(1, 16)] = 7
-    """Layers of such a block, with dilations 1, 2, 4 and so on."""
     slow_blocks: Annotated[int, Range(1, 64)] = 2
     """Blocks of the module over frames. By default it sees 31 frames, or 3,968 samples, about as many as `wavenet`."""
     slow_layers: Annotated[int, Range(1, 16)] = 4
     """Layers of such a block."""
-    frame_size: Annotated[int, Range(1, 65536, unit="samples")] = 128
-    """Samples of a frame (appendix A)."""
-    skip_factor: Annotated[int, Range(1, 256)] = 4
-    """Channels of the skip connections of both modules, and of the head, for each of `dim` (ours)."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_field(self.dilations, "blocks x layers")
         require_field(self.slow_dilations, "slow_blocks x slow_layers")
         require(self.lookback <= MOST_FIELD, f"both modules may see {MOST_FIELD} samples at most", self.lookback)
 
     @property
     def channels(self) -> int:
-        """C of the module over samples."""
+        """C of both modules."""
         return self.dim
-
-    @property
-    def dilations(self) -> tuple[int, ...]:
-        """The dilation of every layer of the module over samples."""
-        return dilations_of(self.blocks, self.layers)
 
     @property
     def slow_dilations(self) -> tuple[int, ...]:
@@ -224,24 +247,9 @@ class HybridWaveNetConfig(AudioConfig):
         return dilations_of(self.slow_blocks, self.slow_layers)
 
     @property
-    def skip_channels(self) -> int:
-        """S of both modules."""
-        return self.skip_factor * self.dim
-
-    @property
-    def end_channels(self) -> int:
-        """Channels between the two layers of the head."""
-        return self.skip_channels
-
-    @property
     def lookback(self) -> int:
         """L: the field of both modules, in whole frames."""
         return self.frame_size * max(1 + sum(self.slow_dilations), whole_frames(self.dilations, self.frame_size))
-
-    @property
-    def top_frame(self) -> int:
-        """Samples of a frame."""
-        return self.frame_size
 
     @property
     def least_values(self) -> int:
@@ -252,26 +260,13 @@ class HybridWaveNetConfig(AudioConfig):
 
 
 @dataclass(frozen=True)
-class HybridRNNWaveNetConfig(RecurrentConfig):
+class HybridRNNWaveNetConfig(HybridConfig, RecurrentConfig):
     """The RNN-WaveNet hybrid (appendix A): an RNN over frames, and a WaveNet over samples."""
 
     system: ClassVar[str] = "hybrid-rnn-wavenet"
-    packed: ClassVar[bool] = False
 
     dim: Annotated[int, Range(1, 16384)] = 1024
     """Units of the RNN; the module over samples has a sixteenth as many channels, and 8 at least (ours)."""
-    blocks: Annotated[int, Range(1, 64)] = 4
-    """Blocks of the module over samples."""
-    layers: Annotated[int, Range(1, 16)] = 7
-    """Layers of such a block, with dilations 1, 2, 4 and so on; 4 x 7 layers see 509 samples (appendix A)."""
-    frame_size: Annotated[int, Range(1, 65536, unit="samples")] = 128
-    """Samples of a frame (appendix A)."""
-    skip_factor: Annotated[int, Range(1, 256)] = 4
-    """Channels of the skip connections and of the head for each of the channels over samples (ours)."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require_field(self.dilations, "blocks x layers")
 
     @property
     def channels(self) -> int:
@@ -279,29 +274,9 @@ class HybridRNNWaveNetConfig(RecurrentConfig):
         return max(8, self.dim // 16)
 
     @property
-    def dilations(self) -> tuple[int, ...]:
-        """The dilation of every layer of the module over samples."""
-        return dilations_of(self.blocks, self.layers)
-
-    @property
-    def skip_channels(self) -> int:
-        """S of the module over samples."""
-        return self.skip_factor * self.channels
-
-    @property
-    def end_channels(self) -> int:
-        """Channels between the two layers of the head."""
-        return self.skip_channels
-
-    @property
     def lookback(self) -> int:
         """L: the field of the module over samples, in whole frames. The RNN's state holds what came before a frame."""
         return self.frame_size * whole_frames(self.dilations, self.frame_size)
-
-    @property
-    def top_frame(self) -> int:
-        """Samples of a frame."""
-        return self.frame_size
 
     @property
     def least_values(self) -> int:

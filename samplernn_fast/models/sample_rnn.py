@@ -14,7 +14,7 @@ from torch.nn.functional import embedding, linear, relu
 
 from samplernn_fast.audio import quantize
 from samplernn_fast.models.base import RecurrentModel, State
-from samplernn_fast.models.config import SampleRNNConfig, TieredConfig
+from samplernn_fast.models.config import FramedConfig, SampleRNNConfig, TieredConfig
 from samplernn_fast.models.layers.cells import RNNStack
 
 
@@ -124,6 +124,11 @@ class LevelMLP(SampleMLP):
         """W_x applied to every embedding: (taps, Q, D), oldest sample first. One row replaces a product with W_x."""
         w_x = self.input.weight.unflatten(1, (self.taps, -1)).permute(1, 2, 0)
         return w_x if self.embedding is None else self.embedding.weight @ w_x
+
+
+def frame_values(config: FramedConfig) -> np.ndarray:
+    """What the tiers read in place of every level: (Q,) float64."""
+    return quantize.for_config(config).frame_values(config.frame_input, config.frame_gain)
 
 
 class TieredModel(RecurrentModel):
@@ -244,8 +249,7 @@ class SampleRNN(TieredModel):
     def __init__(self, config: SampleRNNConfig, *, seed: int | None = 0) -> None:
         """Weights are drawn from `seed` alone, None leaves them to be filled in; torch's generator is left alone."""
         super().__init__(config)
-        values = quantize.for_config(config).frame_values(config.frame_input, config.frame_gain)
-        self.build(LevelMLP, values, config.q_levels, seed)
+        self.build(LevelMLP, frame_values(config), config.q_levels, seed)
 
 
 class TierStepper:

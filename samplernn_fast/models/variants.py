@@ -6,10 +6,9 @@ The letters of shapes are those of `sample_rnn`.
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
-from samplernn_fast.audio import quantize
 from samplernn_fast.models.config import TieredConfig
 from samplernn_fast.models.other_configs import MultiSoftmaxConfig, RealInputConfig
-from samplernn_fast.models.sample_rnn import SampleMLP, TieredModel
+from samplernn_fast.models.sample_rnn import SampleMLP, TieredModel, frame_values
 
 
 class ValueMLP(SampleMLP):
@@ -52,8 +51,7 @@ class RealInputSampleRNN(TieredModel):
     def __init__(self, config: RealInputConfig, *, seed: int | None = 0) -> None:
         """Weights are drawn from `seed` alone, None leaves them to be filled in; torch's generator is left alone."""
         super().__init__(config)
-        values = quantize.for_config(config).frame_values(config.frame_input, config.frame_gain)
-        self.build(ValueMLP, values, config.q_levels, seed)
+        self.build(ValueMLP, frame_values(config), config.q_levels, seed)
 
 
 class MultiSoftmax(TieredModel):
@@ -64,5 +62,4 @@ class MultiSoftmax(TieredModel):
     def __init__(self, config: MultiSoftmaxConfig, *, seed: int | None = 0) -> None:
         """Weights are drawn from `seed` alone, None leaves them to be filled in; torch's generator is left alone."""
         super().__init__(config)
-        values = quantize.for_config(config).frame_values(config.frame_input, config.frame_gain)
-        self.build(BlindMLP, values, config.q_levels, seed)
+        self.build(BlindMLP, frame_values(config), config.q_levels, seed)

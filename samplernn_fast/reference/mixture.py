@@ -41,6 +41,6 @@ def gaussian(first: Tensor, second: Tensor) -> Tensor:
 
 def nearest_level(values: Tensor, config: MixtureConfig) -> Tensor:
     """The 16-bit level nearest to each value (...) of the normalised signal: (...) int64."""
-    amplitudes = values * (config.std or 1.0) + config.mean
+    amplitudes = values * config.deviation + config.mean
     levels = (amplitudes * 32768 + 0.5).floor() + 32768
     return levels.nan_to_num().clamp(0, 65535).long()

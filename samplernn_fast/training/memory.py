@@ -13,10 +13,11 @@ from samplernn_fast.models.config import (
     AudioConfig,
     MLPConfig,
     OneTierConfig,
+    RecurrentConfig,
     SingleSampleConfig,
     TieredConfig,
 )
-from samplernn_fast.models.other_configs import HybridRNNWaveNetConfig, HybridWaveNetConfig, WaveNetConfig
+from samplernn_fast.models.other_configs import DilatedConfig, HybridRNNWaveNetConfig, HybridWaveNetConfig
 from samplernn_fast.training.config import TrainConfig
 
 _STATE_BYTES = 20  # of each weight: itself, its gradient, Adam's two moments, and the normalized weight, in float32
@@ -48,14 +49,13 @@ def check_memory(config: TrainConfig, world_size: int, device: torch.device) -> 
 
 def _floats_per_sample(model: AudioConfig, seq_len: int) -> float:
     """How many floats the forward pass keeps for a sample of a row: logits, the MLP's layers, the tiers' gates."""
-    if isinstance(model, WaveNetConfig | HybridWaveNetConfig | HybridRNNWaveNetConfig):
+    if isinstance(model, DilatedConfig):
         head = 3 * model.q_levels + 2 * (model.skip_channels + model.end_channels)
-        slow = 0.0 if isinstance(model, WaveNetConfig) else _slow_floats(model, seq_len)
-        return head + _stack_floats(model.channels, model.dilations, seq_len) + slow
+        return head + _stack_floats(model.channels, model.dilations, seq_len) + _slow_floats(model, seq_len)
     if not isinstance(model, MLPConfig):
         return 3.0 * model.outputs
     kept = 3 * model.outputs + model.dim * (model.mlp_hidden + 1)
-    gates = model.n_rnn * model.dim * (9 if model.rnn == "lstm" else 7)
+    gates = _gate_floats(model)
     if isinstance(model, SingleSampleConfig):
         return float(kept + gates + (2 * model.emb_size if isinstance(model, OneTierConfig) else 0))
     total, unit = float(kept), 1
@@ -74,12 +74,20 @@ def _stack_floats(channels: int, dilations: tuple[int, ...], steps: int) -> floa
     return channels * (6 * len(dilations) + 5 * later / steps)
 
 
-def _slow_floats(model: HybridWaveNetConfig | HybridRNNWaveNetConfig, seq_len: int) -> float:
-    """How many floats a hybrid's module over frames keeps for each sample: a frame's, divided by its samples."""
+def _slow_floats(model: DilatedConfig, seq_len: int) -> float:
+    """How many floats a hybrid's module over frames keeps for each sample, a frame's divided by its samples; 0 for a
+    system that has none."""
     if isinstance(model, HybridWaveNetConfig):
         frames = max(1, seq_len // model.frame_size)
         return (_stack_floats(model.dim, model.slow_dilations, frames) + model.skip_channels) / model.frame_size
-    return model.n_rnn * model.dim * (9 if model.rnn == "lstm" else 7) / model.frame_size
+    if isinstance(model, HybridRNNWaveNetConfig):
+        return _gate_floats(model) / model.frame_size
+    return 0.0
+
+
+def _gate_floats(model: RecurrentConfig) -> int:
+    """How many floats the cells of a tier keep for each of its frames."""
+    return model.n_rnn * model.dim * (9 if model.rnn == "lstm" else 7)
 
 
 def _free_bytes(device: torch.device) -> int | None:

@@ -13,7 +13,7 @@ import torch
 from samplernn_fast.data.folder import SPLITS, AudioData
 from samplernn_fast.models.base import AudioModel
 from samplernn_fast.models.config import AudioConfig, RecurrentConfig, SampleRNNConfig, TieredConfig
-from samplernn_fast.models.other_configs import HybridRNNWaveNetConfig, HybridWaveNetConfig, WaveNetConfig
+from samplernn_fast.models.other_configs import DilatedConfig, HybridConfig
 from samplernn_fast.terminal import duration
 from samplernn_fast.training.config import TrainConfig
 from samplernn_fast.training.keeping import next_sound
@@ -136,13 +136,13 @@ class Reporter:
 def _shape(model: AudioConfig) -> str:
     """The system of a model, if it is not SampleRNN itself, and its size in words."""
     system = "" if isinstance(model, SampleRNNConfig) else f"{model.system}, "
-    if isinstance(model, WaveNetConfig | HybridWaveNetConfig | HybridRNNWaveNetConfig):
+    if isinstance(model, DilatedConfig):
         system += f"{len(model.dilations)} dilated layers of {model.channels} channels"
     if not isinstance(model, RecurrentConfig):
         return system
     layers = f"{model.n_rnn} x {model.rnn.upper()}" if model.n_rnn > 1 else model.rnn.upper()
     layers += f" of {model.dim} units"
-    if isinstance(model, HybridRNNWaveNetConfig):
+    if isinstance(model, HybridConfig):
         return f"{system}, {layers} over frames of {model.frame_size}"
     if isinstance(model, TieredConfig):
         sizes = ", ".join(map(str, model.frame_sizes))

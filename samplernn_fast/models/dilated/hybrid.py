@@ -19,14 +19,14 @@ from samplernn_fast.audio import quantize
 from samplernn_fast.models.base import AudioModel, RecurrentModel, State, draw_initial
 from samplernn_fast.models.layers.causal import DilatedStack, Head, StackStepper
 from samplernn_fast.models.layers.cells import RNNStack
-from samplernn_fast.models.other_configs import HybridRNNWaveNetConfig, HybridWaveNetConfig
+from samplernn_fast.models.other_configs import HybridConfig, HybridRNNWaveNetConfig, HybridWaveNetConfig
 
 
 class Hybrid(AudioModel):
     """What both hybrids share. A hidden state is the slow output of the current frame (1, B, E), then the slow module's
     own, then the queues of the fast one."""
 
-    config: HybridWaveNetConfig | HybridRNNWaveNetConfig
+    config: HybridConfig
 
     def build(self, frame_width: int, slow_width: int) -> None:
         """Makes the parts that both have. frame_width: what the linear map makes of a frame."""
