@@ -54,7 +54,7 @@ class CpuBackend:
         """All of them: they are one group here, whichever thread makes which."""
         return streams
 
-    def init_hidden(self, streams: int) -> Hidden:
+    def init_hidden(self, streams: int, context: Tensor | None = None) -> Hidden:
         """The initial hidden state of every tier, lowest first: (n, B, H) each."""
         return [h0.unsqueeze(1).repeat(1, streams, 1) for h0 in self._h0]
 

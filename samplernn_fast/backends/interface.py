@@ -49,8 +49,9 @@ class Backend(Protocol):
         it. What goes wrong at the border of a group shows in its first or its last stream."""
         ...
 
-    def init_hidden(self, streams: int) -> Hidden:
-        """The learned initial state of every tier."""
+    def init_hidden(self, streams: int, context: Tensor | None = None) -> Hidden:
+        """The hidden state before the first sample, behind levels `context` (B, L) or endless silence. That of tiers
+        is the learned initial state behind either, because they read the context when their first frame starts."""
         ...
 
     def prime(self, hidden: Hidden, history: Tensor, levels: Tensor) -> None:

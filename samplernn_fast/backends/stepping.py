@@ -49,9 +49,9 @@ class SteppingBackend:
         return streams
 
     @torch.inference_mode()
-    def init_hidden(self, streams: int) -> Hidden:
-        """The hidden state behind endless silence."""
-        return [h.clone() for h in self.model.init_hidden(streams)]
+    def init_hidden(self, streams: int, context: Tensor | None = None) -> Hidden:
+        """The hidden state behind the levels `context` (B, L), or endless silence."""
+        return [h.clone() for h in self.model.init_hidden(streams, context)]
 
     @torch.inference_mode()
     def prime(self, hidden: Hidden, history: Tensor, levels: Tensor) -> None:

@@ -164,7 +164,8 @@ class Engine:
             dtype = torch.float64 if self.dtype == "float64" else torch.float32
             return torch.empty(levels.shape[0], 0, self.config.q_levels, dtype=dtype, device=self.device)
         padded = torch.nn.functional.pad(levels, (0, -steps % self.config.top_frame), value=self.config.q_zero)
-        return self.backend.score(self.backend.init_hidden(levels.shape[0]), padded)[:, :steps]
+        hidden = self.backend.init_hidden(levels.shape[0], levels[:, :lookback])
+        return self.backend.score(hidden, padded)[:, :steps]
 
     def _check_forced(self, state: EngineState, n: int, forced: Tensor | np.ndarray | None) -> Tensor:
         if forced is None:

@@ -59,8 +59,9 @@ class AudioModel(nn.Module, ABC):
     def stepper(self, hidden: State, t: int) -> Stepper:
         """A stepper that begins at time t. hidden: the hidden state before it, which is left as it is."""
 
-    def init_hidden(self, batch_size: int) -> State:
-        """The hidden state of a stepper before the first sample, behind endless silence."""
+    def init_hidden(self, batch_size: int, context: Tensor | None = None) -> State:
+        """The hidden state of a stepper before the first sample: behind the levels `context` (B, L), as `forward` has
+        them from the initial state, or behind endless silence."""
         return self.init_state(batch_size)
 
     def follow(self, hidden: State, levels: Tensor) -> tuple[Tensor, State]:

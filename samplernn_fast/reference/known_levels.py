@@ -31,7 +31,7 @@ class TeacherForced(ABC):
         """One layer over gates (N, B, G D), which hold all but its recurrent product: outputs (N, B, D); advances state
         (B, H) in place."""
 
-    def init_hidden(self, streams: int) -> Hidden:
+    def init_hidden(self, streams: int, context: Tensor | None = None) -> Hidden:
         """The initial hidden state of every tier, lowest first: (n, B, H) each."""
         tiers = range(len(self.config.ratios))
         return [self.weights[f"tier{tier}.h0"].unsqueeze(1).repeat(1, streams, 1) for tier in tiers]

@@ -175,6 +175,20 @@ def test_streams_do_not_depend_on_each_other_nor_on_blocks(name):
 
 
 @every_system
+@torch.no_grad()
+def test_scores_are_those_of_the_training_forward_behind_any_context(name):
+    model = made(name).double()
+    engine = Engine(model, backend="stepping", dtype="float64")
+    levels = random_levels(model.config, 2, model.config.lookback + 21, seed=4)
+    if model.config.mixture:
+        with pytest.raises(ConfigError, match=r"^score: .* predicts densities"):
+            engine.score(levels)
+        return
+    expected = torch.log_softmax(model(levels[:, : model.config.lookback + 16])[0], dim=-1)
+    torch.testing.assert_close(engine.score(levels)[:, :16], expected, rtol=0, atol=1e-9)
+
+
+@every_system
 def test_a_saved_state_and_forced_samples(name):
     engine = Engine(made(name), backend="stepping", dtype="float64")
     state = engine.init_state(2, seed=8)
@@ -266,6 +280,14 @@ def test_two_ranks_equal_one(data_folder, tmp_path):
         with torch.no_grad():
             bits = [model.nll_bits(levels).item() for model in both]
         assert bits[0] == pytest.approx(bits[1], abs=1e-4), name
+
+
+@pytest.mark.parametrize("name", [name for name, config in SYSTEM_CASES.items() if config.top_frame > 1])
+def test_a_subsequence_that_is_shorter_than_a_frame_is_refused(name, data_folder, tmp_path):
+    frame = SYSTEM_CASES[name].top_frame
+    config = replace(settings(name, data_folder, tmp_path / "run", 1), seq_len=frame // 2)
+    with pytest.raises(ConfigError, match=f"^seq_len must be a multiple of the top frame of {frame} samples"):
+        train(config)
 
 
 @every_system

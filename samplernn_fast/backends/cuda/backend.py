@@ -70,7 +70,7 @@ class CudaBackend:
         """The streams of one group of thread blocks."""
         return self.launcher.program(streams).group_streams
 
-    def init_hidden(self, streams: int) -> Hidden:
+    def init_hidden(self, streams: int, context: Tensor | None = None) -> Hidden:
         """The initial hidden state of every tier, lowest first: (n, B, H) each."""
         return list(self._h0.to(self.device).unsqueeze(2).repeat(1, 1, streams, 1).unbind(0))
 

@@ -46,8 +46,8 @@ class Hybrid(AudioModel):
         module's hidden state after them."""
 
     @abstractmethod
-    def slow_hidden(self, batch_size: int) -> State:
-        """The slow module's hidden state behind endless silence."""
+    def slow_hidden(self, batch_size: int, context: Tensor | None) -> State:
+        """The slow module's own part of `init_hidden`."""
 
     def map_frames(self, levels: Tensor) -> Tensor:
         """Whole frames of levels (B, N F) -> what the linear map makes of each: (N, B, frame width)."""
@@ -63,11 +63,15 @@ class Hybrid(AudioModel):
         hidden = linear(relu(fast), of_fast).unflatten(0, (len(slow), -1)) + repeated
         return self.head.output(relu(hidden)).flatten(0, 1).transpose(0, 1)
 
-    def init_hidden(self, batch_size: int) -> State:
-        """The hidden state behind endless silence. The slow output is 0, because the first step makes its own."""
-        silence = self.embedding.weight[self.config.q_zero]
-        before = silence.new_zeros(1, batch_size, self.slow_width)
-        return (before, *self.slow_hidden(batch_size), *self.stack.silent_queues(silence, batch_size))
+    def init_hidden(self, batch_size: int, context: Tensor | None = None) -> State:
+        """As in `AudioModel`. The slow output is 0, because the first step makes its own."""
+        table = self.embedding.weight
+        if context is None:
+            queues = self.stack.silent_queues(table[self.config.q_zero], batch_size)
+        else:
+            queues = self.stack.queues_behind(embedding(context[:, :-1].t(), table))
+        before = table.new_zeros(1, batch_size, self.slow_width)
+        return (before, *self.slow_hidden(batch_size, context), *queues)
 
     def split_hidden(self, hidden: State) -> tuple[Tensor, State, State]:
         """A hidden state's parts: the slow output, the slow module's own state, the queues."""
@@ -124,8 +128,10 @@ class HybridWaveNet(Hybrid):
         slow, tails = self.slow(frames, hidden)
         return slow, tuple(tails)
 
-    def slow_hidden(self, batch_size: int) -> State:
-        """The queues of the slow stack's layers, behind frames of silence."""
+    def slow_hidden(self, batch_size: int, context: Tensor | None) -> State:
+        """The queues of the slow stack's layers."""
+        if context is not None:
+            return tuple(self.slow.queues_behind(self.map_frames(context[:, : -self.config.top_frame])))
         silence = self.values[self.config.q_zero].expand(1, self.config.top_frame)
         return tuple(self.slow.silent_queues(self.frame(silence)[0], batch_size))
 
@@ -159,7 +165,7 @@ class HybridRNNWaveNet(Hybrid, RecurrentModel):
         out, after = self.slow(frames.transpose(0, 1), hidden[0])
         return out.transpose(0, 1), (after,)
 
-    def slow_hidden(self, batch_size: int) -> State:
+    def slow_hidden(self, batch_size: int, context: Tensor | None) -> State:
         """The initial state of the RNN, which is learned for the start of a recording."""
         return self.init_state(batch_size)
 

@@ -56,9 +56,11 @@ class WaveNet(AudioModel):
         skips, _ = self.stack(embedding(levels[:, :-1].t(), self.table()))
         return self.head(skips).transpose(0, 1), ()
 
-    def init_hidden(self, batch_size: int) -> State:
-        """The queues of all layers behind endless silence: (d, B, C) each, oldest input first."""
-        return tuple(self.stack.silent_queues(self.table()[self.config.q_zero], batch_size))
+    def init_hidden(self, batch_size: int, context: Tensor | None = None) -> State:
+        """The queues of all layers, behind the context or endless silence: (d, B, C) each, oldest input first."""
+        if context is None:
+            return tuple(self.stack.silent_queues(self.table()[self.config.q_zero], batch_size))
+        return tuple(self.stack.queues_behind(embedding(context[:, :-1].t(), self.table())))
 
     def follow(self, hidden: State, levels: Tensor) -> tuple[Tensor, State]:
         """Logits over known levels. What the queues hold is not computed again, so the cost is that of the new levels

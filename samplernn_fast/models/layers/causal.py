@@ -69,8 +69,12 @@ class DilatedStack(nn.Module):
 
     def silent_queues(self, x: Tensor, batch_size: int) -> list[Tensor]:
         """The queues (d, B, C) behind endless inputs x (C,)."""
-        _, tails = self(x.expand(self.field, 1, -1))
-        return [tail.expand(-1, batch_size, -1) for tail in tails]
+        queues = self.queues_behind(x.expand(self.field - 1, 1, -1))
+        return [queue.expand(-1, batch_size, -1) for queue in queues]
+
+    def queues_behind(self, x: Tensor) -> list[Tensor]:
+        """The queues (d, B, C) behind inputs x (N, B, C), N at least field - 1. Earlier inputs change none of them."""
+        return self(torch.cat((x[:1], x)))[1]  # one more input, because `forward` makes an output
 
 
 class StackStepper:
