@@ -164,3 +164,8 @@ def _add_weight_norm(model: RecurrentModel) -> None:
         elif hasattr(module, "w_hh") and config.weight_norm == "all":
             weight_norm(module, "w_ih", dim=0)
             weight_norm(module, "w_hh", dim=0)
+    for name, vectors in model.named_parameters():
+        if name.endswith("original1") and vectors.numel() == model.get_parameter(name[:-1] + "0").numel():
+            # A vector of one number has a sign for its direction, and no gradient but what rounding leaves. Adam would
+            # divide that by its own size, walk at random, and turn signs.
+            vectors.register_hook(torch.zeros_like)

@@ -104,7 +104,8 @@ def test_every_parameter_learns(name):
     levels = random_levels(CASES[name], 2, CASES[name].lookback * 4)
     model.nll_bits(levels).backward()
     for parameter_name, parameter in model.named_parameters():
-        assert parameter.grad is not None and parameter.grad.abs().sum() > 0, parameter_name
+        kept = parameter_name.endswith("original1") and parameter.shape[1] == 1  # signs: `models.base` says why
+        assert parameter.grad is not None and (parameter.grad.abs().sum() > 0) != kept, parameter_name
 
 
 @pytest.mark.parametrize("frames_at_once", [1, 4, 6])

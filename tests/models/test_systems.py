@@ -135,7 +135,8 @@ def test_every_parameter_learns(name):
     outputs, _ = model(levels)
     model.losses(outputs, levels[:, model.config.lookback :]).mean().backward()
     for parameter_name, parameter in model.named_parameters():
-        assert parameter.grad is not None and parameter.grad.abs().sum() > 0, parameter_name
+        kept = parameter_name.endswith("original1") and parameter.shape[1] == 1  # signs: `models.base` says why
+        assert parameter.grad is not None and (parameter.grad.abs().sum() > 0) != kept, parameter_name
 
 
 @every_system
@@ -258,9 +259,8 @@ def test_a_killed_run_ends_as_one_that_was_not(name, data_folder, tmp_path):
 def test_two_ranks_equal_one(data_folder, tmp_path):
     """Gradients (Adam's first moments), states and losses are those of one process, but for the order of sums.
 
-    Adam divides a gradient by its size, so rounding can turn the step of a weight whose gradient is nearly 0, and
-    wholly makes that of one whose gradient is 0 (a normalized vector of one number). So not weights are compared, but
-    what the models give.
+    Adam divides a gradient by its size, so rounding can turn the step of a weight whose gradient is nearly 0. So not
+    weights are compared, but what the models give.
     """
     launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
     status, err = train_elsewhere(data_folder, tmp_path / "two", 2, 0, list(SYSTEM_CASES), *launcher)
