@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 
-from samplernn_fast.errors import ConfigError, did_you_mean
+from samplernn_fast.errors import ConfigError, did_you_mean, quoted
 
 MODES: dict[str, tuple[str, ...]] = {
     "cuda": ("float32", "bfloat16", "int8"),
@@ -22,14 +22,14 @@ def check_backend(name: str, dtype: str, offered: Mapping[str, Sequence[str]] = 
     """
     if name != "auto" and name not in offered:
         known = ["auto", *offered]
-        raise ConfigError(f"backend must be one of {', '.join(known)}, got {name!r}{did_you_mean(name, known)}")
+        raise ConfigError(f"backend must be one of {', '.join(known)}, got {quoted(name)}{did_you_mean(name, known)}")
     modes = list(dict.fromkeys(mode for one in offered if name in ("auto", one) for mode in offered[one]))
     if dtype not in ("auto", "fastest", *modes):
         names = f"auto, fastest or one of {', '.join(modes)}" + ("" if name == "auto" else f" on {name}")
-        raise ConfigError(f"dtype must be {names}, got {dtype!r}{did_you_mean(dtype, modes)}")
+        raise ConfigError(f"dtype must be {names}, got {quoted(dtype)}{did_you_mean(dtype, modes)}")
 
 
 def check_device(name: str) -> None:
     """Raises ConfigError for a word that names no device. Whether there is such a GPU, only torch knows."""
     if not re.fullmatch(r"auto|(cpu|cuda)(:\d{1,3})?", name, re.ASCII):
-        raise ConfigError(f"device must be auto, cpu, cuda or cuda:N, got {name!r}")
+        raise ConfigError(f"device must be auto, cpu, cuda or cuda:N, got {quoted(name)}")

@@ -5,7 +5,7 @@ loads.
 import os
 from pathlib import Path
 
-from samplernn_fast.errors import CheckpointError
+from samplernn_fast.errors import CheckpointError, quoted
 
 MODEL_FILE, LAST_FILE, CONFIG_FILE = "model.safetensors", "last.safetensors", "config.json"
 DEMO = "demo"
@@ -30,5 +30,6 @@ def model_file(name: str | Path) -> Path:
                 return path / name
         raise CheckpointError(f"{path}: a folder without {MODEL_FILE}; is it a run folder that `train` made?")
     if not os.path.exists(path):
-        raise CheckpointError(f"{path}: no such run folder or .safetensors file")
+        shown = str(path) if len(str(path)) <= 200 else quoted(str(path))
+        raise CheckpointError(f"{shown}: no such run folder or .safetensors file")
     return path
