@@ -7,7 +7,7 @@ one of two functions: `_score_forward` uses the training forward, `_score_backen
 import dataclasses
 import math
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,14 +21,14 @@ from samplernn_fast.data.batches import EvalBatch, whole_recordings
 from samplernn_fast.data.folder import AudioData
 from samplernn_fast.engine.engine import Engine
 from samplernn_fast.errors import ConfigError
-from samplernn_fast.models.base import AudioModel
+from samplernn_fast.models.base import AudioModel, State
 from samplernn_fast.models.checkpoint import load_model
 from samplernn_fast.models.config import AudioConfig
 from samplernn_fast.models.gaussian import MixtureModel
 
 _MAX_LOGITS = 1 << 25  # most logits of one batch: 128 MiB in float32
 _MAX_PRODUCTS = 1 << 35  # most products of one call on a CPU, each weight being one a sample: 0.25 seconds of a core
-_MAX_SAMPLES = 4096  # most samples of a row of one batch, unless a top frame or two lookbacks are longer
+_MAX_SAMPLES = 4096  # most samples of a row of one batch, unless a top frame is longer
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ def evaluate(
     if batch_size < 1:
         raise ConfigError(f"batch_size must be at least 1, got {batch_size}")
     per_row = max(1, _MAX_LOGITS // (batch_size * config.outputs * config.top_frame))
-    seq_len = config.top_frame * min(per_row, max(1, max(_MAX_SAMPLES, 2 * config.lookback) // config.top_frame))
+    seq_len = config.top_frame * min(per_row, max(1, _MAX_SAMPLES // config.top_frame))
     target = next(model.parameters()).device if device == "auto" else devices.resolve_device(device)
     chosen = _choose(model, target) if backend == "auto" else backend
     if chosen == "forward" and dtype != "auto":
@@ -176,17 +176,20 @@ def _choose(model: AudioModel, device: torch.device) -> str:
 
 
 def _score_forward(model: AudioModel, device: torch.device) -> Callable[[EvalBatch], Tensor]:
-    """A function from a batch to its bits (1, B, T), and for a mixture (2, B, T) with its nats, by the training
-    forward. It keeps the state between batches."""
+    """A function from a batch to its bits (1, B, T), and for a mixture (2, B, T) with its nats, in torch.
+
+    It keeps the hidden state between batches, so that a network of convolutions does not compute its context again.
+    """
     model = model.to(device)
-    state: list[Tensor] | None = None
+    hidden: State = ()
 
     @torch.inference_mode()
     def score(batch: EvalBatch) -> Tensor:
-        nonlocal state
+        nonlocal hidden
         levels = batch.levels.to(device)
-        kept = None if state is None or bool(batch.reset.any()) else _first_rows(state, levels.shape[0])
-        outputs, state = model(levels, kept, batch.reset.to(device))
+        rows = levels.shape[0]
+        kept = model.init_hidden(rows) if bool(batch.reset.any()) else tuple(_first_rows(hidden, rows))
+        outputs, hidden = model.follow(kept, levels)
         targets = levels[:, model.config.lookback :]
         bits = model.bits(outputs, targets)
         return torch.stack((bits, model.nats(outputs, targets))) if isinstance(model, MixtureModel) else bits[None]
@@ -218,6 +221,6 @@ def _score_backend(model: AudioModel, backend: str, dtype: str, device: torch.de
     return score
 
 
-def _first_rows(state: list[Tensor], rows: int) -> list[Tensor]:
+def _first_rows(state: Sequence[Tensor], rows: int) -> list[Tensor]:
     """The states (n, rows, H) of the recordings that still go on: the shortest of a group are its last rows."""
     return [h if h.shape[1] == rows else h[:, :rows].contiguous() for h in state]

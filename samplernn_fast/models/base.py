@@ -5,7 +5,8 @@ Letters: B batch, T samples, L lookback, Q levels, O outputs of the network for 
 
 import math
 from abc import ABC, abstractmethod
-from typing import Protocol
+from collections.abc import Callable
+from typing import Protocol, Self
 
 import torch
 from torch import Tensor, nn
@@ -46,10 +47,22 @@ class AudioModel(nn.Module, ABC):
     without recurrence has one too (the queues of its convolutions); for a recurrent one both are the same.
     """
 
+    values: Tensor
+    """The real value of every level, where the network reads such values: (Q,) float64. It is no buffer, so that no
+    cast of the model rounds it."""
+
     def __init__(self, config: AudioConfig, *, seed: int | None = 0) -> None:
         """Subclasses draw their weights from `seed` alone; None leaves them to be filled in."""
         super().__init__()
         self.config = config
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """What torch does for `to`, `cuda` and the like. Of `values` it moves the device alone, to that of the
+        weights."""
+        super()._apply(fn, recurse)
+        if "values" in self.__dict__:
+            self.values = self.values.to(next(self.parameters()).device)
+        return self
 
     @abstractmethod
     def init_state(self, batch_size: int) -> State:

@@ -32,18 +32,16 @@ class MixtureModel(AudioModel):
     """
 
     config: MixtureConfig
-    values: Tensor
-    """The normalised value of every level: (Q,) float64. It is no buffer, so that no cast rounds it."""
 
     def losses(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """The negative log-density of the normalised signal, in bits: outputs (B, T, 3 K), targets (B, T) -> (B, T)."""
         outputs = outputs.to(torch.promote_types(outputs.dtype, torch.float32))
-        values = self.values.to(outputs)[targets]
+        values = self.values[targets].to(outputs.dtype)
         return density_nats(mixture_of(outputs, self.config.scale_floor), values) / math.log(2)
 
     def nats(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """The same negative log-density in nats and in float64, which is the NLL of Table 2."""
-        values = self.values.to(outputs.device)[targets]
+        values = self.values[targets]
         return density_nats(mixture_of(outputs.double(), self.config.scale_floor), values)
 
     def bits(self, outputs: Tensor, targets: Tensor) -> Tensor:
@@ -90,4 +88,4 @@ class RNNGMM(MixtureModel, SingleSampleRNN):
 
     def read(self, levels: Tensor) -> Tensor:
         """Levels (B, N) -> their normalised values (B, N, 1)."""
-        return self.values.to(self.output.weight)[levels][..., None]
+        return self.values[levels].to(self.output.weight.dtype)[..., None]

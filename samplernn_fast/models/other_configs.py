@@ -87,6 +87,7 @@ class MixtureConfig(AudioConfig):
         about = f"{self.system} predicts 16-bit samples, so leave out"
         require(self.quantization == "linear", f"{about} quantization, which must be linear", self.quantization)
         require(self.q_levels == 65536, f"{about} q_levels, which must be 65536", self.q_levels)
+        require(self.std == 0 or self.std >= 2**-15, "std must be 0 or at least one 16-bit step, 2^-15", self.std)
         require(
             self.std > 0 or self.mean == 0,
             "mean must be given together with std; leave both out, and train takes them from the data",

@@ -140,8 +140,6 @@ class TieredModel(RecurrentModel):
     config: TieredConfig
     mlp: SampleMLP
     tiers: Sequence[Tier]
-    values: Tensor
-    """The real value of every level for the tiers: (Q,) float64. It is no buffer, so that no cast rounds it."""
 
     def build(self, mlp: type[SampleMLP], values: np.ndarray, outputs: int, seed: int | None) -> None:
         """Makes the layers. values: (Q,) what the tiers read in place of every level; outputs: O of the MLP.
@@ -167,7 +165,7 @@ class TieredModel(RecurrentModel):
     def forward(self, levels: Tensor, state: State | None = None, reset: Tensor | None = None) -> tuple[Tensor, State]:
         """Teacher-forced logits of a whole subsequence, and the state after it: see `AudioModel`."""
         state = self.start(levels, state, reset)
-        values = self.values.to(self.tiers[0].rnn.h0)[levels]
+        values = self.values[levels].to(self.tiers[0].rnn.h0.dtype)
         new_state: list[Tensor] = []
         hidden: Tensor | None = None
         for index in reversed(range(len(self.tiers))):
@@ -257,7 +255,7 @@ class TierStepper:
 
     def __init__(self, model: TieredModel, hidden: State, t: int) -> None:
         self._model, self._hidden, self._t = model, list(hidden), t
-        self._values = model.values.to(hidden[0])
+        self._values = model.values.to(hidden[0].dtype)
         self._outputs = [tier.rnn.output(h) for tier, h in zip(model.tiers, hidden, strict=True)]
 
     def step(self, levels: Tensor) -> Tensor:

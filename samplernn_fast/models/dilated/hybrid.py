@@ -31,9 +31,7 @@ class Hybrid(AudioModel):
     def build(self, frame_width: int, slow_width: int) -> None:
         """Makes the parts that both have. frame_width: what the linear map makes of a frame."""
         config = self.config
-        self.values: Tensor
-        values = quantize.for_config(config).frame_values("code", 2.0)
-        self.register_buffer("values", torch.from_numpy(values), persistent=False)
+        self.values = torch.from_numpy(quantize.for_config(config).frame_values("code", 2.0))
         self.slow_width = slow_width
         self.frame = nn.Linear(config.top_frame, frame_width)
         self.embedding = nn.Embedding(config.q_levels, config.channels)
@@ -51,7 +49,7 @@ class Hybrid(AudioModel):
 
     def map_frames(self, levels: Tensor) -> Tensor:
         """Whole frames of levels (B, N F) -> what the linear map makes of each: (N, B, frame width)."""
-        frames = self.values[levels].unflatten(1, (-1, self.config.top_frame))
+        frames = self.values[levels].to(self.frame.weight.dtype).unflatten(1, (-1, self.config.top_frame))
         return self.frame(frames.transpose(0, 1))
 
     def mix(self, slow: Tensor, fast: Tensor) -> Tensor:
@@ -132,7 +130,7 @@ class HybridWaveNet(Hybrid):
         """The queues of the slow stack's layers."""
         if context is not None:
             return tuple(self.slow.queues_behind(self.map_frames(context[:, : -self.config.top_frame])))
-        silence = self.values[self.config.q_zero].expand(1, self.config.top_frame)
+        silence = self.values[self.config.q_zero].to(self.frame.weight.dtype).expand(1, self.config.top_frame)
         return tuple(self.slow.silent_queues(self.frame(silence)[0], batch_size))
 
 

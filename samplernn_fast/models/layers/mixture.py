@@ -13,6 +13,7 @@ from torch.nn.functional import linear, log_softmax, softplus
 from torch.special import log_ndtr
 
 _LEVELS = 256  # of the paper's other systems, among which `level_nats` measures
+_MOST_SCALE = 1e6  # standard deviations of the signal; where a level is far narrower, its probability is rounded to 0
 _FAR = 1e100  # an edge beyond every sample, but finite, so that no gradient is infinity times zero
 
 
@@ -36,9 +37,12 @@ class MixtureLayer(nn.Linear):
 
 
 def mixture_of(outputs: Tensor, scale_floor: float) -> Mixture:
-    """The mixture that outputs (..., 3 K) of a network stand for; scales are scale_floor + softplus(raw)."""
+    """The mixture that outputs (..., 3 K) of a network stand for.
+
+    Scales are scale_floor + softplus(raw), and `_MOST_SCALE` at most.
+    """
     logits, means, raw = outputs.chunk(3, dim=-1)
-    return Mixture(log_softmax(logits, dim=-1), means, scale_floor + softplus(raw))
+    return Mixture(log_softmax(logits, dim=-1), means, (scale_floor + softplus(raw)).clamp(max=_MOST_SCALE))
 
 
 def density_nats(mixture: Mixture, values: Tensor) -> Tensor:
