@@ -16,8 +16,11 @@ from runs import assert_same_run, everything, tiny
 from systems import SYSTEM_CASES, trained
 
 from samplernn_fast.backends.stepping import SteppingBackend
+from samplernn_fast.data.folder import AudioData
 from samplernn_fast.engine.engine import Engine
 from samplernn_fast.errors import ConfigError, SampleRNNError
+from samplernn_fast.evaluation import likelihood
+from samplernn_fast.evaluation.likelihood import evaluate
 from samplernn_fast.models import checkpoint
 from samplernn_fast.models.other_configs import CONFIGS
 from samplernn_fast.models.registry import SYSTEMS, build_model, config_from_dict
@@ -311,6 +314,23 @@ def test_dim_makes_every_preset_small(name):
     model = PRESETS[name][1].model
     small = build_model(replace(model, dim=8), seed=None)
     assert sum(parameter.numel() for parameter in small.parameters()) < 400_000
+
+
+@every_system
+def test_a_model_in_bfloat16_has_a_hash_and_keeps_its_values(name):
+    model = made(name).to(torch.bfloat16)
+    assert checkpoint.model_sha256(model) != checkpoint.model_sha256(made(name))
+    assert getattr(model, "values", torch.zeros(1, dtype=torch.float64)).dtype == torch.float64
+
+
+@pytest.mark.parametrize("name", ["wavenet", "hybrid-wavenet", "hybrid-rnn-wavenet"])
+def test_scoring_does_not_compute_a_context_again(name, data_folder, monkeypatch):
+    config = replace(trained(SYSTEM_CASES[name]), sample_rate=8000, gain=AudioData.open(data_folder).gain)
+    model = build_model(config).double()
+    expected = evaluate(model, data_folder, "test", batch_size=1).nll_bits
+    monkeypatch.setattr(likelihood, "_MAX_PRODUCTS", 1)  # pieces of one top frame
+    monkeypatch.setattr(type(model), "forward", None)
+    assert evaluate(model, data_folder, "test").nll_bits == pytest.approx(expected, abs=1e-12)
 
 
 @every_system
