@@ -56,7 +56,7 @@ def generate(
 ) -> Audio:
     """Make `duration` seconds of new audio, `num_samples` streams of it at once.
 
-    model: the bundled demo, a run folder, a .safetensors file, a SampleRNN, or an Engine to use again.
+    model: the bundled demo, a run folder, a .safetensors file, a model of any system, or an Engine to use again.
     temperature: a number, one per stream, a curve over time such as "0:0.7,10:1.1" (seconds:temperature), or a function
     of seconds; 0 always takes the likeliest level.
     seed: 64 bits; None draws one, which `info` tells.

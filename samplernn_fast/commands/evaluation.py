@@ -38,9 +38,9 @@ def evaluate(
         data: Data folder that `prepare` made.
         split: Which recordings to read.
         batch_size: Recordings read side by side; the result does not depend on it.
-        backend: A backend's name scores with its own kernels, forward with the training forward; auto takes the cpu
-            backend on a CPU and the training forward on a GPU.
-        dtype: Numeric mode of the backend.
+        backend: A backend's name scores with that backend, forward with the training forward; auto takes the cpu
+            backend where that plays the model, on a CPU, else the training forward.
+        dtype: Numeric mode of the backend; the training forward has only its own.
         device: auto, cpu, cuda or cuda:N.
         per_file: Print a line for every recording too.
         json: Print one JSON object instead of text, every recording in it.

@@ -66,7 +66,8 @@ class AudioModel(nn.Module, ABC):
 
     @abstractmethod
     def init_state(self, batch_size: int) -> State:
-        """The initial state of every deep RNN: (n_rnn, B, H) each, H = D, or 2 D ([h | c]) for LSTM."""
+        """The initial state of every deep RNN: (n_rnn, B, H) each, H = D, or 2 D ([h | c]) for LSTM. It is empty for a
+        system that carries nothing from one subsequence to the next."""
 
     @abstractmethod
     def stepper(self, hidden: State, t: int) -> Stepper:

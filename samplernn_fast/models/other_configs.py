@@ -90,7 +90,7 @@ class MixtureConfig(AudioConfig):
         require(self.std == 0 or self.std >= 2**-15, "std must be 0 or at least one 16-bit step, 2^-15", self.std)
         require(
             self.std > 0 or self.mean == 0,
-            "mean must be given together with std; leave both out, and train takes them from the data",
+            "leave mean and std out, because train takes them from the data; mean alone means nothing",
             self.mean,
         )
 

@@ -72,11 +72,11 @@ PRESETS: dict[str, tuple[str, TrainConfig]] = {
         TrainConfig(data=_DATA, out=_OUT, model=_model(RNNGMMConfig)),
     ),
     "wavenet": (
-        "The paper's WaveNet (section 3.1): 4 x 10 dilated layers of 64 channels, targets of 1600, batch 8, Adam 1e-3.",
+        "The paper's WaveNet (section 3.1): 4 x 10 layers of 64 channels, sequences of 1600, batch 8, Adam 1e-3.",
         TrainConfig(data=_DATA, out=_OUT, model=_model(WaveNetConfig), batch_size=8, seq_len=1600),
     ),
     "wavenet-tuned": (
-        "WaveNet by the practice of public projects: mu-law, wide head (1024, 512), targets of 16000, falling rate.",
+        "WaveNet by the practice of public projects: mu-law, wide head (1024, 512), sequences of 16000, falling rate.",
         TrainConfig(
             data=_DATA,
             out=_OUT,
