@@ -4,7 +4,9 @@ It is for systems without a packed layout. The draws are the project's own: `ref
 `reference.mixture` for mixtures.
 """
 
+import threading
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 
 import torch
 from torch import Tensor
@@ -20,7 +22,34 @@ from samplernn_fast.reference.draw import Drawing, sample_ref
 from samplernn_fast.reference.known_levels import Hidden
 from samplernn_fast.reference.mixture import draw_mixture
 
+_ALONE = 1 << 26  # the most products of a step's largest matrix, over all streams, for which one thread is faster
 _KNOWN_SAMPLES = 1 << 14  # about how many samples of all streams together are followed at once
+
+
+class _OneThread:
+    """Within it torch computes with one thread; afterwards, when no call is within, with as many as before.
+
+    The number of threads is the process's, so calls from several threads of Python are counted.
+    """
+
+    def __init__(self) -> None:
+        self._lock, self._within, self._before = threading.Lock(), 0, 1
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._within:
+                self._before = torch.get_num_threads()
+                torch.set_num_threads(1)
+            self._within += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._within -= 1
+            if not self._within:
+                torch.set_num_threads(self._before)
+
+
+_one_thread = _OneThread()
 
 
 class SteppingBackend:
@@ -43,6 +72,7 @@ class SteppingBackend:
             raise ConfigError("num_threads is for the cpu backend; leave it out, because stepping has torch's threads")
         self.config, self.device, self.dtype = weights.config, device, dtype
         self.model = _without_norms(weights).to(device, getattr(torch, dtype)).eval().requires_grad_(False)
+        self._largest = max(parameter.numel() for parameter in self.model.parameters())
 
     def group_streams(self, streams: int) -> int:
         """All of them: a matrix product has all streams."""
@@ -67,6 +97,11 @@ class SteppingBackend:
     @torch.inference_mode()
     def generate(self, hidden: Hidden, history: Tensor, t: int, drawing: Drawing, forced: Tensor) -> Tensor:
         """The levels (B, n) from time t on: those of `forced` where it is not -1, else drawn; advances `hidden`."""
+        alone = len(forced) * self._largest <= _ALONE
+        with _one_thread if alone else nullcontext():
+            return self._generate(hidden, history, t, drawing, forced)
+
+    def _generate(self, hidden: Hidden, history: Tensor, t: int, drawing: Drawing, forced: Tensor) -> Tensor:
         lookback, steps = self.config.lookback, forced.shape[1]
         levels = torch.cat((history, forced), dim=1)
         draw = _drawer(self.config, drawing, t, forced)
