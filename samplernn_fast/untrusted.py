@@ -25,6 +25,9 @@ CHECKPOINT_BYTES = 1 << 31
 and its tensors are held in memory; the largest published SampleRNN has some 200 MB, its optimizer in it some 600."""
 DEPTH = 64
 """How deep lists and mappings of JSON and YAML may stand in each other."""
+FEW_LISTS, LIST_CHARACTERS = 10_000, 32
+"""The lists and mappings that any JSON file may have, and for how many characters it may have one more. A recording of
+a manifest has one mapping in 100 characters and more."""
 YAML_NODES = 100_000
 """The most values that a YAML file may have, each counted as often as an alias repeats it."""
 YAML_SCALAR = 1000
@@ -77,7 +80,11 @@ def read_json(path: Path, most: int = SETTINGS_BYTES) -> Any:
 
 
 def parse_json(text: str) -> Any:
-    """The value that a JSON text stands for. Raises Unreadable where it is none, or is deeper than `DEPTH`."""
+    """The value that a JSON text stands for. Raises Unreadable where it is none, is deeper than `DEPTH`, or has more
+    lists and mappings than files of its length have."""
+    # An empty list has two characters as text, and takes 60 bytes of memory.
+    if text.count("[") + text.count("{") > FEW_LISTS + len(text) // LIST_CHARACTERS:
+        raise Unreadable("is too deep, or has more lists and mappings than a file of its length may have")
     try:
         return _check_depth(json.loads(text))
     except (ValueError, RecursionError) as error:

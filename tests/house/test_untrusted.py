@@ -1,5 +1,6 @@
 """Limits on files of somebody else: kind, bytes, depth, count. Nothing waits, and nothing grows."""
 
+import json
 import os
 import time
 import tracemalloc
@@ -86,3 +87,14 @@ def test_yaml_that_would_grow_or_run_is_refused(tmp_path: Path, text: str, reaso
 def test_yaml_with_a_few_aliases_is_read(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text("a: &a {x: 1}\nb: *a\nc: {<<: *a, y: 2}\n")
     assert untrusted.read_yaml(tmp_path / "a.yaml") == {"a": {"x": 1}, "b": {"x": 1}, "c": {"x": 1, "y": 2}}
+
+
+@pytest.mark.parametrize("piece", ["[],", "{},"])
+def test_a_text_of_nothing_but_lists_is_refused_before_it_is_read(piece: str) -> None:
+    """18 MB of empty lists would take half a gigabyte."""
+    few, many = (f"[{piece * count}0]" for count in (9_000, 20_000))
+    assert len(untrusted.parse_json(few)) == 9_001
+    with pytest.raises(Unreadable, match="more lists and mappings"):
+        untrusted.parse_json(many)
+    recordings = [{"path": f"{number}.wav", "sha256": "0" * 64} for number in range(20_000)]
+    assert untrusted.parse_json(json.dumps(recordings)) == recordings
