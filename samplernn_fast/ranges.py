@@ -39,17 +39,14 @@ class Range:
     def check(self, name: str, value: Any, whole: bool = False) -> None:
         """Raises ConfigError, which says what `name` must be, where `value` is not in the range.
 
-        Of a tuple or list, every number is checked. Infinity is refused by every range, and so is what is no number.
-        whole: whether fractions are refused too.
+        Infinity is refused by every range, and so is what is no number. whole: whether fractions are refused too.
         """
-        values = value if isinstance(value, (tuple, list)) else (value,)
-        for one in values:
-            if isinstance(one, str) and one in self.words:
-                continue
-            if isinstance(one, bool) or not isinstance(one, numbers.Real) or not self._holds(one):
-                raise ConfigError(f"{name} must be {self}, got {_short(one)}")
-            if whole and not isinstance(one, numbers.Integral):
-                raise ConfigError(f"{name} must be a whole number, got {_short(one)}")
+        if isinstance(value, str) and value in self.words:
+            return
+        if isinstance(value, bool) or not isinstance(value, numbers.Real) or not self._holds(value):
+            raise ConfigError(f"{name} must be {self}, got {_short(value)}")
+        if whole and not isinstance(value, numbers.Integral):
+            raise ConfigError(f"{name} must be a whole number, got {_short(value)}")
 
     def _holds(self, number: Any) -> bool:
         if not isinstance(number, numbers.Rational) and not math.isfinite(number):
@@ -79,10 +76,11 @@ def check_arguments(function: Any, arguments: typing.Mapping[str, Any]) -> None:
 
 
 def _check(name: str, value: Any, annotation: Any) -> None:
-    """Checks one value against the type that it was declared with."""
+    """Checks a value, or each of a tuple or list, against the type that it was declared with."""
     found = of_annotation(annotation)
     if found is not None and not (value is None and type(None) in typing.get_args(annotation.__origin__)):
-        found.check(name, value, _is_whole(annotation))
+        for one in value if isinstance(value, (tuple, list)) else (value,):
+            found.check(name, one, _is_whole(annotation))
 
 
 def _is_whole(annotation: Any) -> bool:

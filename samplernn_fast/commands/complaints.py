@@ -35,6 +35,21 @@ def causes(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__context__
 
 
+_SYNONYMS = {
+    "--learning-rate": "--lr",
+    "--steps": "--max-steps",
+    "--iterations": "--max-steps",
+    "--minutes": "--max-minutes",
+    "--hidden-size": "--dim",
+    "--units": "--dim",
+    "--channels": "--dim",
+    "--n-layers": "--n-rnn",
+    "--length": "--duration",
+    "--seconds": "--duration",
+}
+"""What other programs call a flag -> what it is called here."""
+
+
 def explain(box: str, args: Sequence[str], settings: Mapping[str, Any], flags: Callable[[], set[str]]) -> str:
     """Why tyro does not take `args`.
 
@@ -43,7 +58,9 @@ def explain(box: str, args: Sequence[str], settings: Mapping[str, Any], flags: C
     known = flags()
     for word in _given_flags(args):
         if word not in known:
-            return f"there is no flag {word[:60]}{did_you_mean(_as_flag(word), sorted(known))}"
+            meant = _SYNONYMS.get(_as_flag(word), "")
+            guess = f"; did you mean {meant}?" if meant in known else did_you_mean(_as_flag(word), sorted(known))
+            return f"there is no flag {word[:60]}{guess}"
     rows = [row.strip("│| ") for row in re.sub(r"\x1b\[[0-9;]*m", "", box).splitlines()]
     rows = ["\0" if re.match(r"[╭╰]|[─-]{3}", row) else row for row in rows]
     paragraphs = [part.split("\n") for part in "\n".join(rows).split("\0") if part.strip()]

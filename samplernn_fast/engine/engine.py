@@ -2,6 +2,7 @@
 
 import functools
 import itertools
+import numbers
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Self
@@ -110,8 +111,8 @@ class Engine:
         forced: (B, n) levels to take instead of drawing, -1 where the model is free: prompts, injected silence.
         A call that fails or is interrupted leaves `state` whole, at the end of the last slice that was made.
         """
-        if n < 0:
-            raise ConfigError(f"run: n must be at least 0, got {n}")
+        if isinstance(n, bool) or not isinstance(n, numbers.Integral) or n < 0:
+            raise ConfigError(f"run: n must be a whole number, 0 or more, got {n!r}")
         all_forced = self._check_forced(state, n, forced)
         made: list[Tensor] = []
         slice_size = functools.partial(self.pace.samples, state.num_streams)

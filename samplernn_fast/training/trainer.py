@@ -68,6 +68,8 @@ def train(config: TrainConfig, *, progress: bool = True) -> TrainResult:
     once. progress: whether standard error shows what will happen, how far the run is, and how long it will take.
     Raises DataError or ConfigError before anything is written when data, model and settings do not fit.
     """
+    if not isinstance(config, TrainConfig):
+        raise ConfigError(f"train takes a TrainConfig, such as TrainConfig(data=..., out=...), got {config!r}")
     with (
         process_group(config.device) as (rank, world_size, device),
         terminal.interrupts(signal.SIGTERM, patience=2, notice="" if rank else _NOTICE) as caught,

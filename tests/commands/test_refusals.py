@@ -19,6 +19,7 @@ from command_line import ALL_IN_ONE, RATE, assert_one_line_error, make, run, sub
 import samplernn_fast as srnn
 from samplernn_fast.audio import synthetic, writing
 from samplernn_fast.commands.flags import spell
+from samplernn_fast.errors import ConfigError
 from samplernn_fast.models import checkpoint
 
 pytestmark = pytest.mark.usefixtures("elsewhere")
@@ -306,3 +307,24 @@ def test_refusals_come_before_torch_is_loaded(tmp_path):
     command = [sys.executable, "-c", ALL_IN_ONE, *REFUSED_BEFORE_TORCH]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("line", "flag"),
+    [
+        ("train laptop --learning-rate 1e-3", "--lr"),
+        ("train rnn --hidden-size=32", "--dim"),
+        ("generate --seconds 3", "--duration"),
+        ("train laptop --max-step 3", "--max-steps"),
+    ],
+)
+def test_a_flag_of_other_programs_is_told_by_its_name_here(line, flag, capsys):
+    assert run(*line.split()) == 2
+    assert f"; did you mean {flag}? See " in assert_one_line_error(capsys)
+
+
+def test_a_value_of_another_type_is_one_line_in_python_too():
+    with pytest.raises(ConfigError, match=r"^train takes a TrainConfig, .*, got 'data'$"):
+        srnn.train("data")
+    with pytest.raises(ConfigError, match=r"^duration must be .*, got \[1\]$"):
+        srnn.generate(duration=[1])
