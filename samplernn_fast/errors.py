@@ -27,8 +27,11 @@ def _shortened(message: str) -> str:
     return f"{message[: _MOST_CHARACTERS - 305]} ... {message[-300:]}"
 
 
-def quoted(text: str, most: int = 60) -> str:
-    """`text` in quotation marks, of at most `most` characters; the rest of a longer one is dots."""
+def quoted(text: object, most: int = 60) -> str:
+    """`text` in quotation marks, of at most `most` characters; the rest of a longer one is dots. What is no text has
+    none."""
+    if not isinstance(text, str):
+        return repr(text)
     return repr(text if len(text) <= most else f"{text[: most - 3]}...")
 
 
