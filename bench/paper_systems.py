@@ -53,24 +53,28 @@ _SCHEDULE = {"lr_schedule": "cosine", "warmup_steps": 50, "max_minutes": None}
 _TIMED = 5  # updates of each system that are timed, after one that is not
 
 
-def settings(name: str, data: Path, out: Path, steps: int, seed: int) -> TrainConfig:
-    """The run of a system: its preset, made small, for so many updates."""
-    given, preset = dict(SYSTEMS[name]), PRESETS[name][1]
-    model = replace(preset.model, **{key: given.pop(key) for key in _OF_THE_MODEL if key in given})
+def changes(name: str, steps: int, seed: int) -> dict[str, Any]:
+    """Gives the settings of a run that differ from its preset's."""
     often = {"eval_every": max(1, steps // 5), "save_every": max(1, steps // 20), "sample_every": 0, "keep": 0}
-    fields = given | _SCHEDULE | often | {"max_steps": steps, "seed": seed}
-    return replace(preset, data=data, out=out / name, model=model, **fields)
+    return SYSTEMS[name] | _SCHEDULE | often | {"max_steps": steps, "seed": seed}
 
 
-def command(name: str, steps: int) -> str:
-    """The same run by the command line."""
-    flags = {**SYSTEMS[name], **_SCHEDULE, "max_steps": steps}
-    words = [f"--{key.replace('_', '-')}={value}" for key, value in flags.items() if value is not None]
+def settings(name: str, data: Path, out: Path, steps: int, seed: int) -> TrainConfig:
+    """Makes the run of a system: its preset, made small, for so many updates."""
+    given, preset = changes(name, steps, seed), PRESETS[name][1]
+    model = replace(preset.model, **{key: given.pop(key) for key in _OF_THE_MODEL if key in given})
+    return replace(preset, data=data, out=out / name, model=model, **given)
+
+
+def command(name: str, steps: int, seed: int) -> str:
+    """Spells the run for the command line, but for its folders."""
+    given = changes(name, steps, seed).items()
+    words = [f"--{key.replace('_', '-')}={value}" for key, value in given if value is not None]
     return shlex.join(["samplernn-fast", "train", name, *words])
 
 
 def plan(names: list[str], data: Path, out: Path, minutes: float, seed: int) -> dict[str, int]:
-    """How many updates of each system take so many minutes; measured once, and kept in the folder."""
+    """Says how many updates of each system take so many minutes. It is measured once, and kept in the folder."""
     file = out / "plan.json"
     known: dict[str, int] = json.loads(file.read_text()) if file.exists() else {}
     missing = [name for name in names if name not in known]
@@ -98,9 +102,9 @@ def result(name: str, config: TrainConfig, data: AudioData) -> dict[str, Any]:
     scored = evaluate(model, data, "test")
     parameters = sum(parameter.numel() for parameter in model.parameters())
     seen = ended.steps * config.batch_size * config.seq_len / data.sample_rate
-    row: dict[str, Any] = {"system": name, "test_bits": scored.nll_bits, "test_nats": scored.to_dict().get("nll_nats")}
+    row: dict[str, Any] = {"system": name, "test_bits": scored.nll_bits, "test_nats": scored.nll_nats}
     row |= {"parameters": parameters, "steps": ended.steps, "train_seconds": ended.seconds, "audio_seconds_seen": seen}
-    return row | {"command": command(name, config.max_steps or 0)}
+    return row | {"command": command(name, ended.steps, config.seed)}
 
 
 def main() -> None:
@@ -123,8 +127,8 @@ def main() -> None:
             about = f"{row['parameters']:>10,} parameters  {row['steps']} steps"
             print(f"{name:20} {row['test_bits']:7.4f} bits{nats}  {about}")
             if args.json:
-                about = [{"minutes": args.minutes, "seed": args.seed, **one} for one in rows]
-                record.append(args.json, about, instead_of_last=len(rows) > 1)
+                kept = [{"minutes": args.minutes, "seed": args.seed, **one} for one in rows]
+                record.append(args.json, kept, instead_of_last=len(rows) > 1)
 
 
 if __name__ == "__main__":

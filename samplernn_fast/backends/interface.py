@@ -23,7 +23,7 @@ class Backend(Protocol):
     promised: tuple[str, ...]
     """The modes that are offered only for a model for which they keep their promise."""
     packed: bool
-    """Whether it plays packed weights, which most systems with an RNN have; otherwise it plays the model itself."""
+    """This says whether it plays packed weights, which most systems with an RNN have, or the model itself."""
     compiled_here: bool
     """Whether its kernels are compiled on the user's machine, so that their first levels are checked."""
     dtype: str

@@ -13,7 +13,7 @@ from samplernn_fast.backends.names import check_backend
 from samplernn_fast.backends.promise import Promise
 from samplernn_fast.backends.stepping import SteppingBackend
 from samplernn_fast.backends.triton import TritonBackend
-from samplernn_fast.errors import BackendUnavailable, CheckpointError
+from samplernn_fast.errors import BackendUnavailable
 from samplernn_fast.models.base import AudioModel
 from samplernn_fast.models.config import AudioConfig
 from samplernn_fast.models.registry import require_packed
@@ -38,10 +38,6 @@ class Weights:
     """A model's weights as backends take them: packed, which is done once and only where a backend wants it, or not."""
 
     def __init__(self, model: AudioModel) -> None:
-        """Raises CheckpointError for a weight that is not finite."""
-        for name, parameter in model.named_parameters():
-            if not torch.isfinite(parameter).all():
-                raise CheckpointError(f"{name} holds a value that is not finite; this model cannot make audio")
         self.model = model
 
     @functools.cached_property

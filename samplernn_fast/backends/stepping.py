@@ -21,6 +21,7 @@ from samplernn_fast.models.registry import build_model
 from samplernn_fast.reference.draw import Drawing, sample_ref
 from samplernn_fast.reference.known_levels import Hidden
 from samplernn_fast.reference.mixture import draw_mixture
+from samplernn_fast.reference.weights import check_finite
 
 _ALONE = 1 << 26  # the most products of a step's largest matrix, over all streams, for which one thread is faster
 _KNOWN_SAMPLES = 1 << 14  # about how many samples of all streams together are followed at once
@@ -70,12 +71,13 @@ class SteppingBackend:
         """weights: the model, of which a copy is made whose weight normalization is worked out once."""
         if num_threads is not None:
             raise ConfigError("num_threads is for the cpu backend; leave it out, because stepping has torch's threads")
+        check_finite(weights)
         self.config, self.device, self.dtype = weights.config, device, dtype
         self.model = _without_norms(weights).to(device, getattr(torch, dtype)).eval().requires_grad_(False)
         self._largest = max(parameter.numel() for parameter in self.model.parameters())
 
     def group_streams(self, streams: int) -> int:
-        """All of them: a matrix product has all streams."""
+        """All streams are one group, because a matrix product has all of them."""
         return streams
 
     @torch.inference_mode()

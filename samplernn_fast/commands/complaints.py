@@ -47,7 +47,7 @@ _SYNONYMS = {
     "--length": "--duration",
     "--seconds": "--duration",
 }
-"""What other programs call a flag -> what it is called here."""
+"""This gives the name that a flag has here for what other programs call it."""
 
 
 def explain(box: str, args: Sequence[str], settings: Mapping[str, Any], flags: Callable[[], set[str]]) -> str:

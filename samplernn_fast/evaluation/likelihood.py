@@ -53,7 +53,7 @@ class EvalResult:
     """In nats, of a mixture's density of the normalised signal (Table 2); None for other systems."""
 
     def to_dict(self) -> dict[str, Any]:
-        """The same as plain numbers and lists, for JSON, without what is None."""
+        """Returns plain numbers and lists for JSON, without what is None."""
         values = dataclasses.asdict(self)
         for part in (values, *values["per_file"]):
             if part["nll_nats"] is None:

@@ -57,12 +57,19 @@ class AudioModel(nn.Module, ABC):
         self.config = config
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        """What torch does for `to`, `cuda` and the like. Of `values` it moves the device alone, to that of the
+        """Does what torch does for `to`, `cuda` and the like. Of `values` it changes the device alone, to that of the
         weights."""
         super()._apply(fn, recurse)
         if "values" in self.__dict__:
             self.values = self.values.to(next(self.parameters()).device)
         return self
+
+    def draw_weights(self, seed: int | None) -> None:
+        """Section 3's initial weights in float32, from `seed` alone, where it is not None."""
+        self.to(torch.float32)
+        if seed is not None:
+            lstm = isinstance(self.config, RecurrentConfig) and self.config.rnn == "lstm"
+            _initialize(self, torch.Generator().manual_seed(seed), lstm)
 
     @abstractmethod
     def init_state(self, batch_size: int) -> State:
@@ -78,13 +85,18 @@ class AudioModel(nn.Module, ABC):
         them from the initial state, or behind endless silence."""
         return self.init_state(batch_size)
 
+    def silence(self) -> Tensor:
+        """A context of silence that all streams share: levels (1, L)."""
+        shape = (1, self.config.lookback)
+        return torch.full(shape, self.config.q_zero, device=next(self.parameters()).device)
+
     def follow(self, hidden: State, levels: Tensor) -> tuple[Tensor, State]:
         """Outputs (B, T, O) over known levels (B, L + T), from a stepper's hidden state to the next one."""
         outputs, state = self(levels, hidden)
         return outputs, state
 
     def losses(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """What training minimises: outputs (B, T, O) and targets (B, T) -> (B, T), in bits."""
+        """Returns what training minimises, in bits: outputs (B, T, O) and targets (B, T) -> (B, T)."""
         return bits_per_sample(outputs, targets)
 
     def bits(self, outputs: Tensor, targets: Tensor) -> Tensor:
@@ -131,10 +143,8 @@ class RecurrentModel(AudioModel):
         return 0
 
     def draw_weights(self, seed: int | None) -> None:
-        """Section 3's initial weights, from `seed` alone, where it is not None; and weight normalization."""
-        self.to(torch.float32)
-        if seed is not None:
-            draw_initial(self, torch.Generator().manual_seed(seed), lstm=self.config.rnn == "lstm")
+        """Draws the initial weights, and adds weight normalization."""
+        super().draw_weights(seed)
         _add_weight_norm(self)
 
 
@@ -146,7 +156,7 @@ def bits_per_sample(logits: Tensor, targets: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def draw_initial(model: nn.Module, generator: torch.Generator, *, lstm: bool = False) -> None:
+def _initialize(model: AudioModel, generator: torch.Generator, lstm: bool) -> None:
     """Section 3: N(0, 1) embedding, orthogonal hidden-to-hidden matrices, He elsewhere, LSTM forget bias 3. Stacks of
     dilated convolutions, of which the section does not speak, draw their own."""
     for name, parameter in model.named_parameters():

@@ -140,13 +140,18 @@ class PackedWeights:
         return own, self.tensors[name] - own
 
 
+def check_finite(model: nn.Module) -> None:
+    """Raises CheckpointError where a weight is not finite: such a model cannot make audio."""
+    for name, parameter in model.named_parameters():
+        if not torch.isfinite(parameter).all():
+            raise CheckpointError(f"{name} holds a value that is not finite; this model cannot make audio")
+
+
 @torch.no_grad()
 def pack(model: PackedModel) -> PackedWeights:
     """Fold a model's weights, in float64. CheckpointError if one of them is not finite."""
     config = model.config
-    for name, parameter in model.named_parameters():
-        if not torch.isfinite(parameter).all():
-            raise CheckpointError(f"{name} holds a value that is not finite; this model cannot make audio")
+    check_finite(model)
     model = copy.deepcopy(model).cpu().double()
     tensors, own = _pack_one_tier(model) if isinstance(model, OneTierRNN) else _pack_tiers(model)
     tensors["mlp.input_bias"] = own[0][1]

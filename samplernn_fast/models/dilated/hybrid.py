@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.functional import embedding, linear, relu
 
 from samplernn_fast.audio import quantize
-from samplernn_fast.models.base import AudioModel, RecurrentModel, State, draw_initial
+from samplernn_fast.models.base import AudioModel, RecurrentModel, State
 from samplernn_fast.models.layers.causal import DilatedStack, Head, StackStepper
 from samplernn_fast.models.layers.cells import RNNStack
 from samplernn_fast.models.other_configs import HybridConfig, HybridRNNWaveNetConfig, HybridWaveNetConfig
@@ -44,8 +44,8 @@ class Hybrid(AudioModel):
         module's hidden state after them."""
 
     @abstractmethod
-    def slow_hidden(self, batch_size: int, context: Tensor | None) -> State:
-        """The slow module's own part of `init_hidden`."""
+    def slow_hidden(self, batch_size: int, heard: Tensor) -> State:
+        """The slow module's own part of `init_hidden`, behind levels (B, L), or (1, L) that all streams share."""
 
     def map_frames(self, levels: Tensor) -> Tensor:
         """Whole frames of levels (B, N F) -> what the linear map makes of each: (N, B, frame width)."""
@@ -62,14 +62,12 @@ class Hybrid(AudioModel):
         return self.head.output(relu(hidden)).flatten(0, 1).transpose(0, 1)
 
     def init_hidden(self, batch_size: int, context: Tensor | None = None) -> State:
-        """As in `AudioModel`. The slow output is 0, because the first step makes its own."""
-        table = self.embedding.weight
-        if context is None:
-            queues = self.stack.silent_queues(table[self.config.q_zero], batch_size)
-        else:
-            queues = self.stack.queues_behind(embedding(context[:, :-1].t(), table))
+        """The hidden states of both modules, behind the context or endless silence. The slow output is 0, because the
+        first step makes its own."""
+        heard, table = self.silence() if context is None else context, self.embedding.weight
+        queues = self.stack.queues_behind(embedding(heard[:, :-1].t(), table), batch_size)
         before = table.new_zeros(1, batch_size, self.slow_width)
-        return (before, *self.slow_hidden(batch_size, context), *queues)
+        return (before, *self.slow_hidden(batch_size, heard), *queues)
 
     def split_hidden(self, hidden: State) -> tuple[Tensor, State, State]:
         """A hidden state's parts: the slow output, the slow module's own state, the queues."""
@@ -106,9 +104,7 @@ class HybridWaveNet(Hybrid):
         with torch.random.fork_rng(devices=[]):
             self.build(config.dim, config.skip_channels)
             self.slow = DilatedStack(config.dim, config.slow_dilations, config.skip_channels)
-        self.to(torch.float32)
-        if seed is not None:
-            draw_initial(self, torch.Generator().manual_seed(seed))
+        self.draw_weights(seed)
 
     def init_state(self, batch_size: int) -> State:
         """The empty tuple, because nothing is carried between subsequences."""
@@ -126,12 +122,9 @@ class HybridWaveNet(Hybrid):
         slow, tails = self.slow(frames, hidden)
         return slow, tuple(tails)
 
-    def slow_hidden(self, batch_size: int, context: Tensor | None) -> State:
+    def slow_hidden(self, batch_size: int, heard: Tensor) -> State:
         """The queues of the slow stack's layers."""
-        if context is not None:
-            return tuple(self.slow.queues_behind(self.map_frames(context[:, : -self.config.top_frame])))
-        silence = self.values[self.config.q_zero].to(self.frame.weight.dtype).expand(1, self.config.top_frame)
-        return tuple(self.slow.silent_queues(self.frame(silence)[0], batch_size))
+        return tuple(self.slow.queues_behind(self.map_frames(heard[:, : -self.config.top_frame]), batch_size))
 
 
 class HybridRNNWaveNet(Hybrid, RecurrentModel):
@@ -163,7 +156,7 @@ class HybridRNNWaveNet(Hybrid, RecurrentModel):
         out, after = self.slow(frames.transpose(0, 1), hidden[0])
         return out.transpose(0, 1), (after,)
 
-    def slow_hidden(self, batch_size: int, context: Tensor | None) -> State:
+    def slow_hidden(self, batch_size: int, heard: Tensor) -> State:
         """The initial state of the RNN, which is learned for the start of a recording."""
         return self.init_state(batch_size)
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import embedding
 
-from samplernn_fast.models.base import AudioModel, State, draw_initial
+from samplernn_fast.models.base import AudioModel, State
 from samplernn_fast.models.layers.causal import DilatedStack, Head, StackStepper
 from samplernn_fast.models.other_configs import WaveNetConfig
 
@@ -34,9 +34,7 @@ class WaveNet(AudioModel):
                 self.input = nn.Linear(1, config.dim)
             self.stack = DilatedStack(config.dim, config.dilations, config.skip_channels)
             self.head = Head(config.skip_channels, config.end_channels, config.q_levels)
-        self.to(torch.float32)
-        if seed is not None:
-            draw_initial(self, torch.Generator().manual_seed(seed))
+        self.draw_weights(seed)
 
     def table(self) -> Tensor:
         """What the input layer makes of every level: (Q, C)."""
@@ -58,9 +56,8 @@ class WaveNet(AudioModel):
 
     def init_hidden(self, batch_size: int, context: Tensor | None = None) -> State:
         """The queues of all layers, behind the context or endless silence: (d, B, C) each, oldest input first."""
-        if context is None:
-            return tuple(self.stack.silent_queues(self.table()[self.config.q_zero], batch_size))
-        return tuple(self.stack.queues_behind(embedding(context[:, :-1].t(), self.table())))
+        heard = self.silence() if context is None else context
+        return tuple(self.stack.queues_behind(embedding(heard[:, :-1].t(), self.table()), batch_size))
 
     def follow(self, hidden: State, levels: Tensor) -> tuple[Tensor, State]:
         """Logits over known levels. What the queues hold is not computed again, so the cost is that of the new levels

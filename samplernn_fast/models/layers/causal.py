@@ -67,14 +67,11 @@ class DilatedStack(nn.Module):
                 x = newer + linear(out, *residuals[layer])
         return linear(torch.cat(gated, dim=-1), self.skip_weight, self.skip_bias), tails
 
-    def silent_queues(self, x: Tensor, batch_size: int) -> list[Tensor]:
-        """The queues (d, B, C) behind endless inputs x (C,)."""
-        queues = self.queues_behind(x.expand(self.field - 1, 1, -1))
+    def queues_behind(self, x: Tensor, batch_size: int) -> list[Tensor]:
+        """The queues (d, B, C) behind inputs x (N, B, C), or (N, 1, C) that all streams share, N at least field - 1.
+        Earlier inputs change none of them."""
+        queues = self(torch.cat((x[:1], x)))[1]  # one more input, because `forward` makes an output
         return [queue.expand(-1, batch_size, -1) for queue in queues]
-
-    def queues_behind(self, x: Tensor) -> list[Tensor]:
-        """The queues (d, B, C) behind inputs x (N, B, C), N at least field - 1. Earlier inputs change none of them."""
-        return self(torch.cat((x[:1], x)))[1]  # one more input, because `forward` makes an output
 
 
 class StackStepper:
