@@ -55,9 +55,9 @@ class MixtureModel(AudioModel):
 class MixtureMLP(ValueMLP):
     """A sample-level module that reads the last FS(1) samples as real values and gives a mixture."""
 
-    def __init__(self, config: TieredConfig, outputs: int) -> None:
-        super().__init__(config, outputs)
-        self.output = MixtureLayer(config.dim, outputs)
+    def output_layer(self, config: TieredConfig) -> nn.Linear:
+        """The layer that gives a mixture."""
+        return MixtureLayer(config.dim, config.outputs)
 
 
 class SampleRNNGMM(MixtureModel, TieredModel):
@@ -68,7 +68,7 @@ class SampleRNNGMM(MixtureModel, TieredModel):
     def __init__(self, config: SampleRNNGMMConfig, *, seed: int | None = 0) -> None:
         """Weights are drawn from `seed` alone, None leaves them to be filled in; torch's generator is left alone."""
         super().__init__(config)
-        self.build(MixtureMLP, normalised_values(config), config.outputs, seed)
+        self.build(MixtureMLP, normalised_values(config), seed)
 
 
 class RNNGMM(MixtureModel, SingleSampleRNN):

@@ -56,18 +56,21 @@ class Tier(nn.Module):
 class SampleMLP(nn.Module):
     """The sample-level module (section 2.2): W_x f + c of Eq. 8, and the MLP of Eq. 9. Subclasses say what f is."""
 
-    def __init__(self, config: TieredConfig, outputs: int) -> None:
-        """outputs: O, what the network gives for one sample."""
+    def __init__(self, config: TieredConfig) -> None:
         super().__init__()
         self.taps = config.taps
         self.build_input(config)
         hidden = nn.ModuleList(nn.Linear(config.dim, config.dim) for _ in range(config.mlp_hidden))
         self.hidden = cast(Sequence[nn.Linear], hidden)
-        self.output = nn.Linear(config.dim, outputs)
+        self.output = self.output_layer(config)
 
     @abstractmethod
     def build_input(self, config: Any) -> None:
         """Makes the layers that read f. They come first, because weights are drawn in the order of the layers."""
+
+    def output_layer(self, config: TieredConfig) -> nn.Linear:
+        """The last layer of the MLP."""
+        return nn.Linear(config.dim, config.outputs)
 
     @abstractmethod
     def add_input(self, x: Tensor, levels: Tensor, values: Tensor, first: nn.Linear | None) -> Tensor:
@@ -141,15 +144,15 @@ class TieredModel(RecurrentModel):
     mlp: SampleMLP
     tiers: Sequence[Tier]
 
-    def build(self, mlp: type[SampleMLP], values: np.ndarray, outputs: int, seed: int | None) -> None:
-        """Makes the layers. values: (Q,) what the tiers read in place of every level; outputs: O of the MLP.
+    def build(self, mlp: type[SampleMLP], values: np.ndarray, seed: int | None) -> None:
+        """Makes the layers. values: (Q,) what the tiers read in place of every level.
 
         Weights are drawn from `seed` alone, None leaves them to be filled in; torch's generator is left alone.
         """
         config = self.config
         with torch.random.fork_rng(devices=[]):  # torch's layers draw weights of their own first
             tiers = nn.ModuleList(Tier(config, tier) for tier in range(len(config.ratios)))
-            self.mlp = mlp(config, outputs)
+            self.mlp = mlp(config)
         self.tiers = cast(Sequence[Tier], tiers)
         self.values = torch.from_numpy(values)
         self.draw_weights(seed)
@@ -247,7 +250,7 @@ class SampleRNN(TieredModel):
     def __init__(self, config: SampleRNNConfig, *, seed: int | None = 0) -> None:
         """Weights are drawn from `seed` alone, None leaves them to be filled in; torch's generator is left alone."""
         super().__init__(config)
-        self.build(LevelMLP, frame_values(config), config.q_levels, seed)
+        self.build(LevelMLP, frame_values(config), seed)
 
 
 class TierStepper:

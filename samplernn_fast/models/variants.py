@@ -51,7 +51,7 @@ class RealInputSampleRNN(TieredModel):
     def __init__(self, config: RealInputConfig, *, seed: int | None = 0) -> None:
         """Weights are drawn from `seed` alone, None leaves them to be filled in; torch's generator is left alone."""
         super().__init__(config)
-        self.build(ValueMLP, frame_values(config), config.q_levels, seed)
+        self.build(ValueMLP, frame_values(config), seed)
 
 
 class MultiSoftmax(TieredModel):
@@ -62,4 +62,4 @@ class MultiSoftmax(TieredModel):
     def __init__(self, config: MultiSoftmaxConfig, *, seed: int | None = 0) -> None:
         """Weights are drawn from `seed` alone, None leaves them to be filled in; torch's generator is left alone."""
         super().__init__(config)
-        self.build(BlindMLP, frame_values(config), config.q_levels, seed)
+        self.build(BlindMLP, frame_values(config), seed)
