@@ -5,7 +5,7 @@ import pytest
 
 import samplernn_fast as srnn
 from samplernn_fast.audio.takes import Audio
-from samplernn_fast.evaluation.clips import measure
+from samplernn_fast.evaluation.clips.measures import measure_clip
 from samplernn_fast.models.places import BUNDLED
 
 _CLIPS, _SECONDS = 40, 4.0
@@ -31,7 +31,7 @@ def test_a_bundled_model_is_a_small_file(name: str) -> None:
 @pytest.mark.parametrize("name", BUNDLED)
 def test_a_bundled_model_neither_falls_silent_nor_crackles_nor_hisses(name: str) -> None:
     made = made_by(name, 0.9)
-    found = [measure(clip, made.sample_rate) for clip in made.samples]
+    found = [measure_clip(clip, made.sample_rate) for clip in made.samples]
     assert np.median([clip.active for clip in found]) >= 0.45
     assert sum(clip.clicks > 0 for clip in found) <= _CLIPS // 20
     assert np.nanmedian([clip.flatness for clip in found]) < 0.1
