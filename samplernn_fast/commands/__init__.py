@@ -19,11 +19,19 @@ class Command(NamedTuple):
     module: str
     """The module of this room that holds it."""
     function: str
+    parts: tuple[str, ...] = ()
+    """The functions of the module whose arguments are the flags, where the first word chooses one of them and the
+    command takes the words themselves."""
 
     def load(self) -> Callable[..., None]:
-        """The function, whose arguments are the flags; `train` takes the words themselves."""
+        """The function, whose arguments are the flags, or the words themselves."""
         loaded: Callable[..., None] = getattr(import_module(f"{__name__}.{self.module}"), self.function)
         return loaded
+
+    def load_flags(self) -> list[Callable[..., None]]:
+        """The functions whose arguments are the flags, for every command but `train`."""
+        module = import_module(f"{__name__}.{self.module}")
+        return [getattr(module, part) for part in self.parts or (self.function,)]
 
 
 COMMANDS = {
@@ -56,6 +64,13 @@ COMMANDS = {
         "samplernn-fast import checkpoint.pt -o imported --sample-rate 16000",
         "imports",
         "import_",
+    ),
+    "abtest": Command(
+        "Blind listening tests of pairs, as in the paper: make one, serve its page, count the answers.",
+        "samplernn-fast abtest make quick=runs/quick paper=runs/paper -o test",
+        "listening.command",
+        "abtest",
+        ("make", "serve", "tally", "export", "import_"),
     ),
     "info": Command(
         "What a model is: its settings, size, hash and how it was trained.",

@@ -23,6 +23,7 @@ _NARROWEST = 20  # the fewest columns of a terminal for which help is laid out
 
 # -o, --out and --output name the same thing in every command, whichever of them the argument itself bears.
 Out = Annotated[Path, tyro.conf.arg(aliases=["-o", "--output"])]
+OptionalOut = Annotated[Path | None, tyro.conf.arg(aliases=["-o", "--output"])]
 Output = Annotated[Path, tyro.conf.arg(aliases=["-o", "--out"])]
 OutputText = Annotated[str | None, tyro.conf.arg(aliases=["-o", "--out"])]  # a Path would forget a / at the end
 # The aliases are the names in PRiSM's and dadabots' programs; both spellings, with - and with _, are read.
@@ -73,9 +74,9 @@ def introduction(command: Callable[..., Any]) -> str:
     return inspect.cleandoc(command.__doc__ or "").partition("\n\nArgs:")[0]
 
 
-def with_example(text: str, command: str) -> str:
-    """What a command's help begins with: what it does, and a call that works."""
-    return f"{text}\n\nExample: {COMMANDS[command].example}"
+def with_example(text: str, command: str, example: str | None = None) -> str:
+    """What a command's help begins with: what it does, and a call that works; `example` for a part of a command."""
+    return f"{text}\n\nExample: {example or COMMANDS[command].example}"
 
 
 def with_long_out(args: Sequence[str]) -> list[str]:

@@ -81,7 +81,7 @@ def _command(name: str | None, rest: Sequence[str]) -> None:
         if "OMP_WAIT_POLICY" not in os.environ:
             os.environ.setdefault("GOMP_SPINCOUNT", _SPINS)
     prog, command = f"samplernn-fast {name}", COMMANDS[name].load()
-    if name == "train":
+    if name == "train" or COMMANDS[name].parts:
         command(rest, prog)
     else:
         from samplernn_fast.commands.flags import deferred, introduction, parse, with_example
@@ -103,7 +103,7 @@ def _setting_names(command: str | None) -> set[str]:
     if command != "train":
         import inspect
 
-        return set(inspect.signature(COMMANDS[command].load()).parameters)
+        return {name for flags in COMMANDS[command].load_flags() for name in inspect.signature(flags).parameters}
     import dataclasses
 
     from samplernn_fast.models.config import AudioConfig

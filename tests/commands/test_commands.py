@@ -103,6 +103,7 @@ FINISHING = {  # flags that make the work of an example small
     "train": [*TINY.split(), "--max-steps", "1"],
     "generate": ["--duration", "0.02"],
     "prepare": ["--sample-rate", "8000", "--split", "2", "1", "1"],
+    "abtest": ["--count", "2", "--seconds", "0.5"],
     "bench": ["--seconds", "0.001", "--rounds", "1", "--device", "cpu", "--threads", "1", "--no-plain"],
 }
 
@@ -116,6 +117,8 @@ def test_the_example_in_the_help_of_a_command_works(name, model, data_folder, tm
         "run": tmp_path / "made" if name == "train" else model,
         "data": data_folder,
         "help": capsys.readouterr().out,
+        "quick=runs/quick": f"quick={model}",
+        "paper=runs/paper": f"paper={model}",
     }
     if name == "prepare":
         (tmp_path / "recordings").mkdir()

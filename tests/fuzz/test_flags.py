@@ -10,6 +10,7 @@ import pytest
 from fuzzing import fuzz, fuzz_cases, fuzz_each
 
 from samplernn_fast.commands import complaints, flags, main
+from samplernn_fast.commands.listening import command as listening
 from samplernn_fast.errors import SampleRNNError
 from samplernn_fast.training import trainer
 from samplernn_fast.training.config import TrainConfig
@@ -33,9 +34,12 @@ def without_work(monkeypatch):
         raise SampleRNNError("nothing was done")
 
     for name, command in main.COMMANDS.items():
-        if name != "train":
+        if name != "train" and not command.parts:
             function = command.load()
             monkeypatch.setattr(sys.modules[function.__module__], command.function, functools.wraps(function)(nothing))
+    for name, part in listening.PARTS.items():
+        without = part._replace(function=functools.wraps(part.function)(nothing))
+        monkeypatch.setitem(listening.PARTS, name, without)
     monkeypatch.setattr(trainer, "train", nothing)
     # Every mistake makes the help once more, which takes as long as all else; the flags in it are always the same.
     known, flags_in_help = {}, flags._flags_in_help
@@ -54,7 +58,8 @@ def flags_of(name):
         config = PRESETS["laptop"][1]
         names = [*complaints.settings_of(TrainConfig, config)]
     else:
-        names = [*inspect.signature(main.COMMANDS[name].load()).parameters]
+        functions = main.COMMANDS[name].load_flags()
+        names = [one for function in functions for one in inspect.signature(function).parameters]
     spelled = ["--" + one.replace("_", "-") for one in names]
     return [*spelled, *("--" + one for one in names), "-o", "--help", "-h", "-x", "--no-json", "--bogus", "--dim"]
 
@@ -70,6 +75,8 @@ def command_line(random):
     words = [name if random.random() < 0.98 else random.choice(VALUES)]
     if name == "train" and random.random() < 0.9:
         words += [random.choice(list(PRESETS)), "--data", "d", "--out", "o"]
+    elif name == "abtest" and random.random() < 0.9:
+        words += [random.choice(list(listening.PARTS)), "test"]
     elif random.random() < 0.9:
         words += ["model", "-o", "out.wav"] if name in ("prepare", "import", "generate", "demo") else ["model"]
     for _ in range(random.choice((1, 1, 1, 2, 3, 5))):

@@ -1,0 +1,212 @@
+"""The server of a listening test: the files of its page, and four addresses under /api by which the page works.
+
+| request | what it does |
+|---|---|
+| `POST /api/listeners` | a new listener; the answer holds the token by which the listener is known from then on |
+| `GET /api/listeners/TOKEN` | how far the listener is |
+| `GET /api/listeners/TOKEN/trials/TRIAL/a`, `.../b` | a clip of the trial that is due, and of no other |
+| `POST /api/listeners/TOKEN/answers` | an answer to the trial that is due |
+
+A clip's address has the trial and the side in it and nothing of the system. All requests are served by one thread, so
+answers are taken one after another, and each is on the disk before its request is answered. starlette and uvicorn are
+optional packages (extra `serve`).
+"""
+
+import ipaddress
+import os
+import socket
+from importlib.resources import files as package_files
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from samplernn_fast.errors import ConfigError, DataError
+from samplernn_fast.evaluation.listening.answers import AnswerBook, Listener, Refused
+from samplernn_fast.untrusted import Fields, Unreadable, parse_json
+
+BODY_BYTES = 2000
+"""The most bytes of a request's body; an answer has fewer than 100."""
+_CONNECTIONS = 200  # at once; those beyond are refused with status 503
+_PAGE = {  # the files of the page and their types
+    "": ("index.html", "text/html"),
+    "page.css": ("page.css", "text/css"),
+    "page.js": ("page.js", "text/javascript"),
+    "icon.svg": ("icon.svg", "image/svg+xml"),
+}
+_HEADERS = {
+    "cache-control": "no-store",
+    "content-security-policy": "default-src 'self'; media-src blob:; frame-ancestors 'none'; base-uri 'none'",
+    "referrer-policy": "no-referrer",
+    "x-content-type-options": "nosniff",
+}
+
+
+class _Guard:
+    """Adds the headers of every answer, and ends a request whose body is too large."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        received = 0
+
+        async def limited() -> Message:
+            nonlocal received
+            message = await receive()
+            received += len(message.get("body", b""))
+            if received > BODY_BYTES:
+                raise HTTPException(413, f"the body may have {BODY_BYTES} bytes")
+            return message
+
+        async def with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [
+                    *message["headers"],
+                    *((name.encode(), value.encode()) for name, value in _HEADERS.items()),
+                ]
+            await send(message)
+
+        await self._app(scope, limited, with_headers)
+
+
+class _Desk:
+    """Answers the requests of the page."""
+
+    def __init__(self, book: AnswerBook, most_listeners: int) -> None:
+        self._book, self._most = book, most_listeners
+
+    async def page(self, request: Request) -> Response:
+        name, kind = _PAGE[request.url.path.lstrip("/")]
+        content = package_files(__package__).joinpath("listening_page", name).read_bytes()
+        return Response(content, media_type=kind)
+
+    async def about(self, request: Request) -> Response:
+        test = self._book.test
+        return JSONResponse({name: getattr(test, name) for name in ("key", "title", "question", "trials")})
+
+    async def join(self, request: Request) -> Response:
+        await _json_body(request)
+        if len(self._book.listeners) >= self._most:
+            raise HTTPException(403, "This test has as many listeners as it takes. Thank you for wanting to help.")
+        listener = self._book.join()
+        return JSONResponse({"token": listener.token} | self._state(listener), 201)
+
+    async def state(self, request: Request) -> Response:
+        return JSONResponse(self._state(self._listener(request)))
+
+    async def clip(self, request: Request) -> Response:
+        listener, trial = self._listener(request), request.path_params["trial"]
+        if trial != self._book.next_trial(listener):
+            raise HTTPException(404, "this trial is not due")
+        pair = listener.pairs[trial - 1]
+        side = {"a": pair.a, "b": pair.b}.get(request.path_params["side"])
+        if side is None:
+            raise HTTPException(404, "a trial has the clips a and b")
+        return Response(self._book.test.clip_path(side).read_bytes(), media_type="audio/wav")
+
+    async def answer(self, request: Request) -> Response:
+        listener = self._listener(request)
+        told = await _json_body(request)
+        try:
+            fields = Fields(told, "the answer")
+            trial, due = fields.integer("trial", 1, len(listener.pairs)), self._book.next_trial(listener)
+            if due is not None and trial > due:
+                raise Refused(f"trial {due} is due, not trial {trial}")
+            self._book.answer(listener, trial, fields.value("choice"), fields.value("seconds"))
+        except (Refused, Unreadable) as error:
+            already = isinstance(error, Refused) and error.already
+            status = 409 if already else 400
+            return JSONResponse({"detail": str(error)} | self._state(listener), status)
+        return JSONResponse(self._state(listener), 201)
+
+    def _listener(self, request: Request) -> Listener:
+        try:
+            return self._book.listener(request.path_params["token"])
+        except Refused as error:
+            raise HTTPException(404, str(error)) from None
+
+    def _state(self, listener: Listener) -> dict[str, Any]:
+        """How far a listener is: `trial` is the one that is due, None at the end."""
+        return {"trial": self._book.next_trial(listener), "trials": len(listener.pairs)}
+
+
+def application(book: AnswerBook, most_listeners: int) -> Starlette:
+    """The ASGI application of a test whose answers go into `book`."""
+    desk = _Desk(book, most_listeners)
+    listener = "/api/listeners/{token}"
+    routes = [
+        *(Route(f"/{name}", desk.page) for name in _PAGE),
+        Route("/api/test", desk.about),
+        Route("/api/listeners", desk.join, methods=["POST"]),
+        Route(listener, desk.state),
+        Route(f"{listener}/trials/{{trial:int}}/{{side}}", desk.clip),
+        Route(f"{listener}/answers", desk.answer, methods=["POST"]),
+    ]
+    handlers: dict[Any, Any] = {HTTPException: _refusal, DataError: _not_kept}
+    return Starlette(routes=routes, middleware=[Middleware(_Guard)], exception_handlers=handlers)
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A socket that listens. port: 0 takes a free one. Raises ConfigError where the address cannot be had."""
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        return socket.create_server((host, port), family=family, backlog=_CONNECTIONS)
+    except (OSError, OverflowError, UnicodeError) as error:
+        number = getattr(error, "errno", None) or 0  # of a name that is not found it is negative
+        reason = os.strerror(number) if number > 0 else getattr(error, "strerror", None) or error
+        raise ConfigError(f"host {host}, port {port} cannot be used: {reason}; choose another one") from None
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address, or the name localhost, is seen on this machine only."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def run(book: AnswerBook, listening: socket.socket, most_listeners: int) -> None:
+    """Serves a test until ctrl-C or SIGTERM ends the program."""
+    import uvicorn
+
+    config = uvicorn.Config(
+        application(book, most_listeners),
+        log_config=None,
+        access_log=False,  # addresses hold the tokens of listeners
+        server_header=False,
+        limit_concurrency=_CONNECTIONS,
+        timeout_graceful_shutdown=2,
+    )
+    uvicorn.Server(config).run(sockets=[listening])
+
+
+async def _json_body(request: Request) -> Any:
+    """The value in a request's body. Raises HTTPException where it is no JSON.
+
+    A page of another site can send a body of another type without asking, so those are refused.
+    """
+    if request.headers.get("content-type", "").partition(";")[0].strip() != "application/json":
+        raise HTTPException(415, "the body must be application/json")
+    try:
+        return parse_json((await request.body()).decode())
+    except (Unreadable, UnicodeDecodeError) as error:
+        raise HTTPException(400, f"the body {error}") from None
+
+
+async def _refusal(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    return JSONResponse({"detail": error.detail}, error.status_code)
+
+
+async def _not_kept(request: Request, error: Exception) -> Response:
+    """An answer that could not be written: the page says so and tries again."""
+    return JSONResponse({"detail": str(error)}, 503)

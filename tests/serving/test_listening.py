@@ -1,0 +1,214 @@
+"""The server of a listening test: what it gives, what it refuses, and that answers outlive it."""
+
+import json
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from listening import Server, make_test, served
+
+from samplernn_fast.errors import ConfigError
+from samplernn_fast.evaluation.listening.answers import read_book
+from samplernn_fast.evaluation.listening.folder import ListeningTest
+
+pytest.importorskip("starlette", reason="needs starlette, of the extra `serve`")
+
+from samplernn_fast.serving import listening
+
+TRIALS = 4
+
+
+@pytest.fixture(scope="module")
+def test(tmp_path_factory: pytest.TempPathFactory) -> ListeningTest:
+    return make_test(tmp_path_factory.mktemp("listening"), trials=TRIALS)
+
+
+@pytest.fixture(scope="module")
+def server(test: ListeningTest) -> Iterator[Server]:
+    with served(test.folder) as running:
+        yield running
+
+
+def join(server: Server) -> str:
+    status, told = server.ask("api/listeners", {})
+    assert status == 201 and (told["trial"], told["trials"]) == (1, TRIALS)
+    return str(told["token"])
+
+
+def answer(server: Server, token: str, trial: Any, choice: Any = "a", seconds: Any = 1.5) -> tuple[int, Any]:
+    return server.ask(f"api/listeners/{token}/answers", {"trial": trial, "choice": choice, "seconds": seconds})
+
+
+def kept(test: ListeningTest) -> list[tuple[int, int, str]]:
+    return [(one.listener, one.trial, one.choice) for one in read_book(test).answers]
+
+
+def test_a_listener_answers_trial_after_trial(server: Server, test: ListeningTest) -> None:
+    token, before = join(server), kept(test)
+    number = len(read_book(test).listeners)
+    for trial, choice in enumerate(("a", "b", "none", "a"), 1):
+        status, told = answer(server, token, trial, choice)
+        assert status == 201 and told["trial"] == (trial + 1 if trial < TRIALS else None)
+        assert kept(test) == [*before, (number, trial, choice)]
+        before = kept(test)
+    assert server.ask(f"api/listeners/{token}") == (200, {"trial": None, "trials": TRIALS})
+
+
+def test_the_clips_are_those_of_the_trial_that_is_due(server: Server, test: ListeningTest) -> None:
+    token = join(server)
+    listener = read_book(test).listeners[-1]
+    for trial in (1, 2):
+        for side, clip in zip("ab", listener.pairs[trial - 1], strict=True):
+            status, content = server.ask(f"api/listeners/{token}/trials/{trial}/{side}")
+            assert status == 200 and content == test.clip_path(clip).read_bytes()
+        for foreign in (trial - 1, trial + 1, 99):
+            assert server.ask(f"api/listeners/{token}/trials/{foreign}/a")[0] == 404
+        assert server.ask(f"api/listeners/{token}/trials/{trial}/c")[0] == 404
+        answer(server, token, trial)
+
+
+def test_no_answer_of_the_server_names_a_system_or_a_clip(server: Server, test: ListeningTest) -> None:
+    token = join(server)
+    paths = ("", "page.js", "page.css", "icon.svg", "api/test", f"api/listeners/{token}")
+    secrets = [*test.clips, *(system.source for system in test.systems), "low", "middle", "high"]
+    for path in paths:
+        status, told = server.ask(path)
+        text = told.decode() if isinstance(told, bytes) else json.dumps(told)
+        assert status == 200
+        # CSS and words of the page have letters of their own, so names are looked for as whole JSON values there.
+        found = [one for one in secrets if (f'"{one}"' if len(one) < 8 else one) in text]
+        assert not found, path
+    for path in ("test.json", "clips/" + next(iter(test.clips)) + ".wav", "answers.jsonl", "..%2ftest.json"):
+        assert server.ask(path)[0] == 404
+
+
+def test_a_trial_is_answered_once_and_in_order(server: Server, test: ListeningTest) -> None:
+    token, before = join(server), len(kept(test))
+    assert answer(server, token, 2)[0] == 400
+    assert answer(server, token, 1, "a")[0] == 201
+    for choice in ("a", "b"):
+        status, told = answer(server, token, 1, choice)
+        assert status == 409 and told["trial"] == 2 and "already" in told["detail"]
+    assert len(kept(test)) == before + 1
+
+
+@pytest.mark.parametrize("body", [{}, [], None, 7, "a", {"trial": 1}, {"choice": "a"}])
+def test_malformed_answers_are_refused(server: Server, test: ListeningTest, body: Any) -> None:
+    token, before = join(server), kept(test)
+    status, told = server.ask(f"api/listeners/{token}/answers", raw=json.dumps(body).encode())
+    assert status == 400 and told["detail"] and "Traceback" not in told["detail"]
+    assert kept(test) == before
+
+
+@pytest.mark.parametrize(
+    ("trial", "choice", "seconds"), [(0, "a", 1), (5, "a", 1), ("1", "a", 1), (1, "c", 1), (1, None, 1), (1, "a", -1)]
+)
+def test_absurd_answers_are_refused(server: Server, test: ListeningTest, trial: Any, choice: Any, seconds: Any) -> None:
+    before = kept(test)
+    assert answer(server, join(server), trial, choice, seconds)[0] == 400
+    assert kept(test) == before
+
+
+def test_foreign_and_hostile_requests_are_refused(server: Server, test: ListeningTest) -> None:
+    token, before = join(server), kept(test)
+    path = f"api/listeners/{token}/answers"
+    assert answer(server, "somebody", 1)[0] == 404
+    assert server.ask("api/listeners/somebody")[0] == 404
+    assert server.ask(path, raw=b"{")[0] == 400
+    assert server.ask(path, raw=b"\xff\xfe")[0] == 400
+    assert server.ask(path, raw=b"[" * 1900)[0] == 400
+    assert server.ask(path, raw=b" " * (listening.BODY_BYTES + 1))[0] == 413
+    good = json.dumps({"trial": 1, "choice": "a", "seconds": 1}).encode()
+    assert server.ask(path, raw=good, **{"content-type": "text/plain"})[0] == 415  # what a page elsewhere could send
+    assert server.ask("api/listeners", raw=b"", **{"content-type": "text/plain"})[0] == 415
+    assert kept(test) == before
+
+
+def test_two_listeners_at_once_keep_their_answers_apart(server: Server, test: ListeningTest) -> None:
+    before, numbers = len(kept(test)), len(read_book(test).listeners)
+    statuses: list[int] = []
+
+    def listen(choice: str) -> None:
+        token = join(server)
+        statuses.extend(answer(server, token, trial, choice)[0] for trial in range(1, TRIALS + 1))
+
+    threads = [threading.Thread(target=listen, args=(choice,)) for choice in ("a", "b", "none")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert statuses == [201] * 3 * TRIALS
+    added = kept(test)[before:]
+    assert len(added) == len({one[:2] for one in added}) == 3 * TRIALS
+    of_each = [{choice for who, _, choice in added if who == numbers + 1 + one} for one in range(3)]
+    assert sorted(map(sorted, of_each)) == [["a"], ["b"], ["none"]]
+
+
+def test_one_of_many_equal_answers_is_taken(server: Server, test: ListeningTest) -> None:
+    token, before = join(server), len(kept(test))
+    statuses: list[int] = []
+    threads = [threading.Thread(target=lambda: statuses.append(answer(server, token, 1)[0])) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(statuses) == [201] + [409] * 7 and len(kept(test)) == before + 1
+
+
+def test_a_confirmed_answer_outlives_a_crash_of_the_server(tmp_path: Path) -> None:
+    test = make_test(tmp_path, trials=TRIALS)
+    with served(test.folder) as first:
+        token = join(first)
+        assert answer(first, token, 1, "b")[0] == 201
+        first.kill()
+    with open(test.folder / "answers.jsonl", "a") as file:
+        file.write('{"listener": 1, "tri')  # what a crash in the middle of a line leaves
+    with served(test.folder) as second:
+        assert second.ask(f"api/listeners/{token}") == (200, {"trial": 2, "trials": TRIALS})
+        assert answer(second, token, 2, "none")[0] == 201
+        assert second.stop() == 130
+    assert kept(test) == [(1, 1, "b"), (1, 2, "none")]
+
+
+def test_no_more_listeners_than_allowed(tmp_path: Path) -> None:
+    test = make_test(tmp_path, trials=TRIALS)
+    with served(test.folder, "--max-listeners", "2") as running:
+        tokens = [join(running) for _ in range(2)]
+        status, told = running.ask("api/listeners", {})
+        assert status == 403 and "as many listeners as it takes" in told["detail"]
+        assert answer(running, tokens[1], 1)[0] == 201
+
+
+def test_every_answer_has_the_headers(server: Server) -> None:
+    import urllib.request
+
+    with urllib.request.urlopen(server.address) as page:
+        headers = page.headers
+    assert headers["cache-control"] == "no-store" and headers["x-content-type-options"] == "nosniff"
+    assert headers["referrer-policy"] == "no-referrer" and "default-src 'self'" in headers["content-security-policy"]
+    assert "server" not in headers
+
+
+def test_the_page_is_seen_on_this_machine_only_unless_told_otherwise(tmp_path: Path) -> None:
+    test = make_test(tmp_path, trials=TRIALS)
+    with served(test.folder) as running:
+        assert running.address.startswith("http://127.0.0.1:")
+    for host, here in {
+        "127.0.0.1": True,
+        "::1": True,
+        "localhost": True,
+        "0.0.0.0": False,
+        "example.org": False,
+    }.items():
+        assert listening.is_loopback(host) == here
+
+
+def test_a_taken_port_is_refused_in_one_line() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        with pytest.raises(ConfigError, match=r"cannot be used: [Aa]ddress already in use; choose another one"):
+            listening.bind("127.0.0.1", taken.getsockname()[1])
+    with pytest.raises(ConfigError, match="cannot be used"):
+        listening.bind("no.such.host.invalid", 0)
