@@ -84,7 +84,7 @@ def run_demo(output: Path, minutes: float, seed: int, *, overwrite: bool = False
             f"{result.steps} steps in {duration(result.seconds)} are too few for a sound: training goes on to"
             f" {_LEAST_STEPS}, about {duration(left)} more"
         )
-        result = _train(replace(config, max_minutes=None, max_steps=_LEAST_STEPS))
+        result = _train(replace(config, max_minutes=None, max_steps=_LEAST_STEPS), header=False)
     _check_heard(config, result.valid_bits)
     bits = "" if result.valid_bits is None else f", {result.valid_bits:.2f} bits per sample on unheard tunes"
     yield f"trained {result.steps} steps in {duration(result.seconds)}{bits}"
@@ -130,11 +130,11 @@ def _make_music(work: Path, seed: int) -> str:
     return f"synthesised {_RECORDINGS * _RECORDING_SECONDS:.0f} s of music in {work / 'audio'}"
 
 
-def _train(config: TrainConfig) -> "TrainResult":
-    """Trains, or goes on. Raises Interrupted where a signal ended it."""
+def _train(config: TrainConfig, *, header: bool = True) -> "TrainResult":
+    """Trains, or goes on. header: whether it says what will happen. Raises Interrupted where a signal ended it."""
     from samplernn_fast.training.trainer import train
 
-    result = train(config)
+    result = train(config, header=header)
     if result.stopped == "signal":
         raise Interrupted("interrupted while training; the same command goes on from here", result.signal)
     return result

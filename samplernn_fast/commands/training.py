@@ -44,7 +44,7 @@ def train(args: Sequence[str], prog: str) -> None:
         from samplernn_fast.training.process import Launch
         from samplernn_fast.training.trainer import train as run
 
-    result = run(config)
+    result = run(config, preset=args[0] if named else "")
     if Launch.from_environment().rank:
         return
     print(f"{result.run}: {result.steps} steps in {result.seconds / 60:.1f} min, stopped by {result.stopped}")
@@ -77,14 +77,11 @@ def _read_flags(name: str | None, args: Sequence[str], prog: str) -> TrainConfig
         if config.resume in ("auto", "never") and not (config.out / LAST_FILE).exists():
             model_file(model_path(config.init_from))  # refuses before torch is loaded; a run that goes on needs it not
         with terminal.waiting("loading torch and the model to start from", shown=_is_first_process()):
-            from samplernn_fast.training.starting import model_to_start_from
+            from samplernn_fast.training.starting import check_preset, model_to_start_from
 
             model = model_to_start_from(config)
-        if name and model.system != preset.model.system:
-            raise ConfigError(
-                f"the preset {name} trains the system {preset.model.system}, and {config.init_from} is of the system"
-                f" {model.system}, which it would stay; leave {name} out, or init_from"
-            )
+        if name:
+            check_preset(name, preset.model, model, config.init_from)
         default = _over_model(default, model, any_length=name is None)
         config = parse(TrainConfig, prog, args, description=text, default=default)
     if config.max_steps and not any(re.match("--max[-_]minutes", arg) for arg in args):

@@ -7,7 +7,8 @@ needs), config.json (the same settings, to read), log.csv and samples/.
 import hashlib
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +91,19 @@ def check(tensors: dict[str, Tensor], wanted: dict[str, Tensor], source: Path | 
 
 def read(file: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """All tensors of a file and its header. Raises CheckpointError."""
+    with _opened(file) as (opened, header):
+        return {name: opened.get_tensor(name) for name in opened.keys()}, header
+
+
+def read_header(file: Path) -> dict[str, Any]:
+    """The header of a file, without its tensors. Raises CheckpointError."""
+    with _opened(file) as (_, header):
+        return header
+
+
+@contextmanager
+def _opened(file: Path) -> Iterator[tuple[Any, dict[str, Any]]]:
+    """The open file and its header. What goes wrong in the block is a CheckpointError too."""
     if not os.path.lexists(file):
         raise CheckpointError(f"{file}: no such file")
     try:
@@ -98,10 +112,10 @@ def read(file: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         if length > _MOST_LIST:
             raise ValueError(f"its list of tensors would have {length} bytes")
         with safe_open(file, framework="pt") as opened:
-            header, names = _header(file, (opened.metadata() or {}).get(_KEY, "null")), opened.keys()
-            if len(names) > _MOST_TENSORS:
-                raise ValueError(f"it lists {len(names)} tensors")
-            return {name: opened.get_tensor(name) for name in names}, header
+            header, count = _header(file, (opened.metadata() or {}).get(_KEY, "null")), len(opened.keys())
+            if count > _MOST_TENSORS:
+                raise ValueError(f"it lists {count} tensors")
+            yield opened, header
     except CheckpointError:
         raise
     except (SafetensorError, OSError, ValueError, TypeError, RuntimeError, OverflowError) as error:
@@ -168,14 +182,27 @@ def _load(path: Path) -> tuple[AudioModel, Path, dict[str, Any]]:
 
 def _blank_model(file: Path, header: dict[str, Any], present: int) -> AudioModel:
     """A model of a header's config, to be filled. present: how many values the file has for it."""
-    try:
-        config = config_from_dict(header["config"])
-        if config.least_values > present:
-            raise CheckpointError(
-                f"{file}: its model settings are of a network of at least {config.least_values} values,"
-                f" and it holds {present}"
-            )
+    config = config_in(header, file)
+    if config.least_values > present:
+        raise CheckpointError(
+            f"{file}: its model settings are of a network of at least {config.least_values} values,"
+            f" and it holds {present}"
+        )
+    with _usable_settings(file):
         return build_model(config, seed=None)
+
+
+def config_in(header: dict[str, Any], file: Path) -> AudioConfig:
+    """The settings of the model in a file's header. Raises CheckpointError."""
+    with _usable_settings(file):
+        return config_from_dict(header["config"])
+
+
+@contextmanager
+def _usable_settings(file: Path) -> Iterator[None]:
+    """Errors of settings that are not those of any model become a CheckpointError."""
+    try:
+        yield
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise CheckpointError(f"{file}: its model settings cannot be used: {error}") from None
 

@@ -14,9 +14,12 @@ import torch
 
 from samplernn_fast.audio.quantize import for_config
 from samplernn_fast.engine.engine import Engine
+from samplernn_fast.errors import CheckpointError
 from samplernn_fast.evaluation.likelihood import Stopped
+from samplernn_fast.models import checkpoint
 from samplernn_fast.models.base import AudioModel
 from samplernn_fast.training.config import TrainConfig
+from samplernn_fast.untrusted import Fields, Unreadable
 
 FOLDER = "models"
 EARLY_SOUNDS = (100, 200, 500, 1000)
@@ -75,8 +78,8 @@ def is_due(config: TrainConfig, step: int) -> bool:
 class Keeper:
     """Keeps the `keep` best models of a run, and the model of every `keep_every`-th update.
 
-    Only a model that falls out of the best is removed, so what an earlier command kept by a larger `keep`, or by
-    `keep_every` alone, stays when the run goes on.
+    Only a model that falls out of the best is removed, so what an earlier command kept by a larger `keep` stays when
+    the run goes on. What it kept by `keep_every` stays too: every model tells with which settings it was made.
     """
 
     def __init__(self, config: TrainConfig, start_step: int) -> None:
@@ -96,9 +99,19 @@ class Keeper:
         if new in best or is_due(self._config, step):
             save(new.path)
         for one in before:
-            if one not in best and not is_due(self._config, one.step):
+            if one not in best and not is_due(self._config, one.step) and not _was_due(one):
                 one.path.unlink(missing_ok=True)
 
     def _best(self, models: list[Kept]) -> list[Kept]:
         scored = [one for one in models if one.bits is not None]
         return sorted(scored, key=lambda one: (one.bits, one.step))[: self._keep]
+
+
+def _was_due(one: Kept) -> bool:
+    """Whether a model was kept by the `keep_every` of the command that made it. A file that does not say is kept."""
+    try:
+        info = Fields(checkpoint.read_header(one.path), "its header").fields("info")
+        every = info.fields("training").integer("keep_every", 0, 10**9)
+    except (CheckpointError, Unreadable):
+        return True
+    return bool(every) and one.step % every == 0

@@ -1,9 +1,10 @@
 """What a training run says: before the first step what will happen, after a few how long it takes, then how far it is.
 
-`header` and `warnings` are the lines of the beginning, and `Reporter` says how far the run is; after the first steps it
-makes a `forecast`. All of it goes through `run_log` to standard error.
+`opening` has the lines of the beginning, which are `header` and `warnings`, and `Reporter` says how far the run is;
+after the first steps it makes a `forecast`. All of it goes through `run_log` to standard error.
 """
 
+import math
 import time
 from collections.abc import Callable, Iterator
 
@@ -25,17 +26,28 @@ _CPU_WORK = 5e9  # parameters times samples that one core trains in a second; me
 _PEEK = 1 << 16  # how many samples of a recording are looked at for silence and clipping
 
 
-def header(config: TrainConfig, data: AudioData, model: AudioModel, device: torch.device, origin: str) -> list[str]:
-    """The lines before the first step. origin: where the weights come from, as a clause."""
+def opening(
+    config: TrainConfig, data: AudioData, model: AudioModel, device: torch.device, origin: str, preset: str
+) -> list[str]:
+    """All lines before the first step: the header, and what is warned of."""
+    lines = header(config, data, model, device, origin, preset)
+    return lines + [f"warning: {text}" for text in warnings(config, data, model, device)]
+
+
+def header(
+    config: TrainConfig, data: AudioData, model: AudioModel, device: torch.device, origin: str, preset: str = ""
+) -> list[str]:
+    """What will happen. origin: where the weights come from, as a clause. preset: that of the settings, if any."""
     parameters = sum(parameter.numel() for parameter in model.parameters())
     hours = {split: sum(one.length for one in data.recordings(split)) / data.sample_rate / 3600 for split in SPLITS}
     splits = ", ".join(f"{split} {_hours(hours[split])}" for split in SPLITS if hours[split])
     each = config.batch_size * config.seq_len
+    settings = f"preset {preset}; " if preset else ""
     return [
         f"model   {_shape(config.model)}, {parameters / 1e6:.2f} million parameters ({parameters * 4 / 1e6:.1f} MB),"
         f" {origin}",
         f"data    {data.folder}: {_hours(sum(hours.values()))} at {data.sample_rate} Hz ({splits})",
-        f"work    {_place(device)}; a step reads {config.batch_size} x {config.seq_len} samples"
+        f"work    {settings}{_place(device)}; a step reads {config.batch_size} x {config.seq_len} samples"
         f" ({each / data.sample_rate:.3g} s of audio); {_limit(config)}",
         f"output  {config.out}: {_outputs(config, bool(hours['valid']))}",
     ]
@@ -71,16 +83,26 @@ def expected_step(config: TrainConfig, parameters: int, device: torch.device) ->
     return 0.0 if device.type != "cpu" else parameters * samples / (_CPU_WORK * torch.get_num_threads())
 
 
-def forecast(config: TrainConfig, step: int, seconds: float, next_sample: int | None, *, validates: bool) -> str:
-    """What comes when, where an update takes `seconds`. next_sample: the step of the next sound, if there is one."""
-    after = {"checkpoint": _next(step, config.save_every), "sound": next_sample}
+def forecast(config: TrainConfig, step: int, seconds: float, elapsed: float, *, validates: bool) -> str:
+    """What comes when, where an update takes `seconds` and the run has taken `elapsed` so far. What would come behind
+    the run's end is left out; a checkpoint and a validation come at the end, whenever that is.
+    """
+    left, end = _end(config, step, seconds, elapsed)
+    after = {"checkpoint": _next(step, config.save_every), "sound": next_sound(config, step)}
     after |= {"validation": _next(step, config.eval_every)} if validates else {}
-    coming = sorted((at, name) for name, at in after.items() if at and at <= (config.max_steps or at))
+    coming = sorted((at - step, name) for name, at in after.items() if at)
     rate = config.batch_size * config.seq_len / config.model.sample_rate / seconds
-    parts = [f"{name} in {duration((at - step) * seconds)}" for at, name in coming]
-    if config.max_steps:
-        parts.append(f"step {config.max_steps} in {duration((config.max_steps - step) * seconds)}")
+    parts = [f"{name} in {duration(steps * seconds)}" for steps, name in coming if left is None or steps <= left]
+    parts += [f"{end} in {duration(left * seconds)}"] if left is not None else []
     return f"speed   {_short(seconds)} a step, {rate:.3g} s of audio a second; {', '.join(parts)}"
+
+
+def _end(config: TrainConfig, step: int, seconds: float, elapsed: float) -> tuple[int | None, str]:
+    """How many more updates the run makes, None where nothing ends it, and the name of its end."""
+    ends = [(config.max_steps - step, f"step {config.max_steps}")] if config.max_steps else []
+    if config.max_minutes:
+        ends.append((math.ceil(max(0.0, 60 * config.max_minutes - elapsed) / seconds), "the end"))
+    return min(ends, default=(None, ""))
 
 
 class Reporter:
@@ -112,8 +134,7 @@ class Reporter:
         each = self._measured(now) if self._forecast_due else None
         if each is not None:
             self._forecast_due = False
-            coming = next_sound(self._config, step)
-            self._log.say(forecast(self._config, step, each, coming, validates=self._validates))
+            self._log.say(forecast(self._config, step, each, seconds, validates=self._validates))
 
     def _audio_rate(self, now: float) -> float:
         """How many seconds of audio were read in a second, since the beginning."""
@@ -171,8 +192,10 @@ def _outputs(config: TrainConfig, validates: bool) -> str:
     kept = "model.safetensors, the best so far"
     parts = [kept if validates else "model.safetensors"]
     if validates:
-        parts.append(f"a validation every {config.eval_every} steps")
-    if config.sample_every:
+        within = not config.max_steps or config.eval_every < config.max_steps
+        parts.append(f"a validation every {config.eval_every} steps" if within else "a validation at the end")
+    sound = next_sound(config, 0)
+    if sound and sound <= (config.max_steps or sound):
         parts.append(f"{config.sample_seconds:g} s of sound in samples/ early and every {config.sample_every}")
     return ", ".join(parts) + f", a checkpoint every {config.save_every}; ctrl-C saves, the same command goes on"
 

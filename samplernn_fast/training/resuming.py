@@ -73,14 +73,9 @@ def find(config: TrainConfig) -> Saved | None:
     Raises ConfigError where the folder holds another run, and CheckpointError where the file is damaged. Whether the
     settings are those of the checkpoint, `check_same_run` says.
     """
-    last = config.out / checkpoint.LAST_FILE
-    if config.resume == "never":
-        if last.exists() or (config.out / checkpoint.MODEL_FILE).exists():
-            raise ConfigError(f'{config.out} holds a run already; choose another folder, or leave out resume="never"')
+    source = _source(config)
+    if source is None:
         return None
-    if config.resume == "auto" and not last.exists():
-        return None
-    source = last if last.exists() else checkpoint_of(config.resume)
     tensors, header = checkpoint.read(source)
     if header["kind"] != "training":
         raise ConfigError(f"resume needs a run's {checkpoint.LAST_FILE}, and {source} holds only a model")
@@ -89,10 +84,35 @@ def find(config: TrainConfig) -> Saved | None:
     except Unreadable as error:
         raise CheckpointError(f"{source}: damaged, and left as it is: {error}") from None
     given = {_place(checkpoint_of(resume)) for resume in (config.resume, saved.settings["resume"])}
+    last = config.out / checkpoint.LAST_FILE
     own = _place(checkpoint_of(config.resume)) == _place(last)
     if config.resume != "auto" and source == last and not own and len(given) > 1:
         raise ConfigError(f"{config.out} holds another run; choose another folder to go on from {config.resume}")
     return saved
+
+
+def model_begun(config: TrainConfig) -> AudioConfig | None:
+    """The settings of the model in that checkpoint, without its tensors; None where `find` finds none, and where it is
+    of a run that did not start from `config.init_from`. Raises as `find`."""
+    source = _source(config)
+    if source is None:
+        return None
+    header = checkpoint.read_header(source)
+    settings = header.get("progress", {}).get("training")
+    begun = isinstance(settings, dict) and settings.get("init_from") == config.init_from
+    return checkpoint.config_in(header, source) if begun else None
+
+
+def _source(config: TrainConfig) -> Path | None:
+    """The file that `find` reads; None where a run begins. Raises ConfigError where it must not go on."""
+    last = config.out / checkpoint.LAST_FILE
+    if config.resume == "never":
+        if last.exists() or (config.out / checkpoint.MODEL_FILE).exists():
+            raise ConfigError(f'{config.out} holds a run already; choose another folder, or leave out resume="never"')
+        return None
+    if config.resume == "auto" and not last.exists():
+        return None
+    return last if last.exists() else checkpoint_of(config.resume)
 
 
 def checkpoint_of(resume: str) -> Path:

@@ -52,13 +52,39 @@ def read_source(name: str) -> Source:
 def model_to_start_from(config: TrainConfig) -> AudioConfig:
     """The settings of the model that `config.init_from` names, or of the run in `config.out` that started from it.
 
-    A run that goes on does not need its source again. Raises CheckpointError.
+    A run that goes on does not need its source again. No weights are read. Raises CheckpointError.
     """
-    saved = resuming.find(config)
-    if saved is not None and saved.settings.get("init_from") == config.init_from:
-        return saved.model
+    begun = resuming.model_begun(config)
+    if begun is not None:
+        return begun
     assert config.init_from is not None
-    return read_source(config.init_from).model.config
+    file = checkpoint.model_file(config.init_from)
+    return checkpoint.config_in(checkpoint.read_header(file), file)
+
+
+def check_preset(name: str, preset: AudioConfig, known: AudioConfig, source: str) -> None:
+    """Raises ConfigError where the preset `name` means another network than `known`, the model of `source`.
+
+    A run that starts from a model keeps its architecture, so a preset gives such a run the settings of training. Sizes
+    and what every preset of a system has may differ. What makes a preset another network may not: its system, whether
+    it embeds levels, and each choice that it makes against the defaults of its system, as `dadabots` its LSTM.
+    """
+    pairs: list[tuple[str, Any, Any]] = [("system", preset.system, known.system)]
+    if type(preset) is type(known):
+        wanted, found, usual = preset.to_dict(), known.to_dict(), type(preset)().to_dict()
+        pairs += [
+            (key, value, found[key])
+            for key, value in wanted.items()
+            if isinstance(value, (str, bool)) and value != usual[key] and key != "quantization"
+        ]
+        size, other = wanted.get("emb_size"), found.get("emb_size")
+        pairs += [("emb_size", size, other)] if bool(size) != bool(other) else []
+    for key, value, there in pairs:
+        if value != there:
+            raise ConfigError(
+                f"the preset {name} trains a model of {key} = {value}, and that of {source} has {there}, which it would"
+                f" keep; leave {name} out, or init_from"
+            )
 
 
 def fit(config: TrainConfig, data: AudioData, known: AudioConfig | None) -> TrainConfig:

@@ -37,7 +37,7 @@ from samplernn_fast.training.process import (
     highest,
     process_group,
 )
-from samplernn_fast.training.progress import Reporter, header, warnings
+from samplernn_fast.training.progress import Reporter, opening
 from samplernn_fast.training.run_log import LOG_FILE, SAMPLES_FOLDER, RunLog, read_log
 
 
@@ -61,11 +61,12 @@ class TrainResult:
     """The number of the signal that ended it; 0 where none did."""
 
 
-def train(config: TrainConfig, *, progress: bool = True) -> TrainResult:
+def train(config: TrainConfig, *, progress: bool = True, header: bool = True, preset: str = "") -> TrainResult:
     """Trains a model, or goes on with the run in `config.out`, until its budget is spent or ctrl-C or SIGTERM comes.
 
     A signal ends it after the update that is being made, and everything is saved first; a third ctrl-C ends it at
     once. progress: whether standard error shows what will happen, how far the run is, and how long it will take.
+    header: False leaves out what will happen. preset: where the settings come from, for the header.
     Raises DataError or ConfigError before anything is written when data, model and settings do not fit.
     """
     if not isinstance(config, TrainConfig):
@@ -83,7 +84,7 @@ def train(config: TrainConfig, *, progress: bool = True) -> TrainResult:
             with terminal.waiting("reading the data and making the model", shown=progress and rank == 0):
                 trainer = Trainer(config, rank, world_size, device)
             with starting.alone_in(config.out, rank):
-                return trainer.run(caught, progress=progress)
+                return trainer.run(caught, progress=progress, header=header, preset=preset)
 
 
 _NOTICE = (
@@ -151,10 +152,10 @@ class Trainer:
             raise ConfigError(f"change_lr is for a run that goes on, and {config.out} holds none; set lr instead")
         self.forward = forward_of(self.model, config.compile, world_size, device)
 
-    def run(self, caught: list[int], *, progress: bool = True) -> TrainResult:
-        """Trains until max_steps, max_minutes or a signal in `caught`. Rank 0 writes everything."""
+    def run(self, caught: list[int], *, progress: bool = True, header: bool = True, preset: str = "") -> TrainResult:
+        """Trains until max_steps, max_minutes or a signal in `caught`. Rank 0 writes everything. Else as `train`."""
         config, self.caught = self.config, caught
-        log = self._open_log(progress)
+        log = self._open_log(progress, header=header, preset=preset)
         reporter = None if log is None else Reporter(log, config, validates=bool(self.data.recordings("valid")))
         began = time.monotonic() - self.seconds
         try:
@@ -287,7 +288,8 @@ class Trainer:
         )
         self.valid_bits, self.validated_step = result.nll_bits, self.step
         log.row(self._row(valid_bits=result.nll_bits))
-        train = "" if math.isnan(self.train_bits) else f", train {self.train_bits:.3f}"
+        recent = self._recent_bits()
+        train = "" if math.isnan(recent) else f", train {recent:.3f}"
         best = " (the best so far, kept)" if result.nll_bits < self.best_bits else f" (best {self.best_bits:.3f})"
         log.say(f"step {self.step}: valid {result.nll_bits:.3f}{train} bits per sample{best}")
         if result.nll_bits < self.best_bits:
@@ -316,7 +318,7 @@ class Trainer:
         """Whether a signal came, which asks what is being made to stop."""
         return bool(self.caught)
 
-    def _open_log(self, progress: bool) -> RunLog | None:
+    def _open_log(self, progress: bool, *, header: bool = True, preset: str = "") -> RunLog | None:
         """The log of the run, in rank 0 only, which also writes config.json and says what will happen."""
         if self.rank != 0:
             return None
@@ -327,8 +329,8 @@ class Trainer:
             self.config.out / checkpoint.CONFIG_FILE, json.dumps(self.config.to_dict(), indent=1) + "\n"
         )
         self.keeper = Keeper(self.config, self.step)
-        about = (self.config, self.data, self.model, self.device)
-        lines = [*header(*about, self.origin), *(f"warning: {text}" for text in warnings(*about))] if progress else []
+        about = (self.config, self.data, self.model, self.device, self.origin, preset)
+        lines = opening(*about) if progress and header else ()
         again, limit = "validation" in self.pending, self.config.max_steps
         return RunLog(self.config.out, self.step, limit, validates_again=again, header=lines, shown=progress)
 

@@ -11,6 +11,7 @@ from systems import SYSTEM_CASES
 from samplernn_fast.audio import writing
 from samplernn_fast.data.folder import AudioData
 from samplernn_fast.models import checkpoint
+from samplernn_fast.models.config import SampleRNNConfig
 from samplernn_fast.models.registry import build_model
 
 RATE = 8000
@@ -53,12 +54,41 @@ def test_a_mixture_has_16_bit_samples(preset, flags, data_folder, tmp_path, caps
     assert "predicts 16-bit samples, so leave out" in message and not out.exists()
 
 
-def test_a_preset_does_not_pass_over_its_system(saved, data_folder, tmp_path, capsys):
-    """A run that starts from a model keeps the model's system, so a preset of another one is a mistake."""
-    out = tmp_path / "run"
-    words = ("train", "wavenet", "--init-from", saved("rnn"), "--data", data_folder, "--out", out, "--max-steps", "1")
+SOURCES = {
+    "rnn": SYSTEM_CASES["rnn"],
+    "embedding": SampleRNNConfig(dim=8, emb_size=8, frame_sizes=(2, 4)),
+    "onehot": SampleRNNConfig(dim=8, emb_size=0, frame_sizes=(2, 4), quantization="a-law"),
+    "lstm": SampleRNNConfig(dim=8, emb_size=8, frame_sizes=(2, 4), rnn="lstm"),
+}
+
+
+@pytest.mark.parametrize(
+    ("preset", "source", "said"),
+    [
+        ("wavenet", "rnn", "system = wavenet, and that of {} has rnn"),
+        ("no-embedding-onehot", "embedding", "--emb-size = 0, and that of {} has 8"),
+        ("paper-2tier", "onehot", "--emb-size = 256, and that of {} has 0"),
+        ("dadabots", "embedding", "rnn = lstm, and that of {} has gru"),
+        ("authors-3tier", "lstm", "--reset-after = False, and that of {} has True"),
+    ],
+)
+def test_a_preset_of_another_network_is_refused(preset, source, said, data_folder, tmp_path, capsys):
+    """A run that starts from a model keeps its architecture, so a preset that means another one is a mistake."""
+    out, file = tmp_path / "run", tmp_path / "source.safetensors"
+    checkpoint.save_model(file, build_model(replace(SOURCES[source], sample_rate=RATE)))
+    words = ("train", preset, "--init-from", file, "--data", data_folder, "--out", out, "--max-steps", "1")
     message = refused(capsys, 2, *words)
-    assert "wavenet trains the system wavenet" in message and "of the system rnn" in message and not out.exists()
+    assert f"the preset {preset} trains a model of {said.format(file)}" in message
+    assert not out.exists()
+
+
+def test_a_preset_may_train_on_a_model_of_other_sizes(data_folder, tmp_path):
+    out, file = tmp_path / "run", tmp_path / "source.safetensors"
+    config = replace(SOURCES["lstm"], sample_rate=RATE)  # linear, where laptop is mu-law
+    checkpoint.save_model(file, build_model(config))
+    words = ("train", "laptop", "--init-from", file, "--data", data_folder, "--out", out, "--max-steps", "1")
+    assert run(*words, "--batch-size", "2", "--seq-len", "64") == 0
+    assert checkpoint.load_model(out).config == replace(config, gain=1.0)
 
 
 def test_a_prompt_that_a_multi_softmax_would_not_hear(saved, tmp_path, capsys):

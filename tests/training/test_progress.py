@@ -40,14 +40,14 @@ def test_the_header_comes_before_the_first_step(data_folder, tmp_path, monkeypat
 
     monkeypatch.setattr(Trainer, "update", no_step)
     with pytest.raises(KeyboardInterrupt):
-        train(tiny(data_folder, tmp_path / "run", steps=50))
+        train(tiny(data_folder, tmp_path / "run", steps=500), preset="laptop")
     shown = capsys.readouterr()
     lines = untimed(shown.err)
     assert shown.out == "" and [line.split()[0] for line in lines] == ["model", "data", "work", "output"]
     assert "3 tiers (frames of 2, 2, 8), GRU of 16 units, 0.01 million parameters" in lines[0]
     assert "random weights of seed 0" in lines[0]
     assert "2.1 s at 8000 Hz (train 1.3 s, valid 0.1 s, test 0.7 s)" in lines[1] and str(data_folder) in lines[1]
-    assert "cpu, 1 thread; a step reads 4 x 64 samples" in lines[2] and "50 steps in all" in lines[2]
+    assert "preset laptop; cpu, 1 thread; a step reads 4 x 64 samples" in lines[2] and "500 steps in all" in lines[2]
     assert "a validation every 7 steps, 4 s of sound in samples/ early and every 2500, a checkpoint every 5" in lines[3]
 
 
@@ -58,6 +58,19 @@ def test_the_header_says_where_a_run_goes_on_or_starts_from(data_folder, tmp_pat
     assert f"goes on from step 2 of {config.out / 'last.safetensors'}" in capsys.readouterr().err
     train(replace(config, out=tmp_path / "other", init_from=str(config.out), max_steps=1))
     assert f"starts from {config.out}" in capsys.readouterr().err
+
+
+def test_the_header_can_be_left_out(data_folder, tmp_path, capsys):
+    train(tiny(data_folder, tmp_path / "run", steps=1), header=False)
+    assert untimed(capsys.readouterr().err)[0].startswith("step 1: ")
+
+
+def test_the_header_names_nothing_that_comes_after_the_end(data_folder, tmp_path):
+    data = AudioData.open(data_folder)
+    config = tiny(data_folder, tmp_path / "run", steps=99, eval_every=100, save_every=250)
+    config = replace(config, model=replace(config.model, sample_rate=8000))
+    output = header(config, data, build_model(config.model), CPU, "random")[3]
+    assert "a validation at the end" in output and "sound" not in output
 
 
 def test_a_finished_run_says_that_nothing_is_left(data_folder, tmp_path, capsys):
@@ -87,10 +100,16 @@ def test_the_first_steps_have_lines_and_then_the_speed_is_known(data_folder, tmp
     assert re.fullmatch(r"step 7: valid \d\.\d{3}, train \d\.\d{3} bits per sample \(the best so far, kept\)", lines[1])
 
 
-def test_before_a_row_of_the_log_no_training_bits_are_claimed(data_folder, tmp_path, capsys):
-    train(tiny(data_folder, tmp_path / "run", steps=3, log_every=50))
-    line = [line for line in capsys.readouterr().err.splitlines() if "valid " in line][-1]
-    assert re.fullmatch(r"step 3: valid \d\.\d{3} bits per sample \(the best so far, kept\)", line)
+def test_the_training_bits_beside_a_validation_are_of_the_latest_steps(data_folder, tmp_path, monkeypatch, capsys):
+    present = []
+    validate = Trainer._validate
+    monkeypatch.setattr(
+        Trainer, "_validate", lambda self, log: (present.append(self.sums.tolist()), validate(self, log))
+    )
+    train(tiny(data_folder, tmp_path / "run", steps=6, log_every=4, eval_every=3, lr=0.03))
+    lines = [line for line in capsys.readouterr().err.splitlines() if ": valid " in line]
+    told = [float(re.search(r", train (\d\.\d{3}) bits", line)[1]) for line in lines]
+    assert told == [round(bits / count, 3) for bits, count in present] and len(set(told)) == 2
 
 
 def test_lines_go_on_where_no_terminal_watches(data_folder, tmp_path, monkeypatch, capsys):
@@ -123,13 +142,23 @@ def test_the_bar_moves_at_every_step(data_folder, tmp_path, monkeypatch):
 def test_forecast(data_folder, tmp_path):
     config = tiny(data_folder, tmp_path / "run", steps=1000, eval_every=500, save_every=250)
     config = replace(config, model=replace(config.model, sample_rate=8000))
-    said = forecast(config, 10, 0.5, 100, validates=True)
+    said = forecast(config, 10, 0.5, 5.0, validates=True)
     assert said == (
         "speed   0.5 s a step, 0.064 s of audio a second; sound in 45 s, checkpoint in 2 min 0 s,"
         " validation in 4 min 5 s, step 1000 in 8 min 15 s"
     )
-    assert "validation" not in forecast(config, 10, 0.5, None, validates=False)
-    assert "checkpoint" not in forecast(replace(config, max_steps=20), 10, 0.5, None, validates=True)
+    assert "validation" not in forecast(config, 10, 0.5, 5.0, validates=False)
+    short = forecast(replace(config, max_steps=20), 10, 0.5, 5.0, validates=True)
+    assert short.endswith("second; step 20 in 5 s")
+
+
+def test_a_forecast_ends_with_the_minutes_of_the_run(data_folder, tmp_path):
+    config = tiny(data_folder, tmp_path / "run", steps=None, max_minutes=1.5, eval_every=500, save_every=150)
+    config = replace(config, model=replace(config.model, sample_rate=8000))
+    said = forecast(config, 10, 0.5, 5.0, validates=True)  # 170 more steps
+    assert said.endswith("second; sound in 45 s, checkpoint in 1 min 10 s, the end in 1 min 25 s")
+    said = forecast(replace(config, max_steps=100), 10, 0.5, 5.0, validates=True)
+    assert said.endswith("second; sound in 45 s, step 100 in 45 s")
 
 
 def test_a_note_comes_every_second_and_lines_at_the_first_steps(data_folder, tmp_path, monkeypatch):

@@ -281,6 +281,17 @@ def test_the_command_starts_from_a_model(source, data_folder, tmp_path, capsys):
     assert not (tmp_path / "c").exists()
 
 
+def test_the_command_reads_the_weights_of_its_source_once(source, data_folder, tmp_path, monkeypatch):
+    read, seen = checkpoint.read, []
+    monkeypatch.setattr(checkpoint, "read", lambda file: seen.append(file) or read(file))
+    settings = f"--data {data_folder} --out {tmp_path / 'run'} --batch-size 2 --max-steps".split()
+    assert command("train", "--init-from", source, *settings, 1) == 0
+    assert seen.count(source) == 1
+    seen.clear()
+    assert command("train", "--init-from", source, *settings, 2) == 0
+    assert seen.count(tmp_path / "run" / checkpoint.LAST_FILE) == 1 and source not in seen
+
+
 def test_the_one_tier_baseline_can_be_a_start(data_folder, tmp_path):
     model = OneTierConfig(sample_rate=0, gain=0.0, dim=8)
     train(tiny(data_folder, tmp_path / "rnn", steps=1, model=model, sample_every=0))
