@@ -13,14 +13,22 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, Protocol, Self
 
-_AUDIO_FORMAT = "{percentage:3.0f}%|{bar}| {n:.1f}/{total:.1f} s of audio, {rate_noinv_fmt}, {remaining} left"
+_AUDIO_FORMAT = "{percentage:3.0f}%|{bar}| {n:.1f}/{total:.1f} s of audio{postfix}, {remaining} left"
 # Seconds before the first line, before the second, and at most between two; each wait is half as long again.
 _FIRST_WAIT, _SECOND_WAIT, _LONGEST_WAIT = 2.0, 5.0, 30.0
 
 
 def is_watched() -> bool:
-    """Whether standard error is a terminal, so that somebody can see a progress bar. It may be closed."""
-    return sys.stderr is not None and not sys.stderr.closed and sys.stderr.isatty()
+    """Whether standard error is a terminal, so that somebody can see a progress bar. It may be closed.
+
+    A terminal that says it has no rows or no columns, as those of some services that run tests, shows no bar.
+    """
+    if sys.stderr is None or sys.stderr.closed or not sys.stderr.isatty():
+        return False
+    try:
+        return all(os.get_terminal_size(sys.stderr.fileno()))
+    except (OSError, ValueError):  # it has no file behind it, as in a notebook
+        return True
 
 
 class _Display(Protocol):
@@ -58,12 +66,12 @@ class Bar:
         """total: how much there is to do, in `unit` (one "file"), None where nobody knows; `start` of it is done.
 
         shown: False is silent. prefixes: write 12.3k for 12300. rate: what `unit` a second is called. form: tqdm's
-        bar_format, in place of its own.
+        bar_format, in place of its own; {postfix} in it is the rate under that name.
         """
         self._done = start
         self._display: _Display | None = None
         if shown and is_watched():
-            self._display = _TerminalBar(total, rate or unit, start, title, prefixes, form)
+            self._display = _TerminalBar(total, unit, start, title, prefixes, rate, form)
         elif shown and sys.stderr is not None:
             self._display = _Lines(total, unit, start, title, prefixes, rate)
 
@@ -100,13 +108,21 @@ class _TerminalBar:
     """A bar by tqdm."""
 
     def __init__(
-        self, total: float | None, unit: str, start: float, title: str | None, prefixes: bool, form: str | None
+        self,
+        total: float | None,
+        unit: str,
+        start: float,
+        title: str | None,
+        prefixes: bool,
+        rate: str | None,
+        form: str | None,
     ) -> None:
         from tqdm import tqdm
 
+        self._rate, self._start, self._began = rate, start, time.monotonic()
         self._bar: Any = tqdm(
             total=total,
-            unit=unit,
+            unit=f" {unit}",  # tqdm puts it directly behind the number
             initial=start,
             desc=title,
             unit_scale=prefixes,
@@ -116,6 +132,9 @@ class _TerminalBar:
         )
 
     def update(self, done: float, note: str | None) -> None:
+        if self._rate is not None:  # tqdm would write "/s" behind any name
+            speed = (done - self._start) / max(time.monotonic() - self._began, 1e-9)
+            note = f"{_scaled(speed)} {self._rate}"
         if note is not None:
             self._bar.set_postfix_str(note, refresh=False)
         if done == self._bar.n and note is not None:
@@ -135,7 +154,7 @@ class _Lines:
     def __init__(
         self, total: float | None, unit: str, start: float, title: str | None, prefixes: bool, rate: str | None
     ) -> None:
-        self._total, self._unit, self._title, self._prefixes, self._rate = total, unit.strip(), title, prefixes, rate
+        self._total, self._unit, self._title, self._prefixes, self._rate = total, unit, title, prefixes, rate
         self._start = self._done = start
         self._note: str | None = None
         self._began = time.monotonic()
@@ -199,6 +218,18 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
+def audio_length(seconds: float) -> str:
+    """How much audio that is, in words: 8.2 s, 3.4 min, 2.05 h. Unlike `duration`, it keeps tenths and hundredths."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 3600 else f"{seconds / 3600:.2f} h"
+
+
+def counted(number: float, unit: str) -> str:
+    """A number and what is counted, in the singular or the plural: 1 step, 2 steps, 0.5 minutes."""
+    return f"{number:.15g} {unit}{'' if number == 1 else 's'}"
+
+
 def audio_bar(seconds: float, shown: bool = True, title: str | None = None) -> Bar:
     """A bar in seconds of audio, so that its rate is the speed in x real time."""
     return Bar(float(seconds), "s of audio", shown=shown, title=title, rate="x real time", form=_AUDIO_FORMAT)
@@ -229,8 +260,8 @@ def interrupts(*others: signal.Signals, patience: int = 1, notice: str = "") -> 
 
     Yields the list of what was caught so far. The first `patience` times ctrl-C is only noted, and each time after
     that it raises KeyboardInterrupt at once. notice: a line for standard error when the first signal comes.
-    The handlers from before come back at the end. Only the main thread may set handlers: in another one the list stays
-    empty, and signals do what they did before.
+    The handlers from before come back at the end. Signals that are ignored, and in other threads than the main one all
+    of them, do what they did before, as in `handled`.
     """
     caught: list[int] = []
 
@@ -243,12 +274,26 @@ def interrupts(*others: signal.Signals, patience: int = 1, notice: str = "") -> 
         if caught.count(signal.SIGINT) > patience:
             raise KeyboardInterrupt
 
-    try:
-        before = {number: signal.signal(number, note) for number in (signal.SIGINT, *others)}
-    except ValueError:
-        before = {}
-    try:
+    with handled(note, signal.SIGINT, *others):
         yield caught
+
+
+@contextmanager
+def handled(handler: Any, *numbers: signal.Signals) -> Iterator[None]:
+    """Within the block `handler` takes these signals; those from before take them again behind it.
+
+    A signal that is ignored stays so: who started the program in the background, or under nohup, asked for that. In
+    another thread than the main one, which alone may set handlers, nothing changes.
+    """
+    before: dict[signal.Signals, Any] = {}
+    try:
+        for number in numbers:
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                before[number] = signal.signal(number, handler)
+    except ValueError:
+        pass
+    try:
+        yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for number, earlier in before.items():
+            signal.signal(number, earlier)

@@ -14,6 +14,7 @@ from samplernn_fast.backends import registry
 from samplernn_fast.backends.cuda import gpu
 from samplernn_fast.models.config import SampleRNNConfig
 from samplernn_fast.native import native, why_missing
+from samplernn_fast.terminal import counted
 
 _OPTIONAL = {
     "soxr": "converts sample rates",
@@ -64,7 +65,7 @@ def _summary(device: torch.device, backends: dict[str, str]) -> str:
     if why_missing():
         return f"the CPU {line}, slowly: the compiled part is missing"
     threads = native().usable_cores()
-    return f"the CPU {line}, with {native().available_isas()[0]} and {threads} thread{'s' if threads > 1 else ''}"
+    return f"the CPU {line}, with {native().available_isas()[0]} and {counted(threads, 'thread')}"
 
 
 def _without_gpu() -> dict[str, str]:

@@ -5,8 +5,14 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from samplernn_fast.models.config import PackedConfig
 from samplernn_fast.reference.draw import Drawing
 from samplernn_fast.reference.known_levels import Hidden
+
+
+def missing_taps(config: PackedConfig) -> list[str]:
+    """Why kernels whose MLP reads samples cannot play a model; empty where they can, as `unavailable_reasons`."""
+    return [] if config.taps else [f"has no kernels for {config.system}, whose MLP reads no samples"]
 
 
 class Backend(Protocol):

@@ -59,8 +59,8 @@ def resolve(
     explicit name never turns into another one. Raises ConfigError for names of nothing.
     """
     check_backend(name, dtype, {one: backend.dtypes for one, backend in BACKENDS.items()})
-    reasons = []
-    for candidate in BACKENDS if name == "auto" else [name]:
+    reasons, players = [], [one for one, backend in BACKENDS.items() if config.packed or not backend.packed]
+    for candidate in players if name == "auto" else [name]:
         backend = BACKENDS[candidate]
         if backend.packed and not config.packed:
             found = [f"the stepping backend alone plays {config.system}"]
@@ -72,6 +72,8 @@ def resolve(
             found = [failed[candidate]]
         if not found:
             return backend
+        if name == "auto" and len(players) == 1:
+            raise BackendUnavailable(f"only the {candidate} backend plays {config.system}, and it {'; '.join(found)}")
         reasons.append(f"{candidate}: {'; '.join(found)}" if name == "auto" else "; ".join(found))
     whose = "no backend can" if name == "auto" else f"the {name} backend cannot"
     raise BackendUnavailable(f"{whose} run this model on {device}: {' | '.join(reasons)}")

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import linear
 
+from samplernn_fast.backends.interface import missing_taps
 from samplernn_fast.errors import BackendUnavailable, ConfigError
 from samplernn_fast.models.config import PackedConfig
 from samplernn_fast.reference import draw
@@ -39,8 +40,8 @@ class TritonBackend(TeacherForced):
     @staticmethod
     def unavailable_reasons(config: PackedConfig, device: torch.device) -> list[str]:
         """Why this backend cannot run; empty when it can. Without a GPU it can in Triton's interpreter only."""
-        if not config.taps:
-            return [f"has no kernels for {config.system}, whose MLP reads no samples"]
+        if found := missing_taps(config):
+            return found
         elsewhere = [f"runs on NVIDIA GPUs, not on {device}"]
         if device.type != "cuda" and not os.environ.get("TRITON_INTERPRET"):
             return elsewhere  # before Triton is imported
@@ -52,9 +53,9 @@ class TritonBackend(TeacherForced):
             return [] if triton.knobs.runtime.interpret else elsewhere
         if torch.version.hip is not None:
             return ["runs on NVIDIA GPUs, and this torch is built for AMD's"]
-        found = torch.cuda.get_device_capability(device)
-        if found < _OLDEST:
-            return [f"needs a GPU of compute capability 8.0 or newer, {device} has {found[0]}.{found[1]}"]
+        capability = torch.cuda.get_device_capability(device)
+        if capability < _OLDEST:
+            return [f"needs a GPU of compute capability 8.0 or newer, {device} has {capability[0]}.{capability[1]}"]
         return []
 
     def __init__(

@@ -13,7 +13,7 @@ from samplernn_fast.commands.flags import Output
 from samplernn_fast.errors import AudioError, ConfigError, Interrupted, SampleRNNError, exists
 from samplernn_fast.models.config import AudioConfig, SampleRNNConfig
 from samplernn_fast.ranges import Range
-from samplernn_fast.terminal import duration, waiting
+from samplernn_fast.terminal import counted, duration, waiting
 from samplernn_fast.training.config import TrainConfig
 
 if TYPE_CHECKING:
@@ -76,18 +76,18 @@ def run_demo(output: Path, minutes: float, seed: int, *, overwrite: bool = False
     else:
         yield _make_music(work, seed)
         report = prepare([work / "audio"], work / "data", sample_rate=SAMPLE_RATE)
-        yield f"prepared {report.recordings} recordings in {work / 'data'}; training for {minutes:g} min"
+        yield f"prepared {counted(report.recordings, 'recording')} in {work / 'data'}; training for {minutes:g} min"
     result = _train(config)
     if result.steps < _LEAST_STEPS:
         left = (_LEAST_STEPS - result.steps) * result.seconds / result.steps
         yield (
-            f"{result.steps} steps in {duration(result.seconds)} are too few for a sound: training goes on to"
+            f"{counted(result.steps, 'step')} in {duration(result.seconds)}, too few for a sound: training goes on to"
             f" {_LEAST_STEPS}, about {duration(left)} more"
         )
         result = _train(replace(config, max_minutes=None, max_steps=_LEAST_STEPS), header=False)
     _check_heard(config, result.valid_bits)
     bits = "" if result.valid_bits is None else f", {result.valid_bits:.2f} bits per sample on unheard tunes"
-    yield f"trained {result.steps} steps in {duration(result.seconds)}{bits}"
+    yield f"trained {counted(result.steps, 'step')} in {duration(result.seconds)}{bits}"
     made = generate(work / "run", duration=_RESULT_SECONDS, seed=seed, temperature=0.9)
     made.save(output, overwrite=True)
     speed = f"{made.info['x_real_time']:.3g}x real time (RTF {made.info['rtf']:.3g})"

@@ -82,5 +82,5 @@ def score(model: "Path | AudioModel", data: "AudioData", split: str, **settings:
     from samplernn_fast.evaluation.likelihood import evaluate as run
 
     total = sum(recording.length for recording in data.recordings(split))
-    with terminal.Bar(total, " sample", title=split, prefixes=True) as bar:
+    with terminal.Bar(total, "sample", title=split, prefixes=True) as bar:
         return run(model, data, split, progress=bar.advance, **settings)

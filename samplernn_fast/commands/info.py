@@ -51,7 +51,7 @@ def _readable(described: dict[str, Any]) -> Iterator[tuple[str, str]]:
         if learnt.get(name) is not None:
             yield label, _value(learnt[name]) + unit
     if isinstance(learnt.get("seconds"), int | float):
-        yield "trained for", f"{learnt['seconds'] / 60:.1f} minutes"
+        yield "trained for", terminal.duration(learnt["seconds"])
 
 
 _LEARNT = (

@@ -12,6 +12,8 @@ import sys
 from collections.abc import Iterator
 from typing import NoReturn, TextIO
 
+from samplernn_fast import terminal
+
 FAILURE_STATUS = 1
 """The exit status of a command that could not do what it says."""
 USAGE_STATUS = 2
@@ -24,20 +26,13 @@ class Terminated(KeyboardInterrupt):
 
 @contextlib.contextmanager
 def stopped_by_sigterm() -> Iterator[None]:
-    """Within the block, SIGTERM raises Terminated. Only the main thread can do that; elsewhere nothing changes."""
+    """Within the block, SIGTERM raises Terminated, where `terminal.handled` may change what it does."""
 
     def stop(number: int, frame: object) -> None:
         raise Terminated
 
-    try:
-        before = signal.signal(signal.SIGTERM, stop)
-    except ValueError:  # not the main thread
+    with terminal.handled(stop, signal.SIGTERM):
         yield
-        return
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def end_by_ctrl_c() -> None:

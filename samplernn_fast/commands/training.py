@@ -47,7 +47,8 @@ def train(args: Sequence[str], prog: str) -> None:
     result = run(config, preset=args[0] if named else "")
     if Launch.from_environment().rank:
         return
-    print(f"{result.run}: {result.steps} steps in {result.seconds / 60:.1f} min, stopped by {result.stopped}")
+    made = f"{terminal.counted(result.steps, 'step')} in {terminal.duration(result.seconds)}"
+    print(f"{result.run}: {made}, stopped by {result.stopped}")
     if result.stopped == "signal":
         raise Interrupted("the run is saved; the same command goes on from here", result.signal)
     data = AudioData.open(config.data)

@@ -8,6 +8,7 @@ from samplernn_fast.data.decoding import Take
 from samplernn_fast.data.folder import chunk_count, chunk_samples
 from samplernn_fast.data.manifest import SPLITS, Manifest
 from samplernn_fast.data.settings import Settings
+from samplernn_fast.terminal import audio_length, counted
 
 _SHOWN = 20  # most dropped files that the summary names; the manifest names all
 _NAMED = 5  # most recordings that a warning names
@@ -67,17 +68,17 @@ class PrepareReport:
     def summary(self) -> str:
         """A few lines for people: hours, chunks, splits, what was dropped and why, warnings."""
         lines = [
-            f"{self.folder}: {_duration(self.hours)} of audio, {self.chunks} chunks of at most"
-            f" {self.chunk_seconds:g} s, {self.recordings} recordings, {self.sample_rate} Hz",
+            f"{self.folder}: {audio_length(3600 * self.hours)} of audio, {counted(self.chunks, 'chunk')} of at most"
+            f" {self.chunk_seconds:g} s, {counted(self.recordings, 'recording')}, {self.sample_rate} Hz",
             f"  gain {self.gain:.4g} (largest peak {self.peak:.4g}); took {self.seconds:.1f} s",
         ]
         for name, size in self.splits.items():
             counts = f"{size.chunks:7} chunks {size.recordings:7} recordings"
             if size.entries != size.recordings:
-                counts += f" in {size.entries} {'medleys' if size.entries < size.recordings else 'pieces'}"
-            lines.append(f"  {name:5} {_duration(size.hours):>9} {counts}")
+                counts += f" in {counted(size.entries, 'medley' if size.entries < size.recordings else 'piece')}"
+            lines.append(f"  {name:5} {audio_length(3600 * size.hours):>9} {counts}")
         if self.dropped:
-            lines.append(f"dropped {len(self.dropped)} files:")
+            lines.append(f"dropped {counted(len(self.dropped), 'file')}:")
             lines += [f"  {name}: {reason}" for name, reason in self.dropped[:_SHOWN]]
         if len(self.dropped) > _SHOWN:
             lines.append(f"  and {len(self.dropped) - _SHOWN} more, all named in manifest.json")
@@ -139,7 +140,7 @@ def make_report(
     more = list(warnings)
     if clipped:
         share = 100 * clipped / sum(recording.length for recording in manifest.recordings)
-        more.append(f"{clipped} samples ({share:.2g}%) are clipped at gain {manifest.gain:g}; use gain auto")
+        more.append(f"clipped {counted(clipped, 'sample')} ({share:.2g}%) at gain {manifest.gain:g}; use gain auto")
     return PrepareReport(
         folder=folder,
         sample_rate=manifest.sample_rate,
@@ -164,7 +165,3 @@ def _size(manifest: Manifest, split: str) -> SplitSize:
     hours = sum(entry.length for entry in entries) / manifest.sample_rate / 3600
     files = {part.path for entry in entries for part in entry.parts} | {e.path for e in entries if not e.parts}
     return SplitSize(len(files), chunks, hours, len(entries))
-
-
-def _duration(hours: float) -> str:
-    return f"{hours:.2f} h" if hours >= 0.1 else f"{hours * 3600:.1f} s"

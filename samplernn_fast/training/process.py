@@ -15,6 +15,7 @@ import torch
 import torch.distributed as dist
 from torch.distributed.rendezvous import rendezvous
 
+from samplernn_fast import terminal
 from samplernn_fast.backends import devices
 from samplernn_fast.errors import BackendUnavailable, ConfigError, SampleRNNError
 from samplernn_fast.models.base import AudioModel
@@ -107,7 +108,8 @@ def _own_gpu(launch: Launch) -> torch.device:
 def _meet(launch: Launch, backend: str) -> None:
     """Waits for the other processes. Raises BackendUnavailable where they do not come."""
     try:
-        with _ended_by_signals_at_once():
+        # Python hears nothing while torch waits, so ctrl-C and SIGTERM end the process without it.
+        with terminal.handled(signal.SIG_DFL, signal.SIGINT, signal.SIGTERM):
             store, _, _ = next(rendezvous("env://", launch.rank, launch.world_size, timeout=_MEETING))
         # The other ranks wait while the first one validates, which may take longer than torch's limit of ten minutes.
         dist.init_process_group(
@@ -119,20 +121,6 @@ def _meet(launch: Launch, backend: str) -> None:
             f"process {launch.rank} of {launch.world_size} did not find the others at {where}:"
             f" {str(error).strip().partition(chr(10))[0][:200]}"
         ) from None
-
-
-@contextmanager
-def _ended_by_signals_at_once() -> Iterator[None]:
-    """Within the block ctrl-C and SIGTERM end the process without Python, which hears nothing while torch waits."""
-    try:
-        before = {number: signal.signal(number, signal.SIG_DFL) for number in (signal.SIGINT, signal.SIGTERM)}
-    except ValueError:  # not the main thread, which alone may do this
-        before = {}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def highest(numbers: Sequence[float], device: torch.device) -> list[float]:

@@ -15,7 +15,7 @@ from samplernn_fast.data.folder import SPLITS, AudioData
 from samplernn_fast.models.base import AudioModel
 from samplernn_fast.models.config import AudioConfig, RecurrentConfig, SampleRNNConfig, TieredConfig
 from samplernn_fast.models.other_configs import DilatedConfig, HybridConfig
-from samplernn_fast.terminal import duration
+from samplernn_fast.terminal import audio_length, counted, duration
 from samplernn_fast.training.config import TrainConfig
 from samplernn_fast.training.keeping import next_sound
 from samplernn_fast.training.run_log import RunLog
@@ -27,11 +27,11 @@ _PEEK = 1 << 16  # how many samples of a recording are looked at for silence and
 
 
 def opening(
-    config: TrainConfig, data: AudioData, model: AudioModel, device: torch.device, origin: str, preset: str
+    config: TrainConfig, data: AudioData, model: AudioModel, device: torch.device, origin: str, preset: str, memory: str
 ) -> list[str]:
-    """All lines before the first step: the header, and what is warned of."""
-    lines = header(config, data, model, device, origin, preset)
-    return lines + [f"warning: {text}" for text in warnings(config, data, model, device)]
+    """All lines before the first step: the header, and what is warned of. memory: the warning of `check_memory`."""
+    warned = [memory] * bool(memory) + list(warnings(config, data, model, device))
+    return header(config, data, model, device, origin, preset) + [f"warning: {text}" for text in warned]
 
 
 def header(
@@ -39,17 +39,17 @@ def header(
 ) -> list[str]:
     """What will happen. origin: where the weights come from, as a clause. preset: that of the settings, if any."""
     parameters = sum(parameter.numel() for parameter in model.parameters())
-    hours = {split: sum(one.length for one in data.recordings(split)) / data.sample_rate / 3600 for split in SPLITS}
-    splits = ", ".join(f"{split} {_hours(hours[split])}" for split in SPLITS if hours[split])
+    seconds = {split: sum(one.length for one in data.recordings(split)) / data.sample_rate for split in SPLITS}
+    splits = ", ".join(f"{split} {audio_length(seconds[split])}" for split in SPLITS if seconds[split])
     each = config.batch_size * config.seq_len
     settings = f"preset {preset}; " if preset else ""
     return [
         f"model   {_shape(config.model)}, {parameters / 1e6:.2f} million parameters ({parameters * 4 / 1e6:.1f} MB),"
         f" {origin}",
-        f"data    {data.folder}: {_hours(sum(hours.values()))} at {data.sample_rate} Hz ({splits})",
+        f"data    {data.folder}: {audio_length(sum(seconds.values()))} at {data.sample_rate} Hz ({splits})",
         f"work    {settings}{_place(device)}; a step reads {config.batch_size} x {config.seq_len} samples"
         f" ({each / data.sample_rate:.3g} s of audio); {_limit(config)}",
-        f"output  {config.out}: {_outputs(config, bool(hours['valid']))}",
+        f"output  {config.out}: {_outputs(config, bool(seconds['valid']))}",
     ]
 
 
@@ -174,14 +174,13 @@ def _shape(model: AudioConfig) -> str:
 def _place(device: torch.device) -> str:
     if device.type == "cuda":
         return f"GPU {torch.cuda.get_device_name(device)}"
-    threads = torch.get_num_threads()
-    return f"{device.type}, {threads} thread{'s' if threads > 1 else ''}"
+    return f"{device.type}, {counted(torch.get_num_threads(), 'thread')}"
 
 
 def _limit(config: TrainConfig) -> str:
     """When the run ends."""
-    limits = [f"{config.max_steps} step{'s' if config.max_steps > 1 else ''}"] if config.max_steps else []
-    limits += [f"{config.max_minutes:g} minutes"] if config.max_minutes else []
+    limits = [counted(config.max_steps, "step")] if config.max_steps else []
+    limits += [counted(config.max_minutes, "minute")] if config.max_minutes else []
     rate = f"learning rate {config.lr:g}, {config.lr_schedule}"
     if config.change_lr is not None:
         rate = f"learning rate {config.change_lr:g} from here on"
@@ -193,7 +192,9 @@ def _outputs(config: TrainConfig, validates: bool) -> str:
     parts = [kept if validates else "model.safetensors"]
     if validates:
         within = not config.max_steps or config.eval_every < config.max_steps
-        parts.append(f"a validation every {config.eval_every} steps" if within else "a validation at the end")
+        parts.append(
+            f"a validation every {counted(config.eval_every, 'step')}" if within else "a validation at the end"
+        )
     sound = next_sound(config, 0)
     if sound and sound <= (config.max_steps or sound):
         parts.append(f"{config.sample_seconds:g} s of sound in samples/ early and every {config.sample_every}")
@@ -203,10 +204,6 @@ def _outputs(config: TrainConfig, validates: bool) -> str:
 def _next(step: int, every: int) -> int:
     """The next step after `step` that `every` divides."""
     return (step // every + 1) * every
-
-
-def _hours(hours: float) -> str:
-    return f"{hours:.2f} h" if hours >= 1 else f"{60 * hours:.1f} min" if hours >= 1 / 60 else f"{3600 * hours:.1f} s"
 
 
 def _short(seconds: float) -> str:

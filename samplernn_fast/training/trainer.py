@@ -107,7 +107,7 @@ class Trainer:
         known = source.model.config if source is not None else saved.model if saved is not None else None
         self.config = config = starting.fit(config, self.data, known)
         starting.check_unsaved(config)
-        check_memory(config, world_size, device)
+        self.short_of_memory = check_memory(config, world_size, device)
         self.model = build_model(config.model, seed=config.seed)
         self.initialized_from: dict[str, Any] | None = None
         self.origin = f"random weights of seed {config.seed}"
@@ -329,7 +329,7 @@ class Trainer:
             self.config.out / checkpoint.CONFIG_FILE, json.dumps(self.config.to_dict(), indent=1) + "\n"
         )
         self.keeper = Keeper(self.config, self.step)
-        about = (self.config, self.data, self.model, self.device, self.origin, preset)
+        about = (self.config, self.data, self.model, self.device, self.origin, preset, self.short_of_memory)
         lines = opening(*about) if progress and header else ()
         again, limit = "validation" in self.pending, self.config.max_steps
         return RunLog(self.config.out, self.step, limit, validates_again=again, header=lines, shown=progress)

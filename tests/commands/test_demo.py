@@ -54,7 +54,7 @@ def test_a_second_demo_uses_the_first_one_again(short, tmp_path):
 def test_too_few_steps_are_made_up_for(short, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(demo, "_LEAST_STEPS", 7)
     lines = list(demo.run_demo(tmp_path / "tune.wav", minutes=1e-9, seed=0))
-    assert re.fullmatch(r"1 steps in \d+ s are too few for a sound: training goes on to 7, about .* more", lines[2])
+    assert re.fullmatch(r"1 step in \d+ s, too few for a sound: training goes on to 7, about .* more", lines[2])
     assert lines[3].startswith("trained 7 steps in ")
     assert capsys.readouterr().err.count("model   ") == 1  # what will happen is said once
 

@@ -129,3 +129,12 @@ def test_a_mixture_is_scored_in_bits_and_in_nats(saved, data_folder, capsys):
 def test_levels_are_scored_in_bits_alone(saved, data_folder, capsys):
     assert run("evaluate", saved("rnn", AudioData.open(data_folder).gain), "--data", data_folder, "--json") == 0
     assert "nll_nats" not in json.loads(capsys.readouterr().out)
+
+
+@pytest.mark.parametrize("name", [name for name, config in SYSTEM_CASES.items() if not config.packed])
+def test_a_mode_that_its_only_backend_has_not_is_refused_in_few_words(name, saved, tmp_path, capsys):
+    message = refused(capsys, 1, "generate", saved(name), "--dtype", "int8", "-o", tmp_path / "out.wav")
+    assert message == (
+        f"samplernn-fast: only the stepping backend plays {SYSTEM_CASES[name].system}, and it has no dtype int8, only"
+        " float32, float64\n"
+    )

@@ -92,7 +92,7 @@ def test_a_gain_that_clips_is_counted_and_warned_about(tmp_path):
     report = prepare(tmp_path / "in", tmp_path / "out", sample_rate=RATE, gain=2.0, split=(1, 0, 0))
     assert samples_of(tmp_path / "out")["a.wav"].tolist() == [200, 32767, -32768, -32768]
     assert report.clipped == 2
-    assert report.warnings == ("2 samples (50%) are clipped at gain 2; use gain auto",)
+    assert report.warnings == ("clipped 2 samples (50%) at gain 2; use gain auto",)
 
 
 def bad_files(folder: Path) -> Path:

@@ -3,6 +3,7 @@
 import os
 import re
 import signal
+import struct
 import subprocess
 import sys
 import threading
@@ -11,6 +12,7 @@ import time
 import pytest
 
 from samplernn_fast import terminal
+from samplernn_fast.commands import standard_streams
 
 SHORT = """
 import sys
@@ -51,7 +53,42 @@ def test_the_bar_of_audio_gives_the_speed_in_x_real_time(watched, capsys):
     with terminal.audio_bar(2.0) as bar:
         bar.advance(2.0)
     shown = capsys.readouterr().err
-    assert "2.0/2.0 s of audio" in shown and "x real time" in shown
+    assert re.search(r"2\.0/2\.0 s of audio, [\d.]+[kMG]? x real time, 00:00 left", shown), shown
+
+
+def test_a_unit_stands_apart_from_its_number(watched, capsys):
+    with terminal.Bar(1000, "sample", prefixes=True) as bar:
+        time.sleep(0.01)
+        bar.advance(1000)
+    assert re.search(r"1\.00k/1\.00k .*[\d.]+k sample/s", capsys.readouterr().err)
+
+
+ON_A_TERMINAL = """
+import time
+from samplernn_fast import terminal
+
+terminal._FIRST_WAIT = terminal._SECOND_WAIT = 0.02
+with terminal.Bar(3, "step", title="walk") as bar:
+    bar.advance()
+    time.sleep(0.2)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs terminals of Unix")
+@pytest.mark.parametrize(("rows", "columns"), [(0, 0), (24, 0), (0, 80), (24, 80)])
+def test_a_terminal_without_a_size_gets_lines(rows, columns):
+    import fcntl
+    import pty
+    import termios
+
+    master, slave = pty.openpty()
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+    environment = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
+    subprocess.run([sys.executable, "-c", ON_A_TERMINAL], stderr=slave, env=environment, timeout=60, check=True)
+    shown = os.read(master, 1 << 16).decode()
+    os.close(slave)
+    os.close(master)
+    assert ("1/3" if rows and columns else "walk: 1 of 3 steps") in shown
 
 
 @pytest.fixture
@@ -111,6 +148,18 @@ def test_numbers_in_words():
     ]
 
 
+def test_audio_and_counts_in_words():
+    assert [terminal.audio_length(seconds) for seconds in (8.23, 204, 7380)] == ["8.2 s", "3.4 min", "2.05 h"]
+    assert [terminal.counted(n, "minute") for n in (0, 0.5, 1, 1.0, 2, 10**6)] == [
+        "0 minutes",
+        "0.5 minutes",
+        "1 minute",
+        "1 minute",
+        "2 minutes",
+        "1000000 minutes",
+    ]
+
+
 UNHEARD = """
 import time
 from samplernn_fast import terminal
@@ -157,6 +206,20 @@ def test_more_patience_takes_more_than_one_ctrl_c_and_says_once_what_happens(cap
         assert caught == [signal.SIGINT] * 2
         os.kill(os.getpid(), signal.SIGINT)
     assert capfd.readouterr().err == "\nstops soon\n"
+
+
+def test_a_signal_that_was_ignored_at_the_start_stays_ignored():
+    """Shells start background jobs so, and nohup."""
+    ignored = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(number, signal.SIG_IGN) for number in ignored]
+    try:
+        with standard_streams.stopped_by_sigterm(), terminal.interrupts(signal.SIGTERM, patience=0) as caught:
+            for number in ignored:
+                os.kill(os.getpid(), number)
+        assert caught == [] and [signal.getsignal(number) for number in ignored] == [signal.SIG_IGN] * 2
+    finally:
+        for number, handler in zip(ignored, before, strict=True):
+            signal.signal(number, handler)
 
 
 def test_another_thread_keeps_its_signals():

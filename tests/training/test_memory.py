@@ -76,6 +76,22 @@ def test_a_run_that_has_no_room_is_refused_before_anything_is_written(data_folde
     assert "\n" not in str(caught.value) and not config.out.exists()
 
 
+def test_a_run_that_may_have_room_is_warned_of(data_folder, tmp_path, monkeypatch, capsys):
+    """The estimate is good to a factor of two, so less than that is no reason to refuse."""
+    config = tiny(data_folder, tmp_path / "run", steps=1)
+    needed = memory.update_bytes(config, config.batch_size)
+    monkeypatch.setattr(memory, "_free_bytes", lambda device: needed // 2 + 1)
+    assert train(config).steps == 1
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if "memory" in line]
+    assert line.startswith("warning: an update needs about 0.00") and "lower batch_size (now 4)" in line
+    monkeypatch.setattr(memory, "_free_bytes", lambda device: needed // 2 - 1)
+    with pytest.raises(ConfigError, match="an update needs about"):
+        train(replace(config, out=tmp_path / "other"))
+    monkeypatch.setattr(memory, "_free_bytes", lambda device: needed)
+    train(replace(config, out=tmp_path / "other"))
+    assert "memory" not in capsys.readouterr().err
+
+
 def test_a_limit_of_a_container_counts_and_an_unknown_one_does_not(tmp_path, monkeypatch):
     found = memory._free_bytes(torch.device("cpu"))
     assert found is None or found > 1 << 20

@@ -11,6 +11,7 @@ from samplernn_fast.backends.cuda import constants
 from samplernn_fast.backends.cuda.call import Call
 from samplernn_fast.backends.cuda.gpu import missing
 from samplernn_fast.backends.cuda.launcher import Launcher, ordinal
+from samplernn_fast.backends.interface import missing_taps
 from samplernn_fast.errors import BackendUnavailable, ConfigError, DeviceError
 from samplernn_fast.models.config import PackedConfig
 from samplernn_fast.reference.draw import Drawing
@@ -33,9 +34,7 @@ class CudaBackend:
         """Why this backend cannot run; empty when it can."""
         if device.type != "cuda":
             return [f"runs on a CUDA GPU, not on {device}"]
-        if not config.taps:
-            return [f"has no kernels for {config.system}, whose MLP reads no samples"]
-        return missing(ordinal(device))
+        return missing_taps(config) or missing(ordinal(device))
 
     def __init__(
         self,
