@@ -20,7 +20,7 @@ from samplernn_fast.errors import ConfigError
 from samplernn_fast.models.base import AudioModel
 from samplernn_fast.models.places import DEMO
 from samplernn_fast.models.places import model_path as model_path
-from samplernn_fast.ranges import Range
+from samplernn_fast.ranges import Range, checked
 from samplernn_fast.reference import limits
 from samplernn_fast.terminal import audio_bar
 
@@ -120,6 +120,7 @@ class Stream:
         """The next n levels of every stream, (B, n)."""
         return self.engine.run(self.state, n).numpy()
 
+    @checked
     def slices(
         self, duration: float, progress: bool = False, should_stop: Callable[[], bool] | None = None
     ) -> Iterator[np.ndarray]:
@@ -141,6 +142,7 @@ class Stream:
         _DURATION.check("duration", duration)
         return max(1, round(duration * self.sample_rate))
 
+    @checked
     def save(
         self,
         path: str | Path | Names,

@@ -1,18 +1,29 @@
 """The range of a setting, written beside its type: `Annotated[int, Range(1, 64)]` in a config class or a command.
 
 A config class calls `check_fields` in its `__post_init__`, the arguments of a command are checked by `check_arguments`,
-and both messages come from here. So a number that cannot work is refused before anything is read or written. A message
-begins with the name as Python has it; the command line writes it as a flag.
+those of a public function by `checked`, and all messages come from here. So a value that cannot work, or is of another
+type than is declared, is refused before anything is read or written. A message begins with the name as Python has it;
+the command line writes it as a flag.
 """
 
+import collections.abc
 import dataclasses
+import functools
+import inspect
 import math
 import numbers
+import os
+import types
 import typing
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any, Literal, ParamSpec, TypeVar
 
 from samplernn_fast.errors import ConfigError
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 @dataclass(frozen=True)
@@ -60,7 +71,7 @@ def of_annotation(annotation: Any) -> Range | None:
 
 
 def check_fields(config: Any) -> None:
-    """Checks every field of a dataclass whose type carries a Range. Raises ConfigError for the first that is outside.
+    """Checks every field of a dataclass against its type and its Range. Raises ConfigError for the first that differs.
 
     The class must not postpone its annotations (`from __future__ import annotations`).
     """
@@ -69,18 +80,90 @@ def check_fields(config: Any) -> None:
 
 
 def check_arguments(function: Any, arguments: typing.Mapping[str, Any]) -> None:
-    """Checks the arguments of a call, by name, whose types carry a Range. Raises ConfigError."""
-    hints = typing.get_type_hints(function, include_extras=True)
+    """Checks the arguments of a call, by name, against their types and Ranges. Raises ConfigError."""
+    hints = _hints(function)
     for name, value in arguments.items():
-        _check(name, value, hints.get(name))
+        _check(name, value, hints.get(name, Any))
+
+
+_hints = functools.cache(functools.partial(typing.get_type_hints, include_extras=True))
+
+
+def checked(function: Callable[P, R]) -> Callable[P, R]:
+    """A public function whose arguments are checked when it is called."""
+    signature = inspect.signature(function)
+
+    @functools.wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        check_arguments(function, signature.bind(*args, **kwargs).arguments)
+        return function(*args, **kwargs)
+
+    return call
 
 
 def _check(name: str, value: Any, annotation: Any) -> None:
     """Checks a value, or each of a tuple or list, against the type that it was declared with."""
     found = of_annotation(annotation)
-    if found is not None and not (value is None and type(None) in typing.get_args(annotation.__origin__)):
+    if found is None:
+        if not _is_of(value, annotation):
+            raise ConfigError(f"{name} must be {in_words(annotation)}, got {_short(value)}")
+    elif not (value is None and type(None) in typing.get_args(annotation.__origin__)):
         for one in value if isinstance(value, (tuple, list)) else (value,):
             found.check(name, one, _is_whole(annotation))
+
+
+def _is_of(value: Any, annotation: Any) -> bool:
+    """Whether a value is of a type as it is declared. NumPy's numbers count as Python's, and any iterable but text as
+    a sequence. What cannot be told is taken."""
+    origin, parts = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is Annotated:
+        return _is_of(value, parts[0])
+    if origin in (typing.Union, types.UnionType):
+        return any(_is_of(value, part) for part in parts)
+    if origin is Literal:
+        return value in parts
+    if origin is collections.abc.Callable:
+        return callable(value)
+    if origin in (tuple, list, collections.abc.Sequence):
+        if isinstance(value, str | bytes) or not isinstance(value, collections.abc.Iterable):
+            return False
+        return origin is tuple or not isinstance(value, list | tuple) or all(_is_of(one, parts[0]) for one in value)
+    kind = origin or annotation
+    if kind is Any or not isinstance(kind, type) or getattr(kind, "_is_protocol", False):
+        return True
+    if kind in _NUMBERS:
+        is_bool = isinstance(value, bool) or type(value).__name__ == "bool_"
+        return is_bool if kind is bool else isinstance(value, _NUMBERS[kind]) and not is_bool
+    return isinstance(value, kind)
+
+
+_NUMBERS = {bool: bool, int: numbers.Integral, float: numbers.Real}
+_WORDS = {
+    bool: "True or False",
+    int: "a whole number",
+    float: "a number",
+    str: "text",
+    Path: "a path",
+    os.PathLike: "a path",
+    type(None): "None",
+    collections.abc.Callable: "a function",
+    collections.abc.Mapping: "names with values",
+}
+
+
+def in_words(annotation: Any) -> str:
+    """What a value of a type is called: "a whole number or None"."""
+    origin, parts = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is Annotated:
+        return in_words(parts[0])
+    if origin in (typing.Union, types.UnionType):
+        return " or ".join(dict.fromkeys(in_words(part) for part in parts))
+    if origin is Literal:
+        return " or ".join(map(str, parts))
+    if origin in (tuple, list, collections.abc.Sequence):
+        return f"several, each {in_words(parts[0])}" if parts else "several values"
+    kind = origin or annotation
+    return _WORDS.get(kind, f"a {getattr(kind, '__name__', kind)}")
 
 
 def _is_whole(annotation: Any) -> bool:

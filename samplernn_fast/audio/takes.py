@@ -15,6 +15,7 @@ import numpy as np
 
 from samplernn_fast.audio import writing
 from samplernn_fast.errors import AudioError, exists
+from samplernn_fast.ranges import checked
 
 SPEED = ("seconds", "samples_per_second", "x_real_time", "rtf")
 """The entries of `Audio.info` that differ from run to run; a file's metadata is without them."""
@@ -39,6 +40,7 @@ class Audio:
         """How long each stream is."""
         return self.samples.shape[1] / self.sample_rate
 
+    @checked
     def save(self, path: str | Path, *, overwrite: bool = False) -> list[Path]:
         """Write .wav, .flac, .ogg, .opus or .mp3, with provenance in the file's own metadata; returns the paths.
 
@@ -98,6 +100,18 @@ class Names:
             return [path]
         digits = max(2, len(str(max([total - 1, *self.streams]))))
         return [path.with_stem(f"{path.stem}-{stream:0{digits}d}") for stream in self.streams]
+
+
+def stem(
+    model: str, seed: int, temperatures: Sequence[float] = (1.0,), top_k: int | None = None, top_p: float | None = None
+) -> str:
+    """What files are called that nobody named: album-seed0, and behind it what makes them sound otherwise: -t0.9 for
+    the temperature (-t0.7-1.1 for several, or for a curve between these), -k50 and -p0.95 for top_k and top_p."""
+    heat = "-".join(f"{one:g}" for one in dict.fromkeys((min(temperatures), max(temperatures))))
+    parts = [f"-t{heat}"] * (heat != "1") + [f"-k{top_k}"] * (top_k is not None)
+    if top_p is not None and top_p != 1:
+        parts.append(f"-p{top_p:g}")
+    return f"{model}-seed{seed}{''.join(parts)}"
 
 
 class Takes:

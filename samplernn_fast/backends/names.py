@@ -29,6 +29,12 @@ def check_backend(name: str, dtype: str, offered: Mapping[str, Sequence[str]] = 
         raise ConfigError(f"dtype must be {names}, got {quoted(dtype)}{did_you_mean(dtype, modes)}")
 
 
+def check_threads(name: str, num_threads: int | None) -> None:
+    """Raises ConfigError where a number of threads is given to a backend that does not take one."""
+    if num_threads is not None and name not in ("auto", "cpu"):
+        raise ConfigError(f"num_threads is for the cpu backend; leave it out for {name}")
+
+
 def check_device(name: str) -> None:
     """Raises ConfigError for a word that names no device. Whether there is such a GPU, only torch knows."""
     if not re.fullmatch(r"auto|(cpu|cuda)(:\d{1,3})?", name, re.ASCII):

@@ -72,7 +72,7 @@ def resolve(
             found = [failed[candidate]]
         if not found:
             return backend
-        if name == "auto" and len(players) == 1:
+        if name == "auto" and players == ["stepping"]:
             raise BackendUnavailable(f"only the {candidate} backend plays {config.system}, and it {'; '.join(found)}")
         reasons.append(f"{candidate}: {'; '.join(found)}" if name == "auto" else "; ".join(found))
     whose = "no backend can" if name == "auto" else f"the {name} backend cannot"

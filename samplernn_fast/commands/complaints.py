@@ -76,7 +76,8 @@ def _directly(text: str, args: Sequence[str], settings: Mapping[str, Any]) -> st
         names = re.findall(r"(?:^Missing from [^:]*:|\(required\)) (?:-[^,]*, )*(-[^ ]+ [^ ]+|[A-Z]+)", text)
         return f"{' and '.join(names)} must be given" if names else ""
     if match := re.match(r"invalid choice (.*) for argument '(.*?)'\. Expected one of \((.*)\)", text):
-        value, choices = match[1].strip("'\""), re.findall(r"'([^']*)'", match[3])
+        value = match[1].strip("'\"")
+        choices = [choice for choice in re.findall(r"'([^']*)'", match[3]) if choice != "None"]
         guess = did_you_mean(value, choices)
         return f"{_chosen(match[2], settings)} must be one of {', '.join(choices)}, got {quoted(value)}{guess}"
     if match := re.match(r"Error parsing (-[^:]*): ", text):

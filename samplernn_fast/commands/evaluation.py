@@ -45,14 +45,16 @@ def evaluate(
         per_file: Print a line for every recording too.
         json: Print one JSON object instead of text, every recording in it.
     """
+    from samplernn_fast.data.batches import some_recordings
     from samplernn_fast.data.folder import AudioData
     from samplernn_fast.models.places import model_file
 
     if backend != "forward":
         names.check_backend(backend, dtype)
     names.check_device(device)
-    model_file(model)  # refuses before torch is loaded, as does the next line
+    model_file(model)  # refuses before torch is loaded, as do the next lines
     opened = AudioData.open(data)
+    some_recordings(opened, split)
     with terminal.waiting("loading torch"):
         from samplernn_fast.backends.devices import resolve_device
         from samplernn_fast.engine.engine import as_model

@@ -54,7 +54,7 @@ def generate(
     Args:
         model: Run folder, .safetensors file, or the bundled demo.
         output: File (.wav .flac .ogg .opus .mp3), folder, or - for a WAV on standard output. Without it, a file here
-            that is named after the model and the seed.
+            that is named after the model, the seed and settings that are not the usual ones.
         duration: Seconds of new audio.
         num_samples: How many different pieces; they become name-00.wav, name-01.wav, ...
         temperature: One number, one per piece, or a curve over time such as 0:0.7,10:1.1 (seconds:temperature).
@@ -72,6 +72,7 @@ def generate(
         num_shards: How many shares there are.
     """
     names.check_backend(backend, dtype)
+    names.check_threads(backend, num_threads)
     names.check_device(device)
     if shard_index >= num_shards:
         raise ConfigError(f"shard_index must be 0 to num_shards - 1, got {shard_index} of {num_shards}")
@@ -94,8 +95,8 @@ def generate(
     if output == _STANDARD_OUTPUT:
         _check_standard_output(streams, json)
     else:
-        files = _names(output, model, settings["seed"], streams, num_samples, num_shards)
-        files = replace(files, overwrite=overwrite)
+        stem = _stem(model, settings["seed"], temperature, top_k, top_p)
+        files = replace(_names(output, stem, streams, num_samples, num_shards), overwrite=overwrite)
         files.paths()  # refuses, as does the next line
         _check_folder(files.path.parent)
     if not streams:
@@ -200,16 +201,26 @@ def _check_standard_output(streams: range, json: bool) -> None:
         raise ConfigError("standard output is a terminal, which cannot show a WAV; name a file, or a program behind |")
 
 
-def _names(output: str | None, model: str, seed: int, streams: range, num_samples: int, num_shards: int) -> "Names":
-    """What the files are called. A folder stands for files in it that are named after the model and the seed."""
+def _stem(model: str, seed: int, texts: tuple[str, ...], top_k: int | None, top_p: float | None) -> str:
+    """The name of files that nobody named, which is that of the whole where a share is made."""
+    from samplernn_fast.audio import takes
+    from samplernn_fast.engine import temperature
+
+    place = Path(model).resolve()
+    name = model if model == "demo" else place.name if place.is_dir() else place.stem
+    values = [temperature.parse(text) for text in texts]
+    heats = [heat for one in values for heat in ([one] if isinstance(one, float) else one.temperatures)]
+    return takes.stem(name, seed, heats, top_k, top_p)
+
+
+def _names(output: str | None, stem: str, streams: range, num_samples: int, num_shards: int) -> "Names":
+    """What the files are called. A folder stands for files in it of the name `stem`."""
     from samplernn_fast.audio.takes import Names
 
     if output is not None and not _is_folder(output):
         return Names(Path(output), streams, total=num_samples)
-    place = Path(model).resolve()
-    name = model if model == "demo" else place.name if place.is_dir() else place.stem
     # The names of a share are those that the whole would have, so they cannot be others where files exist.
-    return Names(Path(output or ".") / f"{name}-seed{seed}.wav", streams, total=num_samples, numbered=num_shards == 1)
+    return Names(Path(output or ".") / f"{stem}.wav", streams, total=num_samples, numbered=num_shards == 1)
 
 
 def _is_folder(output: str) -> bool:
@@ -219,7 +230,15 @@ def _is_folder(output: str) -> bool:
 
 
 def _check_folder(folder: Path) -> None:
-    """Raises AudioError where a file stands in the way of a folder that is to be made."""
+    """Raises AudioError where a file stands in the way of a folder that is to be made, ConfigError for a data folder.
+
+    `prepare` replaces no data folder that holds something else, so nobody's audio may get into one. A run folder takes
+    audio: none of its own files has such a name, and beside its model audio is easy to find.
+    """
+    from samplernn_fast.data.manifest import MANIFEST_FILE
+
+    if (folder / MANIFEST_FILE).exists():
+        raise ConfigError(f"output must not be in a data folder, and {folder} is one; choose another folder")
     there = next(place for place in (folder, *folder.parents) if os.path.lexists(place))
     if not there.is_dir():
         raise AudioError(f"{there}: the folder cannot be made: something else has its name")

@@ -2,11 +2,12 @@
 
 import json as json_module
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import tyro
 
 from samplernn_fast import terminal
+from samplernn_fast.audio.limits import RATES
 from samplernn_fast.commands.flags import Output
 from samplernn_fast.errors import CheckpointError, ConfigError, exists
 
@@ -18,8 +19,8 @@ def import_(
     output: Output,
     format: Literal["auto", "deepsound", "prism", "s4", "theano"] = "auto",
     config: Path | None = None,
-    quantization: str | None = None,
-    sample_rate: int | None = None,
+    quantization: Literal["linear", "mu-law"] | None = None,
+    sample_rate: Annotated[int | None, RATES] = None,
     json: bool = False,
     overwrite: bool = False,
 ) -> None:
@@ -37,6 +38,8 @@ def import_(
         json: Print one JSON object instead of text.
         overwrite: Replace a model that is in the run folder.
     """
+    from samplernn_fast.importing import detection
+    from samplernn_fast.importing.settings import given_settings
     from samplernn_fast.models.places import LAST_FILE, MODEL_FILE
 
     if (output / LAST_FILE).exists():
@@ -46,6 +49,10 @@ def import_(
     if output.exists() and not output.is_dir():
         raise ConfigError(f"output must be a folder, and {output} is none")
     _check_folder(output)
+    given_settings(config)  # refuses before torch is loaded, as do the next lines
+    file = detection.resolve(path)
+    if format == "auto":
+        detection.recognize(file)
     with terminal.waiting("loading torch"):
         from samplernn_fast.importing.foreign import read_checkpoint
         from samplernn_fast.models import checkpoint

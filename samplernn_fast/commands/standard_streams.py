@@ -12,8 +12,6 @@ import sys
 from collections.abc import Iterator
 from typing import NoReturn, TextIO
 
-from samplernn_fast import terminal
-
 FAILURE_STATUS = 1
 """The exit status of a command that could not do what it says."""
 USAGE_STATUS = 2
@@ -27,6 +25,8 @@ class Terminated(KeyboardInterrupt):
 @contextlib.contextmanager
 def stopped_by_sigterm() -> Iterator[None]:
     """Within the block, SIGTERM raises Terminated, where `terminal.handled` may change what it does."""
+
+    from samplernn_fast import terminal  # the overview of the commands does without it
 
     def stop(number: int, frame: object) -> None:
         raise Terminated

@@ -1,5 +1,6 @@
 """The `train` command: a preset and flags become a `TrainConfig`. `training.trainer` does the work."""
 
+import copy
 import dataclasses
 import os
 import re
@@ -16,7 +17,7 @@ from samplernn_fast.commands.flags import parse, with_example, with_long_out
 from samplernn_fast.commands.standard_streams import USAGE_STATUS
 from samplernn_fast.errors import ConfigError, Interrupted, did_you_mean, quoted
 from samplernn_fast.models.config import AudioConfig
-from samplernn_fast.training.config import TrainConfig
+from samplernn_fast.training.config import FROM_DATA, TrainConfig
 
 
 def train(args: Sequence[str], prog: str) -> None:
@@ -38,7 +39,6 @@ def train(args: Sequence[str], prog: str) -> None:
         print(shown, file=sys.stdout if args else sys.stderr)
         sys.exit(0 if args else USAGE_STATUS)
     config = _read_flags(args[0] if named else None, with_long_out(args[1:] if named else args), prog)
-    names.check_device(config.device)
     with terminal.waiting("loading torch", shown=_is_first_process()):
         from samplernn_fast.data.folder import AudioData
         from samplernn_fast.training.process import Launch
@@ -66,28 +66,40 @@ def _read_flags(name: str | None, args: Sequence[str], prog: str) -> TrainConfig
     Where the run starts from a model, the flags are read once more over that model's settings, so that a flag which
     contradicts them can be told from a setting that nobody gave.
     """
+    from samplernn_fast.training import starting
     from samplernn_fast.training.presets import FINE_TUNING, PRESETS
 
+    for arg in args:
+        flag = arg.partition("=")[0]
+        if flag.startswith("--") and flag[2:].replace("-", "_") in FROM_DATA:
+            raise ConfigError(f"{flag} cannot be set: train takes it from the data, or from the model of --init-from")
     text, preset = PRESETS[name] if name else ("Train on from another model, with other data.", FINE_TUNING)
     prog, text = f"{prog} {name}" if name else prog, with_example(text, "train")
-    default = dataclasses.replace(preset, data=tyro.MISSING, out=tyro.MISSING)
-    config = parse(TrainConfig, prog, args, description=text, default=default)
+    config = parse(TrainConfig, prog, args, description=text, default=_without_paths(preset))
+    names.check_device(config.device)
+    starting.check_early(config)
     if config.init_from is not None:
         from samplernn_fast.models.places import LAST_FILE, model_file, model_path
 
         if config.resume in ("auto", "never") and not (config.out / LAST_FILE).exists():
             model_file(model_path(config.init_from))  # refuses before torch is loaded; a run that goes on needs it not
         with terminal.waiting("loading torch and the model to start from", shown=_is_first_process()):
-            from samplernn_fast.training.starting import check_preset, model_to_start_from
-
-            model = model_to_start_from(config)
+            model = starting.model_to_start_from(config)
         if name:
-            check_preset(name, preset.model, model, config.init_from)
-        default = _over_model(default, model, any_length=name is None)
+            starting.check_preset(name, preset.model, model, config.init_from)
+        default = _without_paths(_over_model(preset, model, any_length=name is None))
         config = parse(TrainConfig, prog, args, description=text, default=default)
     if config.max_steps and not any(re.match("--max[-_]minutes", arg) for arg in args):
         config = dataclasses.replace(config, max_minutes=None)  # a number of steps replaces the preset's time limit
     return config
+
+
+def _without_paths(settings: TrainConfig) -> TrainConfig:
+    """Settings whose data and run folder the flags must say, which no TrainConfig that is made as usual can be."""
+    copied = copy.copy(settings)
+    for name in ("data", "out"):
+        object.__setattr__(copied, name, tyro.MISSING)
+    return copied
 
 
 def _over_model(default: TrainConfig, model: AudioConfig, *, any_length: bool) -> TrainConfig:

@@ -298,8 +298,18 @@ def _fitting_recordings(data: AudioData, config: AudioConfig, split: str, seq_le
             f" prepare again with sample_rate {config.sample_rate}, or train a model with"
             f" sample_rate {data.sample_rate}"
         )
+    check_frames(config, seq_len)
+    return some_recordings(data, split)
+
+
+def check_frames(config: AudioConfig, seq_len: int) -> None:
+    """Raises ConfigError where subsequences are not whole frames of a model."""
     if seq_len < 1 or seq_len % config.top_frame:
         raise ConfigError(f"seq_len must be a multiple of the top frame of {config.top_frame} samples, got {seq_len}")
+
+
+def some_recordings(data: AudioData, split: str) -> list[Recording]:
+    """The recordings of a split. Raises DataError where there is none."""
     recordings = data.recordings(split)
     if not recordings:
         raise DataError(f"{data.folder}: the {split} split is empty; prepare more recordings or another split")

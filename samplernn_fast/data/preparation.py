@@ -29,6 +29,7 @@ from samplernn_fast.data.settings import JOIN_SECONDS, Settings
 from samplernn_fast.data.splits import SplitRule
 from samplernn_fast.errors import ConfigError, DataError, exists
 from samplernn_fast.files import replacing_folder
+from samplernn_fast.ranges import checked
 
 AUTO_PEAK = 0.98
 """Where gain "auto" puts the largest peak of the data set, as a share of full scale."""
@@ -41,6 +42,7 @@ _CONVERTED_AT_ONCE = 1 << 18  # samples; as float32 they take 1 MiB, which stays
 PathLike = str | os.PathLike[str]
 
 
+@checked
 def prepare(
     inputs: PathLike | Sequence[PathLike],
     out: PathLike,
@@ -287,10 +289,11 @@ def _arrange(
         if len(cut) > len(plans):
             plans = cut
             info["cut"] = {"seed": rule.seed, "gap_seconds": arranging.GAP_SECONDS}
+            lost = sum(one.length for one in recordings) - sum(plan.length for plan in cut)
             notes.append(
                 f"fewer than 3 different recordings, so they are cut by time into {len(cut)} pieces for train, valid"
-                f" and test, with {arranging.GAP_SECONDS} s left out between two splits; cut=False keeps all for"
-                " training"
+                f" and test, with {arranging.GAP_SECONDS} s left out between two splits,"
+                f" {terminal.audio_length(lost / rate)} in all; cut=False keeps all for training"
             )
     warnings = warnings + rule.warn_of_empty({plan.split for plan in plans})
     if settings.join:

@@ -80,7 +80,8 @@ class Engine:
         A stream's audio depends on (model, seed, stream number) alone; streams are first_stream, first_stream + 1, ...
         prompt: levels (n,) or (B, n) of any length, which every stream has heard before it goes on.
         """
-        if num_streams < 1 or first_stream < 0 or first_stream + num_streams > 2**32:
+        whole = all(isinstance(number, numbers.Integral) for number in (num_streams, first_stream))
+        if not whole or num_streams < 1 or first_stream < 0 or first_stream + num_streams > 2**32:
             raise ConfigError(f"streams must be numbered 0 to 2^32 - 1, got {num_streams} from {first_stream}")
         streams = np.arange(first_stream, first_stream + num_streams, dtype=np.uint32)
         history = torch.full((num_streams, self.config.lookback), self.config.q_zero, device=self.device)
@@ -111,6 +112,8 @@ class Engine:
         forced: (B, n) levels to take instead of drawing, -1 where the model is free: prompts, injected silence.
         A call that fails or is interrupted leaves `state` whole, at the end of the last slice that was made.
         """
+        if not isinstance(state, EngineState):
+            raise ConfigError(f"run: state must be an EngineState, which init_state makes, got {state!r:.60}")
         if isinstance(n, bool) or not isinstance(n, numbers.Integral) or n < 0:
             raise ConfigError(f"run: n must be a whole number, 0 or more, got {n!r}")
         all_forced = self._check_forced(state, n, forced)
@@ -178,7 +181,10 @@ class Engine:
 
     def _check_levels(self, values: Tensor | np.ndarray, what: str, low: int) -> Tensor:
         """Integers from `low` to Q - 1 as int64 on the engine's device; floats are not rounded quietly."""
-        levels = torch.as_tensor(values)
+        try:
+            levels = torch.as_tensor(values)
+        except (TypeError, ValueError, RuntimeError):
+            raise ConfigError(f"{what}: levels must be integers, got {values!r:.60}") from None
         if levels.is_floating_point() and levels.numel():
             raise ConfigError(f"{what}: levels must be integers, got {levels.dtype}; quantize audio first")
         levels = levels.long().to(self.device)

@@ -30,6 +30,11 @@ class TemperatureCurve:
         curve = np.interp(seconds, times, values)
         return np.where((curve > 0) & (curve < _LOWEST), _LOWEST, curve)
 
+    @property
+    def temperatures(self) -> list[float]:
+        """Those of its points, between which all others lie."""
+        return [value for _, value in self.points]
+
     def __str__(self) -> str:
         return ",".join(f"{time!r}:{value!r}" for time, value in self.points)
 

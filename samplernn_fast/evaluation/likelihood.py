@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor
@@ -25,6 +25,7 @@ from samplernn_fast.models.base import AudioModel, State
 from samplernn_fast.models.checkpoint import load_model
 from samplernn_fast.models.config import AudioConfig
 from samplernn_fast.models.gaussian import MixtureModel
+from samplernn_fast.ranges import Range, checked
 
 _MAX_LOGITS = 1 << 25  # most logits of one batch: 128 MiB in float32
 _MAX_PRODUCTS = 1 << 35  # most products of one call on a CPU, each weight being one a sample: 0.25 seconds of a core
@@ -66,16 +67,17 @@ class EvalResult:
         return f"{split} NLL {self.nll_bits:.4f} bits per sample{nats} over {self.n_samples} samples"
 
 
+@checked
 def evaluate(
     model: AudioModel | str | Path,
     data: AudioData | str | Path,
     split: str = "test",
     *,
-    batch_size: int = 32,
+    batch_size: Annotated[int, Range(1, 10**6)] = 32,
     backend: str = "auto",
     dtype: str = "auto",
     device: str = "auto",
-    max_seconds: float = 0,
+    max_seconds: Annotated[float, Range(0, 10**9)] = 0,
     progress: Callable[[int], object] | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> EvalResult:
@@ -99,8 +101,6 @@ def evaluate(
         model = load_model(model).to(devices.resolve_device(device))
     data = data if isinstance(data, AudioData) else AudioData.open(data)
     config = model.config
-    if batch_size < 1:
-        raise ConfigError(f"batch_size must be at least 1, got {batch_size}")
     per_row = max(1, _MAX_LOGITS // (batch_size * config.outputs * config.top_frame))
     seq_len = config.top_frame * min(per_row, max(1, _MAX_SAMPLES // config.top_frame))
     target = next(model.parameters()).device if device == "auto" else devices.resolve_device(device)

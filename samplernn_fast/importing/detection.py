@@ -1,4 +1,7 @@
-"""Tells which project wrote a checkpoint, by its first and last bytes and by the names of its tensors."""
+"""Tells which project wrote a checkpoint, by its first and last bytes and by the names of its tensors.
+
+No torch but for those names, so that the command can refuse most files before it loads.
+"""
 
 import os
 import re
@@ -7,8 +10,7 @@ from pathlib import Path
 
 from samplernn_fast.errors import CheckpointError
 from samplernn_fast.importing.formats import tf_bundle
-from samplernn_fast.importing.formats.torch_file import LEGACY_START, names_in
-from samplernn_fast.importing.projects import deepsound, prism
+from samplernn_fast.importing.formats.pickles import LEGACY_START
 from samplernn_fast.untrusted import Unreadable, open_file
 
 FORMATS = ("deepsound", "prism", "s4", "theano")
@@ -38,13 +40,24 @@ def resolve(path: Path) -> Path:
 
 def detect(path: Path) -> str:
     """The project that wrote a checkpoint, one of FORMATS. Raises CheckpointError when it is none of them."""
-    if os.path.isdir(path) or path.name == "checkpoint" or os.path.lexists(prism.index_file(path)):
+    known = recognize(path)
+    if known is not None:
+        return known
+    from samplernn_fast.importing.formats.torch_file import names_in
+    from samplernn_fast.importing.projects import deepsound
+
+    return "deepsound" if deepsound.keeps_h0(names_in(path)) else "s4"
+
+
+def recognize(path: Path) -> str | None:
+    """What `detect` says, where the file's bytes are enough; None for a torch file, whose tensors have to be known."""
+    if os.path.isdir(path) or path.name == "checkpoint" or os.path.lexists(tf_bundle.index_file(path)):
         return "prism"
     start, end = _ends(path)
     if len(end) == 8 and struct.unpack("<Q", end)[0] == tf_bundle.MAGIC:
         return "prism"
     if start.startswith((_ZIP, LEGACY_START)):
-        return "deepsound" if deepsound.keeps_h0(names_in(path)) else "s4"
+        return None
     if start.startswith(_HDF5):
         raise CheckpointError(f"{path}: an HDF5 file; give PRiSM's TensorFlow checkpoint (.index and .data files)")
     if b"samplernn_fast" in start:

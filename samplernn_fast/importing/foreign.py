@@ -13,10 +13,11 @@ from samplernn_fast.errors import CheckpointError, ConfigError
 from samplernn_fast.importing import detection
 from samplernn_fast.importing.parity import Parity, check_parity
 from samplernn_fast.importing.projects import deepsound, prism, s4, theano
-from samplernn_fast.importing.settings import Settings, read_settings
+from samplernn_fast.importing.settings import given_settings
 from samplernn_fast.models import checkpoint
 from samplernn_fast.models.config import SampleRNNConfig
 from samplernn_fast.models.sample_rnn import SampleRNN
+from samplernn_fast.ranges import checked
 
 _MOST_LOGITS = 1 << 22  # of a top frame, of which the parity check compares one or more: 64 MiB in float64, twice
 _READERS = {"deepsound": deepsound.read, "prism": prism.read, "s4": s4.read, "theano": theano.read}
@@ -35,6 +36,7 @@ class Imported:
     """How well the samplers agree with the model's own forward."""
 
 
+@checked
 def import_checkpoint(
     path: str | Path,
     format: str = "auto",
@@ -68,7 +70,7 @@ def read_checkpoint(
     """Does the work of `import_checkpoint`. quantization and sample_rate, where given, overrule `config`."""
     if format not in ("auto", *detection.FORMATS):
         raise ConfigError(f"format must be auto, {', '.join(detection.FORMATS)}, got {format!r}")
-    settings = _settings(config, quantization, sample_rate)
+    settings = given_settings(config, quantization, sample_rate)
     file = detection.resolve(Path(path))
     project = detection.detect(file) if format == "auto" else format
     model_config, tensors = _READERS[project](file, settings)
@@ -85,14 +87,3 @@ def _check_size(config: SampleRNNConfig, file: Path) -> None:
             f"{file}: its top frame has {config.lookback} samples of {config.q_levels} levels; at most {_MOST_LOGITS}"
             " logits in a frame can be checked, and an import is checked"
         )
-
-
-def _settings(
-    config: str | Path | Mapping[str, Any] | None, quantization: str | None, sample_rate: int | None
-) -> Settings:
-    """What the user says, from a file or a mapping, under the two values that flags can give."""
-    values = dict(config) if isinstance(config, Mapping) else {} if config is None else read_settings(Path(config))
-    flags = {"quantization": quantization, "sample_rate": sample_rate}
-    given = values | {name: value for name, value in flags.items() if value is not None}
-    where = "config" if config is None or isinstance(config, Mapping) else str(config)
-    return Settings(given, where)

@@ -7,13 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from samplernn_fast.audio.laws import QUANTIZATIONS
+from samplernn_fast.audio.limits import RATES
 from samplernn_fast.errors import CheckpointError, ConfigError
 from samplernn_fast.untrusted import Unreadable, read_json, read_yaml
 
 DEFAULT_SAMPLE_RATE = 16000
 """The rate in Hz at which all four projects write audio by default. PRiSM's was once 22050. No checkpoint stores it."""
-
-_MOST_RATE = 768_000
 
 
 @dataclass
@@ -70,11 +69,8 @@ class Settings:
                 "if the model learnt from another rate, give it as sample_rate"
             )
             return DEFAULT_SAMPLE_RATE
-        if type(value) is not int or not 1 <= value <= _MOST_RATE:
-            raise ConfigError(
-                f"{source}: sample_rate must be a whole number of Hz, 1 to {_MOST_RATE}, got {_short(value)}"
-            )
-        return value
+        RATES.check(f"{source}: sample_rate", value, whole=True)
+        return int(value)
 
     def quantization(self, project: str, names: Iterable[str], kinds: tuple[str, ...]) -> str:
         """The project's quantization, one of `kinds` ("linear", "mu-law") in that project's rule.
@@ -96,6 +92,17 @@ class Settings:
                 f" got {_short(value)}"
             )
         return f"{kind}-{project}"
+
+
+def given_settings(
+    config: str | Path | Mapping[str, Any] | None, quantization: str | None = None, sample_rate: int | None = None
+) -> Settings:
+    """What the user says, from a file or a mapping, under the two values that flags can give. Raises ConfigError."""
+    values = dict(config) if isinstance(config, Mapping) else {} if config is None else read_settings(Path(config))
+    flags = {"quantization": quantization, "sample_rate": sample_rate}
+    given = values | {name: value for name, value in flags.items() if value is not None}
+    where = "config" if config is None or isinstance(config, Mapping) else str(config)
+    return Settings(given, where)
 
 
 def read_settings(file: Path) -> dict[str, Any]:

@@ -16,7 +16,9 @@ from torch.nn.utils.parametrizations import weight_norm
 from samplernn_fast.errors import ConfigError
 from samplernn_fast.models.config import AudioConfig, RecurrentConfig
 from samplernn_fast.models.layers.causal import DilatedStack
+from samplernn_fast.ranges import Range
 
+_SEEDS = Range(0, 2**64 - 1)
 State = tuple[Tensor, ...]
 """Float tensors (n, B, H) with the streams on the second axis."""
 
@@ -53,6 +55,8 @@ class AudioModel(nn.Module, ABC):
 
     def __init__(self, config: AudioConfig, *, seed: int | None = 0) -> None:
         """Subclasses draw their weights from `seed` alone; None leaves them to be filled in."""
+        if not isinstance(config, AudioConfig):
+            raise ConfigError(f"a model takes a config, such as SampleRNNConfig(), got {config!r:.60}")
         super().__init__()
         self.config = config
 
@@ -68,6 +72,7 @@ class AudioModel(nn.Module, ABC):
         """Section 3's initial weights in float32, from `seed` alone, where it is not None."""
         self.to(torch.float32)
         if seed is not None:
+            _SEEDS.check("seed", seed, whole=True)
             lstm = isinstance(self.config, RecurrentConfig) and self.config.rnn == "lstm"
             _initialize(self, torch.Generator().manual_seed(seed), lstm)
 

@@ -161,7 +161,8 @@ class TieredConfig(MLPConfig):
     """ReLU directly after W_x f + c (deepsound, s4); the paper's code has none."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "frame_sizes", tuple(self.frame_sizes))
+        if isinstance(self.frame_sizes, list):  # as JSON has them
+            object.__setattr__(self, "frame_sizes", tuple(self.frame_sizes))
         super().__post_init__()
         require(
             2 <= len(self.frame_sizes) <= MOST_TIERS,

@@ -9,10 +9,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from samplernn_fast.models.places import BOARD_FOLDER
+
 if TYPE_CHECKING:
     import numpy as np
-
-FOLDER = "tensorboard"
 
 
 class Board:
@@ -20,7 +20,7 @@ class Board:
 
     def __init__(self, folder: Path, start_step: int, warn: Callable[[str], object]) -> None:
         """What an earlier part of the run wrote after `start_step` is dropped. warn: takes the line of a failure."""
-        self._folder, self._warn = folder / FOLDER, warn
+        self._folder, self._warn = folder / BOARD_FOLDER, warn
         self._writer: Any = None
         self._before = threading.excepthook
         try:

@@ -86,7 +86,7 @@ class TrainConfig:
         for name in ("data", "out"):
             if isinstance(getattr(self, name), str):
                 object.__setattr__(self, name, Path(getattr(self, name)))
-        if self.init_from is not None:  # without a slash at the end, so that one folder has one name
+        if isinstance(self.init_from, str | Path):  # without a slash at the end, so that one folder has one name
             object.__setattr__(self, "init_from", str(Path(self.init_from)))
         check_fields(self)
         endless = self.max_steps is None and self.max_minutes is None
@@ -116,14 +116,29 @@ class TrainConfig:
         return values | {"data": str(self.data), "out": str(self.out), "model": self.model.to_dict()}
 
 
+FROM_DATA = ("sample_rate", "gain", "mean", "std")
+"""The settings of a model that `fit_to_data` gives it, which are no flags to set."""
+
+
 def fit_to_data(model: AudioConfig, data: "AudioData", known: AudioConfig | None = None) -> AudioConfig:
     """`model` with what it takes from the data: the sample rate, the gain, and for a mixture the mean and the standard
     deviation of the training split. known: the model that is trained on, whose own are kept, but for the sample rate.
 
-    A gain of 1, which is the default of a model's config, counts as not said. Raises DataError where the model has
-    another sample rate or gain already.
+    Raises DataError as `check_fit`.
     """
     gain = (known.gain if known is not None else 0.0) or data.gain
+    check_fit(model, data, gain)
+    if isinstance(model, MixtureConfig) and not model.std:
+        own = known if isinstance(known, MixtureConfig) and known.std else None
+        mean, std = data.moments("train", gain) if own is None else (own.mean, own.std)
+        model = replace(model, mean=mean, std=std)
+    return replace(model, sample_rate=data.sample_rate, gain=gain)
+
+
+def check_fit(model: AudioConfig, data: "AudioData", gain: float = 0.0) -> None:
+    """Raises DataError where a model has another sample rate than the data, or another gain than `gain`, which is the
+    data's where it is 0. A gain of 1, which is the default of a model's config, counts as not said."""
+    gain = gain or data.gain
     if model.sample_rate not in (0, data.sample_rate):
         raise DataError(
             f"{data.folder}: the audio is at {data.sample_rate} Hz, the model is for {model.sample_rate} Hz; prepare"
@@ -132,8 +147,3 @@ def fit_to_data(model: AudioConfig, data: "AudioData", known: AudioConfig | None
         )
     if model.gain not in (0, 1, gain):
         raise DataError(f"{data.folder}: the audio was scaled by {gain}, the model says gain {model.gain}")
-    if isinstance(model, MixtureConfig) and not model.std:
-        own = known if isinstance(known, MixtureConfig) and known.std else None
-        mean, std = data.moments("train", gain) if own is None else (own.mean, own.std)
-        model = replace(model, mean=mean, std=std)
-    return replace(model, sample_rate=data.sample_rate, gain=gain)

@@ -18,10 +18,10 @@ from samplernn_fast.errors import CheckpointError
 from samplernn_fast.evaluation.likelihood import Stopped
 from samplernn_fast.models import checkpoint
 from samplernn_fast.models.base import AudioModel
+from samplernn_fast.models.places import MODELS_FOLDER
 from samplernn_fast.training.config import TrainConfig
 from samplernn_fast.untrusted import Fields, Unreadable
 
-FOLDER = "models"
 EARLY_SOUNDS = (100, 200, 500, 1000)
 """Updates after which there is a sound before the first of `sample_every`: early ones say most."""
 EARLY_SHARE = 0.05
@@ -64,7 +64,7 @@ class Kept:
 
 def kept_models(run: Path) -> list[Kept]:
     """The models in a run's models/, by step."""
-    found = ((path, _NAME.fullmatch(path.name)) for path in (run / FOLDER).glob("step-*.safetensors"))
+    found = ((path, _NAME.fullmatch(path.name)) for path in (run / MODELS_FOLDER).glob("step-*.safetensors"))
     files = [(path, name) for path, name in found if name and path.is_file()]
     kept = [Kept(path, int(name[1]), None if name[2] is None else float(name[2])) for path, name in files]
     return sorted(kept, key=lambda one: one.step)
@@ -93,7 +93,7 @@ class Keeper:
         """Keeps a model, which `save` writes to a file, if it is due or one of the best; drops what is no more."""
         number = "" if bits is None else f"-{bits:.3f}"
         rounded = None if bits is None else float(number[1:])  # what the names of the others have, too
-        new = Kept(self._run / FOLDER / f"step-{step:06d}{number}.safetensors", step, rounded)
+        new = Kept(self._run / MODELS_FOLDER / f"step-{step:06d}{number}.safetensors", step, rounded)
         others = [one for one in kept_models(self._run) if one.step != step]
         before, best = self._best(others), self._best([*others, new])
         if new in best or is_due(self._config, step):

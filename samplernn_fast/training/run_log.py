@@ -14,14 +14,13 @@ from typing import TYPE_CHECKING, Any
 from samplernn_fast import terminal
 from samplernn_fast.errors import AudioError, CheckpointError
 from samplernn_fast.models.checkpoint import write_text
+from samplernn_fast.models.places import LOG_FILE, SAMPLES_FOLDER
 from samplernn_fast.training.board import Board
 from samplernn_fast.untrusted import INDEX_BYTES, Unreadable, read_bytes
 
 if TYPE_CHECKING:
     import numpy as np
 
-LOG_FILE = "log.csv"
-SAMPLES_FOLDER = "samples"
 COLUMNS = ("step", "epoch", "audio_seconds", "lr", "train_bits", "valid_bits", "seconds")
 """The columns of log.csv."""
 _NUMBER = r"|nan|-?inf|-?[0-9]{1,30}(\.[0-9]{1,30})?(e[+-]?[0-9]{1,3})?"  # as `row` writes it; nothing is not measured

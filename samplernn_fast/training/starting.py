@@ -1,7 +1,8 @@
 """Where a run starts: the folder that it may take, and the model that it starts from.
 
 `check_folder` keeps a run out of folders that hold something else. `read_source` reads the model that `init_from`
-names, and `fit` gives a run's settings the model, sample rate and gain with which it trains.
+names, and `fit` gives a run's settings the model, sample rate and gain with which it trains. torch is loaded by the
+functions that read models, so that the command can refuse a folder or data before that.
 """
 
 import shlex
@@ -9,24 +10,20 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from samplernn_fast.data.batches import check_frames, some_recordings
 from samplernn_fast.data.folder import AudioData
 from samplernn_fast.errors import CheckpointError, ConfigError, DataError
 from samplernn_fast.files import held
-from samplernn_fast.models import checkpoint
-from samplernn_fast.models.base import AudioModel
+from samplernn_fast.models import places
 from samplernn_fast.models.config import AudioConfig
 from samplernn_fast.models.other_configs import MixtureConfig
-from samplernn_fast.training import board, keeping, resuming
-from samplernn_fast.training.config import TrainConfig, default_model, fit_to_data
-from samplernn_fast.training.run_log import LOG_FILE, SAMPLES_FOLDER
+from samplernn_fast.training.config import TrainConfig, check_fit, default_model, fit_to_data
 from samplernn_fast.untrusted import Fields, Unreadable, read_json
 
-_RUN_FILES = frozenset(
-    (checkpoint.CONFIG_FILE, LOG_FILE, checkpoint.MODEL_FILE, SAMPLES_FOLDER, keeping.FOLDER, board.FOLDER)
-)
-"""What a run folder may hold that was stopped before its first checkpoint."""
+if TYPE_CHECKING:
+    from samplernn_fast.models.base import AudioModel
 
 
 @dataclass(frozen=True)
@@ -35,17 +32,21 @@ class Source:
 
     name: str
     """As the settings name it."""
-    model: AudioModel
+    model: "AudioModel"
     """On the CPU."""
 
     def provenance(self) -> dict[str, Any]:
         """What the run remembers of it, for JSON: the file, and the model's hash."""
-        file = checkpoint.model_file(self.name)
+        from samplernn_fast.models import checkpoint
+
+        file = places.model_file(self.name)
         return {"file": str(file), "model_sha256": checkpoint.model_sha256(self.model)}
 
 
 def read_source(name: str) -> Source:
     """The model of a run folder, of a .safetensors file, or the bundled "demo". Raises CheckpointError."""
+    from samplernn_fast.models import checkpoint
+
     return Source(name, checkpoint.load_model(name))
 
 
@@ -54,11 +55,14 @@ def model_to_start_from(config: TrainConfig) -> AudioConfig:
 
     A run that goes on does not need its source again. No weights are read. Raises CheckpointError.
     """
+    from samplernn_fast.models import checkpoint
+    from samplernn_fast.training import resuming
+
     begun = resuming.model_begun(config)
     if begun is not None:
         return begun
     assert config.init_from is not None
-    file = checkpoint.model_file(config.init_from)
+    file = places.model_file(config.init_from)
     return checkpoint.config_in(checkpoint.read_header(file), file)
 
 
@@ -114,24 +118,39 @@ def _same_model(model: AudioConfig, known: AudioConfig, name: str) -> AudioConfi
     return known
 
 
+def check_early(config: TrainConfig) -> None:
+    """What can be refused before torch is loaded: the folder, and data that is missing, damaged, or at another rate or
+    gain than the model of the settings. Raises ConfigError and DataError; a run checks all of it once more.
+    """
+    check_folder(config)
+    data = AudioData.open(config.data)
+    some_recordings(data, "train")
+    if config.init_from is not None:  # which says what else has to fit
+        return
+    check_frames(config.model, config.seq_len)
+    if not (config.out / places.LAST_FILE).is_file():  # a run that goes on has words of its own for other data
+        check_fit(config.model, data)
+
+
 def check_folder(config: TrainConfig) -> None:
     """Raises ConfigError where `config.out` is neither new, nor an empty folder, nor a run's own."""
     folder = config.out
     if folder.exists() and not folder.is_dir():
         raise ConfigError(f"out must be a folder, and {folder} is none")
-    if not folder.is_dir() or (folder / checkpoint.LAST_FILE).is_file():
+    if not folder.is_dir() or (folder / places.LAST_FILE).is_file():
         return
     names = {entry.name for entry in folder.iterdir() if not entry.name.startswith(".")}
-    if not names or (names <= _RUN_FILES and _is_run_config(folder / checkpoint.CONFIG_FILE)):
+    if not names or (names <= places.RUN_FILES and _is_run_config(folder / places.CONFIG_FILE)):
         return
-    if checkpoint.MODEL_FILE in names:
+    if places.MODEL_FILE in names:
         raise ConfigError(
             f"{folder} holds a model that is no run to go on with, and nothing is overwritten; to train on from it:"
             f" {command(config, init_from=str(folder))}"
         )
+    foreign = min(names - places.RUN_FILES, default=min(names))
     raise ConfigError(
-        f"{folder} holds something else than a run ({min(names - _RUN_FILES, default=min(names))}); out must be a new"
-        " folder, an empty one, or that of the run to go on with"
+        f"{folder} holds something else than a run ({foreign}); out must be a new folder, an empty one, or that of the"
+        " run to go on with"
     )
 
 
@@ -159,9 +178,12 @@ def check_unsaved(config: TrainConfig) -> None:
     A run can be killed between its first validation, which keeps models, and its first checkpoint. Only such models
     may be replaced.
     """
-    if (config.out / checkpoint.LAST_FILE).is_file():
+    from samplernn_fast.models import checkpoint
+    from samplernn_fast.training import keeping, resuming
+
+    if (config.out / places.LAST_FILE).is_file():
         return
-    file = config.out / checkpoint.MODEL_FILE
+    file = config.out / places.MODEL_FILE
     later = [one.path for one in keeping.kept_models(config.out) if one.step > config.save_every]
     if later and not file.is_file():
         raise _finished_model(config, later[-1])
@@ -181,7 +203,7 @@ def check_unsaved(config: TrainConfig) -> None:
 
 def _finished_model(config: TrainConfig, model: Path) -> ConfigError:
     return ConfigError(
-        f"{config.out} holds a finished model without a {checkpoint.LAST_FILE} to go on from, and nothing is"
+        f"{config.out} holds a finished model without a {places.LAST_FILE} to go on from, and nothing is"
         f" overwritten; to train on from it: {command(config, init_from=str(model))}"
     )
 

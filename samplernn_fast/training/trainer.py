@@ -24,10 +24,11 @@ from samplernn_fast.errors import CheckpointError, ConfigError, DataError, Sampl
 from samplernn_fast.evaluation.likelihood import Stopped, evaluate
 from samplernn_fast.models import checkpoint
 from samplernn_fast.models.base import State
+from samplernn_fast.models.places import LOG_FILE, MODELS_FOLDER, SAMPLES_FOLDER
 from samplernn_fast.models.registry import build_model
 from samplernn_fast.training import resuming, starting
 from samplernn_fast.training.config import TrainConfig
-from samplernn_fast.training.keeping import EARLY_SHARE, FOLDER, Keeper, is_due, make_sound, next_sound
+from samplernn_fast.training.keeping import EARLY_SHARE, Keeper, is_due, make_sound, next_sound
 from samplernn_fast.training.memory import check_memory
 from samplernn_fast.training.process import (
     check_compiler,
@@ -38,7 +39,7 @@ from samplernn_fast.training.process import (
     process_group,
 )
 from samplernn_fast.training.progress import Reporter, opening
-from samplernn_fast.training.run_log import LOG_FILE, SAMPLES_FOLDER, RunLog, read_log
+from samplernn_fast.training.run_log import RunLog, read_log
 
 
 @dataclass(frozen=True)
@@ -323,7 +324,7 @@ class Trainer:
         if self.rank != 0:
             return None
         read_log(self.config.out / LOG_FILE)  # a damaged one is refused before anything is written
-        for folder in ("", FOLDER, SAMPLES_FOLDER):
+        for folder in ("", MODELS_FOLDER, SAMPLES_FOLDER):
             files.remove_leftovers(self.config.out / folder)
         checkpoint.write_text(
             self.config.out / checkpoint.CONFIG_FILE, json.dumps(self.config.to_dict(), indent=1) + "\n"

@@ -170,14 +170,16 @@ def test_ctrl_c_keeps_what_is_done(model, tmp_path):
 
 
 @pytest.mark.parametrize("flag", ["-o", "--out", "--output"])
-def test_every_command_calls_its_output_by_the_same_names(flag, monkeypatch):
+def test_every_command_calls_its_output_by_the_same_names(flag, data_folder, monkeypatch):
     given = {"prepare": ["music"], "import": ["theirs.pt"], "generate": [], "demo": []}
     for name, args in given.items():
         read = functools.wraps(main.COMMANDS[name].load())(lambda *args, **flags: flags)
         found = flags.parse(read, name, [*args, flag, "there"])
         assert str(found.get("out") or found.get("output")) == "there", name
     asked = []
-    monkeypatch.setattr("samplernn_fast.training.trainer.train", lambda config: asked.append(config) or sys.exit(0))
+    monkeypatch.setattr(
+        "samplernn_fast.training.trainer.train", lambda config, **_: asked.append(config) or sys.exit(0)
+    )
     for spelling in ([flag, "there"], [f"{flag}=there"]):
-        assert run("train", "laptop", "--data", "music", *spelling) == 0
+        assert run("train", "laptop", "--data", data_folder, *spelling) == 0
     assert [config.out for config in asked] == [Path("there")] * 2

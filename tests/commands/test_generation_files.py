@@ -4,6 +4,7 @@ import io
 import os
 import re
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -46,11 +47,29 @@ def test_the_same_command_twice_takes_the_next_free_name(model, tmp_path, capsys
     assert len(names(tmp_path)) == 7
 
 
-def test_two_temperatures_into_one_folder_do_not_collide(model, tmp_path, capsys):
-    for heat in (0.5, 1.5):
+def test_names_say_what_differs(model, tmp_path, capsys):
+    for heat in (0.5, 1.0, 1.5, 1.5):
         assert make(model, "-o", "takes/", "--temperature", heat) == 0
-    cold, hot = (soundfile.read(tmp_path / "takes" / name)[0] for name in ("tune-seed0.wav", "tune-seed0-2.wav"))
+    found = ["tune-seed0-t0.5.wav", "tune-seed0-t1.5-2.wav", "tune-seed0-t1.5.wav", "tune-seed0.wav"]
+    assert names(tmp_path / "takes") == found
+    cold, hot = (soundfile.read(tmp_path / "takes" / name)[0] for name in (found[0], found[2]))
     assert not np.array_equal(cold, hot)
+    assert make(model, "--temperature", "0:1.25,3:0.75", "--top-k", 50, "--top-p", 0.95) == 0
+    assert make(model, "--temperature", 0.25, 0.75, "--num-samples", 2, "--num-shards", 2, "--shard-index", 1) == 0
+    here = sorted(path.name for path in tmp_path.glob("*.wav"))
+    assert here == ["tune-seed0-t0.25-0.75-01.wav", "tune-seed0-t0.75-1.25-k50-p0.95.wav"]
+
+
+def test_a_data_folder_gets_no_audio_and_a_run_folder_may(model, data_folder, tmp_path, capsys):
+    shutil.copytree(data_folder, tmp_path / "data")
+    before = names(tmp_path / "data")
+    for output in ("data/", "data/x.wav"):
+        assert make(model, "-o", output) == 2
+        assert "--output must not be in a data folder, and data is one" in assert_one_line_error(capsys)
+    assert names(tmp_path / "data") == before
+    shutil.copytree(model, tmp_path / "run")
+    assert make("run", "-o", "run/") == 0
+    assert (tmp_path / "run" / "run-seed0.wav").is_file()
 
 
 @pytest.mark.parametrize("output", ["t0.9/", "t0.9", "new", "deep/er/t1.wav/"])
@@ -105,6 +124,7 @@ REFUSED_BEFORE_TORCH = {
     "duration": "generate demo --duration 0",
     "missing model": "generate missing",
     "missing prompt": "generate demo --prompt gone.wav",
+    "threads of another backend": "generate demo --backend reference --num-threads 2",
     "two pieces on standard output": "generate demo -o - --num-samples 2",
 }
 

@@ -61,6 +61,8 @@ def test_one_long_recording_has_three_splits_of_its_own_samples(tmp_path):
         assert part.path == "mix.wav" and entry.path.startswith("mix.wav/0h0")
         assert np.array_equal(data.samples(entry), pcm[part.start : part.start + part.length])
     assert all(data.recordings(split) for split in ("train", "valid", "test"))
+    lost = 90 - sum(entry.length for entry in data.manifest.recordings) / RATE
+    assert lost >= GAP_SECONDS and f"between two splits, {lost:.1f} s in all;" in report.notes[0]
     assert data.manifest.split_info["cut"] == {"seed": 0, "gap_seconds": GAP_SECONDS}
 
 

@@ -15,8 +15,9 @@ from safetensors.torch import save
 
 from samplernn_fast.models import checkpoint
 from samplernn_fast.models.config import OneTierConfig
+from samplernn_fast.models.places import LOG_FILE
 from samplernn_fast.training import resuming
-from samplernn_fast.training.run_log import LOG_FILE, read_log
+from samplernn_fast.training.run_log import read_log
 from samplernn_fast.training.trainer import train
 
 ODD_TENSORS = (

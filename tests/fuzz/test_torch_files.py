@@ -15,7 +15,8 @@ from mutations import mutate
 
 from samplernn_fast.errors import CheckpointError
 from samplernn_fast.importing.formats import torch_file
-from samplernn_fast.importing.formats.torch_file import LEGACY_START, names_in, read_torch_file
+from samplernn_fast.importing.formats.pickles import LEGACY_START
+from samplernn_fast.importing.formats.torch_file import names_in, read_torch_file
 
 SEEDS, PICKLE = torch_files(), torch_pickle()
 FOUR = {"data/0": bytes(16)}

@@ -279,7 +279,7 @@ def test_settings_that_cannot_be(tmp_path):
     path = TorchFile().write(tmp_path)
     message = refusal(path, ConfigError, quantization="mu-law")
     assert "quantization of this deepsound checkpoint must be linear, got 'mu-law'" in message
-    assert "sample_rate must be a whole number" in refusal(path, ConfigError, sample_rate=-1)
+    assert "sample_rate must be 1 to 768000 Hz" in refusal(path, ConfigError, sample_rate=-1)
     assert "format must be auto, deepsound" in refusal(path, ConfigError, format="wavenet")
     (tmp_path / "bad.json").write_text("{")
     assert "is not JSON" in refusal(path, ConfigError, config=tmp_path / "bad.json")

@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 from samplernn_fast.errors import CheckpointError
 from samplernn_fast.models import checkpoint
 from samplernn_fast.models.config import SampleRNNConfig
-from samplernn_fast.training.run_log import LOG_FILE
+from samplernn_fast.models.places import LOG_FILE
 from samplernn_fast.training.trainer import train
 
 

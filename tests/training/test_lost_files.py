@@ -15,8 +15,8 @@ from samplernn_fast.data.folder import AUDIO_FILE, AudioData
 from samplernn_fast.errors import CheckpointError, DataError, SampleRNNError
 from samplernn_fast.evaluation.likelihood import evaluate
 from samplernn_fast.models import checkpoint
-from samplernn_fast.training.board import FOLDER, Board
-from samplernn_fast.training.run_log import LOG_FILE
+from samplernn_fast.models.places import BOARD_FOLDER, LOG_FILE
+from samplernn_fast.training.board import Board
 from samplernn_fast.training.trainer import Trainer, train
 
 
@@ -83,7 +83,7 @@ def test_training_goes_on_without_the_folder_of_tensorboard(data_folder, tmp_pat
     pytest.importorskip("tensorboard")
     config = tiny(data_folder, tmp_path / "run", steps=12)
     before = threading.excepthook
-    at_step(monkeypatch, 4, lambda: shutil.rmtree(config.out / FOLDER))
+    at_step(monkeypatch, 4, lambda: shutil.rmtree(config.out / BOARD_FOLDER))
     assert train(config).stopped == "max_steps"
     shown = capfd.readouterr().err
     assert shown.count("training goes on without it") == 1 and "Traceback" not in shown
@@ -92,13 +92,13 @@ def test_training_goes_on_without_the_folder_of_tensorboard(data_folder, tmp_pat
 
 def test_a_board_says_once_that_it_cannot_write(tmp_path, capfd):
     pytest.importorskip("tensorboard")
-    (tmp_path / FOLDER).write_text("a file where the folder should be")
+    (tmp_path / BOARD_FOLDER).write_text("a file where the folder should be")
     said: list[str] = []
     board = Board(tmp_path, 0, said.append)
     for step in range(3):
         board.scalars({"train_bits": "1.5"}, step)
     board.close()
-    assert len(said) == 1 and FOLDER in said[0] and "\n" not in said[0]
+    assert len(said) == 1 and BOARD_FOLDER in said[0] and "\n" not in said[0]
     assert "Traceback" not in capfd.readouterr().err
 
 

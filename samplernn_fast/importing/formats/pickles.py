@@ -19,6 +19,8 @@ from samplernn_fast.untrusted import Unreadable
 
 MOST_STEPS = 300_000
 """The most steps of one pickle. A tensor or an array takes about 30; so many take a second."""
+LEGACY_START = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
+"""The magic number with which torch's files begin that are no zip archive, as a pickle writes it."""
 _MOST_INTEGER = 1 << 63
 # The name of each step by its byte, and what reads its argument from a `Bounded`.
 _READERS: dict[int, tuple[str, Callable[[Any], Any] | None]] = {

@@ -7,6 +7,7 @@ empty key, and an entry for every tensor. Every length and place is compared wit
 
 import math
 import os
+import re
 import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -42,6 +43,12 @@ class Entry:
     """How many bytes it has."""
     sliced: bool
     """True where it is stored in several slices, which is not read."""
+
+
+def index_file(path: Path) -> Path:
+    """The .index file that belongs to a prefix or one of its files."""
+    prefix = path.with_name(re.sub(r"\.index$|\.data-\d+-of-\d+$", "", path.name))
+    return prefix.with_name(prefix.name + ".index")
 
 
 def read_bundle(prefix: Path, wanted: Callable[[str], bool]) -> dict[str, np.ndarray]:

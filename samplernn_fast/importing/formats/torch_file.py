@@ -20,12 +20,10 @@ import torch
 from torch import Tensor
 
 from samplernn_fast.errors import CheckpointError
-from samplernn_fast.importing.formats.pickles import Bounded, Held, read_pickle_values, refusing
+from samplernn_fast.importing.formats.pickles import LEGACY_START, Bounded, Held, read_pickle_values, refusing
 from samplernn_fast.importing.formats.torch_pickle import StorageRecord, TensorRecord, TorchNames
 from samplernn_fast.untrusted import CHECKPOINT_BYTES, Unreadable, open_file
 
-LEGACY_START = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
-"""The magic number with which files begin that are no zip archive, as a pickle writes it."""
 _STATE_KEYS = ("state_dict", "model_state_dict", "model")  # what a file that holds more calls its state dict
 _MOST_PICKLE = 1 << 26  # bytes of the pickle in an archive; a tensor takes about 150
 _MOST_DIRECTORY = 1 << 21  # bytes of the list of an archive's entries; a storage takes about 100

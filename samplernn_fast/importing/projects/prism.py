@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from samplernn_fast.errors import CheckpointError
-from samplernn_fast.importing.formats.tf_bundle import read_bundle
+from samplernn_fast.importing.formats.tf_bundle import index_file, read_bundle
 from samplernn_fast.importing.settings import Settings, read_settings
 from samplernn_fast.importing.tensors import NamedTensors, Placed, config_of_sizes
 from samplernn_fast.models.config import SampleRNNConfig
@@ -55,12 +55,6 @@ def find_prefix(path: Path) -> Path:
     if is_folder or path.name == "checkpoint":
         return _newest(path if is_folder else path.parent)
     return index_file(path).with_suffix("")
-
-
-def index_file(path: Path) -> Path:
-    """The .index file that belongs to a prefix or one of its files."""
-    prefix = path.with_name(re.sub(r"\.index$|\.data-\d+-of-\d+$", "", path.name))
-    return prefix.with_name(prefix.name + ".index")
 
 
 def _newest(folder: Path) -> Path:
