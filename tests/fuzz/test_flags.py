@@ -12,7 +12,7 @@ from fuzzing import fuzz, fuzz_cases, fuzz_each
 from samplernn_fast.commands import complaints, flags, main
 from samplernn_fast.commands.listening import command as listening
 from samplernn_fast.errors import SampleRNNError
-from samplernn_fast.training import trainer
+from samplernn_fast.training import starting, trainer
 from samplernn_fast.training.config import TrainConfig
 from samplernn_fast.training.presets import PRESETS
 
@@ -41,6 +41,7 @@ def without_work(monkeypatch):
         without = part._replace(function=functools.wraps(part.function)(nothing))
         monkeypatch.setitem(listening.PARTS, name, without)
     monkeypatch.setattr(trainer, "train", nothing)
+    monkeypatch.setattr(starting, "check_early", lambda config: None)
     # Every mistake makes the help once more, which takes as long as all else; the flags in it are always the same.
     known, flags_in_help = {}, flags._flags_in_help
 
