@@ -1,6 +1,7 @@
 """The server of a listening test: what it gives, what it refuses, and that answers outlive it."""
 
 import json
+import signal
 import socket
 import threading
 from collections.abc import Iterator
@@ -196,6 +197,7 @@ def test_the_page_is_seen_on_this_machine_only_unless_told_otherwise(tmp_path: P
     test = make_test(tmp_path, trials=TRIALS)
     with served(test.folder) as running:
         assert running.address.startswith("http://127.0.0.1:")
+        assert running.stop(signal.SIGTERM) == 143
     for host, here in {
         "127.0.0.1": True,
         "::1": True,

@@ -51,10 +51,10 @@ class Server:
         self.process.kill()
         self.process.wait()
 
-    def stop(self) -> int:
-        """Ends the process as ctrl-C does, and returns its status."""
-        self.process.send_signal(signal.SIGINT)
-        return self.process.wait(30)
+    def stop(self, number: int = signal.SIGINT) -> int:
+        """Ends the process as ctrl-C or another signal does, and returns its status."""
+        self.process.send_signal(number)
+        return self.process.wait(60)
 
     def ask(self, path: str, body: Any = None, raw: bytes | None = None, **headers: str) -> tuple[int, Any]:
         """The status and the value of an answer. body: is sent as JSON; raw: as it is."""

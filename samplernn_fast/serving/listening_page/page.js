@@ -157,7 +157,9 @@ function play(side, then = null) {
   stop();
   queued = then;
   clips[side].audio.currentTime = 0;
-  clips[side].audio.play().catch(() => complain("This browser does not play the clip."));
+  clips[side].audio.play().catch((error) => {
+    if (error.name !== "AbortError") complain("This browser does not play the clip."); // an abort is a stop
+  });
 }
 
 function stop() {
