@@ -66,6 +66,13 @@ def test_every_text_that_a_kernel_includes_is_installed(name):
         assert any(Path(text).match(pattern) for pattern in data["samplernn_fast.csrc"]), text
 
 
+def test_every_file_of_a_page_is_installed():
+    data = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]["samplernn_fast"]
+    page = [path.relative_to(ROOT / "samplernn_fast") for path in (ROOT / "samplernn_fast/serving").glob("*_page/*")]
+    assert {"index.html", "page.css", "page.js"} <= {path.name for path in page}
+    assert all(any(path.match(pattern) for pattern in data) for path in page)
+
+
 def test_compat_is_loaded_on_first_use(tmp_path):
     code = "import samplernn_fast as s; print(s.compat.deepsound.Generator.__name__)"
     assert python(code, tmp_path) == "Generator"
