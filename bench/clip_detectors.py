@@ -6,7 +6,11 @@ in the order of their names to clips of that length too. A detector that fires o
 
 Then one fault of each kind is planted in every long clip: at a random place, with a random strength that a listener
 would hear at once, and counted where its own detector fires. `PLANTS` has the kinds; the strengths stand in each.
-The detectors know nothing of the folders, so no part of them is held out.
+These detectors know nothing of the folders, so no part of them is held out.
+
+With `--model` and `--heard`, a folder of recordings like those that the model has learnt from, the two likelihood
+detectors are measured too: every second clip says what is usual for the others. The recordings are joined in random
+order then, because clips of one word each differ from one another more than generated ones do.
 """
 
 import argparse
@@ -22,12 +26,17 @@ from common import record
 
 from samplernn_fast.audio import reading
 from samplernn_fast.audio.finding import find_audio
-from samplernn_fast.audio.quantize import quantizer
+from samplernn_fast.audio.quantize import for_config, quantizer
+from samplernn_fast.engine.engine import as_model
 from samplernn_fast.evaluation.clips.detectors import DETECTORS, faults
 from samplernn_fast.evaluation.clips.measures import measure_clip
+from samplernn_fast.evaluation.clips.ranking import Usual
+from samplernn_fast.evaluation.scoring import LevelScorer
+from samplernn_fast.models.base import AudioModel
 
 _SHORTEST = 0.1  # seconds; shorter rests of a recording are left out
 _MOST_ALARMS, _FEWEST_HITS = 0.02, 0.95
+_SCORED_SECONDS, _SCORED_CLIPS = 2.0, 48  # of the clips whose likelihood is measured, at most
 
 
 @dataclass(frozen=True)
@@ -39,12 +48,20 @@ class Clip:
     rate: int
 
 
-def clips_of(folder: Path, seconds: float) -> tuple[list[Clip], list[Clip]]:
-    """Reads a folder: its recordings, and its long clips, which are joined where the recordings are short."""
+def clips_of(
+    folder: Path, seconds: float, gain: float | None = None, order: np.random.Generator | None = None
+) -> tuple[list[Clip], list[Clip]]:
+    """Reads a folder: its recordings, and its long clips, which are joined where the recordings are short.
+
+    gain: what all amplitudes are multiplied by; None brings the loudest peak to full scale. order: joins them in random
+    order; None joins them in that of their names.
+    """
     read = [(path.name, *reading.read(path)) for path in find_audio(folder)]
+    if order is not None:
+        read = [read[place] for place in order.permutation(len(read))]
     if not read:
         sys.exit(f"{folder}: holds no audio")
-    gain = 1 / max(float(np.abs(samples).max()) for _, samples, _ in read)
+    gain = gain or 1 / max(float(np.abs(samples).max()) for _, samples, _ in read)
     alone: list[Clip] = []
     long: list[Clip] = []
     joined: dict[int, list[np.ndarray]] = {}
@@ -176,23 +193,69 @@ def rows_of(folder: Path, seconds: float, seed: int) -> list[dict[str, Any]]:
     return rows
 
 
+def hissing(clips: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Clips (N, T) with white noise 5 to 20 dB below each of them."""
+    loudness = clips.std(axis=1, keepdims=True) * 10 ** (-rng.uniform(5, 20, (len(clips), 1)) / 20)
+    return np.clip(clips + rng.normal(0, 1, clips.shape) * loudness, -1, 1)
+
+
+def fallen_silent(clips: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Clips (N, T) of which only the first quarter is left."""
+    return clips * (np.arange(clips.shape[1]) < clips.shape[1] // 4)
+
+
+def likelihood_rows(name: str, folder: Path, seed: int) -> list[dict[str, Any]]:
+    """Measures the detectors of unlikely and of too likely clips, under a model, on recordings like those it knows."""
+    model, rng = as_model(name), np.random.default_rng(seed)
+    long = clips_of(folder, _SCORED_SECONDS, model.config.gain or 1.0, rng)[1][:_SCORED_CLIPS]
+    if any(clip.rate != model.config.sample_rate for clip in long) or len(long) < 16:
+        sys.exit(f"{folder}: --heard needs 32 s of recordings at {model.config.sample_rate} Hz")
+    real = np.stack([clip.samples for clip in long])
+    bits = bits_of(model, real)
+    usual = [Usual.of(bits[1 - half :: 2]) for half in (0, 1)]  # every second clip is judged by the others
+    rows = []
+    for fault, plant in (("unlikely", hissing), ("too likely", fallen_silent)):
+        fired = [clip.name for i, clip in enumerate(long) if fault in usual[i % 2].fault(bits[i])]
+        hits = sum(fault in usual[i % 2].fault(one) for i, one in enumerate(bits_of(model, plant(real, rng))))
+        rates = {"false_alarm_rate": len(fired) / len(long), "hit_rate": hits / len(long)}
+        counts = {"false_alarms": len(fired), "planted": len(long), "hits": hits, "fired_on": fired[:10]}
+        group = {"folder": folder.name, "clips": len(long), "long_clips": len(long), "seconds": _SCORED_SECONDS}
+        rows.append(group | {"model": name, "detector": fault, **rates, **counts})
+    return rows
+
+
+def bits_of(model: AudioModel, clips: np.ndarray) -> list[float]:
+    """The bits per sample of clips (N, T) that are as loud as the model's."""
+    scorer = LevelScorer(model, len(clips))
+    scorer.add(for_config(model.config).encode(clips))
+    return scorer.bits()
+
+
 def main() -> None:
     """Parses the flags, measures, prints a table, and keeps a record; the exit status is 1 where a rate is missed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folders", type=Path, nargs="+", help="folders of real recordings")
+    parser.add_argument("folders", type=Path, nargs="*", help="folders of real recordings")
     parser.add_argument("--seconds", type=float, default=10, help="the length of long clips, from 6 on (default: 10)")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--model", help="a run folder, a .safetensors file or demo; its likelihood is measured too")
+    parser.add_argument("--heard", type=Path, help="a folder of recordings like those that the model has learnt from")
     parser.add_argument("--json", type=Path, help="append a record to this file")
     args = parser.parse_args()
     if args.seconds < 6:
         parser.error("--seconds must be at least 6: a planted loop takes 4.5")
+    if (args.model is None) != (args.heard is None):
+        parser.error("--model and --heard go together")
+    if not args.folders and args.model is None:
+        parser.error("name folders of recordings, or --model and --heard")
     rows = [row for folder in args.folders for row in rows_of(folder, args.seconds, args.seed)]
+    if args.model is not None:
+        rows += likelihood_rows(args.model, args.heard, args.seed)
     missed = 0
     for row in rows:
         planted = "none planted" if row["hit_rate"] is None else f"{row['hits']:4d} of {row['planted']:4d} hit"
         alarms = f"{row['false_alarms']:3d} false alarms in {row['clips']:4d} clips"
         print(f"{row['folder']:12} {row['detector']:10} {alarms}  {planted}  {' '.join(row['fired_on'][:2])}")
-    for name in DETECTORS:
+    for name in dict.fromkeys(row["detector"] for row in rows):
         mine = [row for row in rows if row["detector"] == name]
         alarms = sum(row["false_alarms"] for row in mine) / sum(row["clips"] for row in mine)
         hits = sum(row["hits"] for row in mine) / max(1, sum(row["planted"] for row in mine))

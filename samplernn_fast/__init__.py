@@ -24,6 +24,10 @@ if TYPE_CHECKING:  # what editors and type checkers see; a test compares it with
     from samplernn_fast.errors import ConfigError as ConfigError
     from samplernn_fast.errors import DataError as DataError
     from samplernn_fast.errors import SampleRNNError as SampleRNNError
+    from samplernn_fast.evaluation.clips.judging import JudgedClip as JudgedClip
+    from samplernn_fast.evaluation.clips.measures import ClipMeasures as ClipMeasures
+    from samplernn_fast.evaluation.clips.measures import measure_clip as measure_clip
+    from samplernn_fast.evaluation.clips.ranking import rank_clips as rank_clips
     from samplernn_fast.evaluation.likelihood import EvalResult as EvalResult
     from samplernn_fast.evaluation.likelihood import evaluate as evaluate
     from samplernn_fast.importing.foreign import import_checkpoint as import_checkpoint
@@ -54,6 +58,10 @@ _HOME = {
     "TrainResult": "training.trainer",
     "evaluate": "evaluation.likelihood",
     "EvalResult": "evaluation.likelihood",
+    "measure_clip": "evaluation.clips.measures",
+    "ClipMeasures": "evaluation.clips.measures",
+    "JudgedClip": "evaluation.clips.judging",
+    "rank_clips": "evaluation.clips.ranking",
     "import_checkpoint": "importing.foreign",
     "accelerate": "importing.live",
     "SampleRNN": "models.sample_rnn",

@@ -151,12 +151,14 @@ class Stream:
         overwrite: bool = False,
         progress: bool = False,
         should_stop: Callable[[], bool] | None = None,
+        heard: Callable[[np.ndarray], object] | None = None,
     ) -> Saved:
         """Make the next `duration` seconds, and write them as they are made: a day of audio takes no more memory than
         a second.
 
         The files are those of `Audio.save`, whole or not at all; they end early where should_stop says so, and there
-        are none where it says so at once. Raises AudioError as `Audio.save`.
+        are none where it says so at once. heard: called with the levels (B, n) of every slice that was written, as
+        `Judge.add` of the clips. Raises AudioError as `Audio.save`.
         """
         names = path if isinstance(path, Names) else Names(Path(path), self.info()["streams"], overwrite=overwrite)
         frames, began, made = self.steps(duration), time.perf_counter(), 0
@@ -164,6 +166,8 @@ class Stream:
             for levels in self.slices(duration, progress, should_stop):
                 takes.write(self.quantizer.decode(levels))
                 made += levels.shape[1]
+                if heard is not None:
+                    heard(levels)
             paths = takes.finish() if made else []
         speed = _speed((self.state.num_streams, made), time.perf_counter() - began, self.sample_rate)
         return Saved(paths, made / self.sample_rate, self.info() | speed)

@@ -59,6 +59,12 @@ COMMANDS = {
         "evaluation",
         "evaluate",
     ),
+    "clips": Command(
+        "What is wrong with generated audio: silence, clipping, an offset, loops, noise, clicks; one line a file.",
+        "samplernn-fast clips out",
+        "clips.command",
+        "clips",
+    ),
     "import": Command(
         "Make a run folder of another project's checkpoint: deepsound, PRiSM, s4 or the authors' Theano code.",
         "samplernn-fast import checkpoint.pt -o imported --sample-rate 16000",

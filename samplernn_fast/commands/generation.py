@@ -15,6 +15,7 @@ import tyro
 
 from samplernn_fast import terminal
 from samplernn_fast.backends import names
+from samplernn_fast.commands.clips.choosing import Choice, choose
 from samplernn_fast.commands.flags import OutputText, Pieces, Seconds
 from samplernn_fast.errors import AudioError, ConfigError, Interrupted
 from samplernn_fast.ranges import Range
@@ -23,6 +24,9 @@ from samplernn_fast.reference import limits
 if TYPE_CHECKING:
     from samplernn_fast.api import Saved, Stream
     from samplernn_fast.audio.takes import Names
+    from samplernn_fast.commands.clips.choosing import Chosen
+    from samplernn_fast.evaluation.clips.judging import Judge
+    from samplernn_fast.models.base import AudioModel
 
 _STANDARD_OUTPUT = "-"
 _MOST_PIECES = 100_000
@@ -48,6 +52,10 @@ def generate(
     overwrite: bool = False,
     shard_index: Annotated[int, Range(0, _MOST_PIECES)] = 0,
     num_shards: Annotated[int, Range(1, _MOST_PIECES)] = 1,
+    keep_best: Annotated[int | None, Range(1, _MOST_PIECES)] = None,
+    sort_out: bool = False,
+    rank_by: Literal["usual", "band"] = "usual",
+    like: Path | None = None,
 ) -> None:
     """Make new audio with a model.
 
@@ -70,6 +78,13 @@ def generate(
         overwrite: Replace files that exist.
         shard_index: Which share of the pieces to make, from 0, where several machines make them.
         num_shards: How many shares there are.
+        keep_best: Keep so many of the pieces and remove the others. Those with a fault (silence, clipping, an offset,
+            loops, noise, clicks) come last, then those whose likelihood is the least usual.
+        sort_out: Move pieces with a fault, and those that --keep-best does not keep, into the folder rejected beside
+            the others, with a table of the reasons.
+        rank_by: usual takes the likelihood nearest to the median; band rejects the 40% least and the 5% most likely
+            pieces besides (Goel et al. 2022).
+        like: Data folder whose validation recordings say which likelihood is usual, in place of the pieces.
     """
     names.check_backend(backend, dtype)
     names.check_threads(backend, num_threads)
@@ -90,15 +105,18 @@ def generate(
         "dtype": dtype,
         "num_threads": num_threads,
     }
-    job = _Job(model, settings, duration, json)
+    choice = Choice(keep_best, sort_out, rank_by, like)
+    choice.check(num_samples, num_shards, duration)
+    job = _Job(model, settings, duration, json, choice)
     job.check_model()
     if output == _STANDARD_OUTPUT:
-        _check_standard_output(streams, json)
+        _check_standard_output(streams, json, choice)
     else:
         stem = _stem(model, settings["seed"], temperature, top_k, top_p)
         files = replace(_names(output, stem, streams, num_samples, num_shards), overwrite=overwrite)
         files.paths()  # refuses, as does the next line
         _check_folder(files.path.parent)
+        choice.check_folder(files.path.parent)
     if not streams:
         print("nothing to do: this shard has no pieces", file=sys.stderr)
     elif output == _STANDARD_OUTPUT:
@@ -118,6 +136,7 @@ class _Job:
     settings: dict[str, Any]
     duration: float
     json: bool
+    choice: Choice
 
     def check_model(self) -> None:
         """Raises CheckpointError where there is no such model."""
@@ -126,14 +145,22 @@ class _Job:
         model_file(self.model)
 
     def save(self, names: "Names") -> None:
-        """Writes files, whose folder is made, and prints their names."""
-        stream = self._stream()
+        """Writes files, whose folder is made, and prints their names. Where pieces are chosen, that comes after the
+        last is whole; an interruption keeps all of them."""
+        stream, model = self._stream()
+        usual = self.choice.usual_bits(model)
         with terminal.interrupts(signal.SIGTERM) as caught:
             _make_folder(names.path.parent)
-            saved = stream.save(names, self.duration, progress=True, should_stop=lambda: bool(caught))
+            judge = self._judge(stream, model)
+            heard = None if judge is None else judge.add
+            saved = stream.save(names, self.duration, progress=True, should_stop=lambda: bool(caught), heard=heard)
+            if caught or judge is None:
+                chosen = None
+            else:
+                chosen = choose(self.choice, saved.paths, judge.clips(), usual)
             if saved.paths:
-                _report(saved, self.json)
-            if caught:
+                _report(saved, self.json, chosen)
+            if caught and chosen is None:
                 kept = f": kept the first {saved.seconds:.2f} seconds" if saved.paths else " before anything was made"
                 raise Interrupted(f"interrupted{kept}", caught[0])
 
@@ -142,7 +169,7 @@ class _Job:
         from samplernn_fast.audio.takes import comment
         from samplernn_fast.audio.writing import WavPipe
 
-        stream = self._stream()
+        stream, _ = self._stream()
         with terminal.interrupts(signal.SIGTERM) as caught:
             out = sys.stdout.buffer
             told = comment(stream.info(), 0)
@@ -154,13 +181,23 @@ class _Job:
             if caught:
                 raise Interrupted(f"interrupted: wrote {samples / stream.sample_rate:.2f} seconds", caught[0])
 
-    def _stream(self) -> "Stream":
-        """The stream, which has heard the prompt. A signal ends the program here, because nothing is made yet."""
+    def _stream(self) -> "tuple[Stream, AudioModel]":
+        """The stream, which has heard the prompt, and its model. A signal ends the program here, because nothing is
+        made yet."""
         prompt = "" if self.settings["prompt"] is None else ", and listening to the prompt"
         with terminal.waiting(f"loading torch and the model{prompt}"):
             from samplernn_fast import api
 
-            return api.stream(self.model, **self.settings)
+            model = api.load(self.model)
+            return api.stream(model, **self.settings), model
+
+    def _judge(self, stream: "Stream", model: "AudioModel") -> "Judge | None":
+        """What judges the pieces while they are made, where some are to be chosen."""
+        if not self.choice.wanted:
+            return None
+        from samplernn_fast.evaluation.clips.judging import Judge
+
+        return Judge(model, stream.state.num_streams, str(stream.engine.device))
 
 
 def parse_temperature(texts: tuple[str, ...], streams: range, num_samples: int) -> Any:
@@ -191,8 +228,10 @@ def _checked_prompt(prompt: Path | None) -> Path | None:
     return prompt
 
 
-def _check_standard_output(streams: range, json: bool) -> None:
+def _check_standard_output(streams: range, json: bool, choice: Choice) -> None:
     """Raises ConfigError where a WAV cannot go to standard output."""
+    if choice.wanted:
+        raise ConfigError("keep_best and sort_out choose between files; name a folder for --output")
     if json:
         raise ConfigError("--json and --output - both write to standard output; choose one")
     if len(streams) > 1:
@@ -251,12 +290,16 @@ def _make_folder(folder: Path) -> None:
         raise AudioError(f"{folder}: the folder cannot be made: {error.strerror}") from None
 
 
-def _report(saved: "Saved", json: bool) -> None:
+def _report(saved: "Saved", json: bool, chosen: "Chosen | None") -> None:
+    files = saved.paths if chosen is None else [path for path, _ in chosen.kept]
     if json:
-        print(json_module.dumps(saved.info | {"files": [str(path) for path in saved.paths]}))
+        clips = {} if chosen is None else {"clips": chosen.rows()}
+        print(json_module.dumps(saved.info | {"files": [str(path) for path in files]} | clips))
         return
-    for path in saved.paths:
+    for path in files:
         print(path)
+    if chosen is not None:
+        print(chosen.text())
     speed = f"{saved.info['x_real_time']:.3g}x real time (RTF {saved.info['rtf']:.3g})"
     made_by = f"{saved.info['backend']} backend, {saved.info['dtype']}, seed {saved.info['seed']}"
     print(f"{len(saved.paths)} x {saved.seconds:.2f} s, {speed}, {made_by}")

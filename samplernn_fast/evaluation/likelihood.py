@@ -1,13 +1,11 @@
 """Negative log-likelihood of a split in bits per sample (section 3, Table 1).
 
-Whole recordings are read, with the state carried from start to end. `evaluate` reads them; how a batch is scored is
-one of two functions: `_score_forward` uses the training forward, `_score_backend` the kernels of a backend.
+Whole recordings are read, with the state carried from start to end. `evaluate` reads them; `scoring` has what scores a
+batch, the training forward or the kernels of a backend.
 """
 
 import dataclasses
-import math
-import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,20 +14,13 @@ import torch
 from torch import Tensor
 
 from samplernn_fast.backends import devices
-from samplernn_fast.backends.registry import BACKENDS
 from samplernn_fast.data.batches import EvalBatch, whole_recordings
 from samplernn_fast.data.folder import AudioData
-from samplernn_fast.engine.engine import Engine
-from samplernn_fast.errors import ConfigError
-from samplernn_fast.models.base import AudioModel, State
+from samplernn_fast.evaluation import scoring
+from samplernn_fast.models.base import AudioModel
 from samplernn_fast.models.checkpoint import load_model
 from samplernn_fast.models.config import AudioConfig
-from samplernn_fast.models.gaussian import MixtureModel
 from samplernn_fast.ranges import Range, checked
-
-_MAX_LOGITS = 1 << 25  # most logits of one batch: 128 MiB in float32
-_MAX_PRODUCTS = 1 << 35  # most products of one call on a CPU, each weight being one a sample: 0.25 seconds of a core
-_MAX_SAMPLES = 4096  # most samples of a row of one batch, unless a top frame is longer
 
 
 @dataclass(frozen=True)
@@ -101,19 +92,14 @@ def evaluate(
         model = load_model(model).to(devices.resolve_device(device))
     data = data if isinstance(data, AudioData) else AudioData.open(data)
     config = model.config
-    per_row = max(1, _MAX_LOGITS // (batch_size * config.outputs * config.top_frame))
-    seq_len = config.top_frame * min(per_row, max(1, _MAX_SAMPLES // config.top_frame))
-    target = next(model.parameters()).device if device == "auto" else devices.resolve_device(device)
-    chosen = _choose(model, target) if backend == "auto" else backend
-    if chosen == "forward" and dtype != "auto":
-        other = "leave dtype out" if config.mixture else f"name a backend to score in {dtype}"
-        raise ConfigError(f"the training forward scores in the model's own dtype; {other}")
-    score = _score_forward(model, target) if chosen == "forward" else _score_backend(model, chosen, dtype, target)
+    seq_len = scoring.steps_at_once(config, batch_size)
+    target = scoring.device_of(model, device)
+    score = scoring.scorer(model, backend, dtype, target)
     recordings = data.recordings(split)
     measures = torch.zeros(2 if config.mixture else 1, len(recordings), dtype=torch.float64)
     counts = torch.zeros(len(recordings), dtype=torch.int64)
     limit = int(max_seconds * config.sample_rate)
-    piece = _piece_samples(model, target)
+    piece = scoring.piece_samples(model, target)
     for batch in whole_recordings(data, config, split, batch_size, seq_len):
         parts = []
         for part in _pieces(batch, config, piece):
@@ -147,12 +133,6 @@ class Stopped(Exception):
     """`evaluate` was asked to stop; nothing was measured."""
 
 
-def _piece_samples(model: AudioModel, device: torch.device) -> int:
-    """How many samples of all rows are scored in one call, so that a CPU is done with it within a second."""
-    parameters = sum(parameter.numel() for parameter in model.parameters())
-    return _MAX_PRODUCTS // parameters if device.type == "cpu" else sys.maxsize
-
-
 def _pieces(batch: EvalBatch, config: AudioConfig, samples: int) -> Iterator[EvalBatch]:
     """A batch in pieces of time of about `samples` samples of all rows together, whole top frames each."""
     rows, steps = batch.mask.shape
@@ -166,61 +146,3 @@ def _pieces(batch: EvalBatch, config: AudioConfig, samples: int) -> Iterator[Eva
         yield EvalBatch(
             batch.levels[:, start : stop + config.lookback], reset, batch.mask[:, start:stop], batch.recordings
         )
-
-
-def _choose(model: AudioModel, device: torch.device) -> str:
-    """What scores fastest: on a CPU our kernels, which other processes slow down less than torch's threads."""
-    if not model.config.packed or next(model.parameters()).dtype != torch.float32:
-        return "forward"
-    return "forward" if BACKENDS["cpu"].unavailable_reasons(model.config, device) else "cpu"
-
-
-def _score_forward(model: AudioModel, device: torch.device) -> Callable[[EvalBatch], Tensor]:
-    """A function from a batch to its bits (1, B, T), and for a mixture (2, B, T) with its nats, in torch.
-
-    It keeps the hidden state between batches, so that a network of convolutions does not compute its context again.
-    """
-    model = model.to(device)
-    hidden: State = ()
-
-    @torch.inference_mode()
-    def score(batch: EvalBatch) -> Tensor:
-        nonlocal hidden
-        levels = batch.levels.to(device)
-        rows = levels.shape[0]
-        kept = model.init_hidden(rows) if bool(batch.reset.any()) else tuple(_first_rows(hidden, rows))
-        outputs, hidden = model.follow(kept, levels)
-        targets = levels[:, model.config.lookback :]
-        bits = model.bits(outputs, targets)
-        return torch.stack((bits, model.nats(outputs, targets))) if isinstance(model, MixtureModel) else bits[None]
-
-    return score
-
-
-def _score_backend(model: AudioModel, backend: str, dtype: str, device: torch.device) -> Callable[[EvalBatch], Tensor]:
-    """A function from a batch to its bits (1, B, T), by the kernels of a backend. It keeps the state between batches.
-
-    ConfigError for a mixture, which backends do not score.
-    """
-    if model.config.mixture:
-        raise ConfigError(
-            f"backend must be auto or forward for {model.config.system}, whose densities no backend scores, got"
-            f" {backend!r}"
-        )
-    engine = Engine(model, backend=backend, dtype=dtype, device=device)
-    hidden: list[Tensor] = []
-
-    def score(batch: EvalBatch) -> Tensor:
-        nonlocal hidden
-        rows = batch.levels.shape[0]
-        hidden = engine.backend.init_hidden(rows) if bool(batch.reset.any()) else _first_rows(hidden, rows)
-        logp = engine.backend.score(hidden, batch.levels.to(engine.device))
-        targets = batch.levels[:, model.config.lookback :, None].to(logp.device)
-        return -logp.gather(2, targets)[None, ..., 0] / math.log(2)
-
-    return score
-
-
-def _first_rows(state: Sequence[Tensor], rows: int) -> list[Tensor]:
-    """The states (n, rows, H) of the recordings that still go on: the shortest of a group are its last rows."""
-    return [h if h.shape[1] == rows else h[:, :rows].contiguous() for h in state]

@@ -120,10 +120,11 @@ def test_the_example_in_the_help_of_a_command_works(name, model, data_folder, tm
         "quick=runs/quick": f"quick={model}",
         "paper=runs/paper": f"paper={model}",
     }
-    if name == "prepare":
-        (tmp_path / "recordings").mkdir()
+    if name in ("prepare", "clips"):
+        sounds = tmp_path / ("recordings" if name == "prepare" else "out")
+        sounds.mkdir()
         for index in range(4):
-            writing.write(tmp_path / f"recordings/{index}.wav", synthetic.plucked_music(0.3, index), RATE)
+            writing.write(sounds / f"{index}.wav", synthetic.plucked_music(0.3, index), RATE)
         places["data"] = tmp_path / "new-data"
     if name == "import":
         config, prefix, _ = DEEPSOUND["odd"]

@@ -14,7 +14,7 @@ from samplernn_fast.backends.registry import BACKENDS
 from samplernn_fast.data.folder import AudioData
 from samplernn_fast.data.preparation import prepare
 from samplernn_fast.errors import BackendUnavailable, CheckpointError, ConfigError, DataError
-from samplernn_fast.evaluation import likelihood
+from samplernn_fast.evaluation import likelihood, scoring
 from samplernn_fast.evaluation.likelihood import evaluate
 from samplernn_fast.models import checkpoint
 from samplernn_fast.models.config import SampleRNNConfig
@@ -185,7 +185,7 @@ def test_it_asks_often_whether_to_stop_and_measures_the_same(backend, data, monk
         asked.append(call)
         return len(asked) == call
 
-    monkeypatch.setattr(likelihood, "_MAX_PRODUCTS", 300 * sum(p.numel() for p in model.parameters()))
+    monkeypatch.setattr(scoring, "_MAX_PRODUCTS", 300 * sum(p.numel() for p in model.parameters()))
     pieces = evaluate(model, data, "test", backend=backend, should_stop=lambda: stop_at(-1))
     assert len(asked) >= whole.n_samples / 300
     if backend == "cpu":  # our kernels make the same bits for any cut in time

@@ -7,10 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from samplernn_fast.errors import ConfigError
 from samplernn_fast.evaluation.clips.clicks import ClickCounter
 from samplernn_fast.evaluation.clips.loops import LoopFinder
 from samplernn_fast.evaluation.clips.windows import FloatArray, LongestRun, Windows, amplitude, levels
 
+LOWEST_RATE = 1000
+"""The lowest sample rate in Hz at which clips are measured."""
 FRAME_SECONDS = 0.032
 """The length of the frames whose loudness and spectrum are looked at."""
 ACTIVE_DB = -40.0
@@ -56,7 +59,7 @@ class ClipMeasures:
 def measure_clip(samples: npt.ArrayLike, sample_rate: int) -> ClipMeasures:
     """Measures one clip: (T,) amplitudes in [-1, 1] at `sample_rate` Hz, of at least one frame (32 ms).
 
-    Raises ValueError for a clip of another shape, or a shorter one.
+    Raises ValueError for a clip of another shape, or a shorter one, and ConfigError for a rate below 1000 Hz.
     """
     clip = np.asarray(samples, np.float64)
     if clip.ndim != 1:
@@ -70,7 +73,12 @@ class Meter:
     """Measures a clip that comes block by block; the measures do not depend on the blocks."""
 
     def __init__(self, sample_rate: int) -> None:
+        """Raises ConfigError for a rate below `LOWEST_RATE`, at which nothing of this can be measured."""
+        if sample_rate < LOWEST_RATE:
+            raise ConfigError(f"clips are measured from {LOWEST_RATE} Hz on, got {sample_rate} Hz")
         self._rate, self._samples = sample_rate, 0
+        self._waiting: list[FloatArray] = []  # what came and is not measured yet
+        self._waiting_samples = 0
         self._frames = _Frames(max(16, round(sample_rate * FRAME_SECONDS)))
         self._noise = _Noise(sample_rate, self._frames.size)
         half = round(sample_rate * _OFFSET_SECONDS)
@@ -79,8 +87,17 @@ class Meter:
 
     def add(self, samples: npt.ArrayLike) -> None:
         """Goes on with the next samples: (T,) amplitudes in [-1, 1]."""
-        block = np.asarray(samples, np.float64)
+        block = np.array(samples, np.float64)
         self._samples += len(block)
+        self._waiting.append(block)
+        self._waiting_samples += len(block)
+        if self._waiting_samples >= self._rate:
+            self._take()
+
+    def _take(self) -> None:
+        """Measures what came: a second and more, because many short blocks would each cost what a long one does."""
+        block = np.concatenate([np.zeros(0), *self._waiting])
+        self._waiting, self._waiting_samples = [], 0
         step = _PIECE_SECONDS * self._rate
         for start in range(0, len(block), step):
             piece = block[start : start + step]
@@ -93,6 +110,7 @@ class Meter:
         """The measures of all that came; the clip ends here. Raises ValueError for less than a frame."""
         if self._samples < self._frames.size:
             raise ValueError(f"a clip must have at least {self._frames.size} samples, got {self._samples}")
+        self._take()
         if self._samples < self._offsets.size:
             self._offset = abs(float(self._offsets.rest.mean()))
         return ClipMeasures(
