@@ -64,8 +64,10 @@ def write_bytes(path: Path, content: bytes | memoryview) -> None:
 
 
 @contextmanager
-def held(folder: Path) -> Iterator[None]:
-    """Holds a folder against other processes for the block. Raises BlockingIOError where another one holds it.
+def held(folder: Path, *, wait: bool = False) -> Iterator[None]:
+    """Holds a folder against other processes for the block.
+
+    Raises BlockingIOError where another one holds it; wait: waits until it does not, instead.
 
     The system lets go of it when the process ends, however that is, and no file is left. On systems and file systems
     that cannot hold a folder, the block runs without that.
@@ -78,7 +80,7 @@ def held(folder: Path) -> Iterator[None]:
     number = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
     try:
         try:
-            fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(number, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except OSError as error:
             if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
                 raise

@@ -167,7 +167,7 @@ class _Lines:
         self._note = self._note if note is None else note
 
     def write(self, line: str) -> None:
-        _print_line(line)
+        say(line)
 
     def close(self) -> None:
         self._ended.set()
@@ -238,7 +238,7 @@ def audio_bar(seconds: float, shown: bool = True, title: str | None = None) -> B
 @contextmanager
 def waiting(why: str, *, shown: bool = True) -> Iterator[None]:
     """Prints `why` as a line on standard error if the block takes longer than two seconds."""
-    timer = threading.Timer(_FIRST_WAIT, _print_line, (f"{why} ...",))
+    timer = threading.Timer(_FIRST_WAIT, say, (f"{why} ...",))
     timer.daemon = True
     if shown and sys.stderr is not None:
         timer.start()
@@ -248,7 +248,7 @@ def waiting(why: str, *, shown: bool = True) -> Iterator[None]:
         timer.cancel()
 
 
-def _print_line(line: str) -> None:
+def say(line: str) -> None:
     """A line on standard error. Whoever reads it may be gone, which must not end the work."""
     with suppress(OSError, ValueError):
         print(line, file=sys.stderr, flush=True)

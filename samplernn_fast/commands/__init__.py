@@ -59,6 +59,20 @@ COMMANDS = {
         "evaluation",
         "evaluate",
     ),
+    "reproduce": Command(
+        "The paper's tables and figures from one line each: EXPERIMENT, then its flags. The same command goes on.",
+        "samplernn-fast reproduce table1 --data data --out experiments --minutes 10",
+        "experiments.command",
+        "reproduce",
+        ("tables", "figure2", "memory"),
+    ),
+    "search": Command(
+        "Random search over settings of train: PRESET, ranges, and a budget for each trial. The same command goes on.",
+        "samplernn-fast search laptop --data data --out search --range lr=1e-3:1e-2:log --trials 10 --minutes 5",
+        "experiments.search",
+        "search",
+        ("Search",),
+    ),
     "clips": Command(
         "What is wrong with generated audio: silence, clipping, an offset, loops, noise, clicks; one line a file.",
         "samplernn-fast clips out",

@@ -100,18 +100,19 @@ def _setting_names(command: str | None) -> set[str]:
     """The names in Python of all that a command's flags set."""
     if command not in COMMANDS:
         return set()
-    if command != "train":
-        import inspect
-
-        return {name for flags in COMMANDS[command].load_flags() for name in inspect.signature(flags).parameters}
     import dataclasses
+    import inspect
 
+    parts = [] if command == "train" else COMMANDS[command].load_flags()
+    own = {name for flags in parts for name in inspect.signature(flags).parameters}
+    if command not in ("train", "search"):  # a search takes the flags of train too
+        return own
     from samplernn_fast.models.config import AudioConfig
     from samplernn_fast.models.other_configs import CONFIGS
     from samplernn_fast.training.config import TrainConfig
 
     kinds: tuple[type[TrainConfig | AudioConfig], ...] = (TrainConfig, *CONFIGS)
-    return {field.name for kind in kinds for field in dataclasses.fields(kind)}
+    return own | {field.name for kind in kinds for field in dataclasses.fields(kind)}
 
 
 def _out_of_memory(error: Exception) -> bool:

@@ -38,7 +38,7 @@ def train(args: Sequence[str], prog: str) -> None:
         shown = f"{usage}\n\nExample: {COMMANDS['train'].example}\n\npresets:\n{rows}"
         print(shown, file=sys.stdout if args else sys.stderr)
         sys.exit(0 if args else USAGE_STATUS)
-    config = _read_flags(args[0] if named else None, with_long_out(args[1:] if named else args), prog)
+    config = read_flags(args[0] if named else None, with_long_out(args[1:] if named else args), prog)
     with terminal.waiting("loading torch", shown=_is_first_process()):
         from samplernn_fast.data.folder import AudioData
         from samplernn_fast.training.process import Launch
@@ -60,7 +60,7 @@ def _is_first_process() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
-def _read_flags(name: str | None, args: Sequence[str], prog: str) -> TrainConfig:
+def read_flags(name: str | None, args: Sequence[str], prog: str) -> TrainConfig:
     """The settings of the preset `name`, or of fine-tuning where it is None, under the flags in `args`.
 
     Where the run starts from a model, the flags are read once more over that model's settings, so that a flag which

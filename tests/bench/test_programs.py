@@ -327,18 +327,3 @@ def test_the_gpu_report_keeps_its_deadline_where_a_part_hangs(report):
 def test_the_gpu_report_refuses_what_it_does_not_know(report, options, message):
     done, statuses, lines, _ = report(*options)
     assert done.returncode == 2 and message in done.stderr and not statuses and not lines
-
-
-def test_paper_systems(data_folder, tmp_path):
-    """Every run has its budget, a row each, and the same command goes on: a run that is complete is only scored."""
-    file, systems = tmp_path / "systems.json", ["rnn", "multi-softmax"]
-    args = ["--data", str(data_folder), "--out", str(tmp_path / "runs"), "--minutes", "0.003", "--json", str(file)]
-    for _ in range(2):
-        done = run("paper_systems.py", *args, "--systems", *systems)
-        assert done.returncode == 0, done.stderr
-    planned = json.loads((tmp_path / "runs" / "plan.json").read_text())
-    first, second = (record["rows"] for record in json.loads(file.read_text()))
-    assert [row["system"] for row in first] == systems and first == second
-    for row in first:
-        assert 0 < row["test_bits"] < 12 and row["steps"] == planned[row["system"]]
-        assert f"train {row['system']} --dim=128" in row["command"]

@@ -25,6 +25,7 @@ from samplernn_fast.backends import registry
 from samplernn_fast.commands import demo as demo_command
 from samplernn_fast.commands import flags, main
 from samplernn_fast.data.folder import AudioData
+from samplernn_fast.experiments import plan
 from samplernn_fast.models import checkpoint
 
 SOURCE = Path(srnn.__file__).parents[1]
@@ -104,6 +105,8 @@ FINISHING = {  # flags that make the work of an example small
     "generate": ["--duration", "0.02"],
     "prepare": ["--sample-rate", "8000", "--split", "2", "1", "1"],
     "abtest": ["--count", "2", "--seconds", "0.5"],
+    "reproduce": ["--minutes", "0.00001"],
+    "search": ["--trials", "1", "--minutes", "0.00001", "--", *TINY.split()],
     "bench": ["--seconds", "0.001", "--rounds", "1", "--device", "cpu", "--threads", "1", "--no-plain"],
 }
 
@@ -131,6 +134,8 @@ def test_the_example_in_the_help_of_a_command_works(name, model, data_folder, tm
         torch.save(deepsound_state(float32_model(config), prefix), tmp_path / "checkpoint.pt")
     if name == "demo":
         monkeypatch.setattr(demo_command, "run_demo", lambda *args, **kwargs: ["made"])
+    if name == "reproduce":
+        monkeypatch.setattr(plan, "measure", lambda config: plan.Cost(1.0, None))
     words = example_words(name, places)
     monkeypatch.chdir(tmp_path)
     assert run(*words, *FINISHING.get(name, [])) == 0

@@ -10,7 +10,9 @@ import pytest
 from fuzzing import fuzz, fuzz_cases, fuzz_each
 
 from samplernn_fast.commands import complaints, flags, main
+from samplernn_fast.commands.experiments import command as experiments
 from samplernn_fast.commands.listening import command as listening
+from samplernn_fast.data.folder import AudioData
 from samplernn_fast.errors import SampleRNNError
 from samplernn_fast.training import starting, trainer
 from samplernn_fast.training.config import TrainConfig
@@ -40,8 +42,11 @@ def without_work(monkeypatch):
     for name, part in listening.PARTS.items():
         without = part._replace(function=functools.wraps(part.function)(nothing))
         monkeypatch.setitem(listening.PARTS, name, without)
+    for name, (text, part) in experiments.EXPERIMENTS.items():
+        monkeypatch.setitem(experiments.EXPERIMENTS, name, (text, functools.wraps(part)(nothing)))
     monkeypatch.setattr(trainer, "train", nothing)
     monkeypatch.setattr(starting, "check_early", lambda config: None)
+    monkeypatch.setattr(AudioData, "open", nothing)  # the first work of search, behind its flags
     # Every mistake makes the help once more, which takes as long as all else; the flags in it are always the same.
     known, flags_in_help = {}, flags._flags_in_help
 
@@ -78,6 +83,10 @@ def command_line(random):
         words += [random.choice(list(PRESETS)), "--data", "d", "--out", "o"]
     elif name == "abtest" and random.random() < 0.9:
         words += [random.choice(list(listening.PARTS)), "test"]
+    elif name == "search" and random.random() < 0.9:
+        words += [random.choice(list(PRESETS)), "--data", "d", "--out", "o", "--range", "lr=1:2", "--steps", "1"]
+    elif name == "reproduce" and random.random() < 0.9:
+        words += [random.choice(list(experiments.EXPERIMENTS)), "--data", "d", "--out", "o"]
     elif random.random() < 0.9:
         words += ["model", "-o", "out.wav"] if name in ("prepare", "import", "generate", "demo") else ["model"]
     for _ in range(random.choice((1, 1, 1, 2, 3, 5))):

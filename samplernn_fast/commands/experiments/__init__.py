@@ -1,0 +1,1 @@
+"""The commands `reproduce`, each of whose experiments has flags of its own, and `search`."""

@@ -1,0 +1,241 @@
+"""The `reproduce` command: the paper's tables and figures from one line each. `experiments` does the work."""
+
+import shlex
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+import tyro
+
+from samplernn_fast import terminal
+from samplernn_fast.backends import names
+from samplernn_fast.commands import COMMANDS
+from samplernn_fast.commands.flags import Out, deferred, introduction, parse, with_example
+from samplernn_fast.commands.standard_streams import USAGE_STATUS
+from samplernn_fast.errors import ConfigError, did_you_mean, quoted
+from samplernn_fast.ranges import Range
+
+Minutes = Annotated[float | None, Range(0, 10**7, above=True, unit="minutes")]
+Steps = Annotated[int | None, Range(1, 10**9)]
+Seeds = Annotated[tuple[int, ...], Range(0, 2**63 - 1)]
+Shard = Annotated[int, Range(0, 10**6 - 1)]
+Shards = Annotated[int, Range(1, 10**6)]
+TableName = Literal["table1", "table2", "table3", "table4", "systems"]
+
+
+def reproduce(args: Sequence[str], prog: str) -> None:
+    """The paper's tables and figures from one line each: EXPERIMENT, then its flags. The same command goes on."""
+    name = args[0] if args else None
+    if name in (None, "-h", "--help"):
+        print(_overview(prog), file=sys.stdout if name else sys.stderr)
+        sys.exit(0 if name else USAGE_STATUS)
+    if name not in EXPERIMENTS:
+        got = f"{quoted(name)}{did_you_mean(name, EXPERIMENTS)}"
+        raise ConfigError(f"reproduce: the first word is an experiment, one of {', '.join(EXPERIMENTS)}, got {got}")
+    summary, command = EXPERIMENTS[name]
+    text = with_example(f"{summary}\n\n{introduction(command)}", "reproduce")
+    if name in get_args(TableName):
+        parse(deferred(command), prog, args, description=text)()
+    else:
+        parse(deferred(command), f"{prog} {name}", args[1:], description=text)()
+
+
+def tables(
+    name: tyro.conf.Positional[TableName],
+    /,
+    *,
+    data: tuple[Path, ...],
+    out: Out,
+    minutes: Minutes = None,
+    steps: Steps = None,
+    scale: Literal["small", "paper"] = "small",
+    seeds: Seeds = (0,),
+    device: str = "auto",
+    shard_index: Shard = 0,
+    num_shards: Shards = 1,
+) -> None:
+    """Trains what is missing, each system for the same budget, and writes the table beside the paper's numbers.
+
+    Every entry is a run folder in --out that resumes exactly; finished ones are used again, by other tables too. The
+    table lies beside them as Markdown, CSV and a figure.
+
+    Args:
+        name: The table of the paper, or all its systems in one.
+        data: One or more data folders that `prepare` made; each is a column.
+        out: The folder of all experiments.
+        minutes: The budget of each entry in minutes of updates, as many as this machine makes in that time alone.
+        steps: The budget of each entry in updates, in place of minutes.
+        scale: small is the paper's systems at a width that learns in minutes on two cores; paper is their own size.
+        seeds: Each entry is trained once with each of them.
+        device: auto, cpu, cuda or cuda:N.
+        shard_index: Which part of the entries this process does, from 0; all parts share --out.
+        num_shards: How many parts there are.
+    """
+    from samplernn_fast.experiments.plan import Budget
+
+    names.check_device(device)
+    budget = Budget(minutes, steps)
+    if shard_index >= num_shards:
+        raise ConfigError(f"shard_index must be below num_shards, {num_shards}, got {shard_index}")
+    with terminal.waiting("loading torch"):
+        from samplernn_fast.experiments import report
+        from samplernn_fast.experiments.tables import TABLES, reproduce
+
+    table = TABLES[name]
+    settings: dict[str, Any] = {"scale": scale, "seeds": seeds, "device": device, "shard": (shard_index, num_shards)}
+    rows = reproduce(table, data, out, budget, **settings)
+    words = ["samplernn-fast", "reproduce", name, "--data", *map(str, data), "--out", str(out)]
+    words += [*_spent(minutes, steps), "--scale", scale, "--seeds", *map(str, seeds)]
+    shown = report.Shown(name, table, rows, data, budget, scale, shlex.join(words))
+    written = report.write(shown, out)
+    print(report.results(shown))
+    print("\n".join(map(str, written)))
+    if len(written) < 3:
+        print("samplernn-fast: no figure was drawn, which needs matplotlib (the extra [plot])", file=sys.stderr)
+
+
+def _spent(minutes: float | None, steps: int | None) -> list[str]:
+    """The flags of a budget."""
+    return ["--steps", str(steps)] if minutes is None else ["--minutes", f"{minutes:g}"]
+
+
+def figure2(
+    *,
+    data: tuple[Path, ...],
+    out: Out,
+    systems: tuple[str, ...] = ("paper-2tier", "paper-3tier"),
+    seed: Annotated[int, Range(0, 2**63 - 1)] = 0,
+    temperature: Annotated[float, Range(0, 100)] = 1.0,
+) -> None:
+    """Draws two seconds, and 100 milliseconds, of data and of what each model makes. A table trained them before.
+
+    A row shows what the seed gives, a second after the model began; nothing is chosen by hand.
+
+    Args:
+        data: Data folders, a column each; the first row is of their test splits.
+        out: The folder of all experiments, where `reproduce table1` put the models.
+        systems: Presets that a table trained there, a row each.
+        seed: Chooses the piece of the recordings, and draws the models' samples.
+        temperature: Of the models' samples.
+    """
+    from samplernn_fast.experiments.places import check_names, run_folder
+    from samplernn_fast.models.places import model_file
+
+    check_names(data)
+    runs = {folder: [run_folder(out, folder, system, 0) for system in systems] for folder in data}
+    for folder, found in runs.items():
+        for run in found:
+            if not run.is_dir():
+                raise ConfigError(
+                    f"systems: {run} is not there; train it first, for example by samplernn-fast reproduce systems"
+                    f" --data {folder} --out {out}"
+                )
+            model_file(run)
+    with terminal.waiting("loading torch and matplotlib"):
+        from samplernn_fast.experiments.systems import LABELS
+        from samplernn_fast.experiments.waveforms import column
+
+        draw = _drawing().draw_waveforms
+    titles = [LABELS.get(system, system) for system in systems]
+    columns = [column(one, list(zip(titles, runs[one], strict=True)), seed, temperature) for one in data]
+    draw(columns, out / "figure2.png")
+    print(out / "figure2.png")
+
+
+def _drawing() -> Any:
+    """The module that draws. Raises ConfigError where matplotlib is missing."""
+    try:
+        from samplernn_fast.experiments import figure
+    except ImportError:
+        raise ConfigError("matplotlib draws figures and is not installed: pip install matplotlib") from None
+    return figure
+
+
+def memory(
+    *,
+    voices: tuple[str, ...],
+    out: Out,
+    data: Path | None = None,
+    models: tuple[Path, ...] = (),
+    minutes: Minutes = None,
+    steps: Steps = None,
+    scale: Literal["small", "paper"] = "small",
+    clips: Annotated[int, Range(1, 10**6)] = 100,
+    free_seconds: Annotated[float, Range(0.3, 600, unit="seconds")] = 2.0,
+    silence: Annotated[tuple[float, ...], Range(0, 600, unit="seconds")] = (1.0,),
+    temperature: Annotated[float, Range(0, 100)] = 1.0,
+    seed: Annotated[int, Range(0, 2**63 - 1)] = 0,
+    device: str = "auto",
+) -> None:
+    """Whether models of two voices go on in the voice that they had before a silence (section 3.3).
+
+    Each clip is free, then silence is fed to it, then it is free again; the mean pitch of both ends tells the voices. A
+    SampleRNN is measured beside a WaveNet, whose window the silence fills, and beside chance.
+
+    Args:
+        voices: Recordings of the two speakers, a folder or a pattern of files ('digits/*_george_*.wav') each.
+        out: The folder of all experiments.
+        data: A data folder of both speakers, on which paper-3tier and wavenet are trained, or were by a table.
+        models: Runs to measure, in place of those two.
+        minutes: The budget of each of the two, where they are still to be trained.
+        steps: The same in updates.
+        scale: small or paper, as for the tables.
+        clips: How many clips each model makes.
+        free_seconds: How long the free ends are; the paper has 2.
+        silence: Lengths of the silence in seconds; the paper has 1.
+        temperature: Of the models' samples.
+        seed: Draws the clips.
+        device: auto, cpu, cuda or cuda:N, to train on.
+    """
+    from samplernn_fast.experiments.places import run_name
+    from samplernn_fast.experiments.plan import Budget
+    from samplernn_fast.models.places import model_file
+
+    names.check_device(device)
+    if (data is None) == (not models):
+        raise ConfigError("data must be given, to train two models on, or else models, which are trained; not both")
+    for model in models:
+        model_file(model)
+    with terminal.waiting("loading torch and Praat"):
+        from samplernn_fast.experiments import memory as trials
+        from samplernn_fast.experiments.voices import praat, read_voices
+        from samplernn_fast.models.checkpoint import load_model
+
+        praat()
+    if data is None:
+        known = [(run_name(model), model) for model in models]
+        words = ["--models", *map(str, models)]
+    else:
+        known = trials.trained(data, out, Budget(minutes, steps), scale, device)
+        words = ["--data", str(data), *_spent(minutes, steps), "--scale", scale]
+    out.mkdir(parents=True, exist_ok=True)
+    heard = read_voices(voices, load_model(known[0][1]).config.sample_rate)
+    trial = trials.Trial(clips, free_seconds, silence, temperature, seed)
+    found = [one for title, model in known for one in trials.remember(model, title, heard, trial)]
+    words = ["samplernn-fast", "reproduce", "memory", "--voices", *voices, "--out", str(out), *words]
+    words += ["--clips", str(clips), "--free-seconds", f"{free_seconds:g}", "--silence", *map(str, silence)]
+    words += ["--temperature", f"{temperature:g}", "--seed", str(seed)]
+    written = trials.write(found, heard, trial, shlex.join(words), out)
+    print(trials.results(found))
+    print("\n".join(map(str, written)))
+
+
+EXPERIMENTS: dict[str, tuple[str, Callable[..., None]]] = {
+    "table1": ("Table 1: RNN, WaveNet and SampleRNN by test bits per sample.", tables),
+    "table2": ("Table 2: RNN and SampleRNN with mixtures of Gaussians, in nats.", tables),
+    "table3": ("Table 3: what longer subsequences bring, at equally much audio.", tables),
+    "table4": ("Table 4: SampleRNN without embedding, and with Multi-Softmax.", tables),
+    "systems": ("All systems of the paper in one table, by test bits per sample.", tables),
+    "figure2": ("Figure 2: waveforms of recordings and of models that a table trained.", figure2),
+    "memory": ("Section 3.3: whether a voice is remembered through silence.", memory),
+}
+"""Experiment -> what it shows, and the function whose arguments are its flags."""
+
+
+def _overview(prog: str) -> str:
+    """What `reproduce` alone prints."""
+    width = max(map(len, EXPERIMENTS))
+    rows = "\n".join(f"  {name:{width}}  {text}" for name, (text, _) in EXPERIMENTS.items())
+    usage = f"usage: {prog} EXPERIMENT --data FOLDER... --out FOLDER [--help] ..."
+    return f"{usage}\n\nExample: {COMMANDS['reproduce'].example}\n\nexperiments:\n{rows}"

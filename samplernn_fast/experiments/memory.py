@@ -1,0 +1,192 @@
+"""How long a model remembers whose voice it spoke in (section 3.3).
+
+A model of two voices makes sound freely, then silence is fed to it in place of what it draws, then it is free again.
+Where both free ends have the same voice, it remembered. A network of fixed window that is shorter than the silence
+cannot, so it is measured beside as a control. The paper has one length of silence, one second; any lengths are measured
+here, so that the memory becomes a curve.
+"""
+
+import csv
+import io
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from samplernn_fast import files, terminal
+from samplernn_fast.audio.quantize import for_config
+from samplernn_fast.engine.engine import Engine
+from samplernn_fast.engine.state import EngineState
+from samplernn_fast.errors import ConfigError
+from samplernn_fast.evaluation.intervals import Interval, wilson
+from samplernn_fast.experiments.places import run_folder
+from samplernn_fast.experiments.plan import Budget
+from samplernn_fast.experiments.report import grid
+from samplernn_fast.experiments.systems import Scale, Variant
+from samplernn_fast.experiments.tables import Table, reproduce
+from samplernn_fast.experiments.voices import TwoVoices, mean_pitch
+from samplernn_fast.models.config import RecurrentConfig
+
+_STREAMS = 50  # how many clips are made at once
+_BLOCK_SECONDS = 0.5  # how much is made between two looks at ctrl-C
+
+
+_MODELS = Table("Models of two voices", (Variant("paper-3tier"), Variant("wavenet")))
+"""The paper's model, and the control whose window a silence fills."""
+
+
+def trained(data: Path, out: Path, budget: Budget, scale: Scale, device: str) -> list[tuple[str, Path]]:
+    """The two models as (title, run folder), trained where they are not, each for the same budget."""
+    reproduce(_MODELS, [data], out, budget, scale=scale, device=device)
+    return [(_MODELS.label(row), run_folder(out, data, row.name, 0)) for row in _MODELS.rows]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """The question that every clip answers."""
+
+    clips: int = 100
+    free_seconds: float = 2.0
+    """How long each free end is; the paper has 2 s."""
+    silences: tuple[float, ...] = (1.0,)
+    """The lengths of the silence in seconds; the paper has 1 s."""
+    temperature: float = 1.0
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Remembered:
+    """What one model did at one length of silence."""
+
+    model: str
+    silence: float
+    """In seconds."""
+    window_seconds: float | None
+    """The receptive field of a network of fixed window; None for a recurrent one."""
+    pitches: tuple[tuple[float, float], ...]
+    """The mean pitch of both ends of each clip in Hz; NaN for an end without a voice."""
+    ends: tuple[tuple[str | None, str | None], ...]
+    """The voice of both ends of each clip; None for an end without one."""
+
+    @property
+    def voiced(self) -> list[tuple[str, str]]:
+        """The clips whose both ends have a voice."""
+        return [(first, last) for first, last in self.ends if first is not None and last is not None]
+
+    @property
+    def kept(self) -> Interval:
+        """The share of those that keep their voice, with Wilson's interval."""
+        return wilson(sum(first == last for first, last in self.voiced), len(self.voiced))
+
+    @property
+    def chance(self) -> float:
+        """The share that would keep it if the last end knew nothing of the first: from how often each end has which."""
+        voiced = self.voiced
+        names = {name for ends in voiced for name in ends}
+        shares = [[sum(ends[end] == name for ends in voiced) / len(voiced) for name in names] for end in (0, 1)]
+        return sum(first * last for first, last in zip(*shares, strict=True)) if voiced else float("nan")
+
+
+def remember(model: Path, name: str, voices: TwoVoices, trial: Trial) -> Iterator[Remembered]:
+    """Measures a model, a length of silence at a time. name: what it is called in tables.
+
+    The first ends are made once: all lengths of silence go on from the same clips. Raises ConfigError for settings that
+    cannot work.
+    """
+    if trial.clips < 1 or min(trial.silences, default=0) < 0:
+        raise ConfigError(f"a trial needs clips and lengths of silence, got {trial.clips} and {trial.silences}")
+    engine = Engine(model)
+    recurrent = isinstance(engine.config, RecurrentConfig)
+    window = None if recurrent else engine.config.lookback / engine.config.sample_rate
+    groups = [(start, min(_STREAMS, trial.clips - start)) for start in range(0, trial.clips, _STREAMS)]
+    seconds = trial.clips * (trial.free_seconds * (1 + len(trial.silences)) + sum(trial.silences))
+    with terminal.audio_bar(seconds, title=name) as bar:
+        before = []
+        for start, count in groups:
+            state = engine.init_state(count, trial.seed, trial.temperature, first_stream=start)
+            before.append((state, _pitches(_make(engine, state, trial.free_seconds, bar), engine)))
+        for silence in trial.silences:
+            pairs: list[tuple[float, float]] = []
+            for (start, count), (state, first) in zip(groups, before, strict=True):
+                again = engine.init_state(count, trial.seed, trial.temperature, first_stream=start)
+                again.load_state_dict(state.state_dict())
+                _make(engine, again, silence, bar, forced=engine.config.q_zero)
+                pairs += zip(first, _pitches(_make(engine, again, trial.free_seconds, bar), engine), strict=True)
+            ends = tuple((voices.of(first), voices.of(last)) for first, last in pairs)
+            yield Remembered(name, silence, window, tuple(pairs), ends)
+
+
+def _make(
+    engine: Engine, state: EngineState, seconds: float, bar: terminal.Bar, forced: int = -1
+) -> npt.NDArray[np.int64]:
+    """The next levels of every stream, (B, n); forced: a level to feed in place of what is drawn."""
+    left, parts = round(seconds * engine.config.sample_rate), []
+    block = max(1, round(_BLOCK_SECONDS * engine.config.sample_rate))
+    while left > 0:
+        count = min(block, left)
+        known = None if forced < 0 else torch.full((state.num_streams, count), forced)
+        parts.append(engine.run(state, count, forced=known).numpy())
+        bar.advance(count * state.num_streams / engine.config.sample_rate)
+        left -= count
+    return np.concatenate(parts, axis=1) if parts else np.zeros((state.num_streams, 0), np.int64)
+
+
+def _pitches(levels: npt.NDArray[np.int64], engine: Engine) -> list[float]:
+    """The mean pitch of each stream in Hz."""
+    decode = for_config(engine.config).decode
+    return [mean_pitch(decode(row), engine.config.sample_rate) for row in levels]
+
+
+def write(found: Sequence[Remembered], voices: TwoVoices, trial: Trial, command: str, out: Path) -> list[Path]:
+    """Writes memory.md, memory.csv with a line a clip, and memory.png where matplotlib is installed."""
+    text, sheet, picture = (out / f"memory{suffix}" for suffix in (".md", ".csv", ".png"))
+    files.write_text(text, _markdown(found, voices, trial, command))
+    files.write_text(sheet, _csv(found))
+    try:
+        from samplernn_fast.experiments.figure import draw_memory
+    except ImportError:
+        return [text, sheet]
+    draw_memory(found, picture)
+    return [text, sheet, picture]
+
+
+def _markdown(found: Sequence[Remembered], voices: TwoVoices, trial: Trial, command: str) -> str:
+    low, high = voices.low, voices.high
+    about = (
+        f"{trial.clips} clips of each model, temperature {trial.temperature:g}, seed {trial.seed}:"
+        f" {trial.free_seconds:g} s free, then silence is fed, then {trial.free_seconds:g} s free.\n\n"
+        f"The voices are {low.name} ({low.pitch:.1f} Hz) and {high.name} ({high.pitch:.1f} Hz), told apart at"
+        f" {voices.boundary:.1f} Hz by mean pitch, which names {100 * voices.accuracy():.0f} % of their own recordings"
+        " rightly. A clip with an end that has no voice is counted apart. In brackets: Wilson's interval of 95 %."
+        " Chance is what the voices' shares at both ends would give if the ends had nothing to do with each other.\n\n"
+        "The paper has 83 % for SampleRNN and one second, of a 3-tier model of two speakers with ten hours each, and"
+        f" 50 % for a model of fixed window.\n\nMade by `{command}`."
+    )
+    return f"# Memory of a voice through silence (section 3.3)\n\n{about}\n\n{results(found)}\n"
+
+
+def results(found: Sequence[Remembered]) -> str:
+    """The table in Markdown."""
+    head = ["model", "silence", "window", "keep the voice", "chance", "voiced clips", "without a voice"]
+    lines = []
+    for one in found:
+        window = "recurrent" if one.window_seconds is None else f"{one.window_seconds:.3g} s"
+        kept, total = one.kept, len(one.voiced)
+        share = f"{100 * kept.value:.0f} % [{100 * kept.low:.0f}, {100 * kept.high:.0f}]" if total else "—"
+        chance = f"{100 * one.chance:.0f} %" if total else "—"
+        lines.append([one.model, f"{one.silence:g} s", window, share, chance, str(total), str(len(one.ends) - total)])
+    return grid(head, lines)
+
+
+def _csv(found: Sequence[Remembered]) -> str:
+    stream = io.StringIO()
+    sheet = csv.writer(stream, lineterminator="\n")
+    sheet.writerow(["model", "silence_seconds", "clip", "first_hz", "last_hz", "first_voice", "last_voice"])
+    for one in found:
+        for clip, (pitches, ends) in enumerate(zip(one.pitches, one.ends, strict=True)):
+            hertz = ["" if np.isnan(pitch) else f"{pitch:.1f}" for pitch in pitches]
+            sheet.writerow([one.model, one.silence, clip, *hertz, *(end or "" for end in ends)])
+    return stream.getvalue()

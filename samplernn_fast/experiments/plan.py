@@ -1,0 +1,114 @@
+"""How many updates every system makes, so that all have the same budget.
+
+A budget of minutes becomes a number of updates, at the time that one update of the system takes on this machine. It is
+measured once for each system and kept in plan.json in the experiments' folder, so another process that holds the
+machine for a while costs no system a part of its training, and a run can go on exactly where it was stopped.
+"""
+
+import dataclasses
+import json
+import statistics
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+from samplernn_fast import files, terminal
+from samplernn_fast.errors import ConfigError, DataError
+from samplernn_fast.experiments.probe import Cost, measure
+from samplernn_fast.experiments.systems import Scale, Variant, settings
+from samplernn_fast.untrusted import Fields, Unreadable, read_json
+
+PLAN_FILE = "plan.json"
+_ROUNDS = 2  # in how many turns each system is measured, the second in the opposite order
+_LONGEST_UPDATE, _MOST_MEMORY = 1e6, 2**50  # seconds, and bytes, that a plan may speak of
+
+
+@dataclasses.dataclass(frozen=True)
+class Budget:
+    """What a system may spend: `minutes` of updates, or a number of `updates`. One of them is None.
+
+    Validation, scoring and saving come on top of minutes.
+    """
+
+    minutes: float | None = None
+    updates: int | None = None
+
+    def __post_init__(self) -> None:
+        if (self.minutes is None) == (self.updates is None):
+            raise ConfigError("the budget of each system must be given once, by minutes or by steps")
+
+    def __str__(self) -> str:
+        return f"{self.updates} updates" if self.minutes is None else f"{self.minutes:g} minutes of updates"
+
+    def count(self, cost: Cost | None) -> int:
+        """How many updates a system of that cost may make."""
+        if self.minutes is None or cost is None:
+            return self.updates or 1
+        return max(1, round(60 * self.minutes / cost.seconds))
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What the experiments' folder knows of all its systems."""
+
+    folder: Path
+    scale: Scale
+    costs: dict[str, Cost] = dataclasses.field(default_factory=dict)
+    """Name of a variant -> the cost of its update."""
+
+    @classmethod
+    def read(cls, folder: Path, scale: Scale) -> "Plan":
+        """The plan in a folder; an empty one where there is none. Raises DataError for a damaged one, and ConfigError
+        where the folder has experiments of another scale."""
+        file = folder / PLAN_FILE
+        if not file.exists():
+            return cls(folder, scale)
+        try:
+            values = Fields(read_json(file), "the plan")
+            known, costs = values.text("scale"), values.mapping("costs")
+            read = {name: _cost(Fields(one, f"the cost of {name}")) for name, one in costs.items()}
+        except Unreadable as error:
+            raise DataError(f"{file}: {error}; remove it to measure again") from None
+        if known != scale:
+            raise ConfigError(f"scale must be {known} in {folder}, which has runs of that scale, got {scale}")
+        return cls(folder, scale, read)
+
+    def write(self) -> None:
+        """Writes plan.json, whole or not at all."""
+        costs = {name: dataclasses.asdict(cost) for name, cost in self.costs.items()}
+        files.write_text(self.folder / PLAN_FILE, json.dumps({"scale": self.scale, "costs": costs}, indent=1) + "\n")
+
+
+def _cost(values: Fields) -> Cost:
+    memory = values.number_or_none("memory_bytes", 0, _MOST_MEMORY)
+    return Cost(values.number("seconds", 1e-9, _LONGEST_UPDATE), None if memory is None else int(memory))
+
+
+def with_costs(plan: Plan, variants: Sequence[Variant], data: Path, device: str) -> Plan:
+    """The plan with the cost of every variant; what is missing is measured, by turns, and kept.
+
+    Another process that wants the same plan waits meanwhile, so that all shards of an experiment have one plan.
+    """
+    if all(one.name in plan.costs for one in variants):
+        return plan
+    with ExitStack() as stack:
+        with terminal.waiting(f"another process measures in {plan.folder}"):
+            stack.enter_context(files.held(plan.folder, wait=True))
+        plan = Plan.read(plan.folder, plan.scale)
+        missing = [one for one in variants if one.name not in plan.costs]
+        found: dict[str, list[Cost]] = {one.name: [] for one in missing}
+        with terminal.Bar(_ROUNDS * len(missing), "system", title="timing an update of each") as bar:
+            for turn in range(_ROUNDS):
+                for one in missing if turn % 2 == 0 else reversed(missing):
+                    folder = plan.folder / one.name
+                    found[one.name].append(measure(settings(one, plan.scale, data, folder, updates=1, device=device)))
+                    bar.advance()
+        for name, costs in found.items():
+            plan.costs[name] = Cost(statistics.mean(cost.seconds for cost in costs), _most(costs))
+        plan.write()
+    return plan
+
+
+def _most(costs: Sequence[Cost]) -> int | None:
+    known = [cost.memory_bytes for cost in costs if cost.memory_bytes is not None]
+    return max(known) if known else None

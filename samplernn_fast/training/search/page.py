@@ -1,0 +1,90 @@
+"""What a search found: a page in Markdown, and plots of bits over each setting."""
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from samplernn_fast import files
+from samplernn_fast.training.search.study import Trial
+
+_SHOWN = 10  # trials of the table
+
+
+def table(trials: Sequence[Trial]) -> str:
+    """The best trials in Markdown, and how many failed."""
+    lines = ["| trial | bits per sample | settings |", "| --- | --- | --- |"]
+    whole = [trial for trial in trials if trial.bits is not None]
+    lines += [f"| {trial.number} | {trial.bits:.4f} | {' '.join(trial.flags)} |" for trial in whole[:_SHOWN]]
+    failed = [trial for trial in trials if trial.bits is None]
+    lines += ["", *(f"Trial {trial.number} failed: {trial.reason}" for trial in failed)] if failed else []
+    return "\n".join(lines)
+
+
+def commands(trials: Sequence[Trial], train: Sequence[str], most: int = 3) -> list[str]:
+    """The command lines that train the best settings for real. train: what is the same for all of them."""
+    best = [trial for trial in trials if trial.bits is not None][:most]
+    return [shlex.join([*train, *trial.flags]) for trial in best]
+
+
+def write(out: Path, trials: Sequence[Trial], about: str, lines: Sequence[str]) -> list[Path]:
+    """Writes search.md, and search.png where matplotlib is installed; returns the files."""
+    text = f"# Search\n\n{about}\n\n{table(trials)}\n\n## To train for real\n\n```text\n" + "\n".join(lines) + "\n```\n"
+    files.write_text(out / "search.md", text)
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        return [out / "search.md"]
+    figure = Figure()
+    _draw(figure, [trial for trial in trials if trial.bits is not None])
+    with files.replacing(out / "search.png") as temporary:
+        figure.savefig(temporary, dpi=150, format="png")
+    return [out / "search.md", out / "search.png"]
+
+
+def _draw(figure: Any, trials: Sequence[Trial]) -> None:
+    """A panel for the bits of trial after trial with the best so far, and one for each setting."""
+    settings = [_settings(trial) for trial in trials]
+    names = list(settings[0]) if settings else []
+    columns = min(3, len(names) + 1)
+    rows = -(-(len(names) + 1) // columns)
+    figure.set_size_inches(4.2 * columns, 3.2 * rows)
+    axes = figure.subplots(rows, columns, squeeze=False).flatten()
+    in_turn = sorted((trial.number, trial.bits or 0.0) for trial in trials)
+    turns, bits = [number for number, _ in in_turn], [value for _, value in in_turn]
+    axes[0].plot(turns, bits, "o")
+    axes[0].step(turns, [min(bits[: place + 1]) for place in range(len(bits))], where="post")
+    axes[0].set(xlabel="trial", ylabel="valid bits per sample")
+    for axis, name in zip(axes[1:], names, strict=False):
+        values = [one[name] for one in settings]
+        order = sorted(range(len(values)), key=values.__getitem__)
+        axis.plot([values[place] for place in order], [trials[place].bits for place in order], "o")
+        numbers = [value for value in values if isinstance(value, float)]
+        if len(numbers) == len(values) and 0 < 20 * min(numbers) < max(numbers):
+            axis.set_xscale("log")
+        axis.set(xlabel=name)
+    for axis in axes[len(names) + 1 :]:
+        axis.set_visible(False)
+    for axis in axes:
+        axis.grid(alpha=0.3)
+    figure.tight_layout()
+
+
+def _settings(trial: Trial) -> dict[str, float | str]:
+    """The settings of a trial by name, numbers as such."""
+    found: dict[str, list[str]] = {}
+    for word in trial.flags:
+        if word.startswith("--"):
+            name, on = (word[5:], "false") if word.startswith("--no-") else (word[2:], "true")
+            found[name] = [on]
+        else:
+            name = list(found)[-1]
+            found[name] = [*(found[name] if found[name] not in (["true"], ["false"]) else []), word]
+    return {name: _number(" ".join(words)) for name, words in found.items()}
+
+
+def _number(text: str) -> float | str:
+    try:
+        return float(text)
+    except ValueError:
+        return text

@@ -1,0 +1,180 @@
+"""Random search over settings (Bergstra and Bengio 2012), with which the paper chose its hyper-parameters (section 3).
+
+A search is a folder: search.db is a study of Optuna's with all trials, drawn when the search begins, and trial-0000,
+trial-0001, ... hold their runs. Any number of processes take trials from it; one that was killed in the middle of a
+trial leaves it to the next, which goes on exactly.
+"""
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from samplernn_fast import files, terminal
+from samplernn_fast.data.folder import AudioData
+from samplernn_fast.errors import ConfigError, DataError, Interrupted, SampleRNNError
+from samplernn_fast.evaluation.likelihood import evaluate
+from samplernn_fast.models.checkpoint import load_model
+from samplernn_fast.training.config import TrainConfig
+from samplernn_fast.training.search.spans import Span
+from samplernn_fast.training.trainer import train
+
+STUDY_FILE = "search.db"
+_NAME = "search"
+
+
+@dataclass(frozen=True)
+class Space:
+    """What is searched."""
+
+    spans: tuple[Span, ...]
+    configure: Callable[[Sequence[str], Path], TrainConfig]
+    """The settings of a run from its flags and its folder; raises ConfigError where they cannot work."""
+    about: str
+    """All that makes trials compare: the preset, the budget, and the flags that are the same for all."""
+
+    def flags(self, trial: Any) -> list[str]:
+        """What a trial sets, as flags."""
+        return [word for span in self.spans for word in span.flag(trial)]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A trial that is finished."""
+
+    number: int
+    flags: tuple[str, ...]
+    bits: float | None
+    """Of the best model of its run on the whole validation split; None where it failed."""
+    reason: str = ""
+    """Why it failed."""
+
+
+def search(out: Path, space: Space, trials: int, seed: int = 0, progress: bool = True) -> list[Trial]:
+    """Makes trials until there are as many, and returns those that are finished, the best first.
+
+    The same call goes on after a crash, also with more trials, and several processes may make it at once. A trial whose
+    settings cannot work, or whose loss is no number any more, fails and says why; the search goes on. Raises
+    ConfigError where the folder has a search of another space, DataError for data that cannot be read, and Interrupted
+    for a signal.
+    """
+    if not out.is_dir():
+        out.mkdir(parents=True)
+    with files.held(out, wait=True):
+        study = _study(out, space, seed)
+        _enqueue(study, space, trials, seed)
+    while True:
+        with ExitStack() as stack:
+            with files.held(out, wait=True):
+                trial = _take(study, out, trials, stack)
+            if trial is None:
+                break
+            if progress:
+                terminal.say(f"trial {trial.number} of {trials}: {' '.join(space.flags(trial))}")
+            _finish(study, trial, space, out, progress)
+    return finished(study, space)
+
+
+def _study(out: Path, space: Space, seed: int) -> Any:
+    """The study in a folder, which is made where there is none. Raises ConfigError where it is of another space."""
+    optuna = _optuna()
+    file = out / STUDY_FILE
+    known = file.exists()
+    try:
+        study = optuna.create_study(storage=f"sqlite:///{file}", study_name=_NAME, load_if_exists=True)
+    except Exception as error:  # SQLAlchemy raises many kinds for a file that is none of its own
+        raise DataError(f"{file}: cannot be read as a search: {str(error).splitlines()[0][:200]}") from None
+    settings = {"spans": [repr(span) for span in space.spans], "about": space.about, "seed": seed}
+    if not known or not study.user_attrs:
+        for name, value in settings.items():
+            study.set_user_attr(name, value)
+    for name, value in settings.items():
+        if study.user_attrs.get(name) != value:
+            raise ConfigError(
+                f"{out} holds a search of other {name if name == 'seed' else 'ranges or flags'}; use the same, or"
+                " another folder"
+            )
+    return study
+
+
+def _optuna() -> Any:
+    """Optuna, quiet. Raises ConfigError, which says what to install, where there is none."""
+    try:
+        import optuna
+    except ImportError:
+        raise ConfigError("optuna keeps the trials of a search and is not installed: pip install optuna") from None
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    return optuna
+
+
+def _enqueue(study: Any, space: Space, trials: int, seed: int) -> None:
+    """Draws trials until there are as many. The n-th is the same in every search of this space and seed."""
+    optuna = _optuna()
+    there = len(study.get_trials(deepcopy=False))
+    drawn = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=seed))
+    for number in range(trials):
+        one = drawn.ask()
+        space.flags(one)
+        if number >= there:
+            study.enqueue_trial(one.params)
+
+
+def _take(study: Any, out: Path, trials: int, stack: ExitStack) -> Any:
+    """A trial that nobody works on, whose folder `stack` holds from now on; None where none is left.
+
+    One that a process left when it was killed comes first: its folder is not held.
+    """
+    optuna = _optuna()
+    states = optuna.trial.TrialState
+    for known in study.get_trials(deepcopy=False, states=(states.RUNNING,)):
+        try:
+            stack.enter_context(files.held(_folder(out, known.number)))
+        except BlockingIOError:
+            continue
+        return optuna.trial.Trial(study, known._trial_id)
+    if not study.get_trials(deepcopy=False, states=(states.WAITING,)):
+        return None
+    trial = study.ask()
+    stack.enter_context(files.held(_folder(out, trial.number)))
+    return trial
+
+
+def _folder(out: Path, number: int) -> Path:
+    """The folder of a trial, which is made where it is missing."""
+    folder = out / f"trial-{number:04d}"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+def _finish(study: Any, trial: Any, space: Space, out: Path, progress: bool) -> None:
+    """Trains a trial to the end of its budget, scores it, and tells the study."""
+    failed = _optuna().trial.TrialState.FAIL
+    try:
+        config = space.configure(space.flags(trial), _folder(out, trial.number) / "run")
+        ended = train(config, progress=progress)
+        if ended.stopped == "signal":
+            raise Interrupted("the trial is saved; the same command goes on from here", ended.signal)
+        bits = evaluate(load_model(config.out), AudioData.open(config.data), "valid", device=config.device).nll_bits
+    except Interrupted:
+        raise
+    except (DataError, OSError):  # of the data or the disk, so no other trial would do better
+        raise
+    except SampleRNNError as error:
+        trial.set_user_attr("reason", str(error))
+        study.tell(trial.number, state=failed)
+        terminal.say(f"trial {trial.number} failed: {error}")
+    else:
+        study.tell(trial.number, bits)
+
+
+def finished(study: Any, space: Space) -> list[Trial]:
+    """The trials that are finished, the best first and those that failed last."""
+    optuna = _optuna()
+    states = (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.FAIL)
+    found = []
+    for one in study.get_trials(deepcopy=False, states=states):
+        fixed = optuna.trial.FixedTrial(one.params)
+        bits = one.value if one.value is not None else None
+        found.append(Trial(one.number, tuple(space.flags(fixed)), bits, one.user_attrs.get("reason", "")))
+    return sorted(found, key=lambda trial: (trial.bits is None, trial.bits or 0.0, trial.number))

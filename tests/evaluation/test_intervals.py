@@ -1,0 +1,45 @@
+"""Intervals: known values, and how often they hold the truth."""
+
+import numpy as np
+import pytest
+
+from samplernn_fast.evaluation.intervals import bootstrap, wilson
+
+
+@pytest.mark.parametrize(
+    ("count", "total", "low", "high"),
+    [(8, 10, 0.4902, 0.9433), (0, 10, 0.0, 0.2775), (10, 10, 0.7225, 1.0), (83, 100, 0.7445, 0.8911)],
+)
+def test_wilson_has_the_values_of_its_formula_in_textbooks(count, total, low, high):
+    found = wilson(count, total)
+    assert found.value == count / total
+    assert (found.low, found.high) == pytest.approx((low, high), abs=1e-4)
+
+
+def test_wilson_of_nothing_says_nothing():
+    found = wilson(0, 0)
+    assert np.isnan(found.value) and (found.low, found.high) == (0, 1)
+
+
+def test_the_bootstrap_weighs_recordings_by_their_samples():
+    found = bootstrap([1.0, 3.0], [300, 100])
+    assert found.value == 1.5 and found.low == 1.0 and found.high == 3.0
+
+
+def test_one_recording_has_no_width_and_equal_ones_neither():
+    for values in ([2.5], [2.5, 2.5, 2.5]):
+        found = bootstrap(values, [10] * len(values))
+        assert (found.value, found.low, found.high) == pytest.approx((2.5, 2.5, 2.5))
+
+
+def test_the_same_recordings_give_the_same_interval():
+    assert bootstrap([1.0, 2.0, 4.0], [5, 6, 7]) == bootstrap([1.0, 2.0, 4.0], [5, 6, 7])
+
+
+def test_an_interval_holds_the_true_mean_about_as_often_as_it_says():
+    draw = np.random.default_rng(1)
+    held = 0
+    for _ in range(300):
+        found = bootstrap(draw.normal(2.0, 0.5, size=40), [1] * 40)
+        held += found.low <= 2.0 <= found.high
+    assert 0.90 <= held / 300 <= 0.98
