@@ -7,14 +7,16 @@ import io
 import os
 import re
 import shutil
+import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import tyro
 
 from samplernn_fast.commands import COMMANDS
-from samplernn_fast.errors import ConfigError
+from samplernn_fast.commands.standard_streams import USAGE_STATUS
+from samplernn_fast.errors import ConfigError, did_you_mean, quoted
 from samplernn_fast.ranges import check_arguments
 
 _APART, _AFTER = r"(?<![\w./\\'\"=-])", r"(?![\w/\\'\"=-]|\.\w)"  # a name that is no part of a path or a quotation
@@ -77,6 +79,44 @@ def introduction(command: Callable[..., Any]) -> str:
 def with_example(text: str, command: str, example: str | None = None) -> str:
     """What a command's help begins with: what it does, and a call that works; `example` for a part of a command."""
     return f"{text}\n\nExample: {example or COMMANDS[command].example}"
+
+
+class Part(NamedTuple):
+    """A part of a command, which the command's first word chooses."""
+
+    function: Callable[..., None]
+    """The function whose arguments are the flags."""
+    example: str
+    """A call that works, where the files that it names are there."""
+    summary: str = ""
+    """What it does, in one line; empty where the first line of the function's docstring says it."""
+    takes_word: bool = False
+    """Whether the first word is the function's first argument too."""
+
+    def title(self) -> str:
+        """What it does, in one line."""
+        return self.summary or introduction(self.function).splitlines()[0]
+
+
+def run_part(command: str, parts: Mapping[str, Part], args: Sequence[str], prog: str) -> None:
+    """Runs the part that the first word of `args` names; without one it lists them. Raises ConfigError for another."""
+    name = args[0] if args else None
+    if name in (None, "-h", "--help"):
+        width = max(map(len, parts))
+        rows = "\n".join(f"  {word:{width}}  {part.title()}" for word, part in parts.items())
+        text = f"usage: {prog} {'|'.join(parts)} [--help] ...\n\nExample: {COMMANDS[command].example}\n\n{rows}"
+        print(text, file=sys.stdout if name else sys.stderr)
+        sys.exit(0 if name else USAGE_STATUS)
+    if name not in parts:
+        got = f"{quoted(name)}{did_you_mean(name, parts)}"
+        raise ConfigError(f"{command}: the first word must be one of {', '.join(parts)}, got {got}")
+    part = parts[name]
+    text = introduction(part.function)
+    text = with_example(f"{part.summary}\n\n{text}" if part.summary else text, command, part.example)
+    if part.takes_word:
+        parse(deferred(part.function), prog, args, description=text)()
+    else:
+        parse(deferred(part.function), f"{prog} {name}", args[1:], description=text)()
 
 
 def with_long_out(args: Sequence[str]) -> list[str]:

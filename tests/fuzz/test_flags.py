@@ -39,11 +39,9 @@ def without_work(monkeypatch):
         if name != "train" and not command.parts:
             function = command.load()
             monkeypatch.setattr(sys.modules[function.__module__], command.function, functools.wraps(function)(nothing))
-    for name, part in listening.PARTS.items():
-        without = part._replace(function=functools.wraps(part.function)(nothing))
-        monkeypatch.setitem(listening.PARTS, name, without)
-    for name, (text, part) in experiments.EXPERIMENTS.items():
-        monkeypatch.setitem(experiments.EXPERIMENTS, name, (text, functools.wraps(part)(nothing)))
+    for parts in (listening.PARTS, experiments.EXPERIMENTS):
+        for name, part in parts.items():
+            monkeypatch.setitem(parts, name, part._replace(function=functools.wraps(part.function)(nothing)))
     monkeypatch.setattr(trainer, "train", nothing)
     monkeypatch.setattr(starting, "check_early", lambda config: None)
     monkeypatch.setattr(AudioData, "open", nothing)  # the first work of search, behind its flags

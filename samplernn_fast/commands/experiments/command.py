@@ -2,18 +2,16 @@
 
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 import tyro
 
 from samplernn_fast import terminal
 from samplernn_fast.backends import names
-from samplernn_fast.commands import COMMANDS
-from samplernn_fast.commands.flags import Out, deferred, introduction, parse, with_example
-from samplernn_fast.commands.standard_streams import USAGE_STATUS
-from samplernn_fast.errors import ConfigError, did_you_mean, quoted
+from samplernn_fast.commands.flags import Out, Part, run_part
+from samplernn_fast.errors import ConfigError
 from samplernn_fast.ranges import Range
 
 Minutes = Annotated[float | None, Range(0, 10**7, above=True, unit="minutes")]
@@ -26,19 +24,7 @@ TableName = Literal["table1", "table2", "table3", "table4", "systems"]
 
 def reproduce(args: Sequence[str], prog: str) -> None:
     """The paper's tables and figures from one line each: EXPERIMENT, then its flags. The same command goes on."""
-    name = args[0] if args else None
-    if name in (None, "-h", "--help"):
-        print(_overview(prog), file=sys.stdout if name else sys.stderr)
-        sys.exit(0 if name else USAGE_STATUS)
-    if name not in EXPERIMENTS:
-        got = f"{quoted(name)}{did_you_mean(name, EXPERIMENTS)}"
-        raise ConfigError(f"reproduce: the first word is an experiment, one of {', '.join(EXPERIMENTS)}, got {got}")
-    summary, command = EXPERIMENTS[name]
-    text = with_example(f"{summary}\n\n{introduction(command)}", "reproduce")
-    if name in get_args(TableName):
-        parse(deferred(command), prog, args, description=text)()
-    else:
-        parse(deferred(command), f"{prog} {name}", args[1:], description=text)()
+    run_part("reproduce", EXPERIMENTS, args, prog)
 
 
 def tables(
@@ -221,21 +207,26 @@ def memory(
     print("\n".join(map(str, written)))
 
 
-EXPERIMENTS: dict[str, tuple[str, Callable[..., None]]] = {
-    "table1": ("Table 1: RNN, WaveNet and SampleRNN by test bits per sample.", tables),
-    "table2": ("Table 2: RNN and SampleRNN with mixtures of Gaussians, in nats.", tables),
-    "table3": ("Table 3: what longer subsequences bring, at equally much audio.", tables),
-    "table4": ("Table 4: SampleRNN without embedding, and with Multi-Softmax.", tables),
-    "systems": ("All systems of the paper in one table, by test bits per sample.", tables),
-    "figure2": ("Figure 2: waveforms of recordings and of models that a table trained.", figure2),
-    "memory": ("Section 3.3: whether a voice is remembered through silence.", memory),
+def _table(name: str, summary: str) -> Part:
+    example = f"samplernn-fast reproduce {name} --data data --out experiments --minutes 10"
+    return Part(tables, example, summary, takes_word=True)
+
+
+EXPERIMENTS = {
+    "table1": _table("table1", "Table 1: RNN, WaveNet and SampleRNN by test bits per sample."),
+    "table2": _table("table2", "Table 2: RNN and SampleRNN with mixtures of Gaussians, in nats."),
+    "table3": _table("table3", "Table 3: what longer subsequences bring, at equally much audio."),
+    "table4": _table("table4", "Table 4: SampleRNN without embedding, and with Multi-Softmax."),
+    "systems": _table("systems", "All systems of the paper in one table, by test bits per sample."),
+    "figure2": Part(
+        figure2,
+        "samplernn-fast reproduce figure2 --data data --out experiments",
+        "Figure 2: waveforms of recordings and of models that a table trained.",
+    ),
+    "memory": Part(
+        memory,
+        "samplernn-fast reproduce memory --data data --voices speaker1 speaker2 --out experiments --minutes 10",
+        "Section 3.3: whether a voice is remembered through silence.",
+    ),
 }
-"""Experiment -> what it shows, and the function whose arguments are its flags."""
-
-
-def _overview(prog: str) -> str:
-    """What `reproduce` alone prints."""
-    width = max(map(len, EXPERIMENTS))
-    rows = "\n".join(f"  {name:{width}}  {text}" for name, (text, _) in EXPERIMENTS.items())
-    usage = f"usage: {prog} EXPERIMENT --data FOLDER... --out FOLDER [--help] ..."
-    return f"{usage}\n\nExample: {COMMANDS['reproduce'].example}\n\nexperiments:\n{rows}"
+"""The experiments in the order of the paper."""

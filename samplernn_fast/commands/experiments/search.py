@@ -66,7 +66,7 @@ def search(args: Sequence[str], prog: str) -> None:
     place = list(args).index(_APART) if _APART in args else len(args)
     shared = list(args[place + 1 :])
     for word in shared:
-        if word.partition("=")[0] in _OF_THE_SEARCH:
+        if word.partition("=")[0].replace("_", "-") in _OF_THE_SEARCH:
             raise ConfigError(f"{word.partition('=')[0]} belongs to the search, before the --, or to no search at all")
     text = with_example(f"{Search.__doc__}", "search")
     _run(args[0], parse(Search, f"{prog} {args[0]}", args[1:place], description=text), shared)

@@ -4,16 +4,14 @@ Its first word says which part of a test is meant; each part has flags of its ow
 """
 
 import json as json_module
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Literal
 
 import tyro
 
-from samplernn_fast.commands.flags import OptionalOut, Output, deferred, introduction, parse, with_example
-from samplernn_fast.commands.standard_streams import USAGE_STATUS
-from samplernn_fast.errors import ConfigError, did_you_mean, quoted
+from samplernn_fast.commands.flags import OptionalOut, Output, Part, run_part
+from samplernn_fast.errors import ConfigError
 from samplernn_fast.evaluation.listening.folder import COUNT, LUFS, SECONDS, SEED, TRIALS
 from samplernn_fast.ranges import Range
 
@@ -23,18 +21,7 @@ _Test = tyro.conf.Positional[Path]
 
 def abtest(args: Sequence[str], prog: str) -> None:
     """Blind listening tests of pairs, as in the paper: make one, serve its page, count the answers."""
-    if args and args[0] in PARTS:
-        part = PARTS[args[0]]
-        text = with_example(introduction(part.function), "abtest", part.example)
-        parse(deferred(part.function), f"{prog} {args[0]}", args[1:], description=text)()
-        return
-    if args and args[0] not in ("-h", "--help"):
-        got = f"{quoted(args[0])}{did_you_mean(args[0], PARTS)}"
-        raise ConfigError(f"abtest: the first word must be one of {', '.join(PARTS)}, got {got}")
-    rows = "\n".join(f"  {name:7} {introduction(part.function).splitlines()[0]}" for name, part in PARTS.items())
-    usage = f"usage: {prog} {'|'.join(PARTS)} [--help] ..."
-    print(f"{usage}\n\nExample: {PARTS['make'].example}\n\nparts:\n{rows}", file=sys.stdout if args else sys.stderr)
-    sys.exit(0 if args else USAGE_STATUS)
+    run_part("abtest", PARTS, args, prog)
 
 
 def make(
@@ -211,14 +198,6 @@ def import_(
     with open_book(ListeningTest.open(test)) as book:
         done = exchange.bring_in(book, program, results)
     print(f"{test}: {done.taken} new answers; {done.repeated} were to trials that had an answer, which stays")
-
-
-class Part(NamedTuple):
-    """One part of the command."""
-
-    function: Callable[..., None]
-    example: str
-    """A call that works, where the files that it names are there."""
 
 
 PARTS = {
