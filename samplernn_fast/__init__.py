@@ -43,7 +43,7 @@ if TYPE_CHECKING:  # what editors and type checkers see; a test compares it with
     from samplernn_fast.models.other_configs import WaveNetConfig as WaveNetConfig
     from samplernn_fast.models.sample_rnn import SampleRNN as SampleRNN
     from samplernn_fast.training.config import TrainConfig as TrainConfig
-    from samplernn_fast.training.trainer import TrainResult as TrainResult
+    from samplernn_fast.training.run_log import TrainResult as TrainResult
     from samplernn_fast.training.trainer import train as train
 
 # Public name -> module. No module may carry a public name: importing a submodule sets it as an attribute
@@ -55,7 +55,7 @@ _HOME = {
     "Audio": "audio.takes",
     "prepare": "data.preparation",
     "train": "training.trainer",
-    "TrainResult": "training.trainer",
+    "TrainResult": "training.run_log",
     "evaluate": "evaluation.likelihood",
     "EvalResult": "evaluation.likelihood",
     "measure_clip": "evaluation.clips.measures",

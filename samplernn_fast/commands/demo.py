@@ -18,7 +18,7 @@ from samplernn_fast.training.config import TrainConfig
 
 if TYPE_CHECKING:
     from samplernn_fast.data.folder import AudioData
-    from samplernn_fast.training.trainer import TrainResult
+    from samplernn_fast.training.run_log import TrainResult
 
 SAMPLE_RATE = 8000
 """Samples per second of the music and of the result."""

@@ -1,13 +1,14 @@
 """What a training run shows: log.csv always, TensorBoard where it is installed, progress on standard error.
 
-`RunLog` writes all three; `read_log` reads log.csv back.
+`RunLog` writes all three; `read_log` reads log.csv back. `TrainResult` is what a run returns.
 """
 
 import csv
 import io
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,30 @@ if TYPE_CHECKING:
 COLUMNS = ("step", "epoch", "audio_seconds", "lr", "train_bits", "valid_bits", "seconds")
 """The columns of log.csv."""
 _NUMBER = r"|nan|-?inf|-?[0-9]{1,30}(\.[0-9]{1,30})?(e[+-]?[0-9]{1,3})?"  # as `row` writes it; nothing is not measured
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """Where a run stands when `train` returns."""
+
+    run: Path
+    """The run folder."""
+    steps: int
+    """How many updates were made in all."""
+    seconds: float
+    """How long the run took in all, resumed parts added up."""
+    train_bits: float
+    """Bits per sample of the training audio behind the last row of the log; NaN before the first row."""
+    valid_bits: float | None
+    """Bits per sample of the last validation; None before the first one."""
+    stopped: str
+    """What ended it: "max_steps", "max_minutes", "signal", or "watch" where the function of that name did."""
+    signal: int = 0
+    """The number of the signal that ended it; 0 where none did."""
+
+
+Watch = Callable[[int, float, float], bool]
+"""A function of the step, the seconds and the bits of a validation, which says whether the run is to end there."""
 
 
 class RunLog:

@@ -10,7 +10,6 @@ import math
 import signal
 import time
 from contextlib import nullcontext, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -39,35 +38,18 @@ from samplernn_fast.training.process import (
     process_group,
 )
 from samplernn_fast.training.progress import Reporter, opening
-from samplernn_fast.training.run_log import RunLog, read_log
+from samplernn_fast.training.run_log import RunLog, TrainResult, Watch, read_log
 
 
-@dataclass(frozen=True)
-class TrainResult:
-    """Where a run stands when `train` returns."""
-
-    run: Path
-    """The run folder."""
-    steps: int
-    """How many updates were made in all."""
-    seconds: float
-    """How long the run took in all, resumed parts added up."""
-    train_bits: float
-    """Bits per sample of the training audio behind the last row of the log; NaN before the first row."""
-    valid_bits: float | None
-    """Bits per sample of the last validation; None before the first one."""
-    stopped: str
-    """What ended it: "max_steps", "max_minutes" or "signal"."""
-    signal: int = 0
-    """The number of the signal that ended it; 0 where none did."""
-
-
-def train(config: TrainConfig, *, progress: bool = True, header: bool = True, preset: str = "") -> TrainResult:
+def train(
+    config: TrainConfig, *, progress: bool = True, header: bool = True, preset: str = "", watch: Watch | None = None
+) -> TrainResult:
     """Trains a model, or goes on with the run in `config.out`, until its budget is spent or ctrl-C or SIGTERM comes.
 
     A signal ends it after the update that is being made, and everything is saved first; a third ctrl-C ends it at
     once. progress: whether standard error shows what will happen, how far the run is, and how long it will take.
-    header: False leaves out what will happen. preset: where the settings come from, for the header.
+    header: False leaves out what will happen. preset: where the settings come from, for the header. watch: is told of
+    every validation, and may end the run by it.
     Raises DataError or ConfigError before anything is written when data, model and settings do not fit.
     """
     if not isinstance(config, TrainConfig):
@@ -84,10 +66,12 @@ def train(config: TrainConfig, *, progress: bool = True, header: bool = True, pr
             torch.manual_seed(config.seed)
             with terminal.waiting("reading the data and making the model", shown=progress and rank == 0):
                 trainer = Trainer(config, rank, world_size, device)
+                trainer.watch = watch
             with starting.alone_in(config.out, rank):
                 return trainer.run(caught, progress=progress, header=header, preset=preset)
 
 
+_WATCHED = 1000  # what `caught` has where `watch` ends a run; numbers of signals are smaller
 _NOTICE = (
     "stopping after this update, which is then saved; a third ctrl-C stops at once and loses what came after the last"
     " checkpoint"
@@ -137,6 +121,7 @@ class Trainer:
         self.train_bits = math.nan
         self.valid_bits: float | None = None
         self.caught: list[int] = []
+        self.watch: Watch | None = None
         # What is still to be made at this step: "validation", "keep", "sample". A signal can come before they are made,
         # and a run that goes on makes them first, so that its curve and its best model are those of a run that was
         # not stopped.
@@ -185,6 +170,7 @@ class Trainer:
         finally:
             if log is not None:
                 log.close()
+        number = number if stopped == "signal" else 0
         return TrainResult(config.out, self.step, self.seconds, self.train_bits, self.valid_bits, stopped, number)
 
     def update(self, batch: Batch) -> None:
@@ -215,7 +201,7 @@ class Trainer:
     def _finished(self, number: int) -> str:
         """Why the run stops here, in the words of `TrainResult.stopped`; "" where it goes on. number: of a signal."""
         if number:
-            return "signal"
+            return "watch" if number == _WATCHED else "signal"
         if self.config.max_steps and self.step >= self.config.max_steps:
             return "max_steps"
         return "max_minutes" if self.config.max_minutes and self.seconds >= 60 * self.config.max_minutes else ""
@@ -296,6 +282,8 @@ class Trainer:
         if result.nll_bits < self.best_bits:
             self.best_bits = result.nll_bits
             self._save_model()
+        if self.watch is not None and self.watch(self.step, self.seconds, result.nll_bits):
+            self.caught.append(_WATCHED)
 
     def _make_sample(self, log: RunLog | None) -> None:
         """Makes a piece of audio with the present weights, always by the same seed, and logs it."""

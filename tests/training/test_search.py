@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from runs import tiny
 
 from samplernn_fast import files
 from samplernn_fast.errors import ConfigError, DataError, Interrupted
+from samplernn_fast.training import trainer as trainer_module
 from samplernn_fast.training.search import page
 from samplernn_fast.training.search.spans import Span
 from samplernn_fast.training.trainer import Trainer
@@ -156,7 +158,32 @@ def test_a_trial_that_cannot_work_fails_and_the_search_goes_on(data_folder, tmp_
     found = study.search(tmp_path, made, 6, progress=False)
     failed = [trial for trial in found if trial.bits is None]
     assert 0 < len(failed) < 6 and found[-1] in failed and failed[0].reason == "rnn must be gru or lstm"
-    assert "failed: rnn must be gru or lstm" in page.table(found)
+    assert "rnn must be gru or lstm" in page.table(found)
+
+
+def test_a_hopeless_trial_ends_early(data_folder, tmp_path, monkeypatch):
+    """The sixth trial's bits are far above those of the others at every tenth; the first four are never stopped."""
+    plain, _ = space(data_folder, spans=("lr=1e-3:1e-2:log",), steps=10)
+    often = {"eval_every": 1, "save_every": 100}
+    made = replace(
+        plain, stop_hopeless=True, configure=lambda flags, run: replace(plain.configure(flags, run), **often)
+    )
+    evaluated, validate, steps = trainer_module.evaluate, Trainer._validate, {}
+
+    def scored(model, data, split, **settings):
+        result = evaluated(model, data, split, **settings)
+        return replace(result, nll_bits=result.nll_bits + 50 * (tmp_path / "trial-0005").exists())
+
+    def noted(self, log):
+        validate(self, log)
+        steps[self.config.out.parent.name] = self.step
+
+    monkeypatch.setattr(trainer_module, "evaluate", scored)
+    monkeypatch.setattr(Trainer, "_validate", noted)
+    found = study.search(tmp_path, made, 6, progress=False)
+    assert steps["trial-0005"] < 10 and all(steps[f"trial-{number:04d}"] == 10 for number in range(4))
+    assert found[-1].number == 5 and found[-1].bits is None and "was hopeless after" in found[-1].reason
+    assert found == study.search(tmp_path, made, 6, progress=False)
 
 
 @pytest.mark.parametrize("other", [{"spans": SPANS[:2]}, {"about": "another budget"}])

@@ -44,6 +44,8 @@ class Search:
     """The budget of a trial in minutes of training."""
     steps: Annotated[int | None, Range(1, 10**9)] = None
     """The budget of a trial in updates, in place of minutes."""
+    stop_hopeless: bool = False
+    """End a trial early that is worse than half of the others were at the same tenth of the budget."""
     seed: Annotated[int, Range(0, 2**32 - 1)] = 0
     """Draws the settings, and is the seed of every run."""
 
@@ -96,7 +98,7 @@ def _run(preset: str, given: Search, shared: list[str]) -> None:
     if not AudioData.open(given.data).recordings("valid"):
         raise ConfigError(f"data must have a validation split, by which trials are compared; {given.data} has none")
     about = shlex.join(["samplernn-fast", "train", preset, *shared, budget, f"--seed={given.seed}"])
-    space = study.Space(spans, configure, about)
+    space = study.Space(spans, configure, about, given.stop_hopeless)
     found = study.search(given.out, space, given.trials, given.seed)
     train = ["samplernn-fast", "train", preset, *shared, "--data", str(given.data), "--out", "RUN"]
     lines = page.commands(found, train)

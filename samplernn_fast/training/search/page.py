@@ -12,12 +12,12 @@ _SHOWN = 10  # trials of the table
 
 
 def table(trials: Sequence[Trial]) -> str:
-    """The best trials in Markdown, and how many failed."""
+    """The best trials in Markdown, and those that gave no figure."""
     lines = ["| trial | bits per sample | settings |", "| --- | --- | --- |"]
     whole = [trial for trial in trials if trial.bits is not None]
     lines += [f"| {trial.number} | {trial.bits:.4f} | {' '.join(trial.flags)} |" for trial in whole[:_SHOWN]]
     failed = [trial for trial in trials if trial.bits is None]
-    lines += ["", *(f"Trial {trial.number} failed: {trial.reason}" for trial in failed)] if failed else []
+    lines += ["", *(f"Trial {trial.number}: {trial.reason}" for trial in failed)] if failed else []
     return "\n".join(lines)
 
 

@@ -17,11 +17,14 @@ from samplernn_fast.errors import ConfigError, DataError, Interrupted, SampleRNN
 from samplernn_fast.evaluation.likelihood import evaluate
 from samplernn_fast.models.checkpoint import load_model
 from samplernn_fast.training.config import TrainConfig
+from samplernn_fast.training.run_log import Watch
 from samplernn_fast.training.search.spans import Span
 from samplernn_fast.training.trainer import train
 
 STUDY_FILE = "search.db"
 _NAME = "search"
+_NOT_STOPPED = 4  # trials that are finished before one can be hopeless
+_FIRST_TENTH = 2  # of a budget, at which one can be hopeless for the first time
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,8 @@ class Space:
     """The settings of a run from its flags and its folder; raises ConfigError where they cannot work."""
     about: str
     """All that makes trials compare: the preset, the budget, and the flags that are the same for all."""
+    stop_hopeless: bool = False
+    """Whether a trial ends early that is worse at a tenth of its budget than half of the trials were there."""
 
     def flags(self, trial: Any) -> list[str]:
         """What a trial sets, as flags."""
@@ -46,9 +51,9 @@ class Trial:
     number: int
     flags: tuple[str, ...]
     bits: float | None
-    """Of the best model of its run on the whole validation split; None where it failed."""
+    """Of the best model of its run on the whole validation split; None where it failed or was stopped early."""
     reason: str = ""
-    """Why it failed."""
+    """Why it failed, or where it was stopped."""
 
 
 def search(out: Path, space: Space, trials: int, seed: int = 0, progress: bool = True) -> list[Trial]:
@@ -82,7 +87,8 @@ def _study(out: Path, space: Space, seed: int) -> Any:
     file = out / STUDY_FILE
     known = file.exists()
     try:
-        study = optuna.create_study(storage=f"sqlite:///{file}", study_name=_NAME, load_if_exists=True)
+        pruner = optuna.pruners.MedianPruner(n_startup_trials=_NOT_STOPPED, n_warmup_steps=_FIRST_TENTH)
+        study = optuna.create_study(storage=f"sqlite:///{file}", study_name=_NAME, load_if_exists=True, pruner=pruner)
     except Exception as error:  # SQLAlchemy raises many kinds for a file that is none of its own
         raise DataError(f"{file}: cannot be read as a search: {str(error).splitlines()[0][:200]}") from None
     settings = {"spans": [repr(span) for span in space.spans], "about": space.about, "seed": seed}
@@ -149,12 +155,16 @@ def _folder(out: Path, number: int) -> Path:
 
 def _finish(study: Any, trial: Any, space: Space, out: Path, progress: bool) -> None:
     """Trains a trial to the end of its budget, scores it, and tells the study."""
-    failed = _optuna().trial.TrialState.FAIL
+    states = _optuna().trial.TrialState
     try:
         config = space.configure(space.flags(trial), _folder(out, trial.number) / "run")
-        ended = train(config, progress=progress)
+        ended = train(config, progress=progress, watch=_watch(trial, config) if space.stop_hopeless else None)
         if ended.stopped == "signal":
             raise Interrupted("the trial is saved; the same command goes on from here", ended.signal)
+        if ended.stopped == "watch":
+            trial.set_user_attr("reason", f"was hopeless after {ended.steps} steps, at {ended.valid_bits:.3f} bits")
+            study.tell(trial.number, state=states.PRUNED)
+            return
         bits = evaluate(load_model(config.out), AudioData.open(config.data), "valid", device=config.device).nll_bits
     except Interrupted:
         raise
@@ -162,19 +172,39 @@ def _finish(study: Any, trial: Any, space: Space, out: Path, progress: bool) -> 
         raise
     except SampleRNNError as error:
         trial.set_user_attr("reason", str(error))
-        study.tell(trial.number, state=failed)
+        study.tell(trial.number, state=states.FAIL)
         terminal.say(f"trial {trial.number} failed: {error}")
     else:
         study.tell(trial.number, bits)
 
 
+def _watch(trial: Any, config: TrainConfig) -> Watch:
+    """Tells Optuna of the first validation in each tenth of a trial's budget, and ends the trial where it is hopeless.
+
+    Tenths compare trials of any speed: in the same minutes a large network makes fewer steps than a small one.
+    """
+    told: set[int] = set()
+
+    def watch(step: int, seconds: float, bits: float) -> bool:
+        share = step / config.max_steps if config.max_steps else seconds / (60 * (config.max_minutes or 1))
+        tenth = int(10 * share)
+        if tenth in told or share >= 1:
+            return False
+        told.add(tenth)
+        trial.report(bits, tenth)
+        return bool(trial.should_prune())
+
+    return watch
+
+
 def finished(study: Any, space: Space) -> list[Trial]:
     """The trials that are finished, the best first and those that failed last."""
     optuna = _optuna()
-    states = (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.FAIL)
+    state = optuna.trial.TrialState
+    states = (state.COMPLETE, state.FAIL, state.PRUNED)
     found = []
     for one in study.get_trials(deepcopy=False, states=states):
         fixed = optuna.trial.FixedTrial(one.params)
-        bits = one.value if one.value is not None else None
+        bits = one.value if one.state == state.COMPLETE else None
         found.append(Trial(one.number, tuple(space.flags(fixed)), bits, one.user_attrs.get("reason", "")))
     return sorted(found, key=lambda trial: (trial.bits is None, trial.bits or 0.0, trial.number))
