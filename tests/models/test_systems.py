@@ -19,7 +19,7 @@ from samplernn_fast.backends.stepping import SteppingBackend
 from samplernn_fast.data.folder import AudioData
 from samplernn_fast.engine.engine import Engine
 from samplernn_fast.errors import ConfigError, SampleRNNError
-from samplernn_fast.evaluation import likelihood
+from samplernn_fast.evaluation import scoring
 from samplernn_fast.evaluation.likelihood import evaluate
 from samplernn_fast.models import checkpoint
 from samplernn_fast.models.other_configs import CONFIGS
@@ -331,7 +331,7 @@ def test_scoring_does_not_compute_a_context_again(name, data_folder, monkeypatch
     config = replace(trained(SYSTEM_CASES[name]), sample_rate=8000, gain=AudioData.open(data_folder).gain)
     model = build_model(config).double()
     expected = evaluate(model, data_folder, "test", batch_size=1).nll_bits
-    monkeypatch.setattr(likelihood, "_MAX_PRODUCTS", 1)  # pieces of one top frame
+    monkeypatch.setattr(scoring, "_MAX_PRODUCTS", 1)  # pieces of one top frame
     monkeypatch.setattr(type(model), "forward", None)
     assert evaluate(model, data_folder, "test").nll_bits == pytest.approx(expected, abs=1e-12)
 
