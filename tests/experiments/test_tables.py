@@ -221,7 +221,7 @@ class TestPlan:
             reproduce(TWO, [data_folder], tmp_path, Budget(minutes=1))
         assert costs == ["multi-softmax", "no-embedding-real", "no-embedding-real", "multi-softmax"]
         known = Plan.read(tmp_path, "small").costs["multi-softmax"]
-        assert known == Cost(2.5, 2 * 10**6) and Budget(minutes=1).count(known) == 24
+        assert known == Cost(2.0, 2 * 10**6) and Budget(minutes=1).count(known) == 30
 
     def test_only_what_is_missing_is_measured(self, costs, data_folder, tmp_path):
         reproduce(TWO, [data_folder], tmp_path, Budget(minutes=1))
@@ -233,7 +233,7 @@ class TestPlan:
         made = []
         monkeypatch.setattr("samplernn_fast.experiments.tables.finish", lambda entry, *args: made.append(entry))
         reproduce(TABLES["table3"], [data_folder], tmp_path, Budget(minutes=1))
-        assert {entry.updates * entry.config("small").seq_len for entry in made} == {24 * 512}
+        assert {entry.updates * entry.config("small").seq_len for entry in made} == {30 * 512}
 
     def test_a_damaged_plan_is_named(self, data_folder, tmp_path):
         (tmp_path / "plan.json").write_text('{"scale": "small", "costs": {"rnn": {"seconds": -1}}}')
