@@ -16,7 +16,9 @@ CONFIDENCE = 0.95
 """How often an interval is to hold what is true."""
 Z = NormalDist().inv_cdf(0.5 + CONFIDENCE / 2)
 """How many standard deviations of a normal distribution such an interval reaches to each side."""
-_DRAWS = 4000  # of the bootstrap
+LEAST_RECORDINGS = 10
+"""The fewest recordings that have an interval."""
+_DRAWS, _AT_ONCE = 4000, 250  # of the bootstrap
 _PERCENTILES = (50 * (1 - CONFIDENCE), 50 * (1 + CONFIDENCE))
 
 
@@ -32,15 +34,20 @@ class Interval:
 def bootstrap(values: npt.ArrayLike, samples: Sequence[float], seed: int = 0) -> Interval:
     """The mean of `values` of recordings, weighted by their `samples`, and how far it moves with other recordings.
 
-    A draw takes as many recordings as there are, with replacement, and weighs each by its samples. A single recording
-    has an interval without width, which says nothing.
+    A draw takes as many recordings as there are, with replacement, and weighs each by its samples. Fewer recordings
+    than `LEAST_RECORDINGS` have no interval (NaN): one that is drawn from three and called 95 % holds the truth only 76
+    times of a hundred.
     """
-    sizes, count = np.asarray(samples, np.float64), len(samples)
-    drawn: npt.NDArray[np.int64] = np.random.default_rng(seed).multinomial(count, [1 / count] * count, size=_DRAWS)
-    weights = drawn * sizes
-    means = weights @ np.asarray(values, np.float64) / weights.sum(axis=1)
-    low, high = np.percentile(means, _PERCENTILES)
-    return Interval(float(np.average(np.asarray(values), weights=sizes)), float(low), float(high))
+    sizes, count, draw = np.asarray(samples, np.float64), len(samples), np.random.default_rng(seed)
+    mean = float(np.average(np.asarray(values), weights=sizes))
+    if count < LEAST_RECORDINGS:
+        return Interval(mean, math.nan, math.nan)
+    products, means = sizes * np.asarray(values, np.float64), []
+    for _ in range(_DRAWS // _AT_ONCE):  # in blocks, so that thousands of recordings take little memory
+        drawn = draw.multinomial(count, [1 / count] * count, size=_AT_ONCE)
+        means.append(drawn @ products / (drawn @ sizes))
+    low, high = np.percentile(np.concatenate(means), _PERCENTILES)
+    return Interval(mean, float(low), float(high))
 
 
 def wilson(count: int, total: int) -> Interval:

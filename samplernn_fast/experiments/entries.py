@@ -8,10 +8,8 @@ import dataclasses
 import hashlib
 import json
 import shlex
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from samplernn_fast import files, terminal
 from samplernn_fast.data.folder import AudioData
@@ -24,10 +22,11 @@ from samplernn_fast.models.base import AudioModel
 from samplernn_fast.models.checkpoint import load_model
 from samplernn_fast.training.config import TrainConfig
 from samplernn_fast.training.trainer import train
-from samplernn_fast.untrusted import Unreadable, read_json
+from samplernn_fast.untrusted import Fields, Unreadable, read_json
 
 SPLITS = ("valid", "test")
 """The splits that are scored, in the order of the work."""
+_MOST = 10**15  # of any figure of a score
 
 
 @dataclass(frozen=True)
@@ -84,12 +83,9 @@ class Score:
         if not entry.file.exists():
             return None
         try:
-            score = cls(**_mapping(read_json(entry.file)))
-            for split in score.splits.values():
-                if not len(split["bits"]) == len(split["samples"]) > 0:
-                    raise ValueError("it has no recordings")
-        except (Unreadable, TypeError, ValueError, KeyError, AttributeError) as error:
-            raise DataError(f"{entry.file}: damaged: {str(error)[:200]}; remove it to score the run again") from None
+            score = cls._from(Fields(read_json(entry.file), "it"))
+        except Unreadable as error:
+            raise DataError(f"{entry.file}: damaged: {error}; remove it to score the run again") from None
         if score.data_sha256 != manifest_sha256(entry.data):
             raise DataError(f"{entry.file}: is of other data than {entry.data} is now; choose another folder")
         if score.updates != entry.updates:
@@ -99,11 +95,32 @@ class Score:
             )
         return score
 
+    @classmethod
+    def _from(cls, values: Fields) -> "Score":
+        """A score of a file. Raises Unreadable for anything that `finish` does not write."""
+        splits = values.fields("splits")
+        return cls(
+            seed=values.integer("seed", 0, 2**63 - 1),
+            updates=values.integer("updates", 1, _MOST),
+            seconds=values.number("seconds", 0, _MOST),
+            parameters=values.integer("parameters", 1, _MOST),
+            samples_per_update=values.integer("samples_per_update", 1, _MOST),
+            audio_seconds=values.number("audio_seconds", 0, _MOST),
+            command=values.text("command"),
+            data_sha256=values.text("data_sha256"),
+            splits={split: _split(splits.fields(split)) for split in SPLITS if splits.has(split)},
+        )
 
-def _mapping(value: Any) -> Mapping[str, Any]:
-    if not isinstance(value, dict):
-        raise ValueError("it is no mapping")
-    return value
+
+def _split(values: Fields) -> dict[str, list[float]]:
+    """The figures of one split, a number for each recording. Raises Unreadable."""
+    samples = values.value("samples")
+    count = len(samples) if isinstance(samples, list) else 0
+    if not count:
+        raise Unreadable("a split has no recordings")
+    parts: dict[str, list[float]] = {"samples": list(values.integers("samples", count, 1, _MOST))}
+    parts["bits"] = values.numbers("bits", count, -_MOST, _MOST)
+    return parts | ({"nats": values.numbers("nats", count, -_MOST, _MOST)} if values.has("nats") else {})
 
 
 def manifest_sha256(folder: Path) -> str:

@@ -45,7 +45,7 @@ def trained(data: Path, out: Path, budget: Budget, scale: Scale, device: str) ->
 
 
 @dataclass(frozen=True)
-class Trial:
+class Settings:
     """The question that every clip answers."""
 
     clips: int = 100
@@ -90,31 +90,33 @@ class Remembered:
         return sum(first * last for first, last in zip(*shares, strict=True)) if voiced else float("nan")
 
 
-def remember(model: Path, name: str, voices: TwoVoices, trial: Trial) -> Iterator[Remembered]:
+def remember(model: Path, name: str, voices: TwoVoices, settings: Settings) -> Iterator[Remembered]:
     """Measures a model, a length of silence at a time. name: what it is called in tables.
 
     The first ends are made once: all lengths of silence go on from the same clips. Raises ConfigError for settings that
     cannot work.
     """
-    if trial.clips < 1 or min(trial.silences, default=0) < 0:
-        raise ConfigError(f"a trial needs clips and lengths of silence, got {trial.clips} and {trial.silences}")
+    if settings.clips < 1 or min(settings.silences, default=0) < 0:
+        raise ConfigError(
+            f"a test of memory needs clips and lengths of silence, got {settings.clips} and {settings.silences}"
+        )
     engine = Engine(model)
     recurrent = isinstance(engine.config, RecurrentConfig)
     window = None if recurrent else engine.config.lookback / engine.config.sample_rate
-    groups = [(start, min(_STREAMS, trial.clips - start)) for start in range(0, trial.clips, _STREAMS)]
-    seconds = trial.clips * (trial.free_seconds * (1 + len(trial.silences)) + sum(trial.silences))
+    groups = [(start, min(_STREAMS, settings.clips - start)) for start in range(0, settings.clips, _STREAMS)]
+    seconds = settings.clips * (settings.free_seconds * (1 + len(settings.silences)) + sum(settings.silences))
     with terminal.audio_bar(seconds, title=name) as bar:
         before = []
         for start, count in groups:
-            state = engine.init_state(count, trial.seed, trial.temperature, first_stream=start)
-            before.append((state, _pitches(_make(engine, state, trial.free_seconds, bar), engine)))
-        for silence in trial.silences:
+            state = engine.init_state(count, settings.seed, settings.temperature, first_stream=start)
+            before.append((state, _pitches(_make(engine, state, settings.free_seconds, bar), engine)))
+        for silence in settings.silences:
             pairs: list[tuple[float, float]] = []
             for (start, count), (state, first) in zip(groups, before, strict=True):
-                again = engine.init_state(count, trial.seed, trial.temperature, first_stream=start)
+                again = engine.init_state(count, settings.seed, settings.temperature, first_stream=start)
                 again.load_state_dict(state.state_dict())
                 _make(engine, again, silence, bar, forced=engine.config.q_zero)
-                pairs += zip(first, _pitches(_make(engine, again, trial.free_seconds, bar), engine), strict=True)
+                pairs += zip(first, _pitches(_make(engine, again, settings.free_seconds, bar), engine), strict=True)
             ends = tuple((voices.of(first), voices.of(last)) for first, last in pairs)
             yield Remembered(name, silence, window, tuple(pairs), ends)
 
@@ -140,10 +142,10 @@ def _pitches(levels: npt.NDArray[np.int64], engine: Engine) -> list[float]:
     return [mean_pitch(decode(row), engine.config.sample_rate) for row in levels]
 
 
-def write(found: Sequence[Remembered], voices: TwoVoices, trial: Trial, command: str, out: Path) -> list[Path]:
+def write(found: Sequence[Remembered], voices: TwoVoices, settings: Settings, command: str, out: Path) -> list[Path]:
     """Writes memory.md, memory.csv with a line a clip, and memory.png where matplotlib is installed."""
     text, sheet, picture = (out / f"memory{suffix}" for suffix in (".md", ".csv", ".png"))
-    files.write_text(text, _markdown(found, voices, trial, command))
+    files.write_text(text, _markdown(found, voices, settings, command))
     files.write_text(sheet, _csv(found))
     try:
         from samplernn_fast.experiments.figure import draw_memory
@@ -153,11 +155,11 @@ def write(found: Sequence[Remembered], voices: TwoVoices, trial: Trial, command:
     return [text, sheet, picture]
 
 
-def _markdown(found: Sequence[Remembered], voices: TwoVoices, trial: Trial, command: str) -> str:
+def _markdown(found: Sequence[Remembered], voices: TwoVoices, settings: Settings, command: str) -> str:
     low, high = voices.low, voices.high
     about = (
-        f"{trial.clips} clips of each model, temperature {trial.temperature:g}, seed {trial.seed}:"
-        f" {trial.free_seconds:g} s free, then silence is fed, then {trial.free_seconds:g} s free.\n\n"
+        f"{settings.clips} clips of each model, temperature {settings.temperature:g}, seed {settings.seed}:"
+        f" {settings.free_seconds:g} s free, then silence is fed, then {settings.free_seconds:g} s free.\n\n"
         f"The voices are {low.name} ({low.pitch:.1f} Hz) and {high.name} ({high.pitch:.1f} Hz), told apart at"
         f" {voices.boundary:.1f} Hz by mean pitch, which names {100 * voices.accuracy():.0f} % of their own recordings"
         " rightly. A clip with an end that has no voice is counted apart. In brackets: Wilson's interval of 95 %."

@@ -1,8 +1,9 @@
 """How many updates every system makes, so that all have the same budget.
 
 A budget of minutes becomes a number of updates, at the time that one update of the system takes on this machine. It is
-measured once for each system and kept in plan.json in the experiments' folder, so another process that holds the
-machine for a while costs no system a part of its training, and a run can go on exactly where it was stopped.
+measured once for each system, until two measures agree, and kept in plan.json in the experiments' folder. So another
+process that holds the machine for a while afterwards costs no system a part of its training, and a run can go on
+exactly where it was stopped.
 """
 
 import dataclasses
@@ -18,7 +19,8 @@ from samplernn_fast.experiments.systems import Scale, Variant, settings
 from samplernn_fast.untrusted import Fields, Unreadable, read_json
 
 PLAN_FILE = "plan.json"
-_ROUNDS = 2  # in how many turns each system is measured, the second in the opposite order
+_MOST_ROUNDS = 6  # in how many turns a system is measured at most, every second one in the opposite order
+_AGREEMENT = 1.1  # the most by which the two shortest times of a system may differ
 _LONGEST_UPDATE, _MOST_MEMORY = 1e6, 2**50  # seconds, and bytes, that a plan may speak of
 
 
@@ -52,30 +54,34 @@ class Plan:
 
     folder: Path
     scale: Scale
+    device: str
+    """cpu or cuda, where updates are timed."""
     costs: dict[str, Cost] = dataclasses.field(default_factory=dict)
     """Name of a variant -> the cost of its update."""
 
     @classmethod
-    def read(cls, folder: Path, scale: Scale) -> "Plan":
+    def read(cls, folder: Path, scale: Scale, device: str) -> "Plan":
         """The plan in a folder; an empty one where there is none. Raises DataError for a damaged one, and ConfigError
-        where the folder has experiments of another scale."""
+        where the folder has experiments of another scale, or of another kind of device."""
         file = folder / PLAN_FILE
         if not file.exists():
-            return cls(folder, scale)
+            return cls(folder, scale, device)
         try:
             values = Fields(read_json(file), "the plan")
-            known, costs = values.text("scale"), values.mapping("costs")
+            kept, costs = {"scale": values.text("scale"), "device": values.text("device")}, values.mapping("costs")
             read = {name: _cost(Fields(one, f"the cost of {name}")) for name, one in costs.items()}
         except Unreadable as error:
-            raise DataError(f"{file}: {error}; remove it to measure again") from None
-        if known != scale:
-            raise ConfigError(f"scale must be {known} in {folder}, which has runs of that scale, got {scale}")
-        return cls(folder, scale, read)
+            raise DataError(f"{file}: {error}; put a whole copy in its place, or choose another folder") from None
+        for name, value in (("scale", scale), ("device", device)):
+            if kept[name] != value:
+                raise ConfigError(f"{name} must be {kept[name]} in {folder}, which has runs of that kind, got {value}")
+        return cls(folder, scale, device, read)
 
     def write(self) -> None:
         """Writes plan.json, whole or not at all."""
         costs = {name: dataclasses.asdict(cost) for name, cost in self.costs.items()}
-        files.write_text(self.folder / PLAN_FILE, json.dumps({"scale": self.scale, "costs": costs}, indent=1) + "\n")
+        plan = {"scale": self.scale, "device": self.device, "costs": costs}
+        files.write_text(self.folder / PLAN_FILE, json.dumps(plan, indent=1) + "\n")
 
 
 def _cost(values: Fields) -> Cost:
@@ -93,19 +99,33 @@ def with_costs(plan: Plan, variants: Sequence[Variant], data: Path, device: str)
     with ExitStack() as stack:
         with terminal.waiting(f"another process measures in {plan.folder}"):
             stack.enter_context(files.held(plan.folder, wait=True))
-        plan = Plan.read(plan.folder, plan.scale)
+        plan = Plan.read(plan.folder, plan.scale, plan.device)
         missing = [one for one in variants if one.name not in plan.costs]
         found: dict[str, list[Cost]] = {one.name: [] for one in missing}
-        with terminal.Bar(_ROUNDS * len(missing), "system", title="timing an update of each") as bar:
-            for turn in range(_ROUNDS):
-                for one in missing if turn % 2 == 0 else reversed(missing):
-                    folder = plan.folder / one.name
-                    found[one.name].append(measure(settings(one, plan.scale, data, folder, updates=1, device=device)))
+        with terminal.Bar(None, "measure", title="timing an update of each system") as bar:
+            for turn in range(_MOST_ROUNDS):
+                unsettled = [one for one in missing if not _settled(found[one.name])]
+                for one in unsettled if turn % 2 == 0 else reversed(unsettled):
+                    found[one.name].append(_cost_of(one, plan, data, device))
                     bar.advance()
         for name, costs in found.items():
             plan.costs[name] = Cost(min(cost.seconds for cost in costs), _most(costs))  # other work only adds time
+            if not _settled(costs):
+                times = ", ".join(f"{1000 * cost.seconds:.0f}" for cost in costs)
+                terminal.say(f"warning: an update of {name} took {times} ms: the machine is busy, the budget uncertain")
         plan.write()
     return plan
+
+
+def _cost_of(one: Variant, plan: Plan, data: Path, device: str) -> Cost:
+    """The cost of an update of a system."""
+    return measure(settings(one, plan.scale, data, plan.folder / one.name, updates=1, device=device))
+
+
+def _settled(costs: Sequence[Cost]) -> bool:
+    """Whether the two shortest times agree, so that the shortest one can be believed."""
+    shortest = sorted(cost.seconds for cost in costs)[:2]
+    return len(shortest) == 2 and shortest[1] <= _AGREEMENT * shortest[0]
 
 
 def _most(costs: Sequence[Cost]) -> int | None:

@@ -1,7 +1,9 @@
 """A table of the paper as Markdown, as CSV and as a figure: our numbers beside the paper's."""
 
 import csv
+import functools
 import io
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,10 +12,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from samplernn_fast import files
+from samplernn_fast import files, terminal
 from samplernn_fast.data.folder import AudioData
 from samplernn_fast.errors import SampleRNNError
-from samplernn_fast.evaluation.intervals import Interval, bootstrap
+from samplernn_fast.evaluation.intervals import LEAST_RECORDINGS, Interval, bootstrap
 from samplernn_fast.experiments.entries import SPLITS, Score
 from samplernn_fast.experiments.places import data_name
 from samplernn_fast.experiments.plan import Budget
@@ -52,7 +54,7 @@ def write(shown: Shown, out: Path) -> list[Path]:
 
 def of_row(table: Table, scores: Sequence[Score], split: str) -> Interval:
     """The mean of all seeds on a split, in the table's unit, with its interval over recordings."""
-    return bootstrap(_means(table, scores, split), scores[0].splits[split]["samples"])
+    return _interval(tuple(_means(table, scores, split).tolist()), tuple(scores[0].splits[split]["samples"]))
 
 
 def _means(table: Table, scores: Sequence[Score], split: str) -> npt.NDArray[np.float64]:
@@ -62,6 +64,17 @@ def _means(table: Table, scores: Sequence[Score], split: str) -> npt.NDArray[np.
         raise SampleRNNError(f"the scores have no {table.unit}, which the table shows; remove them to score again")
     means: npt.NDArray[np.float64] = np.mean([part[table.unit] for part in parts], axis=0)
     return means
+
+
+@functools.lru_cache(maxsize=1024)
+def _interval(values: tuple[float, ...], samples: tuple[float, ...]) -> Interval:
+    """`bootstrap`, which the table, the order, the sheet and the figure ask for the same things."""
+    return bootstrap(values, samples)
+
+
+def _brackets(found: Interval) -> str:
+    """An interval behind its number; nothing where there are too few recordings for one."""
+    return "" if math.isnan(found.low) else f" [{found.low:.3f}, {found.high:.3f}]"
 
 
 def markdown(shown: Shown) -> str:
@@ -79,7 +92,8 @@ def _about(shown: Shown) -> str:
         equal = f"Every row reads as much audio as that of 512 samples does in {shown.budget}"
     lines = [
         f"**{equal}**, at the {shown.scale} scale. Lower is better. {table.note}".rstrip(),
-        "In brackets: 95 % of a bootstrap over recordings. Where several seeds were trained, their mean is shown.",
+        f"In brackets: 95 % of a bootstrap over recordings, where there are {LEAST_RECORDINGS} or more of them. Where"
+        " several seeds were trained, their mean is shown.",
         "",
         *map(_of_data, shown.data),
         f"\nMade by `{shown.command}`.",
@@ -92,8 +106,8 @@ def _of_data(folder: Path) -> str:
     data, parts = AudioData.open(folder), []
     for split in ("train", *SPLITS):
         found = data.recordings(split)
-        hours = sum(one.length for one in found) / data.sample_rate / 3600
-        parts.append(f"{split} {_hours(hours)} ({len(found)} recordings)")
+        length = terminal.audio_length(sum(one.length for one in found) / data.sample_rate)
+        parts.append(f"{split} {length} ({terminal.counted(len(found), 'recording')})")
     return f"- {data_name(folder)}: {data.sample_rate} Hz, {', '.join(parts)}."
 
 
@@ -118,7 +132,7 @@ def _figure(table: Table, scores: Sequence[Score]) -> str:
     second = ""
     if len(table.splits) > 1 and all(table.splits[1] in score.splits for score in scores):
         second = f" ({of_row(table, scores, table.splits[1]).value:.3f})"
-    return f"{first.value:.3f}{second} [{first.low:.3f}, {first.high:.3f}]"
+    return f"{first.value:.3f}{second}{_brackets(first)}"
 
 
 def _cost(row: Row) -> list[str]:
@@ -146,7 +160,7 @@ def _orders(shown: Shown) -> list[str]:
         rated = [row.variant for row in shown.rows if row.variant.name in table.paper]
         rated.sort(key=lambda one: float(table.paper[one.name][column].split()[0]))
         lines.append(f"- paper, {name}: {', '.join(map(table.label, rated))}.")
-    about = "Behind each row: how much worse than the best it is, on the same recordings.\n\n"
+    about = "Behind each row: how much worse than the best it is, and on how many of the recordings.\n\n"
     return ["## From best to worst\n\n" + about + "\n".join(lines)]
 
 
@@ -160,8 +174,9 @@ def _ranked(table: Table, rows: Sequence[Row], name: str) -> list[str]:
     best, words = order[0].scores[name], [table.label(order[0].variant)]
     for row in order[1:]:
         values = _means(table, row.scores[name], split) - _means(table, best, split)
-        found = bootstrap(values, best[0].splits[split]["samples"])
-        words.append(f"{table.label(row.variant)} (+{found.value:.3f} [{found.low:.3f}, {found.high:.3f}])")
+        found = _interval(tuple(values.tolist()), tuple(best[0].splits[split]["samples"]))
+        worse = f"on {np.count_nonzero(values > 0)} of {len(values)}"
+        words.append(f"{table.label(row.variant)} (+{found.value:.3f}{_brackets(found)}, {worse})")
     return words
 
 
@@ -171,7 +186,10 @@ def _details(shown: Shown) -> str:
     for row in shown.rows:
         for name, scores in row.scores.items():
             one = scores[0]
-            seen, took = _hours(one.audio_seconds / 3600), f"{np.mean([each.seconds for each in scores]) / 60:.1f} min"
+            seen, took = (
+                terminal.audio_length(one.audio_seconds),
+                f"{np.mean([each.seconds for each in scores]) / 60:.1f} min",
+            )
             numbers = [f"{one.parameters:,}", f"{one.updates:,}", seen, took, str(len(scores))]
             lines.append([shown.table.label(row.variant), name, *numbers])
     return "## What was trained\n\n" + grid(head, lines) if lines else "Nothing is finished yet."
@@ -205,22 +223,28 @@ def _csv_lines(shown: Shown, row: Row, name: str, score: Score) -> list[dict[str
     known |= {"train_seconds": score.seconds, "command": score.command}
     if row.cost is not None:
         known |= {"update_seconds": row.cost.seconds, "update_memory_bytes": row.cost.memory_bytes}
-    theirs = table.paper.get(row.variant.name, ())
-    known |= {f"paper_{column.lower()}": one for column, one in zip(table.columns, theirs, strict=False)}
     for split, parts in score.splits.items():
         for unit in ("bits", "nats"):
             if unit in parts:
-                found = bootstrap(parts[unit], parts["samples"])
-                figures = {"nll": found.value, "low": found.low, "high": found.high, "recordings": len(parts[unit])}
-                lines.append(known | {"split": split, "unit": unit} | figures)
+                found = _interval(tuple(parts[unit]), tuple(parts["samples"]))
+                figures: dict[str, Any] = {"nll": found.value, "recordings": len(parts[unit])}
+                if not math.isnan(found.low):
+                    figures |= {"low": found.low, "high": found.high}
+                theirs = _theirs(table, row, split) if unit == table.unit else {}
+                lines.append(known | {"split": split, "unit": unit} | figures | theirs)
     return lines
+
+
+def _theirs(table: Table, row: Row, split: str) -> dict[str, str]:
+    """The paper's numbers of a row for a split, which are printed as "test (validation)" where a table has both."""
+    if split not in table.splits or row.variant.name not in table.paper:
+        return {}
+    numbers = [one.rstrip(")").split(" (") for one in table.paper[row.variant.name]]
+    place = table.splits.index(split)
+    return {f"paper_{column.lower()}": one[place] for column, one in zip(table.columns, numbers, strict=True)}
 
 
 def grid(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
     """A table in Markdown."""
     rows = [head, ["---"] * len(head), *lines]
     return "\n".join("| " + " | ".join(row) + " |" for row in rows)
-
-
-def _hours(hours: float) -> str:
-    return f"{hours:.2f} h" if hours >= 0.1 else f"{60 * hours:.1f} min"

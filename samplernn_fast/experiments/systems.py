@@ -52,7 +52,8 @@ def settings(
     """The settings of one run of so many updates, which is validated and saved a few times on its way.
 
     "paper": the preset as it is. "small": the preset with a width and a batch that learn something in minutes on two
-    cores; the numbers are ours, and they are the same for all systems of a kind.
+    cores; the numbers are ours, the same for all systems of a kind but for the batch of
+    `wavenet-tuned`.
     """
     config = PRESETS[variant.preset][1]
     often = {name: max(1, updates // parts) for name, parts in _PARTS.items()}
@@ -73,12 +74,12 @@ def settings(
 def command(config: TrainConfig, preset: str) -> list[str]:
     """The words of the command line that train the same: `samplernn-fast train PRESET` and every flag that differs.
 
-    What the run is looked at meanwhile (validations, checkpoints) is left out, since it changes no weights.
+    How often it is saved is left out, since that changes no model; how often it is validated decides which is the best.
     """
     before, after = PRESETS[preset][1].to_dict(), config.to_dict()
     before, after = ({**values, **values["model"]} for values in (before, after))
     skipped = {"model", "data", "out", "sample_rate", "gain", "mean", "std", "max_minutes", "device"}
-    skipped |= {"sample_every", "keep", *_PARTS}
+    skipped |= {"sample_every", "keep", "save_every"}
     words = ["samplernn-fast", "train", preset, f"--data={config.data}", f"--out={config.out}"]
     for name, value in after.items():
         if name not in skipped and value != before[name]:

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from samplernn_fast import terminal
+from samplernn_fast.backends.devices import resolve_device
 from samplernn_fast.data.folder import AudioData
-from samplernn_fast.errors import DataError
+from samplernn_fast.errors import ConfigError, DataError
 from samplernn_fast.experiments.entries import Entry, Score, finish
 from samplernn_fast.experiments.places import check_names, data_name
 from samplernn_fast.experiments.plan import Budget, Plan, with_costs
@@ -132,11 +133,13 @@ def reproduce(
     settings and data do not fit.
     """
     check_names(data)
+    if len(set(seeds)) < len(seeds):
+        raise ConfigError(f"seeds must be different ones, got {' '.join(map(str, seeds))}")
     for folder in data:
         if not AudioData.open(folder).recordings(table.splits[0]):
             raise DataError(f"{folder}: no recordings in the split {table.splits[0]}, which the table shows")
     out.mkdir(parents=True, exist_ok=True)
-    plan = Plan.read(out, scale)
+    plan = Plan.read(out, scale, resolve_device(device).type)
     reference = Variant("paper-3tier", _REFERENCE)
     if budget.minutes is not None or table.equal_audio:
         timed = {one.name: one for one in (*table.rows, *([reference] if table.equal_audio else []))}
@@ -151,7 +154,9 @@ def reproduce(
     }
     entries = [Entry(row, one, seed, updates[row.name], out) for one in data for row in table.rows for seed in seeds]
     for entry in entries:
-        Score.read(entry)  # refuses a folder of other data or another budget before anything is trained
+        known = Score.read(entry)  # refuses a folder of other data or another budget before anything is trained
+        if known is not None and table.splits[0] not in known.splits:
+            raise DataError(f"{entry.file}: damaged: no split {table.splits[0]}; remove it to score the run again")
     first, count = shard
     mine = entries[first::count]
     for number, entry in enumerate(mine):

@@ -94,7 +94,11 @@ def read_voices(inputs: Sequence[str], sample_rate: int) -> TwoVoices:
         raise ConfigError(f"voices must be two, a folder or a pattern of files each, got {len(inputs)}")
     praat()
     low, high = sorted((_read_voice(one, sample_rate) for one in inputs), key=lambda voice: voice.pitch)
-    if low.name == high.name or high.pitch / low.pitch < 1.05:
+    if low.name == high.name:
+        raise ConfigError(
+            f"voices must have two names, and both are called {low.name}; put them into folders of their own"
+        )
+    if high.pitch / low.pitch < 1.05:
         raise ConfigError(
             f"voices must be two of different pitch, got {low.name} at {low.pitch:.1f} Hz and {high.name} at"
             f" {high.pitch:.1f} Hz"
@@ -120,6 +124,9 @@ def _read_voice(pattern: str, sample_rate: int) -> Voice:
 
 
 def _name(pattern: str) -> str:
-    """What a voice is called: its folder, or the words of its pattern."""
-    last = Path(pattern).name
-    return re.sub(r"[*?]|\[.*?\]", "", Path(last).stem).strip("_- ") if glob.has_magic(pattern) else last
+    """What a voice is called: its folder, or the words of its pattern, or the folder before a pattern without words."""
+    path = Path(pattern)
+    if not glob.has_magic(pattern):
+        return path.name
+    words = re.sub(r"[*?]|\[.*?\]", "", path.stem).strip("_- ")
+    return words or _name(str(path.parent))

@@ -87,8 +87,20 @@ def test_a_search_prints_what_to_train(data_folder, tmp_path, capsys):
     words = ("laptop", "--data", data_folder, "--out", tmp_path / "out", "--steps", "1", "--trials", "2")
     assert run("search", *words, "--range", "lr=1e-3:1e-2:log", "rnn=gru,lstm", "--", *TINY.split()) == 0
     shown = capsys.readouterr().out
-    assert shown.count("samplernn-fast train laptop --dim 16") == 2 and "| 0 |" in shown and "| 1 |" in shown
+    assert (
+        shown.count("samplernn-fast train laptop --dim 16") == 2
+        and "| 1 |" in shown
+        and "| 2 |" in shown
+        and "--out best-2" in shown
+    )
     assert (tmp_path / "out" / "search.md").is_file()
+
+
+def test_voices_are_read_before_anything_is_trained(data_folder, tmp_path, capsys):
+    pytest.importorskip("parselmouth")
+    out = tmp_path / "out"
+    words = ("memory", "--data", data_folder, "--out", out, "--steps", "1", "--voices", tmp_path / "none", tmp_path)
+    assert "none" in refused(capsys, 1, *words) and not out.exists()
 
 
 def test_refusals_come_before_torch(tmp_path):

@@ -12,7 +12,7 @@ from systems import SYSTEM_CASES
 from samplernn_fast.audio import writing
 from samplernn_fast.errors import AudioError, ConfigError
 from samplernn_fast.experiments import memory
-from samplernn_fast.experiments.memory import Remembered, Trial, remember, write
+from samplernn_fast.experiments.memory import Remembered, Settings, remember, write
 from samplernn_fast.experiments.voices import TwoVoices, Voice, mean_pitch, pitches, praat, read_voices
 from samplernn_fast.models import checkpoint
 from samplernn_fast.models.registry import build_model
@@ -63,6 +63,14 @@ def test_voices_are_folders_or_patterns(with_praat, tmp_path):
     for found in (of_folders, of_patterns):
         assert (found.low.name, found.high.name) == ("bert", "anna") and found.accuracy() == 1
         assert found.low.pitch == pytest.approx(110, rel=0.02)
+
+
+def test_a_pattern_without_words_has_the_name_of_its_folder(with_praat, tmp_path):
+    for name, pitch in (("anna", 220), ("bert", 110)):
+        (tmp_path / name).mkdir()
+        writing.write(tmp_path / name / "0.wav", hum(pitch), RATE)
+    found = read_voices([str(tmp_path / "anna" / "*.wav"), str(tmp_path / "bert" / "*.wav")], RATE)
+    assert (found.low.name, found.high.name) == ("bert", "anna")
 
 
 def test_what_are_not_two_voices_is_refused(with_praat, tmp_path):
@@ -118,10 +126,13 @@ def test_silence_is_fed_and_all_lengths_go_on_from_the_same_clips(name, tmp_path
         memory, "_pitches", lambda levels, engine: [100.0 if row.sum() % 2 else 200.0 for row in levels]
     )
     silences = (32 / rate, 64 / rate, 0.0)
-    trial = Trial(clips=3, free_seconds=32 / rate, silences=silences)
-    found = list(remember(file, "it", VOICES, trial))
+    settings = Settings(clips=3, free_seconds=32 / rate, silences=silences)
+    found = list(remember(file, "it", VOICES, settings))
     assert [one.silence for one in found] == list(silences) and all(len(one.ends) == 3 for one in found)
-    assert {one.ends[0][0] for one in found} == {found[0].ends[0][0]}
+    engine = memory.Engine(file)
+    state = engine.init_state(3, 0, 1.0)
+    unbroken = run(engine, state, 64)
+    assert torch.equal(heard[0], unbroken[:, :32]) and torch.equal(heard[5], unbroken[:, 32:])  # a silence of 0 s
     assert [t for t, _ in fed] == [32, 64, 96, 96, 128, 64]
     assert [levels for _, levels in fed] == [None, {config.q_zero}, None, {config.q_zero}, None, None]
     assert bool((heard[1] == config.q_zero).all()) and heard[1].shape == (3, 32)
@@ -133,15 +144,15 @@ def test_a_window_is_said_of_networks_that_have_one(tmp_path, monkeypatch):
     for name in ("wavenet", "rnn"):
         config = SYSTEM_CASES[name]
         checkpoint.save_model(tmp_path / f"{name}.safetensors", build_model(config))
-        trial = Trial(clips=1, free_seconds=8 / config.sample_rate)
-        (found,) = remember(tmp_path / f"{name}.safetensors", name, VOICES, trial)
+        settings = Settings(clips=1, free_seconds=8 / config.sample_rate)
+        (found,) = remember(tmp_path / f"{name}.safetensors", name, VOICES, settings)
         windows[name] = found.window_seconds
     assert windows == {"wavenet": SYSTEM_CASES["wavenet"].lookback / SYSTEM_CASES["wavenet"].sample_rate, "rnn": None}
 
 
 def test_the_page_and_the_sheet_tell_every_clip(tmp_path):
     found = Remembered("m", 0.5, 0.25, ((99.0, 101.0), (99.0, math.nan)), (("low", "low"), ("low", None)))
-    written = write([found], VOICES, Trial(clips=2), "the command", tmp_path)
+    written = write([found], VOICES, Settings(clips=2), "the command", tmp_path)
     page = written[0].read_text()
     assert "| m | 0.5 s | 0.25 s | 100 % [21, 100] | 100 % | 1 | 1 |" in page and "`the command`" in page
     lines = list(csv.DictReader(written[1].open()))

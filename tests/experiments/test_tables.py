@@ -73,7 +73,7 @@ def test_shards_share_the_work(data_folder, tmp_path, monkeypatch):
     assert sorted(named) == sorted((row.name, seed) for row in table.rows for seed in (0, 1))
 
 
-def test_a_cell_that_a_signal_stopped_goes_on_exactly(finished, data_folder, tmp_path, monkeypatch):
+def test_an_entry_that_a_signal_stopped_goes_on_exactly(finished, data_folder, tmp_path, monkeypatch):
     update = Trainer.update
 
     def stop_after_one(self, batch):
@@ -108,6 +108,22 @@ def test_another_scale_is_refused(finished, data_folder, no_training):
         reproduce(TWO, [data_folder], finished, STEPS, scale="paper")
 
 
+def test_a_score_without_the_split_that_is_shown_is_damaged(finished, data_folder, tmp_path, no_training):
+    out = tmp_path / "out"
+    shutil.copytree(finished, out)
+    file = Entry(Variant("multi-softmax"), data_folder, 0, 2, out).file
+    values = json.loads(file.read_text())
+    del values["splits"]["test"]
+    file.write_text(json.dumps(values))
+    with pytest.raises(DataError, match="damaged"):
+        reproduce(TWO, [data_folder], out, STEPS)
+
+
+def test_a_seed_twice_is_refused(data_folder, tmp_path):
+    with pytest.raises(ConfigError, match="seeds must be different ones"):
+        reproduce(TWO, [data_folder], tmp_path, STEPS, seeds=(0, 0))
+
+
 def test_two_data_folders_of_one_name_are_refused(data_folder, tmp_path):
     with pytest.raises(ConfigError, match="would both be called"):
         reproduce(TWO, [data_folder, data_folder], tmp_path, STEPS)
@@ -121,15 +137,20 @@ def test_data_without_the_split_that_is_shown_are_refused(make_data, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "damage", ["", "[]", "{", '{"updates": 2}', None], ids=["empty", "list", "cut", "little", "no recordings"]
+    "damage",
+    ["", "[]", "{", '{"updates": 2}', {"bits": []}, {"bits": ["x"]}, {"bits": [None]}, {"samples": [0]}, {"nats": 1}],
+    ids=str,
 )
 def test_a_damaged_score_is_named(finished, data_folder, tmp_path, damage):
     out = tmp_path / "out"
     shutil.copytree(finished, out)
     entry = Entry(Variant("multi-softmax"), data_folder, 0, 2, out)
     values = json.loads(entry.file.read_text())
-    values["splits"]["test"]["bits"] = []
-    entry.file.write_text(json.dumps(values) if damage is None else damage)
+    if isinstance(damage, dict):
+        for split in values["splits"].values():
+            split |= {name: one * len(split["bits"]) if one != 1 else one for name, one in damage.items()}
+        damage = json.dumps(values)
+    entry.file.write_text(damage)
     with pytest.raises(DataError, match=r"seed0\.json: damaged: .*; remove it to score the run again"):
         Score.read(entry)
 
@@ -141,7 +162,7 @@ def test_the_page_has_our_numbers_beside_the_papers(finished, data_folder, no_tr
     found = report.of_row(TWO, [score], "test")
     valid = report.of_row(TWO, [score], "valid").value
     row = next(line for line in page.splitlines() if line.startswith("| Multi-Softmax"))
-    assert f"{found.value:.3f} ({valid:.3f}) [{found.low:.3f}, {found.high:.3f}]" in row
+    assert f"| {found.value:.3f} ({valid:.3f}) |" in row  # three recordings have no interval
     assert row.endswith("| 1.685 (1.656) |")
     assert "**Every system has 2 updates**" in page and "samplernn-fast train multi-softmax" in page
 
@@ -157,15 +178,23 @@ def test_a_seed_more_is_a_mean(finished, data_folder, no_training):
 
 def test_differences_are_taken_recording_by_recording(finished, data_folder, no_training):
     """Systems that differ by the same on every recording differ surely, however much recordings do."""
+    many = 12
     rows = reproduce(TWO, [data_folder], finished, STEPS)
     name = data_name(data_folder)
     score = rows[0].scores[name][0]
-    bits = {place: {**score.splits["test"], "bits": [1.0 + place, 2.0 + place, 9.0 + place]} for place in (0, 1)}
+    bits = {
+        place: {"samples": [100] * many, "bits": [float(number) + place for number in range(many)]} for place in (0, 1)
+    }
     shifted = [
         replace(row, scores={name: [replace(score, splits={"test": bits[place]})]}) for place, row in enumerate(rows)
     ]
     page = report.markdown(shown(shifted, data_folder))
-    assert f"- {name}: Multi-Softmax, Without Embedding (real-valued samples) (+1.000 [1.000, 1.000])." in page
+    assert (
+        f"- {name}: Multi-Softmax, Without Embedding (real-valued samples) (+1.000 [1.000, 1.000], on 12 of 12)."
+        in page
+    )
+    row = next(line for line in page.splitlines() if line.startswith("| Multi-Softmax"))
+    assert "| 5.500 [3.5" in row
     assert "- paper, Blizzard: Without Embedding (real-valued samples), Multi-Softmax." in page
 
 
@@ -175,8 +204,9 @@ def test_the_sheet_has_a_line_for_each_split(finished, data_folder, no_training)
     assert [(line["system"], line["split"]) for line in lines] == [
         (preset, split) for preset in ("multi-softmax", "no-embedding-real") for split in ("valid", "test")
     ]
-    assert all(float(line["low"]) <= float(line["nll"]) <= float(line["high"]) for line in lines)
-    assert {line["paper_blizzard"] for line in lines} == {"1.685 (1.656)", "1.566 (1.539)"}
+    assert all(float(line["nll"]) > 0 and line["recordings"] in ("1", "3") for line in lines)
+    theirs = [line["paper_blizzard"] for line in lines]
+    assert theirs == ["1.656", "1.685", "1.539", "1.566"]
 
 
 def test_files_are_written_and_the_figure_is_a_picture(finished, data_folder, tmp_path, no_training):
@@ -205,29 +235,45 @@ def test_mixtures_are_shown_in_nats(data_folder, tmp_path):
 class TestPlan:
     @pytest.fixture
     def costs(self, monkeypatch):
-        """What each update costs, in the order in which it was asked for; the second one of a system is 1 s dearer."""
+        """What each update costs, in the order in which it was asked for: 4 s first, as on a busy machine, then 2 s."""
         asked = []
 
         def measured(config):
             asked.append(config.out.name)
-            return Cost(2.0 + asked.count(config.out.name) - 1, 10**6 * asked.count(config.out.name))
+            turn = asked.count(config.out.name)
+            return Cost(4.0 if turn == 1 else 2.0 + 0.01 * turn, 10**6 * turn)
 
         monkeypatch.setattr(plan, "measure", measured)
         monkeypatch.setattr("samplernn_fast.experiments.tables.finish", lambda *args: None)
         return asked
 
-    def test_minutes_become_updates_once(self, costs, data_folder, tmp_path):
+    def test_minutes_become_updates_once_two_measures_agree(self, costs, data_folder, tmp_path):
         for _ in range(2):
             reproduce(TWO, [data_folder], tmp_path, Budget(minutes=1))
-        assert costs == ["multi-softmax", "no-embedding-real", "no-embedding-real", "multi-softmax"]
-        known = Plan.read(tmp_path, "small").costs["multi-softmax"]
-        assert known == Cost(2.0, 2 * 10**6) and Budget(minutes=1).count(known) == 30
+        first, second = (row.preset for row in TWO.rows)
+        assert costs == [first, second, second, first, first, second]
+        known = Plan.read(tmp_path, "small", "cpu").costs[first]
+        assert known == Cost(2.02, 3 * 10**6) and Budget(minutes=1).count(known) == 30
+
+    def test_a_busy_machine_is_told(self, data_folder, tmp_path, monkeypatch, capsys):
+        times = iter(range(100, 0, -7))
+        monkeypatch.setattr(plan, "measure", lambda config: Cost(float(next(times)), None))
+        monkeypatch.setattr("samplernn_fast.experiments.tables.finish", lambda *args: None)
+        one = replace(TWO, rows=TWO.rows[:1])
+        reproduce(one, [data_folder], tmp_path, Budget(minutes=1))
+        told = capsys.readouterr().err
+        assert ("the machine is busy" in told) == (next(times) < 60), told
+
+    def test_another_device_is_refused(self, costs, data_folder, tmp_path):
+        Plan(tmp_path, "small", "cuda").write()
+        with pytest.raises(ConfigError, match="device must be cuda"):
+            reproduce(TWO, [data_folder], tmp_path, Budget(minutes=1))
 
     def test_only_what_is_missing_is_measured(self, costs, data_folder, tmp_path):
         reproduce(TWO, [data_folder], tmp_path, Budget(minutes=1))
         more = replace(TWO, rows=(*TWO.rows, Variant("rnn")))
         reproduce(more, [data_folder], tmp_path, Budget(minutes=1))
-        assert costs[4:] == ["rnn", "rnn"]
+        assert costs[6:] == ["rnn"] * 3
 
     def test_lengths_of_subsequences_read_equally_much_audio(self, costs, data_folder, tmp_path, monkeypatch):
         made = []
@@ -236,8 +282,8 @@ class TestPlan:
         assert {entry.updates * entry.config("small").seq_len for entry in made} == {30 * 512}
 
     def test_a_damaged_plan_is_named(self, data_folder, tmp_path):
-        (tmp_path / "plan.json").write_text('{"scale": "small", "costs": {"rnn": {"seconds": -1}}}')
-        with pytest.raises(DataError, match=r"plan\.json: .*; remove it to measure again"):
+        (tmp_path / "plan.json").write_text('{"scale": "small", "device": "cpu", "costs": {"rnn": {"seconds": -1}}}')
+        with pytest.raises(DataError, match=r"plan\.json: .*; put a whole copy in its place"):
             reproduce(TWO, [data_folder], tmp_path, STEPS)
 
     @pytest.mark.parametrize("given", [{}, {"minutes": 1, "updates": 2}])
@@ -265,7 +311,7 @@ def test_a_process_that_fails_says_why(tmp_path):
 @pytest.mark.parametrize("preset", LABELS)
 def test_the_command_that_is_printed_trains_the_same(preset, scale, monkeypatch):
     monkeypatch.setattr(starting, "check_early", lambda config: None)  # there are no data
-    looked_at = ("eval_every", "save_every", "sample_every", "keep", "device")
+    looked_at = ("save_every", "sample_every", "keep", "device")
     config = settings(Variant(preset, 2048 if "wavenet" in preset else None), scale, Path("d"), Path("o"), updates=7)
     words = command(replace(config, seed=3), preset)
     assert words[:3] == ["samplernn-fast", "train", preset]

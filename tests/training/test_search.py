@@ -135,6 +135,44 @@ def test_a_trial_that_another_process_makes_is_left_alone(data_folder, tmp_path)
     assert {trial.number for trial in study.search(tmp_path, made, 2, progress=False)} == {0, 1}
 
 
+def test_fewer_trials_than_were_drawn_are_those_in_all(data_folder, tmp_path):
+    made, calls = space(data_folder)
+    with files.held(tmp_path):
+        study._enqueue(study._study(tmp_path, made, 0), made, 5, 0)
+    assert len(study.search(tmp_path, made, 2, progress=False)) == 2 and len(calls) == 2
+
+
+def test_a_trial_that_was_just_finished_is_not_taken_again(data_folder, tmp_path, monkeypatch):
+    """Another process tells of its trial between our look at the states and our hold of the folder."""
+    made, calls = space(data_folder)
+    with files.held(tmp_path):
+        known = study._study(tmp_path, made, 0)
+        study._enqueue(known, made, 2, 0)
+    theirs, held = known.ask(), files.held
+    made.flags(theirs)
+
+    def told_meanwhile(folder, **options):
+        if folder.name == "trial-0000" and known.get_trials()[0].state.name == "RUNNING":
+            known.tell(theirs.number, 1.0)
+        return held(folder, **options)
+
+    monkeypatch.setattr(files, "held", told_meanwhile)
+    found = study.search(tmp_path, made, 2, progress=False)
+    assert sorted(trial.number for trial in found) == [0, 1] and len(calls) == 1
+
+
+def test_a_search_that_was_killed_while_it_began_goes_on(data_folder, tmp_path):
+    made, _ = space(data_folder)
+    optuna.create_study(storage=study._address(tmp_path / "search.db"), study_name="search")
+    assert len(study.search(tmp_path, made, 1, progress=False)) == 1
+
+
+@pytest.mark.parametrize("name", ["what?now", "a b#c%20d", "ü&x=1"])
+def test_a_folder_may_have_any_name(name, data_folder, tmp_path):
+    study.search(tmp_path / name, space(data_folder)[0], 1, progress=False)
+    assert (tmp_path / name / "search.db").is_file() and [path.name for path in tmp_path.iterdir()] == [name]
+
+
 def test_several_processes_share_a_search(data_folder, tmp_path):
     text = f"""
 import sys
@@ -189,9 +227,9 @@ def test_a_hopeless_trial_ends_early(data_folder, tmp_path, monkeypatch):
 @pytest.mark.parametrize("other", [{"spans": SPANS[:2]}, {"about": "another budget"}])
 def test_another_search_in_the_folder_is_refused(data_folder, tmp_path, other):
     study.search(tmp_path, space(data_folder)[0], 1, progress=False)
-    with pytest.raises(ConfigError, match="holds a search of other ranges or flags"):
+    with pytest.raises(ConfigError, match=r"holds a search (of other ranges|with other flags)"):
         study.search(tmp_path, space(data_folder, **other)[0], 1, progress=False)
-    with pytest.raises(ConfigError, match="holds a search of other seed"):
+    with pytest.raises(ConfigError, match="holds a search of another seed"):
         study.search(tmp_path, space(data_folder)[0], 1, seed=5, progress=False)
 
 
@@ -214,10 +252,10 @@ def test_the_page_has_commands_that_train(data_folder, tmp_path):
         study.Trial(2, ("--lr", "1.0", "--frame-sizes", "2", "2", "8"), None, "no number"),
     ]
     lines = page.commands(trials, ["samplernn-fast", "train", "laptop", "--data", "d e"], most=1)
-    assert lines == ["samplernn-fast train laptop --data 'd e' --lr 0.01 --frame-sizes 2 2 8"]
+    assert lines == ["samplernn-fast train laptop --data 'd e' --lr 0.01 --frame-sizes 2 2 8 --out best-1"]
     written = page.write(tmp_path, trials, "What it is.", lines)
     text = written[0].read_text()
-    assert text.index("| 1 | 3.5000 |") < text.index("| 0 | 4.5000 |") and lines[0] in text and "What it is." in text
+    assert text.index("| 2 | 3.5000 |") < text.index("| 1 | 4.5000 |") and lines[0] in text and "What it is." in text
     assert page._settings(trials[0]) == {"lr": 0.01, "frame-sizes": "2 2 8"}
     if len(written) > 1:
         assert written[1].read_bytes().startswith(b"\x89PNG")

@@ -72,7 +72,7 @@ def tables(
     settings: dict[str, Any] = {"scale": scale, "seeds": seeds, "device": device, "shard": (shard_index, num_shards)}
     rows = reproduce(table, data, out, budget, **settings)
     words = ["samplernn-fast", "reproduce", name, "--data", *map(str, data), "--out", str(out)]
-    words += [*_spent(minutes, steps), "--scale", scale, "--seeds", *map(str, seeds)]
+    words += [*_spent(minutes, steps), "--scale", scale, "--seeds", *map(str, seeds), "--device", device]
     shown = report.Shown(name, table, rows, data, budget, scale, shlex.join(words))
     written = report.write(shown, out)
     print(report.results(shown))
@@ -157,7 +157,7 @@ def memory(
     """Whether models of two voices go on in the voice that they had before a silence (section 3.3).
 
     Each clip is free, then silence is fed to it, then it is free again; the mean pitch of both ends tells the voices. A
-    SampleRNN is measured beside a WaveNet, whose window the silence fills, and beside chance.
+    SampleRNN is measured beside a WaveNet, whose window a longer silence fills, and beside chance.
 
     Args:
         voices: Recordings of the two speakers, a folder or a pattern of files ('digits/*_george_*.wav') each.
@@ -184,26 +184,29 @@ def memory(
     for model in models:
         model_file(model)
     with terminal.waiting("loading torch and Praat"):
-        from samplernn_fast.experiments import memory as trials
+        from samplernn_fast.data.folder import AudioData
+        from samplernn_fast.experiments import memory as test
         from samplernn_fast.experiments.voices import praat, read_voices
         from samplernn_fast.models.checkpoint import load_model
 
         praat()
-    if data is None:
+    budget = None if data is None else Budget(minutes, steps)
+    rate = AudioData.open(data).sample_rate if data is not None else load_model(models[0]).config.sample_rate
+    heard = read_voices(voices, rate)  # before anything is trained
+    if data is None or budget is None:
         known = [(run_name(model), model) for model in models]
         words = ["--models", *map(str, models)]
     else:
-        known = trials.trained(data, out, Budget(minutes, steps), scale, device)
+        known = test.trained(data, out, budget, scale, device)
         words = ["--data", str(data), *_spent(minutes, steps), "--scale", scale]
     out.mkdir(parents=True, exist_ok=True)
-    heard = read_voices(voices, load_model(known[0][1]).config.sample_rate)
-    trial = trials.Trial(clips, free_seconds, silence, temperature, seed)
-    found = [one for title, model in known for one in trials.remember(model, title, heard, trial)]
+    settings = test.Settings(clips, free_seconds, silence, temperature, seed)
+    found = [one for title, model in known for one in test.remember(model, title, heard, settings)]
     words = ["samplernn-fast", "reproduce", "memory", "--voices", *voices, "--out", str(out), *words]
     words += ["--clips", str(clips), "--free-seconds", f"{free_seconds:g}", "--silence", *map(str, silence)]
     words += ["--temperature", f"{temperature:g}", "--seed", str(seed)]
-    written = trials.write(found, heard, trial, shlex.join(words), out)
-    print(trials.results(found))
+    written = test.write(found, heard, settings, shlex.join(words), out)
+    print(test.results(found))
     print("\n".join(map(str, written)))
 
 

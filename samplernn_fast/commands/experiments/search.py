@@ -100,7 +100,7 @@ def _run(preset: str, given: Search, shared: list[str]) -> None:
     about = shlex.join(["samplernn-fast", "train", preset, *shared, budget, f"--seed={given.seed}"])
     space = study.Space(spans, configure, about, given.stop_hopeless)
     found = study.search(given.out, space, given.trials, given.seed)
-    train = ["samplernn-fast", "train", preset, *shared, "--data", str(given.data), "--out", "RUN"]
+    train = ["samplernn-fast", "train", preset, *shared, "--data", str(given.data)]
     lines = page.commands(found, train)
     written = page.write(given.out, found, f"Every trial: `{about}`, and its settings.", lines)
     print(page.table(found))

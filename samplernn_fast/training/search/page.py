@@ -15,16 +15,16 @@ def table(trials: Sequence[Trial]) -> str:
     """The best trials in Markdown, and those that gave no figure."""
     lines = ["| trial | bits per sample | settings |", "| --- | --- | --- |"]
     whole = [trial for trial in trials if trial.bits is not None]
-    lines += [f"| {trial.number} | {trial.bits:.4f} | {' '.join(trial.flags)} |" for trial in whole[:_SHOWN]]
+    lines += [f"| {trial.number + 1} | {trial.bits:.4f} | {' '.join(trial.flags)} |" for trial in whole[:_SHOWN]]
     failed = [trial for trial in trials if trial.bits is None]
-    lines += ["", *(f"Trial {trial.number}: {trial.reason}" for trial in failed)] if failed else []
+    lines += ["", *(f"Trial {trial.number + 1}: {trial.reason}" for trial in failed)] if failed else []
     return "\n".join(lines)
 
 
 def commands(trials: Sequence[Trial], train: Sequence[str], most: int = 3) -> list[str]:
     """The command lines that train the best settings for real. train: what is the same for all of them."""
     best = [trial for trial in trials if trial.bits is not None][:most]
-    return [shlex.join([*train, *trial.flags]) for trial in best]
+    return [shlex.join([*train, *trial.flags, "--out", f"best-{place + 1}"]) for place, trial in enumerate(best)]
 
 
 def write(out: Path, trials: Sequence[Trial], about: str, lines: Sequence[str]) -> list[Path]:

@@ -23,6 +23,7 @@ from samplernn_fast.training.trainer import train
 
 STUDY_FILE = "search.db"
 _NAME = "search"
+_SPACE = "space"  # the attribute of the study that says what is searched; one, so that it is there whole or not at all
 _NOT_STOPPED = 4  # trials that are finished before one can be hopeless
 _FIRST_TENTH = 2  # of a budget, at which one can be hopeless for the first time
 
@@ -76,7 +77,7 @@ def search(out: Path, space: Space, trials: int, seed: int = 0, progress: bool =
             if trial is None:
                 break
             if progress:
-                terminal.say(f"trial {trial.number} of {trials}: {' '.join(space.flags(trial))}")
+                terminal.say(f"trial {trial.number + 1} of {trials}: {' '.join(space.flags(trial))}")
             _finish(study, trial, space, out, progress)
     return finished(study, space)
 
@@ -85,23 +86,26 @@ def _study(out: Path, space: Space, seed: int) -> Any:
     """The study in a folder, which is made where there is none. Raises ConfigError where it is of another space."""
     optuna = _optuna()
     file = out / STUDY_FILE
-    known = file.exists()
     try:
         pruner = optuna.pruners.MedianPruner(n_startup_trials=_NOT_STOPPED, n_warmup_steps=_FIRST_TENTH)
-        study = optuna.create_study(storage=f"sqlite:///{file}", study_name=_NAME, load_if_exists=True, pruner=pruner)
+        study = optuna.create_study(storage=_address(file), study_name=_NAME, load_if_exists=True, pruner=pruner)
     except Exception as error:  # SQLAlchemy raises many kinds for a file that is none of its own
         raise DataError(f"{file}: cannot be read as a search: {str(error).splitlines()[0][:200]}") from None
-    settings = {"spans": [repr(span) for span in space.spans], "about": space.about, "seed": seed}
-    if not known or not study.user_attrs:
-        for name, value in settings.items():
-            study.set_user_attr(name, value)
-    for name, value in settings.items():
-        if study.user_attrs.get(name) != value:
-            raise ConfigError(
-                f"{out} holds a search of other {name if name == 'seed' else 'ranges or flags'}; use the same, or"
-                " another folder"
-            )
+    wanted = {"spans": [repr(span) for span in space.spans], "about": space.about, "seed": seed}
+    if _SPACE not in study.user_attrs:
+        study.set_user_attr(_SPACE, wanted)
+    known = study.user_attrs[_SPACE]
+    for name, words in (("seed", "of another seed"), ("spans", "of other ranges"), ("about", "with other flags")):
+        if known.get(name) != wanted[name]:
+            raise ConfigError(f"{out} holds a search {words}; use the same, or another folder")
     return study
+
+
+def _address(file: Path) -> str:
+    """The address of a database file, whatever characters its name has."""
+    from sqlalchemy import URL
+
+    return URL.create("sqlite", database=str(file.absolute())).render_as_string()
 
 
 def _optuna() -> Any:
@@ -127,21 +131,28 @@ def _enqueue(study: Any, space: Space, trials: int, seed: int) -> None:
 
 
 def _take(study: Any, out: Path, trials: int, stack: ExitStack) -> Any:
-    """A trial that nobody works on, whose folder `stack` holds from now on; None where none is left.
+    """One of the first `trials` that nobody works on, whose folder `stack` holds from now on; None where none is left.
 
-    One that a process left when it was killed comes first: its folder is not held.
+    One that a process left when it was killed comes first: its folder is not held. Whoever finishes a trial lets go of
+    its folder afterwards, so its state is read once more when the folder is held.
     """
     optuna = _optuna()
     states = optuna.trial.TrialState
     for known in study.get_trials(deepcopy=False, states=(states.RUNNING,)):
-        try:
-            stack.enter_context(files.held(_folder(out, known.number)))
-        except BlockingIOError:
+        if known.number >= trials:
             continue
-        return optuna.trial.Trial(study, known._trial_id)
-    if not study.get_trials(deepcopy=False, states=(states.WAITING,)):
+        with ExitStack() as mine:
+            try:
+                mine.enter_context(files.held(_folder(out, known.number)))
+            except BlockingIOError:
+                continue
+            if study.get_trials(deepcopy=False)[known.number].state == states.RUNNING:
+                stack.enter_context(mine.pop_all())
+                return optuna.trial.Trial(study, known._trial_id)
+    waiting = study.get_trials(deepcopy=False, states=(states.WAITING,))
+    if not waiting or waiting[0].number >= trials:
         return None
-    trial = study.ask()
+    trial = study.ask()  # the first that waits: nobody else asks while the search's folder is held
     stack.enter_context(files.held(_folder(out, trial.number)))
     return trial
 
@@ -173,7 +184,7 @@ def _finish(study: Any, trial: Any, space: Space, out: Path, progress: bool) -> 
     except SampleRNNError as error:
         trial.set_user_attr("reason", str(error))
         study.tell(trial.number, state=states.FAIL)
-        terminal.say(f"trial {trial.number} failed: {error}")
+        terminal.say(f"trial {trial.number + 1} failed: {error}")
     else:
         study.tell(trial.number, bits)
 
