@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 from command_line import assert_one_line_error, run, strict_json, subprocess_of
-from listening import make_test
+from listening import RATE, make_test
+from sounds import noise, tone
 
+from samplernn_fast.audio import writing
 from samplernn_fast.commands.listening.command import PARTS
 from samplernn_fast.evaluation.listening.answers import open_book
 from samplernn_fast.evaluation.listening.folder import ListeningTest
@@ -48,11 +50,27 @@ def test_make_says_what_it_made(answered, capsys):
 
 
 def test_make_says_that_all_are_lowered(answered, capsys):
-    sources = [f"{name}={answered.folder.parent / name}" for name in ("low", "high")]
-    assert run("abtest", "make", *sources, "-o", "made", "--seconds", 0.5, "--loudness", -5) == 0
-    assert (
-        "not -5, so that no clip passes -1 dB" in capsys.readouterr().out or ListeningTest.open(Path("made")).lufs == -5
-    )
+    peaky = 0.001 * noise(0.5, RATE)
+    peaky[1000] = 0.9
+    Path("peaky").mkdir()
+    writing.write(Path("peaky/one.wav"), peaky, RATE)
+    sources = ["peaky", f"low={answered.folder.parent / 'low'}"]
+    assert run("abtest", "make", *sources, "-o", "made", "--seconds", 0.5) == 0
+    lufs = ListeningTest.open(Path("made")).lufs
+    assert lufs < -24
+    assert f"loudness {lufs:.1f} LUFS (ITU-R BS.1770), not -23, so that no clip passes" in capsys.readouterr().out
+
+
+def test_make_says_what_has_no_loudness(answered, capsys):
+    Path("spoken").mkdir()
+    for number, seconds in enumerate((0.2, 0.3, 0.45)):
+        writing.write(Path(f"spoken/{number}.wav"), tone(seconds, RATE), RATE)
+    sources = ["spoken", f"low={answered.folder.parent / 'low'}"]
+    assert run("abtest", "make", *sources, "-o", "made") == 0
+    shown = capsys.readouterr().out
+    assert "1 clips of spoken" in shown and "left out as silent or shorter than 400 ms: 2 of spoken\n" in shown
+    assert run("abtest", "make", *sources, "-o", "again", "--json") == 0
+    assert strict_json(capsys.readouterr().out)["no_loudness"] == {"spoken": 2, "low": 0}
 
 
 def test_tally_prints_and_writes(answered, capsys):

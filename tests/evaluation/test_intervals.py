@@ -16,6 +16,14 @@ def test_wilson_has_the_values_of_its_formula_in_textbooks(count, total, low, hi
     assert (found.low, found.high) == pytest.approx((low, high), abs=1e-4)
 
 
+@pytest.mark.parametrize(("count", "total"), [(0, 10), (3, 10), (10, 10), (81, 263), (1, 1)])
+def test_wilson_is_that_of_scipy(count, total):
+    stats = pytest.importorskip("scipy.stats")
+    expected = stats.binomtest(count, total).proportion_ci(method="wilson")
+    found = wilson(count, total)
+    assert (found.low, found.high) == pytest.approx(tuple(expected), abs=1e-12)
+
+
 def test_wilson_of_nothing_says_nothing():
     found = wilson(0, 0)
     assert np.isnan(found.value) and (found.low, found.high) == (0, 1)

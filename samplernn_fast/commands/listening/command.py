@@ -12,7 +12,7 @@ import tyro
 
 from samplernn_fast.commands.flags import OptionalOut, Output, Part, run_part
 from samplernn_fast.errors import ConfigError
-from samplernn_fast.evaluation.listening.folder import COUNT, LUFS, SECONDS, SEED, TRIALS
+from samplernn_fast.evaluation.listening.folder import COUNT, LUFS, MOST_LISTENERS, SECONDS, SEED, TRIALS
 from samplernn_fast.ranges import Range
 
 _LOOPBACK = "127.0.0.1"
@@ -62,14 +62,18 @@ def make(
     settings = Settings(count, seconds, trials, seed, loudness, drop_noise, title, question)
     test = run(named_systems(systems), output, settings)
     counts = {system.name: len(test.clips_of(system.name)) for system in test.systems}
-    left_out = {system.name: system.noise for system in test.systems}
+    noise = {system.name: system.noise for system in test.systems}
+    silent = {system.name: system.no_loudness for system in test.systems}
     if json:
-        told = {"test": str(output), "clips": counts, "noise": left_out, "lufs": test.lufs, "trials": test.trials}
-        print(json_module.dumps(told))
+        told = {"test": str(output), "clips": counts, "noise": noise, "no_loudness": silent}
+        print(json_module.dumps(told | {"lufs": test.lufs, "trials": test.trials}))
         return
     print(f"{output}: {', '.join(f'{number} clips of {name}' for name, number in counts.items())}")
     if drop_noise:
-        print(f"left out as noise: {', '.join(f'{number} of {name}' for name, number in left_out.items())}")
+        print(f"left out as noise: {', '.join(f'{number} of {name}' for name, number in noise.items())}")
+    if any(silent.values()):
+        counted = ", ".join(f"{number} of {name}" for name, number in silent.items() if number)
+        print(f"left out as silent or shorter than 400 ms: {counted}")
     lowered = f", not {loudness:g}, so that no clip passes -1 dB of full scale" if test.lufs < loudness else ""
     print(f"loudness {test.lufs:.1f} LUFS (ITU-R BS.1770){lowered}; {test.trials} pairs a listener")
     print(f"next: samplernn-fast abtest serve {output}")
@@ -81,7 +85,7 @@ def serve(
     *,
     host: str = _LOOPBACK,
     port: Annotated[int, Range(0, 65535)] = 8000,
-    max_listeners: Annotated[int, Range(1, 100_000)] = 1000,
+    max_listeners: Annotated[int, Range(1, MOST_LISTENERS)] = 1000,
 ) -> None:
     """Serve the page of a test, and keep the answers in its folder, until ctrl-C.
 

@@ -24,7 +24,6 @@ LISTENERS_FILE = "listeners.jsonl"
 ANSWERS_FILE = "answers.jsonl"
 CHOICES = ("a", "b", "none")
 """What a listener may answer: the first clip, the second, or no preference."""
-MOST_LISTENERS = 100_000
 _LONGEST = 1e6  # seconds that an answer may take
 
 
@@ -118,10 +117,13 @@ class AnswerBook:
 
     def read(self) -> None:
         """Reads both files. Raises DataError for a line that is damaged; one that was cut short at the end is not."""
+        # A server may add lines meanwhile. A listener is on the disk before any of that listener's answers, so the
+        # listeners that are read after the answers include everybody who gave one.
+        answers = list(_lines(self.test.folder / ANSWERS_FILE))
         for line in _lines(self.test.folder / LISTENERS_FILE):
             with _naming(line):
                 self._add_listener(self._listener_in(line))
-        for line in _lines(self.test.folder / ANSWERS_FILE):
+        for line in answers:
             with _naming(line):
                 self._add_answer(self._answer_in(line))
 
@@ -197,18 +199,17 @@ def _append(path: Path, told: dict[str, Any]) -> None:
     """Adds a line and waits until the disk has it. What is written of it is taken back where that fails."""
     data = (json.dumps(told) + "\n").encode()
     try:
-        new = not path.exists()
         with open(path, "ab", buffering=0) as file:
             before = file.tell()
             try:
                 if file.write(data) != len(data):
                     raise OSError("the disk is full")
                 os.fsync(file.fileno())
+                if before == 0:
+                    _keep_name(path)
             except OSError:
                 file.truncate(before)
                 raise
-        if new:
-            _keep_name(path)
     except OSError as error:
         raise DataError(f"{path}: the line cannot be written: {error.strerror or error}") from None
 

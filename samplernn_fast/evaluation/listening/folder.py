@@ -27,14 +27,18 @@ MOST_CLIPS = 1000
 """The most clips of one system."""
 MOST_TRIALS = 200
 """The most pairs that one listener hears."""
+MOST_LISTENERS = 100_000
+"""The most listeners of a test."""
+MOST_CHARACTERS = 200
+"""The most characters of a title or a question."""
 COUNT = Range(1, MOST_CLIPS, unit="clips")
 SECONDS = Range(SHORTEST_SECONDS, 60, unit="seconds")
 TRIALS = Range(1, MOST_TRIALS, unit="pairs")
 SEED = Range(0, 2**64 - 1)
 LUFS = Range(-60, -5, unit="LUFS")
 _NAME = re.compile(r"[^\s\x00-\x1f](?:[^\x00-\x1f]{0,38}[^\s\x00-\x1f])?")
+_MANY = 10**9  # clips that were left out
 _CLIP = re.compile(r"[0-9a-f]{16}")
-_TEXT = 200  # the most characters of a title or a question
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,8 @@ class System:
     """The folder or model that its clips come from."""
     noise: int
     """How many of its clips were left out of the test as noise."""
+    no_loudness: int
+    """How many were left out because they are silent or too short to have a loudness."""
 
 
 @dataclass(frozen=True)
@@ -153,8 +159,8 @@ def _read(folder: Path, told: Fields) -> ListeningTest:
     return ListeningTest(
         folder,
         told.text("key"),
-        told.text("title")[:_TEXT],
-        told.text("question")[:_TEXT],
+        told.text("title")[:MOST_CHARACTERS],
+        told.text("question")[:MOST_CHARACTERS],
         told.integer("seed", 0, int(SEED.high)),
         told.integer("trials", 1, MOST_TRIALS),
         told.fields("loudness").number("lufs", -100, 0),
@@ -167,8 +173,15 @@ def _systems(value: Any) -> tuple[System, ...]:
     if not isinstance(value, list) or not 2 <= len(value) <= MOST_SYSTEMS:
         raise Unreadable(f"systems must be a list of 2 to {MOST_SYSTEMS}")
     told = [Fields(one, "a system") for one in value]
-    systems = tuple(System(one.text("name"), one.text("source"), one.integer("noise", 0, 10**9)) for one in told)
+    systems = tuple(
+        System(one.text("name"), one.text("source"), one.integer("noise", 0, _MANY), _no_loudness(one)) for one in told
+    )
     names = [system.name for system in systems]
     if len(set(names)) < len(names) or not all(map(is_system_name, names)):
         raise Unreadable("the names of the systems must differ, and have 1 to 40 characters")
     return systems
+
+
+def _no_loudness(system: Fields) -> int:
+    """The first tests refused such clips and did not count them."""
+    return system.integer("no_loudness", 0, _MANY) if system.has("no_loudness") else 0

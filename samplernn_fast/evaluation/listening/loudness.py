@@ -20,6 +20,10 @@ CEILING_DB = -1.0
 Samples = npt.NDArray[np.float32]
 
 
+class NoLoudness(AudioError):
+    """A clip that is too short or too quiet to have a loudness."""
+
+
 def load_pyloudnorm() -> Any:
     """The module pyloudnorm. Raises ConfigError where it is not installed."""
     try:
@@ -33,17 +37,17 @@ def load_pyloudnorm() -> Any:
 def loudness(samples: Samples, sample_rate: int, name: str) -> float:
     """The integrated loudness of (T,) samples in LUFS.
 
-    Raises AudioError, which begins with `name`, for a clip that is shorter than a block or silent: neither has a
+    Raises NoLoudness, which begins with `name`, for a clip that is shorter than a block or silent: neither has a
     loudness that could be changed.
     """
     if len(samples) < SHORTEST_SECONDS * sample_rate:
-        raise AudioError(
+        raise NoLoudness(
             f"{name}: lasts {1000 * len(samples) / sample_rate:.0f} ms; the loudness of a clip is defined from"
-            f" {1000 * SHORTEST_SECONDS:.0f} ms on (ITU-R BS.1770), so leave it out"
+            f" {1000 * SHORTEST_SECONDS:.0f} ms on (ITU-R BS.1770)"
         )
     measured = float(load_pyloudnorm().Meter(sample_rate).integrated_loudness(samples.astype(np.float64)))
     if not math.isfinite(measured):
-        raise AudioError(f"{name}: is silent (below -70 LUFS), so it cannot be made as loud as the others")
+        raise NoLoudness(f"{name}: is silent (below -70 LUFS), so it cannot be made as loud as the others")
     return measured
 
 

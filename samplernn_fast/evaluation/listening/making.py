@@ -19,6 +19,7 @@ from samplernn_fast.evaluation.listening.folder import (
     CLIP_FOLDER,
     COUNT,
     LUFS,
+    MOST_CHARACTERS,
     SECONDS,
     SEED,
     TRIALS,
@@ -30,9 +31,9 @@ from samplernn_fast.evaluation.listening.folder import (
 from samplernn_fast.evaluation.listening.sources import Candidate, Named
 from samplernn_fast.ranges import check_fields
 
-NOISE_FLATNESS = 0.3
+NOISE_CLIP_FLATNESS = 0.3
 """The spectral flatness from which a clip counts as noise: white noise has 0.56, a voice about 0.02."""
-_MOST_TRIED = 10  # how many times `count` clips are looked at where noise is left out
+_MOST_TRIED = 10  # how many times `count` clips a model makes where some are left out; a folder is read to its end
 
 
 @dataclass(frozen=True)
@@ -55,8 +56,11 @@ class Settings:
     question: str = "Which one do you prefer?"
 
     def __post_init__(self) -> None:
-        """Raises ConfigError for a number outside its range."""
+        """Raises ConfigError for a number outside its range, and for a title or a question that is too long."""
         check_fields(self)
+        for name in ("title", "question"):
+            if (length := len(getattr(self, name))) > MOST_CHARACTERS:
+                raise ConfigError(f"{name} must have at most {MOST_CHARACTERS} characters, got {length}")
 
 
 @dataclass(frozen=True)
@@ -70,8 +74,8 @@ class _Taken:
 
 
 def is_noise(samples: npt.ArrayLike, sample_rate: int) -> bool:
-    """Whether (T,) amplitudes are noise as a whole: the flatness of `ClipMeasures` is at least `NOISE_FLATNESS`."""
-    return measure_clip(samples, sample_rate).flatness >= NOISE_FLATNESS
+    """Whether (T,) amplitudes are noise as a whole: `ClipMeasures.flatness` is at least `NOISE_CLIP_FLATNESS`."""
+    return measure_clip(samples, sample_rate).flatness >= NOISE_CLIP_FLATNESS
 
 
 def noise_clips(test: ListeningTest) -> set[str]:
@@ -84,8 +88,9 @@ def noise_clips(test: ListeningTest) -> set[str]:
 def make(systems: Sequence[Named], folder: Path, settings: Settings) -> ListeningTest:
     """Makes the folder of a test, whole or not at all.
 
-    Raises ConfigError where pyloudnorm is missing, DataError where the folder exists, AudioError for a clip that is too
-    short or silent and where a system has no clips, CheckpointError for a model that cannot be loaded.
+    Clips that are silent or too short to have a loudness are left out and counted. Raises ConfigError where pyloudnorm
+    is missing and where a system has no clip left, DataError where the folder exists, AudioError where a folder has no
+    audio files, CheckpointError for a model that cannot be loaded.
     """
     if folder.exists():
         raise DataError(f"{folder} exists, and a listening test is never written over; name another folder")
@@ -93,10 +98,11 @@ def make(systems: Sequence[Named], folder: Path, settings: Settings) -> Listenin
     for named in systems:
         named.check()
     taken: list[_Taken] = []
-    noise: Counter[str] = Counter()
+    described: list[System] = []
     for named in systems:
-        found, noise[named.name] = _take(named, settings)
+        found, system = _take(named, settings)
         taken += found
+        described.append(system)
     lufs = loudness.common_loudness([one.loudness for one in taken], [one.peak for one in taken], settings.lufs)
     named_clips = {secrets.token_hex(8): one for one in taken}
     # Shuffled, so that the order of the clips in the folder and in time says nothing of their systems either.
@@ -109,7 +115,7 @@ def make(systems: Sequence[Named], folder: Path, settings: Settings) -> Listenin
         settings.seed,
         settings.trials,
         lufs,
-        tuple(System(named.name, named.source, noise[named.name]) for named in systems),
+        tuple(described),
         {name: Clip(named_clips[name].system, named_clips[name].candidate.source) for name in names},
     )
     try:
@@ -125,19 +131,30 @@ def make(systems: Sequence[Named], folder: Path, settings: Settings) -> Listenin
     return test
 
 
-def _take(named: Named, settings: Settings) -> tuple[list[_Taken], int]:
-    """The clips of one system, and how many were left out as noise."""
+def _take(named: Named, settings: Settings) -> tuple[list[_Taken], System]:
+    """The clips of one system, and the system with how many were left out. Raises ConfigError where none is left."""
     taken: list[_Taken] = []
-    noise = 0
+    left_out: Counter[str] = Counter()
+    reason = ""
     for candidate in named.candidates(settings.seconds, settings.seed, settings.count):
-        measured = loudness.loudness(candidate.samples, candidate.sample_rate, candidate.source)
-        if settings.drop_noise and is_noise(candidate.samples, candidate.sample_rate):
-            noise += 1
+        samples, rate = candidate.samples, candidate.sample_rate
+        try:
+            measured = loudness.loudness(samples, rate, candidate.source)
+        except loudness.NoLoudness as error:
+            left_out["no loudness"] += 1
+            reason = reason or str(error)
         else:
-            peak = float(np.abs(candidate.samples).max())
-            taken.append(_Taken(named.name, candidate, measured, peak))
-        if len(taken) == settings.count or noise + len(taken) == _MOST_TRIED * settings.count:
+            if settings.drop_noise and is_noise(samples, rate):
+                left_out["noise"] += 1
+            else:
+                taken.append(_Taken(named.name, candidate, measured, float(np.abs(samples).max())))
+        enough = named.is_model() and left_out.total() + len(taken) >= _MOST_TRIED * settings.count
+        if len(taken) == settings.count or enough:
             break
-    if not taken:
+    noise, silent = left_out["noise"], left_out["no loudness"]
+    if not taken and not silent:
         raise ConfigError(f"{named.name}: all of its {noise} clips are noise; leave the system out, or keep noise")
-    return taken, noise
+    if not taken:
+        noises = f", and {noise} are noise" if noise else ""
+        raise ConfigError(f"{named.name}: no clip is left; {silent} are too short or silent{noises} ({reason})")
+    return taken, System(named.name, named.source, noise, silent)

@@ -156,12 +156,13 @@ def count(book: AnswerBook, noise: Collection[str] | None = None) -> Tally:
         for (i, j), p, corrected in zip(places, p_values, holm(p_values), strict=True)
     )
     ranking = [Ranked(name, strength) for name, strength in zip(names, bradley_terry(wins), strict=True)]
+    heard = {one.listener for one in kept}
     first = [sum(one.choice == choice for one in kept) for choice in ("a", "b")]
     return Tally(
         test.title,
         test.lufs,
-        len({one.listener for one in kept}),
-        sum(book.next_trial(listener) is None for listener in book.listeners),
+        len(heard),
+        sum(book.next_trial(listener) is None for listener in book.listeners if listener.number in heard),
         len(kept),
         pairs,
         tuple(sorted(ranking, key=lambda one: -one.strength.value)),

@@ -1,12 +1,15 @@
 """Answers are kept at once, once, and from nobody else."""
 
+import errno
 import json
 import os
+from pathlib import Path
 
 import pytest
 from listening import make_test
 
 from samplernn_fast.errors import DataError
+from samplernn_fast.evaluation.listening import answers
 from samplernn_fast.evaluation.listening.answers import AnswerBook, Refused, open_book, read_book
 from samplernn_fast.evaluation.listening.folder import ListeningTest
 
@@ -169,3 +172,47 @@ def test_an_answer_that_cannot_be_written_may_be_given_again(
         assert book.next_trial(listener) == 2
         book.answer(listener, 2, "b")
     assert [line["trial"] for line in lines(test, "answers.jsonl")] == [1, 2]
+
+
+def test_a_line_whose_name_is_not_kept_is_taken_back(test: ListeningTest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The folder cannot be opened while the first line is written: too many files are open."""
+    opened = os.open
+
+    def failing(path: object, flags: int, *rest: int, **named: int) -> int:
+        if path == test.folder:
+            raise OSError(errno.EMFILE, "Too many open files")
+        return opened(path, flags, *rest, **named)  # type: ignore[arg-type]
+
+    with open_book(test) as book:
+        with monkeypatch.context() as broken:
+            broken.setattr(os, "open", failing)
+            with pytest.raises(DataError, match="Too many open files"):
+                book.join()
+        listener = book.join()
+        with monkeypatch.context() as broken:
+            broken.setattr(os, "open", failing)
+            with pytest.raises(DataError, match="Too many open files"):
+                book.answer(listener, 1, "a")
+        synced = []
+        with monkeypatch.context() as watched:
+            keep_name = answers._keep_name
+            watched.setattr(answers, "_keep_name", lambda path: (synced.append(path.name), keep_name(path)))
+            book.answer(listener, 1, "b")
+        assert synced == ["answers.jsonl"]  # the file was there, but nobody had waited for its name
+    assert [line["listener"] for line in lines(test, "listeners.jsonl")] == [1]
+    assert [one.choice for one in read_book(test).answers] == ["b"]
+
+
+def test_a_book_is_read_while_others_join_and_answer(test: ListeningTest, monkeypatch: pytest.MonkeyPatch) -> None:
+    read = answers.read_bytes
+    with open_book(test) as book:
+        book.answer(book.join(), 1, "a")
+
+        def slow(path: Path, most: int) -> bytes:
+            content = read(path, most)
+            book.answer(book.join(), 1, "b")  # between the two files
+            return content
+
+        monkeypatch.setattr(answers, "read_bytes", slow)
+        found = read_book(test)
+    assert [one.choice for one in found.answers] == ["a"] and len(found.listeners) == 2

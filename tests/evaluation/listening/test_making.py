@@ -61,11 +61,24 @@ def test_where_a_clip_would_pass_the_ceiling_all_are_lowered_by_one_factor(tmp_p
     ("sound", "words"),
     [(tone(0.399, RATE), "lasts 399 ms; the loudness of a clip is defined from 400 ms"), (np.zeros(4000), "is silent")],
 )
-def test_a_clip_without_loudness_is_refused(sound: np.ndarray, words: str, tmp_path: Path) -> None:
-    systems = [folder_of(tmp_path / "a", one=tone(0.5, RATE)), folder_of(tmp_path / "b", bad=sound)]
-    with pytest.raises(AudioError, match=words) as caught:
-        make(systems, tmp_path / "test", SMALL)
-    assert "bad.wav" in str(caught.value) and not (tmp_path / "test").exists()
+def test_a_clip_without_loudness_is_left_out_and_counted(sound: np.ndarray, words: str, tmp_path: Path) -> None:
+    other = folder_of(tmp_path / "a", one=tone(0.5, RATE))
+    many = {f"bad{number}": sound for number in range(30)}  # more than a model would be asked for
+    test = make([other, folder_of(tmp_path / "b", good=tone(0.5, RATE), **many)], tmp_path / "test", SMALL)
+    (clip,) = test.clips_of("b")
+    assert "good.wav" in test.clips[clip].source
+    assert [system.no_loudness for system in test.systems] == [0, 30]
+    assert ListeningTest.open(test.folder).systems == test.systems
+    with pytest.raises(ConfigError, match=f"c: no clip is left; 1 are too short or silent .*{words}") as caught:
+        make([other, folder_of(tmp_path / "c", bad=sound)], tmp_path / "none", SMALL)
+    assert "bad.wav" in str(caught.value) and not (tmp_path / "none").exists()
+
+
+@pytest.mark.parametrize("name", ["title", "question"])
+def test_a_text_that_would_be_cut_is_refused(name: str) -> None:
+    Settings(**{name: "x" * 200})
+    with pytest.raises(ConfigError, match=f"{name} must have at most 200 characters, got 201"):
+        Settings(**{name: "x" * 201})
 
 
 def test_the_shortest_clip_has_400_ms(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ def drawn(systems: int, clips: int, trials: int, seed: int = 0) -> ListeningTest
     """A test without files."""
     names = [f"system {number}" for number in range(systems)]
     named = {f"{number:08x}{clip:08x}": Clip(name, "") for number, name in enumerate(names) for clip in range(clips)}
-    of = tuple(System(name, "", 0) for name in names)
+    of = tuple(System(name, "", 0, 0) for name in names)
     return ListeningTest(Path("nowhere"), "key", "title", "question", seed, trials, -23.0, of, named)
 
 

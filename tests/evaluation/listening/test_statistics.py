@@ -9,20 +9,6 @@ from samplernn_fast.evaluation.intervals import wilson
 from samplernn_fast.evaluation.listening.statistics import bradley_terry, holm, sign_test
 
 
-@pytest.mark.parametrize(("count", "total"), [(0, 10), (3, 10), (10, 10), (81, 263), (1, 1)])
-def test_wilson_is_that_of_scipy(count: int, total: int) -> None:
-    stats = pytest.importorskip("scipy.stats")
-    expected = stats.binomtest(count, total).proportion_ci(method="wilson")
-    found = wilson(count, total)
-    assert (found.low, found.high) == pytest.approx(tuple(expected), abs=1e-12)
-    assert found.value == count / total
-
-
-def test_wilson_of_nothing_is_everything() -> None:
-    found = wilson(0, 0)
-    assert math.isnan(found.value) and (found.low, found.high) == (0, 1)
-
-
 @pytest.mark.parametrize(("wins", "losses"), [(0, 0), (1, 0), (5, 5), (9, 1), (15, 5), (60, 40), (900, 1100)])
 def test_the_sign_test_is_that_of_scipy(wins: int, losses: int) -> None:
     stats = pytest.importorskip("scipy.stats")

@@ -83,6 +83,13 @@ def test_every_answer_is_counted_for_its_systems(test: ListeningTest) -> None:
     left = count(book, noise={pairs[0][0]})
     kept = [one for one in book.answers if pairs[0][0] not in (one.a, one.b)]
     assert (left.noise_clips, left.noise_answers, left.answers) == (1, 4 - len(kept), len(kept))
+    book._add_listener(Listener(2, "y", tuple(pairs[:1])))  # type: ignore[arg-type]
+    book._add_answer(Answer(2, 1, *pairs[0], "a", None, ""))
+    assert (count(book).listeners, count(book).finished) == (2, 2)
+    left = count(book, noise={pairs[0][0]})
+    assert (left.listeners, left.finished) == (1, 1)  # nothing of the second is counted
+    none = count(book, noise=set(test.clips))
+    assert (none.answers, none.listeners, none.finished) == (0, 0, 0)
     assert "Noise clips: 1; answers with them, not counted: " in left.markdown()
 
 
