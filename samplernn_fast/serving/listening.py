@@ -2,13 +2,14 @@
 
 | request | what it does |
 |---|---|
-| `POST /api/listeners` | a new listener; the answer holds the token by which the listener is known from then on |
+| `POST /api/listeners` | a token, by which a new listener is known from then on |
 | `GET /api/listeners/TOKEN` | how far the listener is |
 | `GET /api/listeners/TOKEN/trials/TRIAL/a`, `.../b` | a clip of the trial that is due, and of no other |
 | `POST /api/listeners/TOKEN/answers` | an answer to the trial that is due |
 
 A clip's address has the trial and the side in it and nothing of the system. All requests are served by one thread, so
-answers are taken one after another, and each is on the disk before its request is answered. starlette and uvicorn are
+answers are taken one after another, and each is on the disk before its request is answered. A listener takes a place of
+the test with the first clip that is asked for, and not before. starlette and uvicorn are
 optional packages (extra `serve`).
 """
 
@@ -18,16 +19,18 @@ import socket
 from importlib.resources import files as package_files
 from typing import Any
 
+import uvicorn
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.middleware import Middleware
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from samplernn_fast.errors import ConfigError, DataError
 from samplernn_fast.evaluation.listening.answers import AnswerBook, Listener, Refused
+from samplernn_fast.serving.connections import PunctualProtocol
+from samplernn_fast.serving.joining import Joins
 from samplernn_fast.untrusted import Fields, Unreadable, parse_json
 
 BODY_BYTES = 2000
@@ -48,7 +51,10 @@ _HEADERS = {
 
 
 class _Guard:
-    """Adds the headers of every answer, and ends a request whose body is too large."""
+    """Adds the headers to every answer of the application, and ends a request whose body is too large.
+
+    What uvicorn answers itself has none of them: 400 to what is no HTTP, 503 beyond `_CONNECTIONS`.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -82,7 +88,7 @@ class _Desk:
     """Answers the requests of the page."""
 
     def __init__(self, book: AnswerBook, most_listeners: int) -> None:
-        self._book, self._most = book, most_listeners
+        self._book, self._most, self._joins = book, most_listeners, Joins()
 
     async def page(self, request: Request) -> Response:
         name, kind = _PAGE[request.url.path.lstrip("/")]
@@ -95,12 +101,15 @@ class _Desk:
 
     async def join(self, request: Request) -> Response:
         await _json_body(request)
-        if len(self._book.listeners) >= self._most:
-            raise HTTPException(403, "This test has as many listeners as it takes. Thank you for wanting to help.")
-        listener = self._book.join()
-        return JSONResponse({"token": listener.token} | self._state(listener), 201)
+        self._refuse_where_full()
+        token = self._joins.new(request.client.host if request.client else "")
+        if token is None:
+            raise HTTPException(429, "Too many listeners have started from this address; please come back in an hour.")
+        return JSONResponse({"token": token} | self._beginning(), 201)
 
     async def state(self, request: Request) -> Response:
+        if self._joins.waits(request.path_params["token"]):
+            return JSONResponse(self._beginning())
         return JSONResponse(self._state(self._listener(request)))
 
     async def clip(self, request: Request) -> Response:
@@ -111,7 +120,12 @@ class _Desk:
         side = {"a": pair.a, "b": pair.b}.get(request.path_params["side"])
         if side is None:
             raise HTTPException(404, "a trial has the clips a and b")
-        return Response(self._book.test.clip_path(side).read_bytes(), media_type="audio/wav")
+        try:
+            return Response(self._book.test.clip_path(side).read_bytes(), media_type="audio/wav")
+        except FileNotFoundError:
+            raise HTTPException(404, "A clip of this test is missing; please tell whoever runs it.") from None
+        except OSError as error:
+            raise HTTPException(503, f"A clip of this test cannot be read: {error.strerror or error}") from None
 
     async def answer(self, request: Request) -> Response:
         listener = self._listener(request)
@@ -129,17 +143,32 @@ class _Desk:
         return JSONResponse(self._state(listener), 201)
 
     def _listener(self, request: Request) -> Listener:
+        """Who asks. Somebody who joined takes a place, which is a line on the disk, when this is called first."""
+        token = request.path_params["token"]
+        if self._joins.waits(token):
+            self._refuse_where_full()
+            listener = self._book.join(token)
+            self._joins.seated(token)
+            return listener
         try:
-            return self._book.listener(request.path_params["token"])
+            return self._book.listener(token)
         except Refused as error:
             raise HTTPException(404, str(error)) from None
+
+    def _refuse_where_full(self) -> None:
+        if len(self._book.listeners) >= self._most:
+            raise HTTPException(403, "This test has as many listeners as it takes. Thank you for wanting to help.")
+
+    def _beginning(self) -> dict[str, Any]:
+        """What `_state` is for somebody who has no place yet."""
+        return {"trial": 1, "trials": self._book.test.trials}
 
     def _state(self, listener: Listener) -> dict[str, Any]:
         """How far a listener is: `trial` is the one that is due, None at the end."""
         return {"trial": self._book.next_trial(listener), "trials": len(listener.pairs)}
 
 
-def application(book: AnswerBook, most_listeners: int) -> Starlette:
+def application(book: AnswerBook, most_listeners: int) -> ASGIApp:
     """The ASGI application of a test whose answers go into `book`."""
     desk = _Desk(book, most_listeners)
     listener = "/api/listeners/{token}"
@@ -152,7 +181,8 @@ def application(book: AnswerBook, most_listeners: int) -> Starlette:
         Route(f"{listener}/answers", desk.answer, methods=["POST"]),
     ]
     handlers: dict[Any, Any] = {HTTPException: _refusal, DataError: _not_kept}
-    return Starlette(routes=routes, middleware=[Middleware(_Guard)], exception_handlers=handlers)
+    # The guard is around all of it, because what answers 500 is outside of starlette's own middleware.
+    return _Guard(Starlette(routes=routes, exception_handlers=handlers))
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -176,17 +206,21 @@ def is_loopback(host: str) -> bool:
 
 def run(book: AnswerBook, listening: socket.socket, most_listeners: int) -> None:
     """Serves a test until ctrl-C or SIGTERM ends the program."""
-    import uvicorn
+    uvicorn.Server(config(book, most_listeners)).run(sockets=[listening])
 
-    config = uvicorn.Config(
+
+def config(book: AnswerBook, most_listeners: int) -> uvicorn.Config:
+    """How uvicorn serves a test."""
+    return uvicorn.Config(
         application(book, most_listeners),
+        http=PunctualProtocol,
+        ws="none",
         log_config=None,
         access_log=False,  # addresses hold the tokens of listeners
         server_header=False,
         limit_concurrency=_CONNECTIONS,
         timeout_graceful_shutdown=2,
     )
-    uvicorn.Server(config).run(sockets=[listening])
 
 
 async def _json_body(request: Request) -> Any:
@@ -200,6 +234,8 @@ async def _json_body(request: Request) -> Any:
         return parse_json((await request.body()).decode())
     except (Unreadable, UnicodeDecodeError) as error:
         raise HTTPException(400, f"the body {error}") from None
+    except ClientDisconnect:
+        raise HTTPException(400, "the body did not come whole") from None
 
 
 async def _refusal(request: Request, error: Exception) -> Response:

@@ -12,12 +12,13 @@ import pytest
 from listening import Server, make_test, served
 
 from samplernn_fast.errors import ConfigError
-from samplernn_fast.evaluation.listening.answers import read_book
+from samplernn_fast.evaluation.listening.answers import open_book, read_book
 from samplernn_fast.evaluation.listening.folder import ListeningTest
 
 pytest.importorskip("starlette", reason="needs starlette, of the extra `serve`")
 
-from samplernn_fast.serving import listening
+from samplernn_fast.serving import connections, listening
+from samplernn_fast.serving.joining import JOINS, Joins
 
 TRIALS = 4
 
@@ -49,7 +50,7 @@ def kept(test: ListeningTest) -> list[tuple[int, int, str]]:
 
 def test_a_listener_answers_trial_after_trial(server: Server, test: ListeningTest) -> None:
     token, before = join(server), kept(test)
-    number = len(read_book(test).listeners)
+    number = len(read_book(test).listeners) + 1
     for trial, choice in enumerate(("a", "b", "none", "a"), 1):
         status, told = answer(server, token, trial, choice)
         assert status == 201 and told["trial"] == (trial + 1 if trial < TRIALS else None)
@@ -60,6 +61,7 @@ def test_a_listener_answers_trial_after_trial(server: Server, test: ListeningTes
 
 def test_the_clips_are_those_of_the_trial_that_is_due(server: Server, test: ListeningTest) -> None:
     token = join(server)
+    assert server.ask(f"api/listeners/{token}/trials/1/a")[0] == 200
     listener = read_book(test).listeners[-1]
     for trial in (1, 2):
         for side, clip in zip("ab", listener.pairs[trial - 1], strict=True):
@@ -177,10 +179,86 @@ def test_a_confirmed_answer_outlives_a_crash_of_the_server(tmp_path: Path) -> No
 def test_no_more_listeners_than_allowed(tmp_path: Path) -> None:
     test = make_test(tmp_path, trials=TRIALS)
     with served(test.folder, "--max-listeners", "2") as running:
-        tokens = [join(running) for _ in range(2)]
-        status, told = running.ask("api/listeners", {})
-        assert status == 403 and "as many listeners as it takes" in told["detail"]
+        tokens = [join(running) for _ in range(20)]
+        assert not (test.folder / "listeners.jsonl").exists()  # who asks for no clip takes no place
+        assert running.ask(f"api/listeners/{tokens[0]}") == (200, {"trial": 1, "trials": TRIALS})
+        assert running.ask(f"api/listeners/{tokens[0]}/trials/1/b")[0] == 200
         assert answer(running, tokens[1], 1)[0] == 201
+        assert [one.token for one in read_book(test).listeners] == tokens[:2]
+        for path, body in (("api/listeners", {}), (f"api/listeners/{tokens[2]}/trials/1/a", None)):
+            status, told = running.ask(path, body)
+            assert status == 403 and "as many listeners as it takes" in told["detail"]
+        assert answer(running, tokens[1], 2)[0] == 201
+
+
+def test_one_address_cannot_start_without_end(tmp_path: Path) -> None:
+    test = make_test(tmp_path, trials=TRIALS)
+    with served(test.folder) as running:
+        for _ in range(JOINS):
+            join(running)
+        status, told = running.ask("api/listeners", {})
+        assert status == 429 and "from this address" in told["detail"]
+        elsewhere = {"x-forwarded-for": "192.0.2.7"}  # what a web server on this machine tells of the listener
+        assert running.ask("api/listeners", {}, **elsewhere)[0] == 201
+
+
+def test_joins_are_counted_by_address_and_for_an_hour() -> None:
+    now = [0.0]
+    joins = Joins(lambda: now[0])
+    assert all(joins.new(f"2001:db8::{number:x}") for number in range(JOINS))
+    assert joins.new("2001:db8::ffff") is None and joins.new("2001:db8:0:1::1") and joins.new("192.0.2.1")
+    now[0] = 3600.0
+    token = joins.new("2001:db8::1")
+    assert token and joins.waits(token) and not joins.waits("somebody")
+    joins.seated(token)
+    assert not joins.waits(token)
+
+
+def test_connections_that_send_nothing_are_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "REQUEST_SECONDS", 0.3)
+    monkeypatch.setattr(connections, "ANSWER_SECONDS", 0.8)
+    test, listening_socket = make_test(tmp_path, trials=TRIALS), listening.bind("127.0.0.1", 0)
+    with open_book(test) as book:
+        import uvicorn
+
+        server = uvicorn.Server(listening.config(book, 10))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening_socket]})
+        thread.start()
+        head = b"POST /api/listeners HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 9\r\n"
+        address = listening_socket.getsockname()
+        clients = [socket.create_connection(address, timeout=30) for _ in range(4)]
+        try:
+            for client, sent in zip(clients, (b"", head, head + b"\r\n{", b"GET /api/test HTTP/1.1\r\n"), strict=True):
+                client.sendall(sent)
+            for client in clients:
+                try:
+                    while client.recv(1000):  # until the server has closed the connection
+                        pass
+                except ConnectionResetError:
+                    pass
+        finally:
+            for client in clients:
+                client.close()
+            server.should_exit = True
+            thread.join(30)
+
+
+def test_a_clip_that_is_missing_is_told_in_a_sentence(tmp_path: Path) -> None:
+    test = make_test(tmp_path, trials=TRIALS)
+    with served(test.folder) as running:
+        token = join(running)
+        for name in test.clips:
+            test.clip_path(name).unlink()
+        status, told = running.ask(f"api/listeners/{token}/trials/1/a")
+        assert status == 404 and told["detail"].startswith("A clip of this test is missing")
+
+
+def test_a_fault_of_the_program_has_the_headers_too(test: ListeningTest, monkeypatch: pytest.MonkeyPatch) -> None:
+    testclient = pytest.importorskip("starlette.testclient", reason="needs httpx")
+    monkeypatch.setattr(listening, "package_files", None)
+    client = testclient.TestClient(listening.application(read_book(test), 1), raise_server_exceptions=False)
+    answered = client.get("/")
+    assert answered.status_code == 500 and answered.headers["x-content-type-options"] == "nosniff"
 
 
 def test_every_answer_has_the_headers(server: Server) -> None:

@@ -182,6 +182,23 @@ def test_a_listener_is_known_again_by_the_address_alone(browser: Any, tmp_path: 
     assert len(read_book(test).listeners) == 1
 
 
+def test_a_missing_clip_is_told_and_not_asked_for_again(context: Any, tmp_path: Path) -> None:
+    test = make_test(tmp_path, trials=2)
+    with served(test.folder) as server:
+        page, asked = context.new_page(), []
+        page.on("request", lambda request: asked.append(request.url))
+        for name in test.clips:
+            test.clip_path(name).unlink()
+        start(page, server)
+        expect_text(page, "problem", "A clip of this test is missing")
+        before = len(asked)
+        page.keyboard.press("ArrowLeft")
+        page.keyboard.press("1")
+        page.wait_for_timeout(1500)
+        assert len(asked) == before and page.locator("#play-a").is_disabled()
+        expect_text(page, "problem", "A clip of this test is missing")
+
+
 def test_the_page_fits_a_phone(browser: Any, tmp_path: Path) -> None:
     test = make_test(tmp_path, trials=1)
     with served(test.folder) as server:

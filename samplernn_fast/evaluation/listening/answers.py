@@ -89,10 +89,13 @@ class AnswerBook:
         answered = self._answered.get(listener.number, set())
         return next((trial for trial in range(1, len(listener.pairs) + 1) if trial not in answered), None)
 
-    def join(self) -> Listener:
-        """A new listener, who is on the disk already. Raises DataError where that cannot be written."""
+    def join(self, token: str | None = None) -> Listener:
+        """A new listener, who is on the disk already. Raises DataError where that cannot be written.
+
+        token: of `new_token`, where the listener's browser has one already; None draws one.
+        """
         number = len(self.listeners) + 1
-        listener = Listener(number, secrets.token_urlsafe(16), tuple(pairs_of(self.test, number)))
+        listener = Listener(number, token or new_token(), tuple(pairs_of(self.test, number)))
         told = {"listener": number, "token": listener.token, "pairs": listener.pairs, "time": _now()}
         _append(self.test.folder / LISTENERS_FILE, told)
         self._add_listener(listener)
@@ -156,6 +159,11 @@ class AnswerBook:
     def _add_answer(self, answer: Answer) -> None:
         self.answers.append(answer)
         self._answered.setdefault(answer.listener, set()).add(answer.trial)
+
+
+def new_token() -> str:
+    """A secret by which a listener's browser is known again."""
+    return secrets.token_urlsafe(16)
 
 
 def read_book(test: ListeningTest) -> AnswerBook:

@@ -128,9 +128,15 @@ async function prepare(trials) {
     const clip = clips[side];
     const response = await ask(address(`/trials/${due}/${side}`));
     if (!response.ok) {
-      // Another tab has answered this trial meanwhile.
+      // Another tab has answered this trial meanwhile, or this pair cannot be heard; then the server says why.
+      const { detail } = await response.json();
       busy = false;
       await refresh();
+      if (busy || trial !== due || element("trial").hidden) return;
+      busy = true; // nothing can be played or answered until the page is loaded again
+      unlock();
+      element("hint").textContent = "";
+      complain(detail);
       return;
     }
     URL.revokeObjectURL(clip.audio.src);
@@ -204,6 +210,7 @@ async function deliver(answer) {
 async function refresh() {
   if (busy || !token || !test || element("welcome").hidden === false) return;
   const response = await ask(address());
+  if (response.status === 404) return show("welcome"); // the server was started anew before the first clip
   const state = response.ok ? await response.json() : null;
   if (state && !busy && state.trial !== trial) await arrive(state);
 }
