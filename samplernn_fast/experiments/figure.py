@@ -23,7 +23,7 @@ def draw_table(shown: Shown, path: Path) -> None:
     table = shown.table
     panels = [_ours(shown, data_name(folder)) for folder in shown.data]
     panels += [_theirs(shown, column) for column in range(len(table.columns))]
-    figure = Figure(figsize=(1.5 + 3.2 * len(panels), 1.8 + 0.34 * len(shown.rows)))
+    figure = Figure(figsize=(3.0 + 3.2 * len(panels), 1.8 + 0.34 * len(shown.rows)))
     axes = figure.subplots(1, len(panels), squeeze=False)[0]
     for axis, panel in zip(axes, panels, strict=True):
         numbers = [one.value for one in panel.found]
