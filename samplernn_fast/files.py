@@ -8,7 +8,7 @@ import os
 import secrets
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -87,6 +87,17 @@ def held(folder: Path, *, wait: bool = False) -> Iterator[None]:
         yield
     finally:
         os.close(number)
+
+
+def something_else(folder: Path, marks: Collection[str]) -> str | None:
+    """A name in a folder that is neither new, nor empty, nor has one of the files `marks`; None where all is well.
+
+    Hidden files do not count. Where `folder` is a file, its own name is returned.
+    """
+    if not folder.is_dir():
+        return folder.name if folder.exists() else None
+    names = sorted(entry.name for entry in folder.iterdir() if not entry.name.startswith("."))
+    return None if not names or any(name in marks for name in names) else names[0]
 
 
 def remove_leftovers(folder: Path) -> None:

@@ -81,9 +81,12 @@ def draw_memory(found: Sequence[Remembered], path: Path) -> None:
         axis.plot(silences, [one.chance for one in points], "--", color=colour, label=f"{model}, by chance")
     axis.set_xlabel("silence, s")
     axis.set_ylabel("share that keeps the voice")
+    lengths = [one.silence for one in found]
+    room = 0.05 * max(max(lengths) - min(lengths), 1)
+    axis.set_xlim(min(lengths) - room, max(lengths) + room)
     axis.set_ylim(0, 1.02)
     axis.grid(alpha=0.3)
-    axis.legend()
+    axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2)
     save(figure, path)
 
 
@@ -100,6 +103,8 @@ def draw_waveforms(columns: Sequence[Column], path: Path) -> None:
             ):
                 axis.plot(shown, linewidth=0.4 if unit == "2 s" else 0.8, color="C0" if number else "black")
                 axis.set_ylabel(f"{row.title}\n{unit}", fontsize=8)
+                peak = float(abs(shown).max(initial=0))
+                axis.text(0.99, 0.92, f"peak {peak:.2g}", fontsize=6, ha="right", va="top", transform=axis.transAxes)
                 axis.set(xticks=[], yticks=[], xlim=(0, len(shown)), ylim=(-1, 1) if unit == "2 s" else None)
         axes[0][place].set_title(column.title)
     save(figure, path)

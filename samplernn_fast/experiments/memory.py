@@ -38,10 +38,17 @@ _MODELS = Table("Models of two voices", (Variant("paper-3tier"), Variant("wavene
 """The paper's model, and the control whose window a silence fills."""
 
 
-def trained(data: Path, out: Path, budget: Budget, scale: Scale, device: str) -> list[tuple[str, Path]]:
-    """The two models as (title, run folder), trained where they are not, each for the same budget."""
-    reproduce(_MODELS, [data], out, budget, scale=scale, device=device)
-    return [(_MODELS.label(row), run_folder(out, data, row.name, 0)) for row in _MODELS.rows]
+def trained(data: Path, out: Path, budget: Budget | None, scale: Scale, device: str) -> list[tuple[str, Path]]:
+    """The two models as (title, run folder), trained where they are not, each for the same budget.
+
+    Without a budget both must be finished. Raises ConfigError where they are not.
+    """
+    runs = [run_folder(out, data, row.name, 0) for row in _MODELS.rows]
+    if budget is None and not all(run.with_suffix(".json").is_file() for run in runs):
+        raise ConfigError(f"{out} has not both models yet, so their budget must be given, by minutes or by steps")
+    if budget is not None:
+        reproduce(_MODELS, [data], out, budget, scale=scale, device=device)
+    return [(_MODELS.label(row), run) for row, run in zip(_MODELS.rows, runs, strict=True)]
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,12 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from samplernn_fast import files
 from samplernn_fast.errors import ConfigError
+
+PLAN_FILE = "plan.json"
+"""What every folder of experiments has in which something was trained."""
+_MARKS = (PLAN_FILE, "memory.md")
 
 
 def data_name(folder: Path) -> str:
@@ -21,6 +26,16 @@ def check_names(folders: Sequence[Path]) -> None:
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
         raise ConfigError(f"data has two folders that would both be called {twice}; rename one of them")
+
+
+def check_out(out: Path) -> None:
+    """Raises ConfigError where the folder of all experiments holds something else."""
+    other = files.something_else(out, _MARKS)
+    if other is not None:
+        raise ConfigError(
+            f"{out} holds something else than experiments ({other}); out must be a new folder, an empty one, or that of"
+            " experiments to go on with"
+        )
 
 
 def run_folder(out: Path, data: Path, system: str, seed: int) -> Path:

@@ -14,11 +14,11 @@ from pathlib import Path
 
 from samplernn_fast import files, terminal
 from samplernn_fast.errors import ConfigError, DataError
+from samplernn_fast.experiments.places import PLAN_FILE
 from samplernn_fast.experiments.probe import Cost, measure
 from samplernn_fast.experiments.systems import Scale, Variant, settings
 from samplernn_fast.untrusted import Fields, Unreadable, read_json
 
-PLAN_FILE = "plan.json"
 _MOST_ROUNDS = 6  # in how many turns a system is measured at most, every second one in the opposite order
 _AGREEMENT = 1.1  # the most by which the two shortest times of a system may differ
 _LONGEST_UPDATE, _MOST_MEMORY = 1e6, 2**50  # seconds, and bytes, that a plan may speak of
@@ -26,25 +26,25 @@ _LONGEST_UPDATE, _MOST_MEMORY = 1e6, 2**50  # seconds, and bytes, that a plan ma
 
 @dataclasses.dataclass(frozen=True)
 class Budget:
-    """What a system may spend: `minutes` of updates, or a number of `updates`. One of them is None.
+    """What a system may spend: `minutes` of updates, or a number of updates (`steps`). One of them is None.
 
     Validation, scoring and saving come on top of minutes.
     """
 
     minutes: float | None = None
-    updates: int | None = None
+    steps: int | None = None
 
     def __post_init__(self) -> None:
-        if (self.minutes is None) == (self.updates is None):
+        if (self.minutes is None) == (self.steps is None):
             raise ConfigError("the budget of each system must be given once, by minutes or by steps")
 
     def __str__(self) -> str:
-        return f"{self.updates} updates" if self.minutes is None else f"{self.minutes:g} minutes of updates"
+        return f"{self.steps} updates" if self.minutes is None else f"{self.minutes:g} minutes of updates"
 
     def count(self, cost: Cost | None) -> int:
         """How many updates a system of that cost may make."""
         if self.minutes is None or cost is None:
-            return self.updates or 1
+            return self.steps or 1
         return max(1, round(60 * self.minutes / cost.seconds))
 
 

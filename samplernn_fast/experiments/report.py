@@ -37,6 +37,17 @@ class Shown:
     scale: str
     command: str
     """The command line that made it."""
+    seeds: int = 1
+    """How many seeds each row is to have."""
+
+    def missing(self) -> str:
+        """What is still to be made, in words; empty where the table is finished."""
+        names = [data_name(folder) for folder in self.data]
+        total = len(self.rows) * len(names) * self.seeds
+        there = sum(len(row.scores.get(name, [])) for row in self.rows for name in names)
+        if there == total:
+            return ""
+        return f"{total - there} of {total} entries are still to be made; the same command without shards makes them."
 
 
 def write(shown: Shown, out: Path) -> list[Path]:
@@ -90,7 +101,9 @@ def _about(shown: Shown) -> str:
     equal = f"Every system has {shown.budget}"
     if table.equal_audio:
         equal = f"Every row reads as much audio as that of 512 samples does in {shown.budget}"
+    unfinished = [f"**{shown.missing()}**"] if shown.missing() else []
     lines = [
+        *unfinished,
         f"**{equal}**, at the {shown.scale} scale. Lower is better. {table.note}".rstrip(),
         f"In brackets: 95 % of a bootstrap over recordings, where there are {LEAST_RECORDINGS} or more of them. Where"
         " several seeds were trained, their mean is shown.",

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from samplernn_fast import terminal
+from samplernn_fast import files, terminal
 from samplernn_fast.backends.devices import resolve_device
 from samplernn_fast.data.folder import AudioData
 from samplernn_fast.errors import ConfigError, DataError
 from samplernn_fast.experiments.entries import Entry, Score, finish
-from samplernn_fast.experiments.places import check_names, data_name
+from samplernn_fast.experiments.places import check_names, check_out, data_name
 from samplernn_fast.experiments.plan import Budget, Plan, with_costs
 from samplernn_fast.experiments.probe import Cost
 from samplernn_fast.experiments.systems import LABELS, Scale, Variant
@@ -127,12 +127,13 @@ def reproduce(
 ) -> list[Row]:
     """Trains and scores every entry of a table that is not finished, and returns the rows in the table's order.
 
-    The same call goes on after a crash, and with a table that shares systems it uses their runs. shard: (i, n) takes
-    every n-th entry from the i-th on, so that several processes or machines share the work in one folder; rows have
-    what is finished when they are read. Raises Interrupted when a signal stopped it, ConfigError and DataError where
-    settings and data do not fit.
+    The same call goes on after a crash, and with a table that shares systems it uses their runs. What another process
+    is training is left to it. shard: (i, n) takes every n-th entry from the i-th on, so that several processes or
+    machines share the work in one folder; rows have what is finished when they are read. Raises Interrupted when a
+    signal stopped it, ConfigError and DataError where settings and data do not fit.
     """
     check_names(data)
+    check_out(out)
     if len(set(seeds)) < len(seeds):
         raise ConfigError(f"seeds must be different ones, got {' '.join(map(str, seeds))}")
     for folder in data:
@@ -163,8 +164,22 @@ def reproduce(
         terminal.say(
             f"entry {number + 1} of {len(mine)}: {entry.variant.name} on {data_name(entry.data)}, seed {entry.seed}"
         )
-        finish(entry, scale, device)
+        if _is_busy(entry.run):
+            terminal.say(f"{entry.run} is being trained in by another process, and is left to it")
+        else:
+            finish(entry, scale, device)
     return _rows(table, entries, plan)
+
+
+def _is_busy(folder: Path) -> bool:
+    """Whether another process trains in a run folder."""
+    if not folder.is_dir():
+        return False
+    try:
+        with files.held(folder):
+            return False
+    except BlockingIOError:
+        return True
 
 
 def _equal_audio(budget: Budget, reference: Cost, row: Variant) -> int:

@@ -50,7 +50,7 @@ MEMORY = ("memory", "--voices", "a", "b", "--out", "{out}")
             (*MEMORY, "--data", "{data}", "--silence", "-1"),
             "--silence must be",
         ),
-        ((*MEMORY, "--data", "{data}"), "must be given once"),
+        ((*MEMORY, "--data", "{data}", "--steps", "1", "--minutes", "1"), "must be given once"),
     ],
 )
 def test_what_cannot_be_meant_is_one_line(words, what, data_folder, tmp_path, capsys):
@@ -74,6 +74,7 @@ SEARCH = ("laptop", "--data", "{data}", "--out", "{out}")
         ((*SEARCH, "--range", "q-levels=64,256", "--steps", "1"), "whose runs compare by bits"),
         ((*SEARCH, "--range", "lr=1:2", "--steps", "1", "--", "--max-steps", "5"), "--max-steps belongs to the search"),
         ((*SEARCH, "--range", "lr=1:2", "--steps", "1", "--", "--dim", "0"), "--dim must be 1 to"),
+        ((*SEARCH, "--range", "lr=1:2", "--steps", "1", "--", "--lr=3"), "lr is set for all trials behind the --"),
         ((*SEARCH, "--range", "lr=1:2", "--steps", "1", "--", "--device", "tpu"), "--device must be auto"),
     ],
 )

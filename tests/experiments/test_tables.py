@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from samplernn_fast import files
 from samplernn_fast.commands.training import read_flags
 from samplernn_fast.errors import ConfigError, DataError, Interrupted, SampleRNNError
 from samplernn_fast.experiments import entries, plan, probe, report
@@ -24,7 +25,7 @@ from samplernn_fast.training.trainer import Trainer
 
 TWO = replace(TABLES["table4"], rows=(Variant("multi-softmax"), Variant("no-embedding-real")))
 GMM = replace(TABLES["table2"], rows=(Variant("samplernn-gmm"),))
-STEPS = Budget(updates=2)
+STEPS = Budget(steps=2)
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +93,7 @@ def test_an_entry_that_a_signal_stopped_goes_on_exactly(finished, data_folder, t
 
 def test_another_budget_is_refused_and_nothing_is_lost(finished, data_folder, no_training):
     with pytest.raises(ConfigError, match="the run had 2 updates, this budget gives 3"):
-        reproduce(TWO, [data_folder], finished, Budget(updates=3))
+        reproduce(TWO, [data_folder], finished, Budget(steps=3))
     assert reproduce(TWO, [data_folder], finished, STEPS)
 
 
@@ -122,6 +123,26 @@ def test_a_score_without_the_split_that_is_shown_is_damaged(finished, data_folde
 def test_a_seed_twice_is_refused(data_folder, tmp_path):
     with pytest.raises(ConfigError, match="seeds must be different ones"):
         reproduce(TWO, [data_folder], tmp_path, STEPS, seeds=(0, 0))
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "model.safetensors", "song.wav"])
+def test_a_folder_that_holds_something_else_is_refused(name, data_folder, tmp_path):
+    (tmp_path / name).touch()
+    with pytest.raises(ConfigError, match=rf"holds something else than experiments .{name}"):
+        reproduce(TWO, [data_folder], tmp_path, STEPS)
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_what_another_process_trains_is_left_to_it(data_folder, tmp_path, monkeypatch, capsys):
+    made = []
+    monkeypatch.setattr("samplernn_fast.experiments.tables.finish", lambda entry, *args: made.append(entry))
+    busy = Entry(TWO.rows[0], data_folder, 0, 2, tmp_path / "out")
+    busy.run.mkdir(parents=True)
+    (tmp_path / "out" / "plan.json").write_text('{"scale": "small", "device": "cpu", "costs": {}}')
+    with files.held(busy.run):
+        rows = reproduce(TWO, [data_folder], tmp_path / "out", STEPS)
+    assert [entry.variant for entry in made] == [TWO.rows[1]] and "is left to it" in capsys.readouterr().err
+    assert "**2 of 2 entries are still to be made" in report.markdown(shown(rows, data_folder))
 
 
 def test_two_data_folders_of_one_name_are_refused(data_folder, tmp_path):
@@ -286,7 +307,7 @@ class TestPlan:
         with pytest.raises(DataError, match=r"plan\.json: .*; put a whole copy in its place"):
             reproduce(TWO, [data_folder], tmp_path, STEPS)
 
-    @pytest.mark.parametrize("given", [{}, {"minutes": 1, "updates": 2}])
+    @pytest.mark.parametrize("given", [{}, {"minutes": 1, "steps": 2}])
     def test_a_budget_is_given_once(self, given):
         with pytest.raises(ConfigError, match="must be given once"):
             Budget(**given)

@@ -233,6 +233,13 @@ def test_another_search_in_the_folder_is_refused(data_folder, tmp_path, other):
         study.search(tmp_path, space(data_folder)[0], 1, seed=5, progress=False)
 
 
+def test_a_folder_that_holds_something_else_is_refused(data_folder, tmp_path):
+    (tmp_path / "manifest.json").touch()
+    with pytest.raises(ConfigError, match=r"holds something else than a search .manifest"):
+        study.search(tmp_path, space(data_folder)[0], 1, progress=False)
+    assert len(list(tmp_path.iterdir())) == 1
+
+
 def test_a_damaged_study_is_named(data_folder, tmp_path):
     (tmp_path / "search.db").write_bytes(b"no database" * 100)
     with pytest.raises(DataError, match=r"search\.db: cannot be read as a search"):

@@ -58,9 +58,11 @@ def tables(
         shard_index: Which part of the entries this process does, from 0; all parts share --out.
         num_shards: How many parts there are.
     """
+    from samplernn_fast.experiments.places import check_out
     from samplernn_fast.experiments.plan import Budget
 
     names.check_device(device)
+    check_out(out)
     budget = Budget(minutes, steps)
     if shard_index >= num_shards:
         raise ConfigError(f"shard_index must be below num_shards, {num_shards}, got {shard_index}")
@@ -73,10 +75,12 @@ def tables(
     rows = reproduce(table, data, out, budget, **settings)
     words = ["samplernn-fast", "reproduce", name, "--data", *map(str, data), "--out", str(out)]
     words += [*_spent(minutes, steps), "--scale", scale, "--seeds", *map(str, seeds), "--device", device]
-    shown = report.Shown(name, table, rows, data, budget, scale, shlex.join(words))
+    shown = report.Shown(name, table, rows, data, budget, scale, shlex.join(words), len(seeds))
     written = report.write(shown, out)
     print(report.results(shown))
     print("\n".join(map(str, written)))
+    if shown.missing():
+        print(f"samplernn-fast: {shown.missing()}", file=sys.stderr)
     if len(written) < 3:
         print("samplernn-fast: no figure was drawn, which needs matplotlib (the extra [plot])", file=sys.stderr)
 
@@ -114,8 +118,8 @@ def figure2(
         for run in found:
             if not run.is_dir():
                 raise ConfigError(
-                    f"systems: {run} is not there; train it first, for example by samplernn-fast reproduce systems"
-                    f" --data {folder} --out {out}"
+                    f"systems: {run} is not there; train it first by a table that has it, for example"
+                    f" samplernn-fast reproduce systems --data {folder} --out {out} --minutes 10"
                 )
             model_file(run)
     with terminal.waiting("loading torch and matplotlib"):
@@ -164,7 +168,7 @@ def memory(
         out: The folder of all experiments.
         data: A data folder of both speakers, on which paper-3tier and wavenet are trained, or were by a table.
         models: Runs to measure, in place of those two.
-        minutes: The budget of each of the two, where they are still to be trained.
+        minutes: The budget of each of the two; none is needed where a table has trained both.
         steps: The same in updates.
         scale: small or paper, as for the tables.
         clips: How many clips each model makes.
@@ -174,13 +178,14 @@ def memory(
         seed: Draws the clips.
         device: auto, cpu, cuda or cuda:N, to train on.
     """
-    from samplernn_fast.experiments.places import run_name
+    from samplernn_fast.experiments.places import check_out, run_name
     from samplernn_fast.experiments.plan import Budget
     from samplernn_fast.models.places import model_file
 
     names.check_device(device)
     if (data is None) == (not models):
         raise ConfigError("data must be given, to train two models on, or else models, which are trained; not both")
+    check_out(out)
     for model in models:
         model_file(model)
     with terminal.waiting("loading torch and Praat"):
@@ -190,15 +195,15 @@ def memory(
         from samplernn_fast.models.checkpoint import load_model
 
         praat()
-    budget = None if data is None else Budget(minutes, steps)
+    budget = None if data is None or (minutes is None and steps is None) else Budget(minutes, steps)
     rate = AudioData.open(data).sample_rate if data is not None else load_model(models[0]).config.sample_rate
     heard = read_voices(voices, rate)  # before anything is trained
-    if data is None or budget is None:
+    if data is None:
         known = [(run_name(model), model) for model in models]
         words = ["--models", *map(str, models)]
     else:
         known = test.trained(data, out, budget, scale, device)
-        words = ["--data", str(data), *_spent(minutes, steps), "--scale", scale]
+        words = ["--data", str(data), *(_spent(minutes, steps) if budget else []), "--scale", scale]
     out.mkdir(parents=True, exist_ok=True)
     settings = test.Settings(clips, free_seconds, silence, temperature, seed)
     found = [one for title, model in known for one in test.remember(model, title, heard, settings)]

@@ -59,6 +59,7 @@ def search(args: Sequence[str], prog: str) -> None:
     """Random search over settings of train: PRESET, ranges, and a budget for each trial. The same command goes on."""
     if not args or args[0] in ("-h", "--help"):
         usage = f"usage: {prog} PRESET --data FOLDER --out FOLDER --range NAME=VALUES ... [--help] [-- FLAGS OF TRAIN]"
+        usage += f"\n       {prog} PRESET --help lists every flag"
         shown = f"{usage}\n\nExample: {COMMANDS['search'].example}\n\npresets: {', '.join(PRESETS)}"
         print(shown, file=sys.stdout if args else sys.stderr)
         sys.exit(0 if args else USAGE_STATUS)
@@ -79,6 +80,10 @@ def _run(preset: str, given: Search, shared: list[str]) -> None:
     spans = tuple(map(Span.parse, given.range))
     if len({span.name for span in spans}) < len(spans):
         raise ConfigError("range must name each setting once")
+    named = {word.partition("=")[0].removeprefix("--no-").lstrip("-").replace("-", "_") for word in shared}
+    twice = next((span.name for span in spans if span.name in named), None)
+    if twice is not None:
+        raise ConfigError(f"range: {twice} is set for all trials behind the --, so it cannot be searched")
     model = PRESETS[preset][1].model
     known = [one.name for kind in (TrainConfig, model) for one in dataclasses.fields(kind)]
     unknown = next((span.name for span in spans if span.name not in known), None)

@@ -13,9 +13,12 @@ _SHOWN = 10  # trials of the table
 
 def table(trials: Sequence[Trial]) -> str:
     """The best trials in Markdown, and those that gave no figure."""
-    lines = ["| trial | bits per sample | settings |", "| --- | --- | --- |"]
+    lines = ["| trial | bits per sample | steps | settings |", "| --- | --- | --- | --- |"]
     whole = [trial for trial in trials if trial.bits is not None]
-    lines += [f"| {trial.number + 1} | {trial.bits:.4f} | {' '.join(trial.flags)} |" for trial in whole[:_SHOWN]]
+    lines += [
+        f"| {trial.number + 1} | {trial.bits:.4f} | {trial.steps} | {' '.join(trial.flags)} |"
+        for trial in whole[:_SHOWN]
+    ]
     failed = [trial for trial in trials if trial.bits is None]
     lines += ["", *(f"Trial {trial.number + 1}: {trial.reason}" for trial in failed)] if failed else []
     return "\n".join(lines)
@@ -54,6 +57,7 @@ def _draw(figure: Any, trials: Sequence[Trial]) -> None:
     turns, bits = [number for number, _ in in_turn], [value for _, value in in_turn]
     axes[0].plot(turns, bits, "o")
     axes[0].step(turns, [min(bits[: place + 1]) for place in range(len(bits))], where="post")
+    axes[0].xaxis.get_major_locator().set_params(integer=True)
     axes[0].set(xlabel="trial", ylabel="valid bits per sample")
     for axis, name in zip(axes[1:], names, strict=False):
         values = [one[name] for one in settings]

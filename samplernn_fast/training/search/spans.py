@@ -67,4 +67,4 @@ class Span:
             return str(trial.suggest_categorical(self.name, self.choices))
         if self.whole:
             return str(trial.suggest_int(self.name, int(self.low), int(self.high), log=self.log))
-        return repr(trial.suggest_float(self.name, self.low, self.high, log=self.log))
+        return f"{trial.suggest_float(self.name, self.low, self.high, log=self.log):.4g}"

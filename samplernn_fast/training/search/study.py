@@ -55,6 +55,8 @@ class Trial:
     """Of the best model of its run on the whole validation split; None where it failed or was stopped early."""
     reason: str = ""
     """Why it failed, or where it was stopped."""
+    steps: int | None = None
+    """How many updates its run made; None where it failed."""
 
 
 def search(out: Path, space: Space, trials: int, seed: int = 0, progress: bool = True) -> list[Trial]:
@@ -65,8 +67,10 @@ def search(out: Path, space: Space, trials: int, seed: int = 0, progress: bool =
     ConfigError where the folder has a search of another space, DataError for data that cannot be read, and Interrupted
     for a signal.
     """
-    if not out.is_dir():
-        out.mkdir(parents=True)
+    other = files.something_else(out, (STUDY_FILE,))
+    if other is not None:
+        raise ConfigError(f"{out} holds something else than a search ({other}); out must be new, empty, or a search's")
+    out.mkdir(parents=True, exist_ok=True)
     with files.held(out, wait=True):
         study = _study(out, space, seed)
         _enqueue(study, space, trials, seed)
@@ -172,6 +176,7 @@ def _finish(study: Any, trial: Any, space: Space, out: Path, progress: bool) -> 
         ended = train(config, progress=progress, watch=_watch(trial, config) if space.stop_hopeless else None)
         if ended.stopped == "signal":
             raise Interrupted("the trial is saved; the same command goes on from here", ended.signal)
+        trial.set_user_attr("steps", ended.steps)
         if ended.stopped == "watch":
             trial.set_user_attr("reason", f"was hopeless after {ended.steps} steps, at {ended.valid_bits:.3f} bits")
             study.tell(trial.number, state=states.PRUNED)
@@ -217,5 +222,7 @@ def finished(study: Any, space: Space) -> list[Trial]:
     for one in study.get_trials(deepcopy=False, states=states):
         fixed = optuna.trial.FixedTrial(one.params)
         bits = one.value if one.state == state.COMPLETE else None
-        found.append(Trial(one.number, tuple(space.flags(fixed)), bits, one.user_attrs.get("reason", "")))
+        told = one.user_attrs
+        trial = Trial(one.number, tuple(space.flags(fixed)), bits, told.get("reason", ""), told.get("steps"))
+        found.append(trial)
     return sorted(found, key=lambda trial: (trial.bits is None, trial.bits or 0.0, trial.number))
