@@ -11,6 +11,7 @@ import stat
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 
 @contextmanager
@@ -61,6 +62,12 @@ def write_bytes(path: Path, content: bytes | memoryview) -> None:
     """Writes a file of bytes by way of `replacing`."""
     with replacing(path) as temporary:
         temporary.write_bytes(content)
+
+
+def write_figure(path: Path, figure: Any) -> None:
+    """Writes a figure of matplotlib as a PNG file by way of `replacing`."""
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=150)
 
 
 @contextmanager

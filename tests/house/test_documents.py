@@ -112,6 +112,12 @@ def test_a_decision_fits_on_one_screen():
             assert len(entry.strip().splitlines()) <= MOST_LINES, (page.name, entry.splitlines()[0])
 
 
+@pytest.mark.parametrize("document", ["README.md", "CHANGELOG.md", "bench/README.md"])
+def test_lines_of_the_first_pages_fit(document):
+    lines = (ROOT / document).read_text(encoding="utf-8").splitlines()
+    assert [number for number, line in enumerate(lines, 1) if len(line) > MOST_COLUMNS] == []
+
+
 def test_every_decision_gives_its_reason_and_the_alternatives():
     for page in DECISIONS.glob("*.md"):
         if page.name == "README.md":

@@ -6,7 +6,7 @@ import numpy.typing as npt
 from samplernn_fast.evaluation.clips.windows import FloatArray
 
 _SECONDS = 0.016  # on both sides of a sample, how far its surroundings reach
-_FACTOR = 20.0  # how many times rougher than its surroundings a click is; 400 s of recorded speech has none
+_FACTOR = 20.0  # how many times rougher than its surroundings a click is; hardly a sample of recorded speech is
 _FLOOR = 0.02  # the least roughness of a click, as a share of full scale
 _WIDTH = 2  # on both sides of a click, how many samples are as rough as the click itself
 

@@ -28,8 +28,9 @@ class Detector:
 
 
 SILENCE_SECONDS, SILENCE_SHARE = 3.0, 0.8
-"""Silent for three seconds on end, or four fifths of a clip that is too short for that. The longest silence in a real
-recording is 2.4 s, the pause of a speaker; a generator that has fallen silent stays so."""
+"""Silent for three seconds on end, or four fifths of a clip that is too short for that. Rests of the piano last
+up to 2.7 s; one real clip of the record above is a fault by its share: the last 1.2 s of a sonata, behind its end.
+A generator that has fallen silent stays so."""
 CLIPPED_SHARE = 0.001
 """Of 3,000 digits that are each scaled until the highest peak is at full scale, one has more of its samples inside
 flat tops; a generator at its outermost levels has far more."""
@@ -42,10 +43,10 @@ shorter stretches: the same figure played twice. A tone that is held for four se
 loop, because there is nothing that tells them apart."""
 NOISE_SECONDS = 0.1
 """Two windows, which a burst of a fifth of a second always fills; the sibilants of a real speaker fill one at most, see
-`measures.NOISE_FLATNESS`."""
+`measures.NOISE_WINDOW_FLATNESS`."""
 CLICKS_PER_SECOND, CLICK_SECONDS = 0.5, 6.0
 """One every two seconds, over six seconds at least, so that a short clip needs three of them. Lips and consonants of a
-real speaker make up to two in ten seconds."""
+real speaker can make one now and then; no real clip of the record above has so many."""
 
 
 def _silence(measures: ClipMeasures) -> float:

@@ -25,7 +25,7 @@ SILENT_VALUES = 3
 levels that hovers about one of them makes -48 dB, and nothing that was recorded looks like it."""
 FULL_SCALE = 0.95
 """Samples beyond it are at full scale: the outermost of 256 levels stands for 0.957 in mu-law, for 0.992 in linear."""
-NOISE_DB, NOISE_FLATNESS = -35.0, 0.75
+NOISE_DB, NOISE_WINDOW_FLATNESS = -35.0, 0.75
 """A tenth of a second is noise where it is louder than this, and its mean spectrum at least so flat. White noise has a
 flatness of at least 0.88 over that time; of the sibilants in recorded speech hardly any has 0.7."""
 _NOISE_SECONDS, _OFFSET_SECONDS = 0.1, 0.5  # of the windows in which noise and an offset are looked for
@@ -166,7 +166,7 @@ class _Noise:
         windows = self._windows.add(samples)
         windows = windows[levels(windows) > amplitude(NOISE_DB)]
         frames = np.lib.stride_tricks.sliding_window_view(windows, self._frame, axis=1)[:, :: self._frame // 2]
-        self.count += int(np.count_nonzero(_flatness(_power(frames).mean(axis=1)) >= NOISE_FLATNESS))
+        self.count += int(np.count_nonzero(_flatness(_power(frames).mean(axis=1)) >= NOISE_WINDOW_FLATNESS))
 
 
 class _Clipping:

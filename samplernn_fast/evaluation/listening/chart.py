@@ -26,8 +26,7 @@ def draw(tally: Tally, path: Path) -> None:
     """Writes the bar charts as a PNG file. Raises ConfigError without matplotlib, DataError where it cannot write."""
     figure = figure_of(tally)
     try:
-        with files.replacing(path) as temporary:
-            figure.savefig(temporary, format="png", dpi=150)
+        files.write_figure(path, figure)
     except OSError as error:
         raise DataError(f"{path}: cannot be written: {error.strerror or error}") from None
 
