@@ -113,5 +113,4 @@ def draw_waveforms(columns: Sequence[Column], path: Path) -> None:
 def save(figure: Figure, path: Path) -> None:
     """Writes a figure as PNG, whole or not at all."""
     figure.tight_layout()
-    with files.replacing(path) as temporary:
-        figure.savefig(temporary, dpi=150, format="png")
+    files.write_figure(path, figure)

@@ -40,8 +40,7 @@ def write(out: Path, trials: Sequence[Trial], about: str, lines: Sequence[str]) 
         return [out / "search.md"]
     figure = Figure()
     _draw(figure, [trial for trial in trials if trial.bits is not None])
-    with files.replacing(out / "search.png") as temporary:
-        figure.savefig(temporary, dpi=150, format="png")
+    files.write_figure(out / "search.png", figure)
     return [out / "search.md", out / "search.png"]
 
 
