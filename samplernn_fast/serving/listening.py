@@ -122,9 +122,9 @@ class _Desk:
             raise HTTPException(404, "a trial has the clips a and b")
         try:
             return Response(self._book.test.clip_path(side).read_bytes(), media_type="audio/wav")
-        except FileNotFoundError:
+        except (FileNotFoundError, IsADirectoryError, PermissionError):
             raise HTTPException(404, "A clip of this test is missing; please tell whoever runs it.") from None
-        except OSError as error:
+        except OSError as error:  # such as too many open files, which passes: the page asks again
             raise HTTPException(503, f"A clip of this test cannot be read: {error.strerror or error}") from None
 
     async def answer(self, request: Request) -> Response:

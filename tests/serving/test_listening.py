@@ -249,8 +249,11 @@ def test_a_clip_that_is_missing_is_told_in_a_sentence(tmp_path: Path) -> None:
         token = join(running)
         for name in test.clips:
             test.clip_path(name).unlink()
-        status, told = running.ask(f"api/listeners/{token}/trials/1/a")
-        assert status == 404 and told["detail"].startswith("A clip of this test is missing")
+        for _ in range(2):
+            status, told = running.ask(f"api/listeners/{token}/trials/1/a")
+            assert status == 404 and told["detail"].startswith("A clip of this test is missing")
+            for name in test.clips:
+                test.clip_path(name).mkdir(exist_ok=True)  # what is no file is missing too
 
 
 def test_a_fault_of_the_program_has_the_headers_too(test: ListeningTest, monkeypatch: pytest.MonkeyPatch) -> None:

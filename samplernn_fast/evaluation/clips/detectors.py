@@ -29,7 +29,7 @@ class Detector:
 
 SILENCE_SECONDS, SILENCE_SHARE = 3.0, 0.8
 """Silent for three seconds on end, or four fifths of a clip that is too short for that. Rests of the piano last
-up to 2.7 s; one real clip of the record above is a fault by its share: the last 1.2 s of a sonata, behind its end.
+up to 2.7 s; one real clip of the record above is a fault by its share: the last 1.2 s of a sonata, without a note.
 A generator that has fallen silent stays so."""
 CLIPPED_SHARE = 0.001
 """Of 3,000 digits that are each scaled until the highest peak is at full scale, one has more of its samples inside
