@@ -11,6 +11,7 @@ from sounds import noise, tone
 
 from samplernn_fast.audio import writing
 from samplernn_fast.commands.listening.command import PARTS
+from samplernn_fast.commands.standard_streams import Terminated
 from samplernn_fast.evaluation.listening.answers import open_book
 from samplernn_fast.evaluation.listening.folder import ListeningTest
 
@@ -140,3 +141,15 @@ def test_what_is_refused(words, status, message, capsys):
 def test_refusals_need_no_torch(tmp_path):
     done = subprocess_of("abtest", "tally", "nowhere", cwd=tmp_path)
     assert done.returncode == 1 and b"no such folder" in done.stderr
+
+
+@pytest.mark.parametrize(("stop", "status"), [(KeyboardInterrupt, 130), (Terminated, 143)])
+def test_a_server_that_is_ended_says_what_is_kept(stop, status, answered, capsys, monkeypatch):
+    server = pytest.importorskip("samplernn_fast.serving.listening")
+
+    def ended(*args):
+        raise stop
+
+    monkeypatch.setattr(server, "run", ended)
+    assert run("abtest", "serve", answered.folder, "--port", "0") == status
+    assert "answers of 2 listeners are in" in capsys.readouterr().err

@@ -4,16 +4,22 @@ Its first word says which part of a test is meant; each part has flags of its ow
 """
 
 import json as json_module
+import signal
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
 from samplernn_fast.commands.flags import OptionalOut, Output, Part, run_part
-from samplernn_fast.errors import ConfigError
+from samplernn_fast.commands.standard_streams import Terminated
+from samplernn_fast.errors import ConfigError, Interrupted
 from samplernn_fast.evaluation.listening.folder import COUNT, LUFS, MOST_LISTENERS, SECONDS, SEED, TRIALS
 from samplernn_fast.ranges import Range
+from samplernn_fast.terminal import counted
+
+if TYPE_CHECKING:
+    from samplernn_fast.evaluation.listening.answers import AnswerBook
 
 _LOOPBACK = "127.0.0.1"
 _Test = tyro.conf.Positional[Path]
@@ -109,13 +115,21 @@ def serve(
         ) from None
     with open_book(opened) as book, listening.bind(host, port) as socket:
         shown, bound = f"[{host}]" if ":" in host else host, socket.getsockname()[1]
-        so_far = f"{len(book.answers)} answers of {len(book.listeners)} listeners so far"
-        print(f"listening test at http://{shown}:{bound}/ ({so_far}); ctrl-C ends it", flush=True)
+        print(f"listening test at http://{shown}:{bound}/ ({_kept(book)} so far); ctrl-C ends it", flush=True)
         if not listening.is_loopback(host):
             print(
                 "everybody who reaches this address can take part: there are no passwords and no encryption", flush=True
             )
-        listening.run(book, socket, max_listeners)
+        try:
+            listening.run(book, socket, max_listeners)
+        except KeyboardInterrupt as stop:
+            number = signal.SIGTERM if isinstance(stop, Terminated) else signal.SIGINT
+            raise Interrupted(f"{_kept(book)} are in {test}; the same command goes on", number) from None
+
+
+def _kept(book: "AnswerBook") -> str:
+    """How much a test has."""
+    return f"{counted(len(book.answers), 'answer')} of {counted(len(book.listeners), 'listener')}"
 
 
 def tally(
