@@ -1,5 +1,6 @@
 """The server of a listening test: what it gives, what it refuses, and that answers outlive it."""
 
+import asyncio
 import json
 import signal
 import socket
@@ -257,11 +258,19 @@ def test_a_clip_that_is_missing_is_told_in_a_sentence(tmp_path: Path) -> None:
 
 
 def test_a_fault_of_the_program_has_the_headers_too(test: ListeningTest, monkeypatch: pytest.MonkeyPatch) -> None:
-    testclient = pytest.importorskip("starlette.testclient", reason="needs httpx")
     monkeypatch.setattr(listening, "package_files", None)
-    client = testclient.TestClient(listening.application(read_book(test), 1), raise_server_exceptions=False)
-    answered = client.get("/")
-    assert answered.status_code == 500 and answered.headers["x-content-type-options"] == "nosniff"
+    application, told = listening.application(read_book(test), 1), []
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message: dict[str, Any]) -> None:
+        told.append(message)
+
+    scope = {"type": "http", "method": "GET", "path": "/", "raw_path": b"/", "query_string": b"", "headers": []}
+    with pytest.raises(TypeError):  # which goes on to the server's log
+        asyncio.run(application({"root_path": "", "scheme": "http", **scope}, receive, send))
+    assert told[0]["status"] == 500 and (b"x-content-type-options", b"nosniff") in told[0]["headers"]
 
 
 def test_every_answer_has_the_headers(server: Server) -> None:
