@@ -71,8 +71,8 @@ def tables(
         from samplernn_fast.experiments.tables import TABLES, reproduce
 
     table = TABLES[name]
-    settings: dict[str, Any] = {"scale": scale, "seeds": seeds, "device": device, "shard": (shard_index, num_shards)}
-    rows = reproduce(table, data, out, budget, **settings)
+    shard = (shard_index, num_shards)
+    rows = reproduce(table, data, out, budget, scale=scale, seeds=seeds, device=device, shard=shard)
     words = ["samplernn-fast", "reproduce", name, "--data", *map(str, data), "--out", str(out)]
     words += [*_spent(minutes, steps), "--scale", scale, "--seeds", *map(str, seeds), "--device", device]
     shown = report.Shown(name, table, rows, data, budget, scale, shlex.join(words), len(seeds))
@@ -215,17 +215,20 @@ def memory(
     print("\n".join(map(str, written)))
 
 
-def _table(name: str, summary: str) -> Part:
-    example = f"samplernn-fast reproduce {name} --data data --out experiments --minutes 10"
-    return Part(tables, example, summary, takes_word=True)
-
+_TABLES = {
+    "table1": "Table 1: RNN, WaveNet and SampleRNN by test bits per sample.",
+    "table2": "Table 2: RNN and SampleRNN with mixtures of Gaussians, in nats.",
+    "table3": "Table 3: what longer subsequences bring, at equally much audio.",
+    "table4": "Table 4: SampleRNN without embedding, and with Multi-Softmax.",
+    "systems": "All systems of the paper in one table, by test bits per sample.",
+}
+_TABLE_FLAGS = "--data data --out experiments --minutes 10"
 
 EXPERIMENTS = {
-    "table1": _table("table1", "Table 1: RNN, WaveNet and SampleRNN by test bits per sample."),
-    "table2": _table("table2", "Table 2: RNN and SampleRNN with mixtures of Gaussians, in nats."),
-    "table3": _table("table3", "Table 3: what longer subsequences bring, at equally much audio."),
-    "table4": _table("table4", "Table 4: SampleRNN without embedding, and with Multi-Softmax."),
-    "systems": _table("systems", "All systems of the paper in one table, by test bits per sample."),
+    **{
+        name: Part(tables, f"samplernn-fast reproduce {name} {_TABLE_FLAGS}", summary, takes_word=True)
+        for name, summary in _TABLES.items()
+    },
     "figure2": Part(
         figure2,
         "samplernn-fast reproduce figure2 --data data --out experiments",
