@@ -142,6 +142,13 @@ class Fields:
         value = self.value(name)
         return str(value) if isinstance(value, str) else self._refuse(name, "must be text", value)
 
+    def texts(self, name: str, most: int) -> list[str]:
+        """A list of at most `most` texts."""
+        values = self.value(name)
+        if not isinstance(values, list) or len(values) > most or not all(isinstance(one, str) for one in values):
+            self._refuse(name, f"must be a list of at most {most} texts", values)
+        return list(values)
+
     def integer(self, name: str, low: int, high: int) -> int:
         """A whole number from `low` to `high`."""
         return self._integer(name, self.value(name), low, high)

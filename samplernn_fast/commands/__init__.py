@@ -79,6 +79,12 @@ COMMANDS = {
         "clips.command",
         "clips",
     ),
+    "fidelity": Command(
+        "FID, inception scores and AM score of generated words, by a small classifier that is trained on real ones.",
+        "samplernn-fast fidelity words --data data --classifier classifier.safetensors",
+        "clips.fidelity",
+        "fidelity",
+    ),
     "import": Command(
         "Make a run folder of another project's checkpoint: deepsound, PRiSM, s4 or the authors' Theano code.",
         "samplernn-fast import checkpoint.pt -o imported --sample-rate 16000",

@@ -12,6 +12,7 @@ from samplernn_fast.data.settings import (
     Gain,
     JoinPause,
     JoinSeconds,
+    PadSeconds,
     SampleRate,
     Shares,
     SplitSeed,
@@ -35,6 +36,7 @@ def prepare(
     join: bool = False,
     join_seconds: JoinSeconds = JOIN_SECONDS,
     join_pause: JoinPause = 0.0,
+    pad_seconds: PadSeconds = 0.0,
     channels: str = "mix",
     trim_silence_db: TrimDecibels = None,
     gain: Gain = "auto",
@@ -59,6 +61,7 @@ def prepare(
         join: Join the recordings of each split into medleys, so that what follows a short recording is learnt too.
         join_seconds: Longest medley of joined recordings.
         join_pause: Seconds of silence between two joined recordings.
+        pad_seconds: Put silence behind each recording that is shorter than this.
         channels: mix, left, right or a channel number from 0.
         trim_silence_db: Trim what is quieter than this at both ends of each recording, for example -50.
         gain: One factor for all audio; auto brings the largest peak to 0.98.
@@ -80,6 +83,7 @@ def prepare(
         join=join,
         join_seconds=join_seconds,
         join_pause=join_pause,
+        pad_seconds=pad_seconds,
         channels=channels,
         trim_silence_db=trim_silence_db,
         gain=gain,

@@ -1,5 +1,6 @@
 """manifest.json: what a data folder says of its samples. A folder comes from anywhere, so every value is checked."""
 
+import hashlib
 import json
 import os
 import re
@@ -114,6 +115,11 @@ class Manifest:
             dropped=tuple((name, reason) for name, reason in dropped),
             versions=_typed(values, "versions", (dict,)),
         )
+
+
+def manifest_sha256(folder: Path) -> str:
+    """The hash of a data folder's manifest, which has the hashes of its recordings."""
+    return hashlib.sha256((folder / MANIFEST_FILE).read_bytes()).hexdigest()
 
 
 def printable(name: str) -> str:

@@ -57,6 +57,7 @@ def prepare(
     join: bool = False,
     join_seconds: float = JOIN_SECONDS,
     join_pause: float = 0.0,
+    pad_seconds: float = 0.0,
     channels: str | int = "mix",
     trim_silence_db: float | None = None,
     gain: float | Literal["auto"] = "auto",
@@ -94,6 +95,7 @@ def prepare(
         join=join,
         join_seconds=join_seconds,
         join_pause=join_pause,
+        pad_seconds=pad_seconds,
         channels=channels,
         trim_silence_db=trim_silence_db,
         gain=gain,
@@ -220,7 +222,8 @@ def _make_audio(settings: Settings, sources: _Sources, folder: Path, progress: b
         what = f"silence (the largest amplitude is {peak:.2g}, where full scale is 1)" if peak else "digital silence"
         raise DataError(f"all {len(takes)} recordings are {what}, and nothing can be learnt from them")
     gain = float(settings.gain) if settings.gain != "auto" else AUTO_PEAK / peak
-    written = _write_audio(takes, folder / AUDIO_FILE, gain, progress)
+    shortest = round(settings.pad_seconds * settings.sample_rate)
+    written = _write_audio(takes, folder / AUDIO_FILE, gain, shortest, progress)
     if len(written.constant) == len(takes):
         raise DataError(
             f"all {len(takes)} recordings are one constant value each as 16-bit samples at gain {gain:.4g}, and nothing"
@@ -242,8 +245,11 @@ class _Written:
     """The names of recordings all of whose samples are equal."""
 
 
-def _write_audio(takes: Sequence[Take], path: Path, gain: float, progress: bool) -> _Written:
-    """Writes scratch files as int16. progress: show how many recordings are written."""
+def _write_audio(takes: Sequence[Take], path: Path, gain: float, shortest: int, progress: bool) -> _Written:
+    """Writes scratch files as int16, and silence behind those that have fewer than `shortest` samples.
+
+    progress: show how many recordings are written.
+    """
     scratch = {name: np.memmap(name, FLOAT, mode="r") for name in {take.scratch for take in takes}}
     written, offset = _Written(), 0
     with open(path, "wb") as file, terminal.Bar(len(takes), "recording", shown=progress, title="write") as bar:
@@ -258,7 +264,10 @@ def _write_audio(takes: Sequence[Take], path: Path, gain: float, progress: bool)
                 low, high = min(low, int(pcm.min())), max(high, int(pcm.max()))
                 digest.update(pcm.data)
                 file.write(pcm.data)
-            length = take.stop - take.start
+            length = max(shortest, take.stop - take.start)
+            silence = np.zeros(length - (take.stop - take.start), SAMPLE)
+            digest.update(silence.data)
+            file.write(silence.data)
             written.recordings.append(Recording(take.name, "train", offset, length, digest.hexdigest()))
             if low == high:
                 written.constant.append(take.name)

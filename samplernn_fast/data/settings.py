@@ -17,6 +17,7 @@ Shares = Annotated[tuple[float, float, float], Range(0, 1e9)]
 SplitSeed = Annotated[int, Range(0, 2**64 - 1)]
 JoinSeconds = Annotated[float, Range(0, _LONGEST, above=True, unit="seconds")]
 JoinPause = Annotated[float, Range(0, 3600, unit="seconds")]
+PadSeconds = Annotated[float, Range(0, 60, unit="seconds")]
 TrimDecibels = Annotated[float | None, Range(-200, 0, unit="dB")]
 Gain = Annotated[float | Literal["auto"], Range(0, 1e6, above=True, words=("auto",))]
 Workers = Annotated[int | None, Range(1, 256)]
@@ -34,6 +35,7 @@ class Settings:
     join: bool = False
     join_seconds: JoinSeconds = JOIN_SECONDS
     join_pause: JoinPause = 0.0
+    pad_seconds: PadSeconds = 0.0
     channels: str | int = "mix"
     trim_silence_db: TrimDecibels = None
     gain: Gain = "auto"

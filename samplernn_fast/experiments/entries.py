@@ -5,7 +5,6 @@ scored, so an entry that has one is finished.
 """
 
 import dataclasses
-import hashlib
 import json
 import shlex
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from pathlib import Path
 
 from samplernn_fast import files, terminal
 from samplernn_fast.data.folder import AudioData
-from samplernn_fast.data.manifest import MANIFEST_FILE
+from samplernn_fast.data.manifest import manifest_sha256
 from samplernn_fast.errors import ConfigError, DataError, Interrupted
 from samplernn_fast.evaluation.likelihood import EvalResult, evaluate
 from samplernn_fast.experiments.places import run_folder
@@ -121,11 +120,6 @@ def _split(values: Fields) -> dict[str, list[float]]:
     parts: dict[str, list[float]] = {"samples": list(values.integers("samples", count, 1, _MOST))}
     parts["bits"] = values.numbers("bits", count, -_MOST, _MOST)
     return parts | ({"nats": values.numbers("nats", count, -_MOST, _MOST)} if values.has("nats") else {})
-
-
-def manifest_sha256(folder: Path) -> str:
-    """The hash of a data folder's manifest, which has the hashes of its recordings."""
-    return hashlib.sha256((folder / MANIFEST_FILE).read_bytes()).hexdigest()
 
 
 def finish(entry: Entry, scale: Scale, device: str) -> Score:

@@ -7,7 +7,7 @@ needs), config.json (the same settings, to read), log.csv and samples/.
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,10 @@ _HEADER_BYTES = 1 << 24  # most bytes of our header; a place in the data has som
 _MOST_LIST = 2 * _HEADER_BYTES  # most bytes of the list of tensors, in which our header is text
 _MOST_TENSORS = 20_000
 _MOST_LISTS = 10_000  # lists and mappings of our header
+AUDIO_KINDS = ("model", "training")
+"""The kinds of files that hold a model: it alone, or with everything that exact resumption needs."""
+CLASSIFIER_KIND = "classifier"
+"""The kind of a file that holds a classifier of words."""
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 """The types that weights may be stored in."""
 
@@ -49,6 +53,11 @@ def save_model(path: Path, model: AudioModel, info: dict[str, Any] | None = None
 def save_training(path: Path, tensors: dict[str, Tensor], config: AudioConfig, progress: dict[str, Any]) -> None:
     """Write a training checkpoint: weights under "model.", anything else under other prefixes, `progress` as JSON."""
     _write(path, tensors, {"kind": "training", "config": config.to_dict(), "progress": progress})
+
+
+def save_classifier(path: Path, tensors: dict[str, Tensor], info: dict[str, Any]) -> None:
+    """Write the weights of a classifier of words, and `info` (JSON-able), which says of what it is one."""
+    _write(path, tensors, {"kind": CLASSIFIER_KIND, "info": info})
 
 
 def load_model(path: str | Path) -> AudioModel:
@@ -89,20 +98,20 @@ def check(tensors: dict[str, Tensor], wanted: dict[str, Tensor], source: Path | 
             raise CheckpointError(f"{source}: tensor {name} holds a value that is not finite")
 
 
-def read(file: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """All tensors of a file and its header. Raises CheckpointError."""
-    with _opened(file) as (opened, header):
+def read(file: Path, kinds: Sequence[str] = AUDIO_KINDS) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """All tensors of a file of one of these kinds, and its header. Raises CheckpointError."""
+    with _opened(file, kinds) as (opened, header):
         return {name: opened.get_tensor(name) for name in opened.keys()}, header
 
 
 def read_header(file: Path) -> dict[str, Any]:
     """The header of a file, without its tensors. Raises CheckpointError."""
-    with _opened(file) as (_, header):
+    with _opened(file, AUDIO_KINDS) as (_, header):
         return header
 
 
 @contextmanager
-def _opened(file: Path) -> Iterator[tuple[Any, dict[str, Any]]]:
+def _opened(file: Path, kinds: Sequence[str]) -> Iterator[tuple[Any, dict[str, Any]]]:
     """The open file and its header. What goes wrong in the block is a CheckpointError too."""
     if not os.path.lexists(file):
         raise CheckpointError(f"{file}: no such file")
@@ -112,7 +121,7 @@ def _opened(file: Path) -> Iterator[tuple[Any, dict[str, Any]]]:
         if length > _MOST_LIST:
             raise ValueError(f"its list of tensors would have {length} bytes")
         with safe_open(file, framework="pt") as opened:
-            header, count = _header(file, (opened.metadata() or {}).get(_KEY, "null")), len(opened.keys())
+            header, count = _header(file, (opened.metadata() or {}).get(_KEY, "null"), kinds), len(opened.keys())
             if count > _MOST_TENSORS:
                 raise ValueError(f"it lists {count} tensors")
             yield opened, header
@@ -123,20 +132,22 @@ def _opened(file: Path) -> Iterator[tuple[Any, dict[str, Any]]]:
         raise CheckpointError(f"{file}: not a readable checkpoint, truncated or of another format ({reason})") from None
 
 
-def _header(file: Path, text: str) -> dict[str, Any]:
+def _header(file: Path, text: str, kinds: Sequence[str]) -> dict[str, Any]:
     """Our header in a file: its kind, config, and what else belongs to that kind. Raises CheckpointError."""
     # A million empty lists are short as text and take 100 MB once they are read.
     small = len(text) <= _HEADER_BYTES and text.count("[") + text.count("{") <= _MOST_LISTS
     header = parse_json(text) if small else None
-    if not isinstance(header, dict) or header.get("kind") not in ("model", "training"):
+    if not isinstance(header, dict) or header.get("kind") not in (*AUDIO_KINDS, CLASSIFIER_KIND):
         raise CheckpointError(f"{file}: a safetensors file, but not one of samplernn_fast")
+    if header["kind"] not in kinds:
+        raise CheckpointError(f"{file}: holds a {header['kind']} of samplernn_fast, not a {kinds[0]}")
     if header.get("format_version") != FORMAT_VERSION:
         raise CheckpointError(
             f"{file}: format version {str(header.get('format_version'))[:20]}, this program reads {FORMAT_VERSION};"
             " made by another version of samplernn_fast"
         )
     parts = Fields(header, "the header")
-    parts.fields("info" if header["kind"] == "model" else "progress")
+    parts.fields("progress" if header["kind"] == "training" else "info")
     parts.text("made_by")
     return header
 

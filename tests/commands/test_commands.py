@@ -18,6 +18,7 @@ from cases import make_model
 from command_line import RATE, TINY, run, strict_json, subprocess_of
 from exporters import deepsound_state, float32_model
 from foreign_configs import DEEPSOUND
+from words import HERTZ, write_words
 
 import samplernn_fast as srnn
 from samplernn_fast.audio import reading, synthetic, writing
@@ -103,6 +104,7 @@ def example_words(name, places):
 FINISHING = {  # flags that make the work of an example small
     "train": [*TINY.split(), "--max-steps", "1"],
     "generate": ["--duration", "0.02"],
+    "fidelity": ["--epochs", "1"],
     "prepare": ["--sample-rate", "8000", "--split", "2", "1", "1"],
     "abtest": ["--count", "2", "--seconds", "0.5"],
     "reproduce": ["--minutes", "0.00001"],
@@ -129,6 +131,12 @@ def test_the_example_in_the_help_of_a_command_works(name, model, data_folder, tm
         for index in range(4):
             writing.write(sounds / f"{index}.wav", synthetic.plucked_music(0.3, index), RATE)
         places["data"] = tmp_path / "new-data"
+    if name == "fidelity":
+        for word, pitch in HERTZ.items():
+            write_words(tmp_path / "recordings" / word, 4, {"tone": pitch})
+            write_words(tmp_path / "words" / word, 2, {"tone": pitch}, seed=1)
+        places["data"] = tmp_path / "labelled"
+        assert run("prepare", tmp_path / "recordings", "-o", places["data"], "--sample-rate", RATE) == 0
     if name == "import":
         config, prefix, _ = DEEPSOUND["odd"]
         torch.save(deepsound_state(float32_model(config), prefix), tmp_path / "checkpoint.pt")

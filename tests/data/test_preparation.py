@@ -280,3 +280,27 @@ def test_three_thousand_small_files_take_seconds(tmp_path):
     assert f"{report.hours:.2f}" == "0.36"
     assert report.splits["test"].recordings == 300
     assert AudioData.open(tmp_path / "out").audio.size == round(report.hours * 3600 * 8000)
+
+
+def test_short_recordings_are_followed_by_silence(tmp_path):
+    sounds = {"short.wav": noise(RATE // 2), "exact.wav": noise(RATE, seed=1), "long.wav": noise(2 * RATE, seed=2)}
+    for name, sound in sounds.items():
+        write(tmp_path / "in" / name, sound)
+    prepare(tmp_path / "in", tmp_path / "out", sample_rate=RATE, gain=1, pad_seconds=1.0)
+    prepared = samples_of(tmp_path / "out")
+    assert {name: len(pcm) for name, pcm in prepared.items()} == {
+        "short.wav": RATE,
+        "exact.wav": RATE,
+        "long.wav": 2 * RATE,
+    }
+    for name, sound in sounds.items():
+        assert prepared[name].tolist() == [*sound, *[0] * (len(prepared[name]) - len(sound))]
+
+
+def test_copies_of_a_padded_recording_are_still_copies(tmp_path):
+    for name in ("a.wav", "b.wav"):
+        write(tmp_path / "in" / name, noise(RATE // 2))
+    write(tmp_path / "in/c.wav", noise(RATE // 2, seed=1))
+    prepare(tmp_path / "in", tmp_path / "out", sample_rate=RATE, pad_seconds=1.0, cut=False)
+    hashes = {one.path: one.sha256 for one in AudioData.open(tmp_path / "out").manifest.recordings}
+    assert hashes["a.wav"] == hashes["b.wav"] != hashes["c.wav"]

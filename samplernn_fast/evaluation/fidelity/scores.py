@@ -1,0 +1,147 @@
+"""The scores of sets of clips: the splits of a data folder, and folders of generated audio."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from samplernn_fast.audio import reading
+from samplernn_fast.data.folder import AudioData
+from samplernn_fast.errors import AudioError
+from samplernn_fast.evaluation.fidelity import metrics
+from samplernn_fast.evaluation.fidelity.classifier import Classifier, Judged
+from samplernn_fast.evaluation.fidelity.training import Words
+from samplernn_fast.evaluation.intervals import Interval, wilson
+
+LEAST_CLIPS = 2
+"""The fewest clips that have a spread, without which there is no distance."""
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What is known of one set of clips."""
+
+    name: str
+    clips: int
+    fid: float
+    """The Fréchet distance of its features to those of the train split."""
+    inception: float
+    """The inception score."""
+    modified: float
+    """The modified inception score."""
+    am: float
+    """The AM score in nats."""
+    shares: dict[str, float]
+    """Class -> the share of clips that are likeliest of it."""
+    longer: int = 0
+    """How many clips were longer than what the classifier looks at, so that their ends did not count."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The scores for JSON."""
+        return asdict(self)
+
+
+class Scorer:
+    """Scores clips by a classifier, beside the data that it was trained on."""
+
+    def __init__(self, classifier: Classifier, data: AudioData) -> None:
+        """data: the folder of `Classifier.check`."""
+        self.classifier, self.data = classifier, data
+        self._train = self._words("train").judged(classifier)
+
+    def splits(self) -> list[Scores]:
+        """The train split, whose distance is that between its halves at random, and the test split if it has clips."""
+        found = [self._scores("train", self._train, self._between_halves())]
+        test = self._words("test")
+        if len(test.recordings) >= LEAST_CLIPS:
+            found.append(self._scores("test", test.judged(self.classifier)))
+        return found
+
+    def accuracy(self) -> tuple[str, Interval, int]:
+        """The split that the classifier was tried on, its accuracy there, and how many recordings that has.
+
+        The test split; where that is empty valid, by which an epoch was chosen, and where that is empty too train.
+        """
+        for split in ("test", "valid", "train"):
+            words = self._words(split)
+            if words.recordings:
+                right, total = words.right(words.judged(self.classifier)), len(words.recordings)
+                return split, wilson(right, total), total
+        raise AssertionError("a classifier has training recordings")
+
+    def files(self, name: str, files: Sequence[Path], reader: "Reader") -> Scores:
+        """The scores of audio files, at least `LEAST_CLIPS` that can be read. Raises AudioError for fewer."""
+        judged = self.classifier.judge(reader.clips(files)) if files else None
+        count = 0 if judged is None else len(judged.features)
+        if judged is None or count < LEAST_CLIPS:
+            raise AudioError(f"{name}: at least {LEAST_CLIPS} audio files are needed, got {count}")
+        return self._scores(name, judged, longer=reader.longer)
+
+    def _words(self, split: str) -> Words:
+        return Words.of(self.data, split, self.classifier.classes, self.classifier.labels)
+
+    def _scores(self, name: str, judged: Judged, fid: float | None = None, longer: int = 0) -> Scores:
+        logs = judged.log_probabilities
+        likeliest = np.bincount(logs.argmax(axis=1), minlength=len(self.classifier.classes)) / len(logs)
+        return Scores(
+            name,
+            len(logs),
+            metrics.frechet_distance(judged.features, self._train.features) if fid is None else fid,
+            metrics.inception_score(logs),
+            metrics.modified_inception_score(logs),
+            metrics.am_score(logs, self._train.log_probabilities),
+            dict(zip(self.classifier.classes, map(float, likeliest), strict=True)),
+            longer,
+        )
+
+    def _between_halves(self) -> float:
+        """The Fréchet distance between two halves of the train split, which are drawn and have the same classes."""
+        targets = self._words("train").targets.numpy()
+        order = np.random.default_rng(0).permutation(len(targets))
+        dealt = order[np.argsort(targets[order], kind="stable")]
+        return metrics.frechet_distance(self._train.features[dealt[::2]], self._train.features[dealt[1::2]])
+
+
+class Reader:
+    """Reads clips as loud as the data folder has them, and counts what it left out or cut."""
+
+    def __init__(
+        self,
+        classifier: Classifier,
+        gain: float,
+        say: Callable[[str], object] = lambda line: None,
+        done: Callable[[], object] = lambda: None,
+    ) -> None:
+        """gain: of the data folder. say: is called with a line about a file that is left out; done: after each file."""
+        self._classifier, self._gain, self._say, self._done = classifier, np.float32(gain), say, done
+        self.longer = 0
+        """How many clips were longer than what the classifier looks at."""
+        self.unread = 0
+        """How many files could not be read."""
+
+    def clips(self, files: Sequence[Path]) -> Iterator[npt.NDArray[np.float32]]:
+        """The amplitudes (T,) of every file that can be read."""
+        for file in files:
+            try:
+                yield self._read(file)
+            except AudioError as error:
+                self.unread += 1
+                self._say(f"left out {error}")
+            self._done()
+
+    def _read(self, file: Path) -> npt.NDArray[np.float32]:
+        """The begin of a file; a long one is not read to its end."""
+        rate, samples = self._classifier.sample_rate, self._classifier.network.samples
+        blocks, length = [], 0
+        for block in reading.read_blocks(file, rate, block_seconds=(samples + 1) / rate):
+            blocks.append(np.asarray(block, np.float32))
+            length += len(block)
+            if length > samples:
+                break
+        if not length:
+            raise AudioError(f"{file}: too short, no sample is left at {rate} Hz")
+        self.longer += length > samples
+        return np.concatenate(blocks)[:samples] * self._gain
