@@ -8,8 +8,9 @@ here, so that the memory becomes a curve.
 
 import csv
 import io
+import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ import numpy.typing as npt
 import torch
 
 from samplernn_fast import files, terminal
+from samplernn_fast.audio import writing
 from samplernn_fast.audio.quantize import for_config
 from samplernn_fast.engine.engine import Engine
 from samplernn_fast.engine.state import EngineState
@@ -30,7 +32,11 @@ from samplernn_fast.experiments.tables import Table, reproduce
 from samplernn_fast.experiments.voices import TwoVoices, mean_pitch
 from samplernn_fast.models.config import RecurrentConfig
 
-_STREAMS = 50  # how many clips are made at once
+MOST_KEPT = 50
+"""The most clips of a model and a length of silence that are kept to be heard."""
+FloatArray = npt.NDArray[np.float32]
+_STREAMS = 50  # how many clips are made at once; the first of these are kept
+_NO_LEVELS = np.zeros((0, 0), np.int64)
 _BLOCK_SECONDS = 0.5  # how much is made between two looks at ctrl-C
 
 
@@ -62,6 +68,8 @@ class Settings:
     """The lengths of the silence in seconds; the paper has 1 s."""
     temperature: float = 1.0
     seed: int = 0
+    keep_clips: int = 0
+    """How many of the clips of each model and each length of silence are kept to be heard; at most `MOST_KEPT`."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +85,9 @@ class Remembered:
     """The mean pitch of both ends of each clip in Hz; NaN for an end without a voice."""
     ends: tuple[tuple[str | None, str | None], ...]
     """The voice of both ends of each clip; None for an end without one."""
+    sample_rate: int = 0
+    sounds: FloatArray = field(default_factory=lambda: np.zeros((0, 0), np.float32))
+    """The clips that are kept to be heard, (n, T) amplitudes with the silence as the model made it."""
 
     @property
     def voiced(self) -> list[tuple[str, str]]:
@@ -112,20 +123,26 @@ def remember(model: Path, name: str, voices: TwoVoices, settings: Settings) -> I
     window = None if recurrent else engine.config.lookback / engine.config.sample_rate
     groups = [(start, min(_STREAMS, settings.clips - start)) for start in range(0, settings.clips, _STREAMS)]
     seconds = settings.clips * (settings.free_seconds * (1 + len(settings.silences)) + sum(settings.silences))
+    decode = for_config(engine.config).decode
     with terminal.audio_bar(seconds, title=name) as bar:
         before = []
         for start, count in groups:
             state = engine.init_state(count, settings.seed, settings.temperature, first_stream=start)
-            before.append((state, _pitches(_make(engine, state, settings.free_seconds, bar), engine)))
+            levels = _make(engine, state, settings.free_seconds, bar)
+            before.append((state, _pitches(levels, engine), levels[: settings.keep_clips]))
         for silence in settings.silences:
             pairs: list[tuple[float, float]] = []
-            for (start, count), (state, first) in zip(groups, before, strict=True):
+            kept: list[npt.NDArray[np.int64]] = []
+            for (start, count), (state, first, begun) in zip(groups, before, strict=True):
                 again = engine.init_state(count, settings.seed, settings.temperature, first_stream=start)
                 again.load_state_dict(state.state_dict())
-                _make(engine, again, silence, bar, forced=engine.config.q_zero)
-                pairs += zip(first, _pitches(_make(engine, again, settings.free_seconds, bar), engine), strict=True)
+                quiet = _make(engine, again, silence, bar, forced=engine.config.q_zero)
+                ended = _make(engine, again, settings.free_seconds, bar)
+                pairs += zip(first, _pitches(ended, engine), strict=True)
+                kept += [np.concatenate(parts) for parts in zip(begun, quiet, ended, strict=False)]
             ends = tuple((voices.of(first), voices.of(last)) for first, last in pairs)
-            yield Remembered(name, silence, window, tuple(pairs), ends)
+            sounds = decode(np.stack(kept[: settings.keep_clips])) if settings.keep_clips else decode(_NO_LEVELS)
+            yield Remembered(name, silence, window, tuple(pairs), ends, engine.config.sample_rate, sounds)
 
 
 def _make(
@@ -150,16 +167,31 @@ def _pitches(levels: npt.NDArray[np.int64], engine: Engine) -> list[float]:
 
 
 def write(found: Sequence[Remembered], voices: TwoVoices, settings: Settings, command: str, out: Path) -> list[Path]:
-    """Writes memory.md, memory.csv with a line a clip, and memory.png where matplotlib is installed."""
+    """Writes memory.md, memory.csv with a line a clip, memory.png where matplotlib is installed, and the kept clips.
+
+    They lie in the folder memory, as MODEL-SILENCEs-NUMBER.wav, in place of those that an earlier call put there.
+    """
     text, sheet, picture = (out / f"memory{suffix}" for suffix in (".md", ".csv", ".png"))
     files.write_text(text, _markdown(found, voices, settings, command))
     files.write_text(sheet, _csv(found))
+    written = [text, sheet]
+    for one in found:
+        for number, sound in enumerate(one.sounds):
+            file = out / "memory" / f"{_file_name(one.model)}-{one.silence:g}s-{number:02d}.wav"
+            file.parent.mkdir(exist_ok=True)
+            writing.write(file, sound, one.sample_rate, overwrite=True)
+            written.append(file)
     try:
         from samplernn_fast.experiments.figure import draw_memory
     except ImportError:
-        return [text, sheet]
+        return written
     draw_memory(found, picture)
-    return [text, sheet, picture]
+    return [*written, picture]
+
+
+def _file_name(model: str) -> str:
+    """What a model is called in tables, as part of a file's name."""
+    return re.sub(r"[^\w.-]+", "-", model).strip("-") or "model"
 
 
 def _markdown(found: Sequence[Remembered], voices: TwoVoices, settings: Settings, command: str) -> str:

@@ -14,7 +14,7 @@ KEPT = ("--labels", "([a-z]+)_", "--classifier", "words.safetensors")
 def data(tmp_path):
     """A data folder of three words, in folders too, and generated ones of two kinds."""
     write_words(tmp_path / "recordings", 12)
-    split = ("--split", 70, 0, 30, "--pad-seconds", 0.25)
+    split = ("--split", 70, 0, 30, "--pad-seconds", 0.25, "--gain", 1)
     assert run("prepare", "recordings", "-o", "data", "--sample-rate", RATE, *split) == 0
     write_words(tmp_path / "good", 5, seed=1)
     write_words(tmp_path / "low", 8, {"low": HERTZ["low"]}, seed=2)

@@ -9,7 +9,8 @@ import pytest
 import torch
 from systems import SYSTEM_CASES
 
-from samplernn_fast.audio import writing
+from samplernn_fast.audio import reading, writing
+from samplernn_fast.audio.quantize import for_config
 from samplernn_fast.errors import AudioError, ConfigError
 from samplernn_fast.experiments import memory
 from samplernn_fast.experiments.memory import Remembered, Settings, remember, write
@@ -126,7 +127,7 @@ def test_silence_is_fed_and_all_lengths_go_on_from_the_same_clips(name, tmp_path
         memory, "_pitches", lambda levels, engine: [100.0 if row.sum() % 2 else 200.0 for row in levels]
     )
     silences = (32 / rate, 64 / rate, 0.0)
-    settings = Settings(clips=3, free_seconds=32 / rate, silences=silences)
+    settings = Settings(clips=3, free_seconds=32 / rate, silences=silences, keep_clips=2)
     found = list(remember(file, "it", VOICES, settings))
     assert [one.silence for one in found] == list(silences) and all(len(one.ends) == 3 for one in found)
     engine = memory.Engine(file)
@@ -136,6 +137,10 @@ def test_silence_is_fed_and_all_lengths_go_on_from_the_same_clips(name, tmp_path
     assert [t for t, _ in fed] == [32, 64, 96, 96, 128, 64]
     assert [levels for _, levels in fed] == [None, {config.q_zero}, None, {config.q_zero}, None, None]
     assert bool((heard[1] == config.q_zero).all()) and heard[1].shape == (3, 32)
+    decode = for_config(config).decode
+    assert [one.sounds.shape for one in found] == [(2, 96), (2, 128), (2, 64)]
+    assert np.array_equal(found[0].sounds, decode(torch.cat(heard[:3], dim=1)[:2].numpy()))
+    assert np.array_equal(found[2].sounds, decode(unbroken[:2].numpy()))
 
 
 def test_a_window_is_said_of_networks_that_have_one(tmp_path, monkeypatch):
@@ -164,3 +169,17 @@ def test_pitches_are_those_of_voiced_frames_only(with_praat):
     clip = np.concatenate([hum(150), np.zeros(4000)])
     found = pitches(clip, RATE)
     assert 30 <= len(found) <= 60 and found == pytest.approx(150, rel=0.02)
+
+
+def test_kept_clips_can_be_heard(tmp_path):
+    sounds = np.stack([np.full(800, 0.25, np.float32), np.full(800, -0.5, np.float32)])
+    found = Remembered("SampleRNN (3-tier)", 0.5, None, (), (), 8000, sounds)
+    for _ in range(2):  # a second call puts its clips in the place of the first one's
+        written = write([found], VOICES, Settings(clips=2, keep_clips=2), "the command", tmp_path)
+    clips = [path for path in written if path.suffix == ".wav"]
+    assert [path.relative_to(tmp_path).as_posix() for path in clips] == [
+        "memory/SampleRNN-3-tier-0.5s-00.wav",
+        "memory/SampleRNN-3-tier-0.5s-01.wav",
+    ]
+    for path, sound in zip(clips, sounds, strict=True):
+        assert np.allclose(reading.read(path)[0], sound, atol=1e-4)

@@ -254,15 +254,19 @@ def test_data_that_cannot_be_read_end_the_search(tmp_path):
 
 def test_the_page_has_commands_that_train(data_folder, tmp_path):
     trials = [
-        study.Trial(1, ("--lr", "0.01", "--frame-sizes", "2", "2", "8"), 3.5),
-        study.Trial(0, ("--lr", "0.1", "--frame-sizes", "4", "4", "16"), 4.5),
+        study.Trial(
+            1, ("--lr", "0.01", "--frame-sizes", "2", "2", "8"), 3.5, values={"lr": 0.01, "frame_sizes": "2 2 8"}
+        ),
+        study.Trial(
+            0, ("--lr", "0.1", "--frame-sizes", "4", "4", "16"), 4.5, values={"lr": 0.1, "frame_sizes": "4 4 16"}
+        ),
         study.Trial(2, ("--lr", "1.0", "--frame-sizes", "2", "2", "8"), None, "no number"),
     ]
     lines = page.commands(trials, ["samplernn-fast", "train", "laptop", "--data", "d e"], most=1)
     assert lines == ["samplernn-fast train laptop --data 'd e' --lr 0.01 --frame-sizes 2 2 8 --out best-1"]
-    written = page.write(tmp_path, trials, "What it is.", lines)
+    spans = tuple(map(Span.parse, ("lr=0.001:1:log", "frame_sizes=2 2 8,4 4 16")))
+    written = page.write(tmp_path, trials, spans, "What it is.", lines)
     text = written[0].read_text()
     assert text.index("| 2 | 3.5000 |") < text.index("| 1 | 4.5000 |") and lines[0] in text and "What it is." in text
-    assert page._settings(trials[0]) == {"lr": 0.01, "frame-sizes": "2 2 8"}
     if len(written) > 1:
         assert written[1].read_bytes().startswith(b"\x89PNG")

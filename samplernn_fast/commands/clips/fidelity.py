@@ -34,8 +34,8 @@ def fidelity(
 ) -> None:
     """FID, inception scores and AM score of generated words, by a small classifier that is trained on real ones.
 
-    The data folder has one word a recording (`prepare --pad-seconds 1`), and so has each file of clips. Numbers compare
-    within one classifier only, and between sets of about equally many clips.
+    The data folder has one word a recording (`prepare --pad-seconds 1`), and so has each file of clips, as loud as a
+    model makes it. Numbers compare within one classifier only, and between sets of about equally many clips.
 
     Args:
         clips: Folders of generated audio, a row each: NAME=FOLDER, or FOLDER alone. None scores the data itself.
@@ -70,7 +70,7 @@ def fidelity(
     total = sum(map(len, found.values()))
     with terminal.Bar(total, " file", title="clips", shown=total > 0) as bar:
         for name, files in found.items():
-            reader = Reader(known, opened.gain, lambda line: bar.say(f"samplernn-fast: {line}"), bar.advance)
+            reader = Reader(known, lambda line: bar.say(f"samplernn-fast: {line}"), bar.advance)
             rows.append(scorer.files(name, files, reader))
             unread += reader.unread
     _show(scorer, rows, json)

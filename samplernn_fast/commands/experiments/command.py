@@ -156,6 +156,7 @@ def memory(
     silence: Annotated[tuple[float, ...], Range(0, 600, unit="seconds")] = (1.0,),
     temperature: Annotated[float, Range(0, 100)] = 1.0,
     seed: Annotated[int, Range(0, 2**63 - 1)] = 0,
+    keep_clips: Annotated[int, Range(0, 50)] = 0,
     device: str = "auto",
 ) -> None:
     """Whether models of two voices go on in the voice that they had before a silence (section 3.3).
@@ -176,6 +177,7 @@ def memory(
         silence: Lengths of the silence in seconds; the paper has 1.
         temperature: Of the models' samples.
         seed: Draws the clips.
+        keep_clips: How many clips of each model and each length of silence are written to the folder memory in --out.
         device: auto, cpu, cuda or cuda:N, to train on.
     """
     from samplernn_fast.experiments.places import check_out, run_name
@@ -205,7 +207,7 @@ def memory(
         known = test.trained(data, out, budget, scale, device)
         words = ["--data", str(data), *(_spent(minutes, steps) if budget else []), "--scale", scale]
     out.mkdir(parents=True, exist_ok=True)
-    settings = test.Settings(clips, free_seconds, silence, temperature, seed)
+    settings = test.Settings(clips, free_seconds, silence, temperature, seed, keep_clips)
     found = [one for title, model in known for one in test.remember(model, title, heard, settings)]
     words = ["samplernn-fast", "reproduce", "memory", "--voices", *voices, "--out", str(out), *words]
     words += ["--clips", str(clips), "--free-seconds", f"{free_seconds:g}", "--silence", *map(str, silence)]

@@ -107,7 +107,7 @@ def _run(preset: str, given: Search, shared: list[str]) -> None:
     found = study.search(given.out, space, given.trials, given.seed)
     train = ["samplernn-fast", "train", preset, *shared, "--data", str(given.data)]
     lines = page.commands(found, train)
-    written = page.write(given.out, found, f"Every trial: `{about}`, and its settings.", lines)
+    written = page.write(given.out, found, spans, f"Every trial: `{about}`, and its settings.", lines)
     print(page.table(found))
     print("\nto train for real:\n" + "\n".join(lines))
     print("\n".join(map(str, written)))

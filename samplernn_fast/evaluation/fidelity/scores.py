@@ -106,17 +106,16 @@ class Scorer:
 
 
 class Reader:
-    """Reads clips as loud as the data folder has them, and counts what it left out or cut."""
+    """Reads clips, and counts what it left out or cut. They must be as loud as a model of the data makes them."""
 
     def __init__(
         self,
         classifier: Classifier,
-        gain: float,
         say: Callable[[str], object] = lambda line: None,
         done: Callable[[], object] = lambda: None,
     ) -> None:
-        """gain: of the data folder. say: is called with a line about a file that is left out; done: after each file."""
-        self._classifier, self._gain, self._say, self._done = classifier, np.float32(gain), say, done
+        """say: is called with a line about a file that is left out; done: after each file."""
+        self._classifier, self._say, self._done = classifier, say, done
         self.longer = 0
         """How many clips were longer than what the classifier looks at."""
         self.unread = 0
@@ -144,4 +143,4 @@ class Reader:
         if not length:
             raise AudioError(f"{file}: too short, no sample is left at {rate} Hz")
         self.longer += length > samples
-        return np.concatenate(blocks)[:samples] * self._gain
+        return np.concatenate(blocks)[:samples]

@@ -125,6 +125,8 @@ class Tally:
         return "\n".join(rows) + f"\n\n{note}"
 
     def _ranking_table(self) -> str:
+        if any(math.isinf(one.strength.high) for one in self.ranking):
+            return "No ranking yet: no chain of answers links all systems."
         rows = ["| rank | system | strength | preferred to an average system |", "|---|---|---|---|"]
         for place, one in enumerate(self.ranking, 1):
             strength = one.strength

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from samplernn_fast import files
+from samplernn_fast.training.search.spans import Span
 from samplernn_fast.training.search.study import Trial
 
 _SHOWN = 10  # trials of the table
@@ -30,7 +31,7 @@ def commands(trials: Sequence[Trial], train: Sequence[str], most: int = 3) -> li
     return [shlex.join([*train, *trial.flags, "--out", f"best-{place + 1}"]) for place, trial in enumerate(best)]
 
 
-def write(out: Path, trials: Sequence[Trial], about: str, lines: Sequence[str]) -> list[Path]:
+def write(out: Path, trials: Sequence[Trial], spans: Sequence[Span], about: str, lines: Sequence[str]) -> list[Path]:
     """Writes search.md, and search.png where matplotlib is installed; returns the files."""
     text = f"# Search\n\n{about}\n\n{table(trials)}\n\n## To train for real\n\n```text\n" + "\n".join(lines) + "\n```\n"
     files.write_text(out / "search.md", text)
@@ -39,17 +40,15 @@ def write(out: Path, trials: Sequence[Trial], about: str, lines: Sequence[str]) 
     except ImportError:
         return [out / "search.md"]
     figure = Figure()
-    _draw(figure, [trial for trial in trials if trial.bits is not None])
+    _draw(figure, [trial for trial in trials if trial.bits is not None], spans)
     files.write_figure(out / "search.png", figure)
     return [out / "search.md", out / "search.png"]
 
 
-def _draw(figure: Any, trials: Sequence[Trial]) -> None:
+def _draw(figure: Any, trials: Sequence[Trial], spans: Sequence[Span]) -> None:
     """A panel for the bits of trial after trial with the best so far, and one for each setting."""
-    settings = [_settings(trial) for trial in trials]
-    names = list(settings[0]) if settings else []
-    columns = min(3, len(names) + 1)
-    rows = -(-(len(names) + 1) // columns)
+    columns = min(3, len(spans) + 1)
+    rows = -(-(len(spans) + 1) // columns)
     figure.set_size_inches(4.2 * columns, 3.2 * rows)
     axes = figure.subplots(rows, columns, squeeze=False).flatten()
     in_turn = sorted((trial.number, trial.bits or 0.0) for trial in trials)
@@ -58,36 +57,12 @@ def _draw(figure: Any, trials: Sequence[Trial]) -> None:
     axes[0].step(turns, [min(bits[: place + 1]) for place in range(len(bits))], where="post")
     axes[0].xaxis.get_major_locator().set_params(integer=True)
     axes[0].set(xlabel="trial", ylabel="valid bits per sample")
-    for axis, name in zip(axes[1:], names, strict=False):
-        values = [one[name] for one in settings]
-        order = sorted(range(len(values)), key=values.__getitem__)
-        axis.plot([values[place] for place in order], [trials[place].bits for place in order], "o")
-        numbers = [value for value in values if isinstance(value, float)]
-        if len(numbers) == len(values) and 0 < 20 * min(numbers) < max(numbers):
-            axis.set_xscale("log")
-        axis.set(xlabel=name)
-    for axis in axes[len(names) + 1 :]:
+    for axis, span in zip(axes[1:], spans, strict=False):
+        points = sorted((trial.values[span.name], trial.bits) for trial in trials)
+        axis.plot([value for value, _ in points], [bits for _, bits in points], "o")
+        axis.set(xlabel=span.name, xscale="log" if span.log else "linear")
+    for axis in axes[len(spans) + 1 :]:
         axis.set_visible(False)
     for axis in axes:
         axis.grid(alpha=0.3)
     figure.tight_layout()
-
-
-def _settings(trial: Trial) -> dict[str, float | str]:
-    """The settings of a trial by name, numbers as such."""
-    found: dict[str, list[str]] = {}
-    for word in trial.flags:
-        if word.startswith("--"):
-            name, on = (word[5:], "false") if word.startswith("--no-") else (word[2:], "true")
-            found[name] = [on]
-        else:
-            name = list(found)[-1]
-            found[name] = [*(found[name] if found[name] not in (["true"], ["false"]) else []), word]
-    return {name: _number(" ".join(words)) for name, words in found.items()}
-
-
-def _number(text: str) -> float | str:
-    try:
-        return float(text)
-    except ValueError:
-        return text

@@ -5,9 +5,9 @@ trial-0001, ... hold their runs. Any number of processes take trials from it; on
 trial leaves it to the next, which goes on exactly.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +57,8 @@ class Trial:
     """Why it failed, or where it was stopped."""
     steps: int | None = None
     """How many updates its run made; None where it failed."""
+    values: Mapping[str, float | str] = field(default_factory=dict)
+    """Name of a setting -> what it was, numbers as such and choices as the words of a flag."""
 
 
 def search(out: Path, space: Space, trials: int, seed: int = 0, progress: bool = True) -> list[Trial]:
@@ -223,6 +225,6 @@ def finished(study: Any, space: Space) -> list[Trial]:
         fixed = optuna.trial.FixedTrial(one.params)
         bits = one.value if one.state == state.COMPLETE else None
         told = one.user_attrs
-        trial = Trial(one.number, tuple(space.flags(fixed)), bits, told.get("reason", ""), told.get("steps"))
-        found.append(trial)
+        flags, reason, steps = tuple(space.flags(fixed)), told.get("reason", ""), told.get("steps")
+        found.append(Trial(one.number, flags, bits, reason, steps, dict(one.params)))
     return sorted(found, key=lambda trial: (trial.bits is None, trial.bits or 0.0, trial.number))

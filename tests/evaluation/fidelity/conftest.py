@@ -15,7 +15,7 @@ def words(tmp_path_factory):
     """A prepared folder of 3 x 40 words, a tenth of them valid and a fifth test."""
     root = tmp_path_factory.mktemp("words")
     write_words(root / "recordings", 40)
-    prepare(root / "recordings", root / "data", sample_rate=RATE, pad_seconds=0.25, split=(70, 10, 20))
+    prepare(root / "recordings", root / "data", sample_rate=RATE, pad_seconds=0.25, gain=1, split=(70, 10, 20))
     return AudioData.open(root / "data")
 
 

@@ -79,7 +79,7 @@ def test_data_is_near_data_and_other_sounds_are_far(words, classifier, tmp_path)
         write(tmp_path / f"noise/{number}.wav", noise(RATE // 4, seed=number))
     rows = {row.name: row for row in scorer.splits()}
     for name, folder in (("more", more), ("one", one_word), ("noise", tmp_path / "noise")):
-        rows[name] = scorer.files(name, find_audio(folder), Reader(classifier, words.gain))
+        rows[name] = scorer.files(name, find_audio(folder), Reader(classifier))
     near = max(rows[name].fid for name in ("train", "test", "more"))
     assert near < 0.1 * rows["one"].fid and near < 0.1 * rows["noise"].fid
     assert min(rows["train"].inception, rows["more"].inception) > 2.2 and rows["one"].inception < 1.2
@@ -171,19 +171,14 @@ def test_files_that_cannot_be_read_are_named_and_long_ones_are_cut(words, classi
     (folder / "broken.wav").write_bytes(b"RIFF")
     write(folder / "long.wav", noise(2 * RATE))
     said, done = [], []
-    reader = Reader(classifier, words.gain, said.append, lambda: done.append(1))
+    reader = Reader(classifier, said.append, lambda: done.append(1))
     scores = Scorer(classifier, words).files("in", find_audio(folder), reader)
     assert (scores.clips, scores.longer, reader.unread, len(done)) == (10, 1, 1, 11)
     assert len(said) == 1 and "broken.wav" in said[0]
 
 
-def test_the_gain_of_the_data_is_that_of_the_clips(tmp_path, labels):
-    recordings = write_words(tmp_path / "in", 12)
-    prepare(recordings, tmp_path / "data", sample_rate=RATE, split=(80, 10, 10), pad_seconds=0.25)
-    data = AudioData.open(tmp_path / "data")
-    classifier = train_classifier(data, labels, epochs=1)
-    names = {one.path: one for one in data.recordings("train")}
-    read = dict(zip(names, Reader(classifier, data.gain).clips([recordings / name for name in names]), strict=True))
-    for name, one in names.items():
-        expected = amplitudes(data, one)[: classifier.network.samples]
-        assert read[name] == pytest.approx(expected[: len(read[name])], abs=2 / 32768)
+def test_clips_are_heard_as_loud_as_their_files_are(words, classifier, tmp_path):
+    sound = noise(RATE // 10)
+    write(tmp_path / "a.wav", sound)
+    (read,) = Reader(classifier).clips([tmp_path / "a.wav"])
+    assert read == pytest.approx(sound / 32768, abs=1e-6)

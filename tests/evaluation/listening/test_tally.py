@@ -67,6 +67,11 @@ def test_listeners_without_preferences_show_none(test: ListeningTest, monkeypatc
     assert all(one.strength.low < 0 < one.strength.high for one in found.ranking)
 
 
+def test_without_answers_there_is_no_ranking(test: ListeningTest) -> None:
+    page = count(AnswerBook(test)).markdown()
+    assert "No ranking yet" in page and "inf" not in page
+
+
 def test_every_answer_is_counted_for_its_systems(test: ListeningTest) -> None:
     book = AnswerBook(test)
     clips = {name: test.clips_of(name) for name in SYSTEMS}
