@@ -74,8 +74,9 @@ def prepare(
     cut: where fewer than three different recordings would leave valid or test empty, those of a minute or more are cut
     by time, and 2 s are left out where two splits would touch. join: the recordings of each split stand one after
     another, in an order that split_seed draws, in medleys of at most join_seconds with join_pause seconds of silence
-    between two; a longer recording is a medley of its own. What follows a recording is learnt only so, because
-    training begins every recording, and every medley, with silence.
+    between two; a longer recording is a medley of its own. pad_seconds: silence is put behind a recording that is
+    shorter, before any are joined. What follows a recording is learnt only by one of the two, because training begins
+    every recording, and every medley, with silence.
 
     sample_rate is in Hz. channels: "mix", "left", "right" or the number of a channel. trim_silence_db: both ends of
     every recording are cut where they are quieter, in dB below full scale. gain: the factor for all amplitudes; "auto"
@@ -312,4 +313,6 @@ def _arrange(
     if info:
         recordings = arranging.rearrange(folder / AUDIO_FILE, recordings, plans, folder / _ARRANGED)
         os.replace(folder / _ARRANGED, folder / AUDIO_FILE)
+    if settings.pad_seconds:
+        info["pad"] = {"seconds": settings.pad_seconds}
     return _Arranged(recordings, info, notes, warnings)

@@ -10,7 +10,7 @@ import csv
 import io
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -35,8 +35,7 @@ from samplernn_fast.models.config import RecurrentConfig
 MOST_KEPT = 50
 """The most clips of a model and a length of silence that are kept to be heard."""
 FloatArray = npt.NDArray[np.float32]
-_STREAMS = 50  # how many clips are made at once; the first of these are kept
-_NO_LEVELS = np.zeros((0, 0), np.int64)
+_STREAMS = MOST_KEPT  # how many clips are made at once; those that are kept are among the first of these
 _BLOCK_SECONDS = 0.5  # how much is made between two looks at ctrl-C
 
 
@@ -85,9 +84,9 @@ class Remembered:
     """The mean pitch of both ends of each clip in Hz; NaN for an end without a voice."""
     ends: tuple[tuple[str | None, str | None], ...]
     """The voice of both ends of each clip; None for an end without one."""
-    sample_rate: int = 0
-    sounds: FloatArray = field(default_factory=lambda: np.zeros((0, 0), np.float32))
-    """The clips that are kept to be heard, (n, T) amplitudes with the silence as the model made it."""
+    sample_rate: int
+    sounds: FloatArray
+    """The clips that are kept to be heard, (n, T) amplitudes, with the silence that was fed; n is 0 where none is."""
 
     @property
     def voiced(self) -> list[tuple[str, str]]:
@@ -118,6 +117,8 @@ def remember(model: Path, name: str, voices: TwoVoices, settings: Settings) -> I
         raise ConfigError(
             f"a test of memory needs clips and lengths of silence, got {settings.clips} and {settings.silences}"
         )
+    if not 0 <= settings.keep_clips <= MOST_KEPT:
+        raise ConfigError(f"keep_clips must be 0 to {MOST_KEPT}, got {settings.keep_clips}")
     engine = Engine(model)
     recurrent = isinstance(engine.config, RecurrentConfig)
     window = None if recurrent else engine.config.lookback / engine.config.sample_rate
@@ -129,19 +130,21 @@ def remember(model: Path, name: str, voices: TwoVoices, settings: Settings) -> I
         for start, count in groups:
             state = engine.init_state(count, settings.seed, settings.temperature, first_stream=start)
             levels = _make(engine, state, settings.free_seconds, bar)
-            before.append((state, _pitches(levels, engine), levels[: settings.keep_clips]))
+            before.append((state, _pitches(levels, engine)))
+            if start == 0:
+                begun = levels[: settings.keep_clips].copy()  # a view would keep the levels of all clips
         for silence in settings.silences:
             pairs: list[tuple[float, float]] = []
-            kept: list[npt.NDArray[np.int64]] = []
-            for (start, count), (state, first, begun) in zip(groups, before, strict=True):
+            for (start, count), (state, first) in zip(groups, before, strict=True):
                 again = engine.init_state(count, settings.seed, settings.temperature, first_stream=start)
                 again.load_state_dict(state.state_dict())
                 quiet = _make(engine, again, silence, bar, forced=engine.config.q_zero)
                 ended = _make(engine, again, settings.free_seconds, bar)
                 pairs += zip(first, _pitches(ended, engine), strict=True)
-                kept += [np.concatenate(parts) for parts in zip(begun, quiet, ended, strict=False)]
+                if start == 0:
+                    heard = (begun, quiet[: len(begun)], ended[: len(begun)])
+                    sounds = decode(np.concatenate(heard, axis=1))
             ends = tuple((voices.of(first), voices.of(last)) for first, last in pairs)
-            sounds = decode(np.stack(kept[: settings.keep_clips])) if settings.keep_clips else decode(_NO_LEVELS)
             yield Remembered(name, silence, window, tuple(pairs), ends, engine.config.sample_rate, sounds)
 
 
@@ -169,18 +172,12 @@ def _pitches(levels: npt.NDArray[np.int64], engine: Engine) -> list[float]:
 def write(found: Sequence[Remembered], voices: TwoVoices, settings: Settings, command: str, out: Path) -> list[Path]:
     """Writes memory.md, memory.csv with a line a clip, memory.png where matplotlib is installed, and the kept clips.
 
-    They lie in the folder memory, as MODEL-SILENCEs-NUMBER.wav, in place of those that an earlier call put there.
+    They lie in the folder memory, as MODEL-SILENCEs-NUMBER.wav, in place of the WAV files that were there before.
     """
     text, sheet, picture = (out / f"memory{suffix}" for suffix in (".md", ".csv", ".png"))
     files.write_text(text, _markdown(found, voices, settings, command))
     files.write_text(sheet, _csv(found))
-    written = [text, sheet]
-    for one in found:
-        for number, sound in enumerate(one.sounds):
-            file = out / "memory" / f"{_file_name(one.model)}-{one.silence:g}s-{number:02d}.wav"
-            file.parent.mkdir(exist_ok=True)
-            writing.write(file, sound, one.sample_rate, overwrite=True)
-            written.append(file)
+    written = [text, sheet, *_write_clips(found, out / "memory")]
     try:
         from samplernn_fast.experiments.figure import draw_memory
     except ImportError:
@@ -189,9 +186,21 @@ def write(found: Sequence[Remembered], voices: TwoVoices, settings: Settings, co
     return [*written, picture]
 
 
-def _file_name(model: str) -> str:
-    """What a model is called in tables, as part of a file's name."""
-    return re.sub(r"[^\w.-]+", "-", model).strip("-") or "model"
+def _write_clips(found: Sequence[Remembered], folder: Path) -> list[Path]:
+    """Writes the clips that are kept; returns their files."""
+    for file in folder.glob("*.wav"):
+        file.unlink()
+    written: list[Path] = []
+    for one in found:
+        model = re.sub(r"[^\w.-]+", "-", one.model).strip("-") or "model"
+        for number, sound in enumerate(one.sounds):
+            file = folder / f"{model}-{one.silence:g}s-{number:02d}.wav"
+            if file in written:  # two models, or two lengths, whose names differ by nothing that a file's name has
+                file = file.with_stem(f"{file.stem}-{len(written)}")
+            folder.mkdir(exist_ok=True)
+            writing.write(file, sound, one.sample_rate)
+            written.append(file)
+    return written
 
 
 def _markdown(found: Sequence[Remembered], voices: TwoVoices, settings: Settings, command: str) -> str:

@@ -287,6 +287,7 @@ def test_short_recordings_are_followed_by_silence(tmp_path):
     for name, sound in sounds.items():
         write(tmp_path / "in" / name, sound)
     prepare(tmp_path / "in", tmp_path / "out", sample_rate=RATE, gain=1, pad_seconds=1.0)
+    assert AudioData.open(tmp_path / "out").manifest.split_info["pad"] == {"seconds": 1.0}
     prepared = samples_of(tmp_path / "out")
     assert {name: len(pcm) for name, pcm in prepared.items()} == {
         "short.wav": RATE,

@@ -3,6 +3,8 @@
 import csv
 import math
 import sys
+import tracemalloc
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -21,6 +23,7 @@ from samplernn_fast.models.registry import build_model
 RATE = 8000
 LOW, HIGH = Voice("low", 100.0, (98.0, 102.0, 130.0, 160.0)), Voice("high", 200.0, (190.0, 210.0))
 VOICES = TwoVoices(LOW, HIGH)
+NO_SOUNDS = np.zeros((0, 8), np.float32)
 
 
 def hum(pitch, seconds=0.5, rate=RATE):
@@ -97,7 +100,7 @@ def test_without_praat_it_is_said_what_to_install(monkeypatch):
 
 
 def ends(*pairs):
-    return Remembered("m", 1.0, None, tuple((math.nan, math.nan) for _ in pairs), pairs)
+    return Remembered("m", 1.0, None, tuple((math.nan, math.nan) for _ in pairs), pairs, 8000, NO_SOUNDS)
 
 
 def test_shares_count_clips_whose_ends_are_voiced():
@@ -156,7 +159,9 @@ def test_a_window_is_said_of_networks_that_have_one(tmp_path, monkeypatch):
 
 
 def test_the_page_and_the_sheet_tell_every_clip(tmp_path):
-    found = Remembered("m", 0.5, 0.25, ((99.0, 101.0), (99.0, math.nan)), (("low", "low"), ("low", None)))
+    found = Remembered(
+        "m", 0.5, 0.25, ((99.0, 101.0), (99.0, math.nan)), (("low", "low"), ("low", None)), 8000, NO_SOUNDS
+    )
     written = write([found], VOICES, Settings(clips=2), "the command", tmp_path)
     page = written[0].read_text()
     assert "| m | 0.5 s | 0.25 s | 100 % [21, 100] | 100 % | 1 | 1 |" in page and "`the command`" in page
@@ -171,11 +176,27 @@ def test_pitches_are_those_of_voiced_frames_only(with_praat):
     assert 30 <= len(found) <= 60 and found == pytest.approx(150, rel=0.02)
 
 
+def test_clips_that_are_not_kept_take_no_memory(tmp_path, monkeypatch):
+    file = tmp_path / "model.safetensors"
+    checkpoint.save_model(file, build_model(SYSTEM_CASES["rnn"]))
+    monkeypatch.setattr(memory, "_pitches", lambda levels, engine: [100.0] * len(levels))
+    monkeypatch.setattr(memory, "_make", lambda engine, state, seconds, *rest, **known: np.zeros((50, 4000), np.int64))
+    tracemalloc.start()
+    for keep in (0, 2):
+        (found,) = remember(file, "it", VOICES, Settings(clips=2000, keep_clips=keep))
+        assert found.sounds.shape == (keep, 12000)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 20e6  # all clips would be 64 MB
+    with pytest.raises(ConfigError, match="keep_clips must be 0 to 50, got 51"):
+        list(remember(file, "it", VOICES, Settings(clips=60, keep_clips=51)))
+
+
 def test_kept_clips_can_be_heard(tmp_path):
     sounds = np.stack([np.full(800, 0.25, np.float32), np.full(800, -0.5, np.float32)])
     found = Remembered("SampleRNN (3-tier)", 0.5, None, (), (), 8000, sounds)
-    for _ in range(2):  # a second call puts its clips in the place of the first one's
-        written = write([found], VOICES, Settings(clips=2, keep_clips=2), "the command", tmp_path)
+    write([replace(found, sounds=np.tile(sounds, (2, 1)))], VOICES, Settings(clips=4), "the command", tmp_path)
+    written = write([found], VOICES, Settings(clips=2), "the command", tmp_path)  # in the place of the first ones
     clips = [path for path in written if path.suffix == ".wav"]
     assert [path.relative_to(tmp_path).as_posix() for path in clips] == [
         "memory/SampleRNN-3-tier-0.5s-00.wav",
@@ -183,3 +204,11 @@ def test_kept_clips_can_be_heard(tmp_path):
     ]
     for path, sound in zip(clips, sounds, strict=True):
         assert np.allclose(reading.read(path)[0], sound, atol=1e-4)
+    assert sorted(path.name for path in (tmp_path / "memory").iterdir()) == [path.name for path in clips]
+
+
+def test_kept_clips_of_models_with_like_names_do_not_overwrite_each_other(tmp_path):
+    found = [Remembered(name, 1.0, None, (), (), 8000, np.zeros((1, 80), np.float32)) for name in ("A b", "A-b")]
+    written = write(found, VOICES, Settings(clips=1), "the command", tmp_path)
+    clips = [path for path in written if path.suffix == ".wav"]
+    assert len(set(clips)) == 2 and all(path.is_file() for path in clips)

@@ -270,3 +270,29 @@ def test_the_page_has_commands_that_train(data_folder, tmp_path):
     assert text.index("| 2 | 3.5000 |") < text.index("| 1 | 4.5000 |") and lines[0] in text and "What it is." in text
     if len(written) > 1:
         assert written[1].read_bytes().startswith(b"\x89PNG")
+
+
+def test_each_setting_has_the_axis_that_its_values_want():
+    figures = pytest.importorskip("matplotlib.figure")
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    spans = tuple(map(Span.parse, ("lr=0.001:0.002:log", "rnn=gru,lstm", "dim=64,128,1024", "n_layers=1:3")))
+    drawn = [(0.001, "gru", "64", 1), (0.002, "lstm", "1024", 3), (0.0015, "gru", "128", 2)]
+    names = [span.name for span in spans]
+    trials = [
+        study.Trial(number, (), 4.0 - number, values=dict(zip(names, values, strict=True)))
+        for number, values in enumerate(drawn)
+    ]
+    figure = figures.Figure()
+    page._draw(figure, trials, spans)
+    FigureCanvasAgg(figure).draw()
+    axes = dict(zip(("turns", *names), figure.axes, strict=False))
+    assert {name: axes[name].get_xscale() for name in names} == {
+        "lr": "log",
+        "rnn": "linear",
+        "dim": "linear",
+        "n_layers": "linear",
+    }
+    assert [label.get_text() for label in axes["rnn"].get_xticklabels()] == ["gru", "lstm"]
+    points = axes["dim"].lines[0].get_xydata().tolist()
+    assert points == [[64.0, 4.0], [128.0, 2.0], [1024.0, 3.0]]  # each choice with the bits of its own trial

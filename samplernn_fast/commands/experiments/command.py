@@ -156,7 +156,7 @@ def memory(
     silence: Annotated[tuple[float, ...], Range(0, 600, unit="seconds")] = (1.0,),
     temperature: Annotated[float, Range(0, 100)] = 1.0,
     seed: Annotated[int, Range(0, 2**63 - 1)] = 0,
-    keep_clips: Annotated[int, Range(0, 50)] = 0,
+    keep_clips: Annotated[int, Range(0, 50)] = 0,  # at most `memory.MOST_KEPT`, which needs torch to be read
     device: str = "auto",
 ) -> None:
     """Whether models of two voices go on in the voice that they had before a silence (section 3.3).
@@ -212,6 +212,7 @@ def memory(
     words = ["samplernn-fast", "reproduce", "memory", "--voices", *voices, "--out", str(out), *words]
     words += ["--clips", str(clips), "--free-seconds", f"{free_seconds:g}", "--silence", *map(str, silence)]
     words += ["--temperature", f"{temperature:g}", "--seed", str(seed)]
+    words += ["--keep-clips", str(keep_clips)] if keep_clips else []
     written = test.write(found, heard, settings, shlex.join(words), out)
     print(test.results(found))
     print("\n".join(map(str, written)))

@@ -22,7 +22,7 @@ def inception_score(log_probabilities: npt.ArrayLike) -> float:
     logs = np.asarray(log_probabilities, np.float64)
     probabilities = np.exp(logs)
     mean = probabilities.mean(axis=0)
-    return math.exp(max(0.0, entropy(mean) - _mean_entropy(logs, probabilities)))
+    return _exp_of(entropy(mean) - _mean_entropy(logs, probabilities))
 
 
 def modified_inception_score(log_probabilities: npt.ArrayLike) -> float:
@@ -33,10 +33,12 @@ def modified_inception_score(log_probabilities: npt.ArrayLike) -> float:
     """
     logs = np.asarray(log_probabilities, np.float64)
     probabilities = np.exp(logs)
-    # KL is linear in log p(y|x'), so the mean over pairs needs the mean of these logarithms alone.
-    crossed = -float(probabilities.mean(axis=0) @ logs.mean(axis=0))
-    divergence = max(0.0, crossed - _mean_entropy(logs, probabilities))
-    return math.exp(divergence) if divergence < 700 else math.inf
+    # KL is linear in log p(y|x'), so the mean over pairs needs the mean of these logarithms alone. A class that no clip
+    # can be of adds nothing, and 0 times its infinite logarithm would be no number.
+    mean = probabilities.mean(axis=0)
+    possible = mean > 0
+    crossed = -float(mean[possible] @ logs[:, possible].mean(axis=0))
+    return _exp_of(crossed - _mean_entropy(logs, probabilities))
 
 
 def am_score(log_probabilities: npt.ArrayLike, data_log_probabilities: npt.ArrayLike) -> float:
@@ -51,15 +53,15 @@ def am_score(log_probabilities: npt.ArrayLike, data_log_probabilities: npt.Array
     present = data > 0
     with np.errstate(divide="ignore"):
         divergence = float(data[present] @ (np.log(data[present]) - np.log(clips[present])))
-    return max(0.0, divergence) + _mean_entropy(logs, np.exp(logs))
+    return divergence + _mean_entropy(logs, np.exp(logs))
 
 
 def frechet_distance(first: npt.ArrayLike, second: npt.ArrayLike) -> float:
     """The Fréchet distance of two sets of features (N, F) and (M, F), each taken for a normal distribution.
 
-    |m - n|^2 + Tr(C + D - 2 (C D)^(1/2)) of means m, n and covariances C, D. It is 0 for equal sets, and grows when
-    clips are few: two halves of one data set have some distance too. Source: M. Heusel et al., "GANs trained by a two
-    time-scale update rule converge to a local Nash equilibrium", 2017 (FID).
+    |m - n|^2 + Tr(C + D - 2 (C D)^(1/2)) of means m, n and covariances C, D. It is 0 for equal sets, but for rounding,
+    and grows when clips are few: two halves of one data set have some distance too. Source: M. Heusel et al., "GANs
+    trained by a two time-scale update rule converge to a local Nash equilibrium", 2017 (FID).
     """
     one, other = np.asarray(first, np.float64), np.asarray(second, np.float64)
     difference = one.mean(axis=0) - other.mean(axis=0)
@@ -69,13 +71,18 @@ def frechet_distance(first: npt.ArrayLike, second: npt.ArrayLike) -> float:
     root = (vectors * np.sqrt(np.maximum(values, 0))) @ vectors.T
     both = np.linalg.eigvalsh(root @ covariances[1] @ root)
     traces = np.trace(covariances[0]) + np.trace(covariances[1])
-    return max(0.0, float(difference @ difference + traces - 2 * np.sqrt(np.maximum(both, 0)).sum()))
+    return float(difference @ difference + traces - 2 * np.sqrt(np.maximum(both, 0)).sum())
 
 
 def entropy(probabilities: FloatArray) -> float:
     """The entropy of one distribution in nats; a class of probability 0 adds nothing."""
     present = probabilities[probabilities > 0]
     return float(-(present @ np.log(present)))
+
+
+def _exp_of(divergence: float) -> float:
+    """exp of a divergence, which rounding may make a little less than 0; infinity where it is too large for a float."""
+    return math.inf if divergence > 700 else math.exp(divergence)
 
 
 def _mean_entropy(logs: FloatArray, probabilities: FloatArray) -> float:

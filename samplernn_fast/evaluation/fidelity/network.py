@@ -10,10 +10,12 @@ from torch.nn import functional as F
 MEL_BANDS = 40
 _WINDOW_SECONDS, _HOP_SECONDS = 0.032, 0.016
 _LOWEST_HZ = 60.0
-_FLOOR_DB = -90.0  # of a band's power below full scale; silence is this loud
+_FLOOR_DB = -90.0  # A band is at least this loud, in dB of full scale, so that silence has a logarithm.
 _CHANNELS = (32, 64, 96, 128)
 FEATURES = _CHANNELS[-1]
-"""How many numbers the network knows of a clip before it names a class; the Fréchet distance is of these."""
+"""How many activations of a clip the output layer sees; the Fréchet distance is of these."""
+LEAST_RATE = 1000
+"""The lowest sample rate in Hz at which the bands differ from one another."""
 
 
 class WordNetwork(nn.Module):
@@ -46,7 +48,7 @@ class WordNetwork(nn.Module):
         return 1 + loudness / (-_FLOOR_DB / 2)
 
     def features(self, spectrogram: Tensor) -> Tensor:
-        """(B, bands, frames) -> (B, FEATURES)."""
+        """(B, bands, frames) -> the activations before the output layer, (B, FEATURES)."""
         found: Tensor = self.blocks(spectrogram[:, None]).mean(dim=2)
         return found.mean(dim=2) + found.amax(dim=2)  # the mean alone would tell how much of a clip is silence
 

@@ -27,13 +27,13 @@ class Scores:
     name: str
     clips: int
     fid: float
-    """The Fréchet distance of its features to those of the train split."""
-    inception: float
-    """The inception score."""
-    modified: float
-    """The modified inception score."""
-    am: float
-    """The AM score in nats."""
+    """The Fréchet distance of its features to those of `fid_to`."""
+    fid_to: str
+    """ "train", the train split; for that itself "halves", the distance between its two halves."""
+    inception_score: float
+    modified_inception_score: float
+    am_score: float
+    """In nats."""
     shares: dict[str, float]
     """Class -> the share of clips that are likeliest of it."""
     longer: int = 0
@@ -42,6 +42,12 @@ class Scores:
     def to_dict(self) -> dict[str, Any]:
         """The scores for JSON."""
         return asdict(self)
+
+
+def check_count(name: str, count: int) -> None:
+    """Raises AudioError where a set has too few clips."""
+    if count < LEAST_CLIPS:
+        raise AudioError(f"{name}: at least {LEAST_CLIPS} clips are needed, got {count}")
 
 
 class Scorer:
@@ -74,10 +80,8 @@ class Scorer:
 
     def files(self, name: str, files: Sequence[Path], reader: "Reader") -> Scores:
         """The scores of audio files, at least `LEAST_CLIPS` that can be read. Raises AudioError for fewer."""
-        judged = self.classifier.judge(reader.clips(files)) if files else None
-        count = 0 if judged is None else len(judged.features)
-        if judged is None or count < LEAST_CLIPS:
-            raise AudioError(f"{name}: at least {LEAST_CLIPS} audio files are needed, got {count}")
+        judged = self.classifier.judge(reader.clips(files))
+        check_count(name, len(judged.features))
         return self._scores(name, judged, longer=reader.longer)
 
     def _words(self, split: str) -> Words:
@@ -90,6 +94,7 @@ class Scorer:
             name,
             len(logs),
             metrics.frechet_distance(judged.features, self._train.features) if fid is None else fid,
+            "train" if fid is None else "halves",
             metrics.inception_score(logs),
             metrics.modified_inception_score(logs),
             metrics.am_score(logs, self._train.log_probabilities),
@@ -132,7 +137,7 @@ class Reader:
             self._done()
 
     def _read(self, file: Path) -> npt.NDArray[np.float32]:
-        """The begin of a file; a long one is not read to its end."""
+        """The beginning of a file; a long one is not read to its end."""
         rate, samples = self._classifier.sample_rate, self._classifier.network.samples
         blocks, length = [], 0
         for block in reading.read_blocks(file, rate, block_seconds=(samples + 1) / rate):

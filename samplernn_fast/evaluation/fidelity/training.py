@@ -17,13 +17,16 @@ from samplernn_fast.data.manifest import Recording, manifest_sha256
 from samplernn_fast.errors import DataError
 from samplernn_fast.evaluation.fidelity.classifier import AT_ONCE, MOST_SECONDS, Classifier, Judged, amplitudes
 from samplernn_fast.evaluation.fidelity.labels import classes_of, labels_of
-from samplernn_fast.evaluation.fidelity.network import MEL_BANDS, WordNetwork, padded
+from samplernn_fast.evaluation.fidelity.network import LEAST_RATE, MEL_BANDS, WordNetwork, padded
 
-_LONGEST = 0.98  # the share of the training recordings that are not cut
-_SHORTEST_SECONDS = 0.1  # of what the network looks at
-_RATE, _DECAY, _WARMUP = 3e-3, 1e-2, 0.1  # of AdamW; the rate rises in the first tenth and falls by a cosine
-_SHIFT_SECONDS, _GAIN_DB = 0.1, 6.0  # how far a clip is moved in time, and made louder or softer, at most
-_MASKED_BANDS, _MASKED_TIME = 6, 0.15  # the widest stripes of a spectrogram that are hidden
+EPOCHS = 20
+"""How often a classifier sees the train split, unless another number is asked for."""
+_WHOLE = 0.98  # This share of the training recordings is seen whole, so that a few long ones do not slow all down.
+_LEAST_SECONDS = 0.1  # The network looks at no less, however short the recordings are.
+_LEARNING_RATE, _WEIGHT_DECAY = 3e-3, 1e-2
+_WARMUP = 0.1  # The learning rate rises during this share of the training, and then falls by a cosine.
+_SHIFT_SECONDS, _GAIN_DB = 0.1, 6.0  # A clip is moved in time, and made louder or softer, by no more than this.
+_MASKED_BANDS, _MASKED_TIME = 6, 0.15  # No wider stripes of a spectrogram are hidden: bands, and a share of the frames.
 
 
 @dataclass(frozen=True)
@@ -53,29 +56,40 @@ class Words:
 
 
 def train_classifier(
-    data: AudioData, labels: re.Pattern[str], *, epochs: int = 20, seed: int = 0, device: str = "cpu"
+    data: AudioData, labels: re.Pattern[str], *, epochs: int = EPOCHS, seed: int = 0, device: str = "cpu"
 ) -> Classifier:
     """A classifier of the words of a data folder, which shows its progress.
 
-    Clips are as long as all but 2 % of the training recordings at most, and shorter ones are followed by silence. Each
-    is seen shifted in time, louder or softer, and with hidden stripes. Raises DataError for recordings without labels,
-    and for too few of them.
+    The network looks at clips of one length, in which 98 % of the training recordings have room; shorter ones are
+    followed by silence. Each is seen shifted in time, louder or softer, and with hidden stripes. Raises DataError for
+    recordings without labels, for too few of them, and for a sample rate below `LEAST_RATE`.
     """
+    if data.sample_rate < LEAST_RATE:
+        raise DataError(f"{data.folder}: a classifier needs {LEAST_RATE} Hz or more, got {data.sample_rate} Hz")
     classes = classes_of(data, labels)
     train, valid = (Words.of(data, split, classes, labels) for split in ("train", "valid"))
     samples = _clip_samples(train.recordings, data.sample_rate)
-    torch.manual_seed(seed)
-    network = WordNetwork(len(classes), data.sample_rate, samples).to(device)
-    classifier = Classifier(network, tuple(classes), labels, data.sample_rate, manifest_sha256(data.folder))
-    optimizer = torch.optim.AdamW(network.parameters(), _RATE, weight_decay=_DECAY)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = WordNetwork(len(classes), data.sample_rate, samples).to(device)
+        sha256 = manifest_sha256(data.folder)
+        made = Classifier(network, tuple(classes), labels, data.sample_rate, sha256, epochs, seed)
+        _fit(made, train, valid, device)
+    return made
+
+
+def _fit(classifier: Classifier, train: Words, valid: Words, device: str) -> None:
+    """Trains the network of a classifier, which then has the weights of the best epoch."""
+    network, epochs = classifier.network, classifier.epochs
+    optimizer = torch.optim.AdamW(network.parameters(), _LEARNING_RATE, weight_decay=_WEIGHT_DECAY)
     steps = epochs * math.ceil(len(train.recordings) / AT_ONCE)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _share_of_rate(step / steps))
-    draw = np.random.default_rng(seed)
+    draw = np.random.default_rng(classifier.seed)
     best, kept = math.inf, copy.deepcopy(network.state_dict())
     with terminal.Bar(steps, "step", title="training the classifier") as bar:
         for _ in range(epochs):
             network.train()
-            for clips, targets in _batches(train, samples, draw):
+            for clips, targets in _shuffled(train, network.samples, draw):
                 seen = _hidden(network.spectrogram(clips.to(device)), draw)
                 loss = F.nll_loss(network.classify(network.features(seen)), targets.to(device))
                 optimizer.zero_grad()
@@ -88,7 +102,6 @@ def train_classifier(
                 best, kept = found, copy.deepcopy(network.state_dict())
     network.load_state_dict(kept)
     network.eval()
-    return classifier
 
 
 def _share_of_rate(done: float) -> float:
@@ -98,15 +111,15 @@ def _share_of_rate(done: float) -> float:
 
 
 def _clip_samples(recordings: Sequence[Recording], rate: int) -> int:
-    """How long the clips are that the network looks at. Raises DataError for recordings that are no words."""
+    """How many samples the network looks at. Raises DataError for recordings that are no words."""
     lengths = sorted(recording.length for recording in recordings)
-    samples = lengths[math.ceil(_LONGEST * len(lengths)) - 1]
+    samples = lengths[math.ceil(_WHOLE * len(lengths)) - 1]
     if samples > MOST_SECONDS * rate:
         seconds = f"{samples / rate:.0f}"
         raise DataError(
             f"recordings must be words of at most {MOST_SECONDS} s each to train a classifier, got {seconds} s"
         )
-    return max(samples, round(_SHORTEST_SECONDS * rate))
+    return max(samples, round(_LEAST_SECONDS * rate))
 
 
 def _loss(classifier: Classifier, words: Words) -> float:
@@ -115,7 +128,7 @@ def _loss(classifier: Classifier, words: Words) -> float:
     return float(F.nll_loss(logs, words.targets))
 
 
-def _batches(words: Words, samples: int, draw: np.random.Generator) -> Iterator[tuple[Tensor, Tensor]]:
+def _shuffled(words: Words, samples: int, draw: np.random.Generator) -> Iterator[tuple[Tensor, Tensor]]:
     """Clips (B, samples) in random order, each moved and scaled at random, and their classes (B,)."""
     order = draw.permutation(len(words.recordings))
     for first in range(0, len(order), AT_ONCE):

@@ -126,7 +126,7 @@ class Tally:
 
     def _ranking_table(self) -> str:
         if any(math.isinf(one.strength.high) for one in self.ranking):
-            return "No ranking yet: no chain of answers links all systems."
+            return "No ranking: no chain of preferences links all systems."
         rows = ["| rank | system | strength | preferred to an average system |", "|---|---|---|---|"]
         for place, one in enumerate(self.ranking, 1):
             strength = one.strength

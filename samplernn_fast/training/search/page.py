@@ -58,11 +58,21 @@ def _draw(figure: Any, trials: Sequence[Trial], spans: Sequence[Span]) -> None:
     axes[0].xaxis.get_major_locator().set_params(integer=True)
     axes[0].set(xlabel="trial", ylabel="valid bits per sample")
     for axis, span in zip(axes[1:], spans, strict=False):
-        points = sorted((trial.values[span.name], trial.bits) for trial in trials)
-        axis.plot([value for value, _ in points], [bits for _, bits in points], "o")
-        axis.set(xlabel=span.name, xscale="log" if span.log else "linear")
+        if span.log:
+            axis.set_xscale("log")
+        points = sorted(zip(_numbers([trial.values[span.name] for trial in trials]), range(len(trials)), strict=True))
+        axis.plot([value for value, _ in points], [trials[place].bits for _, place in points], "o")
+        axis.set_xlabel(span.name)
     for axis in axes[len(spans) + 1 :]:
         axis.set_visible(False)
     for axis in axes:
         axis.grid(alpha=0.3)
     figure.tight_layout()
+
+
+def _numbers(values: Sequence[float | str]) -> Sequence[float] | Sequence[float | str]:
+    """Choices as numbers where all are numbers, so that each has its place on an axis; words as they are."""
+    try:
+        return [float(value) for value in values]
+    except ValueError:
+        return values

@@ -13,7 +13,7 @@ from words import HERTZ, write_words
 from samplernn_fast.audio.finding import find_audio
 from samplernn_fast.data.folder import AudioData
 from samplernn_fast.data.preparation import prepare
-from samplernn_fast.errors import CheckpointError, ConfigError, DataError
+from samplernn_fast.errors import AudioError, CheckpointError, ConfigError, DataError
 from samplernn_fast.evaluation.fidelity.classifier import Classifier, amplitudes
 from samplernn_fast.evaluation.fidelity.labels import FOLDER, classes_of, labels_of, read_pattern
 from samplernn_fast.evaluation.fidelity.network import MEL_BANDS, WordNetwork, mel_bands, padded
@@ -82,8 +82,8 @@ def test_data_is_near_data_and_other_sounds_are_far(words, classifier, tmp_path)
         rows[name] = scorer.files(name, find_audio(folder), Reader(classifier))
     near = max(rows[name].fid for name in ("train", "test", "more"))
     assert near < 0.1 * rows["one"].fid and near < 0.1 * rows["noise"].fid
-    assert min(rows["train"].inception, rows["more"].inception) > 2.2 and rows["one"].inception < 1.2
-    assert rows["train"].am < rows["more"].am + 0.05 < rows["one"].am
+    assert min(rows["train"].inception_score, rows["more"].inception_score) > 2.2 and rows["one"].inception_score < 1.2
+    assert rows["train"].am_score < rows["more"].am_score + 0.05 < rows["one"].am_score
     assert rows["more"].shares == pytest.approx({"high": 1 / 3, "low": 1 / 3, "middle": 1 / 3}, abs=0.06)
     assert rows["one"].shares["low"] > 0.95 and rows["one"].clips == 60
 
@@ -122,6 +122,8 @@ def test_a_classifier_is_kept_in_a_file(words, labels, classifier, tmp_path):
         ({"samples": 10**9}, "whole number"),
         ({"sample_rate": "fast"}, "whole number"),
         ({"labels": "("}, "regular expression"),
+        ({"sample_rate": 500}, "whole number"),
+        ({"epochs": 0}, "whole number"),
     ],
 )
 def test_a_damaged_file_is_refused_in_one_line(classifier, tmp_path, change, reason):
@@ -133,6 +135,58 @@ def test_a_damaged_file_is_refused_in_one_line(classifier, tmp_path, change, rea
     with pytest.raises(CheckpointError, match=reason) as caught:
         Classifier.load(file)
     assert str(file) in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"classes": ["high", "middle", "low"]}, "other classes"),
+        ({"classes": ["high", "low", "low"]}, "other classes"),
+        ({"sample_rate": 16000}, "another sample rate"),
+    ],
+)
+def test_a_file_that_says_something_else_than_the_data_is_refused(words, labels, classifier, tmp_path, change, reason):
+    file = tmp_path / "words.safetensors"
+    classifier.save(file)
+    header = read_header_of(file)
+    header["info"] |= change
+    save_file(load_file(file), file, metadata={"samplernn_fast": json.dumps(header)})
+    with pytest.raises(ConfigError, match=reason):
+        Classifier.load(file).check(file, words, labels)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "reason"),
+    [
+        ("blocks.0.1.running_var", -1.0, "variance below 0"),
+        ("output.weight", 3e38, "no usable numbers"),
+        ("blocks.3.1.weight", 3e38, "no usable numbers"),
+        ("output.bias", math.nan, "not finite"),
+    ],
+)
+def test_weights_that_give_no_numbers_are_refused(words, classifier, tmp_path, name, value, reason):
+    file = tmp_path / "words.safetensors"
+    classifier.save(file)
+    tensors = load_file(file)
+    tensors[name] = torch.full_like(tensors[name], value)
+    save_file(tensors, file, metadata={"samplernn_fast": json.dumps(read_header_of(file))})
+    with pytest.raises(CheckpointError, match=reason):
+        Classifier.load(file).judge(amplitudes(words, one) for one in words.recordings("test"))
+
+
+def test_a_classifier_of_low_sample_rates_is_refused(tmp_path, labels):
+    prepare(write_words(tmp_path / "in", 4), tmp_path / "data", sample_rate=500)
+    with pytest.raises(DataError, match="needs 1000 Hz or more, got 500 Hz"):
+        train_classifier(AudioData.open(tmp_path / "data"), labels)
+
+
+def test_training_and_loading_leave_torchs_generator_alone(words, labels, classifier, tmp_path):
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    classifier.save(tmp_path / "words.safetensors")
+    Classifier.load(tmp_path / "words.safetensors")
+    train_classifier(words, labels, epochs=1, seed=9)
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 def read_header_of(file):
@@ -156,8 +210,10 @@ def test_other_files_are_no_classifiers(trained, tmp_path):
 def test_data_that_cannot_be_learnt_from_is_refused(words, tmp_path, labels):
     recordings = write_words(tmp_path / "in", 6)
     prepare(recordings, tmp_path / "joined", sample_rate=RATE, join=True)
-    with pytest.raises(DataError, match="recordings are joined"):
-        classes_of(AudioData.open(tmp_path / "joined"), labels)
+    prepare(recordings, tmp_path / "alone", sample_rate=RATE, join=True, join_seconds=0.1)  # a word a medley
+    for folder in ("joined", "alone"):
+        with pytest.raises(DataError, match="recordings are joined"):
+            classes_of(AudioData.open(tmp_path / folder), labels)
     with pytest.raises(DataError, match="2 to 1000 classes, got 1"):
         classes_of(words, read_pattern("(_)"))
     (tmp_path / "test.txt").write_text("high_*.wav\n")
@@ -175,6 +231,13 @@ def test_files_that_cannot_be_read_are_named_and_long_ones_are_cut(words, classi
     scores = Scorer(classifier, words).files("in", find_audio(folder), reader)
     assert (scores.clips, scores.longer, reader.unread, len(done)) == (10, 1, 1, 11)
     assert len(said) == 1 and "broken.wav" in said[0]
+
+
+def test_a_set_none_of_which_can_be_read_is_refused(words, classifier, tmp_path):
+    for name in ("a.wav", "b.wav"):
+        (tmp_path / name).write_bytes(b"RIFF")
+    with pytest.raises(AudioError, match="broken: at least 2 clips are needed, got 0"):
+        Scorer(classifier, words).files("broken", find_audio(tmp_path), Reader(classifier))
 
 
 def test_clips_are_heard_as_loud_as_their_files_are(words, classifier, tmp_path):

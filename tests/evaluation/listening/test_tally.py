@@ -69,7 +69,7 @@ def test_listeners_without_preferences_show_none(test: ListeningTest, monkeypatc
 
 def test_without_answers_there_is_no_ranking(test: ListeningTest) -> None:
     page = count(AnswerBook(test)).markdown()
-    assert "No ranking yet" in page and "inf" not in page
+    assert "No ranking: no chain of preferences" in page and "inf" not in page
 
 
 def test_every_answer_is_counted_for_its_systems(test: ListeningTest) -> None:
