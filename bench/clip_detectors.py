@@ -36,7 +36,7 @@ from samplernn_fast.models.base import AudioModel
 
 _SHORTEST = 0.1  # seconds; shorter rests of a recording are left out
 _MOST_ALARMS, _FEWEST_HITS = 0.02, 0.95
-_SCORED_SECONDS, _SCORED_CLIPS = 2.0, 48  # of the clips whose likelihood is measured, at most
+_SCORED_SECONDS, _SCORED_CLIPS = 2.0, 48  # So many clips of this length have their likelihood measured.
 
 
 @dataclass(frozen=True)

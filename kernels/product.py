@@ -87,7 +87,7 @@ def library_product(x: Tensor, w: Tensor, out: Tensor) -> None:
         torch.mm(x, w.t(), out=out)
     elif x.is_cuda:
         torch.mm(x, w.t(), out_dtype=torch.float32, out=out)
-    else:  # in the interpreter
+    else:  # This is the interpreter.
         torch.mm(x.float(), w.float().t(), out=out)
 
 

@@ -24,7 +24,7 @@ from samplernn_fast.ranges import Range, checked
 from samplernn_fast.reference import limits
 from samplernn_fast.terminal import audio_bar
 
-_DURATION = Range(0, 24 * 3600, above=True, unit="seconds")  # of one call; a day
+_DURATION = Range(0, 24 * 3600, above=True, unit="seconds")  # One call makes at most a day.
 _BLOCK = Range(0, 3600, above=True, unit="seconds")
 
 ModelLike = str | Path | AudioModel | Engine

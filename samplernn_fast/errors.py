@@ -6,7 +6,7 @@ A message speaks of arguments as Python has them; the command line writes them a
 import signal
 from collections.abc import Iterable
 
-_MOST_CHARACTERS = 1000  # of a message, which may quote what a damaged file holds
+_MOST_CHARACTERS = 1000  # A message may quote what a damaged file holds, so it has at most so many.
 
 
 def one_line(text: object) -> str:

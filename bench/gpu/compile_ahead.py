@@ -89,7 +89,7 @@ class _Collected:
 
     @staticmethod
     def _of_test(about: dict) -> Iterator[Wanted]:
-        from gpu_shapes import SHAPES  # in tests/support, which pytest has put on the path
+        from gpu_shapes import SHAPES  # It lies in tests/support, which pytest has put on the path.
 
         for exchange in (*about.get("beside", ()), about.get("exchange", "auto")):
             for streams in about["streams"]:

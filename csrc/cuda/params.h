@@ -111,7 +111,7 @@ struct Params {
   unsigned char* workspace;  // zero at the start
   uint32_t* error;           // (kErrorWords), zero at the start
   uint64_t* profile;         // (phases + 1, kPhaseNumbers), zero at the start; with SRNN_PROFILE
-  uint64_t time_limit;       // of one wait, in nanoseconds
+  uint64_t time_limit;       // nanoseconds that one wait may take
   int64_t t;                 // time of the first new sample
   int32_t steps;             // 1 to 2^24 samples
   int32_t top_k;             // 0: off

@@ -28,7 +28,7 @@ _STALL_SECONDS = 60  # most that ffmpeg may take for the next piece of audio
 _LARGEST_ALLOCATION = 1 << 28  # bytes that ffmpeg may allocate at once
 # ffmpeg may take the file for one of these. Playlists are left out, because they would make it open other files.
 _CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,aac,asf,ape,wv,amr,matroska,webm,ac3,eac3,loas,mp3,ogg,wav,flac,caf"
-_BYTES = 4  # of a float32 sample
+_BYTES = 4  # A float32 sample has so many.
 
 
 class FfmpegFile:

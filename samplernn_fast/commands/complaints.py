@@ -110,7 +110,7 @@ def _as_name(flag: str) -> str:
 
 
 def _chosen(spellings: str, settings: Mapping[str, Any]) -> str:
-    """Of one flag's spellings, such as "-o/--out", the one that has the argument's name."""
+    """The spelling that has the argument's name, among those of one flag, such as "-o/--out"."""
     names = spellings.split("/")
     return next((name for name in names if _as_name(name) in settings), names[-1])
 

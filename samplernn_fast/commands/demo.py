@@ -26,7 +26,7 @@ _RECORDINGS, _RECORDING_SECONDS, _RESULT_SECONDS = 12, 8.0, 4.0  # how many tune
 # Measured on the demo's music, whose levels have 7.4 bits each where nothing before them is known: a model of 6.2 bits
 # makes white noise, one of 5.6 tones, one of 4.7 a melody. 200 updates in all end at 5.5 bits, 300 at 4.8.
 _LEAST_STEPS = 300
-_NOISE_MARGIN = 1.5  # by how many bits a model must predict better than the levels' own frequencies
+_NOISE_MARGIN = 1.5  # A model must predict better than the levels' own frequencies by so many bits.
 _STAMP = "demo.json"
 
 

@@ -13,7 +13,7 @@ from samplernn_fast.terminal import audio_length, counted
 _SHOWN = 20  # most dropped files that the summary names; the manifest names all
 _NAMED = 5  # most recordings that a warning names
 _LOST_BY_MIXING = 0.97  # the share of power from which on channels cancel each other; unlike channels lose half
-_LARGE_GAIN = 30.0  # from here on, one step of 16 bits becomes a noise that can be heard
+_LARGE_GAIN = 30.0  # One step of 16 bits becomes a noise that can be heard where the gain is larger.
 _BEYOND_FULL_SCALE = 2.0  # a peak that audio below full scale does not have, however it was resampled
 
 

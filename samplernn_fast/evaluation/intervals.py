@@ -18,7 +18,7 @@ Z = NormalDist().inv_cdf(0.5 + CONFIDENCE / 2)
 """How many standard deviations of a normal distribution such an interval reaches to each side."""
 LEAST_RECORDINGS = 10
 """The fewest recordings that have an interval."""
-_DRAWS, _AT_ONCE = 4000, 250  # of the bootstrap
+_DRAWS, _AT_ONCE = 4000, 250  # The bootstrap draws so often, so many draws at once.
 _PERCENTILES = (50 * (1 - CONFIDENCE), 50 * (1 + CONFIDENCE))
 
 

@@ -38,11 +38,11 @@ class EvalResult:
     """The mean negative log-likelihood over all samples of a split, and the same for each recording."""
 
     nll_bits: float
-    """In bits, of levels. A mixture's density is integrated over the 256 linear levels (`audio.laws`)."""
+    """The bits of levels. A mixture's density is integrated over the 256 linear levels (`audio.laws`)."""
     n_samples: int
     per_file: list[FileResult]
     nll_nats: float | None = None
-    """In nats, of a mixture's density of the normalised signal (Table 2); None for other systems."""
+    """The nats of a mixture's density of the normalised signal (Table 2); None for other systems."""
 
     def to_dict(self) -> dict[str, Any]:
         """Returns plain numbers and lists for JSON, without what is None."""

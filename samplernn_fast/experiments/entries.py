@@ -25,7 +25,7 @@ from samplernn_fast.untrusted import Fields, Unreadable, read_json
 
 SPLITS = ("valid", "test")
 """The splits that are scored, in the order of the work."""
-_MOST = 10**15  # of any figure of a score
+_MOST = 10**15  # No figure of a score is larger.
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class Score:
     data_sha256: str
     """The hash of the data folder's manifest."""
     splits: dict[str, dict[str, list[float]]]
-    """For each split the "samples" and mean "bits" of its recordings, and for a mixture the "nats"."""
+    """Each split's name -> the "samples" and mean "bits" of its recordings, and of a mixture the "nats"."""
 
     @classmethod
     def read(cls, entry: Entry) -> "Score | None":

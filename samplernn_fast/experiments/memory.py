@@ -35,8 +35,8 @@ from samplernn_fast.models.config import RecurrentConfig
 MOST_KEPT = 50
 """The most clips of a model and a length of silence that are kept to be heard."""
 FloatArray = npt.NDArray[np.float32]
-_STREAMS = MOST_KEPT  # how many clips are made at once; those that are kept are among the first of these
-_BLOCK_SECONDS = 0.5  # how much is made between two looks at ctrl-C
+_STREAMS = MOST_KEPT  # So many clips are made at once, and those that are kept are among the first of these.
+_BLOCK_SECONDS = 0.5  # So much is made between two looks at ctrl-C.
 
 
 _MODELS = Table("Models of two voices", (Variant("paper-3tier"), Variant("wavenet")))
@@ -77,7 +77,7 @@ class Remembered:
 
     model: str
     silence: float
-    """In seconds."""
+    """How long the silence is, in seconds."""
     window_seconds: float | None
     """The receptive field of a network of fixed window; None for a recurrent one."""
     pitches: tuple[tuple[float, float], ...]

@@ -19,9 +19,9 @@ from samplernn_fast.experiments.probe import Cost, measure
 from samplernn_fast.experiments.systems import Scale, Variant, settings
 from samplernn_fast.untrusted import Fields, Unreadable, read_json
 
-_MOST_ROUNDS = 6  # in how many turns a system is measured at most, every second one in the opposite order
-_AGREEMENT = 1.1  # the most by which the two shortest times of a system may differ
-_LONGEST_UPDATE, _MOST_MEMORY = 1e6, 2**50  # seconds, and bytes, that a plan may speak of
+_MOST_ROUNDS = 6  # A system is measured in at most so many turns, every second one in the opposite order.
+_AGREEMENT = 1.1  # The two shortest times of a system may differ by this factor.
+_LONGEST_UPDATE, _MOST_MEMORY = 1e6, 2**50  # A plan may speak of no more seconds and bytes.
 
 
 @dataclasses.dataclass(frozen=True)

@@ -65,7 +65,7 @@ def settings(
         model["dim"] = 128 if wide else 24
         run |= _SMALL | ({"batch_size": 16, "lr": 3e-3} if wide else {"batch_size": 8, "lr": 2e-3})
         if variant.preset == "wavenet-tuned":
-            run["batch_size"] = 2  # of its long targets; 8 would make a hundred updates in ten minutes
+            run["batch_size"] = 2  # Its targets are long: with 8, ten minutes would have a hundred updates.
     if variant.seq_len is not None:
         run["seq_len"] = variant.seq_len
     return replace(config, model=replace(config.model, **model), **run)

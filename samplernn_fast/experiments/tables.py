@@ -111,7 +111,7 @@ class Row:
     scores: dict[str, list[Score]]
     """Name of a data folder -> the scores of the seeds that are finished."""
     cost: Cost | None
-    """Of an update; None where nothing asked for it."""
+    """What an update costs; None where nothing asked for it."""
 
 
 def reproduce(

@@ -19,7 +19,7 @@ from samplernn_fast.models.config import SampleRNNConfig
 from samplernn_fast.models.sample_rnn import SampleRNN
 from samplernn_fast.ranges import checked
 
-_MOST_LOGITS = 1 << 22  # of a top frame, of which the parity check compares one or more: 64 MiB in float64, twice
+_MOST_LOGITS = 1 << 22  # The parity check compares a top frame or more, in float64, twice: 64 MiB.
 _READERS = {"deepsound": deepsound.read, "prism": prism.read, "s4": s4.read, "theano": theano.read}
 
 

@@ -96,7 +96,7 @@ class MixtureConfig(AudioConfig):
 
     @property
     def deviation(self) -> float:
-        """By what amplitudes less the mean are divided: `std`, or 1 before training."""
+        """What amplitudes less the mean are divided by: `std`, or 1 before training."""
         return self.std or 1.0
 
     @property

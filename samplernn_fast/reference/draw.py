@@ -100,7 +100,7 @@ class Drawing:
 
     @classmethod
     def unused(cls, levels: Tensor) -> "Drawing":
-        """For known levels (B, n), of which none is drawn."""
+        """The drawing of known levels (B, n), none of which is drawn."""
         streams = np.zeros(levels.shape[0], np.uint32)
         return cls(Randomness(0, streams), torch.ones(levels.shape, device=levels.device))
 

@@ -246,7 +246,7 @@ def _pack_cells(config: PackedConfig, rnn: RNNStack) -> dict[str, Tensor]:
     """The cells of a tier and the skips between them, but for the biases of the gates."""
     dim, layers = config.dim, rnn.layers
     packed = {"recurrent": torch.stack([layer.w_hh for layer in layers]), "h0": rnn.h0}
-    inner = [layer.b_hh for layer in layers if layer.b_hh is not None]  # of a GRU that resets after the product
+    inner = [layer.b_hh for layer in layers if layer.b_hh is not None]  # A GRU that resets after the product has these.
     if inner:
         packed["bias_n"] = torch.stack([b_hh[2 * dim :] for b_hh in inner])
     if len(layers) > 1:

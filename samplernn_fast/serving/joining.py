@@ -10,7 +10,7 @@ from samplernn_fast.evaluation.listening.answers import new_token
 JOINS = 50
 """How many listeners may start from one address within an hour; a class that listens together has fewer."""
 _HOUR = 3600.0  # seconds
-_MOST_KEPT = 10_000  # of tokens and of joins that are remembered; beyond that the oldest are forgotten
+_MOST_KEPT = 10_000  # So many tokens and joins are remembered; beyond that the oldest are forgotten.
 
 
 class Joins:

@@ -35,7 +35,7 @@ from samplernn_fast.untrusted import Fields, Unreadable, parse_json
 
 BODY_BYTES = 2000
 """The most bytes of a request's body; an answer has fewer than 100."""
-_CONNECTIONS = 200  # at once; those beyond are refused with status 503
+_CONNECTIONS = 200  # So many may be open at once; those beyond are refused with status 503.
 _PAGE = {  # the files of the page and their types
     "": ("index.html", "text/html"),
     "page.css": ("page.css", "text/css"),
@@ -191,7 +191,7 @@ def bind(host: str, port: int) -> socket.socket:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         return socket.create_server((host, port), family=family, backlog=_CONNECTIONS)
     except (OSError, OverflowError, UnicodeError) as error:
-        number = getattr(error, "errno", None) or 0  # of a name that is not found it is negative
+        number = getattr(error, "errno", None) or 0  # Where a name is not found it is negative.
         reason = os.strerror(number) if number > 0 else getattr(error, "strerror", None) or error
         raise ConfigError(f"host {host}, port {port} cannot be used: {reason}; choose another one") from None
 

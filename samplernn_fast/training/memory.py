@@ -21,9 +21,12 @@ from samplernn_fast.models.config import (
 from samplernn_fast.models.other_configs import DilatedConfig, HybridRNNWaveNetConfig, HybridWaveNetConfig
 from samplernn_fast.training.config import TrainConfig
 
-_STATE_BYTES = 20  # of each weight: itself, its gradient, Adam's two moments, and the normalized weight, in float32
+_STATE_BYTES = 20  # A weight, its gradient, Adam's two moments and the normalized weight are float32 each.
 _ERROR = 2.0  # the factor by which the estimate may be too high; the most that was measured is 1.4
-_CGROUP_FILES = ("memory.max", "memory/memory.limit_in_bytes")  # of version 2 and of version 1
+_CGROUP_FILES = (
+    "memory.max",
+    "memory/memory.limit_in_bytes",
+)  # Control groups of version 2 and of version 1 have these.
 
 
 def update_bytes(config: TrainConfig, rows: int) -> int:

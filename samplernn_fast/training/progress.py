@@ -21,7 +21,7 @@ from samplernn_fast.training.keeping import next_sound
 from samplernn_fast.training.run_log import RunLog
 
 SLOW_STEP = 10.0
-"""From how many seconds a step on, a run is called slow."""
+"""A run whose steps take as many seconds is called slow."""
 _CPU_WORK = 5e9  # parameters times samples that one core trains in a second; measured: 6e9 to 1.8e10
 _PEEK = 1 << 16  # how many samples of a recording are looked at for silence and clipping
 

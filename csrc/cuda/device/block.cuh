@@ -133,7 +133,7 @@ SRNN_DEVICE bool is_helper(const Block& b) { return kRoles && b.helper; }
 // Streams of the tile whose first stream is `first`; the last tile may be smaller.
 SRNN_DEVICE int rows_of_tile(int first) { return kBatch - first < kTile ? kBatch - first : kTile; }
 
-// Of a slice of kSlice rows, how many a warp works on at once: each lane has one stream of one row.
+// A warp works on so many rows of a slice of kSlice at once: each lane has one stream of one row.
 template <int kSlice>
 SRNN_CONSTEXPR int rows_together() {
   return smaller(kWarpSize / kTile, divide_up(kSlice, kWarps));

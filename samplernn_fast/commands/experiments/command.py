@@ -156,7 +156,7 @@ def memory(
     silence: Annotated[tuple[float, ...], Range(0, 600, unit="seconds")] = (1.0,),
     temperature: Annotated[float, Range(0, 100)] = 1.0,
     seed: Annotated[int, Range(0, 2**63 - 1)] = 0,
-    keep_clips: Annotated[int, Range(0, 50)] = 0,  # at most `memory.MOST_KEPT`, which needs torch to be read
+    keep_clips: Annotated[int, Range(0, 50)] = 0,  # The bound is `memory.MOST_KEPT`, which needs torch to be read.
     device: str = "auto",
 ) -> None:
     """Whether models of two voices go on in the voice that they had before a silence (section 3.3).

@@ -28,8 +28,8 @@ FULL_SCALE = 0.95
 NOISE_DB, NOISE_WINDOW_FLATNESS = -35.0, 0.75
 """A tenth of a second is noise where it is louder than this, and its mean spectrum at least so flat. White noise has a
 flatness of at least 0.88 over that time; of the sibilants in recorded speech hardly any has 0.7."""
-_NOISE_SECONDS, _OFFSET_SECONDS = 0.1, 0.5  # of the windows in which noise and an offset are looked for
-_PIECE_SECONDS = 4  # of what is worked on at once
+_NOISE_SECONDS, _OFFSET_SECONDS = 0.1, 0.5  # Noise and an offset are looked for in such windows.
+_PIECE_SECONDS = 4  # So much is worked on at once.
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,7 @@ class _Frames:
         self.size, self.silence = size, LongestRun()
         self._windows = Windows(size, size)
         self._frames = 0
-        self._flatness: list[npt.NDArray[np.float32]] = []  # of the active frames
+        self._flatness: list[npt.NDArray[np.float32]] = []  # One number for each active frame.
 
     def add(self, samples: FloatArray) -> None:
         frames = self._windows.add(samples)

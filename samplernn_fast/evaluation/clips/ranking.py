@@ -23,7 +23,7 @@ FEWEST = 8
 OUTLIER = 3.5
 """A clip is unlike the others where its bits lie so many deviations from the median, by the median absolute deviation
 scaled to that of a normal distribution (Iglewicz & Hoaglin 1993)."""
-_SCALE = 1.4826  # of the median absolute deviation
+_SCALE = 1.4826  # times the median absolute deviation is the standard deviation of normal numbers
 _LEAST_DEVIATION = 0.02  # bits; clips that are nearly the same are no outliers among each other
 _LEAST_LIKELY, _MOST_LIKELY = 0.40, 0.05
 

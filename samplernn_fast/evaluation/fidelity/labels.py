@@ -17,7 +17,7 @@ MOST_CLASSES = 1000
 def read_pattern(text: str) -> re.Pattern[str]:
     """The regular expression of labels: its one group is the label. Raises ConfigError for another kind."""
     try:
-        with warnings.catch_warnings(action="ignore"):  # of spellings that a later version of Python may read otherwise
+        with warnings.catch_warnings(action="ignore"):  # Python warns of odd brackets.
             pattern = re.compile(text)
     except (re.error, RecursionError, OverflowError) as error:
         raise ConfigError(f"labels must be a regular expression, got {quoted(text)}: {error}") from None

@@ -33,7 +33,7 @@ class Scores:
     inception_score: float
     modified_inception_score: float
     am_score: float
-    """In nats."""
+    """The AM score in nats."""
     shares: dict[str, float]
     """Class -> the share of clips that are likeliest of it."""
     longer: int = 0

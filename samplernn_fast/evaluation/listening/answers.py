@@ -61,7 +61,7 @@ class Listener:
     """One line of listeners.jsonl."""
 
     number: int
-    """From 1 on."""
+    """The number of the listener; the first one has 1."""
     token: str
     """The secret by which the listener's browser is known again."""
     pairs: tuple[Pair, ...]

@@ -9,8 +9,8 @@ from samplernn_fast.errors import ConfigError, DataError
 from samplernn_fast.evaluation.listening.tally import PairCount, Tally
 
 _COLUMNS = 3  # charts beside each other
-_WIDTH, _HEIGHT = 2.6, 2.8  # of one chart, in inches
-_COLOURS = ("#2f5d8a", "#b9bec4", "#c4713b")  # of one system, no preference, the other one
+_WIDTH, _HEIGHT = 2.6, 2.8  # Inches of one chart.
+_COLOURS = ("#2f5d8a", "#b9bec4", "#c4713b")  # One system, no preference, the other one.
 
 
 def load_matplotlib() -> Any:

@@ -34,9 +34,9 @@ class PairCount:
     losses: int
     """How often `other` was preferred."""
     p: float
-    """Of the sign test, without the answers of no preference."""
+    """The p value of the sign test, without the answers of no preference."""
     p_holm: float
-    """The same, corrected by Holm for the number of pairs of systems."""
+    """The same p, corrected by Holm for the number of pairs of systems."""
 
     @property
     def total(self) -> int:

@@ -23,7 +23,7 @@ MAGIC = 0xDB4775248B80FB57
 _FOOTER_BYTES = 48
 _NUMPY = {1: "<f4", 2: "<f8", 19: "<f2", 3: "<i4", 9: "<i8"}  # TensorFlow's DataType -> NumPy's
 _BFLOAT16 = 14  # TensorFlow's DataType, which NumPy does not have
-_MOST_ENTRIES = 20_000  # of an index, training state included
+_MOST_ENTRIES = 20_000  # An index has at most so many, training state included.
 _MOST_KEY = 400  # bytes of a name; each key may repeat the one before, so long ones would multiply
 _MOST_DIMENSIONS = 8
 
@@ -73,7 +73,7 @@ class _DataFiles:
 
     def __init__(self, prefix: Path, shards: int) -> None:
         self._prefix, self._shards = prefix, shards
-        self._left: dict[int, int] = {}  # by number of the file: how many bytes have not been read
+        self._left: dict[int, int] = {}  # Number of the file -> how many of its bytes have not been read.
 
     def read(self, name: str, entry: Entry) -> np.ndarray:
         """One tensor, out of the data file that its entry names; bfloat16 becomes float32."""

@@ -86,7 +86,7 @@ class TorchNames:
 
     def __init__(self) -> None:
         self.storages: dict[str, StorageRecord] = {}
-        """By key, for a file in which the storages follow."""
+        """Finds a storage by its key, in a file where the storages follow."""
 
     def find(self, module: str, name: str) -> Call:
         """What stands for a name. Raises Forbidden for one that no checkpoint needs."""

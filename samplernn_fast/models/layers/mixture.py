@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import linear, log_softmax, softplus
 from torch.special import log_ndtr
 
-_LEVELS = 256  # of the paper's other systems, among which `level_nats` measures
+_LEVELS = 256  # The paper's other systems have so many, and `level_nats` measures among these.
 _MOST_SCALE = 1e6  # standard deviations of the signal; where a level is far narrower, its probability is rounded to 0
 _FAR = 1e100  # an edge beyond every sample, but finite, so that no gradient is infinity times zero
 

@@ -24,8 +24,8 @@ from samplernn_fast.training.trainer import train
 STUDY_FILE = "search.db"
 _NAME = "search"
 _SPACE = "space"  # the attribute of the study that says what is searched; one, so that it is there whole or not at all
-_NOT_STOPPED = 4  # trials that are finished before one can be hopeless
-_FIRST_TENTH = 2  # of a budget, at which one can be hopeless for the first time
+_NOT_STOPPED = 4  # So many trials must be finished before one can be hopeless.
+_FIRST_TENTH = 2  # A trial can be hopeless from this tenth of its budget on.
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Trial:
     number: int
     flags: tuple[str, ...]
     bits: float | None
-    """Of the best model of its run on the whole validation split; None where it failed or was stopped early."""
+    """What the best model of its run has on the whole validation split; None where it failed or was stopped early."""
     reason: str = ""
     """Why it failed, or where it was stopped."""
     steps: int | None = None
@@ -186,7 +186,7 @@ def _finish(study: Any, trial: Any, space: Space, out: Path, progress: bool) -> 
         bits = evaluate(load_model(config.out), AudioData.open(config.data), "valid", device=config.device).nll_bits
     except Interrupted:
         raise
-    except (DataError, OSError):  # of the data or the disk, so no other trial would do better
+    except (DataError, OSError):  # The data or the disk fails, so no other trial would do better.
         raise
     except SampleRNNError as error:
         trial.set_user_attr("reason", str(error))
