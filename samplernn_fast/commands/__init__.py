@@ -81,7 +81,7 @@ COMMANDS = {
     ),
     "fidelity": Command(
         "FID, inception scores and AM score of generated words, by a small classifier that is trained on real ones.",
-        "samplernn-fast fidelity words --data data --classifier classifier.safetensors",
+        "samplernn-fast fidelity made --data data --classifier classifier.safetensors",
         "clips.fidelity",
         "fidelity",
     ),

@@ -74,7 +74,7 @@ def _directly(text: str, args: Sequence[str], settings: Mapping[str, Any]) -> st
     if text.startswith("Missing from "):
         # Names come before the help of each; the metavar of an argument without a flag stands alone.
         names = re.findall(r"(?:^Missing from [^:]*:|\(required\)) (?:-[^,]*, )*(-[^ ]+ [^ ]+|[A-Z]+)", text)
-        return f"{' and '.join(names)} must be given" if names else ""
+        return f"{' and '.join(names).replace(' [', ' ')} must be given" if names else ""  # "[" begins a list
     if match := re.match(r"invalid choice (.*) for argument '(.*?)'\. Expected one of \((.*)\)", text):
         value = match[1].strip("'\"")
         choices = [choice for choice in re.findall(r"'([^']*)'", match[3]) if choice != "None"]

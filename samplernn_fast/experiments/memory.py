@@ -34,6 +34,8 @@ from samplernn_fast.models.config import RecurrentConfig
 
 MOST_KEPT = 50
 """The most clips of a model and a length of silence that are kept to be heard."""
+CLIP_FOLDER = "memory-clips"
+"""The folder of these clips, in that of the experiments."""
 FloatArray = npt.NDArray[np.float32]
 _STREAMS = MOST_KEPT  # So many clips are made at once, and those that are kept are among the first of these.
 _BLOCK_SECONDS = 0.5  # So much is made between two looks at ctrl-C.
@@ -172,12 +174,12 @@ def _pitches(levels: npt.NDArray[np.int64], engine: Engine) -> list[float]:
 def write(found: Sequence[Remembered], voices: TwoVoices, settings: Settings, command: str, out: Path) -> list[Path]:
     """Writes memory.md, memory.csv with a line a clip, memory.png where matplotlib is installed, and the kept clips.
 
-    They lie in the folder memory, as MODEL-SILENCEs-NUMBER.wav, in place of the WAV files that were there before.
+    They lie in the folder memory-clips, as MODEL-SILENCEs-NUMBER.wav, and take the place of files of the same names.
     """
     text, sheet, picture = (out / f"memory{suffix}" for suffix in (".md", ".csv", ".png"))
     files.write_text(text, _markdown(found, voices, settings, command))
     files.write_text(sheet, _csv(found))
-    written = [text, sheet, *_write_clips(found, out / "memory")]
+    written = [text, sheet, *_write_clips(found, out / CLIP_FOLDER)]
     try:
         from samplernn_fast.experiments.figure import draw_memory
     except ImportError:
@@ -188,17 +190,15 @@ def write(found: Sequence[Remembered], voices: TwoVoices, settings: Settings, co
 
 def _write_clips(found: Sequence[Remembered], folder: Path) -> list[Path]:
     """Writes the clips that are kept; returns their files."""
-    for file in folder.glob("*.wav"):
-        file.unlink()
     written: list[Path] = []
     for one in found:
-        model = re.sub(r"[^\w.-]+", "-", one.model).strip("-") or "model"
+        model = re.sub(r"[^\w-]+", "-", one.model).strip("-") or "model"
         for number, sound in enumerate(one.sounds):
             file = folder / f"{model}-{one.silence:g}s-{number:02d}.wav"
             if file in written:  # two models, or two lengths, whose names differ by nothing that a file's name has
                 file = file.with_stem(f"{file.stem}-{len(written)}")
             folder.mkdir(exist_ok=True)
-            writing.write(file, sound, one.sample_rate)
+            writing.write(file, sound, one.sample_rate, overwrite=True)
             written.append(file)
     return written
 
@@ -211,7 +211,9 @@ def _markdown(found: Sequence[Remembered], voices: TwoVoices, settings: Settings
         f"The voices are {low.name} ({low.pitch:.1f} Hz) and {high.name} ({high.pitch:.1f} Hz), told apart at"
         f" {voices.boundary:.1f} Hz by mean pitch, which names {100 * voices.accuracy():.0f} % of their own recordings"
         " rightly. A clip with an end that has no voice is counted apart. In brackets: Wilson's interval of 95 %."
-        " Chance is what the voices' shares at both ends would give if the ends had nothing to do with each other.\n\n"
+        " Chance is what the voices' shares at both ends would give if the ends had nothing to do with each other. A"
+        " silence shorter than a model's window is no control, and a dash means that no clip has two voiced ends, as of"
+        " models that are trained too little.\n\n"
         "The paper has 83 % for SampleRNN and one second, of a 3-tier model of two speakers with ten hours each, and"
         f" 50 % for a model of fixed window.\n\nMade by `{command}`."
     )

@@ -134,7 +134,7 @@ def test_the_example_in_the_help_of_a_command_works(name, model, data_folder, tm
     if name == "fidelity":
         for word, pitch in HERTZ.items():
             write_words(tmp_path / "recordings" / word, 4, {"tone": pitch})
-            write_words(tmp_path / "words" / word, 2, {"tone": pitch}, seed=1)
+            write_words(tmp_path / "made" / word, 2, {"tone": pitch}, seed=1)
         places["data"] = tmp_path / "labelled"
         assert run("prepare", tmp_path / "recordings", "-o", places["data"], "--sample-rate", RATE) == 0
     if name == "import":

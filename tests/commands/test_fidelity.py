@@ -47,8 +47,8 @@ def test_text_says_what_is_better_and_what_was_not_seen(data, tmp_path, capsys):
     write(tmp_path / "good/long.wav", noise(RATE))
     assert run("fidelity", "good", "--data", data, *KEPT, "--epochs", 1) == 0
     shown = capsys.readouterr().out
-    assert "classifier: 3 classes, right in " in shown and "recordings of the test split" in shown
-    assert "lower is better: FID, AM; higher: IS, mIS" in shown
+    assert "recordings of the test split; 3: high, low, middle" in shown
+    assert "lower is better: FID, AM; higher: IS" in shown
     assert "good: longer than 0.25 s, whose rest was not seen: 1 clips" in shown
     assert [line.split()[0] for line in shown.splitlines() if line.startswith(("train ", "test ", "good "))] == [
         "train",
@@ -83,12 +83,13 @@ def test_labels_are_folders_unless_a_pattern_is_given(tmp_path, capsys):
         (("one",), "one: at least 2 clips are needed, got 1"),
         (("missing",), "missing: no such file or folder"),
         (("recordings/..", "recordings/.."), "two rows would be called"),
-        (("train=good",), "two rows would be called 'train'"),
+        (("train=good",), "the row train is that of the data"),
         (("=good",), "a set of clips is FOLDER or NAME=FOLDER"),
         (("good", "--labels", "("), "labels must be a regular expression"),
         (("good", "--labels", "x"), "labels must have one group"),
         (("good", "--labels", "(george)"), "has no label by the pattern"),
-        (("good", "--classifier", "no/c.safetensors"), "no/c.safetensors: cannot be written"),
+        (("good", "--classifier", "good/low_0.wav/c.safetensors"), "cannot be written"),
+        (("data2=data",), "data is a data folder, and no folder of clips"),
         (("good", "--epochs", "0"), "epochs must be"),
         (("good", "--data", "good"), "good: no data folder"),
         (("good", "--device", "tpu"), "device"),

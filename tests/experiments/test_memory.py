@@ -195,16 +195,18 @@ def test_clips_that_are_not_kept_take_no_memory(tmp_path, monkeypatch):
 def test_kept_clips_can_be_heard(tmp_path):
     sounds = np.stack([np.full(800, 0.25, np.float32), np.full(800, -0.5, np.float32)])
     found = Remembered("SampleRNN (3-tier)", 0.5, None, (), (), 8000, sounds)
-    write([replace(found, sounds=np.tile(sounds, (2, 1)))], VOICES, Settings(clips=4), "the command", tmp_path)
+    (tmp_path / "memory-clips").mkdir()
+    (tmp_path / "memory-clips/mine.wav").write_bytes(b"kept")
+    write([replace(found, sounds=sounds / 2)], VOICES, Settings(clips=2), "the command", tmp_path)
     written = write([found], VOICES, Settings(clips=2), "the command", tmp_path)  # in the place of the first ones
     clips = [path for path in written if path.suffix == ".wav"]
     assert [path.relative_to(tmp_path).as_posix() for path in clips] == [
-        "memory/SampleRNN-3-tier-0.5s-00.wav",
-        "memory/SampleRNN-3-tier-0.5s-01.wav",
+        "memory-clips/SampleRNN-3-tier-0.5s-00.wav",
+        "memory-clips/SampleRNN-3-tier-0.5s-01.wav",
     ]
     for path, sound in zip(clips, sounds, strict=True):
         assert np.allclose(reading.read(path)[0], sound, atol=1e-4)
-    assert sorted(path.name for path in (tmp_path / "memory").iterdir()) == [path.name for path in clips]
+    assert (tmp_path / "memory-clips/mine.wav").read_bytes() == b"kept"
 
 
 def test_kept_clips_of_models_with_like_names_do_not_overwrite_each_other(tmp_path):

@@ -177,7 +177,7 @@ def memory(
         silence: Lengths of the silence in seconds; the paper has 1.
         temperature: Of the models' samples.
         seed: Draws the clips.
-        keep_clips: How many clips of each model and each length of silence are written to the folder memory in --out.
+        keep_clips: How many clips of each model and each length of silence are written to memory-clips in --out.
         device: auto, cpu, cuda or cuda:N, to train on.
     """
     from samplernn_fast.experiments.places import check_out, run_name

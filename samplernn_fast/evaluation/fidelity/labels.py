@@ -36,7 +36,7 @@ def labels_of(recordings: Sequence[Recording], pattern: re.Pattern[str], folder:
         if match is None or not match.group(1):
             raise DataError(
                 f"{folder}: the recording {one_line(recording.path)} has no label by the pattern"
-                f" {quoted(pattern.pattern)}"
+                f" {quoted(pattern.pattern)} of labels"
             )
         found.append(match.group(1))
     return found

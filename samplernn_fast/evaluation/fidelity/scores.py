@@ -30,6 +30,9 @@ class Scores:
     """The Fréchet distance of its features to those of `fid_to`."""
     fid_to: str
     """ "train", the train split; for that itself "halves", the distance between its two halves."""
+    real_fid: float
+    """The same distance of as many words that are drawn from the train split, at most half of it, to its other words:
+    how near so few real words come, the classifier having seen them."""
     inception_score: float
     modified_inception_score: float
     am_score: float
@@ -95,6 +98,7 @@ class Scorer:
             len(logs),
             metrics.frechet_distance(judged.features, self._train.features) if fid is None else fid,
             "train" if fid is None else "halves",
+            self._of_real(len(logs)),
             metrics.inception_score(logs),
             metrics.modified_inception_score(logs),
             metrics.am_score(logs, self._train.log_probabilities),
@@ -109,18 +113,25 @@ class Scorer:
         dealt = order[np.argsort(targets[order], kind="stable")]
         return metrics.frechet_distance(self._train.features[dealt[::2]], self._train.features[dealt[1::2]])
 
+    def _of_real(self, count: int) -> float:
+        """The Fréchet distance of so many drawn words of the train split to the others."""
+        order = np.random.default_rng(0).permutation(len(self._train.features))
+        few, others = np.split(order, [min(count, len(order) // 2)])
+        return metrics.frechet_distance(self._train.features[few], self._train.features[others])
+
 
 class Reader:
-    """Reads clips, and counts what it left out or cut. They must be as loud as a model of the data makes them."""
+    """Reads clips, and counts what it left out or cut."""
 
     def __init__(
         self,
         classifier: Classifier,
+        gain: float = 1.0,
         say: Callable[[str], object] = lambda line: None,
         done: Callable[[], object] = lambda: None,
     ) -> None:
-        """say: is called with a line about a file that is left out; done: after each file."""
-        self._classifier, self._say, self._done = classifier, say, done
+        """gain: the factor on all clips. say is called with a line about a file that is left out, done after each."""
+        self._classifier, self._gain, self._say, self._done = classifier, np.float32(gain), say, done
         self.longer = 0
         """How many clips were longer than what the classifier looks at."""
         self.unread = 0
@@ -148,4 +159,4 @@ class Reader:
         if not length:
             raise AudioError(f"{file}: too short, no sample is left at {rate} Hz")
         self.longer += length > samples
-        return np.concatenate(blocks)[:samples]
+        return np.concatenate(blocks)[:samples] * self._gain

@@ -19,8 +19,7 @@ from samplernn_fast.evaluation.fidelity.classifier import AT_ONCE, MOST_SECONDS,
 from samplernn_fast.evaluation.fidelity.labels import classes_of, labels_of
 from samplernn_fast.evaluation.fidelity.network import LEAST_RATE, MEL_BANDS, WordNetwork, padded
 
-EPOCHS = 20
-"""How often a classifier sees the train split, unless another number is asked for."""
+_LEAST_EPOCHS, _LEAST_UPDATES = 20, 800  # A classifier is trained for both, unless a number of epochs is asked for.
 _WHOLE = 0.98  # This share of the training recordings is seen whole, so that a few long ones do not slow all down.
 _LEAST_SECONDS = 0.1  # The network looks at no less, however short the recordings are.
 _LEARNING_RATE, _WEIGHT_DECAY = 3e-3, 1e-2
@@ -56,10 +55,11 @@ class Words:
 
 
 def train_classifier(
-    data: AudioData, labels: re.Pattern[str], *, epochs: int = EPOCHS, seed: int = 0, device: str = "cpu"
+    data: AudioData, labels: re.Pattern[str], *, epochs: int | None = None, seed: int = 0, device: str = "cpu"
 ) -> Classifier:
     """A classifier of the words of a data folder, which shows its progress.
 
+    epochs: how often it sees the train split; None is 20 times, and more often where that makes few updates.
     The network looks at clips of one length, in which 98 % of the training recordings have room; shorter ones are
     followed by silence. Each is seen shifted in time, louder or softer, and with hidden stripes. Raises DataError for
     recordings without labels, for too few of them, and for a sample rate below `LEAST_RATE`.
@@ -67,6 +67,8 @@ def train_classifier(
     if data.sample_rate < LEAST_RATE:
         raise DataError(f"{data.folder}: a classifier needs {LEAST_RATE} Hz or more, got {data.sample_rate} Hz")
     classes = classes_of(data, labels)
+    each = math.ceil(len(data.recordings("train")) / AT_ONCE)
+    epochs = epochs or max(_LEAST_EPOCHS, math.ceil(_LEAST_UPDATES / each))
     train, valid = (Words.of(data, split, classes, labels) for split in ("train", "valid"))
     samples = _clip_samples(train.recordings, data.sample_rate)
     with torch.random.fork_rng(devices=[]):

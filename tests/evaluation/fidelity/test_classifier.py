@@ -84,6 +84,7 @@ def test_data_is_near_data_and_other_sounds_are_far(words, classifier, tmp_path)
     assert near < 0.1 * rows["one"].fid and near < 0.1 * rows["noise"].fid
     assert min(rows["train"].inception_score, rows["more"].inception_score) > 2.2 and rows["one"].inception_score < 1.2
     assert rows["train"].am_score < rows["more"].am_score + 0.05 < rows["one"].am_score
+    assert rows["more"].fid < 20 * rows["more"].real_fid < rows["one"].fid
     assert rows["more"].shares == pytest.approx({"high": 1 / 3, "low": 1 / 3, "middle": 1 / 3}, abs=0.06)
     assert rows["one"].shares["low"] > 0.95 and rows["one"].clips == 60
 
@@ -227,7 +228,7 @@ def test_files_that_cannot_be_read_are_named_and_long_ones_are_cut(words, classi
     (folder / "broken.wav").write_bytes(b"RIFF")
     write(folder / "long.wav", noise(2 * RATE))
     said, done = [], []
-    reader = Reader(classifier, said.append, lambda: done.append(1))
+    reader = Reader(classifier, 1.0, said.append, lambda: done.append(1))
     scores = Scorer(classifier, words).files("in", find_audio(folder), reader)
     assert (scores.clips, scores.longer, reader.unread, len(done)) == (10, 1, 1, 11)
     assert len(said) == 1 and "broken.wav" in said[0]
@@ -245,3 +246,5 @@ def test_clips_are_heard_as_loud_as_their_files_are(words, classifier, tmp_path)
     write(tmp_path / "a.wav", sound)
     (read,) = Reader(classifier).clips([tmp_path / "a.wav"])
     assert read == pytest.approx(sound / 32768, abs=1e-6)
+    (louder,) = Reader(classifier, 1.5).clips([tmp_path / "a.wav"])
+    assert louder == pytest.approx(1.5 * sound / 32768, abs=1e-6)
