@@ -87,7 +87,7 @@ class Call:
         return torch.cat((x, x.new_zeros(shape)), dim=dim) if shape[dim] else x.contiguous()
 
     def _buffers(self, start: int) -> _Buffers:
-        """What the launch needs whose first sample is the start-th of the call."""
+        """Allocates what the launch needs whose first sample is the start-th of the call."""
         now = slice(start, start + self.steps)
         forced = self._padded(self.forced[:, now].to(self.device, torch.int32))
         temperature = self._padded(self.drawing.temperature[:, now].to(self.device, torch.float32))

@@ -31,7 +31,7 @@ _INT16 = np.float32(1 / 32768)
 
 @dataclass(frozen=True)
 class Judged:
-    """What the network says about N clips."""
+    """The network has judged N clips, and says this about them."""
 
     log_probabilities: npt.NDArray[np.float64]
     """The natural logarithm of the probability of each class, (N, classes)."""
@@ -46,7 +46,7 @@ class Classifier:
     network: WordNetwork
     classes: tuple[str, ...]
     labels: re.Pattern[str]
-    """What takes a label out of a recording's name."""
+    """Its one group finds the label in a recording's name."""
     sample_rate: int
     data_sha256: str
     """The hash of the manifest of the data folder that it was trained on."""
@@ -56,20 +56,21 @@ class Classifier:
     """The seed of its first weights and of the order of its training."""
 
     def judge(self, clips: Iterable[npt.NDArray[np.float32]]) -> Judged:
-        """What the network says about clips (T,) of amplitudes, after the gain of the data folder.
+        """Judges clips (T,) of amplitudes, after the gain of the data folder.
 
         Raises CheckpointError where its weights give something else than numbers.
         """
         self.network.eval()
         device = next(self.network.parameters()).device
-        logs, features = [torch.zeros(0, len(self.classes))], [torch.zeros(0, FEATURES)]
+        logs = [torch.zeros(0, len(self.classes), dtype=torch.float64)]  # for no clips at all
+        features = [torch.zeros(0, FEATURES, dtype=torch.float64)]
         with torch.inference_mode():
             for group in _groups(clips):
                 whole = padded([torch.from_numpy(clip) for clip in group], self.network.samples).to(device)
                 found = self.network.features(self.network.spectrogram(whole))
                 features.append(found.double().cpu())
                 logs.append(self.network.classify(found).double().cpu())
-        judged = Judged(torch.cat(logs).double().numpy(), torch.cat(features).double().numpy())
+        judged = Judged(torch.cat(logs).numpy(), torch.cat(features).numpy())
         # Squares of the features are summed afterwards, so they must stay far below the largest float.
         if not np.isfinite(judged.log_probabilities).all() or not (np.abs(judged.features) < _LARGEST).all():
             raise CheckpointError("the classifier's weights give no usable numbers; train a new one")

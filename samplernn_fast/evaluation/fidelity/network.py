@@ -13,7 +13,7 @@ _LOWEST_HZ = 60.0
 _FLOOR_DB = -90.0  # A band is at least this loud, in dB of full scale, so that silence has a logarithm.
 _CHANNELS = (32, 64, 96, 128)
 FEATURES = _CHANNELS[-1]
-"""How many activations of a clip the output layer sees; the Fréchet distance is of these."""
+"""The output layer sees so many activations of a clip, and the Fréchet distance is of these."""
 LEAST_RATE = 1000
 """The lowest sample rate in Hz at which the bands differ from one another."""
 

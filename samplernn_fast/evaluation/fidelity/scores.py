@@ -22,7 +22,7 @@ LEAST_CLIPS = 2
 
 @dataclass(frozen=True)
 class Scores:
-    """What is known of one set of clips."""
+    """The scores tell this of one set of clips."""
 
     name: str
     clips: int
@@ -31,8 +31,8 @@ class Scores:
     fid_to: str
     """ "train", the train split; for that itself "halves", the distance between its two halves."""
     real_fid: float
-    """The same distance of as many words that are drawn from the train split, at most half of it, to its other words:
-    how near so few real words come, the classifier having seen them."""
+    """So near do as many words come that are drawn from the train split, at most half of it, to its other words. The
+    classifier has seen both."""
     inception_score: float
     modified_inception_score: float
     am_score: float
@@ -40,7 +40,7 @@ class Scores:
     shares: dict[str, float]
     """Class -> the share of clips that are likeliest of it."""
     longer: int = 0
-    """How many clips were longer than what the classifier looks at, so that their ends did not count."""
+    """So many clips were longer than what the classifier looks at, and their ends did not count."""
 
     def to_dict(self) -> dict[str, Any]:
         """The scores for JSON."""
@@ -59,14 +59,15 @@ class Scorer:
     def __init__(self, classifier: Classifier, data: AudioData) -> None:
         """data: the folder of `Classifier.check`."""
         self.classifier, self.data = classifier, data
-        self._train = self._words("train").judged(classifier)
+        self._judged: dict[str, tuple[Words, Judged]] = {}  # A split is judged once, though two questions ask for it.
+        self._train_words, self._train = self._split("train")
 
     def splits(self) -> list[Scores]:
         """The train split, whose distance is that between its halves at random, and the test split if it has clips."""
         found = [self._scores("train", self._train, self._between_halves())]
-        test = self._words("test")
+        test, judged = self._split("test")
         if len(test.recordings) >= LEAST_CLIPS:
-            found.append(self._scores("test", test.judged(self.classifier)))
+            found.append(self._scores("test", judged))
         return found
 
     def accuracy(self) -> tuple[str, Interval, int]:
@@ -75,10 +76,10 @@ class Scorer:
         The test split; where that is empty valid, by which an epoch was chosen, and where that is empty too train.
         """
         for split in ("test", "valid", "train"):
-            words = self._words(split)
+            words, judged = self._split(split)
             if words.recordings:
-                right, total = words.right(words.judged(self.classifier)), len(words.recordings)
-                return split, wilson(right, total), total
+                total = len(words.recordings)
+                return split, wilson(words.right(judged), total), total
         raise AssertionError("a classifier has training recordings")
 
     def files(self, name: str, files: Sequence[Path], reader: "Reader") -> Scores:
@@ -87,8 +88,12 @@ class Scorer:
         check_count(name, len(judged.features))
         return self._scores(name, judged, longer=reader.longer)
 
-    def _words(self, split: str) -> Words:
-        return Words.of(self.data, split, self.classifier.classes, self.classifier.labels)
+    def _split(self, split: str) -> tuple[Words, Judged]:
+        """The words of a split, and what the classifier says about them."""
+        if split not in self._judged:
+            words = Words.of(self.data, split, self.classifier.classes, self.classifier.labels)
+            self._judged[split] = words, words.judged(self.classifier)
+        return self._judged[split]
 
     def _scores(self, name: str, judged: Judged, fid: float | None = None, longer: int = 0) -> Scores:
         logs = judged.log_probabilities
@@ -108,7 +113,7 @@ class Scorer:
 
     def _between_halves(self) -> float:
         """The Fréchet distance between two halves of the train split, which are drawn and have the same classes."""
-        targets = self._words("train").targets.numpy()
+        targets = self._train_words.targets.numpy()
         order = np.random.default_rng(0).permutation(len(targets))
         dealt = order[np.argsort(targets[order], kind="stable")]
         return metrics.frechet_distance(self._train.features[dealt[::2]], self._train.features[dealt[1::2]])
@@ -133,9 +138,9 @@ class Reader:
         """gain: the factor on all clips. say is called with a line about a file that is left out, done after each."""
         self._classifier, self._gain, self._say, self._done = classifier, np.float32(gain), say, done
         self.longer = 0
-        """How many clips were longer than what the classifier looks at."""
+        """So many clips were longer than what the classifier looks at."""
         self.unread = 0
-        """How many files could not be read."""
+        """So many files could not be read."""
 
     def clips(self, files: Sequence[Path]) -> Iterator[npt.NDArray[np.float32]]:
         """The amplitudes (T,) of every file that can be read."""

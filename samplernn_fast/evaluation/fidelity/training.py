@@ -46,7 +46,7 @@ class Words:
         return cls(data, recordings, torch.tensor(found, dtype=torch.long))
 
     def judged(self, classifier: Classifier) -> Judged:
-        """What the classifier says about them; there must be one."""
+        """Lets the classifier judge them."""
         return classifier.judge(amplitudes(self.data, one) for one in self.recordings)
 
     def right(self, judged: Judged) -> int:
@@ -67,9 +67,8 @@ def train_classifier(
     if data.sample_rate < LEAST_RATE:
         raise DataError(f"{data.folder}: a classifier needs {LEAST_RATE} Hz or more, got {data.sample_rate} Hz")
     classes = classes_of(data, labels)
-    each = math.ceil(len(data.recordings("train")) / AT_ONCE)
-    epochs = epochs or max(_LEAST_EPOCHS, math.ceil(_LEAST_UPDATES / each))
     train, valid = (Words.of(data, split, classes, labels) for split in ("train", "valid"))
+    epochs = epochs or max(_LEAST_EPOCHS, math.ceil(_LEAST_UPDATES / _updates(train)))
     samples = _clip_samples(train.recordings, data.sample_rate)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -84,7 +83,7 @@ def _fit(classifier: Classifier, train: Words, valid: Words, device: str) -> Non
     """Trains the network of a classifier, which then has the weights of the best epoch."""
     network, epochs = classifier.network, classifier.epochs
     optimizer = torch.optim.AdamW(network.parameters(), _LEARNING_RATE, weight_decay=_WEIGHT_DECAY)
-    steps = epochs * math.ceil(len(train.recordings) / AT_ONCE)
+    steps = epochs * _updates(train)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _share_of_rate(step / steps))
     draw = np.random.default_rng(classifier.seed)
     best, kept = math.inf, copy.deepcopy(network.state_dict())
@@ -103,7 +102,11 @@ def _fit(classifier: Classifier, train: Words, valid: Words, device: str) -> Non
             if found <= best:
                 best, kept = found, copy.deepcopy(network.state_dict())
     network.load_state_dict(kept)
-    network.eval()
+
+
+def _updates(words: Words) -> int:
+    """How many updates one epoch has."""
+    return math.ceil(len(words.recordings) / AT_ONCE)
 
 
 def _share_of_rate(done: float) -> float:
