@@ -4,11 +4,12 @@ OSError passes through; the caller knows which of the package's errors it stands
 """
 
 import errno
+import math
 import os
 import secrets
 import shutil
 import stat
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -62,6 +63,13 @@ def write_bytes(path: Path, content: bytes | memoryview) -> None:
     """Writes a file of bytes by way of `replacing`."""
     with replacing(path) as temporary:
         temporary.write_bytes(content)
+
+
+def for_json(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Values for JSON, which has no NaN and no infinity: None stands for such a number."""
+    return {
+        name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in values.items()
+    }
 
 
 def write_figure(path: Path, figure: Any) -> None:

@@ -343,7 +343,7 @@ class Trainer:
         """Where the run stands, for JSON. What was not measured yet is None there, and NaN or infinite here."""
         numbers: dict[str, float | None] = {"step": self.step, "epoch": self.epoch, "seconds": self.seconds}
         numbers |= {"best_bits": self.best_bits, "train_bits": self.train_bits, "valid_bits": self.valid_bits}
-        return {name: value if value is not None and math.isfinite(value) else None for name, value in numbers.items()}
+        return files.for_json(numbers)
 
     def _save(self) -> None:
         """Writes last.safetensors, from which `_resume` goes on, and the model where there is no validation."""

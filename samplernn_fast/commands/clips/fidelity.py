@@ -1,12 +1,11 @@
 """The `fidelity` command: how much generated words are like real ones. `evaluation.fidelity` does the work."""
 
 import json as json_module
-import math
 import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
@@ -178,7 +177,7 @@ def _show(scorer: "Scorer", rows: "Sequence[Scores]", json: bool) -> None:
         about = {"classes": known.classes, "seconds": seconds, "epochs": known.epochs, "seed": known.seed}
         about |= {"accuracy": accuracy.value, "accuracy_low": accuracy.low, "accuracy_high": accuracy.high}
         about |= {"split": split, "recordings": total}
-        print(json_module.dumps({"classifier": about, "rows": [_finite(row.to_dict()) for row in rows]}))
+        print(json_module.dumps({"classifier": about, "rows": [files.for_json(row.to_dict()) for row in rows]}))
         return
     shares = f"{accuracy.value:.1%} ({accuracy.low:.1%} to {accuracy.high:.1%})"
     classes = ", ".join(map(one_line, known.classes[:20])) + (", ..." if len(known.classes) > 20 else "")
@@ -198,10 +197,3 @@ def _show(scorer: "Scorer", rows: "Sequence[Scores]", json: bool) -> None:
             print(f"{one_line(row.name)}: longer than {seconds:.2f} s, whose rest was not seen: {row.longer} clips")
     if accuracy.low <= max(rows[0].shares.values()) or rows[0].inception_score < _SURE * len(known.classes):
         print(_UNSURE, file=sys.stderr)
-
-
-def _finite(row: Mapping[str, Any]) -> dict[str, Any]:
-    """A row for JSON, which knows no infinity; None stands for it."""
-    return {
-        name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in row.items()
-    }

@@ -88,10 +88,10 @@ class Tally:
         """As JSON."""
         told = asdict(self)
         for pair, shown in zip(self.pairs, told["pairs"], strict=True):
-            shown["shares"] = [_finite(asdict(share)) for share in pair.shares()]
+            shown["shares"] = [files.for_json(asdict(share)) for share in pair.shares()]
         for one, shown in zip(self.ranking, told["ranking"], strict=True):
-            shown["strength"] = _finite(shown["strength"]) | {"chance": one.chance()}
-        return told | {"first": _finite(told["first"])}
+            shown["strength"] = files.for_json(shown["strength"]) | {"chance": one.chance()}
+        return told | {"first": files.for_json(told["first"])}
 
     def markdown(self) -> str:
         """The tally as a page of Markdown."""
@@ -182,11 +182,6 @@ def _cell(name: str) -> str:
 
 def _percent(share: Interval) -> str:
     return f"{100 * share.value:.0f} % ({100 * share.low:.0f} to {100 * share.high:.0f})"
-
-
-def _finite(interval: dict[str, float]) -> dict[str, float | None]:
-    """An interval for JSON, which has no NaN and no infinity."""
-    return {name: value if math.isfinite(value) else None for name, value in interval.items()}
 
 
 def write(tally: Tally, folder: Path) -> None:

@@ -307,7 +307,7 @@ def test_nvcc_agrees_on_clusters(dtype, exchange, config, tmp_path):
 def nvcc_compiles(macros, arch, tmp_path):
     nvcc = shutil.which("nvcc") or "/usr/local/cuda/bin/nvcc"
     if not Path(nvcc).is_file():
-        pytest.skip("no CUDA toolkit")
+        pytest.skip("no nvcc on the path or in /usr/local/cuda: install a CUDA toolkit")
     lines = [f"#define {name} {value}" for name, value in macros.items()]
     source = tmp_path / "kernel.cu"  # nvcc would cut the frame sizes of an option at their commas
     source.write_text("\n".join([*lines, '#include "cuda/device/persistent.cuh"', ""]))
