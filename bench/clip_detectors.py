@@ -27,12 +27,12 @@ from common import record
 from samplernn_fast.audio import reading
 from samplernn_fast.audio.finding import find_audio
 from samplernn_fast.audio.quantize import for_config, quantizer
-from samplernn_fast.engine.engine import as_model
 from samplernn_fast.evaluation.clips.detectors import DETECTORS, faults
 from samplernn_fast.evaluation.clips.measures import measure_clip
 from samplernn_fast.evaluation.clips.ranking import Usual
 from samplernn_fast.evaluation.scoring import LevelScorer
 from samplernn_fast.models.base import AudioModel
+from samplernn_fast.models.checkpoint import as_model
 
 _SHORTEST = 0.1  # seconds; shorter rests of a recording are left out
 _MOST_ALARMS, _FEWEST_HITS = 0.02, 0.95

@@ -44,7 +44,7 @@ def main() -> None:
         raise SystemExit("some of what was asked for was left out; see above")
 
 
-def run(args: argparse.Namespace, device: torch.device) -> bool:
+def run(args: argparse.Namespace, device: str) -> bool:
     """Times all that was asked for, prints it, and writes rows to args.json. False where something failed."""
     rows: list[dict] = []
 

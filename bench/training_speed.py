@@ -176,7 +176,7 @@ def main() -> None:
         rows.append(measure(args, dim))
         print_row(rows[-1])
     if args.json:
-        record.append(args.json, rows, torch.device(args.device))
+        record.append(args.json, rows, args.device)
 
 
 def measure(args: argparse.Namespace, dim: int) -> dict:

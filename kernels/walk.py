@@ -14,14 +14,16 @@ from samplernn_fast.kernels.launch import Replay, launch
 from samplernn_fast.kernels.product import Blocks, blocks_for, library_product, style_for
 from samplernn_fast.kernels.sample_step import SampleInput, SampleScratch, launch_logits
 from samplernn_fast.kernels.upsample import launch_upsample
-from samplernn_fast.reference import draw
-from samplernn_fast.reference.weights import PackedWeights, packed_hidden
+from samplernn_fast.reference.draw import scales
+from samplernn_fast.reference.layout import packed_hidden
+from samplernn_fast.reference.randomness import Drawing
+from samplernn_fast.reference.weights import DeviceWeights, as_tensor
 
 # Most samples, and most levels of all streams, that the buffers hold. A longer call is made in slices.
 _MOST_COLUMNS, _MOST_LEVELS = 4096, 1 << 21
 
 
-def cell_weights(weights: PackedWeights, tier: int, layer: int) -> CellWeights:
+def cell_weights(weights: DeviceWeights, tier: int, layer: int) -> CellWeights:
     """One layer's part of the packed weights."""
     config, name = weights.config, f"tier{tier}."
     gates_width = weights[name + "input_bias"].shape[2]
@@ -41,7 +43,7 @@ class Walk:
     Call `prepare`, then `load`, then `step`, `advance` and `period` in the order of the time, then `read_levels`.
     """
 
-    def __init__(self, weights: PackedWeights, streams: int, device: torch.device, style: str = "") -> None:
+    def __init__(self, weights: DeviceWeights, streams: int, device: torch.device, style: str = "") -> None:
         self.weights, self.config, self.streams, self.device = weights, weights.config, streams, device
         config, layers = self.config, self.config.n_rnn
         self.style = style or style_for(streams)
@@ -86,12 +88,12 @@ class Walk:
             self.clock.copy_(clock_values(0, self.config.lookback))
             self._periods[truncate] = Replay(self._launch_period, self.device, capture=self.style != "library")
 
-    def load(self, hidden: list[Tensor], levels: Tensor, t: int, drawing: draw.Drawing) -> None:
+    def load(self, hidden: list[Tensor], levels: Tensor, t: int, drawing: Drawing) -> None:
         """Start at time t. levels (B, L + T) with -1 for what is drawn, and drawing for T samples; T <= columns."""
         lookback, end = self.config.lookback, levels.shape[1]
         self.clock.copy_(clock_values(t, lookback, drawing.randomness.seed, drawing.top_k, drawing.top_p))
         self.levels[:, :end].copy_(levels)
-        self.scales[:, lookback:end].copy_(draw.scales(drawing.temperature))
+        self.scales[:, lookback:end].copy_(scales(as_tensor(drawing.temperature, self.device)))
         self.stream_numbers.copy_(torch.from_numpy(drawing.randomness.streams.astype("int64")))
         for tier, given in enumerate(hidden):
             size = self.config.frame_sizes[tier + 1]

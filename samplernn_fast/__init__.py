@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from samplernn_fast._version import __version__ as __version__
+from samplernn_fast.errors import needing_torch as needing_torch
 
 if TYPE_CHECKING:  # what editors and type checkers see; a test compares it with _HOME
     from samplernn_fast import compat as compat
@@ -23,6 +24,7 @@ if TYPE_CHECKING:  # what editors and type checkers see; a test compares it with
     from samplernn_fast.errors import CheckpointError as CheckpointError
     from samplernn_fast.errors import ConfigError as ConfigError
     from samplernn_fast.errors import DataError as DataError
+    from samplernn_fast.errors import MissingPackage as MissingPackage
     from samplernn_fast.errors import SampleRNNError as SampleRNNError
     from samplernn_fast.evaluation.clips.judging import JudgedClip as JudgedClip
     from samplernn_fast.evaluation.clips.measures import ClipMeasures as ClipMeasures
@@ -83,6 +85,7 @@ _HOME = {
     "DataError": "errors",
     "CheckpointError": "errors",
     "BackendUnavailable": "errors",
+    "MissingPackage": "errors",
 }
 
 _MODULES = ("compat", "ops")
@@ -91,11 +94,13 @@ __all__ = ["__version__", *_HOME]
 
 
 def __getattr__(name: str) -> object:
-    if name in _MODULES:  # importing one sets the attribute
-        return import_module(f"{__name__}.{name}")
-    if name not in _HOME:
+    if name not in _HOME and name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+    with needing_torch(f"{__name__}.{name}"):
+        module = import_module(f"{__name__}.{_HOME.get(name, name)}")
+    if name in _MODULES:  # importing one sets the attribute
+        return module
+    value = getattr(module, name)
     globals()[name] = value  # the next access finds it without this function
     return value
 

@@ -5,33 +5,38 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Union
 
 import numpy as np
 
 from samplernn_fast._version import __version__
 from samplernn_fast.audio import quantize
 from samplernn_fast.audio.takes import SPEED, Audio, Names, Takes
-from samplernn_fast.engine.engine import Engine, as_model
+from samplernn_fast.engine.engine import Engine
 from samplernn_fast.engine.prompt import Prompt, prompt_levels
 from samplernn_fast.engine.state import EngineState
 from samplernn_fast.engine.temperature import Temperature, TemperatureCurve
-from samplernn_fast.errors import ConfigError
-from samplernn_fast.models.base import AudioModel
+from samplernn_fast.errors import ConfigError, needing_torch
 from samplernn_fast.models.places import DEMO
 from samplernn_fast.models.places import model_path as model_path
 from samplernn_fast.ranges import Range, checked
 from samplernn_fast.reference import limits
 from samplernn_fast.terminal import audio_bar
 
+if TYPE_CHECKING:
+    from samplernn_fast.models.base import AudioModel
+
 _DURATION = Range(0, 24 * 3600, above=True, unit="seconds")  # One call makes at most a day.
 _BLOCK = Range(0, 3600, above=True, unit="seconds")
 
-ModelLike = str | Path | AudioModel | Engine
+ModelLike = Union[str, Path, "AudioModel", Engine]
 
 
-def load(path: str | Path = DEMO) -> AudioModel:
-    """The model of a run folder or .safetensors file, or the bundled "demo". Raises CheckpointError."""
+def load(path: str | Path = DEMO) -> "AudioModel":
+    """The model of a run folder, a .safetensors file or the bundled "demo", as a torch module; or a CheckpointError."""
+    with needing_torch("load"):
+        from samplernn_fast.models.checkpoint import as_model
+
     return as_model(path)
 
 
@@ -118,7 +123,7 @@ class Stream:
 
     def next_levels(self, n: int) -> np.ndarray:
         """The next n levels of every stream, (B, n)."""
-        return self.engine.run(self.state, n).numpy()
+        return self.engine.run(self.state, n)
 
     @checked
     def slices(
@@ -187,7 +192,7 @@ class Stream:
             "model_sha256": self.engine.model_sha256,
             "backend": self.engine.backend.name,
             "dtype": self.engine.dtype,
-            "device": str(self.engine.device),
+            "device": self.engine.device,
             "seed": self.state.seed,
             "streams": self.state.streams.tolist(),
             "temperature": _temperature_info(self.state.temperature),

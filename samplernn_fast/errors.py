@@ -4,7 +4,8 @@ A message speaks of arguments as Python has them; the command line writes them a
 """
 
 import signal
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 _MOST_CHARACTERS = 1000  # A message may quote what a damaged file holds, so it has at most so many.
 
@@ -61,6 +62,21 @@ class SampleRNNError(Exception):
 
 class ConfigError(SampleRNNError, ValueError):
     """A model, training or generation setting that cannot work."""
+
+
+class MissingPackage(ConfigError, ImportError):
+    """Something was asked for that needs a package which is not installed."""
+
+
+@contextmanager
+def needing_torch(what: str) -> Iterator[None]:
+    """Where torch is not installed, its import in the block becomes a MissingPackage that says what needs it."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
+        raise MissingPackage(f"{what} needs torch, which is not installed; pip install torch") from None
 
 
 class AudioError(SampleRNNError):

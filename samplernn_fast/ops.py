@@ -47,7 +47,7 @@ def sample_step(
     relu(conditioning (B, D) + tables[i][recent[:, i]] for every i), hidden layers with ReLU, output layer, softmax.
     recent (B, I) int64: the last I levels, oldest first; tables (I, Q, D). hidden (n, D, D) and hidden_bias (n, D), n
     may be 0; output (Q, D), output_bias (Q,). hidden and output: float32 or bfloat16; the other floats: float32.
-    draw (B,) int64 below 2^32, as `reference.draw.draws` makes them; temperature (B,), 0 for the likeliest level.
+    draw (B,) int64 below 2^32, as numbers of `reference.randomness.draws`; temperature (B,), 0 for the likeliest one.
     top_k 0 and top_p 1 are off.
     """
     settings = (draw, temperature, top_k, top_p)

@@ -14,7 +14,7 @@ from samplernn_fast import files
 from samplernn_fast.commands.benchmark.timing import processor
 
 
-def append(path: Path, rows: list[dict], device: torch.device | None = None, instead_of_last: bool = False) -> None:
+def append(path: Path, rows: list[dict], device: str = "cpu", instead_of_last: bool = False) -> None:
     """Adds a record of `rows`, with date, commit and versions, to the JSON list in `path`.
 
     instead_of_last: the record replaces the last one of the list.

@@ -43,8 +43,9 @@ from samplernn_fast.engine.engine import Engine
 from samplernn_fast.errors import BackendUnavailable, SampleRNNError
 from samplernn_fast.models.config import SampleRNNConfig
 from samplernn_fast.models.sample_rnn import SampleRNN
-from samplernn_fast.reference.draw import Drawing, Randomness
-from samplernn_fast.reference.weights import PackedWeights, pack
+from samplernn_fast.reference.folding import PackedWeights
+from samplernn_fast.reference.randomness import Drawing, Randomness
+from samplernn_fast.reference.weights import pack
 
 WAYS = {"persistent": ("auto", True), "launches": ("launches", False)}
 """The exchange of each kind of kernels, and whether they are profiled."""
@@ -80,16 +81,16 @@ class StageTimer(Launcher):
             part = program.along(Walk(stages, walk.period, []))
             return lambda: part.launch(cuda_stream, params, t, samples)
 
-        self.times = {"walk": seconds(self.device, launch(walk.before, made)) / made}
+        self.times = {"walk": seconds(str(self.device), launch(walk.before, made)) / made}
         launch([begin])()
         for stage in per_sample(self.config):
             again = launch([stage] * self.repeats)
             again()
-            rounds = [seconds(self.device, again) / self.repeats for _ in range(3)]
+            rounds = [seconds(str(self.device), again) / self.repeats for _ in range(3)]
             self.times[name_of(stage)] = statistics.median(rounds)
 
 
-def timed_backend(weights: PackedWeights, device: torch.device, dtype: str) -> CudaBackend:
+def timed_backend(weights: PackedWeights, device: str, dtype: str) -> CudaBackend:
     """The cuda backend with one kernel for each stage, whose launcher is a `StageTimer`."""
     return CudaBackend(weights, device, dtype, exchange="launches", launcher=StageTimer)
 
@@ -123,8 +124,8 @@ def name_of(stage: Stage) -> str:
 
 def make(backend: CudaBackend, streams: int, samples: int) -> None:
     """Draws `samples` samples of each stream from silence on, and drops them."""
-    silence = torch.full((streams, backend.config.lookback), backend.config.q_zero)
-    free, heat = torch.full((streams, samples), -1), torch.ones(streams, samples)
+    silence = np.full((streams, backend.config.lookback), backend.config.q_zero)
+    free, heat = np.full((streams, samples), -1), np.ones((streams, samples), np.float32)
     drawing = Drawing(Randomness(0, np.arange(streams, dtype=np.uint32)), heat)
     backend.generate(backend.init_hidden(streams), silence, 0, drawing, free)
 
@@ -204,7 +205,7 @@ def timed_rows(kernel: str, dim: int, dtype: str, streams: int, args: argparse.N
     check_draws(Engine.of(model, backend), exact, streams)
     if by_launches:
         return rows_of(backend, streams)
-    machine = machines.with_options(machines.machine_of(Gpu.open(device.index or 0).device), args)
+    machine = machines.with_options(machines.machine_of(Gpu.open(torch.device(device).index or 0).device), args)
     return profiled_rows(backend, machine, streams)
 
 

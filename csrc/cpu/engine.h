@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "call.h"
+#include "kernels.h"
 
 namespace srnn {
 
@@ -37,12 +38,16 @@ class Engine {
   virtual double peak_rate(int threads) const = 0;
 };
 
-// The packed tensors, by their names in the layout.
-using Arrays = std::map<std::string, const float*>;
+// The packed tensors, by their names in the layout, and for the mode int4 the matrices of four bits
+// that take the place of some of them.
+struct Arrays {
+  std::map<std::string, const float*> floats;
+  std::map<std::string, FourBits> four_bits;
+};
 
 struct EngineOptions {
   std::string isa;               // empty for the best one of this machine
-  std::string mode = "float32";  // or bfloat16, int8
+  std::string mode = "float32";  // or bfloat16, int8, int4
   int num_threads = 0;           // 0: as many as the work is worth
 };
 

@@ -21,11 +21,32 @@ struct PanelSlice {
   int first, last;
 };
 
+// The inputs of a four-bit matrix that share a factor.
+constexpr int kFourBitGroup = 32;
+
+// A matrix of four bits as it is given, row after row: weight = scale x factor x code.
+struct FourBits {
+  const int8_t* codes;    // (rows, cols), -8 to 7
+  const int8_t* factors;  // (rows, groups), -15 to 15
+  const float* scales;    // (rows)
+
+  int8_t factor(long row, int group, int cols) const {
+    const int groups = (cols + kFourBitGroup - 1) / kFourBitGroup;
+    return group < groups ? factors[row * groups + group] : int8_t{0};
+  }
+  // Returns the matrix from this row on.
+  FourBits from_row(long row, int cols) const {
+    const int groups = (cols + kFourBitGroup - 1) / kFourBitGroup;
+    return {codes + row * cols, factors + row * groups, scales + row};
+  }
+};
+
 // The plain float array (gates, rows, cols) that a matrix is packed from. Reads outside of rows and
-// cols give the zeros of the padding.
+// cols give the zeros of the padding. The mode int4 packs `four_bits` instead where it is not null.
 struct Source {
   const float* data;
   int gates, rows, cols;
+  const FourBits* four_bits = nullptr;
 
   float at(int gate, int row, int col) const {
     return row < rows && col < cols ? data[(long{gate} * rows + row) * cols + col] : 0.0f;

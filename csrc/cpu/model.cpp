@@ -38,7 +38,12 @@ const float* Model::copy(const std::string& name, long count, int size) {
 }
 
 MatrixPointer Model::matrix(const std::string& name, long offset, int gates, int rows, int cols) {
-  return kernels_->pack(Source{source(name) + offset, gates, rows, cols}, arena_);
+  Source from{source(name) + offset, gates, rows, cols};
+  const auto found = arrays_->four_bits.find(name);
+  if (found == arrays_->four_bits.end()) return kernels_->pack(from, arena_);
+  const FourBits part = found->second.from_row(offset / cols, cols);
+  from.four_bits = &part;
+  return kernels_->pack(from, arena_);
 }
 
 TierWeights Model::load_tier(int tier) {

@@ -69,7 +69,7 @@ class Model {
   const float* load_frame(const std::string& name, int size);
   MatrixPointer matrix(const std::string& name, long offset, int gates, int rows, int cols);
   TierWeights load_tier(int tier);
-  const float* source(const std::string& name) const { return arrays_->at(name); }
+  const float* source(const std::string& name) const { return arrays_->floats.at(name); }
 
   // These are null once the model is made.
   const Arrays* arrays_;

@@ -49,15 +49,50 @@ ModelDims make_dims(int dim, int q_levels, int n_rnn, int taps, int hidden, bool
   return m;
 }
 
+// Checks a matrix of four bits, which is given as codes, factors and scales. `shape` is that of the
+// tensor whose place it takes; all but its last axis are rows.
+FourBits checked_four_bits(const py::handle& given, const std::string& name,
+                           const std::vector<long>& shape) {
+  const auto parts = given.cast<std::vector<py::array>>();
+  if (parts.size() != 3)
+    throw py::value_error("engine: " + name + " must be codes, factors, scales");
+  const long cols = shape.back();
+  long rows = 1;
+  for (size_t axis = 0; axis + 1 < shape.size(); ++axis) rows *= shape[axis];
+  const long groups = (cols + kFourBitGroup - 1) / kFourBitGroup;
+  const FourBits found{
+      checked_shape<const int8_t>(parts[0], {rows, cols}, name + " codes"),
+      checked_shape<const int8_t>(parts[1], {rows, groups}, name + " factors"),
+      checked_shape<const float>(parts[2], {rows}, name + " scales"),
+  };
+  const auto outside = [](const int8_t* values, long count, int low, int high) {
+    return std::any_of(values, values + count, [=](int8_t v) { return v < low || v > high; });
+  };
+  if (outside(found.codes, rows * cols, -8, 7) || outside(found.factors, rows * groups, -15, 15)) {
+    throw py::value_error("engine: codes of " + name +
+                          " must be -8 to 7, and its factors -15 to 15");
+  }
+  return found;
+}
+
 std::unique_ptr<Engine> make(const ModelDims& dims, const py::dict& tensors, const std::string& isa,
-                             const std::string& mode, int num_threads) {
+                             const std::string& mode, int num_threads, const py::dict& four_bits) {
   Arrays arrays;
+  size_t taken = 0;
   for (const Field& field : layout(dims)) {
     if (!tensors.contains(field.name)) {
       throw py::value_error("engine: tensor " + field.name + " is missing");
     }
-    arrays[field.name] = checked_shape<const float>(tensors[field.name.c_str()].cast<py::array>(),
-                                                    field.shape, field.name);
+    arrays.floats[field.name] = checked_shape<const float>(
+        tensors[field.name.c_str()].cast<py::array>(), field.shape, field.name);
+    if (four_bits.contains(field.name)) {
+      arrays.four_bits[field.name] =
+          checked_four_bits(four_bits[field.name.c_str()], field.name, field.shape);
+      ++taken;
+    }
+  }
+  if (taken != four_bits.size() || (taken > 0 && mode != "int4")) {
+    throw py::value_error("engine: four_bits must be matrices of this model, for the mode int4");
   }
   try {
     return make_engine(dims, arrays, {isa, mode, num_threads});
@@ -175,9 +210,12 @@ inline void bind_engine(py::module_& m) {
                      "A packed model on the CPU; read-only, for any number of threads.")
       .def(py::init(&make), py::arg("dims"), py::arg("tensors"), py::arg("isa") = "",
            py::arg("mode") = "float32", py::arg("num_threads") = 0,
+           py::arg("four_bits") = py::dict(),
            "tensors: name -> float32 array, as layout_fields lists them; isa: '' is the best; "
            "mode: "
-           "float32, bfloat16 or int8; num_threads: 0 chooses by the amount of work.")
+           "float32, bfloat16, int8 or int4; num_threads: 0 chooses by the amount of work; "
+           "four_bits: for int4, name of a matrix -> codes (rows, K) int8, factors (rows, groups) "
+           "int8, scales (rows) float32; matrices that are left out have 8 bits.")
       .def("threads", &Engine::threads, py::arg("streams"),
            "Threads that a call with this many streams uses.")
       .def(

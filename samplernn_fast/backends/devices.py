@@ -1,28 +1,55 @@
-"""Which device torch computes on: the words of `--device`, checked."""
+"""Which device computes: the words of `--device`, checked. torch is loaded only where there may be a GPU."""
 
-import torch
+import ctypes
+import sys
 
+from samplernn_fast.backends.names import check_device
 from samplernn_fast.errors import BackendUnavailable, ConfigError
 
 
-def resolve_device(name: str | torch.device) -> torch.device:
-    """The device called "auto", "cpu", "cuda" or "cuda:N"; "auto" is the GPU where torch sees one, else the CPU.
+def resolve_device(name: object) -> str:
+    """The device called "auto", "cpu", "cuda" or "cuda:N", or a torch.device: "cpu" or "cuda:N".
 
-    "cuda" gets the number of torch's current GPU at once, because another thread may have another current one. Raises
-    ConfigError for other names, BackendUnavailable for a GPU that is not there.
+    "auto" is the GPU where torch sees one, else the CPU. "cuda" gets the number of torch's current GPU at once, because
+    another thread may have another current one. Raises ConfigError for other names, BackendUnavailable for a GPU that
+    is not there.
     """
-    if isinstance(name, str) and name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    torch = sys.modules.get("torch")
+    word = str(name) if torch is not None and isinstance(name, torch.device) else name
+    if not isinstance(word, str):
+        raise ConfigError(f"device must be auto, cpu, cuda or cuda:N, got {name!r}")
+    check_device(word)
+    kind, _, number = word.partition(":")
+    if kind == "cpu":
+        return "cpu"
+    gpus, current = _gpus()
+    if not gpus:
+        if kind == "auto":
+            return "cpu"
+        raise BackendUnavailable(f'device {word} was asked for, but torch sees no CUDA GPU; use device="cpu"')
+    if int(number or 0) >= gpus:
+        raise BackendUnavailable(f"device {word} was asked for, but torch sees {gpus} CUDA GPU(s)")
+    return f"cuda:{number or current}"
+
+
+def _gpus() -> tuple[int, int]:
+    """How many GPUs torch sees, and the number of its current one. It is asked where it is loaded anyway, because it
+    knows GPUs of other makers too, or where NVIDIA's driver has one."""
+    if "torch" not in sys.modules and not _nvidia_gpus():
+        return 0, 0
     try:
-        device = torch.device(name)
-    except (RuntimeError, TypeError):
-        raise ConfigError(f"device must be auto, cpu, cuda or cuda:N, got {name!r}") from None
-    if device.type not in ("cpu", "cuda"):
-        raise ConfigError(f"device must be auto, cpu, cuda or cuda:N, got {str(device)!r}")
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise BackendUnavailable(f'device {name} was asked for, but torch sees no CUDA GPU; use device="cpu"')
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise BackendUnavailable(f"device {name} was asked for, but torch sees {torch.cuda.device_count()} CUDA GPU(s)")
-    if device.type == "cuda" and device.index is None:
-        return torch.device("cuda", torch.cuda.current_device())
-    return device
+        import torch
+    except ModuleNotFoundError:
+        return 0, 0
+    return (torch.cuda.device_count(), torch.cuda.current_device()) if torch.cuda.is_available() else (0, 0)
+
+
+def _nvidia_gpus() -> int:
+    """How many GPUs NVIDIA's driver shows to this process; 0 where it is not installed or cannot start."""
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+        count = ctypes.c_int(0)
+        failed = driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count))
+    except (OSError, AttributeError):
+        return 0
+    return 0 if failed else count.value

@@ -1,4 +1,7 @@
-"""What `doctor` reports: first what works here, then versions, devices, and which backends cannot run, with reasons."""
+"""What `doctor` reports: first what works here, then versions, devices, and which backends cannot run, with reasons.
+
+It works without torch too, and says so.
+"""
 
 import importlib.metadata
 import os
@@ -7,11 +10,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from samplernn_fast._version import __version__
 from samplernn_fast.backends import registry
 from samplernn_fast.backends.cuda import gpu
+from samplernn_fast.backends.names import MODES
 from samplernn_fast.models.config import SampleRNNConfig
 from samplernn_fast.native import native, why_missing
 from samplernn_fast.terminal import counted
@@ -25,41 +27,59 @@ _OPTIONAL = {
 
 def diagnose() -> dict[str, dict[str, Any]]:
     """Sections of name -> value, JSON-able. The first, "summary", is what a person needs to know."""
-    config = SampleRNNConfig()
-    devices = [torch.device("cpu")] + [torch.device("cuda", index) for index in range(torch.cuda.device_count())]
+    config, torch = SampleRNNConfig(), _torch()
+    devices = ["cpu", *(f"cuda:{index}" for index in range(0 if torch is None else torch.cuda.device_count()))]
     found: dict[str, Any] = {}
     for device in devices:
-        for name, backend in registry.BACKENDS.items():
-            reasons = backend.unavailable_reasons(config, device)
+        for name in registry.BACKENDS:
+            reasons = registry.unavailable_reasons(name, config, device)
             found[f"{name} on {device}"] = "; ".join(reasons) or "runs"
-    gpus = {str(d): torch.cuda.get_device_name(d) for d in devices if d.type == "cuda"} or {"GPU": "torch sees none"}
     return {
-        "summary": {str(device): _summary(device, found) for device in devices} | _without_gpu(),
+        "summary": {device: _summary(device, found, torch) for device in devices} | _without_gpu(torch),
         "versions": {
             "samplernn_fast": __version__,
             "python": platform.python_version(),
-            "torch": torch.__version__,
+            "torch": "not installed; it trains, and makes audio on GPUs" if torch is None else torch.__version__,
             **{name: _version(name) for name in ("numpy", "soundfile", "safetensors")},
         },
         "machine": {
             "system": platform.platform(),
-            "CPU": torch.backends.cpu.get_cpu_capability(),
-            "threads": torch.get_num_threads(),
-            **gpus,
+            **_hardware(torch, devices[1:]),
         },
         "backends": found,
-        "numeric modes": {name: ", ".join(backend.dtypes) for name, backend in registry.BACKENDS.items()},
+        "numeric modes": {name: ", ".join(modes) for name, modes in MODES.items()},
         "native": _native(),
-        "CUDA": gpu.describe() if _wants_cuda() else {"GPU": "this system shows no NVIDIA card, so nothing is missing"},
+        "CUDA": gpu.describe()
+        if _wants_cuda(torch)
+        else {"GPU": "this system shows no NVIDIA card, so nothing is missing"},
         "optional": {name: _version(name) or f"not installed; {what}" for name, what in _OPTIONAL.items()},
     }
 
 
-def _summary(device: torch.device, backends: dict[str, str]) -> str:
+def _torch() -> Any:
+    """torch, or None where it is not installed."""
+    try:
+        return importlib.import_module("torch")
+    except ModuleNotFoundError:
+        return None
+
+
+def _hardware(torch: Any, gpus: list[str]) -> dict[str, Any]:
+    """What torch tells of this machine."""
+    if torch is None:
+        return {"CPU": platform.processor() or platform.machine()}
+    names = {device: torch.cuda.get_device_name(device) for device in gpus} or {"GPU": "torch sees none"}
+    return {"CPU": torch.backends.cpu.get_cpu_capability(), "threads": torch.get_num_threads()} | names
+
+
+def _summary(device: str, backends: dict[str, str], torch: Any) -> str:
     """What a device can do, in one line."""
     plays = [name for name in registry.BACKENDS if backends[f"{name} on {device}"] == "runs"]
-    line = f"trains and makes audio, by the {'backends' if len(plays) > 1 else 'backend'} {', '.join(plays)}"
-    if device.type == "cuda":
+    if not plays:
+        return "the CPU can neither train nor make audio: neither torch nor the compiled part is there"
+    does = "makes audio" if torch is None else "trains and makes audio"
+    line = f"{does}, by the {'backends' if len(plays) > 1 else 'backend'} {', '.join(plays)}"
+    if device != "cpu":
         size = torch.cuda.get_device_properties(device).total_memory / 2**30
         return f"{torch.cuda.get_device_name(device)} {line}, with {size:.0f} GB of memory"
     if why_missing():
@@ -68,8 +88,10 @@ def _summary(device: torch.device, backends: dict[str, str]) -> str:
     return f"the CPU {line}, with {native().available_isas()[0]} and {counted(threads, 'thread')}"
 
 
-def _without_gpu() -> dict[str, str]:
+def _without_gpu(torch: Any) -> dict[str, str]:
     """What to do where there is an NVIDIA card that torch does not see, and nothing where there is none."""
+    if torch is None:
+        return {"torch": "torch is not installed, so nothing trains here; pip install torch"}
     if torch.cuda.is_available() or not _has_nvidia_card():
         return {}
     if torch.version.cuda is None:
@@ -79,9 +101,10 @@ def _without_gpu() -> dict[str, str]:
     return {"GPU": "there is an NVIDIA card, but torch does not see it; the section CUDA says why"}
 
 
-def _wants_cuda() -> bool:
+def _wants_cuda(torch: Any) -> bool:
     """Whether it matters why CUDA does not run: there is a card, a torch for it, or a driver that is named."""
-    return torch.version.cuda is not None or _has_nvidia_card() or "SAMPLERNN_FAST_LIBCUDA" in os.environ
+    of_torch = torch is not None and torch.version.cuda is not None
+    return of_torch or _has_nvidia_card() or "SAMPLERNN_FAST_LIBCUDA" in os.environ
 
 
 def _has_nvidia_card() -> bool:

@@ -2,12 +2,11 @@
 
 from typing import Any, Protocol
 
-import torch
-from torch import Tensor
+import numpy as np
 
 from samplernn_fast.models.config import PackedConfig
-from samplernn_fast.reference.draw import Drawing
-from samplernn_fast.reference.known_levels import Hidden
+from samplernn_fast.reference.layout import Hidden
+from samplernn_fast.reference.randomness import Drawing
 
 
 def missing_taps(config: PackedConfig) -> list[str]:
@@ -16,10 +15,10 @@ def missing_taps(config: PackedConfig) -> list[str]:
 
 
 class Backend(Protocol):
-    """One model's weights, ready to make audio on one device in one numeric mode. Letters as in `reference.weights`.
+    """One model's weights, ready to make audio on one device in one numeric mode. Letters as in `reference.layout`.
 
-    A hidden state is a list of tensors (n, B, H), lowest tier first; calls that advance it change the list or its
-    tensors in place.
+    Calls take and return NumPy arrays on every device; what a backend computes with is its own affair. Levels are
+    int64. Calls that advance a hidden state change its arrays in place.
     """
 
     name: str
@@ -34,16 +33,16 @@ class Backend(Protocol):
     """Whether its kernels are compiled on the user's machine, so that their first levels are checked."""
     dtype: str
     """The numeric mode of this object."""
-    device: torch.device
-    """Where its hidden states lie."""
+    device: Any
+    """Where it computes, as `str` says it: cpu, cuda:0."""
 
     @staticmethod
-    def unavailable_reasons(config: Any, device: torch.device) -> list[str]:
+    def unavailable_reasons(config: Any, device: str) -> list[str]:
         """Why it cannot run such a model on that device, a line for each reason; empty where it can. config: of a
         system that it plays, packed or not."""
         ...
 
-    def __init__(self, weights: Any, device: torch.device, dtype: str, num_threads: int | None = None) -> None:
+    def __init__(self, weights: Any, device: str, dtype: str, num_threads: int | None = None) -> None:
         """weights: `PackedWeights`, or an `AudioModel` where `packed` is False, which is left as it is.
 
         Raises BackendUnavailable where it cannot be started after all, ConfigError for settings it has not.
@@ -55,20 +54,20 @@ class Backend(Protocol):
         it. What goes wrong at the border of a group shows in its first or its last stream."""
         ...
 
-    def init_hidden(self, streams: int, context: Tensor | None = None) -> Hidden:
+    def init_hidden(self, streams: int, context: np.ndarray | None = None) -> Hidden:
         """The hidden state before the first sample, behind levels `context` (B, L) or endless silence. That of tiers
         is the learned initial state behind either, because they read the context when their first frame starts."""
         ...
 
-    def prime(self, hidden: Hidden, history: Tensor, levels: Tensor) -> None:
+    def prime(self, hidden: Hidden, history: np.ndarray, levels: np.ndarray) -> None:
         """Advance `hidden` over known levels (B, n) behind the history (B, L): whole top frames."""
         ...
 
-    def score(self, hidden: Hidden, levels: Tensor) -> Tensor:
+    def score(self, hidden: Hidden, levels: np.ndarray) -> np.ndarray:
         """Log-probabilities (B, T, Q) of levels (B, L + T), T whole top frames; advances `hidden`."""
         ...
 
-    def generate(self, hidden: Hidden, history: Tensor, t: int, drawing: Drawing, forced: Tensor) -> Tensor:
+    def generate(self, hidden: Hidden, history: np.ndarray, t: int, drawing: Drawing, forced: np.ndarray) -> np.ndarray:
         """The levels (B, n) from time t on: those of `forced` (B, n) where it is not -1, else drawn; advances `hidden`.
 
         history (B, L): the levels before t. Raises ValueError or IndexError where a logit is not finite, or returns a

@@ -7,7 +7,7 @@ from samplernn_fast.errors import ConfigError, did_you_mean, quoted
 
 MODES: dict[str, tuple[str, ...]] = {
     "cuda": ("float32", "bfloat16", "int8"),
-    "cpu": ("float32", "bfloat16", "int8"),
+    "cpu": ("float32", "bfloat16", "int8", "int4"),
     "triton": ("float32", "bfloat16"),
     "reference": ("float32", "float64"),
     "stepping": ("float32", "float64"),
@@ -36,6 +36,6 @@ def check_threads(name: str, num_threads: int | None) -> None:
 
 
 def check_device(name: str) -> None:
-    """Raises ConfigError for a word that names no device. Whether there is such a GPU, only torch knows."""
+    """Raises ConfigError for a word that names no device. Whether there is such a GPU, `devices` knows."""
     if not re.fullmatch(r"auto|(cpu|cuda)(:\d{1,3})?", name, re.ASCII):
         raise ConfigError(f"device must be auto, cpu, cuda or cuda:N, got {quoted(name)}")

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import log_softmax
@@ -18,10 +19,12 @@ from samplernn_fast.models.base import AudioModel
 from samplernn_fast.models.config import AudioConfig
 from samplernn_fast.models.other_configs import MixtureConfig
 from samplernn_fast.models.registry import build_model
-from samplernn_fast.reference.draw import Drawing, sample_ref
-from samplernn_fast.reference.known_levels import Hidden
+from samplernn_fast.models.stored.arrays import check_finite
+from samplernn_fast.reference.draw import sample_ref
+from samplernn_fast.reference.layout import Hidden
 from samplernn_fast.reference.mixture import draw_mixture
-from samplernn_fast.reference.weights import check_finite
+from samplernn_fast.reference.randomness import Drawing
+from samplernn_fast.reference.weights import as_tensor, moved
 
 _ALONE = 1 << 26  # the most products of a step's largest matrix, over all streams, for which one thread is faster
 _KNOWN_SAMPLES = 1 << 14  # about how many samples of all streams together are followed at once
@@ -63,17 +66,20 @@ class SteppingBackend:
     compiled_here = False
 
     @staticmethod
-    def unavailable_reasons(config: AudioConfig, device: torch.device) -> list[str]:
+    def unavailable_reasons(config: AudioConfig, device: str) -> list[str]:
         """Always empty, because every system brings a stepper."""
         return []
 
-    def __init__(self, weights: AudioModel, device: torch.device, dtype: str, num_threads: int | None = None) -> None:
+    def __init__(self, weights: AudioModel, device: str, dtype: str, num_threads: int | None = None) -> None:
         """weights: the model, of which a copy is made whose weight normalization is worked out once."""
         if num_threads is not None:
             raise ConfigError("num_threads is for the cpu backend; leave it out, because stepping has torch's threads")
-        check_finite(weights)
-        self.config, self.device, self.dtype = weights.config, device, dtype
-        self.model = _without_norms(weights).to(device, getattr(torch, dtype)).eval().requires_grad_(False)
+        parameters = {name: parameter.detach().cpu().double() for name, parameter in weights.named_parameters()}
+        check_finite(
+            {name: tensor.numpy() for name, tensor in parameters.items()}, said_behind="; this model cannot make audio"
+        )
+        self.config, self.device, self.dtype = weights.config, torch.device(device), dtype
+        self.model = _without_norms(weights).to(self.device, getattr(torch, dtype)).eval().requires_grad_(False)
         self._largest = max(parameter.numel() for parameter in self.model.parameters())
 
     def group_streams(self, streams: int) -> int:
@@ -81,33 +87,40 @@ class SteppingBackend:
         return streams
 
     @torch.inference_mode()
-    def init_hidden(self, streams: int, context: Tensor | None = None) -> Hidden:
+    def init_hidden(self, streams: int, context: np.ndarray | None = None) -> Hidden:
         """The hidden state behind the levels `context` (B, L), or endless silence."""
-        return [h.clone() for h in self.model.init_hidden(streams, context)]
+        levels = None if context is None else as_tensor(context, self.device)
+        return [h.cpu().numpy().copy() for h in self.model.init_hidden(streams, levels)]
 
     @torch.inference_mode()
-    def prime(self, hidden: Hidden, history: Tensor, levels: Tensor) -> None:
+    def prime(self, hidden: Hidden, history: np.ndarray, levels: np.ndarray) -> None:
         """Advance `hidden` over known levels (B, n), n whole top frames, starting where a top frame starts."""
-        for _ in self._follow(hidden, torch.cat((history, levels), dim=1)):
-            pass
+        with moved(hidden, self.device) as states:
+            for _ in self._follow(states, as_tensor(np.concatenate((history, levels), axis=1), self.device)):
+                pass
 
     @torch.inference_mode()
-    def score(self, hidden: Hidden, levels: Tensor) -> Tensor:
+    def score(self, hidden: Hidden, levels: np.ndarray) -> np.ndarray:
         """Log-probabilities (B, T, Q) of levels (B, L + T), T whole top frames; advances `hidden`."""
-        return torch.cat([log_softmax(outputs, dim=-1) for outputs in self._follow(hidden, levels)], dim=1)
+        with moved(hidden, self.device) as states:
+            outputs = self._follow(states, as_tensor(levels, self.device))
+            return torch.cat([log_softmax(one, dim=-1) for one in outputs], dim=1).cpu().numpy()
 
     @torch.inference_mode()
-    def generate(self, hidden: Hidden, history: Tensor, t: int, drawing: Drawing, forced: Tensor) -> Tensor:
+    def generate(self, hidden: Hidden, history: np.ndarray, t: int, drawing: Drawing, forced: np.ndarray) -> np.ndarray:
         """The levels (B, n) from time t on: those of `forced` where it is not -1, else drawn; advances `hidden`."""
         alone = len(forced) * self._largest <= _ALONE
-        with _one_thread if alone else nullcontext():
-            return self._generate(hidden, history, t, drawing, forced)
+        levels = as_tensor(np.concatenate((history, forced), axis=1), self.device)
+        with _one_thread if alone else nullcontext(), moved(hidden, self.device) as states:
+            self._generate(states, levels, t, drawing)
+        return levels[:, self.config.lookback :].cpu().numpy()
 
-    def _generate(self, hidden: Hidden, history: Tensor, t: int, drawing: Drawing, forced: Tensor) -> Tensor:
-        lookback, steps = self.config.lookback, forced.shape[1]
-        levels = torch.cat((history, forced), dim=1)
+    def _generate(self, hidden: list[Tensor], levels: Tensor, t: int, drawing: Drawing) -> None:
+        """Draws every -1 among the levels (B, L + n) from time t on; advances `hidden`."""
+        lookback, done = self.config.lookback, 0
+        forced = levels[:, lookback:].clone()
         draw = _drawer(self.config, drawing, t, forced)
-        stepper, done = self.model.stepper(tuple(hidden), t), 0
+        stepper, steps = self.model.stepper(tuple(hidden), t), forced.shape[1]
         while done < steps:
             outputs = stepper.step(levels[:, done : done + lookback])
             for output in outputs.unbind(1)[: steps - done]:
@@ -115,9 +128,8 @@ class SteppingBackend:
                 levels[:, lookback + done] = torch.where(given >= 0, given, draw(output, done))
                 done += 1
         hidden[:] = stepper.hidden()
-        return levels[:, lookback:].clone()
 
-    def _follow(self, hidden: Hidden, levels: Tensor) -> Iterator[Tensor]:
+    def _follow(self, hidden: list[Tensor], levels: Tensor) -> Iterator[Tensor]:
         """Outputs (B, T, O) over known levels (B, L + T), in pieces of time; advances `hidden`."""
         lookback, frame = self.config.lookback, self.config.top_frame
         piece = frame * max(1, max(_KNOWN_SAMPLES, 2 * lookback) // (levels.shape[0] * frame))
@@ -128,11 +140,12 @@ class SteppingBackend:
 
 def _drawer(config: AudioConfig, drawing: Drawing, t: int, forced: Tensor) -> Callable[[Tensor, int], Tensor]:
     """A function from the outputs (B, O) of the step-th sample of a call, and its step, to drawn levels (B,)."""
-    temperature, steps = drawing.temperature, forced.shape[1]
+    temperature, steps = as_tensor(drawing.temperature, forced.device), forced.shape[1]
     if isinstance(config, MixtureConfig):
-        words = drawing.randomness.words(t, steps).to(forced.device)
+        words = as_tensor(drawing.randomness.words(t, steps).astype(np.int64), forced.device)
         return lambda outputs, step: draw_mixture(outputs, words[:, step], temperature[:, step], config)
-    draws, top_k, top_p = drawing.randomness.draws(t, steps).to(forced.device), drawing.top_k, drawing.top_p
+    draws = as_tensor(drawing.randomness.draws(t, steps).astype(np.int64), forced.device)
+    top_k, top_p = drawing.top_k, drawing.top_p
     return lambda outputs, step: sample_ref(outputs, draws[:, step], temperature[:, step], top_k, top_p)
 
 

@@ -8,6 +8,7 @@ import threading
 from collections import OrderedDict
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import linear
@@ -15,9 +16,11 @@ from torch.nn.functional import linear
 from samplernn_fast.backends.interface import missing_taps
 from samplernn_fast.errors import BackendUnavailable, ConfigError
 from samplernn_fast.models.config import PackedConfig
-from samplernn_fast.reference import draw
-from samplernn_fast.reference.known_levels import Hidden, TeacherForced
-from samplernn_fast.reference.weights import PackedWeights, is_matrix
+from samplernn_fast.reference.folding import PackedWeights
+from samplernn_fast.reference.known_levels import TeacherForced
+from samplernn_fast.reference.layout import Hidden, is_matrix
+from samplernn_fast.reference.randomness import Drawing
+from samplernn_fast.reference.weights import DeviceWeights, as_tensor, moved
 
 if TYPE_CHECKING:
     from samplernn_fast.kernels.walk import Walk
@@ -38,18 +41,19 @@ class TritonBackend(TeacherForced):
     compiled_here = True
 
     @staticmethod
-    def unavailable_reasons(config: PackedConfig, device: torch.device) -> list[str]:
+    def unavailable_reasons(config: PackedConfig, device: str) -> list[str]:
         """Why this backend cannot run; empty when it can. Without a GPU it can in Triton's interpreter only."""
         if found := missing_taps(config):
             return found
         elsewhere = [f"runs on NVIDIA GPUs, not on {device}"]
-        if device.type != "cuda" and not os.environ.get("TRITON_INTERPRET"):
+        on_gpu = device.startswith("cuda")
+        if not on_gpu and not os.environ.get("TRITON_INTERPRET"):
             return elsewhere  # before Triton is imported
         try:
             triton = importlib.import_module("triton")
         except ImportError as error:
             return [f"Triton cannot be imported ({error}); it comes with torch for CUDA, or by pip install triton"]
-        if device.type != "cuda":
+        if not on_gpu:
             return [] if triton.knobs.runtime.interpret else elsewhere
         if torch.version.hip is not None:
             return ["runs on NVIDIA GPUs, and this torch is built for AMD's"]
@@ -61,7 +65,7 @@ class TritonBackend(TeacherForced):
     def __init__(
         self,
         weights: PackedWeights,
-        device: torch.device,
+        device: str,
         dtype: str,
         num_threads: int | None = None,
         style: str = "",
@@ -69,21 +73,21 @@ class TritonBackend(TeacherForced):
         """style: one of `kernels.product.STYLES`, for tests and benchmarks; "" chooses by the number of streams."""
         if num_threads is not None:
             raise ConfigError("num_threads is for the cpu backend; triton runs on a GPU")
-        self.config, self.device, self.dtype, self.style = weights.config, device, dtype, style
+        self.config, self.device, self.dtype, self.style = weights.config, torch.device(device), dtype, style
         self.matrix_type = getattr(torch, dtype)
-        self.weights = weights.to(device, torch.float32)
+        self.weights = DeviceWeights.of(weights, device, torch.float32)
         for name in filter(is_matrix, self.weights.tensors):  # rounded once, from float64
-            self.weights.tensors[name] = weights[name].to(device, self.matrix_type).contiguous()
+            self.weights.tensors[name] = torch.tensor(weights[name], dtype=self.matrix_type, device=device)
         self._walks: OrderedDict[int, Walk] = OrderedDict()
         self._lock = threading.Lock()  # a walk's buffers can serve one call at a time
         self._last: torch.cuda.Event | None = None  # the end of what the last call has started
-        if device.type == "cuda":
+        if self.device.type == "cuda":
             self._try_out()
 
     def _try_out(self) -> None:
         """Prime one top frame of silence. A kernel that cannot be compiled or started fails here, while `auto` can take
         another backend."""
-        silence = torch.full((1, self.config.lookback), self.config.q_zero, device=self.device)
+        silence = np.full((1, self.config.lookback), self.config.q_zero)
         try:
             self.prime(self.init_hidden(1), silence, silence)
         except Exception as error:  # Triton and the compilers that it starts raise errors of any class
@@ -95,33 +99,27 @@ class TritonBackend(TeacherForced):
         return min(streams, _TILE_STREAMS)
 
     @torch.inference_mode()
-    def generate(
-        self,
-        hidden: Hidden,
-        history: Tensor,
-        t: int,
-        drawing: draw.Drawing,
-        forced: Tensor,
-    ) -> Tensor:
+    def generate(self, hidden: Hidden, history: np.ndarray, t: int, drawing: Drawing, forced: np.ndarray) -> np.ndarray:
         """Levels of n samples, (B, n); `ReferenceBackend.generate` says what the arguments are. Raises ValueError where
         a logit is not finite."""
-        known = (forced >= 0).all(dim=0).tolist()
+        known: list[bool] = np.all(forced >= 0, axis=0).tolist()
         truncate = 0 < drawing.top_k < self.config.q_levels or drawing.top_p < 1
-        made = []
-        with self._alone():
-            walk = self._walk(forced.shape[0])
+        recent, wanted = as_tensor(history, self.device), as_tensor(forced, self.device)
+        made: list[Tensor] = []
+        with self._alone(), moved(hidden, self.device) as states:
+            walk = self._walk(len(forced))
             walk.prepare(truncate)
             for start in range(0, forced.shape[1], walk.columns):
                 stop = min(start + walk.columns, forced.shape[1])
-                levels = torch.cat((history, forced[:, start:stop]), dim=1)
-                walk.load(hidden, levels, t + start, drawing.slice(start, stop))
+                levels = torch.cat((recent, wanted[:, start:stop]), dim=1)
+                walk.load(states, levels, t + start, drawing.slice(start, stop))
                 self._run(walk, t + start, known[start:stop])
-                walk.save(hidden)
+                walk.save(states)
                 made.append(walk.read_levels(0, stop - start).long())
-                history = torch.cat((history, made[-1]), dim=1)[:, -self.config.lookback :]
+                recent = torch.cat((recent, made[-1]), dim=1)[:, -self.config.lookback :]
                 if walk.failed():
                     raise ValueError("a logit is not a finite number")
-        return torch.cat(made, dim=1)
+        return torch.cat(made, dim=1).cpu().numpy()
 
     def _run(self, walk: "Walk", t: int, known: list[bool]) -> None:
         """Make samples from time t on: single steps up to the first period that starts, then whole periods, then single
@@ -177,12 +175,12 @@ class TritonBackend(TeacherForced):
             torch.set_float32_matmul_precision(chosen)
 
     @torch.inference_mode()
-    def prime(self, hidden: Hidden, history: Tensor, levels: Tensor) -> None:
+    def prime(self, hidden: Hidden, history: np.ndarray, levels: np.ndarray) -> None:
         """Advance `hidden` over known levels; see `TeacherForced.prime`."""
         with self._on_device():
             super().prime(hidden, history, levels)
 
-    def score(self, hidden: Hidden, levels: Tensor) -> Tensor:
+    def score(self, hidden: Hidden, levels: np.ndarray) -> np.ndarray:
         """Log-probabilities of known levels; see `TeacherForced.score`."""
         with self._on_device():
             return super().score(hidden, levels)

@@ -57,7 +57,7 @@ def evaluate(
     some_recordings(opened, split)
     with terminal.waiting("loading torch"):
         from samplernn_fast.backends.devices import resolve_device
-        from samplernn_fast.engine.engine import as_model
+        from samplernn_fast.models.checkpoint import as_model
     loaded = as_model(model).to(resolve_device(device))
     gain = loaded.config.gain or opened.gain
     if not math.isclose(gain, opened.gain, rel_tol=1e-6):

@@ -1,6 +1,6 @@
 """The `generate` command: flags to audio files. `api.stream` makes the audio.
 
-What can be refused is refused before torch is loaded, which takes seconds.
+What can be refused is refused before anything large is loaded.
 """
 
 import json as json_module
@@ -17,7 +17,7 @@ from samplernn_fast import terminal
 from samplernn_fast.backends import names
 from samplernn_fast.commands.clips.choosing import Choice, choose
 from samplernn_fast.commands.flags import OutputText, Pieces, Seconds
-from samplernn_fast.errors import AudioError, ConfigError, Interrupted
+from samplernn_fast.errors import AudioError, ConfigError, Interrupted, needing_torch
 from samplernn_fast.ranges import Range
 from samplernn_fast.reference import limits
 
@@ -147,8 +147,8 @@ class _Job:
     def save(self, names: "Names") -> None:
         """Writes files, whose folder is made, and prints their names. Where pieces are chosen, that comes after the
         last is whole; an interruption keeps all of them."""
-        stream, model = self._stream()
-        usual = self.choice.usual_bits(model)
+        stream, model = self._stream(), self._model()
+        usual = [] if model is None else self.choice.usual_bits(model)
         with terminal.interrupts(signal.SIGTERM) as caught:
             _make_folder(names.path.parent)
             judge = self._judge(stream, model)
@@ -169,7 +169,7 @@ class _Job:
         from samplernn_fast.audio.takes import comment
         from samplernn_fast.audio.writing import WavPipe
 
-        stream, _ = self._stream()
+        stream = self._stream()
         with terminal.interrupts(signal.SIGTERM) as caught:
             out = sys.stdout.buffer
             told = comment(stream.info(), 0)
@@ -181,23 +181,29 @@ class _Job:
             if caught:
                 raise Interrupted(f"interrupted: wrote {samples / stream.sample_rate:.2f} seconds", caught[0])
 
-    def _stream(self) -> "tuple[Stream, AudioModel]":
-        """The stream, which has heard the prompt, and its model. A signal ends the program here, because nothing is
-        made yet."""
+    def _stream(self) -> "Stream":
+        """The stream, which has heard the prompt. A signal ends the program here, because nothing is made yet."""
         prompt = "" if self.settings["prompt"] is None else ", and listening to the prompt"
-        with terminal.waiting(f"loading torch and the model{prompt}"):
+        with terminal.waiting(f"loading the model{prompt}"):
             from samplernn_fast import api
 
-            model = api.load(self.model)
-            return api.stream(model, **self.settings), model
+            return api.stream(self.model, **self.settings)
 
-    def _judge(self, stream: "Stream", model: "AudioModel") -> "Judge | None":
-        """What judges the pieces while they are made, where some are to be chosen."""
+    def _model(self) -> "AudioModel | None":
+        """The torch model that judges pieces, where some are to be chosen."""
         if not self.choice.wanted:
+            return None
+        with terminal.waiting("loading torch, which judges the pieces"), needing_torch("to choose among pieces"):
+            from samplernn_fast.models.checkpoint import load_model
+        return load_model(self.model)
+
+    def _judge(self, stream: "Stream", model: "AudioModel | None") -> "Judge | None":
+        """What judges the pieces while they are made, where some are to be chosen."""
+        if model is None:
             return None
         from samplernn_fast.evaluation.clips.judging import Judge
 
-        return Judge(model, stream.state.num_streams, str(stream.engine.device))
+        return Judge(model, stream.state.num_streams, stream.engine.device)
 
 
 def parse_temperature(texts: tuple[str, ...], streams: range, num_samples: int) -> Any:

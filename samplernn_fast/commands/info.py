@@ -2,6 +2,7 @@
 
 import json as json_module
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import tyro
@@ -17,13 +18,13 @@ def info(model: tyro.conf.Positional[str] = "demo", /, *, json: bool = False) ->
         model: Run folder, .safetensors file, or the bundled demo.
         json: Print one JSON object instead of text.
     """
-    from samplernn_fast.models.places import model_file, model_path
+    from samplernn_fast.models.places import kept_models, model_file, model_path
 
     file = model_file(model)
-    with terminal.waiting("loading torch"):
-        from samplernn_fast.models import checkpoint
-        from samplernn_fast.training.keeping import kept_models
-    described = checkpoint.describe(file)
+    from samplernn_fast.models.stored.arrays import describe
+
+    described = describe(file)
+    _check_other_systems(file, described["config"])
     if json:
         print(json_module.dumps(described))
         return
@@ -34,8 +35,19 @@ def info(model: tyro.conf.Positional[str] = "demo", /, *, json: bool = False) ->
         print(f"{'kept':20} {one_line(kept.path)} (step {kept.step}{bits})")
 
 
+def _check_other_systems(file: Path, config: dict[str, Any]) -> None:
+    """Raises CheckpointError where the weights in a file are not those of its system. `describe` has checked systems
+    with packed weights; whether others fit, their network knows, which is made of torch."""
+    from samplernn_fast.models.other_configs import config_from_dict
+
+    if not config_from_dict(config).packed:
+        with terminal.waiting("loading torch"):
+            from samplernn_fast.models.checkpoint import load_model
+        load_model(file)
+
+
 def _readable(described: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """What `checkpoint.describe` says, as names and values for people; what a model does not have is left out."""
+    """What `stored.arrays.describe` says, as names and values for people; what a model does not have is left out."""
     count, learnt = described["parameters"], described["info"]
     yield "file", one_line(described["file"])
     yield "made by", str(described["made_by"])

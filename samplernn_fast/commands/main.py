@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from samplernn_fast._version import __version__
 from samplernn_fast.commands import COMMANDS, standard_streams
 from samplernn_fast.commands.standard_streams import FAILURE_STATUS, USAGE_STATUS
-from samplernn_fast.errors import ConfigError, Interrupted, SampleRNNError, did_you_mean, quoted
+from samplernn_fast.errors import ConfigError, Interrupted, SampleRNNError, did_you_mean, needing_torch, quoted
 
 _SPINS = "2000"  # how often a thread of torch looks whether its wait is over before it sleeps
 _INTERRUPTED, _TERMINATED = 128 + signal.SIGINT, 128 + signal.SIGTERM
@@ -40,7 +40,8 @@ def run_command(args: Sequence[str]) -> tuple[int, str]:
     """Runs a command. Returns its exit status, and the line that says why, or "" where nothing is to be said."""
     name = args[0] if args else None
     try:
-        _command(name, args[1:])
+        with needing_torch(f"samplernn-fast {name}"):
+            _command(name, args[1:])
     except SystemExit as stop:
         return (stop.code if isinstance(stop.code, int) else 0), ""
     except SampleRNNError as error:

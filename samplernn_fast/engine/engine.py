@@ -3,25 +3,29 @@
 import functools
 import itertools
 import numbers
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from samplernn_fast.backends import registry
 from samplernn_fast.backends.devices import resolve_device
 from samplernn_fast.backends.interface import Backend
-from samplernn_fast.engine.first_use import FirstUse
 from samplernn_fast.engine.pace import Pace
-from samplernn_fast.engine.state import EngineState
+from samplernn_fast.engine.state import EngineState, as_array
 from samplernn_fast.engine.temperature import Temperature
 from samplernn_fast.errors import CheckpointError, ConfigError
-from samplernn_fast.models.base import AudioModel
-from samplernn_fast.models.checkpoint import load_model, model_sha256
+from samplernn_fast.models.stored.arrays import ModelArrays, read_model
 from samplernn_fast.reference import limits
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from samplernn_fast.engine.first_use import FirstUse
+    from samplernn_fast.models.base import AudioModel
 
 _KNOWN_AT_ONCE = 1 << 16  # samples
 _NOT_FINITE = "the model gives logits that are not finite numbers; its weights are too large"
@@ -37,31 +41,35 @@ class Engine:
 
     def __init__(
         self,
-        model: str | Path | AudioModel,
+        model: "str | Path | ModelArrays | AudioModel",
         backend: str = "auto",
         dtype: str = "auto",
-        device: str | torch.device = "auto",
+        device: "str | torch.device" = "auto",
         num_threads: int | None = None,
     ) -> None:
-        loaded, where = as_model(model), resolve_device(device)
-        registry.resolve(backend, loaded.config, where, dtype)  # refuses before the work of packing
-        weights = registry.Weights(loaded)
+        weights, where = _weights(model), resolve_device(device)
+        registry.resolve(backend, weights.config, where, dtype)  # refuses before the work of packing
         started = registry.start(backend, weights, where, dtype, num_threads)
-        self._take(loaded, started, FirstUse(started, weights.packed) if started.compiled_here else None)
+        first_use = None
+        if started.compiled_here:
+            from samplernn_fast.engine.first_use import FirstUse
+
+            first_use = FirstUse(started, weights.packed)
+        self._take(weights.arrays, started, first_use)
 
     @classmethod
-    def of(cls, model: AudioModel, backend: Backend) -> Self:
+    def of(cls, model: "ModelArrays | AudioModel", backend: Backend) -> Self:
         """An engine on a backend that was made from this model's packed weights, in a way that no name stands for.
 
         Its levels are not compared with plain torch when it is first used: whoever makes it checks it.
         """
         engine = cls.__new__(cls)
-        engine._take(model, backend, None)
+        engine._take(_weights(model).arrays, backend, None)
         return engine
 
-    def _take(self, model: AudioModel, backend: Backend, first_use: FirstUse | None) -> None:
-        self.config, self.model_sha256 = model.config, model_sha256(model)
-        self.backend, self.dtype, self.device = backend, backend.dtype, backend.device
+    def _take(self, model: ModelArrays, backend: Backend, first_use: "FirstUse | None") -> None:
+        self.config, self.model_sha256 = model.config, model.sha256
+        self.backend, self.dtype, self.device = backend, backend.dtype, str(backend.device)
         self.pace = Pace(self.config.top_frame)
         self._first_use = first_use
 
@@ -72,7 +80,7 @@ class Engine:
         temperature: Temperature = 1.0,
         top_k: int | None = None,
         top_p: float | None = None,
-        prompt: Tensor | np.ndarray | None = None,
+        prompt: "Tensor | np.ndarray | None" = None,
         first_stream: int = 0,
     ) -> EngineState:
         """A fresh state: silence before, learned initial states, t = 0.
@@ -84,7 +92,7 @@ class Engine:
         if not whole or num_streams < 1 or first_stream < 0 or first_stream + num_streams > 2**32:
             raise ConfigError(f"streams must be numbered 0 to 2^32 - 1, got {num_streams} from {first_stream}")
         streams = np.arange(first_stream, first_stream + num_streams, dtype=np.uint32)
-        history = torch.full((num_streams, self.config.lookback), self.config.q_zero, device=self.device)
+        history = np.full((num_streams, self.config.lookback), self.config.q_zero)
         hidden = self.backend.init_hidden(num_streams)
         checked = limits.check_seed(seed)
         state = EngineState(hidden, history, checked, streams, self.config, self.model_sha256)
@@ -92,11 +100,11 @@ class Engine:
         state.set_truncation(top_k, top_p)
         if prompt is not None:
             levels = self._check_levels(prompt, "prompt", low=0)
-            if levels.dim() == 1:
-                levels = levels.expand(num_streams, -1)
-            if levels.dim() != 2 or levels.shape[0] != num_streams:
+            if levels.ndim == 1:
+                levels = np.repeat(levels[None], num_streams, axis=0)
+            if levels.ndim != 2 or len(levels) != num_streams:
                 several = "" if num_streams == 1 else f", or one for each of {num_streams} streams"
-                raise ConfigError(f"prompt must have one row{several}, got the shape {tuple(levels.shape)}")
+                raise ConfigError(f"prompt must have one row{several}, got the shape {levels.shape}")
             if 0 < levels.shape[1] < self.config.least_prompt:
                 raise ConfigError(
                     f"prompt must have at least {self.config.least_prompt} samples, a frame of this"
@@ -106,8 +114,8 @@ class Engine:
             state.prompt_length = state.t
         return state
 
-    def run(self, state: EngineState, n: int, forced: Tensor | np.ndarray | None = None) -> Tensor:
-        """The next n levels of every stream, (B, n) int64 on the CPU; advances `state`.
+    def run(self, state: EngineState, n: int, forced: "Tensor | np.ndarray | None" = None) -> np.ndarray:
+        """The next n levels of every stream, (B, n) int64; advances `state`.
 
         forced: (B, n) levels to take instead of drawing, -1 where the model is free: prompts, injected silence.
         A call that fails or is interrupted leaves `state` whole, at the end of the last slice that was made.
@@ -117,10 +125,10 @@ class Engine:
         if isinstance(n, bool) or not isinstance(n, numbers.Integral) or n < 0:
             raise ConfigError(f"run: n must be a whole number, 0 or more, got {n!r}")
         all_forced = self._check_forced(state, n, forced)
-        made: list[Tensor] = []
+        made: list[np.ndarray] = []
         slice_size = functools.partial(self.pace.samples, state.num_streams)
         for start, stop, known in _slices(state.t, all_forced, self.config.top_frame, slice_size):
-            levels, hidden = all_forced[:, start:stop], [h.clone() for h in state.hidden]
+            levels, hidden = all_forced[:, start:stop], [h.copy() for h in state.hidden]
             if known:
                 self.backend.prime(hidden, state.history, levels)
             else:
@@ -128,7 +136,7 @@ class Engine:
                     drawing = state.drawing(stop - start)  # a temperature that is the user's function may take longest
                     given = state.history, state.t, drawing, levels
                     try:
-                        levels = self.backend.generate(hidden, *given).cpu()
+                        levels = self.backend.generate(hidden, *given)
                         finite = int(levels.max()) < self.config.q_levels
                     except (ValueError, IndexError):  # what the backends make of a logit that is not finite
                         finite = False
@@ -138,15 +146,15 @@ class Engine:
                 if first_use is not None:
                     first_use.check(state.hidden, *given, levels)
                     self._first_use = None if first_use.done else first_use
-            newest = levels[:, -self.config.lookback :].to(self.device)
-            history = torch.cat((state.history, newest), dim=1)[:, -self.config.lookback :]
-            made.append(levels.cpu())
+            newest = levels[:, -self.config.lookback :]
+            history = np.concatenate((state.history, newest), axis=1)[:, -self.config.lookback :]
+            made.append(levels)
             # Signals wait for a call or a loop, so ctrl-C finds all three old or all three new.
             state.hidden, state.history, state.t = hidden, history, state.t + stop - start
-        return torch.cat(made, dim=1) if made else torch.empty(state.num_streams, 0, dtype=torch.int64)
+        return np.concatenate(made, axis=1) if made else np.empty((state.num_streams, 0), np.int64)
 
-    def score(self, levels: Tensor | np.ndarray) -> Tensor:
-        """Teacher-forced log-probabilities, natural log, from the initial state.
+    def score(self, levels: "Tensor | np.ndarray") -> np.ndarray:
+        """Teacher-forced log-probabilities, natural log, from the initial state: float32, or float64 in that mode.
 
         levels: (B, n), at least L of them, the model's lookback. The first L are heard only, so the result is
         (B, T, Q) with T = n - L: row t has the probabilities of level L + t, given all levels before it. ConfigError
@@ -158,58 +166,65 @@ class Engine:
             )
         levels = self._check_levels(levels, "score", low=0)
         lookback = self.config.lookback
-        if levels.dim() != 2 or levels.shape[1] < lookback:
+        if levels.ndim != 2 or levels.shape[1] < lookback:
             raise ConfigError(
-                f"score: levels must be (B, n) with n at least the model's lookback, {lookback}, got"
-                f" {tuple(levels.shape)}"
+                f"score: levels must be (B, n) with n at least the model's lookback, {lookback}, got {levels.shape}"
             )
         steps = levels.shape[1] - lookback
         if not steps:
-            dtype = torch.float64 if self.dtype == "float64" else torch.float32
-            return torch.empty(levels.shape[0], 0, self.config.q_levels, dtype=dtype, device=self.device)
-        padded = torch.nn.functional.pad(levels, (0, -steps % self.config.top_frame), value=self.config.q_zero)
-        hidden = self.backend.init_hidden(levels.shape[0], levels[:, :lookback])
+            dtype = np.float64 if self.dtype == "float64" else np.float32
+            return np.empty((len(levels), 0, self.config.q_levels), dtype)
+        silence = ((0, 0), (0, -steps % self.config.top_frame))
+        padded = np.pad(levels, silence, constant_values=self.config.q_zero)
+        hidden = self.backend.init_hidden(len(levels), levels[:, :lookback])
         return self.backend.score(hidden, padded)[:, :steps]
 
-    def _check_forced(self, state: EngineState, n: int, forced: Tensor | np.ndarray | None) -> Tensor:
+    def _check_forced(self, state: EngineState, n: int, forced: Any) -> np.ndarray:
         if forced is None:
-            return torch.full((state.num_streams, n), -1, device=self.device)
+            return np.full((state.num_streams, n), -1)
         levels = self._check_levels(forced, "run: forced", low=-1)
-        if tuple(levels.shape) != (state.num_streams, n):
-            raise ConfigError(f"run: forced must be (B, n) = {(state.num_streams, n)}, got {tuple(levels.shape)}")
+        if levels.shape != (state.num_streams, n):
+            raise ConfigError(f"run: forced must be (B, n) = {(state.num_streams, n)}, got {levels.shape}")
         return levels
 
-    def _check_levels(self, values: Tensor | np.ndarray, what: str, low: int) -> Tensor:
-        """Integers from `low` to Q - 1 as int64 on the engine's device; floats are not rounded quietly."""
+    def _check_levels(self, values: Any, what: str, low: int) -> np.ndarray:
+        """A copy of integers from `low` to Q - 1, as int64; floats are not rounded quietly."""
         try:
-            levels = torch.as_tensor(values)
+            levels = as_array(values)
         except (TypeError, ValueError, RuntimeError):
             raise ConfigError(f"{what}: levels must be integers, got {values!r:.60}") from None
-        if levels.is_floating_point() and levels.numel():
+        if levels.size and levels.dtype.kind not in "iub":
+            if levels.dtype.kind != "f":
+                raise ConfigError(f"{what}: levels must be integers, got {values!r:.60}")
             raise ConfigError(f"{what}: levels must be integers, got {levels.dtype}; quantize audio first")
-        levels = levels.long().to(self.device)
-        if levels.numel() and not (low <= int(levels.min()) and int(levels.max()) < self.config.q_levels):
+        if levels.size and not (low <= int(levels.min()) and int(levels.max()) < self.config.q_levels):
             found = f"{int(levels.min())} to {int(levels.max())}"
             raise ConfigError(f"{what}: levels must be {low} to {self.config.q_levels - 1}, got {found}")
-        return levels
+        return levels.astype(np.int64)
 
 
-def as_model(model: str | Path | AudioModel) -> AudioModel:
-    """A model, loaded where it is named: by a run folder, a .safetensors file, or "demo".
+def _weights(model: "str | Path | ModelArrays | AudioModel") -> registry.Weights:
+    """The weights of a model, read where it is named: by a run folder, a .safetensors file, or "demo".
 
     Raises ConfigError for anything else, and CheckpointError where it cannot be loaded.
     """
     if isinstance(model, (str, Path)):
-        return load_model(model)
-    if not isinstance(model, AudioModel):
-        raise ConfigError(
-            'a model must be a run folder, a .safetensors file, "demo", or what samplernn_fast.load returns, got'
-            f" {type(model).__name__}"
-        )
-    return model
+        return registry.Weights(read_model(model))
+    if isinstance(model, ModelArrays):
+        return registry.Weights(model)
+    if "torch" in sys.modules:  # or it cannot be a torch model
+        from samplernn_fast.models.base import AudioModel
+        from samplernn_fast.models.checkpoint import arrays_of
+
+        if isinstance(model, AudioModel):
+            return registry.Weights(arrays_of(model), model)
+    raise ConfigError(
+        'a model must be a run folder, a .safetensors file, "demo", or what samplernn_fast.load returns, got'
+        f" {type(model).__name__}"
+    )
 
 
-def _slices(t: int, forced: Tensor, frame: int, slice_size: Callable[[], int]) -> Iterator[tuple[int, int, bool]]:
+def _slices(t: int, forced: np.ndarray, frame: int, slice_size: Callable[[], int]) -> Iterator[tuple[int, int, bool]]:
     """Cut a call into slices (start, stop, known) of its forced levels (B, n), from time t on.
 
     frame: the samples of a top frame. A known slice is whole top frames that every stream is given, about
@@ -217,7 +232,7 @@ def _slices(t: int, forced: Tensor, frame: int, slice_size: Callable[[], int]) -
     stepped through, slice_size() samples at a time, which is asked anew for each; a rest of less than two sizes is one
     slice.
     """
-    known = (forced >= 0).all(dim=0).cpu().numpy()
+    known = np.asarray(np.all(forced >= 0, axis=0))
     edges = [0, *(np.flatnonzero(np.diff(known)) + 1).tolist(), len(known)]
     for start, stop in itertools.pairwise(edges):
         if start < stop and known[start]:

@@ -6,15 +6,14 @@ A kernel that some driver or GPU computes wrongly then ends in an error, not in 
 import threading
 from collections import Counter
 
-import torch
-from torch import Tensor
+import numpy as np
 
 from samplernn_fast.backends.interface import Backend
 from samplernn_fast.errors import DeviceError
 from samplernn_fast.reference.backend import ReferenceBackend
-from samplernn_fast.reference.draw import Drawing
-from samplernn_fast.reference.known_levels import Hidden
-from samplernn_fast.reference.weights import PackedWeights
+from samplernn_fast.reference.folding import PackedWeights
+from samplernn_fast.reference.layout import Hidden
+from samplernn_fast.reference.randomness import Drawing
 
 # How many streams are compared where groups have fewer ends, and at most. Only a small model is computed by so many
 # groups, and plain torch is quick with it.
@@ -40,7 +39,7 @@ def compared_rows(streams: int, group: int, wanted: int = _ROWS, most: int = _MO
 
 def _evenly(rows: list[int], number: int) -> list[int]:
     """That many of `rows`, the first and the last among them."""
-    return [rows[place] for place in torch.linspace(0, len(rows) - 1, number, dtype=torch.float64).round().int()]
+    return [rows[place] for place in np.rint(np.linspace(0, len(rows) - 1, number)).astype(int)]
 
 
 class FirstUse:
@@ -53,7 +52,9 @@ class FirstUse:
         self._drawn, self._same = Counter[int](), Counter[int]()
         self._lock = threading.Lock()
 
-    def check(self, hidden: Hidden, history: Tensor, t: int, drawing: Drawing, forced: Tensor, made: Tensor) -> None:
+    def check(
+        self, hidden: Hidden, history: np.ndarray, t: int, drawing: Drawing, forced: np.ndarray, made: np.ndarray
+    ) -> None:
         """Compare the levels `made` (B, n) with plain torch's; DeviceError where they are not the model's.
 
         The other arguments are those of the backend's `generate`, with `hidden` as it was before the call. Every second
@@ -65,15 +66,15 @@ class FirstUse:
             return
         rows = compared_rows(len(made), self._backend.group_streams(len(made)))
         steps = max(_FEWEST_SAMPLES, min(_SAMPLES, _WORK // len(rows)))
-        made, again = made[rows, :steps], forced[rows, :steps].cpu().clone()
+        made, again = made[rows, :steps], forced[rows, :steps]
         again[:, ::2] = made[:, ::2]
         drawn = again < 0
-        plain = ReferenceBackend(weights, torch.device("cpu"), "float32")
-        state = [h[:, rows].to("cpu", torch.float32, copy=True) for h in hidden]
-        levels = plain.generate(state, history[rows].cpu(), t, drawing.of_rows(rows, steps), again)
-        same = ((levels == made) & drawn).sum(dim=1).tolist()
+        plain = ReferenceBackend(weights, "cpu", "float32")
+        state = [h[:, rows].astype(np.float32) for h in hidden]
+        levels = plain.generate(state, history[rows], t, drawing.of_rows(rows, steps), again)
+        same = ((levels == made) & drawn).sum(axis=1).tolist()
         with self._lock:
-            self._drawn.update(dict(zip(rows, drawn.sum(dim=1).tolist(), strict=True)))
+            self._drawn.update(dict(zip(rows, drawn.sum(axis=1).tolist(), strict=True)))
             self._same.update(dict(zip(rows, same, strict=True)))
             judged = {row: number for row, number in self._drawn.items() if number >= _FEWEST}
             same_of = {row: self._same[row] for row in judged}

@@ -1,20 +1,24 @@
 """`EngineState`: all that changes while audio is made. It can be saved, restored and moved to another process."""
 
+import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
+from safetensors import SafetensorError
+from safetensors.numpy import save_file
 
 from samplernn_fast.engine.temperature import Temperature, TemperatureCurve, parse
 from samplernn_fast.errors import CheckpointError, ConfigError
+from samplernn_fast.files import replacing
 from samplernn_fast.models.config import AudioConfig
-from samplernn_fast.reference import draw, limits
+from samplernn_fast.models.stored.header import STATE_KIND, metadata, opened
+from samplernn_fast.reference import limits
+from samplernn_fast.reference.layout import Hidden
+from samplernn_fast.reference.randomness import Drawing, Randomness
 from samplernn_fast.untrusted import Fields, Unreadable
 
 _MAX_TIME = 2**62  # samples; the native engines count time in signed 64 bits
-_FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
-_INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 
 
 class EngineState:
@@ -25,8 +29,8 @@ class EngineState:
 
     def __init__(
         self,
-        hidden: list[Tensor],
-        history: Tensor,
+        hidden: Hidden,
+        history: np.ndarray,
         seed: int,
         streams: np.ndarray,
         config: AudioConfig,
@@ -83,30 +87,28 @@ class EngineState:
             )
         return top_k, top_p
 
-    def drawing(self, steps: int) -> draw.Drawing:
+    def drawing(self, steps: int) -> Drawing:
         """How the next `steps` samples of every stream are drawn."""
-        temperature = self.temperatures(steps).to(self.history.device)
-        return draw.Drawing(draw.Randomness(self.seed, self.streams), temperature, self.top_k, self.top_p)
+        return Drawing(Randomness(self.seed, self.streams), self.temperatures(steps), self.top_k, self.top_p)
 
-    def temperatures(self, steps: int) -> Tensor:
+    def temperatures(self, steps: int) -> np.ndarray:
         """The temperature of the next `steps` samples of every stream: (B, steps) float32."""
         if callable(self._temperature):
             times = np.maximum(0, self.t - self.prompt_length + np.arange(steps)) / self.config.sample_rate
             if isinstance(self._temperature, TemperatureCurve):  # its points were checked when it was made
-                row = torch.from_numpy(self._temperature.values(times)).float()
+                row = self._temperature.values(times)
             else:
-                values = [limits.check_temperature(float(self._temperature(time))) for time in times]
-                row = torch.tensor(values, dtype=torch.float32)
-            return row.expand(self.num_streams, -1)
-        column = torch.tensor(self._temperature, dtype=torch.float32)
-        return column.reshape(-1, 1).expand(self.num_streams, steps)
+                row = np.asarray([limits.check_temperature(float(self._temperature(time))) for time in times])
+            return np.tile(row.astype(np.float32), (self.num_streams, 1))
+        column = np.asarray(self._temperature, np.float32).reshape(-1, 1)
+        return np.broadcast_to(column, (self.num_streams, steps)).copy()
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything but a temperature given as a function, as tensors and numbers that `torch.save` keeps."""
+        """Everything but a temperature given as a function: arrays, numbers and lists. `save` writes it into a file."""
         return {
             "model_sha256": self.model_sha256,
-            "hidden": [h.clone() for h in self.hidden],
-            "history": self.history.clone(),
+            "hidden": [h.copy() for h in self.hidden],
+            "history": self.history.copy(),
             "t": self.t,
             "prompt_length": self.prompt_length,
             "seed": self.seed,
@@ -117,7 +119,7 @@ class EngineState:
         }
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
-        """Go on where `state_dict` was taken.
+        """Go on where `state_dict` was taken. Tensors of torch are taken too.
 
         Raises CheckpointError, which says what does not fit, where `saved` is of another model or number of streams
         or holds a value that cannot be; then nothing has changed.
@@ -127,6 +129,29 @@ class EngineState:
         except (Unreadable, ConfigError) as error:
             raise CheckpointError(f"engine state does not fit: {error}") from None
 
+    def save(self, path: str | Path) -> None:
+        """Write `state_dict` to a safetensors file, whole or not at all. Raises CheckpointError where it cannot be."""
+        saved, file = self.state_dict(), Path(path)
+        arrays = {f"hidden.{tier}": np.ascontiguousarray(h) for tier, h in enumerate(saved.pop("hidden"))}
+        arrays["history"] = np.ascontiguousarray(saved.pop("history"))
+        try:
+            with replacing(file) as temporary:
+                save_file(arrays, temporary, metadata=metadata(STATE_KIND, {"info": saved}))
+        except (OSError, SafetensorError) as error:
+            raise CheckpointError(f"{file}: cannot be written ({error}); what was there before is kept") from None
+
+    def load(self, path: str | Path) -> None:
+        """Go on where `save` was called. Raises CheckpointError where there is no such file, or as `load_state_dict`;
+        then nothing has changed."""
+        file = Path(path)
+        with opened(file, (STATE_KIND,), "np") as (content, header):
+            arrays = {name: content.get_tensor(name) for name in content.keys()}
+        info = header["info"] | {"history": arrays.pop("history", None)}
+        try:
+            self.load_state_dict(info | {"hidden": [arrays.get(f"hidden.{tier}") for tier in range(len(arrays))]})
+        except CheckpointError as error:
+            raise CheckpointError(f"{file}: {error}") from None
+
     def _take(self, saved: Any) -> None:
         """Checks every entry of `saved`, and only then takes all of them. Raises Unreadable or ConfigError."""
         fields = Fields(saved, "the state")
@@ -134,7 +159,7 @@ class EngineState:
             raise Unreadable("it was saved from another model")
         given = fields.value("hidden")
         if not isinstance(given, (list, tuple)) or len(given) != len(self.hidden):
-            raise Unreadable(f"hidden must be a list of {len(self.hidden)} tensors")
+            raise Unreadable(f"hidden must be a list of {len(self.hidden)} arrays")
         hidden = [
             _like(mine, one, f"hidden[{tier}]") for tier, (mine, one) in enumerate(zip(self.hidden, given, strict=True))
         ]
@@ -159,15 +184,32 @@ class EngineState:
         self._temperature, self.top_k, self.top_p = temperature, top_k, top_p
 
 
-def _like(mine: Tensor, given: Any, name: str) -> Tensor:
-    """A copy of a tensor of a saved state, of the dtype and on the device of `mine`. Raises Unreadable."""
-    if not isinstance(given, Tensor) or given.layout != torch.strided or given.is_nested or given.is_meta:
-        raise Unreadable(f"{name} must be a plain tensor")
-    if given.shape != mine.shape:
-        raise Unreadable(f"{name} must have the shape {tuple(mine.shape)}, got {tuple(given.shape)}")
-    if given.dtype not in (_FLOATS if mine.is_floating_point() else _INTEGERS):
-        raise Unreadable(f"{name} must hold {mine.dtype}, got {given.dtype}")
-    copy = given.detach().to(mine.device, mine.dtype, copy=True)
-    if not bool(torch.isfinite(copy).all()):
+def as_array(values: Any) -> np.ndarray:
+    """An array of numbers, of a torch tensor too, on whichever device it is; bfloat16, which NumPy has not, is float32.
+
+    Raises TypeError, ValueError or RuntimeError for what is no array.
+    """
+    torch = sys.modules.get("torch")  # a tensor comes from nowhere else
+    if torch is not None and isinstance(values, torch.Tensor):
+        values = values.detach().cpu()
+        values = (values.float() if values.dtype == torch.bfloat16 else values).numpy()
+    return np.asarray(values)
+
+
+def _like(mine: np.ndarray, given: Any, name: str) -> np.ndarray:
+    """A copy of an array or tensor of a saved state, of the dtype of `mine`. Raises Unreadable."""
+    try:  # some kinds of tensors do not even have a shape
+        found = as_array(given) if hasattr(given, "shape") else None
+    except (TypeError, ValueError, RuntimeError):
+        found = None
+    if found is None:
+        raise Unreadable(f"{name} must be a plain array")
+    if found.shape != mine.shape:
+        raise Unreadable(f"{name} must have the shape {mine.shape}, got {found.shape}")
+    if found.dtype.kind not in ("f" if mine.dtype.kind == "f" else "iu"):
+        raise Unreadable(f"{name} must hold {mine.dtype}, got {found.dtype}")
+    with np.errstate(over="ignore"):  # a value that becomes infinite is refused
+        copy = np.array(found, mine.dtype)
+    if not np.isfinite(copy).all():
         raise Unreadable(f"{name} holds a value that is not finite")
     return copy

@@ -20,6 +20,7 @@ from samplernn_fast.errors import ConfigError
 from samplernn_fast.models.base import AudioModel, State
 from samplernn_fast.models.config import AudioConfig
 from samplernn_fast.models.gaussian import MixtureModel
+from samplernn_fast.reference.layout import Hidden
 
 _MAX_LOGITS = 1 << 25  # most logits of one batch: 128 MiB in float32
 _MAX_PRODUCTS = 1 << 35  # most products of one call on a CPU, each weight being one a sample: 0.25 seconds of a core
@@ -90,7 +91,7 @@ def piece_samples(model: AudioModel, device: torch.device) -> int:
 
 def device_of(model: AudioModel, device: str) -> torch.device:
     """The device by name; "auto" is where the model is."""
-    return next(model.parameters()).device if device == "auto" else devices.resolve_device(device)
+    return next(model.parameters()).device if device == "auto" else torch.device(devices.resolve_device(device))
 
 
 def scorer(model: AudioModel, backend: str, dtype: str, device: torch.device) -> Score:
@@ -109,7 +110,7 @@ def _choose(model: AudioModel, device: torch.device) -> str:
     """What scores fastest: on a CPU our kernels, which other processes slow down less than torch's threads."""
     if not model.config.packed or next(model.parameters()).dtype != torch.float32:
         return "forward"
-    return "forward" if BACKENDS["cpu"].unavailable_reasons(model.config, device) else "cpu"
+    return "forward" if BACKENDS["cpu"].unavailable_reasons(model.config, str(device)) else "cpu"
 
 
 def _score_forward(model: AudioModel, device: torch.device) -> Score:
@@ -145,15 +146,18 @@ def _score_backend(model: AudioModel, backend: str, dtype: str, device: torch.de
             f" {backend!r}"
         )
     engine = Engine(model, backend=backend, dtype=dtype, device=device)
-    hidden: list[Tensor] = []
+    hidden: Hidden = []
 
     def score(batch: EvalBatch) -> Tensor:
         nonlocal hidden
-        rows = batch.levels.shape[0]
-        hidden = engine.backend.init_hidden(rows) if bool(batch.reset.any()) else _first_rows(hidden, rows)
-        logp = engine.backend.score(hidden, batch.levels.to(engine.device))
-        targets = batch.levels[:, model.config.lookback :, None].to(logp.device)
-        return -logp.gather(2, targets)[None, ..., 0] / math.log(2)
+        levels = batch.levels.numpy().astype(np.int64)
+        if bool(batch.reset.any()):
+            hidden = engine.backend.init_hidden(len(levels))
+        else:
+            hidden = [np.ascontiguousarray(h[:, : len(levels)]) for h in hidden]
+        logp = engine.backend.score(hidden, levels)
+        found = np.take_along_axis(logp, levels[:, model.config.lookback :, None], axis=2)[None, ..., 0]
+        return torch.from_numpy(-found / math.log(2))
 
     return score
 

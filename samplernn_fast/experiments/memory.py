@@ -15,7 +15,6 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from samplernn_fast import files, terminal
 from samplernn_fast.audio import writing
@@ -158,8 +157,8 @@ def _make(
     block = max(1, round(_BLOCK_SECONDS * engine.config.sample_rate))
     while left > 0:
         count = min(block, left)
-        known = None if forced < 0 else torch.full((state.num_streams, count), forced)
-        parts.append(engine.run(state, count, forced=known).numpy())
+        known = None if forced < 0 else np.full((state.num_streams, count), forced)
+        parts.append(engine.run(state, count, forced=known))
         bar.advance(count * state.num_streams / engine.config.sample_rate)
         left -= count
     return np.concatenate(parts, axis=1) if parts else np.zeros((state.num_streams, 0), np.int64)

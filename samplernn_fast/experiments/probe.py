@@ -50,7 +50,7 @@ def main(given: TextIO, told: TextIO) -> None:
     """Reads settings as JSON, makes a few updates, and tells their cost as JSON."""
     import torch
 
-    from samplernn_fast.models.registry import config_from_dict
+    from samplernn_fast.models.other_configs import config_from_dict
     from samplernn_fast.training.process import fast_cpu_training, process_group
     from samplernn_fast.training.trainer import Trainer
 

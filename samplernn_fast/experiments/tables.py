@@ -140,7 +140,7 @@ def reproduce(
         if not AudioData.open(folder).recordings(table.splits[0]):
             raise DataError(f"{folder}: no recordings in the split {table.splits[0]}, which the table shows")
     out.mkdir(parents=True, exist_ok=True)
-    plan = Plan.read(out, scale, resolve_device(device).type)
+    plan = Plan.read(out, scale, resolve_device(device).partition(":")[0])
     reference = Variant("paper-3tier", _REFERENCE)
     if budget.minutes is not None or table.equal_audio:
         timed = {one.name: one for one in (*table.rows, *([reference] if table.equal_audio else []))}

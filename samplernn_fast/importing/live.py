@@ -51,7 +51,7 @@ class AcceleratedSampler:
         state = self.engine.init_state(
             n_seqs, self.seed, temperature, top_k, top_p, prompt=prompt, first_stream=self.next_stream
         )
-        levels = self.engine.run(state, seq_len)
+        levels = torch.from_numpy(self.engine.run(state, seq_len))
         self.next_stream += n_seqs
         return levels
 

@@ -63,13 +63,13 @@ def check_parity(model: SampleRNN, source: str) -> Parity:
     levels[0, : config.lookback] = config.q_zero
     logits, _ = exact(levels)
     wanted = logits.log_softmax(dim=-1)
-    weights, device = pack(model), torch.device("cpu")
-    stepped = step_logits(ReferenceBackend(weights, device, "float64"), levels).log_softmax(dim=-1)
-    reasons = BACKENDS["cpu"].unavailable_reasons(config, device)
+    weights = pack(model)
+    stepped = step_logits(ReferenceBackend(weights, "cpu", "float64"), levels).log_softmax(dim=-1)
+    reasons = BACKENDS["cpu"].unavailable_reasons(config, "cpu")
     native = None
     if not reasons:
-        backend = BACKENDS["cpu"](weights, device, "float32")
-        native = _largest(backend.score(backend.init_hidden(2), levels), wanted)
+        backend = BACKENDS["cpu"](weights, "cpu", "float32")
+        native = _largest(torch.from_numpy(backend.score(backend.init_hidden(2), levels.numpy())), wanted)
     scale = max(1.0, float(logits.abs().max()) / 10)
     found = Parity(2 * steps, _largest(stepped, wanted), native, "; ".join(reasons), scale)
     # The comparison is negated, because a NaN must fail too.
@@ -80,8 +80,8 @@ def check_parity(model: SampleRNN, source: str) -> Parity:
 
 def step_logits(backend: ReferenceBackend, levels: Tensor) -> Tensor:
     """The reference's logits (B, T, Q) for levels (B, L + T) under teacher forcing, made one sample at a time."""
-    lookback = backend.config.lookback
-    hidden, logits = backend.init_hidden(levels.shape[0]), []
+    lookback, logits = backend.config.lookback, []
+    hidden = [torch.from_numpy(h) for h in backend.init_hidden(levels.shape[0])]
     for t in range(levels.shape[1] - lookback):
         backend.run_frame_network(hidden, levels[:, : lookback + t], t)
         logits.append(backend.run_sample_network(hidden, levels[:, : lookback + t], t))

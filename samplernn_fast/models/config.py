@@ -34,7 +34,7 @@ class AudioConfig(ABC):
     system: ClassVar[str]
     """The system's name, as checkpoints and `registry.SYSTEMS` have it."""
     packed: ClassVar[bool]
-    """Whether its weights have a packed layout (`reference.weights`), which the backends with kernels read. A system
+    """Whether its weights have a packed layout (`reference.layout`), which the backends with kernels read. A system
     without one is sampled by the stepping backend."""
     mixture: ClassVar[bool] = False
     """Whether it predicts a mixture of Gaussians over amplitudes, in place of probabilities of levels."""
@@ -86,7 +86,7 @@ class AudioConfig(ABC):
         return self.q_levels // 2
 
     def to_dict(self) -> dict[str, Any]:
-        """A JSON-able dictionary with the system's name; `registry.config_from_dict` reads it back."""
+        """A JSON-able dictionary with the system's name; `other_configs.config_from_dict` reads it back."""
         fields = dataclasses.asdict(self)
         values = {name: list(value) if isinstance(value, tuple) else value for name, value in fields.items()}
         return {"system": self.system} | values

@@ -5,8 +5,9 @@ No torch here. `config` has the bases, SampleRNN and the RNN baseline.
 
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
+from samplernn_fast.errors import ConfigError
 from samplernn_fast.models.config import (
     AudioConfig,
     FramedConfig,
@@ -321,3 +322,23 @@ CONFIGS: tuple[type[AudioConfig], ...] = (
     HybridRNNWaveNetConfig,
 )
 """The config class of every system; `registry.SYSTEMS` has the models."""
+
+
+def config_from_dict(values: dict[str, Any]) -> AudioConfig:
+    """The config that `AudioConfig.to_dict` wrote, of whichever system. Raises ConfigError.
+
+    Version 0.1.0 wrote no system: there frame sizes of (1,) stood for the one-tier baseline, beside fields that mean
+    nothing for it.
+    """
+    if not isinstance(values, dict):
+        raise ConfigError(f"model settings must be names with values, got {type(values).__name__}")
+    systems = {one.system: one for one in CONFIGS}
+    if "system" not in values:
+        one_tier = list(values.get("frame_sizes", [])) == [1]
+        dropped = OneTierConfig.MEANINGLESS if one_tier else {}
+        system = OneTierConfig.system if one_tier else SampleRNNConfig.system
+        values = {"system": system} | {name: value for name, value in values.items() if name not in dropped}
+    if values["system"] not in systems:
+        known, found = ", ".join(systems), values["system"]
+        raise ConfigError(f"system must be one of {known}, got {found!r}; made by a newer version?")
+    return systems[values["system"]].from_dict(values)

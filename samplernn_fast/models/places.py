@@ -3,6 +3,8 @@ loads.
 """
 
 import os
+import re
+from dataclasses import dataclass
 from pathlib import Path
 
 from samplernn_fast.errors import CheckpointError, quoted
@@ -15,6 +17,8 @@ DEMO = "demo"
 """The name of the bundled model that is used where none is named: spoken digits at 8 kHz."""
 BUNDLED = {DEMO: Path(__file__).parents[1] / "bundled" / "speech.safetensors"}
 """Name of a bundled model -> its file. `bundled/MODEL_CARD.md` says what they are."""
+
+_KEPT = re.compile(r"step-(\d+)(?:-(\d+\.\d{3}))?\.safetensors")  # as in step-002500-4.123.safetensors
 
 
 def model_path(name: str | Path) -> Path:
@@ -36,3 +40,21 @@ def model_file(name: str | Path) -> Path:
         shown = str(path) if len(str(path)) <= 200 else quoted(str(path))
         raise CheckpointError(f"{shown}: no such run folder or .safetensors file")
     return path
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A model in models/."""
+
+    path: Path
+    step: int
+    bits: float | None
+    """Bits per sample of the validation, to three digits; None where there was none at this step."""
+
+
+def kept_models(run: Path) -> list[Kept]:
+    """The models in a run's models/, by step."""
+    found = ((path, _KEPT.fullmatch(path.name)) for path in (run / MODELS_FOLDER).glob("step-*.safetensors"))
+    files = [(path, name) for path, name in found if name and path.is_file()]
+    kept = [Kept(path, int(name[1]), None if name[2] is None else float(name[2])) for path, name in files]
+    return sorted(kept, key=lambda one: one.step)

@@ -1,7 +1,6 @@
 """Every system by its name: its config class and its model class."""
 
 from dataclasses import dataclass
-from typing import Any
 
 from samplernn_fast.errors import ConfigError
 from samplernn_fast.models.base import AudioModel
@@ -53,25 +52,6 @@ SYSTEMS: dict[str, System] = {
 def build_model(config: AudioConfig, *, seed: int | None = 0) -> AudioModel:
     """A new model of `config`, its weights drawn from `seed`, or any numbers where it is None, to be filled in."""
     return SYSTEMS[config.system].model(config, seed=seed)
-
-
-def config_from_dict(values: dict[str, Any]) -> AudioConfig:
-    """The config that `AudioConfig.to_dict` wrote, of whichever system. Raises ConfigError.
-
-    Version 0.1.0 wrote no system: there frame sizes of (1,) stood for the one-tier baseline, beside fields that mean
-    nothing for it.
-    """
-    if not isinstance(values, dict):
-        raise ConfigError(f"model settings must be names with values, got {type(values).__name__}")
-    if "system" not in values:
-        one_tier = list(values.get("frame_sizes", [])) == [1]
-        dropped = OneTierConfig.MEANINGLESS if one_tier else {}
-        system = OneTierConfig.system if one_tier else SampleRNNConfig.system
-        values = {"system": system} | {name: value for name, value in values.items() if name not in dropped}
-    if values["system"] not in SYSTEMS:
-        known, found = ", ".join(SYSTEMS), values["system"]
-        raise ConfigError(f"system must be one of {known}, got {found!r}; made by a newer version?")
-    return SYSTEMS[values["system"]].config.from_dict(values)
 
 
 def require_packed(model: AudioModel) -> PackedModel:

@@ -79,10 +79,6 @@ class SampleMLP(nn.Module):
         levels (B, taps - 1 + T) integers, of which the t-th sample reads `taps` from t on, and their real values.
         """
 
-    @abstractmethod
-    def tables(self, values: Tensor) -> Tensor:
-        """What each level adds to x at each tap: (taps, Q, D), oldest sample first. values: (Q,) of every level."""
-
     def folds(self, samples: int) -> bool:
         """Whether products of matrices first save work for so many samples."""
         return True
@@ -107,7 +103,7 @@ class LevelMLP(SampleMLP):
         context = [levels[:, tap : tap + steps] for tap in range(self.taps)]
         if self.embedding is not None and not self.folds(levels.shape[0] * steps):
             return x + self.input(self.embed(context))
-        tables = self.tables(values)
+        tables = self.tables()
         if first is not None:
             tables = tables @ first.weight.t()
         # In float32 also under autocast: the gradient of a row is a sum over thousands of samples, and the
@@ -123,7 +119,7 @@ class LevelMLP(SampleMLP):
         vectors = [self.embedding(levels) for levels in context]
         return torch.cat(vectors, dim=-1)
 
-    def tables(self, values: Tensor) -> Tensor:
+    def tables(self) -> Tensor:
         """W_x applied to every embedding: (taps, Q, D), oldest sample first. One row replaces a product with W_x."""
         w_x = self.input.weight.unflatten(1, (self.taps, -1)).permute(1, 2, 0)
         return w_x if self.embedding is None else self.embedding.weight @ w_x

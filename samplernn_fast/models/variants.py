@@ -23,10 +23,6 @@ class ValueMLP(SampleMLP):
         weight = self.input.weight if first is None else first.weight @ self.input.weight
         return x + linear(values.unfold(1, self.taps, 1), weight)
 
-    def tables(self, values: Tensor) -> Tensor:
-        """The value of every level times its column of W_x: (taps, Q, D)."""
-        return values[:, None] * self.input.weight.t()[:, None, :]
-
 
 class BlindMLP(SampleMLP):
     """A sample-level module that reads no samples, only the conditioning."""
@@ -37,10 +33,6 @@ class BlindMLP(SampleMLP):
     def add_input(self, x: Tensor, levels: Tensor, values: Tensor, first: nn.Linear | None) -> Tensor:
         """Returns x as it is, because no sample is read."""
         return x
-
-    def tables(self, values: Tensor) -> Tensor:
-        """An empty tensor (0, Q, D), because there are no taps."""
-        return values.new_zeros(0, len(values), self.output.in_features)
 
 
 class RealInputSampleRNN(TieredModel):

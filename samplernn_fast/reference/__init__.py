@@ -1,1 +1,1 @@
-"""The definition in plain torch, which every backend must equal: weights, modes, cells and the draw."""
+"""The definition, which every backend must equal: the fold and the randomness in NumPy, the rest in plain torch."""

@@ -5,22 +5,27 @@ The `reference` and `triton` backends share this; each brings its own matrix pro
 
 from abc import ABC, abstractmethod
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import embedding, log_softmax, relu
 
 from samplernn_fast.models.config import PackedConfig
-from samplernn_fast.reference.weights import PackedWeights, packed_hidden
+from samplernn_fast.reference.layout import Hidden, packed_hidden
+from samplernn_fast.reference.weights import DeviceWeights, as_tensor, moved
 
-Hidden = list[Tensor]
 _PRIME_FLOATS = 1 << 22  # the largest number of floats (streams x frames x units) that are computed at once
 
 
 class TeacherForced(ABC):
-    """The part of a backend that reads known levels. Letters as in `weights.py`, and B streams, N frames."""
+    """The part of a backend that reads known levels. Letters as in `layout`, and N frames.
+
+    Calls take and return NumPy arrays, as every backend's do; inside they are tensors on the backend's device.
+    """
 
     config: PackedConfig
-    weights: PackedWeights
+    weights: DeviceWeights
+    device: torch.device
 
     @abstractmethod
     def linear(self, x: Tensor, w: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -31,27 +36,31 @@ class TeacherForced(ABC):
         """One layer over gates (N, B, G D), which hold all but its recurrent product: outputs (N, B, D); advances state
         (B, H) in place."""
 
-    def init_hidden(self, streams: int, context: Tensor | None = None) -> Hidden:
+    def init_hidden(self, streams: int, context: np.ndarray | None = None) -> Hidden:
         """The initial hidden state of every tier, lowest first: (n, B, H) each."""
-        tiers = range(len(self.config.ratios))
-        return [self.weights[f"tier{tier}.h0"].unsqueeze(1).repeat(1, streams, 1) for tier in tiers]
+        initial = [self.weights[f"tier{tier}.h0"].cpu().numpy() for tier in range(len(self.config.ratios))]
+        return [np.repeat(h0[:, None], streams, axis=1) for h0 in initial]
 
-    def prime(self, hidden: Hidden, history: Tensor, levels: Tensor) -> None:
+    def prime(self, hidden: Hidden, history: np.ndarray, levels: np.ndarray) -> None:
         """Advance `hidden` over known levels (B, n), n a multiple of L, starting where a top frame starts."""
-        lookback = self.config.lookback
-        row = levels.shape[0] * self.config.dim * (lookback // self.config.frame_sizes[1])
+        lookback, both = self.config.lookback, as_tensor(np.concatenate((history, levels), axis=1), self.device)
+        row = len(levels) * self.config.dim * (lookback // self.config.frame_sizes[1])
         step = lookback * max(1, _PRIME_FLOATS // row)
-        for start in range(0, levels.shape[1], step):
-            block = levels[:, start : start + step]
-            self.frame_scan(hidden, torch.cat((history, block), dim=1))
-            history = block[:, -lookback:]
+        with moved(hidden, self.device) as states:
+            for start in range(0, levels.shape[1], step):
+                self.frame_scan(states, both[:, start : start + lookback + step])
 
-    @torch.inference_mode()
-    def score(self, hidden: Hidden, levels: Tensor) -> Tensor:
+    def score(self, hidden: Hidden, levels: np.ndarray) -> np.ndarray:
         """Teacher-forced log-probabilities, natural log: levels (B, L + T), T a multiple of L -> (B, T, Q).
 
         Starts where a top frame starts, and advances `hidden`.
         """
+        with moved(hidden, self.device) as states:
+            return self.log_probabilities(states, as_tensor(levels, self.device)).cpu().numpy()
+
+    @torch.inference_mode()
+    def log_probabilities(self, hidden: list[Tensor], levels: Tensor) -> Tensor:
+        """What `score` returns, of tensors on the device."""
         lookback = self.config.lookback
         steps = levels.shape[1] - lookback
         out = self.frame_scan(hidden, levels)
@@ -63,7 +72,7 @@ class TeacherForced(ABC):
         return log_softmax(self.mlp(x), dim=-1)
 
     @torch.inference_mode()
-    def frame_scan(self, hidden: Hidden, levels: Tensor) -> Tensor:
+    def frame_scan(self, hidden: list[Tensor], levels: Tensor) -> Tensor:
         """All tiers over levels (B, L + T), T a multiple of L; advances `hidden`. Returns the lowest's (B, T/F, D)."""
         lookback = self.config.lookback
         steps = levels.shape[1] - lookback
@@ -86,7 +95,7 @@ class TeacherForced(ABC):
             return embedding(frames[..., 0], self.weights[f"tier{tier}.table"])
         return self.linear(self.weights["frame_values"][frames], self.weights[f"tier{tier}.frame"])
 
-    def _scan_layers(self, hidden: Hidden, tier: int, read: Tensor) -> Tensor:
+    def _scan_layers(self, hidden: list[Tensor], tier: int, read: Tensor) -> Tensor:
         """A tier's RNN layers over N frames: read (B, N, I G D) -> the tier's outputs (B, N, D); advances `hidden`."""
         weights, name = self.weights, f"tier{tier}."
         bias = weights.gate_bias(tier)

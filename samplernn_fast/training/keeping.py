@@ -1,24 +1,21 @@
 """What a run keeps for the ear: several of its models to choose from, and pieces of sound.
 
-Files in models/ bear the step and the bits of the validation, as in step-002500-4.123.safetensors, so that the folder
-itself says which are kept, and a run that goes on keeps those that it would have kept.
+Files in models/ bear the step and the bits of the validation (`models.places.kept_models` reads them), so that the
+folder itself says which are kept, and a run that goes on keeps those that it would have kept.
 """
 
-import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from samplernn_fast.audio.quantize import for_config
 from samplernn_fast.engine.engine import Engine
 from samplernn_fast.errors import CheckpointError
 from samplernn_fast.evaluation.likelihood import Stopped
-from samplernn_fast.models import checkpoint
 from samplernn_fast.models.base import AudioModel
-from samplernn_fast.models.places import MODELS_FOLDER
+from samplernn_fast.models.places import MODELS_FOLDER, Kept, kept_models
+from samplernn_fast.models.stored.header import read_header
 from samplernn_fast.training.config import TrainConfig
 from samplernn_fast.untrusted import Fields, Unreadable
 
@@ -26,7 +23,6 @@ EARLY_SOUNDS = (100, 200, 500, 1000)
 """Updates after which there is a sound before the first of `sample_every`: early ones say most."""
 EARLY_SHARE = 0.05
 """The most of a run's time that the early sounds may take; where one takes longer, the next ones are left out."""
-_NAME = re.compile(r"step-(\d+)(?:-(\d+\.\d{3}))?\.safetensors")
 
 
 def next_sound(config: TrainConfig, step: int) -> int | None:
@@ -49,25 +45,7 @@ def make_sound(model: AudioModel, seed: int, seconds: float, should_stop: Callab
             raise Stopped
         parts.append(engine.run(state, min(left, engine.pace.samples(1))))
         left -= parts[-1].shape[1]
-    return for_config(engine.config).decode(torch.cat(parts, dim=1)[0].numpy())
-
-
-@dataclass(frozen=True)
-class Kept:
-    """A model in models/."""
-
-    path: Path
-    step: int
-    bits: float | None
-    """Bits per sample of the validation, to three digits; None where there was none at this step."""
-
-
-def kept_models(run: Path) -> list[Kept]:
-    """The models in a run's models/, by step."""
-    found = ((path, _NAME.fullmatch(path.name)) for path in (run / MODELS_FOLDER).glob("step-*.safetensors"))
-    files = [(path, name) for path, name in found if name and path.is_file()]
-    kept = [Kept(path, int(name[1]), None if name[2] is None else float(name[2])) for path, name in files]
-    return sorted(kept, key=lambda one: one.step)
+    return for_config(engine.config).decode(np.concatenate(parts, axis=1)[0])
 
 
 def is_due(config: TrainConfig, step: int) -> bool:
@@ -110,7 +88,7 @@ class Keeper:
 def _was_due(one: Kept) -> bool:
     """Whether a model was kept by the `keep_every` of the command that made it. A file that does not say is kept."""
     try:
-        info = Fields(checkpoint.read_header(one.path), "its header").fields("info")
+        info = Fields(read_header(one.path), "its header").fields("info")
         every = info.fields("training").integer("keep_every", 0, 10**9)
     except (CheckpointError, Unreadable):
         return True

@@ -80,7 +80,7 @@ def process_group(device_name: str) -> Iterator[tuple[int, int, torch.device]]:
     Raises ConfigError for variables that cannot be used, and BackendUnavailable where the processes do not find each
     other.
     """
-    device, launch = devices.resolve_device(device_name), Launch.from_environment()
+    device, launch = torch.device(devices.resolve_device(device_name)), Launch.from_environment()
     if launch.world_size == 1:
         yield 0, 1, device
         return

@@ -22,7 +22,8 @@ from samplernn_fast.errors import CheckpointError, ConfigError
 from samplernn_fast.models import checkpoint
 from samplernn_fast.models.base import AudioModel, State
 from samplernn_fast.models.config import AudioConfig
-from samplernn_fast.models.registry import config_from_dict
+from samplernn_fast.models.other_configs import config_from_dict
+from samplernn_fast.models.stored.header import config_in, read_header
 from samplernn_fast.training.config import TrainConfig
 from samplernn_fast.untrusted import Fields, Unreadable
 
@@ -97,10 +98,10 @@ def model_begun(config: TrainConfig) -> AudioConfig | None:
     source = _source(config)
     if source is None:
         return None
-    header = checkpoint.read_header(source)
+    header = read_header(source)
     settings = header.get("progress", {}).get("training")
     begun = isinstance(settings, dict) and settings.get("init_from") == config.init_from
-    return checkpoint.config_in(header, source) if begun else None
+    return config_in(header, source) if begun else None
 
 
 def _source(config: TrainConfig) -> Path | None:

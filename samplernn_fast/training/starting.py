@@ -19,6 +19,8 @@ from samplernn_fast.files import held
 from samplernn_fast.models import places
 from samplernn_fast.models.config import AudioConfig
 from samplernn_fast.models.other_configs import MixtureConfig
+from samplernn_fast.models.stored.arrays import describe
+from samplernn_fast.models.stored.header import config_in, read_header
 from samplernn_fast.training.config import TrainConfig, check_fit, default_model, fit_to_data
 from samplernn_fast.untrusted import Fields, Unreadable, read_json
 
@@ -55,7 +57,6 @@ def model_to_start_from(config: TrainConfig) -> AudioConfig:
 
     A run that goes on does not need its source again. No weights are read. Raises CheckpointError.
     """
-    from samplernn_fast.models import checkpoint
     from samplernn_fast.training import resuming
 
     begun = resuming.model_begun(config)
@@ -63,7 +64,7 @@ def model_to_start_from(config: TrainConfig) -> AudioConfig:
         return begun
     assert config.init_from is not None
     file = places.model_file(config.init_from)
-    return checkpoint.config_in(checkpoint.read_header(file), file)
+    return config_in(read_header(file), file)
 
 
 def check_preset(name: str, preset: AudioConfig, known: AudioConfig, source: str) -> None:
@@ -178,7 +179,6 @@ def check_unsaved(config: TrainConfig) -> None:
     A run can be killed between its first validation, which keeps models, and its first checkpoint. Only such models
     may be replaced.
     """
-    from samplernn_fast.models import checkpoint
     from samplernn_fast.training import keeping, resuming
 
     if (config.out / places.LAST_FILE).is_file():
@@ -190,7 +190,7 @@ def check_unsaved(config: TrainConfig) -> None:
     if not file.is_file():
         return
     try:
-        info = Fields(checkpoint.describe(file)["info"], "its header")
+        info = Fields(describe(file)["info"], "its header")
         save_every = info.fields("training").integer("save_every", 1, 2**53)
         info.integer("step", 1, save_every)
     except Unreadable:  # made by something else than a run, or saved later than a first checkpoint would have been

@@ -14,7 +14,7 @@ import samplernn_fast as srnn
 from samplernn_fast.audio import quantize, reading
 from samplernn_fast.engine.temperature import schedule
 from samplernn_fast.errors import AudioError, ConfigError
-from samplernn_fast.models import checkpoint
+from samplernn_fast.models.stored.arrays import describe
 
 
 def comment_of(path):
@@ -30,7 +30,7 @@ def test_a_file_says_how_to_make_its_tokens_again(engine, run_folder, tmp_path, 
     assert [path.name for path in paths] == [f"piece-03{suffix}", f"piece-04{suffix}"]
     for row, path in enumerate(paths):
         told = comment_of(path)
-        assert told["model_sha256"] == checkpoint.describe(run_folder)["model_sha256"]
+        assert told["model_sha256"] == describe(run_folder)["model_sha256"]
         again = srnn.generate(
             run_folder,
             duration=0.1,

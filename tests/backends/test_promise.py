@@ -47,9 +47,9 @@ def test_on_the_cpu_no_engine_is_made_twice(monkeypatch):
     made = []
     build = CpuBackend.__init__
 
-    def count(self, weights, device, dtype, *rest):
+    def count(self, weights, device, dtype, *rest, **named):
         made.append(dtype)
-        build(self, weights, device, dtype, *rest)
+        build(self, weights, device, dtype, *rest, **named)
 
     monkeypatch.setattr(CpuBackend, "__init__", count)
     for factor, fastest in ((0.1, "int8"), (40, "bfloat16"), (1000, "float32")):

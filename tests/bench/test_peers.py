@@ -37,7 +37,7 @@ def test_the_peer_is_timed_on_both_models(monkeypatch, capsys):
     args = sampling_speed.parse([*options.split(), "--seconds", "0.0001", "--peer", "clone"])
     assert args.peer == Path("clone")
     monkeypatch.setattr(sampling_speed.timing, "fitting_steps", lambda make, seconds, device: 16)
-    assert sampling_speed.run(args, torch.device("cpu"))
+    assert sampling_speed.run(args, "cpu")
     lines = capsys.readouterr().out.splitlines()
     rows = [line for line in lines if " samples/s " in line]
     assert ["deepsound Generator" in row for row in rows] == [False, True, True, False, False]

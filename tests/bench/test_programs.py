@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 BENCH = Path(__file__).parents[2] / "bench"
@@ -143,15 +144,13 @@ def test_one_that_fails_while_it_is_timed_costs_the_others_nothing(sampling_spee
 
 def test_scores_are_compared_for_a_batch_that_is_timed(monkeypatch):
     """The check uses a batch that is timed too, so that no kernel is compiled for it alone."""
-    import torch
-
     from samplernn_fast.commands.benchmark import checks
     from samplernn_fast.engine.engine import Engine
     from samplernn_fast.models.config import SampleRNNConfig
     from samplernn_fast.models.sample_rnn import SampleRNN
 
     exact = Engine(SampleRNN(SampleRNNConfig(dim=16)), backend="reference", dtype="float64", device="cpu")
-    levels, seen = torch.randint(0, 256, (2, 24)), []
+    levels, seen = np.random.default_rng(0).integers(0, 256, (2, 24)), []
     scores, right = exact.score(levels), exact.backend.score
     monkeypatch.setattr(
         exact.backend, "score", lambda hidden, levels: (seen.append(len(levels)), right(hidden, levels))[1]
@@ -161,7 +160,7 @@ def test_scores_are_compared_for_a_batch_that_is_timed(monkeypatch):
         checks.check_scores(exact, levels, scores, streams)
     assert seen == [1, 2, 5]
     with pytest.raises(checks.CheckFailed, match="scores differ"):
-        checks.check_scores(exact, levels, scores.flip(0), 5)
+        checks.check_scores(exact, levels, scores[::-1], 5)
 
 
 def test_the_graphed_peer_makes_the_samples_of_the_plain_one():
@@ -187,13 +186,13 @@ def test_a_backend_that_draws_otherwise_is_not_timed(monkeypatch):
     from samplernn_fast.engine.engine import Engine
     from samplernn_fast.models.config import SampleRNNConfig
     from samplernn_fast.models.sample_rnn import SampleRNN
-    from samplernn_fast.reference import draw
+    from samplernn_fast.reference import randomness
 
     model = SampleRNN(SampleRNNConfig(dim=16))
     engine, exact = (Engine(model, backend="reference", dtype=dtype, device="cpu") for dtype in ("float32", "float64"))
     checks.check_draws(engine, exact, 3)
-    right = draw.Randomness.draws
-    monkeypatch.setattr(draw.Randomness, "draws", lambda self, start, steps: right(self, start + 1, steps))
+    right = randomness.Randomness.draws
+    monkeypatch.setattr(randomness.Randomness, "draws", lambda self, start, steps: right(self, start + 1, steps))
     with pytest.raises(checks.CheckFailed, match=r"3 streams: its draws lie .* outside .*; nothing was timed"):
         checks.check_draws(engine, exact, 3)
 

@@ -5,12 +5,13 @@ import functools
 import json
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from cases import make_model, random_levels
 from engines import MODELS
 from fake_gpu import SHARED_BYTES
-from played_gpu import CPU, Played
+from played_gpu import Played
 
 from bench.common import contestants
 from bench.gpu import stage_times
@@ -29,21 +30,21 @@ pytest.importorskip("samplernn_fast._C", reason="the native part is not built: n
 
 def test_a_profiled_backend_tells_where_the_time_went(gpu):
     weights = pack(make_model(MODELS["two-levels"]))
-    backend = Played(weights, CPU, "float32", profile=True)
+    backend = Played(weights, "cpu", "float32", profile=True)
     backend.launcher.phase_times()  # it forgets the first launch, which only shows that the kernel runs
     assert backend.launcher.phase_times() == []
-    history = torch.full((1, weights.config.lookback), weights.config.q_zero)
+    history = np.full((1, weights.config.lookback), weights.config.q_zero)
     backend.prime(backend.init_hidden(1), history, history)
     *stages, whole = backend.launcher.phase_times()
     assert [stage.name for stage in stages] == constants.phase_names(weights.config)
     assert whole.times == weights.config.lookback and whole.seconds > 0
     assert sum(stage.seconds for stage in stages) == pytest.approx(whole.seconds)
-    assert Played(weights, CPU, "float32").launcher.phase_times() == []
+    assert Played(weights, "cpu", "float32").launcher.phase_times() == []
 
 
 def test_every_stage_is_timed_and_samples_are_still_made(gpu, monkeypatch):
     config = MODELS["two-levels"]
-    timed = stage_times.timed_backend(pack(make_model(config)), CPU, "float32")
+    timed = stage_times.timed_backend(pack(make_model(config)), "cpu", "float32")
     gpu.reset_calls()
     rows = stage_times.rows_of(timed, 1, samples=4, repeats=2)
     names = {f"cell {tier} 0" for tier in (0, 1)} | {"upsample 0 0", "upsample 1 0", "draw 0 0", "walk"}
@@ -53,15 +54,15 @@ def test_every_stage_is_timed_and_samples_are_still_made(gpu, monkeypatch):
     assert (often["cell 1 0"], often["upsample 1 0"], often["cell 0 0"]) == (1 / 3, 1.0, 1.0)
     # Four samples of 7 launches, two of the top tier, its load; the next sample's first; and each stage 8 times.
     assert gpu.calls.count("cuLaunchKernelEx") == 1 + 4 * 7 + 2 + 1 + 8 * 8
-    levels = random_levels(config, 1, config.lookback * 3)
+    levels = random_levels(config, 1, config.lookback * 3).numpy()
     exact = Engine(make_model(config), backend="reference", dtype="float64", device="cpu").score(levels)
-    torch.testing.assert_close(timed.score(timed.init_hidden(1), levels), exact.float(), rtol=0, atol=1e-4)
+    torch.testing.assert_close(timed.score(timed.init_hidden(1), levels), exact.astype(np.float32), rtol=0, atol=1e-4)
 
 
 def test_stages_are_timed_where_a_launch_has_fewer_samples(gpu, monkeypatch):
     """With 128 streams and more a launch makes fewer samples, and the call must still be one launch."""
     monkeypatch.setattr(launcher, "LAUNCH_STEPS", 3)
-    timed = stage_times.timed_backend(pack(make_model(MODELS["two-levels"])), CPU, "float32")
+    timed = stage_times.timed_backend(pack(make_model(MODELS["two-levels"])), "cpu", "float32")
     gpu.reset_calls()
     assert all(row["us"] > 0 for row in stage_times.rows_of(timed, 1, samples=3, repeats=1))
     # Two samples of 7 launches, one of the top tier, its load; the next sample's first; and each stage 4 times.
@@ -75,7 +76,7 @@ def test_predicted_and_measured_times_stand_side_by_side(gpu, monkeypatch, alone
         gpu.set_device(SHARED_BYTES, 4 << 10)
     machine = machine_of(Gpu.open(0).device)
     assert (machine.multiprocessors, machine.shared_bytes, machine.clusters) == (4, (20 if alone else 4) << 10, False)
-    backend = Played(pack(make_model(config)), CPU, "float32", profile=True)
+    backend = Played(pack(make_model(config)), "cpu", "float32", profile=True)
     monkeypatch.setattr(launcher, "LAUNCH_STEPS", config.lookback)
     *rows, total = stage_times.profiled_rows(backend, machine, 1)
     assert [row["stage"] for row in rows] == constants.phase_names(config) and total["stage"] == "a sample"
@@ -97,7 +98,7 @@ def test_each_way_of_exchange_is_a_contestant_after_its_draws_were_checked(gpu, 
     args = argparse.Namespace(exchanges=["counters", "cluster"], styles=[])
     options = Options(backends=("reference",), dtypes=("float32",), threads=(1,), batch_sizes=(1,), plain=False)
     extra = functools.partial(contestants.with_choices, args)
-    lineup = Lineup(SampleRNN(MODELS["paper-3tier"]), options, CPU, print, extra)
+    lineup = Lineup(SampleRNN(MODELS["paper-3tier"]), options, "cpu", print, extra)
     (_, found), absent = lineup.contestants(1)
     assert found.name == "cuda float32 counters" and found.make(16).shape == (1, 16)
     (one,) = absent.found

@@ -236,7 +236,7 @@ def test_doctor(capsys):
     assert shown["summary"]["cpu"].startswith("the CPU trains and makes audio")
     assert shown["backends"]["reference on cpu"] == "runs"
     assert list(shown["numeric modes"]) == list(registry.BACKENDS)
-    assert shown["numeric modes"]["cpu"] == "float32, bfloat16, int8"
+    assert shown["numeric modes"]["cpu"] == "float32, bfloat16, int8, int4"
     assert run("doctor") == 0
     text = capsys.readouterr().out
     assert text.startswith("The CPU trains and makes audio, by the backend")  # what is fine comes first

@@ -15,7 +15,7 @@ from command_line import RATE, make, run, strict_json
 import samplernn_fast as srnn
 from samplernn_fast.audio import quantize, reading, synthetic, writing
 from samplernn_fast.commands import flags, main
-from samplernn_fast.models import checkpoint
+from samplernn_fast.models.stored.arrays import describe
 
 pytestmark = pytest.mark.usefixtures("elsewhere")
 
@@ -77,7 +77,7 @@ def test_generate_json_is_one_object(model, capsys):
     made = strict_json(capsys.readouterr().out)
     assert made["files"] == ["tune-seed5-00.wav", "tune-seed5-01.wav"]
     assert made["seed"] == 5 and made["streams"] == [0, 1] and made["x_real_time"] > 0
-    assert made["model_sha256"] == checkpoint.describe(model)["model_sha256"]
+    assert made["model_sha256"] == describe(model)["model_sha256"]
 
 
 def levels_of(path, model):

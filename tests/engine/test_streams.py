@@ -1,6 +1,7 @@
 """The engine: a stream's audio depends on (model, seed, stream number) alone, whatever happens around it."""
 
 import io
+import json
 import threading
 
 import numpy as np
@@ -19,12 +20,12 @@ from samplernn_fast.errors import CheckpointError
 def test_a_stream_does_not_depend_on_those_beside_it(name, backend, dtype):
     sampler = engine(name, backend, dtype)
     together = sampler.run(sampler.init_state(5, seed=3), 70)
-    assert together.dtype == torch.int64 and together.shape == (5, 70)
+    assert together.dtype == np.int64 and together.shape == (5, 70)
     for stream in range(5):
         alone = sampler.run(sampler.init_state(1, seed=3, first_stream=stream), 70)
-        assert torch.equal(alone[0], together[stream])
+        assert np.array_equal(alone[0], together[stream])
     shard = sampler.run(sampler.init_state(2, seed=3, first_stream=3), 70)
-    assert torch.equal(shard, together[3:])
+    assert np.array_equal(shard, together[3:])
 
 
 @every_model
@@ -47,15 +48,15 @@ def test_blocks_of_any_size_are_one_run(name, backend, dtype, cuts):
         sampler.init_state(2, seed=1, temperature=0.8, top_k=min(20, sampler.config.q_levels), top_p=0.95), 120
     )
     state = sampler.init_state(2, seed=1, temperature=0.8, top_k=min(20, sampler.config.q_levels), top_p=0.95)
-    parts = torch.cat([sampler.run(state, n) for n in cuts], dim=1)
-    assert torch.equal(parts, whole)
+    parts = np.concatenate([sampler.run(state, n) for n in cuts], axis=1)
+    assert np.array_equal(parts, whole)
     assert state.t == 120
 
 
 def test_seeds_and_streams_differ():
     sampler = engine()
     rows = [sampler.run(sampler.init_state(3, seed=seed), 60) for seed in (0, 1, 2**63)]
-    assert len({tuple(row.tolist()) for row in torch.cat(rows)}) == 9
+    assert len({tuple(row.tolist()) for row in np.concatenate(rows)}) == 9
 
 
 @every_mode
@@ -73,20 +74,31 @@ def test_two_engines_in_two_threads(backend, dtype):
 
     def work(seed):
         state = samplers[seed].init_state(2, seed=seed)
-        results[seed] = torch.cat([samplers[seed].run(state, 40) for _ in range(5)], dim=1)
+        results[seed] = np.concatenate([samplers[seed].run(state, 40) for _ in range(5)], axis=1)
 
     threads = [threading.Thread(target=work, args=(seed,)) for seed in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert all(torch.equal(results[seed], expected[seed]) for seed in range(4))
+    assert all(np.array_equal(results[seed], expected[seed]) for seed in range(4))
 
 
 def through_file(saved):
-    """As torch.save and the loader that runs no code give it back."""
+    """As files of arrays and of JSON give it back, whose loaders run no code."""
+    file, arrays = io.BytesIO(), {f"hidden{tier}": h for tier, h in enumerate(saved["hidden"])}
+    np.savez(file, history=saved["history"], **arrays)
+    text = json.dumps({name: value for name, value in saved.items() if name not in ("hidden", "history")})
+    file.seek(0)
+    found = np.load(file, allow_pickle=False)
+    return json.loads(text) | {"hidden": [found[name] for name in arrays], "history": found["history"]}
+
+
+def through_torch(saved):
+    """As version 0.1.0 saved a state: with tensors, by torch.save, whose loader that runs no code gives it back."""
     file = io.BytesIO()
-    torch.save(saved, file)
+    tensors = {"hidden": [torch.from_numpy(h) for h in saved["hidden"]], "history": torch.from_numpy(saved["history"])}
+    torch.save(saved | tensors, file)
     file.seek(0)
     return torch.load(file, weights_only=True)
 
@@ -104,22 +116,24 @@ def test_a_saved_state_goes_on_in_a_fresh_engine(name, backend, dtype):
     expected = sampler.run(state, after)
 
     fresh = Engine(make_model(MODELS[name]), backend=backend, dtype=dtype)
-    other = fresh.init_state(3, seed=99)
-    fresh.run(other, 5)
-    other.load_state_dict(through_file(saved))
-    assert (other.t, other.seed, other.streams.tolist()) == (before, 8, [4, 5, 6])
-    assert (other.temperature, other.top_k, other.top_p) == ((0.5, 1.0, 2.0), min(40, sampler.config.q_levels), 0.9)
-    assert torch.equal(fresh.run(other, after), expected)
+    for kept in (through_file, through_torch):
+        other = fresh.init_state(3, seed=99)
+        fresh.run(other, 5)
+        other.load_state_dict(kept(saved))
+        assert (other.t, other.seed, other.streams.tolist()) == (before, 8, [4, 5, 6])
+        assert (other.temperature, other.top_k, other.top_p) == ((0.5, 1.0, 2.0), min(40, sampler.config.q_levels), 0.9)
+        assert np.array_equal(fresh.run(other, after), expected)
     other.load_state_dict(saved)  # running on has not changed what was saved
-    assert torch.equal(fresh.run(other, after), expected)
+    assert np.array_equal(fresh.run(other, after), expected)
 
 
 def test_a_temperature_function_is_the_loaders_own():
     sampler = engine()
     saved = sampler.init_state(1, temperature=lambda seconds: 0.5).state_dict()
-    state = sampler.init_state(1, temperature=0.7)
-    state.load_state_dict(through_file(saved))
-    assert state.temperature == 0.7
+    for kept in (through_file, through_torch):
+        state = sampler.init_state(1, temperature=0.7)
+        state.load_state_dict(kept(saved))
+        assert state.temperature == 0.7
 
 
 @pytest.mark.parametrize(
@@ -137,7 +151,7 @@ def test_a_state_that_does_not_fit_is_refused_and_changes_nothing(state):
     with pytest.raises(CheckpointError, match="engine state does not fit") as raised:
         mine.load_state_dict(state().state_dict())
     assert_one_line(raised)
-    assert torch.equal(sampler.run(mine, 20), sampler.run(untouched, 20))
+    assert np.array_equal(sampler.run(mine, 20), sampler.run(untouched, 20))
 
 
 def test_a_dictionary_that_is_no_state_is_refused():
@@ -145,13 +159,17 @@ def test_a_dictionary_that_is_no_state_is_refused():
         engine().init_state(2).load_state_dict({})
 
 
-GOOD = torch.zeros(1, 2, 16)
+GOOD, OLD = np.zeros((1, 2, 16), np.float32), torch.zeros(1, 2, 16)  # as it is, and as version 0.1.0 had it
 DAMAGED = {
     "model_sha256": ["0" * 64, None, 7, ["a"]],
-    "hidden": [None, [], [GOOD], "ab", {"a": 1}, [GOOD, None], [GOOD, GOOD, GOOD], 3],
+    "hidden": [None, [], [GOOD], "ab", {"a": 1}, [GOOD, None], [GOOD] * 3, [OLD], [OLD, None], [OLD] * 3, 3],
     "history": [
         None,
         [[1, 2]],
+        np.zeros((2, 8)),
+        np.full((2, 8), 64),
+        np.full((2, 8), -1),
+        np.zeros(8, int),
         torch.zeros(2, 8),
         torch.full((2, 8), 64),
         torch.full((2, 8), -1),
@@ -168,7 +186,7 @@ DAMAGED = {
 
 
 def changed_hidden(change):
-    """The hidden states of another run, the last of them changed."""
+    """The hidden states of another run, the last of them changed. change: of an array."""
     hidden = engine("paper-3tier", "reference", "float32").init_state(2).state_dict()["hidden"]
     return [*hidden[:-1], change(hidden[-1])]
 
@@ -201,7 +219,17 @@ def test_a_state_with_one_bad_entry_is_refused_and_changes_nothing(name):
             lambda h: torch.nested.nested_tensor([h[0], h[0, :1]]),
             lambda h: h.to(torch.complex64),
         ]
-        values += [changed_hidden(change) for change in changes]
+        values += [changed_hidden(lambda h, change=change: change(torch.from_numpy(h))) for change in changes]
+        arrays = [
+            lambda h: np.full_like(h, np.nan),
+            lambda h: h.astype(np.float64) * 1e300 + 1e300,
+            lambda h: h[:, :1],
+            lambda h: h.astype(np.int64),
+            lambda h: h.astype(np.complex64),
+            lambda h: h.astype(object),
+            lambda h: h.astype(str),
+        ]
+        values += [changed_hidden(change) for change in arrays]
     before = snapshot(mine)
     for value in values:
         with pytest.raises(CheckpointError, match="engine state does not fit") as raised:
@@ -210,9 +238,9 @@ def test_a_state_with_one_bad_entry_is_refused_and_changes_nothing(name):
         assert snapshot(mine) == before, value
     with pytest.raises(CheckpointError, match=name):
         mine.load_state_dict({key: value for key, value in good.items() if key != name})
-    assert torch.equal(sampler.run(mine, 20), sampler.run(untouched, 20))
+    assert np.array_equal(sampler.run(mine, 20), sampler.run(untouched, 20))
     mine.load_state_dict(good)
-    assert torch.equal(sampler.run(mine, 20), sampler.run(other, 20))
+    assert np.array_equal(sampler.run(mine, 20), sampler.run(other, 20))
 
 
 @pytest.mark.parametrize("state", [None, [], "state", 3, [("t", 1)]])
@@ -227,7 +255,7 @@ def test_no_samples_change_nothing(backend, dtype):
     state = sampler.init_state(3)
     assert sampler.run(state, 0).shape == (3, 0) and state.t == 0
     assert sampler.run(state, 0, forced=np.zeros((3, 0), np.int64)).shape == (3, 0)
-    assert torch.equal(sampler.run(state, 20), sampler.run(sampler.init_state(3), 20))
+    assert np.array_equal(sampler.run(state, 20), sampler.run(sampler.init_state(3), 20))
 
 
 @every_mode
@@ -237,7 +265,8 @@ def test_score_takes_any_length(name, backend, dtype):
     levels = random_levels(config, 2, 3 * config.lookback + 1)
     whole = sampler.score(levels)
     assert whole.shape == (2, 2 * config.lookback + 1, config.q_levels)
-    torch.testing.assert_close(whole.exp().sum(dim=2), torch.ones_like(whole[..., 0]))
+    assert whole.dtype == np.dtype(dtype) and np.array_equal(sampler.score(levels.numpy()), whole)
+    torch.testing.assert_close(np.exp(whole).sum(axis=2), np.ones_like(whole[..., 0]))
     for steps in (0, 1, config.lookback):
         part = sampler.score(levels[:, : config.lookback + steps])
         assert part.shape == (2, steps, config.q_levels)

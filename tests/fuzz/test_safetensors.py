@@ -16,6 +16,7 @@ from samplernn_fast.errors import CheckpointError
 from samplernn_fast.models import checkpoint
 from samplernn_fast.models.config import OneTierConfig, SampleRNNConfig
 from samplernn_fast.models.registry import build_model
+from samplernn_fast.models.stored.arrays import describe
 
 CONFIG = SampleRNNConfig(dim=4, emb_size=3, q_levels=8, frame_sizes=(2, 2, 4))
 
@@ -50,7 +51,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> list[bytes]:
 
 def reader(tmp_path: Path):
     def read(case: bytes) -> None:
-        checkpoint.describe(write_case(tmp_path / "model.safetensors", case))
+        describe(write_case(tmp_path / "model.safetensors", case))
 
     return read
 

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 import samplernn_fast as srnn
-from samplernn_fast.models.checkpoint import describe
-from samplernn_fast.models.registry import config_from_dict
+from samplernn_fast.models.other_configs import config_from_dict
+from samplernn_fast.models.stored.arrays import describe
 
 FOLDER = Path(__file__).parent / "earlier_version"
 EXPECTED = np.load(FOLDER / "expected.npz")

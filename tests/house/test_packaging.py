@@ -56,6 +56,13 @@ def test_kernels_are_part_of_the_package(tmp_path):
     assert python(code, tmp_path) == "samplernn_fast.kernels"
 
 
+def test_every_folder_of_the_package_is_installed():
+    listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+    folders = [path.parent.relative_to(ROOT) for path in (ROOT / "samplernn_fast").rglob("__init__.py")]
+    mapped = {"samplernn_fast.csrc", "samplernn_fast.kernels"}
+    assert set(listed) - mapped == {".".join(folder.parts) for folder in folders}
+
+
 @pytest.mark.parametrize("name", ["persistent.cuh", "stages.cuh"])
 def test_every_text_that_a_kernel_includes_is_installed(name):
     data = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]

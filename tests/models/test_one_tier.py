@@ -19,7 +19,7 @@ from samplernn_fast.models import checkpoint
 from samplernn_fast.models.base import bits_per_sample
 from samplernn_fast.models.config import OneTierConfig, SampleRNNConfig
 from samplernn_fast.models.one_tier import OneTierRNN
-from samplernn_fast.models.registry import config_from_dict
+from samplernn_fast.models.other_configs import config_from_dict
 from samplernn_fast.training.trainer import Trainer, train
 
 SMALL = {"dim": 16, "emb_size": 8, "q_levels": 64}

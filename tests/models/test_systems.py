@@ -8,6 +8,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from cases import random_levels
@@ -22,8 +23,8 @@ from samplernn_fast.errors import ConfigError, SampleRNNError
 from samplernn_fast.evaluation import scoring
 from samplernn_fast.evaluation.likelihood import evaluate
 from samplernn_fast.models import checkpoint
-from samplernn_fast.models.other_configs import CONFIGS
-from samplernn_fast.models.registry import SYSTEMS, build_model, config_from_dict
+from samplernn_fast.models.other_configs import CONFIGS, config_from_dict
+from samplernn_fast.models.registry import SYSTEMS, build_model
 from samplernn_fast.training.presets import PRESETS
 from samplernn_fast.training.trainer import train
 
@@ -176,9 +177,9 @@ def test_streams_do_not_depend_on_each_other_nor_on_blocks(name):
     assert len({tuple(row) for row in together.tolist()}) == 4
     for stream in range(4):
         alone = engine.run(engine.init_state(1, seed=3, temperature=0.9, first_stream=stream), 40)
-        assert torch.equal(alone[0], together[stream])
+        assert np.array_equal(alone[0], together[stream])
     state = engine.init_state(4, seed=3, temperature=0.9)
-    assert torch.equal(torch.cat([engine.run(state, n) for n in (1, 12, 0, 5, 22)], dim=1), together)
+    assert np.array_equal(np.concatenate([engine.run(state, n) for n in (1, 12, 0, 5, 22)], axis=1), together)
 
 
 @every_system
@@ -192,7 +193,7 @@ def test_scores_are_those_of_the_training_forward_behind_any_context(name):
             engine.score(levels)
         return
     expected = torch.log_softmax(model(levels[:, : model.config.lookback + 16])[0], dim=-1)
-    torch.testing.assert_close(engine.score(levels)[:, :16], expected, rtol=0, atol=1e-9)
+    torch.testing.assert_close(torch.from_numpy(engine.score(levels)[:, :16]), expected, rtol=0, atol=1e-9)
 
 
 @every_system
@@ -205,12 +206,12 @@ def test_a_saved_state_and_forced_samples(name):
     other = Engine(made(name), backend="stepping", dtype="float64")
     fresh = other.init_state(2, seed=99)
     fresh.load_state_dict(saved)
-    assert torch.equal(other.run(fresh, 20), expected)
+    assert np.array_equal(other.run(fresh, 20), expected)
     # What was drawn and is then given goes on as it did.
     again = engine.init_state(2, seed=8)
-    assert torch.equal(engine.run(again, 11, forced=first), first)
-    assert torch.equal(engine.run(again, 20), expected)
-    prompted = engine.init_state(2, seed=8, prompt=torch.cat((first, expected), dim=1))
+    assert np.array_equal(engine.run(again, 11, forced=first), first)
+    assert np.array_equal(engine.run(again, 20), expected)
+    prompted = engine.init_state(2, seed=8, prompt=np.concatenate((first, expected), axis=1))
     assert prompted.t == 31
 
 
@@ -219,7 +220,7 @@ def test_a_prompt_is_heard_as_if_it_had_been_made(name):
     engine = Engine(made(name), backend="stepping", dtype="float64")
     whole = engine.run(engine.init_state(2, seed=4), 60)
     state = engine.init_state(2, seed=4, prompt=whole[:, :41])
-    assert torch.equal(engine.run(state, 19), whole[:, 41:])
+    assert np.array_equal(engine.run(state, 19), whole[:, 41:])
 
 
 @every_system
@@ -340,8 +341,9 @@ def test_scoring_does_not_compute_a_context_again(name, data_folder, monkeypatch
 def test_the_stepping_backend_leaves_the_model_as_it_is(name):
     model = made(name)
     before = checkpoint.model_sha256(model)
-    backend = SteppingBackend(model, torch.device("cpu"), "float64")
+    backend = SteppingBackend(model, "cpu", "float64")
     levels = heard(model.config, 1, model.config.top_frame)
-    backend.prime(backend.init_hidden(1), levels[:, : model.config.lookback], levels[:, model.config.lookback :])
+    known = levels.numpy()
+    backend.prime(backend.init_hidden(1), known[:, : model.config.lookback], known[:, model.config.lookback :])
     assert checkpoint.model_sha256(model) == before and all(one.requires_grad for one in model.parameters())
     model(levels)

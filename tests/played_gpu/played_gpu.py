@@ -1,7 +1,6 @@
 """A GPU that libraries play for the `cuda` backend: fixtures, and the backend on torch's tensors of the CPU."""
 
 import pytest
-import torch
 from cases import make_model
 from engines import MODELS, Sized
 from fake_gpu import CLUSTER_LAUNCH, COMPILE_FOR_CPU, MULTIPROCESSORS, SHARED_BYTES
@@ -13,9 +12,6 @@ from samplernn_fast.backends.cuda.gpu import missing
 from samplernn_fast.engine.engine import Engine
 from samplernn_fast.reference.weights import pack
 
-CPU = torch.device("cpu")
-
-
 # The temperature of every stream; each number of streams is a kernel, which takes the C++ compiler seconds.
 STREAMS = {"paper-3tier": (0.7, 1.0, 0.0), "theano-lstm-skips": (0.9,), "two-levels": (1.3,)}
 
@@ -26,6 +22,11 @@ class Played(CudaBackend):
     @staticmethod
     def unavailable_reasons(config, device):
         return missing(0)
+
+
+def unavailable_reasons(name, config, device):
+    """As the registry's, which does not ask the backend where the device is no GPU."""
+    return registry.BACKENDS[name].unavailable_reasons(config, device)
 
 
 @pytest.fixture(scope="session")
@@ -40,7 +41,8 @@ def gpu(fake_gpu, fake_nvrtc, compiled, monkeypatch):
     monkeypatch.setenv("SAMPLERNN_FAST_CACHE", str(compiled))
     monkeypatch.setenv("FAKE_NVRTC_COMPILER", COMPILE_FOR_CPU)
     monkeypatch.setattr(program, "THREADS", 64)  # each is a fibre here
-    monkeypatch.setitem(registry.BACKENDS, "cuda", Played)
+    monkeypatch.setattr(registry, "BACKENDS", {**registry.BACKENDS, "cuda": Played})
+    monkeypatch.setattr(registry, "unavailable_reasons", unavailable_reasons)
     fake_gpu.set_device(SHARED_BYTES, 20 << 10)  # so that even small models need all blocks
     fake_gpu.set_device(CLUSTER_LAUNCH, 0)
     return fake_gpu
@@ -65,4 +67,4 @@ def engines(name="paper-3tier", dtype="float32"):
 
 
 def by_launches(name, dtype="float32"):
-    return Played(pack(make_model(MODELS[name])), CPU, dtype, exchange="launches")
+    return Played(pack(make_model(MODELS[name])), "cpu", dtype, exchange="launches")

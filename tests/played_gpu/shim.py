@@ -11,7 +11,7 @@ from torch import Tensor
 
 from samplernn_fast.backends.cuda import constants, grouping, packing
 from samplernn_fast.backends.cuda.stages import Stage, Walk
-from samplernn_fast.reference.weights import PackedWeights
+from samplernn_fast.reference.folding import PackedWeights
 
 ROOT = Path(__file__).resolve().parents[2]
 KERNELS = ROOT / "csrc"
@@ -105,7 +105,7 @@ class ShimKernel:
         self.profile = np.zeros(self.sizes[5] // 8, dtype=np.uint64)
         self.weights = packing.pack_weights(weights, dtype)
         assert self.sizes[:2] == [ctypes.sizeof(Params), len(self.weights)]
-        h0 = [weights[f"tier{tier}.h0"].float() for tier in range(len(self.config.ratios))]
+        h0 = [torch.from_numpy(weights[f"tier{tier}.h0"]).float() for tier in range(len(self.config.ratios))]
         self.h0 = torch.cat([h.unsqueeze(1).repeat(1, self.batch, 1).flatten() for h in h0])
 
     def initial(self) -> tuple[Tensor, Tensor]:

@@ -5,7 +5,6 @@ import functools
 import itertools
 
 import pytest
-import torch
 from cases import CASES, make_model
 
 from samplernn_fast.backends import registry
@@ -40,7 +39,7 @@ class Sized(Pace):
 
 @functools.cache
 def engine(name="paper-3tier", backend="reference", dtype="float64"):
-    reasons = registry.BACKENDS[backend].unavailable_reasons(MODELS[name], torch.device("cpu"))
+    reasons = registry.BACKENDS[backend].unavailable_reasons(MODELS[name], "cpu")
     if reasons:
         pytest.skip("; ".join(reasons))
     made = Engine(make_model(MODELS[name]), backend=backend, dtype=dtype)

@@ -4,17 +4,17 @@ import dataclasses
 import functools
 
 import pytest
-import torch
 import triton
 from cases import CASES, make_model
 
 from samplernn_fast.backends.triton import TritonBackend
 from samplernn_fast.engine.engine import Engine
 from samplernn_fast.models.sample_rnn import SampleRNN
-from samplernn_fast.reference.weights import PackedWeights, pack
+from samplernn_fast.reference.folding import PackedWeights
+from samplernn_fast.reference.weights import pack
 
 INTERPRETED = bool(triton.knobs.runtime.interpret)
-DEVICE = torch.device("cpu" if INTERPRETED else "cuda")
+DEVICE = "cpu" if INTERPRETED else "cuda"
 # The interpreter rounds bfloat16 wrongly.
 DTYPES = ("float32",) if INTERPRETED else ("float32", "bfloat16")
 STYLES = ("vector", "tiles", "library")

@@ -12,6 +12,7 @@ from runs import assert_equal, tiny, trainer
 from samplernn_fast.audio import reading
 from samplernn_fast.errors import CheckpointError
 from samplernn_fast.models import checkpoint
+from samplernn_fast.models.stored.arrays import describe
 from samplernn_fast.training import trainer as trainer_module
 from samplernn_fast.training.keeping import Keeper, kept_models, next_sound
 from samplernn_fast.training.trainer import Trainer, train
@@ -44,7 +45,7 @@ def test_the_best_models_are_kept_by_step_and_bits(scripted, data_folder, tmp_pa
         assert names(run) == there
     best = checkpoint.load_model(run / "models" / "step-000006-3.900.safetensors")
     assert_equal(best.state_dict(), checkpoint.load_model(run).state_dict())
-    assert checkpoint.describe(run / "models" / "step-000002-4.000.safetensors")["info"]["step"] == 2
+    assert describe(run / "models" / "step-000002-4.000.safetensors")["info"]["step"] == 2
 
 
 def test_every_nth_model_is_kept_besides(scripted, data_folder, tmp_path):
@@ -118,7 +119,7 @@ def test_info_lists_what_was_kept_and_where_a_run_started(scripted, data_folder,
     shown = capsys.readouterr().out
     assert f"{tmp_path / 'run' / 'models' / 'step-000002-4.000.safetensors'} (step 2, 4.000 bits per sample)" in shown
     assert command("info", tmp_path / "next") == 0
-    started = f"{config.out / 'model.safetensors'} ({checkpoint.describe(config.out)['model_sha256'][:8]})"
+    started = f"{config.out / 'model.safetensors'} ({describe(config.out)['model_sha256'][:8]})"
     assert re.search(f"started from +{re.escape(started)}", capsys.readouterr().out)
 
 

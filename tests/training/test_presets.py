@@ -4,7 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from samplernn_fast.models.registry import build_model, config_from_dict
+from samplernn_fast.models.other_configs import config_from_dict
+from samplernn_fast.models.registry import build_model
 from samplernn_fast.training.presets import PRESETS
 
 

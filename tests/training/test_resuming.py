@@ -15,6 +15,7 @@ from runs import assert_equal, assert_same_run, curve, everything, files, tiny, 
 
 from samplernn_fast.errors import CheckpointError, ConfigError, DataError
 from samplernn_fast.models import checkpoint
+from samplernn_fast.models.stored.arrays import describe
 from samplernn_fast.training import trainer as trainer_module
 from samplernn_fast.training.config import TrainConfig
 from samplernn_fast.training.run_log import read_log
@@ -342,7 +343,7 @@ def test_a_run_can_start_from_another_ones_checkpoint(data_folder, tmp_path):
     worse = tiny(data_folder, tmp_path / "worse", steps=21, resume=str(one), change_lr=1e3, keep=0)
     worst = [float(bits) for _, _, bits in (train(worse), curve(worse.out))[1] if bits]
     assert min(worst) > checkpoint.read(last)[1]["progress"]["best_bits"]
-    assert checkpoint.describe(worse.out)["info"]["valid_bits"] == min(worst)
+    assert describe(worse.out)["info"]["valid_bits"] == min(worst)
     with pytest.raises(ConfigError, match="only a model"):
         train(tiny(data_folder, tmp_path / "three", steps=8, resume=str(one / checkpoint.MODEL_FILE)))
     with pytest.raises(CheckpointError, match="no such file"):

@@ -17,6 +17,8 @@ from samplernn_fast.data.preparation import prepare
 from samplernn_fast.errors import CheckpointError, ConfigError, DataError
 from samplernn_fast.models import checkpoint
 from samplernn_fast.models.config import OneTierConfig, SampleRNNConfig
+from samplernn_fast.models.stored import arrays
+from samplernn_fast.models.stored.arrays import describe
 from samplernn_fast.training.config import TrainConfig
 from samplernn_fast.training.run_log import read_log
 from samplernn_fast.training.starting import alone_in
@@ -58,7 +60,7 @@ def test_a_run_starts_from_a_models_weights_settings_and_gain(source, tmp_path):
     assert model.config == known.config and model.config.rnn == "lstm"
     last = everything(tmp_path / "run")
     assert {float(last[name]) for name in last if name.startswith("adam.step")} == {1.0}
-    origin = checkpoint.describe(result.run)["info"]["initialized_from"]
+    origin = describe(result.run)["info"]["initialized_from"]
     assert origin == {"file": str(source), "model_sha256": checkpoint.model_sha256(known)}
 
 
@@ -80,7 +82,7 @@ def test_a_run_goes_on_exactly_without_its_source(source, data_folder, tmp_path)
     source.unlink()
     train(parts)
     assert_same_run(whole.out, parts.out)
-    infos = [checkpoint.describe(run.out)["info"] for run in (whole, parts)]
+    infos = [describe(run.out)["info"] for run in (whole, parts)]
     assert infos[0]["initialized_from"] == infos[1]["initialized_from"]
 
 
@@ -282,8 +284,10 @@ def test_the_command_starts_from_a_model(source, data_folder, tmp_path, capsys):
 
 
 def test_the_command_reads_the_weights_of_its_source_once(source, data_folder, tmp_path, monkeypatch):
-    read, seen = checkpoint.read, []
-    monkeypatch.setattr(checkpoint, "read", lambda file: seen.append(file) or read(file))
+    seen = []
+    for module, name in ((checkpoint, "read"), (arrays, "read_file")):
+        read = getattr(module, name)
+        monkeypatch.setattr(module, name, lambda file, read=read: seen.append(file) or read(file))
     settings = f"--data {data_folder} --out {tmp_path / 'run'} --batch-size 2 --max-steps".split()
     assert command("train", "--init-from", source, *settings, 1) == 0
     assert seen.count(source) == 1

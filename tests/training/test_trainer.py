@@ -13,6 +13,7 @@ from samplernn_fast.audio import reading
 from samplernn_fast.data.batches import Batch
 from samplernn_fast.errors import CheckpointError, ConfigError, DataError, SampleRNNError
 from samplernn_fast.models import checkpoint
+from samplernn_fast.models.stored.arrays import describe
 from samplernn_fast.training import trainer as trainer_module
 from samplernn_fast.training.run_log import read_log
 from samplernn_fast.training.trainer import Trainer, train
@@ -151,7 +152,7 @@ def test_the_best_model_is_kept_when_validation_gets_worse(data_folder, tmp_path
     # Four validations; after a resume two more, of which the first is not as good as the best before.
     for steps, best, bits in ((20, 1, 4.0), (25, 1, 4.0), (30, 5, 3.9)):
         train(tiny(data_folder, run, steps=steps, eval_every=5))
-        described = checkpoint.describe(run)
+        described = describe(run)
         assert described["model_sha256"] == hashes[best]
         assert described["info"]["valid_bits"] == bits and described["info"]["step"] == 5 * (best + 1)
         last = checkpoint.load_model(run / checkpoint.LAST_FILE)

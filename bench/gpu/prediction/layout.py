@@ -11,8 +11,8 @@ from samplernn_fast.backends.cuda import grouping
 from samplernn_fast.backends.cuda.grouping import Grouping
 from samplernn_fast.backends.cuda.program import THREADS
 from samplernn_fast.models.config import SampleRNNConfig
+from samplernn_fast.reference.layout import packed_hidden
 from samplernn_fast.reference.modes import WEIGHT_BYTES
-from samplernn_fast.reference.weights import packed_hidden
 
 STREAMS_AT_ONCE = 8
 """The largest number of streams of a tile, whose rows are in shared memory at once."""
@@ -32,7 +32,7 @@ class Matrix:
     """A block's own rows of a matrix that products read."""
 
     name: str
-    """The name of the matrix in `reference.weights.layout`."""
+    """The name of the matrix in `reference.layout.layout`."""
     rows: int
     """It counts the rows of the matrix that the block owns."""
     cols: int

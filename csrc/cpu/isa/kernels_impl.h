@@ -84,6 +84,7 @@ inline std::unique_ptr<const Kernels> make(const std::string& mode) {
   if (mode == "float32") return std::make_unique<ModeKernels<Float32Mode>>();
   if (mode == "bfloat16") return std::make_unique<ModeKernels<Bfloat16Mode>>();
   if (mode == "int8") return std::make_unique<ModeKernels<CodeMode>>();
+  if (mode == "int4") return std::make_unique<ModeKernels<Int4Mode>>();
   return nullptr;
 }
 

@@ -7,6 +7,7 @@
 #include "float32.h"
 #include "int8.h"
 #endif
+#include "int4.h"
 
 namespace srnn {
 namespace SRNN_ISA {
@@ -19,6 +20,7 @@ typedef TileInt8Mode CodeMode;
 typedef FloatMode<Bfloat16> Bfloat16Mode;
 typedef Int8Mode CodeMode;
 #endif
+typedef FourBitMode<CodeMode> Int4Mode;
 
 }  // namespace SRNN_ISA
 }  // namespace srnn

@@ -64,6 +64,11 @@ inline int32_t register_work(const Int8Mode*, long* macs) {
   });
 }
 
+template <class Codes>
+inline int32_t register_work(const FourBitMode<Codes>*, long* macs) {
+  return register_work(static_cast<const Int8Mode*>(nullptr), macs);
+}
+
 #if defined(SRNN_TILES)
 constexpr int kTileRounds = 20;
 

@@ -79,6 +79,27 @@ SRNN_INLINE Ints broadcast_word(const void* from) {
   return word - Ints{};
 }
 
+SRNN_INLINE Ints multiply(Ints a, Ints b) { return (Ints)((Words)a * (Words)b); }
+
+// Returns kLanes bytes with a sign, one in every lane. Compilers convert such a vector number by
+// number.
+SRNN_INLINE Ints load_bytes(const int8_t* from) {
+#if defined(__AVX512F__) && SRNN_LANES == 16
+  return (Ints)_mm512_maskz_cvtepi8_epi32(0xffff, load<__m128i>(from));
+#elif defined(__AVX2__) && SRNN_LANES == 8
+  return (Ints)_mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(from)));
+#elif defined(__SSE2__) && SRNN_LANES == 4
+  int32_t word;
+  std::memcpy(&word, from, sizeof(word));
+  const __m128i bytes = _mm_cvtsi32_si128(word), pairs = _mm_unpacklo_epi8(bytes, bytes);
+  return (Ints)_mm_srai_epi32(_mm_unpacklo_epi16(pairs, pairs), 24);
+#else
+  Ints wide;
+  for (int lane = 0; lane < kLanes; ++lane) wide[lane] = from[lane];
+  return wide;
+#endif
+}
+
 // Adds neighbouring products: lane i is a[2i] b[2i] + a[2i+1] b[2i+1].
 SRNN_INLINE Ints multiply_pairs(Shorts a, Shorts b) {
 #if defined(__AVX512BW__) && SRNN_LANES == 16

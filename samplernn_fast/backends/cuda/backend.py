@@ -4,8 +4,8 @@ Where the driver does not let all blocks of that kernel run at the same time, ev
 (csrc/cuda/device/stages.cuh).
 """
 
+import numpy as np
 import torch
-from torch import Tensor
 
 from samplernn_fast.backends.cuda import constants
 from samplernn_fast.backends.cuda.call import Call
@@ -14,10 +14,10 @@ from samplernn_fast.backends.cuda.launcher import Launcher, ordinal
 from samplernn_fast.backends.interface import missing_taps
 from samplernn_fast.errors import BackendUnavailable, ConfigError, DeviceError
 from samplernn_fast.models.config import PackedConfig
-from samplernn_fast.reference.draw import Drawing
-from samplernn_fast.reference.known_levels import Hidden
+from samplernn_fast.reference.folding import PackedWeights
+from samplernn_fast.reference.layout import Hidden
 from samplernn_fast.reference.modes import MODES, PROMISED_BITS
-from samplernn_fast.reference.weights import PackedWeights
+from samplernn_fast.reference.randomness import Drawing
 
 
 class CudaBackend:
@@ -25,21 +25,21 @@ class CudaBackend:
 
     name = "cuda"
     dtypes: tuple[str, ...] = MODES
-    promised: tuple[str, ...] = tuple(PROMISED_BITS)
+    promised: tuple[str, ...] = tuple(mode for mode in MODES if mode in PROMISED_BITS)
     packed = True
     compiled_here = True
 
     @staticmethod
-    def unavailable_reasons(config: PackedConfig, device: torch.device) -> list[str]:
+    def unavailable_reasons(config: PackedConfig, device: str) -> list[str]:
         """Why this backend cannot run; empty when it can."""
-        if device.type != "cuda":
+        if not device.startswith("cuda"):
             return [f"runs on a CUDA GPU, not on {device}"]
-        return missing_taps(config) or missing(ordinal(device))
+        return missing_taps(config) or missing(ordinal(torch.device(device)))
 
     def __init__(
         self,
         weights: PackedWeights,
-        device: torch.device,
+        device: str,
         dtype: str,
         num_threads: int | None = None,
         exchange: str = "auto",
@@ -54,13 +54,14 @@ class CudaBackend:
             raise ConfigError("num_threads is for the cpu backend; cuda takes the whole GPU")
         if exchange not in constants.CHOICES:
             raise ConfigError(f"exchange must be one of {', '.join(constants.CHOICES)}, got {exchange!r}")
-        if device.type == "cuda":  # the same GPU whichever becomes torch's current one
-            device = torch.device("cuda", ordinal(device))
-        self.config, self.device, self.dtype = weights.config, device, dtype
-        self._h0 = torch.stack([weights[f"tier{tier}.h0"] for tier in range(len(self.config.ratios))]).float()
-        self.launcher = launcher(weights, device, dtype, exchange, profile)
+        where = torch.device(device)
+        if where.type == "cuda":  # the same GPU whichever becomes torch's current one
+            where = torch.device("cuda", ordinal(where))
+        self.config, self.device, self.dtype = weights.config, where, dtype
+        self._h0 = [weights[f"tier{tier}.h0"].astype(np.float32) for tier in range(len(self.config.ratios))]
+        self.launcher = launcher(weights, where, dtype, exchange, profile)
         try:  # One sample of one stream shows what cannot be compiled or started.
-            silence = torch.full((1, self.config.lookback), self.config.q_zero, device=device)
+            silence = np.full((1, self.config.lookback), self.config.q_zero)
             self.prime(self.init_hidden(1), silence, silence[:, :1])
         except DeviceError as error:
             raise BackendUnavailable(str(error)) from None
@@ -69,27 +70,27 @@ class CudaBackend:
         """The streams of one group of thread blocks."""
         return self.launcher.program(streams).group_streams
 
-    def init_hidden(self, streams: int, context: Tensor | None = None) -> Hidden:
+    def init_hidden(self, streams: int, context: np.ndarray | None = None) -> Hidden:
         """The initial hidden state of every tier, lowest first: (n, B, H) each."""
-        return list(self._h0.to(self.device).unsqueeze(2).repeat(1, 1, streams, 1).unbind(0))
+        return [np.repeat(h0[:, None], streams, axis=1) for h0 in self._h0]
 
     @torch.inference_mode()
-    def generate(self, hidden: Hidden, history: Tensor, t: int, drawing: Drawing, forced: Tensor) -> Tensor:
-        """The levels (B, n) from time t on, on the CPU; advances `hidden`.
+    def generate(self, hidden: Hidden, history: np.ndarray, t: int, drawing: Drawing, forced: np.ndarray) -> np.ndarray:
+        """The levels (B, n) from time t on; advances `hidden`.
 
         ValueError where a logit is not a number, DeviceError where the GPU fails; `hidden` is then as it was.
         """
         return Call(self.launcher, hidden, history, t, forced, drawing).run(hidden)
 
     @torch.inference_mode()
-    def prime(self, hidden: Hidden, history: Tensor, levels: Tensor) -> None:
+    def prime(self, hidden: Hidden, history: np.ndarray, levels: np.ndarray) -> None:
         """Advance `hidden` over known levels (B, n), n a multiple of L, starting where a top frame starts."""
         Call(self.launcher, hidden, history, 0, levels, Drawing.unused(levels)).run(hidden)
 
     @torch.inference_mode()
-    def score(self, hidden: Hidden, levels: Tensor) -> Tensor:
+    def score(self, hidden: Hidden, levels: np.ndarray) -> np.ndarray:
         """Log-probabilities (B, T, Q) of levels (B, L + T), T a multiple of L; advances `hidden`."""
-        history, known = levels.split([self.config.lookback, levels.shape[1] - self.config.lookback], dim=1)
+        history, known = np.split(levels, [self.config.lookback], axis=1)
         logits = torch.empty(*known.shape, self.config.q_levels, device=self.device)
         Call(self.launcher, hidden, history, 0, known, Drawing.unused(known), logits).run(hidden)
-        return torch.log_softmax(logits, dim=-1)
+        return torch.log_softmax(logits, dim=-1).cpu().numpy()

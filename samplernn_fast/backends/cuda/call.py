@@ -10,8 +10,8 @@ from samplernn_fast.backends.cuda.gpu import driver_errors_as
 from samplernn_fast.backends.cuda.launcher import Launched, Launcher
 from samplernn_fast.errors import DeviceError
 from samplernn_fast.native import native
-from samplernn_fast.reference.draw import Drawing
-from samplernn_fast.reference.known_levels import Hidden
+from samplernn_fast.reference.layout import Hidden
+from samplernn_fast.reference.randomness import Drawing
 
 
 @dataclass(frozen=True)
@@ -42,9 +42,9 @@ class Call:
         self,
         launcher: Launcher,
         hidden: Hidden,
-        history: Tensor,
+        history: np.ndarray,
         t: int,
-        forced: Tensor,
+        forced: np.ndarray,
         drawing: Drawing,
         logits: Tensor | None = None,
     ) -> None:
@@ -52,20 +52,20 @@ class Call:
         self.streams, self.device, self.config = forced.shape[0], launcher.device, launcher.config
         self.steps = launcher.steps(self.streams)
         self.padded_streams = launcher.program(self.streams).streams
-        self.hidden = self._padded(torch.stack(hidden), dim=2)
-        self.recent = self._padded(history.to(self.device, torch.int32))
+        self.hidden = self._on_device(np.stack(hidden).astype(np.float32), axis=2)
+        self.recent = self._on_device(history.astype(np.int32))
         seeds, numbers = np.zeros(self.padded_streams, np.uint64), np.zeros(self.padded_streams, np.uint32)
         seeds[:], numbers[: self.streams] = drawing.randomness.seed, drawing.randomness.streams
         # Torch moves signed integers everywhere, unsigned ones not; the kernel takes the bits.
         self.seeds = torch.from_numpy(seeds.view(np.int64)).to(self.device)
         self.numbers = torch.from_numpy(numbers.view(np.int32)).to(self.device)
 
-    def run(self, hidden: Hidden) -> Tensor:
-        """The levels (B, n) int64 on the CPU; advances `hidden`.
+    def run(self, hidden: Hidden) -> np.ndarray:
+        """The levels (B, n) int64; advances `hidden`.
 
         A launch is put into the CUDA stream before the results of the one before it are waited for.
         """
-        made, waiting = [torch.empty(self.streams, 0, dtype=torch.int64, device="cpu")], None
+        made, waiting = [np.empty((self.streams, 0), np.int64)], None
         with driver_errors_as(DeviceError):
             for start in range(0, self.forced.shape[1], self.steps):
                 buffers = self._buffers(start)
@@ -76,24 +76,24 @@ class Call:
                 waiting = launched
             if waiting is not None:
                 made.append(self._levels(waiting))
-        for mine, advanced in zip(hidden, self.hidden, strict=True):
-            mine.copy_(advanced[:, : self.streams])
-        return torch.cat(made, dim=1)
+        for mine, advanced in zip(hidden, self.hidden.cpu().numpy(), strict=True):
+            mine[...] = advanced[:, : self.streams]
+        return np.concatenate(made, axis=1)
 
-    def _padded(self, x: Tensor, dim: int = 0) -> Tensor:
-        """Pads x to the streams that the program makes; padded streams are forced to level 0."""
-        shape = list(x.shape)
-        shape[dim] = self.padded_streams - self.streams
-        return torch.cat((x, x.new_zeros(shape)), dim=dim) if shape[dim] else x.contiguous()
+    def _on_device(self, array: np.ndarray, axis: int = 0) -> Tensor:
+        """An array on the GPU, padded to the streams that the program makes; padded streams are forced to level 0."""
+        padding = [(0, 0)] * array.ndim
+        padding[axis] = (0, self.padded_streams - self.streams)
+        return torch.from_numpy(np.pad(array, padding)).to(self.device)
 
     def _buffers(self, start: int) -> _Buffers:
         """Allocates what the launch needs whose first sample is the start-th of the call."""
         now = slice(start, start + self.steps)
-        forced = self._padded(self.forced[:, now].to(self.device, torch.int32))
-        temperature = self._padded(self.drawing.temperature[:, now].to(self.device, torch.float32))
+        forced = self._on_device(self.forced[:, now].astype(np.int32))
+        temperature = self._on_device(self.drawing.temperature[:, now])
         words = native().CUDA_ERROR_BYTES // 4
         out = torch.empty(words + forced.numel(), dtype=torch.int32, device=self.device)
-        logits = None if self.logits is None else self._padded(self.logits[:, now])
+        logits = None if self.logits is None else self.logits.new_zeros(*forced.shape, self.config.q_levels)
         levels, new_hidden = out[words:].view_as(forced), torch.empty_like(self.hidden)
         return _Buffers(forced, temperature, out, levels, logits, new_hidden)
 
@@ -124,6 +124,6 @@ class Call:
         newest = torch.cat((self.recent, buffers.levels), dim=1)[:, -self.config.lookback :]
         self.recent = newest.clamp(0, self.config.q_levels - 1).contiguous()
 
-    def _levels(self, launched: Launched) -> Tensor:
+    def _levels(self, launched: Launched) -> np.ndarray:
         levels = self.launcher.collect(launched).astype(np.int64)
-        return torch.from_numpy(levels).view(self.padded_streams, -1)[: self.streams]
+        return levels.reshape(self.padded_streams, -1)[: self.streams]

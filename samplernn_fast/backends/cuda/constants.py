@@ -5,8 +5,8 @@
 
 from samplernn_fast.backends.cuda.grouping import grid_blocks
 from samplernn_fast.models.config import PackedConfig
+from samplernn_fast.reference.layout import packed_hidden
 from samplernn_fast.reference.modes import MODES
-from samplernn_fast.reference.weights import packed_hidden
 
 EXCHANGES: tuple[str, ...] = ("counters", "tagged", "alone", "cluster", "launches", "roles")
 """The ways in which blocks tell each other their results; the place of a name is its number, SRNN_EXCHANGE.

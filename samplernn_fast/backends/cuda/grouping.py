@@ -5,8 +5,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from samplernn_fast.models.config import PackedConfig
+from samplernn_fast.reference.layout import is_matrix, layout
 from samplernn_fast.reference.modes import WEIGHT_BYTES
-from samplernn_fast.reference.weights import is_matrix, layout
 
 _CLUSTER_BLOCKS = (16, 8, 4)  # the sizes of thread block clusters that are tried, in blocks
 # The largest number of streams of a cluster. Every block keeps the buffers of exchanges in its shared memory, and they
@@ -128,4 +128,4 @@ def product_bytes(config: PackedConfig, dtype: str) -> int:
 
 def _bytes_of(config: PackedConfig, dtype: str, wanted: Callable[[str], bool]) -> int:
     matrices = [field for field in layout(config) if is_matrix(field.name) and wanted(field.name)]
-    return WEIGHT_BYTES[dtype] * sum(math.prod(field.shape) for field in matrices)
+    return int(WEIGHT_BYTES[dtype] * sum(math.prod(field.shape) for field in matrices))

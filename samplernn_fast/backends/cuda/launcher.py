@@ -17,7 +17,7 @@ from samplernn_fast.backends.cuda.gpu import Gpu, driver_errors_as
 from samplernn_fast.backends.cuda.program import NotAtOnce, Program
 from samplernn_fast.errors import BackendUnavailable, DeviceError
 from samplernn_fast.native import native
-from samplernn_fast.reference.weights import PackedWeights
+from samplernn_fast.reference.folding import PackedWeights
 
 if TYPE_CHECKING:
     from samplernn_fast._C import CudaReadback

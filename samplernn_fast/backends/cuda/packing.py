@@ -3,8 +3,9 @@
 import torch
 from torch import Tensor
 
+from samplernn_fast.reference.folding import PackedWeights
+from samplernn_fast.reference.layout import is_matrix, layout
 from samplernn_fast.reference.modes import quantize_rows
-from samplernn_fast.reference.weights import PackedWeights, is_matrix, layout
 
 _ALIGNMENT = 256  # the bytes to which every part of the block is padded
 _ROW_BYTES = 16  # the bytes to which every row of a matrix is padded: one access of a thread
@@ -13,9 +14,9 @@ _ROW_BYTES = 16  # the bytes to which every row of a matrix is padded: one acces
 def pack_weights(weights: PackedWeights, dtype: str) -> Tensor:
     """The block of weights in a numeric mode: (bytes,) uint8 on the CPU, as `Params::weights` describes it."""
     parts: list[Tensor] = []
-    weights = weights.to("cpu", torch.float32)
+    arrays = weights.float32()
     for field in layout(weights.config):
-        tensor = weights[field.name]
+        tensor = torch.from_numpy(arrays[field.name])
         if is_matrix(field.name):
             parts += _matrix(tensor.flatten(0, -2), dtype)
         else:
@@ -34,5 +35,5 @@ def _matrix(rows: Tensor, dtype: str) -> list[Tensor]:
         return [_padded(rows, _ROW_BYTES // 4)]
     if dtype == "bfloat16":
         return [_padded(rows.bfloat16(), _ROW_BYTES // 2)]
-    codes, scales = quantize_rows(rows)
+    codes, scales = (torch.from_numpy(part) for part in quantize_rows(rows.numpy()))
     return [_padded(codes, _ROW_BYTES), scales]

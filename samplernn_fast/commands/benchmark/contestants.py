@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 
 from samplernn_fast.backends import registry
@@ -133,7 +134,7 @@ class Lineup:
         self,
         model: AudioModel,
         options: Options,
-        device: torch.device,
+        device: str,
         say: Callable[[str], None],
         extra: Extra | None = None,
     ) -> None:
@@ -172,8 +173,8 @@ class Lineup:
         """One for each backend, mode and number of threads that can run the model and scores as the reference."""
         options = self.options
         drawn = self.exact.run(self.exact.init_state(SCORED_STREAMS), SCORED_STEPS)
-        silence = torch.full((SCORED_STREAMS, self.config.lookback), self.config.q_zero)
-        levels = torch.cat((silence, drawn), dim=1)
+        silence = np.full((SCORED_STREAMS, self.config.lookback), self.config.q_zero)
+        levels = np.concatenate((silence, drawn), axis=1)
         exact = self.exact.score(levels)
         for name in options.backends or registry.BACKENDS:
             backend = registry.BACKENDS[name]
@@ -201,7 +202,7 @@ class Lineup:
                 with absent.instead_of_failing(name, threads, asked_for=False):
                     plain = PlainTorch(self.weights, streams, dtype, compiled, self.device)
                     yield Contestant(name, threads, plain.make)
-            if self.device.type == "cuda":
+            if self.device.startswith("cuda"):
                 with absent.instead_of_failing(f"torch graph {mode}", threads, asked_for=False):
                     graphed = GraphedTorch(self.weights, streams, dtype, self.device)
                     yield Contestant(f"torch graph {mode}", threads, graphed.make)

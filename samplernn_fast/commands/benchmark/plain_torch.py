@@ -12,7 +12,8 @@ from torch.nn.functional import linear, relu
 
 from samplernn_fast.errors import BackendUnavailable
 from samplernn_fast.kernels.launch import Replay
-from samplernn_fast.reference.weights import PackedWeights
+from samplernn_fast.reference.folding import PackedWeights
+from samplernn_fast.reference.weights import DeviceWeights
 
 
 class PlainTorch:
@@ -27,16 +28,16 @@ class PlainTorch:
         batch_size: int,
         dtype: torch.dtype,
         compiled: bool = False,
-        device: torch.device | None = None,
+        device: str = "cpu",
     ) -> None:
-        self.device = device or torch.device("cpu")
+        self.device = torch.device(device)
         config = weights.config
         if (config.rnn, config.reset_after, config.n_rnn, config.skip) != ("gru", True, 1, "none"):
             raise BackendUnavailable(
                 "plain torch is written for the paper's model: one GRU a tier, reset_after, no skips"
             )
         self.config, self.batch_size = config, batch_size
-        w = weights.to(self.device, dtype).tensors
+        w = DeviceWeights.of(weights, device, dtype).tensors
         self.tables, self.values = w["mlp.tables"], w["frame_values"]
         self.mlp = [(w[f"mlp.hidden{i}"], w[f"mlp.hidden{i}_bias"]) for i in range(len(w)) if f"mlp.hidden{i}" in w]
         self.mlp.append((w["mlp.output"], w["mlp.output_bias"]))
@@ -99,9 +100,7 @@ class PlainTorch:
 class GraphedTorch(PlainTorch):
     """The same sampler, captured once for a period of the top tier; without a GPU its calls are made one by one."""
 
-    def __init__(
-        self, weights: PackedWeights, batch_size: int, dtype: torch.dtype, device: torch.device | None = None
-    ) -> None:
+    def __init__(self, weights: PackedWeights, batch_size: int, dtype: torch.dtype, device: str = "cpu") -> None:
         super().__init__(weights, batch_size, dtype, device=device)
         lookback = self.config.lookback
         self.levels = torch.full((batch_size, 2 * lookback), self.config.q_zero, device=self.device)

@@ -2,23 +2,25 @@
 
 from samplernn_fast.backends.cpu import CpuBackend
 from samplernn_fast.models.config import PackedConfig
-from samplernn_fast.reference.modes import WEIGHT_BYTES
-from samplernn_fast.reference.weights import packed_hidden
+from samplernn_fast.reference.layout import packed_hidden
+from samplernn_fast.reference.modes import INT4, WEIGHT_BYTES
 
 
-def matrix_work(config: PackedConfig) -> tuple[float, float]:
-    """The multiply-adds that the matrix products of one sample of one stream take, and the weights of all matrices."""
-    dim, square, layers = config.dim, config.dim**2, config.n_rnn
+def matrix_work(config: PackedConfig) -> dict[str, tuple[float, float]]:
+    """Matrix of the layout -> the multiply-adds that it takes for one sample of one stream, and its weights."""
+    square, layers = config.dim**2, config.n_rnn
     gates = (3 if config.rnn == "gru" else 4) * square
     readers = layers if config.skip == "full" else 1
-    work = stored = float(packed_hidden(config) * square + config.q_levels * dim)
+    found = {f"mlp.hidden{layer}": (float(square), float(square)) for layer in range(packed_hidden(config))}
+    found["mlp.output"] = (float(config.q_levels * config.dim),) * 2
     for tier, ratio in enumerate(config.ratios):
-        size = config.frame_sizes[tier + 1]
-        step = layers * gates + (layers - 1) * gates + (layers * square if config.skip != "none" else 0)
+        name, size = f"tier{tier}.", config.frame_sizes[tier + 1]
         below = square if tier == 0 else readers * gates
-        work += (step + ratio * below) / size
-        stored += step + ratio * below
-    return work, stored
+        step = {"recurrent": layers * gates, "stack": (layers - 1) * gates}
+        step["skip_out"] = layers * square if config.skip != "none" else 0
+        found |= {name + what: (weights / size, float(weights)) for what, weights in step.items()}
+        found[name + "up"] = (ratio * below / size, float(ratio * below))
+    return found
 
 
 def roofline(backend: CpuBackend, streams: int, threads: int) -> float:
@@ -27,9 +29,16 @@ def roofline(backend: CpuBackend, streams: int, threads: int) -> float:
     With fewer streams than threads, the threads share each step and each reads its part of the weights. Otherwise each
     thread makes streams of its own and reads all weights.
     """
-    work, stored = matrix_work(backend.config)
-    size = WEIGHT_BYTES[backend.dtype]
+    work = matrix_work(backend.config)
+    sizes = {name: _weight_bytes(backend, name) for name in work}
+    read, stored = (sum(sizes[name] * parts[place] for name, parts in work.items()) for place in (0, 1))
     readers = 1 if streams < threads else threads
-    bandwidth = backend.native.read_bandwidth(int(stored * size) * readers, threads)
-    reading = work * size * readers / bandwidth
-    return max(reading, work * streams / backend.native.peak_rate(threads))
+    bandwidth = backend.native.read_bandwidth(int(stored) * readers, threads)
+    multiplying = sum(macs for macs, _ in work.values()) * streams / backend.native.peak_rate(threads)
+    return max(read * readers / bandwidth, multiplying)
+
+
+def _weight_bytes(backend: CpuBackend, name: str) -> float:
+    """The bytes of a weight of a matrix. In int4 some matrices have eight bits."""
+    eight = backend.dtype == INT4 and name not in backend.four_bits
+    return WEIGHT_BYTES["int8" if eight else backend.dtype]

@@ -74,7 +74,7 @@ def _load(model: str) -> "AudioModel":
 
     model_file(model)  # refuses before torch is loaded
     with terminal.waiting("loading torch"):
-        from samplernn_fast.engine.engine import as_model
+        from samplernn_fast.models.checkpoint import as_model
     return as_model(model)
 
 

@@ -135,7 +135,7 @@ def _classifier(
     from samplernn_fast.evaluation.fidelity.classifier import Classifier
     from samplernn_fast.evaluation.fidelity.training import train_classifier
 
-    target = str(resolve_device(device))
+    target = resolve_device(device)
     if not os.path.lexists(file):
         made = train_classifier(data, read_pattern(labels or FOLDER), epochs=epochs, seed=seed or 0, device=target)
         made.save(file)

@@ -117,7 +117,7 @@ def _generated(model: str, seconds: float, seed: int, at_once: int) -> Iterator[
         made = []
         with terminal.audio_bar(seconds, title=model) as bar:
             while (left := steps - state.t) > 0:
-                levels = engine.run(state, min(left, engine.pace.samples(at_once))).numpy()
+                levels = engine.run(state, min(left, engine.pace.samples(at_once)))
                 made.append(levels)
                 bar.advance(levels.shape[1] / rate)
         for stream, samples in enumerate(decode(np.concatenate(made, axis=1)), first):

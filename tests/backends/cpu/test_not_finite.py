@@ -14,7 +14,7 @@ from samplernn_fast.backends.cpu import CpuBackend, model_dims  # noqa: E402
 def generate_with(mode: str, name: str, value: float, case: str) -> np.ndarray:
     """Two top frames by a model with one bad number in a tensor (or in all tables of a unit, to be sure it is read)."""
     config = PACKED_CASES[case]
-    tensors = {key: tensor.float().numpy().copy() for key, tensor in pack(make_model(config)).tensors.items()}
+    tensors = pack(make_model(config)).float32()
     if name in ("frame_values", "tier0.table", "mlp.tables"):
         tensors[name][..., 1] = value
     else:

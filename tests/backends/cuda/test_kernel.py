@@ -16,9 +16,10 @@ from samplernn_fast.backends.cpu import CpuBackend
 from samplernn_fast.backends.cuda import constants
 from samplernn_fast.importing.parity import step_logits
 from samplernn_fast.models.config import SampleRNNConfig
-from samplernn_fast.reference import draw
+from samplernn_fast.reference import draw, randomness
 from samplernn_fast.reference.backend import ReferenceBackend
-from samplernn_fast.reference.weights import PackedWeights, pack
+from samplernn_fast.reference.folding import PackedWeights
+from samplernn_fast.reference.weights import pack
 
 EXCHANGES = ("counters", "tagged", "cluster")
 # One of each kind; the other cases differ in sizes that are defines like any other.
@@ -65,9 +66,9 @@ def follow(kernel: ShimKernel, levels: Tensor, schedule: int = 0) -> tuple[Tenso
 def test_float32_logits_and_states_are_those_of_the_reference(name, exchange):
     levels = clip(CASES[name])
     logits, hidden = follow(kernel(name, exchange=exchange), levels)
-    reference = ReferenceBackend(packed(name), torch.device("cpu"), "float64")
+    reference = ReferenceBackend(packed(name), "cpu", "float64")
     torch.testing.assert_close(logits.double(), step_logits(reference, levels), rtol=0, atol=1e-4)
-    states = reference.init_hidden(3)
+    states = [torch.from_numpy(state) for state in reference.init_hidden(3)]
     for t in range(levels.shape[1] - CASES[name].lookback):
         reference.run_frame_network(states, levels[:, : CASES[name].lookback + t], t)
     wanted = torch.cat([state.flatten() for state in states])
@@ -80,11 +81,11 @@ def test_int8_has_the_bits_of_the_cpu_engine(name, batch):
     lookback = CASES[name].lookback
     levels = random_levels(CASES[name], batch, lookback * 2)
     logits, hidden = follow(kernel(name, "int8", batch=batch), levels)
-    engine = CpuBackend(packed(name), torch.device("cpu"), "int8")
+    engine = CpuBackend(packed(name), "cpu", "int8")
     states = engine.init_hidden(batch)
-    wanted = engine.native.score([state.numpy() for state in states], levels.numpy())
-    assert torch.equal(logits, torch.from_numpy(wanted))
-    assert torch.equal(hidden, torch.cat([state.flatten() for state in states]))
+    wanted = engine.native.score(states, levels.numpy())
+    assert np.array_equal(logits.numpy(), wanted)
+    assert np.array_equal(hidden.numpy(), np.concatenate([state.ravel() for state in states]))
 
 
 @every_form
@@ -190,7 +191,7 @@ def test_draws_are_those_of_the_logits(name, batch):
         settings = Settings(temperatures[:batch], top_k, top_p, 11, 3, schedule)
         hidden, history = subject.initial()
         levels, logits = subject.run(hidden, history, 0, steps, forced, want_logits=True, settings=settings)
-        draws = draw.draws(11, np.arange(3, 3 + batch), 0, steps)
+        draws = torch.from_numpy(randomness.draws(11, np.arange(3, 3 + batch), 0, steps).astype(np.int64))
         heat = torch.tensor(temperatures[:batch]).repeat_interleave(steps)
         drawn = draw.sample_ref(logits.flatten(0, 1), draws.flatten(), heat, top_k, top_p).view(batch, steps)
         assert torch.equal(levels, torch.where(forced >= 0, forced, drawn))
@@ -204,7 +205,7 @@ def test_a_row_of_65536_levels_is_drawn():
     subject = ShimKernel(pack(make_model(config)), batch=1, blocks=3, threads=64)
     hidden, history = subject.initial()
     levels, logits = subject.run(hidden, history, 0, 2, want_logits=True, settings=Settings(seed=4))
-    draws = draw.draws(4, np.arange(1), 0, 2)
+    draws = torch.from_numpy(randomness.draws(4, np.arange(1), 0, 2).astype(np.int64))
     assert levels[0].tolist() == draw.sample_ref(logits[0], draws[0], torch.ones(2)).tolist()
 
 
@@ -241,7 +242,7 @@ def test_a_lost_message_ends_at_the_time_limit_with_its_place(exchange):
 @pytest.mark.parametrize("batch", [3, 19])
 def test_logits_that_are_not_numbers_are_reported(batch):
     weights = packed("paper-3tier")
-    spoiled = weights.tensors | {"mlp.output_bias": torch.full_like(weights["mlp.output_bias"], torch.inf)}
+    spoiled = weights.arrays | {"mlp.output_bias": np.full_like(weights["mlp.output_bias"], np.inf)}
     subject = ShimKernel(PackedWeights(weights.config, spoiled), batch=batch, exchange="tagged")
     hidden, history = subject.initial()
     with pytest.raises(KernelError) as caught:

@@ -6,12 +6,14 @@ import re
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from cases import CASES, make_model
 from shim import KERNELS, KernelError, Settings, ShimError, ShimKernel
 
-from samplernn_fast.reference.weights import PackedWeights, pack
+from samplernn_fast.reference.folding import PackedWeights
+from samplernn_fast.reference.weights import pack
 
 # What replaces a barrier that also decides something: this thread's own answer.
 _ALONE = {"block_sync()": "(void)0", "block_any(": "bool(", "cluster_sync()": "(void)0"}
@@ -106,8 +108,8 @@ def weights_of(name: str) -> PackedWeights:
     if name in CASES:
         return pack(make_model(CASES[name]))
     weights = pack(make_model(CASES["two-levels"]))
-    spoiled = {"mlp.output_bias": torch.full_like(weights["mlp.output_bias"], torch.inf)}
-    return PackedWeights(weights.config, weights.tensors | spoiled)
+    spoiled = {"mlp.output_bias": np.full_like(weights["mlp.output_bias"], np.inf)}
+    return PackedWeights(weights.config, weights.arrays | spoiled)
 
 
 def observe(kernel: ShimKernel, schedule: int) -> list[torch.Tensor]:

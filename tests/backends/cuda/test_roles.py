@@ -4,6 +4,7 @@ tiers' products. Every bit must be that of blocks that all do the same."""
 import functools
 import itertools
 
+import numpy as np
 import pytest
 import torch
 from cases import CASES, make_model, random_levels
@@ -13,7 +14,8 @@ from torch import Tensor
 from samplernn_fast.backends.cuda import constants
 from samplernn_fast.models.config import SampleRNNConfig
 from samplernn_fast.reference import modes
-from samplernn_fast.reference.weights import PackedWeights, pack
+from samplernn_fast.reference.folding import PackedWeights
+from samplernn_fast.reference.weights import pack
 
 TINY = SampleRNNConfig(dim=16, emb_size=4, q_levels=16, frame_sizes=(2, 2, 8), n_rnn=1)
 
@@ -110,8 +112,8 @@ def test_a_lost_message_ends_at_the_time_limit_with_its_place():
 
 
 def test_helpers_leave_when_logits_are_not_numbers():
-    spoiled = {"mlp.output_bias": torch.full_like(packed("tiny")["mlp.output_bias"], torch.inf)}
-    weights = PackedWeights(TINY, packed("tiny").tensors | spoiled)
+    spoiled = {"mlp.output_bias": np.full_like(packed("tiny")["mlp.output_bias"], np.inf)}
+    weights = PackedWeights(TINY, packed("tiny").arrays | spoiled)
     subject = ShimKernel(weights, batch=1, threads=32, exchange="roles")
     with pytest.raises(KernelError) as caught:
         walk(subject, time_limit=1 << 40)

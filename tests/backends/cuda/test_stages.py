@@ -3,6 +3,7 @@
 
 import functools
 
+import numpy as np
 import pytest
 import torch
 from cases import CASES, make_model, random_levels
@@ -11,7 +12,8 @@ from torch import Tensor
 
 from samplernn_fast.backends.cuda.stages import Stage, Walk
 from samplernn_fast.models.config import SampleRNNConfig
-from samplernn_fast.reference.weights import PackedWeights, pack
+from samplernn_fast.reference.folding import PackedWeights
+from samplernn_fast.reference.weights import pack
 
 
 @functools.cache
@@ -79,7 +81,7 @@ SMALL = {"blocks": 2, "threads": 32}
 def test_errors_are_those_of_the_persistent_kernel(name, batch):
     """A logit that is not a number stops the walk: no later launch works on what is not a level."""
     weights = packed(name)
-    spoiled = weights.tensors | {"mlp.output_bias": torch.full_like(weights["mlp.output_bias"], torch.inf)}
+    spoiled = weights.arrays | {"mlp.output_bias": np.full_like(weights["mlp.output_bias"], np.inf)}
     stages = ShimKernel(PackedWeights(weights.config, spoiled), "float32", batch, exchange="launches", **SMALL)
     hidden, history = stages.initial()
     with pytest.raises(KernelError) as caught:

@@ -10,13 +10,15 @@ from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
+import numpy as np
 import pytest
 import torch
 from cases import CASES
 
 from samplernn_fast.backends.triton import TritonBackend
 from samplernn_fast.models.config import SampleRNNConfig
-from samplernn_fast.reference.weights import PackedWeights, layout
+from samplernn_fast.reference.folding import PackedWeights
+from samplernn_fast.reference.layout import layout
 
 triton = pytest.importorskip("triton", reason="Triton is not installed; it has wheels for Linux only")
 if triton.knobs.runtime.interpret:
@@ -89,14 +91,14 @@ class Binary:
 
 def launches(config: SampleRNNConfig, dtype: str, batch: int, truncate: bool) -> list[tuple[Any, tuple, dict]]:
     """(kernel, arguments, options) of every launch of one period. None of them is started."""
-    weights = PackedWeights(config, {field.name: torch.zeros(field.shape) for field in layout(config)})
+    weights = PackedWeights(config, {field.name: np.zeros(field.shape, np.float32) for field in layout(config)})
     made: list[tuple[Any, tuple, dict]] = []
     device = SimpleNamespace(multi_processor_count=MULTIPROCESSORS)
     record = mock.patch.object(
         launch, "_start", lambda kernel, grid, args, options: made.append((kernel, args, options))
     )
     with record, mock.patch.object(torch.cuda, "get_device_properties", lambda _: device):
-        backend = TritonBackend(weights, torch.device("cpu"), dtype)
+        backend = TritonBackend(weights, "cpu", dtype)
         walk = Walk(backend.weights, batch, torch.device("cpu"))
         walk.prepare(truncate)
         walk.period()

@@ -59,17 +59,17 @@ print(sorted(name for name in set(sys.modules) - before if name.split(".")[0] ==
 
 
 def test_without_a_gpu_it_says_so_and_auto_moves_on():
-    config, cpu = SampleRNNConfig(), torch.device("cpu")
+    config = SampleRNNConfig()
     if os.environ.get("TRITON_INTERPRET", "0") not in ("", "0"):
         pytest.skip("TRITON_INTERPRET is set: kernels run on the CPU")
     with pytest.raises(BackendUnavailable, match=r"the triton backend cannot run .*: runs on NVIDIA GPUs, not on cpu"):
-        registry.resolve("triton", config, cpu)
-    assert registry.resolve("auto", config, cpu).name != "triton"
+        registry.resolve("triton", config, "cpu")
+    assert registry.resolve("auto", config, "cpu").name != "triton"
 
 
 def test_without_triton_the_reason_is_one_line(monkeypatch):
     monkeypatch.setitem(sys.modules, "triton", None)
-    (reason,) = registry.BACKENDS["triton"].unavailable_reasons(SampleRNNConfig(), torch.device("cuda"))
+    (reason,) = registry.BACKENDS["triton"].unavailable_reasons(SampleRNNConfig(), "cuda")
     assert reason.startswith("Triton cannot be imported") and "pip install triton" in reason and "\n" not in reason
 
 
@@ -84,7 +84,7 @@ def test_without_triton_the_reason_is_one_line(monkeypatch):
 def test_which_gpus_it_runs_on(monkeypatch, capability, hip, message):
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
     monkeypatch.setattr(torch.version, "hip", hip)
-    reasons = registry.BACKENDS["triton"].unavailable_reasons(SampleRNNConfig(), torch.device("cuda"))
+    reasons = registry.BACKENDS["triton"].unavailable_reasons(SampleRNNConfig(), "cuda")
     assert (message in reasons[0]) if message else reasons == []
 
 

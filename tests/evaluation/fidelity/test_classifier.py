@@ -19,7 +19,8 @@ from samplernn_fast.evaluation.fidelity.labels import FOLDER, classes_of, labels
 from samplernn_fast.evaluation.fidelity.network import MEL_BANDS, WordNetwork, mel_bands, padded
 from samplernn_fast.evaluation.fidelity.scores import Reader, Scorer
 from samplernn_fast.evaluation.fidelity.training import train_classifier
-from samplernn_fast.models.checkpoint import load_model, read_header
+from samplernn_fast.models.checkpoint import load_model
+from samplernn_fast.models.stored.header import read_header
 
 
 def test_a_sine_of_full_scale_has_0_db_in_its_band_and_silence_is_the_floor():

@@ -14,7 +14,7 @@ import soundfile
 import torch
 
 import samplernn_fast as srnn
-from samplernn_fast.models.checkpoint import describe
+from samplernn_fast.models.stored.arrays import describe
 
 FOLDER = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parent
 RATE = 8000
@@ -97,7 +97,7 @@ def by_the_reference(name: str) -> tuple[np.ndarray, np.ndarray]:
     prompt = torch.arange(300) * 7 % 64
     levels = engine.run(engine.init_state(2, seed=9, prompt=prompt), 600)
     scores = engine.score(torch.cat((prompt[None], prompt[None] // 2), dim=1))
-    return levels.numpy(), scores[0, -4:].numpy()
+    return np.asarray(levels), np.asarray(scores[0, -4:])
 
 
 def more() -> None:

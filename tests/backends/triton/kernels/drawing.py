@@ -7,7 +7,7 @@ from triton_device import DEVICE, INTERPRETED
 
 from samplernn_fast.kernels.clock import BAD, Place, clock_values
 from samplernn_fast.kernels.draw import launch_draw
-from samplernn_fast.reference import draw
+from samplernn_fast.reference import draw, randomness
 
 FULL = 0xFFFFFFFF
 
@@ -100,7 +100,7 @@ def test_philox_is_that_of_seed_stream_and_time(seed):
     streams = np.array([0, 1, 77, 2**31, FULL], np.uint32)
     for t in (0, 2**32 - 1, 2**32, 2**40 + 3):
         levels, _ = drawn(torch.zeros(5, 4096), torch.ones(5), seed=seed, streams=streams, t=t)
-        assert levels.tolist() == (draw.draws(seed, streams, t, 1)[:, 0] >> 20).tolist()
+        assert levels.tolist() == (randomness.draws(seed, streams, t, 1)[:, 0] >> 20).tolist()
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), "all -inf"])

@@ -1,11 +1,10 @@
 """The triton backend keeps what an engine's state promises: blocks of any size, restarts, streams that do not depend on
 each other, forced levels."""
 
-import io
 import threading
 
+import numpy as np
 import pytest
-import torch
 from cases import random_levels
 from triton_device import DEVICE, INTERPRETED, MODELS, engine, model, packed
 
@@ -13,7 +12,7 @@ from samplernn_fast.backends import registry
 from samplernn_fast.backends.triton import TritonBackend
 from samplernn_fast.engine.engine import Engine
 from samplernn_fast.errors import BackendUnavailable, CheckpointError, ConfigError
-from samplernn_fast.reference.weights import PackedWeights
+from samplernn_fast.reference.folding import PackedWeights
 
 # Styles whose sums have one order for any number of streams. A library may choose another algorithm for another shape.
 ORDERED = ("vector", "tiles")
@@ -29,16 +28,16 @@ def run(sampler, n):
 
 def same_states(one, other, rows=slice(None)):
     """Whether the hidden states of `one` have the bits of those streams (rows) of `other`."""
-    return all(torch.equal(mine, theirs[:, rows]) for mine, theirs in zip(one.hidden, other.hidden, strict=True))
+    return all(np.array_equal(mine, theirs[:, rows]) for mine, theirs in zip(one.hidden, other.hidden, strict=True))
 
 
 @pytest.mark.parametrize("style", ORDERED)
 def test_blocks_of_any_size_are_one_run(style):
     sampler = engine(SMALL, style)
     state = sampler.init_state(2, **settings)
-    parts = torch.cat([sampler.run(state, n) for n in CUTS], dim=1)
+    parts = np.concatenate([sampler.run(state, n) for n in CUTS], axis=1)
     whole, after = run(sampler, STEPS)
-    assert torch.equal(parts, whole) and state.t == STEPS and same_states(state, after)
+    assert np.array_equal(parts, whole) and state.t == STEPS and same_states(state, after)
 
 
 @pytest.mark.parametrize("style", ORDERED)
@@ -49,21 +48,20 @@ def test_a_stream_does_not_depend_on_those_beside_it(style):
         state = sampler.init_state(
             1, **settings | {"temperature": settings["temperature"][stream], "first_stream": stream}
         )
-        assert torch.equal(sampler.run(state, STEPS)[0], together[stream])
+        assert np.array_equal(sampler.run(state, STEPS)[0], together[stream])
         assert same_states(state, after, slice(stream, stream + 1))
 
 
-def test_a_saved_state_goes_on_in_another_engine():
+def test_a_saved_state_goes_on_in_another_engine(tmp_path):
     sampler = engine(SMALL, "tiles")
     state = sampler.init_state(2, **settings)
     sampler.run(state, 5)  # a time at which no top frame begins
-    file = io.BytesIO()
-    torch.save(state.state_dict(), file)
+    state.save(tmp_path / "state")
     rest = sampler.run(state, STEPS - 5)
     fresh = Engine.of(model(SMALL), TritonBackend(packed(SMALL), DEVICE, "float32", style="tiles"))
     restored = fresh.init_state(2)
-    restored.load_state_dict(torch.load(io.BytesIO(file.getvalue()), map_location=DEVICE))
-    assert torch.equal(fresh.run(restored, STEPS - 5), rest) and same_states(restored, state)
+    restored.load(tmp_path / "state")
+    assert np.array_equal(fresh.run(restored, STEPS - 5), rest) and same_states(restored, state)
 
 
 def test_two_threads_share_an_engine():
@@ -79,7 +77,7 @@ def test_two_threads_share_an_engine():
         thread.start()
     for thread in threads:
         thread.join()
-    assert all(torch.equal(results[seed], expected[seed]) for seed in range(2))
+    assert all(np.array_equal(results[seed], expected[seed]) for seed in range(2))
 
 
 def test_what_was_drawn_may_be_forced():
@@ -87,13 +85,13 @@ def test_what_was_drawn_may_be_forced():
     lies in between."""
     sampler = engine("paper-3tier", "library")
     levels, _ = run(sampler, 26)
-    forced = levels.clone()
+    forced = levels.copy()
     forced[:, 3:6] = -1
     forced[0, 8:17] = -1
     state = sampler.init_state(2, **settings)
-    assert torch.equal(sampler.run(state, 26, forced=forced), levels)
+    assert np.array_equal(sampler.run(state, 26, forced=forced), levels)
     other = random_levels(MODELS["paper-3tier"], 2, 26)
-    assert torch.equal(sampler.run(sampler.init_state(2, **settings), 26, forced=other), other)
+    assert np.array_equal(sampler.run(sampler.init_state(2, **settings), 26, forced=other), other)
 
 
 def test_settings_may_change_between_two_runs():
@@ -104,9 +102,9 @@ def test_settings_may_change_between_two_runs():
     state.set_truncation(5, 0.9)
     second = sampler.run(state, 3)
     other = sampler.init_state(2, seed=1, temperature=[1.5, 0.0], top_k=5, top_p=0.9)
-    forced = torch.cat((first, torch.full((2, 3), -1)), dim=1)
-    assert torch.equal(sampler.run(other, 11, forced=forced)[:, 8:], second)
-    assert not torch.equal(sampler.run(sampler.init_state(2, seed=1, temperature=0.5), 11)[:, 8:], second)
+    forced = np.concatenate((first, np.full((2, 3), -1)), axis=1)
+    assert np.array_equal(sampler.run(other, 11, forced=forced)[:, 8:], second)
+    assert not np.array_equal(sampler.run(sampler.init_state(2, seed=1, temperature=0.5), 11)[:, 8:], second)
 
 
 def test_few_walks_are_kept():
@@ -123,11 +121,11 @@ def test_long_calls_are_cut_where_the_buffers_end():
     with backend._alone():
         walk = backend._walk(2)
     walk.columns = 6  # two periods of three samples
-    assert torch.equal(sampler.run(sampler.init_state(2, seed=3), 25), whole)
+    assert np.array_equal(sampler.run(sampler.init_state(2, seed=3), 25), whole)
 
 
 def test_logits_that_are_not_finite_are_an_error():
-    broken = {name: tensor.clone() for name, tensor in packed("paper-3tier").tensors.items()}
+    broken = {name: array.copy() for name, array in packed("paper-3tier").arrays.items()}
     broken["mlp.output_bias"][3] = float("nan")
     weights = PackedWeights(packed("paper-3tier").config, broken)
     sampler = Engine.of(model("paper-3tier"), TritonBackend(weights, DEVICE, "float32"))
@@ -147,4 +145,4 @@ def test_where_it_runs():
     assert chosen is TritonBackend
     if not INTERPRETED:
         with pytest.raises(BackendUnavailable, match="runs on NVIDIA GPUs, not on cpu"):
-            registry.resolve("triton", MODELS["paper-3tier"], torch.device("cpu"))
+            registry.resolve("triton", MODELS["paper-3tier"], "cpu")

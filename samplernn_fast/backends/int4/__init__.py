@@ -1,0 +1,1 @@
+"""The int4 mode's weights: how they are chosen for a model, and kept. `reference.modes` says what they mean."""
