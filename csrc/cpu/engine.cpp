@@ -16,8 +16,10 @@ namespace {
 
 // About how many rows (streams x samples) of known levels a walk takes at once.
 constexpr int kRowsAtOnce = 256;
-// How long the engine uses one thread for a single stream after a team has parted.
-constexpr std::chrono::seconds kAlone{1};
+// How long the engine uses one thread for a single stream after a team has parted: the first time,
+// as what disturbed it may be over soon, and at most, where one team after another parts.
+constexpr Clock::rep kShortAlone = Clock::duration(std::chrono::milliseconds(30)).count();
+constexpr Clock::rep kLongAlone = Clock::duration(std::chrono::seconds(1)).count();
 
 class CpuEngine final : public Engine {
  public:
@@ -56,16 +58,22 @@ class CpuEngine final : public Engine {
 
  private:
   // Makes all steps of a call. When its team parts, one thread makes the rest, and the calls of the
-  // next second use one thread too. Returns false when a logit is not a number.
+  // next time use one thread too: twice as long for each team that parts, half as long for each
+  // that does not. Returns false when a logit is not a number.
   bool run(const Streams& streams, int steps_at_once, const Call::Job& job) const {
     const Call call{*kernels_, model_, streams, steps_at_once};
     const Clock::duration now = Clock::now().time_since_epoch();
     const bool alone = streams.count == 1 && now.count() < alone_until_.load();
-    long done = call.run(0, alone ? 1 : threads(streams.count), job);
+    const int threads_now = alone ? 1 : threads(streams.count);
+    long done = call.run(0, threads_now, job);
     if (0 <= done && done < streams.steps) {
-      alone_until_.store((Clock::now().time_since_epoch() + kAlone).count());
+      const Clock::rep span = alone_for_.load();
+      alone_until_.store(Clock::now().time_since_epoch().count() + span);
+      alone_for_.store(std::min(2 * span, kLongAlone));
       partings_.fetch_add(1);
       done = call.run(done, 1, job);
+    } else if (threads_now > 1) {
+      alone_for_.store(std::max(alone_for_.load() / 2, kShortAlone));
     }
     return done >= 0;
   }
@@ -74,7 +82,8 @@ class CpuEngine final : public Engine {
   const Model model_;
   const std::string mode_;
   const int num_threads_;
-  mutable std::atomic<Clock::rep> alone_until_{0};
+  mutable std::atomic<Clock::rep> alone_until_{0};  // on the clock
+  mutable std::atomic<Clock::rep> alone_for_{kShortAlone};
   mutable std::atomic<long> partings_{0};
 };
 

@@ -8,8 +8,8 @@ namespace {
 
 // How many steps a team makes before it checks again whether to part.
 constexpr long kStepsBetweenChecks = 32;
-// A team does not part before its members have slept for this long together: the start of a team
-// makes them wait too.
+// A team does not part before its members have slept for this long together: one long wait does not
+// make a busy machine.
 constexpr double kPartingSeconds = 0.002;
 // A team parts when its members sleep for more than this fraction of the time. On an idle machine a
 // second member adds about half the speed of the first; longer waits cost more than that.
@@ -111,7 +111,7 @@ long Walk::follow(float* logits) {
 bool Walk::parting() {
   if (member_.size == 1) return false;
   if (member_.rank == 0) {
-    const double slept = member_.barrier->slept();
+    const double slept = member_.barrier->slept() - slept_before_;
     // One member is always awake, so this is how long the members can have slept at most.
     const double most = (member_.size - 1) * seconds_since(began_);
     team_.parting = slept > kPartingSeconds && slept > kPartingFraction * most;
@@ -132,6 +132,9 @@ void Walk::start() {
     }
   }
   member_.meet();
+  // A new thread takes milliseconds to start, on a machine with nothing else to do as well.
+  began_ = Clock::now();
+  if (member_.size > 1) slept_before_ = member_.barrier->slept();
   for (int at = 0; at < static_cast<int>(sides_.size()); ++at) set_hidden_rows(at);
 }
 

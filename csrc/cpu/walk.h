@@ -83,7 +83,8 @@ class Walk {
   bool draw(long step, const Drawing& drawing);
   void copy_logits(long step, int count, float* logits) const;
 
-  const Clock::time_point began_ = Clock::now();
+  Clock::time_point began_ = Clock::now();
+  double slept_before_ = 0;  // seconds that the team's members slept until all of them ran
   const Kernels& kernels_;
   const Model& model_;
   const ModelDims& m_;

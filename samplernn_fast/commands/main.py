@@ -15,6 +15,7 @@ from samplernn_fast.commands.standard_streams import FAILURE_STATUS, USAGE_STATU
 from samplernn_fast.errors import ConfigError, Interrupted, SampleRNNError, did_you_mean, needing_torch, quoted
 
 _SPINS = "2000"  # how often a thread of torch looks whether its wait is over before it sleeps
+_LOG2_CYCLES = "10"  # the logarithm of the cycles for which an idle thread of NumPy's BLAS spins before it sleeps
 _INTERRUPTED, _TERMINATED = 128 + signal.SIGINT, 128 + signal.SIGTERM
 
 
@@ -81,6 +82,8 @@ def _command(name: str | None, rest: Sequence[str]) -> None:
         # at once takes a quarter longer on a quiet one. torch reads this when it is loaded, which is behind this line.
         if "OMP_WAIT_POLICY" not in os.environ:
             os.environ.setdefault("GOMP_SPINCOUNT", _SPINS)
+        # Those of NumPy would spin for a tenth of a second behind every product, on the cores that make sound then.
+        os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", _LOG2_CYCLES)
     prog, command = f"samplernn-fast {name}", COMMANDS[name].load()
     if name == "train" or COMMANDS[name].parts:
         command(rest, prog)
