@@ -129,24 +129,24 @@ struct FourBitMatrix {
     }
   }
 
-  // Multiplies the codes of eight inputs with their outputs' factors.
+  // Multiplies the codes of eight inputs with their outputs' factors. A 16-bit word holds four
+  // codes.
   static void unpack_chunk(const uint8_t* from, const int8_t* factors, int8_t* to) {
-    int8_t *first = to, *second = to + kPanel * kGroup;
-    for (int output = 0; output < kPanel; ++output) {
-      const uint8_t* bytes = from + output * kGroup;
-      for (int i = 0; i < kGroup; ++i) {
-        const int at = output * kGroup + i;
+    for (int v = 0; v < kVectors; ++v) {
+      const Shorts packed = load<Shorts>(from + v * kLanes * kGroup);
+      const Ints factor = load_bytes(factors + v * kLanes);
+      const Shorts twice = (Shorts)((Ints)((Words)factor << 16) | (factor & 0xffff));
+      Shorts code[4];
+      for (int i = 0; i < 4; ++i) code[i] = ((packed >> (4 * i) & 15) - 8) * twice;
 #if defined(SRNN_PLANES)
-        first[at] = static_cast<int8_t>(((bytes[i] & 15) - 8) * factors[output]);
-        second[at] = static_cast<int8_t>(((bytes[i] >> 4) - 8) * factors[output]);
+      const Shorts first = (code[0] & 255) | code[2] << 8, second = (code[1] & 255) | code[3] << 8;
 #else
-        // The even bytes of int8.h hold inputs 0 and 1 of a group and a bias, the odd ones 2 and 3.
-        const int shift = 4 * (i & 1), even = i & 2, bias = i & 1 ? 0 : 128;
-        first[at] = static_cast<int8_t>(((bytes[even] >> shift & 15) - 8) * factors[output] + bias);
-        second[at] =
-            static_cast<int8_t>(((bytes[even + 1] >> shift & 15) - 8) * factors[output] + bias);
+      // The even bytes of int8.h hold inputs 0 and 1 of a group and a bias, the odd ones 2 and 3.
+      const Shorts first = ((code[0] + 128) & 255) | code[1] << 8;
+      const Shorts second = ((code[2] + 128) & 255) | code[3] << 8;
 #endif
-      }
+      store(to + v * kLanes * kGroup, first);
+      store(to + (kVectors + v) * kLanes * kGroup, second);
     }
   }
 };
@@ -257,8 +257,8 @@ struct FourBitMode {
   }
 
  private:
-  // Up to so many rows, unpacking takes longer than it saves.
-  static constexpr int kDirectRows = 2;
+  // Up to so many rows, unpacking takes longer than it saves; measured with VNNI and with AVX2.
+  static constexpr int kDirectRows = 12;
 };
 
 }  // namespace SRNN_ISA
