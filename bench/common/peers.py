@@ -7,6 +7,7 @@ import torch
 
 from bench.common import record
 from samplernn_fast.commands.benchmark.contestants import Contestant, Named, engine_contestant
+from samplernn_fast.errors import BackendUnavailable
 from samplernn_fast.importing.live import accelerate
 from samplernn_fast.models.config import SampleRNNConfig
 
@@ -23,8 +24,12 @@ def deepsound_default(clone: Path) -> tuple[list[Contestant], SampleRNNConfig]:
     """deepsound's Generator on its default model, and `accelerate` of that very module."""
     file, module = their_model(clone, dim=1024, frame_sizes=[16, 4], n_rnn=2)
     found = [generator(file, module, 1)]
-    for dtype in ("float32", "int8"):
-        engine = accelerate(module, dtype=dtype).engine
+    for dtype in ("float32", "int8", "int4"):
+        try:
+            engine = accelerate(module, dtype=dtype).engine
+        except BackendUnavailable as reason:  # a mode that would cost this untrained model too much
+            print(f"accelerate {dtype}: not run ({reason})")
+            continue
         threads = engine.backend.native.threads(1)
         found.append(engine_contestant(Named(f"accelerate {dtype}", threads, engine), 1))
     return found, engine.config

@@ -40,6 +40,6 @@ def test_the_peer_is_timed_on_both_models(monkeypatch, capsys):
     assert sampling_speed.run(args, "cpu")
     lines = capsys.readouterr().out.splitlines()
     rows = [line for line in lines if " samples/s " in line]
-    assert ["deepsound Generator" in row for row in rows] == [False, True, True, False, False]
-    assert "accelerate float32" in rows[3] and "accelerate int8" in rows[4]
+    assert ["deepsound Generator" in row for row in rows] == [False, True, True, False, False, False]
+    assert all(f"accelerate {mode}" in row for mode, row in zip(("float32", "int8", "int4"), rows[3:], strict=True))
     assert {streams for streams, _ in made} == {1, 3}

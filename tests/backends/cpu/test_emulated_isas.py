@@ -30,6 +30,7 @@ sys.modules["samplernn_fast._C"] = samplernn_fast._C = native
 import numpy as np
 from cases import PACKED_CASES, make_model, random_levels
 from samplernn_fast.backends.cpu import CpuBackend
+from samplernn_fast.backends.int4.making import four_bits_of
 from samplernn_fast.engine.engine import Engine
 from samplernn_fast.reference.weights import pack
 
@@ -40,10 +41,11 @@ for name, config in PACKED_CASES.items():
     weights, levels = pack(model), random_levels(config, 5, config.lookback * 4).numpy()
     exact = Engine(model, backend="reference", dtype="float64").score(levels)
     scores = {}
-    for mode in ("float32", "bfloat16", "int8"):
+    four_bits = four_bits_of(weights, levels)
+    for mode in ("float32", "bfloat16", "int8", "int4"):
         for isa in isas:
             for threads in (1, 2):
-                backend = CpuBackend(weights, "cpu", mode, threads, isa)
+                backend = CpuBackend(weights, "cpu", mode, threads, isa, four_bits if mode == "int4" else None)
                 got = backend.score(backend.init_hidden(5), levels)
                 alone = backend.score(backend.init_hidden(1), levels[2:3])
                 assert np.array_equal(alone[0], got[2]), (name, mode, isa, threads)
@@ -51,7 +53,8 @@ for name, config in PACKED_CASES.items():
     gaps = {key: np.abs(got - exact).max() for key, got in scores.items()}
     for isa in isas:
         assert gaps["float32", isa] <= 1e-4, (name, isa, gaps)
-        assert np.array_equal(scores["int8", isa], scores["int8", "baseline"]), (name, isa)
+        for mode in ("int8", "int4"):
+            assert np.array_equal(scores[mode, isa], scores[mode, "baseline"]), (name, mode, isa)
         if isa == "amx":  # tiles sum in another order
             assert gaps["bfloat16", isa] <= 2 * gaps["bfloat16", "avx2"], (name, gaps)
         elif isa.startswith("avx512"):

@@ -11,6 +11,9 @@ from samplernn_fast.audio import quantize, reading
 from samplernn_fast.engine.engine import Engine
 
 pytest.importorskip("samplernn_fast._C", reason="the native part is not built: no C++ compiler")
+
+from samplernn_fast.backends.cpu import CpuBackend
+
 FSDD = Path(__file__).parents[4] / "shared/data/fsdd"
 # Unheard by the model: its training left out recordings 0 to 4 of every digit.
 RECORDINGS = [f"{digit}_george_{take}.wav" for digit, take in zip((0, 1, 3, 5, 7, 9), (0, 1, 2, 3, 4, 0), strict=True)]
@@ -28,7 +31,8 @@ def bits(engine: Engine, recordings: list[np.ndarray]) -> float:
 
 
 @pytest.mark.skipif(not FSDD.is_dir(), reason="needs recordings of ../shared/data/fsdd")
-def test_bits_per_sample_of_real_speech_keep_the_promises():
+def test_bits_per_sample_of_real_speech_keep_the_promises(tmp_path, monkeypatch):
+    monkeypatch.setenv("SAMPLERNN_FAST_CACHE", str(tmp_path))
     model = srnn.load()
     quantizer = quantize.for_config(model.config)
     recordings = []
@@ -36,10 +40,10 @@ def test_bits_per_sample_of_real_speech_keep_the_promises():
         samples, rate = reading.read(FSDD / name)
         assert rate == model.config.sample_rate
         recordings.append(quantizer.encode(samples * model.config.gain).astype(np.int64))
-    found = {
-        mode: bits(Engine(model, backend="cpu", dtype=mode), recordings) for mode in ("float32", "bfloat16", "int8")
-    }
+    modes = CpuBackend.dtypes
+    found = {mode: bits(Engine(model, backend="cpu", dtype=mode), recordings) for mode in modes}
     print({mode: f"{value:.5f} bits" for mode, value in found.items()}, f"{sum(map(len, recordings))} samples")
     assert 3 < found["float32"] < 6  # the model's card says 4.76 on all such recordings
     assert abs(found["bfloat16"] - found["float32"]) <= 0.002
     assert abs(found["int8"] - found["float32"]) <= 0.005
+    assert 0.0005 < found["int4"] - found["float32"] <= 0.005

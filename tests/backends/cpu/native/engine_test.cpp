@@ -72,12 +72,39 @@ struct Weights {
       // read.
       std::unique_ptr<float[]> values(new float[count]);
       for (size_t i = 0; i < count; ++i) values[i] = normal(random);
-      arrays[field.name] = values.get();
+      arrays.floats[field.name] = values.get();
       owned.push_back(std::move(values));
+      if (is_product(field)) add_four_bits(field, random);
     }
   }
+
+  // The matrices that are multiplied, but for the output layer, which keeps eight bits.
+  static bool is_product(const Field& field) {
+    for (const char* end : {".recurrent", ".stack", ".skip_out", ".up", "hidden0", "hidden1"}) {
+      const size_t at = field.name.rfind(end);
+      if (at != std::string::npos && at + std::strlen(end) == field.name.size()) return true;
+    }
+    return false;
+  }
+  void add_four_bits(const Field& field, std::mt19937& random) {
+    const long cols = field.shape.back(), groups = (cols + kFourBitGroup - 1) / kFourBitGroup;
+    long rows = 1;
+    for (size_t axis = 0; axis + 1 < field.shape.size(); ++axis) rows *= field.shape[axis];
+    std::unique_ptr<int8_t[]> codes(new int8_t[rows * cols]), factors(new int8_t[rows * groups]);
+    std::unique_ptr<float[]> scales(new float[rows]);
+    for (long i = 0; i < rows * cols; ++i) codes[i] = static_cast<int8_t>(random() % 16) - 8;
+    for (long i = 0; i < rows * groups; ++i) factors[i] = static_cast<int8_t>(random() % 31) - 15;
+    for (long i = 0; i < rows; ++i) scales[i] = 0.02f / std::sqrt(float(cols));
+    four_bits[field.name] = {codes.get(), factors.get(), scales.get()};
+    owned_bytes.push_back(std::move(codes));
+    owned_bytes.push_back(std::move(factors));
+    owned.push_back(std::move(scales));
+  }
+
   std::vector<std::unique_ptr<float[]>> owned;
+  std::vector<std::unique_ptr<int8_t[]>> owned_bytes;
   Arrays arrays;
+  std::map<std::string, FourBits> four_bits;
 };
 
 // Some streams with their hidden states, levels and draws.
@@ -85,7 +112,7 @@ struct Run {
   Run(const ModelDims& m, const Weights& w, int first, int count_, long steps_)
       : dims(m), count(count_), steps(steps_), levels(count * (m.lookback() + steps), -1) {
     for (int tier = 0; tier < m.tiers(); ++tier) {
-      const float* h0 = w.arrays.at("tier" + std::to_string(tier) + ".h0");
+      const float* h0 = w.arrays.floats.at("tier" + std::to_string(tier) + ".h0");
       const int width = m.state_width();
       hidden.emplace_back(size_t(m.n_rnn) * count * width);
       for (int row = 0; row < m.n_rnn * count; ++row) {
@@ -165,7 +192,9 @@ bool same(const Run& a, const Run& b) { return a.levels == b.levels && same_hidd
 
 std::unique_ptr<Engine> make(const ModelDims& m, const Weights& w, const std::string& isa,
                              const std::string& mode, int threads) {
-  return make_engine(m, w.arrays, {isa, mode, threads});
+  Arrays arrays = w.arrays;
+  if (mode == "int4") arrays.four_bits = w.four_bits;
+  return make_engine(m, arrays, {isa, mode, threads});
 }
 
 // Checks one mode on one instruction set. Returns the three streams that one thread made.
@@ -229,12 +258,13 @@ int main(int count, char** arguments) {
   std::printf("; %d usable cores\n", usable_cores());
   for (const Shape& shape : shapes()) {
     const Weights w(shape.dims);
-    for (const char* mode : {"float32", "bfloat16", "int8"}) {
+    for (const char* mode : {"float32", "bfloat16", "int8", "int4"}) {
       std::vector<Run> made;
       for (const std::string& isa : isas) made.push_back(check(shape, w, isa, mode));
       for (const Run& run : made) {
-        const bool promised = std::strcmp(mode, "int8") == 0;
-        expect(!promised || same(run, made[0]), std::string(shape.name) + ": int8 on every ISA");
+        const bool promised = std::strncmp(mode, "int", 3) == 0;
+        expect(!promised || same(run, made[0]),
+               std::string(shape.name) + ": " + mode + " on every ISA");
       }
     }
     check_callers(shape, w);
