@@ -4,6 +4,7 @@ A message speaks of arguments as Python has them; the command line writes them a
 """
 
 import signal
+import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
@@ -64,8 +65,17 @@ class ConfigError(SampleRNNError, ValueError):
     """A model, training or generation setting that cannot work."""
 
 
-class MissingPackage(ConfigError, ImportError):
+class MissingPackage(SampleRNNError, ImportError):
     """Something was asked for that needs a package which is not installed."""
+
+
+def check_torch(what: str) -> None:
+    """Raises MissingPackage, which says what needs torch, where torch is not installed. It is not loaded."""
+    import importlib.util
+
+    with needing_torch(what):
+        if "torch" not in sys.modules and importlib.util.find_spec("torch") is None:
+            raise ModuleNotFoundError("No module named 'torch'", name="torch")
 
 
 @contextmanager

@@ -15,7 +15,7 @@ def native() -> ModuleType:
         return importlib.import_module(_NAME)
     except ImportError as error:
         if importlib.util.find_spec(_NAME) is None:
-            reason = "the native part is not built; install a C++ compiler, then pip install -e ."
+            reason = "the native part is not built; install a C++ compiler, then pip install --no-deps -e ."
         else:
             reason = f"the native part is built, but cannot be loaded: {error}"
         raise BackendUnavailable(reason) from None

@@ -4,7 +4,7 @@ import ctypes
 import sys
 
 from samplernn_fast.backends.names import check_device
-from samplernn_fast.errors import BackendUnavailable, ConfigError
+from samplernn_fast.errors import BackendUnavailable, ConfigError, check_torch
 
 
 def resolve_device(name: object) -> str:
@@ -14,28 +14,29 @@ def resolve_device(name: object) -> str:
     another thread may have another current one. Raises ConfigError for other names, BackendUnavailable for a GPU that
     is not there.
     """
-    torch = sys.modules.get("torch")
-    word = str(name) if torch is not None and isinstance(name, torch.device) else name
+    kind = getattr(sys.modules.get("torch"), "device", None)  # another thread may be loading torch just now
+    word = str(name) if kind is not None and isinstance(name, kind) else name
     if not isinstance(word, str):
         raise ConfigError(f"device must be auto, cpu, cuda or cuda:N, got {name!r}")
     check_device(word)
-    kind, _, number = word.partition(":")
-    if kind == "cpu":
+    kind_of_device, _, number = word.partition(":")
+    if kind_of_device == "cpu":
         return "cpu"
-    gpus, current = _gpus()
+    gpus, current = _gpus(asked_for=kind_of_device == "cuda")
     if not gpus:
-        if kind == "auto":
+        if kind_of_device == "auto":
             return "cpu"
+        check_torch(f"device {word}")
         raise BackendUnavailable(f'device {word} was asked for, but torch sees no CUDA GPU; use device="cpu"')
     if int(number or 0) >= gpus:
         raise BackendUnavailable(f"device {word} was asked for, but torch sees {gpus} CUDA GPU(s)")
-    return f"cuda:{number or current}"
+    return f"cuda:{int(number or current)}"
 
 
-def _gpus() -> tuple[int, int]:
-    """How many GPUs torch sees, and the number of its current one. It is asked where it is loaded anyway, because it
-    knows GPUs of other makers too, or where NVIDIA's driver has one."""
-    if "torch" not in sys.modules and not _nvidia_gpus():
+def _gpus(asked_for: bool) -> tuple[int, int]:
+    """How many GPUs torch sees, and the number of its current one. It knows GPUs of other makers too, so it is asked
+    where a GPU is asked for or torch is loaded anyway, and otherwise where NVIDIA's driver has one."""
+    if not asked_for and "torch" not in sys.modules and not _nvidia_gpus():
         return 0, 0
     try:
         import torch

@@ -57,10 +57,10 @@ def diagnose() -> dict[str, dict[str, Any]]:
 
 
 def _torch() -> Any:
-    """torch, or None where it is not installed."""
+    """torch, or None where it is not installed or cannot be loaded."""
     try:
         return importlib.import_module("torch")
-    except ModuleNotFoundError:
+    except (ImportError, OSError):
         return None
 
 

@@ -77,7 +77,7 @@ class Weights:
         with needing_torch(f"a model of the system {self.config.system}"):
             from samplernn_fast.models.checkpoint import build
 
-        return build(self.arrays, "the model")
+        return build(self.arrays, self.arrays.source)
 
 
 def resolve(
@@ -122,6 +122,8 @@ def unavailable_reasons(name: str, config: AudioConfig, device: str) -> list[str
             return BACKENDS[name].unavailable_reasons(config, device)
     except MissingPackage:
         return ["needs torch, which is not installed; pip install torch"]
+    except (ImportError, OSError) as error:
+        return [f"needs torch, which is installed and cannot be loaded: {error}"]
 
 
 def start(name: str, weights: Weights, device: str, dtype: str = "auto", num_threads: int | None = None) -> Backend:
@@ -175,8 +177,9 @@ def _wanted_modes(chosen: type[Backend], dtype: str, weights: Weights) -> list[s
 
 
 def _gains_by_four_bits(weights: Weights) -> bool:
-    """Whether int4 is likely the fastest mode. A model that fits a cache is not bound by memory, and for one that is
-    still trained the weights would be chosen anew after every step, which takes longer than a sound."""
+    """Whether int4 is worth its choice of weights, which takes seconds to minutes. A small model, which a cache holds,
+    gains little or nothing, by the instruction set; and for one that is still trained the weights would be chosen anew
+    after every step."""
     if weights.may_change or not weights.config.packed:
         return False
     matrices = [array for name, array in weights.packed.arrays.items() if is_matrix(name)]

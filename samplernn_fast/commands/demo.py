@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from samplernn_fast._version import __version__
 from samplernn_fast.commands.flags import Output
-from samplernn_fast.errors import AudioError, ConfigError, Interrupted, SampleRNNError, exists
+from samplernn_fast.errors import AudioError, ConfigError, Interrupted, SampleRNNError, check_torch, exists
 from samplernn_fast.models.config import AudioConfig, SampleRNNConfig
 from samplernn_fast.ranges import Range
 from samplernn_fast.terminal import counted, duration, waiting
@@ -45,6 +45,7 @@ def demo(
         seed: Draws the music, the first weights and the result.
         overwrite: Replace an earlier result.
     """
+    check_torch("the command demo")
     for line in run_demo(output, minutes, seed, overwrite=overwrite):
         print(line, flush=True)
 

@@ -60,7 +60,7 @@ def generate(
     """Make new audio with a model.
 
     Args:
-        model: Run folder, .safetensors file, or the bundled demo.
+        model: Run folder, .safetensors file, or a bundled model: demo (spoken digits) or demo-piano.
         output: File (.wav .flac .ogg .opus .mp3), folder, or - for a WAV on standard output. Without it, a file here
             that is named after the model, the seed and settings that are not the usual ones.
         duration: Seconds of new audio.
@@ -250,9 +250,10 @@ def _stem(model: str, seed: int, texts: tuple[str, ...], top_k: int | None, top_
     """The name of files that nobody named, which is that of the whole where a share is made."""
     from samplernn_fast.audio import takes
     from samplernn_fast.engine import temperature
+    from samplernn_fast.models.places import BUNDLED
 
     place = Path(model).resolve()
-    name = model if model == "demo" else place.name if place.is_dir() else place.stem
+    name = model if model in BUNDLED else place.name if place.is_dir() else place.stem
     values = [temperature.parse(text) for text in texts]
     heats = [heat for one in values for heat in ([one] if isinstance(one, float) else one.temperatures)]
     return takes.stem(name, seed, heats, top_k, top_p)

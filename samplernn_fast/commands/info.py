@@ -15,7 +15,7 @@ def info(model: tyro.conf.Positional[str] = "demo", /, *, json: bool = False) ->
     """What a model is: its settings, size, hash and how it was trained.
 
     Args:
-        model: Run folder, .safetensors file, or the bundled demo.
+        model: Run folder, .safetensors file, or a bundled model: demo or demo-piano.
         json: Print one JSON object instead of text.
     """
     from samplernn_fast.models.places import kept_models, model_file, model_path

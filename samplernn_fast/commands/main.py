@@ -41,7 +41,7 @@ def run_command(args: Sequence[str]) -> tuple[int, str]:
     """Runs a command. Returns its exit status, and the line that says why, or "" where nothing is to be said."""
     name = args[0] if args else None
     try:
-        with needing_torch(f"samplernn-fast {name}"):
+        with needing_torch(f"the command {name}"):
             _command(name, args[1:])
     except SystemExit as stop:
         return (stop.code if isinstance(stop.code, int) else 0), ""

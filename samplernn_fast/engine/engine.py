@@ -88,8 +88,9 @@ class Engine:
         A stream's audio depends on (model, seed, stream number) alone; streams are first_stream, first_stream + 1, ...
         prompt: levels (n,) or (B, n) of any length, which every stream has heard before it goes on.
         """
-        whole = all(isinstance(number, numbers.Integral) for number in (num_streams, first_stream))
-        if not whole or num_streams < 1 or first_stream < 0 or first_stream + num_streams > 2**32:
+        limits.STREAMS.check("num_streams", num_streams, whole=True)
+        whole = isinstance(first_stream, numbers.Integral)
+        if not whole or first_stream < 0 or first_stream + num_streams > 2**32:
             raise ConfigError(f"streams must be numbered 0 to 2^32 - 1, got {num_streams} from {first_stream}")
         streams = np.arange(first_stream, first_stream + num_streams, dtype=np.uint32)
         history = np.full((num_streams, self.config.lookback), self.config.q_zero)
@@ -166,7 +167,7 @@ class Engine:
             )
         levels = self._check_levels(levels, "score", low=0)
         lookback = self.config.lookback
-        if levels.ndim != 2 or levels.shape[1] < lookback:
+        if levels.ndim != 2 or not len(levels) or levels.shape[1] < lookback:
             raise ConfigError(
                 f"score: levels must be (B, n) with n at least the model's lookback, {lookback}, got {levels.shape}"
             )
@@ -188,7 +189,7 @@ class Engine:
         return levels
 
     def _check_levels(self, values: Any, what: str, low: int) -> np.ndarray:
-        """A copy of integers from `low` to Q - 1, as int64; floats are not rounded quietly."""
+        """A copy of integers from `low` to Q - 1, as int64 in rows; floats are not rounded quietly."""
         try:
             levels = as_array(values)
         except (TypeError, ValueError, RuntimeError):
@@ -200,7 +201,7 @@ class Engine:
         if levels.size and not (low <= int(levels.min()) and int(levels.max()) < self.config.q_levels):
             found = f"{int(levels.min())} to {int(levels.max())}"
             raise ConfigError(f"{what}: levels must be {low} to {self.config.q_levels - 1}, got {found}")
-        return levels.astype(np.int64)
+        return levels.astype(np.int64, order="C")
 
 
 def _weights(model: "str | Path | ModelArrays | AudioModel") -> registry.Weights:

@@ -22,7 +22,10 @@ def prompt_levels(config: AudioConfig, prompt: Prompt, sample_rate: int | None =
     if isinstance(prompt, (str, Path)):
         samples, _ = reading.read(Path(prompt), sample_rate=config.sample_rate)
     else:
-        samples = np.asarray(prompt)
+        try:
+            samples = np.asarray(prompt)
+        except ValueError:  # parts of different shapes
+            samples = np.empty(0, object)
         if samples.ndim not in (1, 2) or samples.dtype.kind != "f":
             found = f"{samples.dtype} {samples.shape}"
             raise ConfigError(f"prompt must be float samples in [-1, 1], (T,) or (B, T), got {found}")

@@ -65,8 +65,8 @@ class EngineState:
         several = "" if self.num_streams == 1 else f" or {self.num_streams}, one per stream"
         wanted = f"temperature must be one number{several}"
         try:
-            values = np.asarray(value)
-        except ValueError:  # lists of different lengths
+            values = as_array(value)
+        except (TypeError, ValueError, RuntimeError):  # lists of different lengths
             raise ConfigError(wanted) from None
         if values.ndim == 0:
             return limits.check_temperature(values.item())
@@ -98,13 +98,13 @@ class EngineState:
             if isinstance(self._temperature, TemperatureCurve):  # its points were checked when it was made
                 row = self._temperature.values(times)
             else:
-                row = np.asarray([limits.check_temperature(float(self._temperature(time))) for time in times])
+                row = np.asarray([limits.check_temperature(self._temperature(time)) for time in times])
             return np.tile(row.astype(np.float32), (self.num_streams, 1))
         column = np.asarray(self._temperature, np.float32).reshape(-1, 1)
         return np.broadcast_to(column, (self.num_streams, steps)).copy()
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything but a temperature given as a function: arrays, numbers and lists. `save` writes it into a file."""
+        """Everything but a temperature that is a function: arrays, numbers, lists, text. `save` writes it to a file."""
         return {
             "model_sha256": self.model_sha256,
             "hidden": [h.copy() for h in self.hidden],
@@ -113,10 +113,16 @@ class EngineState:
             "prompt_length": self.prompt_length,
             "seed": self.seed,
             "streams": self.streams.tolist(),
-            "temperature": None if callable(self._temperature) else self._temperature,
+            "temperature": self._saved_temperature(),
             "top_k": self.top_k,
             "top_p": self.top_p,
         }
+
+    def _saved_temperature(self) -> Any:
+        """Numbers, a curve as text, and None for a function."""
+        if isinstance(self._temperature, TemperatureCurve):
+            return str(self._temperature)
+        return None if callable(self._temperature) else self._temperature
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
         """Go on where `state_dict` was taken. Tensors of torch are taken too.
@@ -130,14 +136,16 @@ class EngineState:
             raise CheckpointError(f"engine state does not fit: {error}") from None
 
     def save(self, path: str | Path) -> None:
-        """Write `state_dict` to a safetensors file, whole or not at all. Raises CheckpointError where it cannot be."""
+        """Write `state_dict` to a safetensors file, whole or not at all. Raises CheckpointError where it cannot be.
+
+        A temperature that is a function is left out; whoever loads the state must set it again."""
         saved, file = self.state_dict(), Path(path)
         arrays = {f"hidden.{tier}": np.ascontiguousarray(h) for tier, h in enumerate(saved.pop("hidden"))}
         arrays["history"] = np.ascontiguousarray(saved.pop("history"))
         try:
             with replacing(file) as temporary:
                 save_file(arrays, temporary, metadata=metadata(STATE_KIND, {"info": saved}))
-        except (OSError, SafetensorError) as error:
+        except (OSError, SafetensorError, ValueError) as error:  # a ValueError is a path without a name
             raise CheckpointError(f"{file}: cannot be written ({error}); what was there before is kept") from None
 
     def load(self, path: str | Path) -> None:
@@ -174,7 +182,11 @@ class EngineState:
         _, top_p = limits.check_truncation(None, fields.number("top_p", 0, 1))
         self._checked_truncation(top_k, top_p)
         temperature = self._temperature  # one that was a function was not saved, and the loader's own stays
-        if isinstance(fields.value("temperature"), (list, tuple)):
+        if isinstance(fields.value("temperature"), str):
+            temperature = parse(fields.text("temperature"))
+            if not isinstance(temperature, TemperatureCurve):  # a number is saved as one
+                raise Unreadable("temperature must be a number, numbers or a curve")
+        elif isinstance(fields.value("temperature"), (list, tuple)):
             temperature = self._checked(fields.numbers("temperature", self.num_streams, 0, 1e3))
         elif fields.value("temperature") is not None:
             temperature = self._checked(fields.number("temperature", 0, 1e3))
@@ -189,8 +201,10 @@ def as_array(values: Any) -> np.ndarray:
 
     Raises TypeError, ValueError or RuntimeError for what is no array.
     """
-    torch = sys.modules.get("torch")  # a tensor comes from nowhere else
-    if torch is not None and isinstance(values, torch.Tensor):
+    # A tensor comes from nowhere else than torch, which another thread may be loading just now.
+    torch = sys.modules.get("torch")
+    kind = getattr(torch, "Tensor", None)
+    if torch is not None and kind is not None and isinstance(values, kind):
         values = values.detach().cpu()
         values = (values.float() if values.dtype == torch.bfloat16 else values).numpy()
     return np.asarray(values)
@@ -209,7 +223,7 @@ def _like(mine: np.ndarray, given: Any, name: str) -> np.ndarray:
     if found.dtype.kind not in ("f" if mine.dtype.kind == "f" else "iu"):
         raise Unreadable(f"{name} must hold {mine.dtype}, got {found.dtype}")
     with np.errstate(over="ignore"):  # a value that becomes infinite is refused
-        copy = np.array(found, mine.dtype)
+        copy = np.array(found, mine.dtype, order="C")
     if not np.isfinite(copy).all():
         raise Unreadable(f"{name} holds a value that is not finite")
     return copy

@@ -15,14 +15,15 @@ RUN_FILES = frozenset((CONFIG_FILE, LOG_FILE, MODEL_FILE, SAMPLES_FOLDER, MODELS
 """What a run folder may hold that was stopped before its first checkpoint."""
 DEMO = "demo"
 """The name of the bundled model that is used where none is named: spoken digits at 8 kHz."""
-BUNDLED = {DEMO: Path(__file__).parents[1] / "bundled" / "speech.safetensors"}
+_BUNDLED_FOLDER = Path(__file__).parents[1] / "bundled"
+BUNDLED = {DEMO: _BUNDLED_FOLDER / "speech.safetensors", "demo-piano": _BUNDLED_FOLDER / "piano.safetensors"}
 """Name of a bundled model -> its file. `bundled/MODEL_CARD.md` says what they are."""
 
 _KEPT = re.compile(r"step-(\d+)(?:-(\d+\.\d{3}))?\.safetensors")  # as in step-002500-4.123.safetensors
 
 
 def model_path(name: str | Path) -> Path:
-    """Where a model lies: a bundled file for "demo" (a run folder of that name is ./demo)."""
+    """Where a model lies: a bundled file for "demo" and "demo-piano" (a run folder of that name is ./demo)."""
     return BUNDLED.get(str(name), Path(name))
 
 

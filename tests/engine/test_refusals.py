@@ -14,7 +14,7 @@ from samplernn_fast.engine.engine import Engine
 from samplernn_fast.errors import BackendUnavailable, CheckpointError, ConfigError
 
 BAD_CALLS = {
-    "no streams": (lambda e: e.init_state(0), "streams must be numbered"),
+    "no streams": (lambda e: e.init_state(0), "num_streams must be 1 to"),
     "negative stream": (lambda e: e.init_state(1, first_stream=-1), "streams must be numbered"),
     "stream beyond 32 bits": (lambda e: e.init_state(2, first_stream=2**32 - 1), "streams must be numbered"),
     "seed": (lambda e: e.init_state(1, seed=-1), "seed must be"),

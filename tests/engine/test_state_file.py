@@ -51,13 +51,26 @@ print(stream.next_levels(200).tolist(), "torch" in sys.modules)
     assert shown[0].stdout == shown[1].stdout and shown[0].stdout.endswith("False\n")
 
 
-def test_a_temperature_over_time_stays_that_of_the_loading_state(tmp_path):
+def test_a_curve_of_temperature_goes_along_and_a_function_does_not(tmp_path):
     made = engine()
-    state = made.init_state(1, temperature="0:0.7,10:1.1")
+    state = made.init_state(1, temperature="0:0.3,0.5:1.5")
+    made.run(state, 20)
     state.save(tmp_path / "state")
+    expected = made.run(state, 60)
     other = made.init_state(1, temperature="0:0.5,1:0.6")
     other.load(tmp_path / "state")
-    assert str(other.temperature) == "0.0:0.5,1.0:0.6"
+    assert str(other.temperature) == "0.0:0.3,0.5:1.5"
+    assert np.array_equal(made.run(other, 60), expected)
+    state.temperature = lambda seconds: 0.5
+    state.save(tmp_path / "state")
+    other.load(tmp_path / "state")
+    assert str(other.temperature) == "0.0:0.3,0.5:1.5"  # its own stays
+
+
+@pytest.mark.parametrize("path", [".", "", "/"])
+def test_a_place_without_a_name_is_one_error(path):
+    with pytest.raises(CheckpointError, match="cannot be written"):
+        engine().init_state(1).save(path)
 
 
 def test_saving_replaces_a_file_whole_or_not_at_all(tmp_path, monkeypatch):

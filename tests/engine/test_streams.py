@@ -271,3 +271,21 @@ def test_score_takes_any_length(name, backend, dtype):
         part = sampler.score(levels[:, : config.lookback + steps])
         assert part.shape == (2, steps, config.q_levels)
         torch.testing.assert_close(part, whole[:, :steps], rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(("backend", "dtype"), [("cpu", "float32"), ("cpu", "int8"), ("reference", "float64")])
+def test_arrays_of_any_order_are_taken(backend, dtype):
+    """Columns that lie one behind the other, as soundfile gives channels, are the same levels."""
+    made = engine("paper-3tier", backend, dtype)
+    rows = np.random.default_rng(0).integers(0, 64, (3, 48))
+    columns = np.asfortranarray(rows)
+    assert np.array_equal(made.score(columns), made.score(rows))
+    states = [made.init_state(3, prompt=levels) for levels in (rows, columns)]
+    forced = np.where(rows % 3, -1, rows)
+    levels = [
+        made.run(state, 48, forced=given) for state, given in zip(states, (forced, forced.T.copy().T), strict=True)
+    ]
+    assert np.array_equal(*levels)
+    saved = states[0].state_dict()
+    states[1].load_state_dict(saved | {"hidden": [np.asfortranarray(h) for h in saved["hidden"]]})
+    assert np.array_equal(made.run(states[1], 20), made.run(states[0], 20))

@@ -84,7 +84,8 @@ class Call:
         """An array on the GPU, padded to the streams that the program makes; padded streams are forced to level 0."""
         padding = [(0, 0)] * array.ndim
         padding[axis] = (0, self.padded_streams - self.streams)
-        return torch.from_numpy(np.pad(array, padding)).to(self.device)
+        padded = np.ascontiguousarray(np.pad(array, padding))  # the kernel takes rows as they lie
+        return torch.from_numpy(padded).to(self.device)
 
     def _buffers(self, start: int) -> _Buffers:
         """Allocates what the launch needs whose first sample is the start-th of the call."""

@@ -51,10 +51,13 @@ def read(name: str, weights: PackedWeights) -> Chosen | None:
     """What was kept under `name`, or None if there is none that is whole and fits these weights."""
     try:
         with safe_open(_path(name), "np") as content:
-            cost = json.loads((content.metadata() or {}).get(_KEY, "null"))
+            cost, digest = json.loads((content.metadata() or {}).get(_KEY, "null"))
             arrays = {one: content.get_tensor(one) for one in content.keys()}
+    except (SafetensorError, OSError, ValueError, TypeError, RuntimeError, AttributeError):  # a type that NumPy lacks
+        return None
+    with suppress(OSError, RuntimeError):
         os.utime(_path(name))  # used now: the last to go
-    except (SafetensorError, OSError, ValueError, TypeError, RuntimeError):
+    if digest != _digest(arrays):
         return None
     found = {}
     for matrix in {one.rpartition(":")[0] for one in arrays}:
@@ -76,8 +79,16 @@ def write(name: str, chosen: Chosen) -> None:
         path = _path(name)
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with files.replacing(path) as temporary:
-            save_file(arrays, temporary, metadata={_KEY: json.dumps(float(chosen.cost))})
+            save_file(arrays, temporary, metadata={_KEY: json.dumps([float(chosen.cost), _digest(arrays)])})
         cache.remove_old(path.parent, ".safetensors", MOST_BYTES)
+
+
+def _digest(arrays: Mapping[str, np.ndarray]) -> str:
+    """A hash of arrays by name, which shows a damaged file."""
+    digest = hashlib.sha256()
+    for name in sorted(arrays):
+        digest.update(name.encode() + arrays[name].data)
+    return digest.hexdigest()
 
 
 def _path(name: str) -> Path:
@@ -95,5 +106,6 @@ def _four_bits(arrays: Mapping[str, np.ndarray], matrix: str, weights: PackedWei
     alike = [codes.shape, factors.shape, scales.shape] == shapes
     if not alike or [codes.dtype, factors.dtype, scales.dtype] != [np.int8, np.int8, np.float32]:
         return None
-    inside = np.all((codes >= low) & (codes <= high)) and np.all(np.abs(factors) <= FACTOR_LIMIT)
+    inside = np.all((codes >= low) & (codes <= high))
+    inside = inside and np.all((factors >= -FACTOR_LIMIT) & (factors <= FACTOR_LIMIT))
     return FourBits(codes, factors, scales) if inside and np.isfinite(scales).all() else None

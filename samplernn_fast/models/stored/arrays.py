@@ -33,6 +33,8 @@ class ModelArrays:
     """Name -> array, as in the state dict of the torch model."""
     sha256: str
     """Identity of the model: a hash of its settings and weights, the same wherever it is stored."""
+    source: str = "the model"
+    """Where it was read from, for messages."""
 
     @property
     def size(self) -> int:
@@ -77,7 +79,7 @@ def read_file(file: Path) -> tuple[ModelArrays, dict[str, Any]]:
     with np.errstate(over="ignore"):  # a value that becomes infinite is refused below
         weights = {name.removeprefix(prefix): array.astype(np.float32) for name, array in arrays.items()}
     _check(weights, parameters(config) if isinstance(config, PackedConfig) and config.packed else None, file)
-    return ModelArrays(config, weights, sha256_of(config, weights)), header
+    return ModelArrays(config, weights, sha256_of(config, weights), str(file)), header
 
 
 def describe(path: str | Path) -> dict[str, Any]:

@@ -28,6 +28,8 @@ CLASSIFIER_KIND = "classifier"
 STATE_KIND = "state"
 """The kind of a file that holds the state of an engine."""
 _KINDS = (*AUDIO_KINDS, CLASSIFIER_KIND, STATE_KIND)
+# What readers raise of damaged files; an AttributeError is a type of numbers that NumPy does not have.
+_UNREADABLE = (SafetensorError, OSError, ValueError, TypeError, RuntimeError, OverflowError, AttributeError)
 _HEADER_BYTES = 1 << 24  # most bytes of our header; a place in the data has some twenty for each row of a batch
 _MOST_LIST = 2 * _HEADER_BYTES  # most bytes of the list of tensors, in which our header is text
 _MOST_TENSORS = 20_000
@@ -64,7 +66,7 @@ def opened(file: Path, kinds: Sequence[str], framework: str) -> Iterator[tuple[A
             yield content, header
     except CheckpointError:
         raise
-    except (SafetensorError, OSError, ValueError, TypeError, RuntimeError, OverflowError) as error:
+    except _UNREADABLE as error:
         reason = " ".join(str(error)[:400].split())[:200]
         raise CheckpointError(f"{file}: not a readable checkpoint, truncated or of another format ({reason})") from None
 

@@ -148,13 +148,14 @@ def test_a_choice_is_made_once_and_kept(monkeypatch, tmp_path):
     assert file.stat().st_mode & 0o077 == 0 or file.parent.stat().st_mode & 0o077 == 0
 
 
-@pytest.mark.parametrize("damage", [b"", b"nothing at all", None])
+@pytest.mark.parametrize("damage", ["empty", "other", "short", "one bit"])
 def test_a_damaged_choice_is_made_again(damage, tmp_path):
     model = tame_model()
     wanted = Engine(model, backend="cpu", dtype="int4").run
     (file,) = (tmp_path / "cache" / "int4").iterdir()
     content = file.read_bytes()
-    file.write_bytes(content[:-7] if damage is None else damage)
+    flipped = content[:-100] + bytes([content[-100] ^ 1]) + content[-99:]
+    file.write_bytes({"empty": b"", "other": b"nothing", "short": content[:-7], "one bit": flipped}[damage])
     engine = Engine(model, backend="cpu", dtype="int4")
     assert file.read_bytes() == content
     assert np.array_equal(engine.run(engine.init_state(1), 50), wanted(engine.init_state(1), 50))
@@ -248,3 +249,21 @@ def test_the_engine_refuses_what_is_no_matrix_of_four_bits(change, message):
         _C.CpuEngine(dims, arrays, "", "int4", 1, {"mlp.hidden7": tuple(parts)})
     with pytest.raises(ValueError, match="four_bits must be matrices of this model, for the mode int4"):
         _C.CpuEngine(dims, arrays, "", "int8", 1, {"mlp.hidden0": tuple(parts)})
+
+
+def test_a_choice_that_cannot_be_touched_is_taken(tmp_path, monkeypatch):
+    weights = pack(tame_model())
+    good = four_bits_of(weights, random_levels(weights.config, 2, 80).numpy())
+    kept.write("good", kept.Chosen(good, 0.001))
+
+    def refuse(path):
+        raise PermissionError("another user's file")
+
+    monkeypatch.setattr("os.utime", refuse)
+    assert kept.read("good", weights) is not None
+
+
+def test_the_margin_counts_for_the_last_matrix_too(monkeypatch):
+    monkeypatch.setattr(kept, "read", lambda name, weights: kept.Chosen({}, 0.004))
+    with pytest.raises(BackendUnavailable, match=r"it would cost 0.004 bit a sample, more than 0.0035"):
+        Engine(tame_model(), backend="cpu", dtype="int4")
