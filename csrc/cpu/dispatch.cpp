@@ -103,7 +103,8 @@ std::unique_ptr<const Kernels> make_kernels(const std::string& isa, const std::s
     if (!candidate.here() || (!isa.empty() && isa != candidate.name)) continue;
     std::unique_ptr<const Kernels> kernels = candidate.make(mode);
     if (kernels != nullptr) return kernels;
-    throw std::invalid_argument("numeric mode must be float32, bfloat16, int8 or int4, got " + mode);
+    throw std::invalid_argument("numeric mode must be float32, bfloat16, int8 or int4, got " +
+                                mode);
   }
   throw std::invalid_argument("instruction set " + isa + " is not available on this machine");
 }
