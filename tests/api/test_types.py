@@ -54,7 +54,7 @@ OF_ANOTHER_TYPE = {
     ),
     "init_state('a')": (
         lambda given: given.engine.init_state("a"),
-        "streams must be numbered 0 to 2^32 - 1, got a from 0",
+        "num_streams must be 1 to 4294967296, got 'a'",
     ),
     "run(None)": (lambda given: given.engine.run(None, 5), "run: state must be an EngineState"),
     "score('a')": (lambda given: given.engine.score("a"), "score: levels must be integers, got 'a'"),
