@@ -65,6 +65,9 @@ class ConfigError(SampleRNNError, ValueError):
     """A model, training or generation setting that cannot work."""
 
 
+NO_TORCH = "needs torch, which is not installed; pip install torch"
+
+
 class MissingPackage(SampleRNNError, ImportError):
     """Something was asked for that needs a package which is not installed."""
 
@@ -86,7 +89,7 @@ def needing_torch(what: str) -> Iterator[None]:
     except ModuleNotFoundError as error:
         if error.name != "torch":
             raise
-        raise MissingPackage(f"{what} needs torch, which is not installed; pip install torch") from None
+        raise MissingPackage(f"{what} {NO_TORCH}") from None
 
 
 class AudioError(SampleRNNError):

@@ -12,7 +12,7 @@ from samplernn_fast.backends.cpu import CpuBackend
 from samplernn_fast.backends.interface import Backend
 from samplernn_fast.backends.names import MODES, check_backend
 from samplernn_fast.backends.promise import Promise
-from samplernn_fast.errors import BackendUnavailable, MissingPackage, needing_torch
+from samplernn_fast.errors import NO_TORCH, BackendUnavailable, MissingPackage, needing_torch
 from samplernn_fast.models.config import AudioConfig
 from samplernn_fast.models.stored.arrays import ModelArrays
 from samplernn_fast.reference.folding import PackedWeights, fold
@@ -121,7 +121,7 @@ def unavailable_reasons(name: str, config: AudioConfig, device: str) -> list[str
         with needing_torch("it"):
             return BACKENDS[name].unavailable_reasons(config, device)
     except MissingPackage:
-        return ["needs torch, which is not installed; pip install torch"]
+        return [NO_TORCH]
     except (ImportError, OSError) as error:
         return [f"needs torch, which is installed and cannot be loaded: {error}"]
 

@@ -17,7 +17,7 @@ from samplernn_fast.engine.pace import Pace
 from samplernn_fast.engine.state import EngineState, as_array
 from samplernn_fast.engine.temperature import Temperature
 from samplernn_fast.errors import CheckpointError, ConfigError
-from samplernn_fast.models.stored.arrays import ModelArrays, read_model
+from samplernn_fast.models.stored.arrays import ModelArrays, no_model, read_model
 from samplernn_fast.reference import limits
 
 if TYPE_CHECKING:
@@ -219,10 +219,7 @@ def _weights(model: "str | Path | ModelArrays | AudioModel") -> registry.Weights
 
         if isinstance(model, AudioModel):
             return registry.Weights(arrays_of(model), model)
-    raise ConfigError(
-        'a model must be a run folder, a .safetensors file, "demo", or what samplernn_fast.load returns, got'
-        f" {type(model).__name__}"
-    )
+    raise no_model(model)
 
 
 def _slices(t: int, forced: np.ndarray, frame: int, slice_size: Callable[[], int]) -> Iterator[tuple[int, int, bool]]:

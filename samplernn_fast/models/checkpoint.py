@@ -6,7 +6,6 @@ A run folder holds model.safetensors (the best model so far), last.safetensors (
 needs), config.json (the same settings, to read), log.csv and samples/.
 """
 
-import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
-from samplernn_fast.errors import CheckpointError, ConfigError
+from samplernn_fast.errors import CheckpointError
 from samplernn_fast.files import replacing
 from samplernn_fast.models.base import AudioModel
 from samplernn_fast.models.config import AudioConfig
@@ -67,10 +66,7 @@ def as_model(model: str | Path | AudioModel) -> AudioModel:
     if isinstance(model, (str, Path)):
         return load_model(model)
     if not isinstance(model, AudioModel):
-        raise ConfigError(
-            'a model must be a run folder, a .safetensors file, "demo", or what samplernn_fast.load returns, got'
-            f" {type(model).__name__}"
-        )
+        raise stored.no_model(model)
     return model
 
 
@@ -129,12 +125,10 @@ def read(file: Path, kinds: Sequence[str] = AUDIO_KINDS) -> tuple[dict[str, Tens
 
 def model_sha256(model: AudioModel) -> str:
     """Identity of a model: a hash of its config and weights, the same wherever it is stored."""
-    digest = hashlib.sha256(model.config.fingerprint().encode())
-    for name, tensor in sorted(model.state_dict().items()):
-        digest.update(name.encode())
-        # As bytes, because numpy has no bfloat16.
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
+    # As bytes, because NumPy has no bfloat16.
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    arrays = {name: tensor.flatten().view(torch.uint8).numpy() for name, tensor in tensors.items()}
+    return stored.hash_of(arrays, model.config.fingerprint())
 
 
 def write_text(path: Path, text: str) -> None:

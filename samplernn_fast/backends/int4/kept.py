@@ -4,7 +4,6 @@ They do not lie beside the model, because models may lie where nobody can write,
 weights they stand for. A damaged file is as good as none, and so is a folder that cannot be written.
 """
 
-import hashlib
 import json
 import math
 import os
@@ -19,13 +18,14 @@ from safetensors.numpy import save_file
 
 from samplernn_fast import files
 from samplernn_fast.backends import cache
+from samplernn_fast.models.stored.arrays import hash_of
+from samplernn_fast.models.stored.header import KEY
 from samplernn_fast.reference.folding import PackedWeights
 from samplernn_fast.reference.modes import CODE_RANGE, FACTOR_LIMIT, GROUP, FourBits
 
 MOST_BYTES = 1 << 30
 """The bytes that all kept choices may have together. That of a model of 1,024 units has some 25 MB."""
 _VERSION = 1  # of the file and of how weights are chosen
-_KEY = "samplernn_fast"
 _PARTS = ("codes", "factors", "scales")
 
 
@@ -41,23 +41,20 @@ class Chosen:
 
 def key(weights: PackedWeights) -> str:
     """A name for the choice that belongs to these weights."""
-    digest = hashlib.sha256(f"{_VERSION} {weights.config.fingerprint()}".encode())
-    for name, array in sorted(weights.float32().items()):
-        digest.update(name.encode() + array.data)
-    return digest.hexdigest()
+    return hash_of(weights.float32(), f"{_VERSION} {weights.config.fingerprint()}")
 
 
 def read(name: str, weights: PackedWeights) -> Chosen | None:
     """What was kept under `name`, or None if there is none that is whole and fits these weights."""
     try:
         with safe_open(_path(name), "np") as content:
-            cost, digest = json.loads((content.metadata() or {}).get(_KEY, "null"))
+            cost, digest = json.loads((content.metadata() or {}).get(KEY, "null"))
             arrays = {one: content.get_tensor(one) for one in content.keys()}
     except (SafetensorError, OSError, ValueError, TypeError, RuntimeError, AttributeError):  # a type that NumPy lacks
         return None
     with suppress(OSError, RuntimeError):
         os.utime(_path(name))  # used now: the last to go
-    if digest != _digest(arrays):
+    if digest != hash_of(arrays):  # the file is damaged
         return None
     found = {}
     for matrix in {one.rpartition(":")[0] for one in arrays}:
@@ -79,16 +76,8 @@ def write(name: str, chosen: Chosen) -> None:
         path = _path(name)
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with files.replacing(path) as temporary:
-            save_file(arrays, temporary, metadata={_KEY: json.dumps([float(chosen.cost), _digest(arrays)])})
+            save_file(arrays, temporary, metadata={KEY: json.dumps([float(chosen.cost), hash_of(arrays)])})
         cache.remove_old(path.parent, ".safetensors", MOST_BYTES)
-
-
-def _digest(arrays: Mapping[str, np.ndarray]) -> str:
-    """A hash of arrays by name, which shows a damaged file."""
-    digest = hashlib.sha256()
-    for name in sorted(arrays):
-        digest.update(name.encode() + arrays[name].data)
-    return digest.hexdigest()
 
 
 def _path(name: str) -> Path:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from safetensors import deserialize
 
-from samplernn_fast.errors import CheckpointError
+from samplernn_fast.errors import CheckpointError, ConfigError
 from samplernn_fast.models.config import AudioConfig, PackedConfig, RecurrentConfig
 from samplernn_fast.models.places import model_file
 from samplernn_fast.models.stored.header import AUDIO_KINDS, config_in, opened
@@ -98,11 +98,24 @@ def describe(path: str | Path) -> dict[str, Any]:
 
 def sha256_of(config: AudioConfig, weights: Mapping[str, np.ndarray]) -> str:
     """The identity of a model, see `ModelArrays.sha256`: its weights by name, each as bytes in its own type."""
-    digest = hashlib.sha256(config.fingerprint().encode())
-    for name in sorted(weights):
+    return hash_of(weights, config.fingerprint())
+
+
+def hash_of(arrays: Mapping[str, np.ndarray], text: str = "") -> str:
+    """A hash of a text and of arrays, each by its name and as bytes in its own type."""
+    digest = hashlib.sha256(text.encode())
+    for name in sorted(arrays):
         digest.update(name.encode())
-        digest.update(np.ascontiguousarray(weights[name]).data)
+        digest.update(np.ascontiguousarray(arrays[name]).data)
     return digest.hexdigest()
+
+
+def no_model(given: object) -> ConfigError:
+    """The refusal of something that is given for a model and names none."""
+    return ConfigError(
+        'a model must be a run folder, a .safetensors file, "demo", or what samplernn_fast.load returns, got'
+        f" {type(given).__name__}"
+    )
 
 
 def _check(weights: Mapping[str, np.ndarray], wanted: Mapping[str, tuple[int, ...]] | None, file: Path) -> None:
