@@ -20,5 +20,5 @@ A kernel takes pointers that belong together as one named tuple; a field that is
 must not be compiled into a kernel stay outside, because Triton's `do_not_specialize` does not reach into a tuple.
 
 Letters in shapes: B streams, D units (dim), Q levels, G gates (3 GRU, 4 LSTM), F frame size, r ratio, n layers,
-H numbers of a state (D, or 2 D for the LSTM's [h | c]), O conditioning of one frame (as in `reference.layout`).
+H numbers of a state (D, or 2 D for the LSTM's [h | c]), O conditioning of one frame (as in `models.layout`).
 """

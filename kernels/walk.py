@@ -14,8 +14,8 @@ from samplernn_fast.kernels.launch import Replay, launch
 from samplernn_fast.kernels.product import Blocks, blocks_for, library_product, style_for
 from samplernn_fast.kernels.sample_step import SampleInput, SampleScratch, launch_logits
 from samplernn_fast.kernels.upsample import launch_upsample
+from samplernn_fast.models.layout import packed_hidden
 from samplernn_fast.reference.draw import scales
-from samplernn_fast.reference.layout import packed_hidden
 from samplernn_fast.reference.randomness import Drawing
 from samplernn_fast.reference.weights import DeviceWeights, as_tensor
 

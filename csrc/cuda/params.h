@@ -93,7 +93,7 @@ enum PhaseNumber {
 // The argument of every kernel. Arrays are on the device, contiguous, and do not overlap.
 // B streams, n layers, H state width (D, or 2 D for the LSTM), L lookback, Q levels.
 struct Params {
-  // Every tensor of weights.layout in its order, each aligned to 256 bytes. The matrices of
+  // Every tensor of models/layout.py in its order, each aligned to 256 bytes. The matrices of
   // products (recurrent, stack, skip_out, up, mlp.hidden*, mlp.output) have the mode's format, and
   // their rows are padded with zeros to a multiple of 16 bytes. In int8 a float scale for every row
   // follows at the next multiple of 256 bytes. Everything else is float32. packing.pack_weights

@@ -1,4 +1,4 @@
-// A model's sizes, and the names and shapes of its packed tensors, as weights.layout has them.
+// A model's sizes, and the names and shapes of its packed tensors, as models/layout.py has them.
 //
 // Letters in shapes: B streams, L levels before the first new sample, D width of a vector, Q levels
 // of a sample, G gates (3 for the GRU, 4 for the LSTM), H width of a state (D, or 2 D for the
@@ -48,7 +48,7 @@ struct Field {
   std::vector<long> shape;
 };
 
-// All packed tensors in the order of weights.layout.
+// All packed tensors in the order of models/layout.py.
 inline std::vector<Field> layout(const ModelDims& m) {
   const long dim = m.dim, layers = m.n_rnn, width = long{m.gates()} * dim;
   std::vector<Field> fields;

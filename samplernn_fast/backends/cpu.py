@@ -7,9 +7,9 @@ import numpy as np
 
 from samplernn_fast.errors import ConfigError
 from samplernn_fast.models.config import PackedConfig
+from samplernn_fast.models.layout import Hidden, packed_hidden
 from samplernn_fast.native import native, why_missing
 from samplernn_fast.reference.folding import PackedWeights
-from samplernn_fast.reference.layout import Hidden, packed_hidden
 from samplernn_fast.reference.limits import THREADS
 from samplernn_fast.reference.modes import INT4, MODES, PROMISED_BITS, FourBits
 from samplernn_fast.reference.randomness import Drawing

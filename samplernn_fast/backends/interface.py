@@ -5,7 +5,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from samplernn_fast.models.config import PackedConfig
-from samplernn_fast.reference.layout import Hidden
+from samplernn_fast.models.layout import Hidden
 from samplernn_fast.reference.randomness import Drawing
 
 
@@ -15,7 +15,7 @@ def missing_taps(config: PackedConfig) -> list[str]:
 
 
 class Backend(Protocol):
-    """One model's weights, ready to make audio on one device in one numeric mode. Letters as in `reference.layout`.
+    """One model's weights, ready to make audio on one device in one numeric mode. Letters as in `models.layout`.
 
     Calls take and return NumPy arrays on every device; what a backend computes with is its own affair. Levels are
     int64. Calls that advance a hidden state change its arrays in place.

@@ -14,9 +14,9 @@ from samplernn_fast.backends.names import MODES, check_backend
 from samplernn_fast.backends.promise import Promise
 from samplernn_fast.errors import NO_TORCH, BackendUnavailable, MissingPackage, needing_torch
 from samplernn_fast.models.config import AudioConfig
+from samplernn_fast.models.layout import is_matrix
 from samplernn_fast.models.stored.arrays import ModelArrays
 from samplernn_fast.reference.folding import PackedWeights, fold
-from samplernn_fast.reference.layout import is_matrix
 from samplernn_fast.reference.limits import THREADS
 from samplernn_fast.reference.modes import FASTEST_FIRST, INT4, WEIGHT_BYTES
 

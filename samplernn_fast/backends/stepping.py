@@ -17,11 +17,11 @@ from torch.nn.utils import parametrize
 from samplernn_fast.errors import ConfigError
 from samplernn_fast.models.base import AudioModel
 from samplernn_fast.models.config import AudioConfig
+from samplernn_fast.models.layout import Hidden
 from samplernn_fast.models.other_configs import MixtureConfig
 from samplernn_fast.models.registry import build_model
 from samplernn_fast.models.stored.arrays import check_finite
 from samplernn_fast.reference.draw import sample_ref
-from samplernn_fast.reference.layout import Hidden
 from samplernn_fast.reference.mixture import draw_mixture
 from samplernn_fast.reference.randomness import Drawing
 from samplernn_fast.reference.weights import as_tensor, moved

@@ -16,9 +16,9 @@ from torch.nn.functional import linear
 from samplernn_fast.backends.interface import missing_taps
 from samplernn_fast.errors import BackendUnavailable, ConfigError
 from samplernn_fast.models.config import PackedConfig
+from samplernn_fast.models.layout import Hidden, is_matrix
 from samplernn_fast.reference.folding import PackedWeights
 from samplernn_fast.reference.known_levels import TeacherForced
-from samplernn_fast.reference.layout import Hidden, is_matrix
 from samplernn_fast.reference.randomness import Drawing
 from samplernn_fast.reference.weights import DeviceWeights, as_tensor, moved
 

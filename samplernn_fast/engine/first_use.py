@@ -10,9 +10,9 @@ import numpy as np
 
 from samplernn_fast.backends.interface import Backend
 from samplernn_fast.errors import DeviceError
+from samplernn_fast.models.layout import Hidden
 from samplernn_fast.reference.backend import ReferenceBackend
 from samplernn_fast.reference.folding import PackedWeights
-from samplernn_fast.reference.layout import Hidden
 from samplernn_fast.reference.randomness import Drawing
 
 # How many streams are compared where groups have fewer ends, and at most. Only a small model is computed by so many

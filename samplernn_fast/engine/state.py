@@ -12,9 +12,9 @@ from samplernn_fast.engine.temperature import Temperature, TemperatureCurve, par
 from samplernn_fast.errors import CheckpointError, ConfigError
 from samplernn_fast.files import replacing
 from samplernn_fast.models.config import AudioConfig
+from samplernn_fast.models.layout import Hidden
 from samplernn_fast.models.stored.header import STATE_KIND, metadata, opened
 from samplernn_fast.reference import limits
-from samplernn_fast.reference.layout import Hidden
 from samplernn_fast.reference.randomness import Drawing, Randomness
 from samplernn_fast.untrusted import Fields, Unreadable
 

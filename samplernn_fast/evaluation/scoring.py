@@ -20,7 +20,7 @@ from samplernn_fast.errors import ConfigError
 from samplernn_fast.models.base import AudioModel, State
 from samplernn_fast.models.config import AudioConfig
 from samplernn_fast.models.gaussian import MixtureModel
-from samplernn_fast.reference.layout import Hidden
+from samplernn_fast.models.layout import Hidden
 
 _MAX_LOGITS = 1 << 25  # most logits of one batch: 128 MiB in float32
 _MAX_PRODUCTS = 1 << 35  # most products of one call on a CPU, each weight being one a sample: 0.25 seconds of a core

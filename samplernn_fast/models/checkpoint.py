@@ -18,7 +18,7 @@ from torch import Tensor
 from samplernn_fast.errors import CheckpointError
 from samplernn_fast.files import replacing
 from samplernn_fast.models.base import AudioModel
-from samplernn_fast.models.config import AudioConfig
+from samplernn_fast.models.config import AudioConfig, SparseSampleRNNConfig
 from samplernn_fast.models.places import CONFIG_FILE as CONFIG_FILE
 from samplernn_fast.models.places import LAST_FILE as LAST_FILE
 from samplernn_fast.models.places import MODEL_FILE as MODEL_FILE
@@ -26,6 +26,7 @@ from samplernn_fast.models.places import model_file as model_file
 from samplernn_fast.models.places import model_path as model_path
 from samplernn_fast.models.registry import build_model
 from samplernn_fast.models.stored import arrays as stored
+from samplernn_fast.models.stored import blocks
 from samplernn_fast.models.stored.arrays import ModelArrays
 from samplernn_fast.models.stored.header import AUDIO_KINDS, CLASSIFIER_KIND, metadata, opened, usable_settings
 
@@ -35,7 +36,11 @@ FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 def save_model(path: Path, model: AudioModel, info: dict[str, Any] | None = None) -> None:
     """Write one .safetensors file that holds a model whole: weights, config, and `info` (JSON-able)."""
-    _write(path, model.state_dict(), "model", {"config": model.config.to_dict(), "info": info or {}})
+    tensors = model.state_dict()
+    if isinstance(model.config, SparseSampleRNNConfig):
+        arrays = blocks.encoded(model.config, arrays_of(model).arrays)
+        tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
+    _write(path, tensors, "model", {"config": model.config.to_dict(), "info": info or {}})
 
 
 def save_training(path: Path, tensors: dict[str, Tensor], config: AudioConfig, progress: dict[str, Any]) -> None:

@@ -34,7 +34,7 @@ class AudioConfig(ABC):
     system: ClassVar[str]
     """The system's name, as checkpoints and `registry.SYSTEMS` have it."""
     packed: ClassVar[bool]
-    """Whether its weights have a packed layout (`reference.layout`), which the backends with kernels read. A system
+    """Whether its weights have a packed layout (`models.layout`), which the backends with kernels read. A system
     without one is sampled by the stepping backend."""
     mixture: ClassVar[bool] = False
     """Whether it predicts a mixture of Gaussians over amplitudes, in place of probabilities of levels."""
@@ -76,9 +76,14 @@ class AudioConfig(ABC):
 
     @property
     def least_values(self) -> int:
-        """How many values the network's matrices have at least. A file with fewer holds no such model, so it is refused
-        before memory is taken for one; 0 refuses none."""
+        """How many values the network's matrices have at least; 0 where nobody knows."""
         return 0
+
+    @property
+    def least_stored(self) -> int:
+        """How many values a file of the model has at least. One with fewer holds no such model, so it is refused before
+        memory is taken for one."""
+        return self.least_values
 
     @property
     def q_zero(self) -> int:
@@ -227,6 +232,37 @@ class SampleRNNConfig(FramedConfig):
         """The values that `TieredConfig` counts, the embedding, and the MLP's input."""
         inputs = self.taps * (self.emb_size or self.q_levels)
         return super().least_values + self.dim * inputs + self.q_levels * self.emb_size
+
+
+@dataclass(frozen=True)
+class SparseSampleRNNConfig(FramedConfig):
+    """SampleRNN whose folded matrices are its parameters, and are block-sparse: what a sampler multiplies is what is
+    trained and pruned (`models.blocks`). `sparsify` makes one of a trained SampleRNN."""
+
+    system: ClassVar[str] = "samplernn-sparse"
+    packed: ClassVar[bool] = True
+
+    weight_norm: WeightNorm = "none"
+    """Leave it at none, because the folded matrices themselves are trained."""
+    density: Annotated[float, Range(0.01, 1)] = 0.2
+    """The share of the blocks of every matrix but the output layer that is not zero, 8 outputs by 4 inputs each."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self.weight_norm == "none", f"weight_norm must be none for {self.system}", self.weight_norm)
+
+    @classmethod
+    def of(cls, config: FramedConfig, density: float) -> Self:
+        """The config of `config`'s folded network with this density. Fields that only the unfolded network has are
+        left out, and `weight_norm`, which only its parameters have, is none."""
+        known = {one.name for one in dataclasses.fields(cls)}
+        values = {one.name: getattr(config, one.name) for one in dataclasses.fields(config) if one.name in known}
+        return cls(**values | {"weight_norm": "none", "density": density})
+
+    @property
+    def least_stored(self) -> int:
+        """Blocks are stored; as few as half of those that the density means, where their number is rounded down."""
+        return int(self.density / 2 * super().least_values)
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from samplernn_fast.models.config import (
     RecurrentConfig,
     SampleRNNConfig,
     SingleSampleConfig,
+    SparseSampleRNNConfig,
     TieredConfig,
     require,
 )
@@ -314,6 +315,7 @@ CONFIGS: tuple[type[AudioConfig], ...] = (
     SampleRNNConfig,
     RealInputConfig,
     MultiSoftmaxConfig,
+    SparseSampleRNNConfig,
     OneTierConfig,
     SampleRNNGMMConfig,
     RNNGMMConfig,

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from samplernn_fast.errors import ConfigError
 from samplernn_fast.models.base import AudioModel
-from samplernn_fast.models.config import AudioConfig, OneTierConfig, SampleRNNConfig
+from samplernn_fast.models.config import AudioConfig, OneTierConfig, SampleRNNConfig, SparseSampleRNNConfig
 from samplernn_fast.models.dilated.hybrid import HybridRNNWaveNet, HybridWaveNet
 from samplernn_fast.models.dilated.wavenet import WaveNet
 from samplernn_fast.models.gaussian import RNNGMM, SampleRNNGMM
@@ -19,9 +19,10 @@ from samplernn_fast.models.other_configs import (
     WaveNetConfig,
 )
 from samplernn_fast.models.sample_rnn import SampleRNN, TieredModel
+from samplernn_fast.models.sparse import SparseSampleRNN
 from samplernn_fast.models.variants import MultiSoftmax, RealInputSampleRNN
 
-PackedModel = TieredModel | OneTierRNN
+PackedModel = TieredModel | OneTierRNN | SparseSampleRNN
 """The models that may have a packed layout; `config.packed` says whether one has."""
 
 
@@ -39,6 +40,7 @@ SYSTEMS: dict[str, System] = {
         System(SampleRNNConfig, SampleRNN),
         System(RealInputConfig, RealInputSampleRNN),
         System(MultiSoftmaxConfig, MultiSoftmax),
+        System(SparseSampleRNNConfig, SparseSampleRNN),
         System(OneTierConfig, OneTierRNN),
         System(SampleRNNGMMConfig, SampleRNNGMM),
         System(RNNGMMConfig, RNNGMM),

@@ -12,11 +12,11 @@ from torch.nn.functional import embedding, linear
 from samplernn_fast.errors import ConfigError
 from samplernn_fast.models.config import PackedConfig
 from samplernn_fast.models.layers.gru_scan import gru_scan
+from samplernn_fast.models.layout import Hidden
 from samplernn_fast.reference.cells import gru_cell_ref, lstm_cell_ref
 from samplernn_fast.reference.draw import sample_ref
 from samplernn_fast.reference.folding import PackedWeights
 from samplernn_fast.reference.known_levels import TeacherForced
-from samplernn_fast.reference.layout import Hidden
 from samplernn_fast.reference.randomness import Drawing
 from samplernn_fast.reference.weights import DeviceWeights, as_tensor, moved
 

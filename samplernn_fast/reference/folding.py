@@ -14,10 +14,17 @@ import numpy as np
 
 from samplernn_fast.audio import quantize
 from samplernn_fast.errors import ConfigError
-from samplernn_fast.models.config import FramedConfig, OneTierConfig, PackedConfig, SampleRNNConfig, TieredConfig
+from samplernn_fast.models.config import (
+    FramedConfig,
+    OneTierConfig,
+    PackedConfig,
+    SampleRNNConfig,
+    SparseSampleRNNConfig,
+    TieredConfig,
+)
+from samplernn_fast.models.layout import layout, packed_hidden
 from samplernn_fast.models.stored.arrays import ModelArrays, check_finite
 from samplernn_fast.models.stored.parameters import DIRECTION, GAIN
-from samplernn_fast.reference.layout import layout, packed_hidden
 
 Linear = tuple[np.ndarray, np.ndarray]
 """A matrix (O, D) and a bias (O,)."""
@@ -59,6 +66,8 @@ def fold(model: ModelArrays) -> PackedWeights:
             " generate and evaluate take every system"
         )
     check_finite(model.arrays, said_behind="; this model cannot make audio")
+    if isinstance(config, SparseSampleRNNConfig):
+        return _folded_already(config, model.arrays)
     weights = _Weights(model.arrays)
     arrays, own = _one_tier(config, weights) if isinstance(config, OneTierConfig) else _tiers(config, weights)
     arrays["mlp.input_bias"] = own[0][1]
@@ -68,6 +77,14 @@ def fold(model: ModelArrays) -> PackedWeights:
     for one in layout(config):
         assert packed[one.name].shape == one.shape, (one, packed[one.name].shape)
     return PackedWeights(config, packed, sums)
+
+
+def _folded_already(config: SparseSampleRNNConfig, arrays: Mapping[str, np.ndarray]) -> PackedWeights:
+    """The weights of a model whose parameters are its folded matrices."""
+    values = {"frame_values": quantize.for_config(config).frame_values(config.frame_input, config.frame_gain)}
+    return PackedWeights(
+        config, {one.name: np.array((values | arrays)[one.name], np.float64) for one in layout(config)}
+    )
 
 
 class _Weights:

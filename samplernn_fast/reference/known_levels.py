@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.functional import embedding, log_softmax, relu
 
 from samplernn_fast.models.config import PackedConfig
-from samplernn_fast.reference.layout import Hidden, packed_hidden
+from samplernn_fast.models.layout import Hidden, packed_hidden
 from samplernn_fast.reference.weights import DeviceWeights, as_tensor, moved
 
 _PRIME_FLOATS = 1 << 22  # the largest number of floats (streams x frames x units) that are computed at once

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from samplernn_fast.models.checkpoint import arrays_of
 from samplernn_fast.models.config import PackedConfig
+from samplernn_fast.models.layout import Hidden
 from samplernn_fast.models.registry import PackedModel
 from samplernn_fast.reference.folding import PackedWeights, fold
-from samplernn_fast.reference.layout import Hidden
 
 
 def pack(model: PackedModel) -> PackedWeights:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from samplernn_fast.errors import DataError
-from samplernn_fast.models.config import AudioConfig, SampleRNNConfig, require
+from samplernn_fast.models.config import AudioConfig, SampleRNNConfig, SparseSampleRNNConfig, require
 from samplernn_fast.models.other_configs import MixtureConfig
 from samplernn_fast.ranges import Range, check_fields
 
@@ -50,6 +50,9 @@ class TrainConfig:
     """"cosine" falls to a hundredth of `lr` at max_steps, or without it at max_minutes; the paper keeps it constant."""
     warmup_steps: Annotated[int, Range(0, _STEPS)] = 0
     """Over how many updates the learning rate rises from 0."""
+    prune_until: Annotated[float, Range(0, 1)] = 0.5
+    """After which share of the run a sparse model has its density; from its start on blocks become zero. Other models
+    are not pruned."""
     grad_clip: Annotated[float, Range(0, 1e30, above=True)] = 1.0
     """Every gradient is clipped to [-grad_clip, grad_clip] (paper: 1)."""
     precision: Literal["fp32", "bf16"] = "fp32"
@@ -95,6 +98,20 @@ class TrainConfig:
             "lr_schedule cosine needs max_steps or max_minutes",
             self.lr_schedule,
         )
+        require(
+            not (endless and isinstance(self.model, SparseSampleRNNConfig)),
+            "max_steps or max_minutes must say how long a sparse model is trained, because it is pruned by a share of"
+            " that",
+            None,
+        )
+
+    def done(self, step: int, seconds: float) -> float:
+        """The share of the run that is done, 1 at its end; 0 where nothing ends it. Arguments as `learning_rate`.
+
+        Steps are the same in every repetition of a run and the clock is not, so the clock is the second choice."""
+        if self.max_steps is not None:
+            return min(1.0, step / self.max_steps)
+        return min(1.0, seconds / (60 * self.max_minutes)) if self.max_minutes is not None else 0.0
 
     def learning_rate(self, step: int, seconds: float) -> float:
         """The learning rate of the next update: a linear warm-up, then constant, or a cosine down to a hundredth.
@@ -106,9 +123,7 @@ class TrainConfig:
         rate = self.lr * min(1.0, (step + 1) / (self.warmup_steps + 1))
         if self.lr_schedule == "constant":
             return rate
-        # Steps are the same in every repetition of a run and the clock is not, so the clock is the second choice.
-        done = step / self.max_steps if self.max_steps else seconds / (60 * (self.max_minutes or 1))
-        return rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, done))))
+        return rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * self.done(step, seconds))))
 
     def to_dict(self) -> dict[str, Any]:
         """All settings, for JSON."""

@@ -25,6 +25,7 @@ from samplernn_fast.models.config import AudioConfig
 from samplernn_fast.models.other_configs import config_from_dict
 from samplernn_fast.models.stored.header import config_in, read_header
 from samplernn_fast.training.config import TrainConfig
+from samplernn_fast.training.pruning import Pruning
 from samplernn_fast.untrusted import Fields, Unreadable
 
 FREE_SETTINGS = frozenset(
@@ -33,7 +34,8 @@ FREE_SETTINGS = frozenset(
 )
 """Settings that may differ between two parts of one run: where it is, when it ends, and what is looked at meanwhile."""
 
-
+_LATER = {"prune_until": 0.5}
+"""Settings that runs of earlier versions did not write, and what they would have been."""
 PENDING = ("validation", "keep", "sample")
 """What a run that a signal stopped may still have to make at its last step."""
 _MOST_STEPS = 2**53  # JSON keeps whole numbers exactly up to here
@@ -190,13 +192,14 @@ def restore(saved: Saved, model: AudioModel, optimizer: torch.optim.Optimizer, b
 
 
 def tensors_to_save(
-    model: AudioModel, optimizer: torch.optim.Optimizer, state: State, sums: Tensor
+    model: AudioModel, optimizer: torch.optim.Optimizer, pruning: Pruning | None, state: State, sums: Tensor
 ) -> dict[str, Tensor]:
     """The tensors of a training checkpoint by name. `state` and `sums` are those of the whole batch, from `gather`."""
     tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
     for name, parameter in model.named_parameters():
         for key, value in optimizer.state[parameter].items():
             tensors[f"adam.{key}.{name}"] = value
+    tensors |= pruning.tensors() if pruning is not None else {}
     tensors |= {f"state.{tier}": part for tier, part in enumerate(state)}
     return tensors | {"rng.torch": torch.get_rng_state(), "sums": sums}
 
@@ -245,6 +248,7 @@ def check_same_run(config: TrainConfig, saved: dict[str, Any], source: Path) -> 
         raise CheckpointError(
             f"{source}: damaged: the model in its settings cannot be used: {str(error)[:200]}"
         ) from None
+    saved = {name: value for name, value in _LATER.items() if name not in saved} | saved
     for name, value in config.to_dict().items():
         if name in FREE_SETTINGS or json.loads(json.dumps(value)) == saved.get(name):
             continue

@@ -17,8 +17,8 @@ from samplernn_fast.data.folder import AudioData
 from samplernn_fast.errors import CheckpointError, ConfigError, DataError
 from samplernn_fast.files import held
 from samplernn_fast.models import places
-from samplernn_fast.models.config import AudioConfig
-from samplernn_fast.models.other_configs import MixtureConfig
+from samplernn_fast.models.config import AudioConfig, SampleRNNConfig, SparseSampleRNNConfig
+from samplernn_fast.models.other_configs import MixtureConfig, RealInputConfig
 from samplernn_fast.models.stored.arrays import describe
 from samplernn_fast.models.stored.header import config_in, read_header
 from samplernn_fast.training.config import TrainConfig, check_fit, default_model, fit_to_data
@@ -36,6 +36,19 @@ class Source:
     """As the settings name it."""
     model: "AudioModel"
     """On the CPU."""
+
+    def state_dict(self, config: AudioConfig) -> dict[str, Any]:
+        """Its weights for a model of `config`: its own, or folded where that is sparse and this model is not."""
+        if not isinstance(config, SparseSampleRNNConfig) or isinstance(self.model.config, SparseSampleRNNConfig):
+            return self.model.state_dict()
+        import torch
+
+        from samplernn_fast.models.registry import require_packed
+        from samplernn_fast.models.stored.parameters import parameters
+        from samplernn_fast.reference.weights import pack
+
+        folded = pack(require_packed(self.model))
+        return {name: torch.from_numpy(folded[name]) for name in parameters(config)}
 
     def provenance(self) -> dict[str, Any]:
         """What the run remembers of it, for JSON: the file, and the model's hash."""
@@ -100,8 +113,19 @@ def fit(config: TrainConfig, data: AudioData, known: AudioConfig | None) -> Trai
     """
     model = config.model
     if config.init_from is not None and known is not None:
+        if isinstance(model, SparseSampleRNNConfig):
+            known = sparse_config(known, model.density, config.init_from)
         model = known if model == default_model() else _same_model(model, known, config.init_from)
     return replace(config, model=fit_to_data(model, data, known))
+
+
+def sparse_config(known: AudioConfig, density: float, name: str) -> SparseSampleRNNConfig:
+    """The config of the sparse model that is made of `known`, the model `name`. Raises ConfigError where none is."""
+    if not isinstance(known, (SampleRNNConfig, RealInputConfig, SparseSampleRNNConfig)):
+        raise ConfigError(f"only SampleRNN can be made sparse, and the model of {name} is of the system {known.system}")
+    if isinstance(known, SparseSampleRNNConfig) and density > known.density:
+        raise ConfigError(f"density must be at most {known.density}, which the model of {name} has, got {density}")
+    return SparseSampleRNNConfig.of(known, density)
 
 
 def _same_model(model: AudioConfig, known: AudioConfig, name: str) -> AudioConfig:

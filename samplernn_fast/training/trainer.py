@@ -38,6 +38,7 @@ from samplernn_fast.training.process import (
     process_group,
 )
 from samplernn_fast.training.progress import Reporter, opening
+from samplernn_fast.training.pruning import pruning_of
 from samplernn_fast.training.run_log import RunLog, TrainResult, Watch, read_log
 
 
@@ -98,9 +99,12 @@ class Trainer:
         self.origin = f"random weights of seed {config.seed}"
         if source is not None:
             self.origin = f"starts from {config.init_from}"
-            self.model.load_state_dict(source.model.state_dict())
+            self.model.load_state_dict(source.state_dict(config.model))
             self.initialized_from = source.provenance()
         self.model.to(device)
+        self.pruning = pruning_of(self.model, config)
+        if self.pruning is not None and source is not None and source.model.config.system == config.model.system:
+            self.pruning.start_from_zeros()
         self.batches = TBPTTBatches(
             self.data,
             config.model,
@@ -157,6 +161,8 @@ class Trainer:
             while not stopped:
                 self.update(next(self.batches))
                 self.seconds, number = self._agree(time.monotonic() - began)
+                if self.pruning is not None:
+                    self.pruning.after_update(self.step, self.seconds)
                 if self.step % config.log_every == 0:
                     self._write_row(log)
                 if reporter is not None:
@@ -280,7 +286,7 @@ class Trainer:
         best = " (the best so far, kept)" if result.nll_bits < self.best_bits else f" (best {self.best_bits:.3f})"
         log.say(f"step {self.step}: valid {result.nll_bits:.3f}{train} bits per sample{best}")
         if result.nll_bits < self.best_bits:
-            self.best_bits = result.nll_bits
+            self.best_bits = math.inf if self._is_ramping() else result.nll_bits
             self._save_model()
         if self.watch is not None and self.watch(self.step, self.seconds, result.nll_bits):
             self.caught.append(_WATCHED)
@@ -300,8 +306,13 @@ class Trainer:
     def _keep_model(self, log: RunLog | None) -> None:
         """Keeps the model in models/ where it is one of the best, or due."""
         if self.keeper is not None:
-            bits = self.valid_bits if self.validated_step == self.step else None
+            known = self.validated_step == self.step and not self._is_ramping()
+            bits = self.valid_bits if known else None
             self.keeper.add(self.step, bits, self._save_model)
+
+    def _is_ramping(self) -> bool:
+        """Whether the model has more blocks than it is meant to have, so that its bits say nothing of later ones."""
+        return self.pruning is not None and not self.pruning.is_complete(self.step, self.seconds)
 
     def _is_stopping(self) -> bool:
         """Whether a signal came, which asks what is being made to stop."""
@@ -356,7 +367,7 @@ class Trainer:
                 self._write_checkpoint(state)
 
     def _write_checkpoint(self, state: State) -> None:
-        tensors = resuming.tensors_to_save(self.model, self.optimizer, state, self.sums)
+        tensors = resuming.tensors_to_save(self.model, self.optimizer, self.pruning, state, self.sums)
         progress = {"batches": self.batches.state_dict(), "training": self.config.to_dict(), "pending": self.pending}
         progress |= self._provenance() | self._numbers()
         checkpoint.save_training(self._in_folder(checkpoint.LAST_FILE), tensors, self.config.model, progress)
@@ -369,6 +380,8 @@ class Trainer:
         rows, rank, world_size = self.config.batch_size, self.rank, self.world_size
         mine = slice(rank * rows // world_size, (rank + 1) * rows // world_size)
         self.state = resuming.restore(saved, self.model, self.optimizer, rows, mine)
+        if self.pruning is not None:
+            self.pruning.restore(saved.tensors, saved.source)
         if rank == 0:
             self.sums = saved.tensors["sums"].to(self.device)
         try:

@@ -7,9 +7,9 @@ from cases import PACKED_CASES, make_model, random_levels
 
 from samplernn_fast.engine.engine import Engine
 from samplernn_fast.importing.parity import step_logits
+from samplernn_fast.models.layout import layout
 from samplernn_fast.reference import draw, randomness
 from samplernn_fast.reference.backend import ReferenceBackend
-from samplernn_fast.reference.layout import layout
 from samplernn_fast.reference.weights import pack
 
 every_case = pytest.mark.parametrize("name", PACKED_CASES)

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from samplernn_fast.models.config import AudioConfig, OneTierConfig, SampleRNNConfig
+from samplernn_fast.models.config import AudioConfig, OneTierConfig, SampleRNNConfig, SparseSampleRNNConfig
 from samplernn_fast.models.other_configs import (
     HybridRNNWaveNetConfig,
     HybridWaveNetConfig,
@@ -21,6 +21,8 @@ SYSTEM_CASES: dict[str, AudioConfig] = {
     "onehot": SampleRNNConfig(**_TIERS, emb_size=0),
     "real-input": RealInputConfig(**_TIERS),
     "multi-softmax": MultiSoftmaxConfig(dim=12, q_levels=32, frame_sizes=(4, 4)),
+    "sparse": SparseSampleRNNConfig(**_TIERS, density=0.5),
+    "sparse-skips": SparseSampleRNNConfig(**_TIERS, rnn="lstm", n_rnn=2, skip="full", density=0.5),
     "rnn": OneTierConfig(dim=12, q_levels=32, emb_size=6),
     "samplernn-gmm": SampleRNNGMMConfig(dim=12, frame_sizes=(4, 8)),
     "rnn-gmm": RNNGMMConfig(dim=12, rnn="lstm"),

@@ -11,7 +11,7 @@ from samplernn_fast.backends.cuda import grouping
 from samplernn_fast.backends.cuda.grouping import Grouping
 from samplernn_fast.backends.cuda.program import THREADS
 from samplernn_fast.models.config import SampleRNNConfig
-from samplernn_fast.reference.layout import packed_hidden
+from samplernn_fast.models.layout import packed_hidden
 from samplernn_fast.reference.modes import WEIGHT_BYTES
 
 STREAMS_AT_ONCE = 8
@@ -32,7 +32,7 @@ class Matrix:
     """A block's own rows of a matrix that products read."""
 
     name: str
-    """The name of the matrix in `reference.layout.layout`."""
+    """The name of the matrix in `models.layout.layout`."""
     rows: int
     """It counts the rows of the matrix that the block owns."""
     cols: int

@@ -24,8 +24,8 @@ from samplernn_fast.backends.cuda.grouping import grouping as grouping_without_c
 from samplernn_fast.backends.cuda.launcher import launch_steps
 from samplernn_fast.backends.cuda.stages import Stage, Walk
 from samplernn_fast.models.config import SampleRNNConfig
+from samplernn_fast.models.layout import packed_hidden
 from samplernn_fast.reference import modes
-from samplernn_fast.reference.layout import packed_hidden
 
 INPUT, AHEAD, OUTPUT, DRAW = "input of the MLP", "products made ahead", "output layer", "draw"
 

@@ -122,7 +122,7 @@ struct Offsets {
   TierOffsets tier[kTiers];
 };
 
-// Offsets in the block of weights, in the order of weights.layout.
+// Offsets in the block of weights, in the order of models/layout.py.
 SRNN_CONSTEXPR Offsets make_offsets() {
   Offsets to = {};
   const uint64_t gates = uint64_t{1} * kGates * kDim;

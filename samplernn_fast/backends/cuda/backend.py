@@ -14,8 +14,8 @@ from samplernn_fast.backends.cuda.launcher import Launcher, ordinal
 from samplernn_fast.backends.interface import missing_taps
 from samplernn_fast.errors import BackendUnavailable, ConfigError, DeviceError
 from samplernn_fast.models.config import PackedConfig
+from samplernn_fast.models.layout import Hidden
 from samplernn_fast.reference.folding import PackedWeights
-from samplernn_fast.reference.layout import Hidden
 from samplernn_fast.reference.modes import MODES, PROMISED_BITS
 from samplernn_fast.reference.randomness import Drawing
 

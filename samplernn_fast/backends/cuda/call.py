@@ -9,8 +9,8 @@ from torch import Tensor
 from samplernn_fast.backends.cuda.gpu import driver_errors_as
 from samplernn_fast.backends.cuda.launcher import Launched, Launcher
 from samplernn_fast.errors import DeviceError
+from samplernn_fast.models.layout import Hidden
 from samplernn_fast.native import native
-from samplernn_fast.reference.layout import Hidden
 from samplernn_fast.reference.randomness import Drawing
 
 

@@ -5,7 +5,7 @@
 
 from samplernn_fast.backends.cuda.grouping import grid_blocks
 from samplernn_fast.models.config import PackedConfig
-from samplernn_fast.reference.layout import packed_hidden
+from samplernn_fast.models.layout import packed_hidden
 from samplernn_fast.reference.modes import MODES
 
 EXCHANGES: tuple[str, ...] = ("counters", "tagged", "alone", "cluster", "launches", "roles")

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from samplernn_fast.models.config import PackedConfig
-from samplernn_fast.reference.layout import is_matrix, layout
+from samplernn_fast.models.layout import is_matrix, layout
 from samplernn_fast.reference.modes import WEIGHT_BYTES
 
 _CLUSTER_BLOCKS = (16, 8, 4)  # the sizes of thread block clusters that are tried, in blocks

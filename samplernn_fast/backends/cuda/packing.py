@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
+from samplernn_fast.models.layout import is_matrix, layout
 from samplernn_fast.reference.folding import PackedWeights
-from samplernn_fast.reference.layout import is_matrix, layout
 from samplernn_fast.reference.modes import quantize_rows
 
 _ALIGNMENT = 256  # the bytes to which every part of the block is padded

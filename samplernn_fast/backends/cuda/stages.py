@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from samplernn_fast.models.config import PackedConfig
-from samplernn_fast.reference.layout import packed_hidden
+from samplernn_fast.models.layout import packed_hidden
 
 
 class Stage(NamedTuple):

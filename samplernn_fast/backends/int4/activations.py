@@ -1,13 +1,13 @@
 """What the matrices of a model multiply, over audio that the model itself makes: a forward pass in NumPy.
 
 It is the pass of `reference.known_levels` in float32, which keeps the inputs of every product. Letters as in
-`reference.layout`, and N frames.
+`models.layout`, and N frames.
 """
 
 import numpy as np
 
+from samplernn_fast.models.layout import packed_hidden
 from samplernn_fast.reference.folding import PackedWeights
-from samplernn_fast.reference.layout import packed_hidden
 
 Grams = dict[tuple[str, int], np.ndarray]
 """(matrix of the layout, layer) -> the sum of x xT over its inputs x, (K, K). Without layers it is 0. What

@@ -4,8 +4,8 @@ import numpy as np
 
 from samplernn_fast.backends.int4.activations import Grams, grams_of
 from samplernn_fast.backends.int4.choosing import choose
+from samplernn_fast.models.layout import is_matrix
 from samplernn_fast.reference.folding import PackedWeights
-from samplernn_fast.reference.layout import is_matrix
 from samplernn_fast.reference.modes import FourBits
 
 OUTPUT = "mlp.output"

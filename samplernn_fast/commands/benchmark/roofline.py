@@ -2,7 +2,7 @@
 
 from samplernn_fast.backends.cpu import CpuBackend
 from samplernn_fast.models.config import PackedConfig
-from samplernn_fast.reference.layout import packed_hidden
+from samplernn_fast.models.layout import packed_hidden
 from samplernn_fast.reference.modes import INT4, WEIGHT_BYTES
 
 

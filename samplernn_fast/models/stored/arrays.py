@@ -16,6 +16,7 @@ from safetensors import deserialize
 from samplernn_fast.errors import CheckpointError, ConfigError
 from samplernn_fast.models.config import AudioConfig, PackedConfig, RecurrentConfig
 from samplernn_fast.models.places import model_file
+from samplernn_fast.models.stored import blocks
 from samplernn_fast.models.stored.header import AUDIO_KINDS, config_in, opened
 from samplernn_fast.models.stored.parameters import parameters
 
@@ -63,21 +64,24 @@ def read_file(file: Path) -> tuple[ModelArrays, dict[str, Any]]:
         slices = {name: content.get_slice(name) for name in content.keys() if name.startswith(prefix)}
         types = {name: one.get_dtype() for name, one in slices.items()}
         present = sum(math.prod(one.get_shape()) for one in slices.values())
-        arrays = {name: content.get_tensor(name) for name, kind in types.items() if kind in _TYPES}
-        odd = {name: kind for name, kind in types.items() if kind not in _TYPES}
+        readable = (*_TYPES, blocks.INDEX_TYPE)
+        arrays = {name: content.get_tensor(name) for name, kind in types.items() if kind in readable}
+        odd = {name: kind for name, kind in types.items() if kind not in readable}
     if any(kind == _BFLOAT16 for kind in odd.values()):
         arrays |= _bfloat16(file, [name for name, kind in odd.items() if kind == _BFLOAT16])
     config = config_in(header, file)
-    if config.least_values > present:
+    if config.least_stored > present:
         raise CheckpointError(
-            f"{file}: its model settings are of a network of at least {config.least_values} values,"
+            f"{file}: its model settings are of a network of at least {config.least_stored} values,"
             f" and it holds {present}"
         )
+    arrays = blocks.decoded(config, {name.removeprefix(prefix): array for name, array in arrays.items()}, file)
+    odd |= {name: blocks.INDEX_TYPE for name, array in arrays.items() if array.dtype == np.int32}
     for name, kind in odd.items():
         if kind != _BFLOAT16:
             raise CheckpointError(f"{file}: tensor {name.removeprefix(prefix)} must hold weights, found {kind}")
     with np.errstate(over="ignore"):  # a value that becomes infinite is refused below
-        weights = {name.removeprefix(prefix): array.astype(np.float32) for name, array in arrays.items()}
+        weights = {name: array.astype(np.float32) for name, array in arrays.items()}
     _check(weights, parameters(config) if isinstance(config, PackedConfig) and config.packed else None, file)
     return ModelArrays(config, weights, sha256_of(config, weights), str(file)), header
 

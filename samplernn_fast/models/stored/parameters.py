@@ -3,7 +3,14 @@
 Letters: D dim, Q levels, E embedding, F frame size, r ratio, G gates (3 GRU, 4 LSTM).
 """
 
-from samplernn_fast.models.config import OneTierConfig, PackedConfig, SampleRNNConfig, TieredConfig
+from samplernn_fast.models.config import (
+    OneTierConfig,
+    PackedConfig,
+    SampleRNNConfig,
+    SparseSampleRNNConfig,
+    TieredConfig,
+)
+from samplernn_fast.models.layout import layout
 from samplernn_fast.models.other_configs import RealInputConfig
 
 Shapes = dict[str, tuple[int, ...]]
@@ -13,6 +20,8 @@ DIRECTION, GAIN = "original1", "original0"
 
 def parameters(config: PackedConfig) -> Shapes:
     """Every array of a model: its name and its shape."""
+    if isinstance(config, SparseSampleRNNConfig):  # frame values follow from the config
+        return {one.name: one.shape for one in layout(config) if one.name != "frame_values"}
     return _one_tier(config) if isinstance(config, OneTierConfig) else _tiers(config)
 
 

@@ -6,7 +6,7 @@ import torch
 from cases import PACKED_CASES, make_model, random_levels
 
 from samplernn_fast.engine.engine import Engine
-from samplernn_fast.reference.layout import layout, packed_hidden
+from samplernn_fast.models.layout import layout, packed_hidden
 from samplernn_fast.reference.weights import pack
 
 _C = pytest.importorskip("samplernn_fast._C", reason="the native part is not built: no C++ compiler")

@@ -15,9 +15,9 @@ from samplernn_fast.backends.int4.making import OUTPUT, four_bits_of
 from samplernn_fast.engine.engine import Engine
 from samplernn_fast.errors import BackendUnavailable, ConfigError
 from samplernn_fast.models.checkpoint import arrays_of, save_model
+from samplernn_fast.models.layout import is_matrix
 from samplernn_fast.models.stored.arrays import read_model
 from samplernn_fast.reference.backend import ReferenceBackend
-from samplernn_fast.reference.layout import is_matrix
 from samplernn_fast.reference.modes import GROUP, FourBits
 from samplernn_fast.reference.weights import as_tensor, pack
 

@@ -17,8 +17,8 @@ from cases import CASES
 
 from samplernn_fast.backends.triton import TritonBackend
 from samplernn_fast.models.config import SampleRNNConfig
+from samplernn_fast.models.layout import layout
 from samplernn_fast.reference.folding import PackedWeights
-from samplernn_fast.reference.layout import layout
 
 triton = pytest.importorskip("triton", reason="Triton is not installed; it has wheels for Linux only")
 if triton.knobs.runtime.interpret:

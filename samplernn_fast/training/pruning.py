@@ -1,0 +1,126 @@
+"""Gradual pruning: how a sparse model gets from dense matrices to blocks while it trains.
+
+Blocks with the smallest weights become zero and stay so (magnitude pruning, Zhu & Gupta 2017; blocks and the densities
+of gates as in LPCNet, Valin & Skoglund 2019). The share that stays falls on a cubic curve, fast at first and slowly at
+last, when every block that goes is missed the most. Behind `TrainConfig.prune_until` of the run the blocks are fixed.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from samplernn_fast.errors import CheckpointError
+from samplernn_fast.models.base import AudioModel
+from samplernn_fast.models.blocks import INPUTS, OUTPUTS, grid, kept, on_diagonal, sparse_fields, to_blocks
+from samplernn_fast.models.layout import Field
+from samplernn_fast.models.sparse import SparseSampleRNN
+from samplernn_fast.training.config import TrainConfig
+
+_EVERY = 10
+"""How many updates lie between two choices of blocks. Between them the blocks that are zero stay zero."""
+_PREFIX = "blocks."
+"""The prefix of masks in a training checkpoint."""
+
+
+def pruning_of(model: AudioModel, config: TrainConfig) -> "Pruning | None":
+    """The pruning of a sparse model; None for a model of another system."""
+    return Pruning(model, config) if isinstance(model, SparseSampleRNN) else None
+
+
+class Pruning:
+    """Which blocks of a model's matrices are left, and which go next."""
+
+    def __init__(self, model: SparseSampleRNN, config: TrainConfig) -> None:
+        """Every block is left at first; `start_from_zeros` and `restore` say otherwise."""
+        self._config, self._model = config, model.config
+        self._fields = {one.name: one for one in sparse_fields(model.config)}
+        self._weights = {name: model.get_parameter(name) for name in self._fields}
+        shapes = {name: grid(one.shape, model.config.dim) for name, one in self._fields.items()}
+        self._left = {name: torch.ones(shape, dtype=torch.uint8) for name, shape in shapes.items()}
+        self._zero: dict[str, Tensor] = {}
+
+    def start_from_zeros(self) -> None:
+        """Takes over the blocks of a model that is sparse already."""
+        for name, weight in self._weights.items():
+            blocks = to_blocks(weight.detach().cpu().numpy(), self._model.dim)
+            self._left[name] = torch.from_numpy((blocks != 0).any(axis=(3, 4)).astype(np.uint8))
+        self._apply()
+
+    def density(self, done: float) -> float:
+        """The share of blocks that may be left where a run is done to this share."""
+        ramp = min(1.0, done / self._config.prune_until) if self._config.prune_until else 1.0
+        return self._model.density + (1 - self._model.density) * (1 - ramp) ** 3
+
+    def is_complete(self, step: int, seconds: float) -> bool:
+        """Whether no more blocks go: the model is as sparse as it is meant to be."""
+        return self._config.done(step, seconds) >= self._config.prune_until and all(
+            bool((self._left[name].sum(dim=2) <= torch.from_numpy(self._kept(field, 0.0))[:, None]).all())
+            for name, field in self._fields.items()
+        )
+
+    @torch.no_grad()
+    def after_update(self, step: int, seconds: float) -> None:
+        """Makes blocks zero after the update number `step`, `seconds` after the run began."""
+        complete = self._config.done(step, seconds) >= self._config.prune_until
+        if not self._zero or complete or step % _EVERY == 0:
+            self._choose(self.density(self._config.done(step, seconds)))
+        self._apply()
+
+    def tensors(self) -> dict[str, Tensor]:
+        """What a training checkpoint has of this, by name."""
+        return {_PREFIX + name: left for name, left in self._left.items()}
+
+    def restore(self, tensors: dict[str, Tensor], source: Path) -> None:
+        """Takes over what `tensors` returned. Raises CheckpointError where it does not fit."""
+        for name, left in self._left.items():
+            found = tensors.get(_PREFIX + name)
+            if found is None or found.shape != left.shape or found.dtype != torch.uint8 or int(found.max()) > 1:
+                raise CheckpointError(f"{source}: tensor {_PREFIX}{name} must say which blocks are left")
+            self._left[name] = found.clone()
+        self._find_zeros()
+
+    def _kept(self, field: Field, density: float) -> np.ndarray:
+        """How many blocks each group of a unit keeps, (U,), at least those of the model's density."""
+        return kept(self._model, field, max(density, self._model.density))
+
+    def _choose(self, density: float) -> None:
+        """Leaves the blocks of the largest weights in every group, of those that are left."""
+        for name, field in self._fields.items():
+            left, counts = self._left[name], torch.from_numpy(self._kept(field, density))
+            if bool((left.sum(dim=2) <= counts[:, None]).all()):
+                continue
+            energy = self._energy(name).masked_fill(left == 0, -1.0)
+            energy[torch.from_numpy(on_diagonal(self._model, field).copy())] = torch.inf
+            # A stable sort, so that of equal blocks the first ones are left on every machine.
+            order = energy.argsort(dim=2, descending=True, stable=True)
+            rank = torch.empty_like(order).scatter_(
+                2, order, torch.arange(order.shape[2]).expand_as(order).contiguous()
+            )
+            self._left[name] = left * (rank < counts[:, None, None]).to(torch.uint8)
+            self._zero.clear()
+
+    def _energy(self, name: str) -> Tensor:
+        """The sum of squares of every block, (U, R, C) on the CPU."""
+        units, groups, columns = self._left[name].shape
+        rows = self._weights[name].view(units, self._model.dim, -1).square()
+        padding = (0, columns * INPUTS - rows.shape[2], 0, groups * OUTPUTS - rows.shape[1])
+        squares = nn.functional.pad(rows, padding).view(units, groups, OUTPUTS, columns, INPUTS)
+        return squares.sum(dim=(2, 4)).cpu()
+
+    @torch.no_grad()
+    def _apply(self) -> None:
+        """Makes the weights of the blocks that are not left zero."""
+        if not self._zero:
+            self._find_zeros()
+        for name, zero in self._zero.items():
+            self._weights[name].masked_fill_(zero, 0.0)
+
+    def _find_zeros(self) -> None:
+        """Works out which weights are zero, in the shapes of the matrices."""
+        for name, left in self._left.items():
+            rows = left.repeat_interleave(OUTPUTS, dim=1).repeat_interleave(INPUTS, dim=2)
+            weight = self._weights[name]
+            whole = rows[:, : self._model.dim, : weight.shape[-1]].reshape(weight.shape)
+            self._zero[name] = (whole == 0).to(weight.device)
