@@ -149,6 +149,33 @@ struct CodeRows : srnn::Rows {
   }
 };
 
+// How the weights of one output become codes.
+struct RowCodes {
+  float scale, per_unit;
+
+  // A row that is not finite gets codes of 0 and the scale NaN, so that the logits show it.
+  RowCodes(const Source& from, int gate, int row) {
+    float peak = 0;
+    bool finite = true;
+    for (int col = 0; col < from.cols; ++col) {
+      const float size = std::fabs(from.at(gate, row, col));
+      peak = std::max(peak, size);
+      finite = finite && std::isfinite(size);
+    }
+    scale = finite ? peak / 127 : std::numeric_limits<float>::quiet_NaN();
+    per_unit = finite && peak > 1e-30f ? 127 / peak : 0;
+  }
+  int of(float weight) const {
+    const float scaled = per_unit != 0 ? weight * per_unit : 0;
+    return static_cast<int>(scaled + (scaled < 0 ? -0.5f : 0.5f));
+  }
+};
+
+// Adds a code's part to the offset of its output, which may wrap round.
+inline void add_offset(int32_t* sum, int code) {
+  *sum = static_cast<int32_t>(static_cast<uint32_t>(*sum) + 8192u * static_cast<uint32_t>(code));
+}
+
 struct CodeMatrix : srnn::Matrix {
   int gates = 0, panels = 0, cols = 0;  // cols includes the padding of zeros
   const int8_t* data = nullptr;
@@ -179,22 +206,11 @@ struct CodeMatrix : srnn::Matrix {
  private:
   void pack_output(const Source& from, int gate, int row, int8_t* to, float* scale,
                    int32_t* sum) const {
-    float peak = 0;
-    bool finite = true;
-    for (int col = 0; col < from.cols; ++col) {
-      const float size = std::fabs(from.at(gate, row, col));
-      peak = std::max(peak, size);
-      finite = finite && std::isfinite(size);
-    }
-    // A row that is not finite gets codes of 0 and the scale NaN, so that the logits show it.
-    if (!finite) peak = 0;
-    *scale = finite ? peak / 127 : std::numeric_limits<float>::quiet_NaN();
-    const float per_unit = peak > 1e-30f ? 127 / peak : 0;
+    const RowCodes codes(from, gate, row);
+    *scale = codes.scale;
     for (int col = 0; col < cols; ++col) {
-      const float scaled = finite ? from.at(gate, row, col) * per_unit : 0;
-      const int code = static_cast<int>(scaled + (scaled < 0 ? -0.5f : 0.5f));
-      *sum =
-          static_cast<int32_t>(static_cast<uint32_t>(*sum) + 8192u * static_cast<uint32_t>(code));
+      const int code = codes.of(from.at(gate, row, col));
+      add_offset(sum, code);
 #if defined(SRNN_PLANES)
       to[long{col} / kGroup * kGroup * kPanel + col % kGroup] = static_cast<int8_t>(code);
 #else

@@ -7,20 +7,22 @@
 #include "float32.h"
 #include "int8.h"
 #endif
+#include "blocks.h"
 #include "int4.h"
 
 namespace srnn {
 namespace SRNN_ISA {
 
-typedef FloatMode<Float32> Float32Mode;
+typedef BlockMode<FloatMode<Float32>, FloatBlocks> Float32Mode;
 #if defined(SRNN_TILES)
 typedef TileBfloat16Mode Bfloat16Mode;
-typedef TileInt8Mode CodeMode;
+typedef TileInt8Mode WholeCodeMode;
 #else
 typedef FloatMode<Bfloat16> Bfloat16Mode;
-typedef Int8Mode CodeMode;
+typedef Int8Mode WholeCodeMode;
 #endif
-typedef FourBitMode<CodeMode> Int4Mode;
+typedef BlockMode<WholeCodeMode, CodeBlocks> CodeMode;
+typedef FourBitMode<WholeCodeMode> Int4Mode;
 
 }  // namespace SRNN_ISA
 }  // namespace srnn

@@ -70,6 +70,14 @@ inline int32_t register_work(const FourBitMode<Codes>*, long* macs) {
 }
 
 #if defined(SRNN_TILES)
+inline int32_t register_work(const TileInt8Mode*, long* macs);
+#endif
+template <class Whole, class OfBlocks>
+inline int32_t register_work(const BlockMode<Whole, OfBlocks>*, long* macs) {
+  return register_work(static_cast<const Whole*>(nullptr), macs);
+}
+
+#if defined(SRNN_TILES)
 constexpr int kTileRounds = 20;
 
 // Makes `dots`, four dot products of tiles 4 and 5 into tiles 0 to 3, kTileRounds times.
