@@ -13,7 +13,7 @@ from samplernn_fast.backends.interface import Backend
 from samplernn_fast.backends.names import MODES, check_backend
 from samplernn_fast.backends.promise import Promise
 from samplernn_fast.errors import NO_TORCH, BackendUnavailable, MissingPackage, needing_torch
-from samplernn_fast.models.config import AudioConfig
+from samplernn_fast.models.config import AudioConfig, SparseSampleRNNConfig
 from samplernn_fast.models.layout import is_matrix
 from samplernn_fast.models.stored.arrays import ModelArrays
 from samplernn_fast.reference.folding import PackedWeights, fold
@@ -172,6 +172,8 @@ def _wanted_modes(chosen: type[Backend], dtype: str, weights: Weights) -> list[s
         return [chosen.dtypes[0]]
     if dtype == "fastest":
         left_out = () if _gains_by_four_bits(weights) else (INT4,)
+        if isinstance(weights.config, SparseSampleRNNConfig) and chosen is CpuBackend:
+            left_out = (INT4, "bfloat16")  # which have no kernels for blocks, so that float32 is faster
         return [mode for mode in FASTEST_FIRST if mode in chosen.dtypes and mode not in left_out]
     return [dtype]
 

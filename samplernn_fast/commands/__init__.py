@@ -29,7 +29,7 @@ class Command(NamedTuple):
         return loaded
 
     def load_flags(self) -> list[Callable[..., None]]:
-        """The functions whose arguments are the flags, for every command but `train`."""
+        """The functions whose arguments are the flags, for every command but those of `TRAINING`."""
         module = import_module(f"{__name__}.{self.module}")
         return [getattr(module, part) for part in self.parts or (self.function,)]
 
@@ -46,6 +46,12 @@ COMMANDS = {
         "samplernn-fast train laptop --data data --out run",
         "training",
         "train",
+    ),
+    "sparsify": Command(
+        "Make a model faster: train on from it while most of its weights become zero. The same command resumes.",
+        "samplernn-fast sparsify run --density 0.25 --data data --out sparse",
+        "training",
+        "sparsify",
     ),
     "generate": Command(
         "Make new audio with a model.",
@@ -119,3 +125,5 @@ COMMANDS = {
     ),
 }
 """Every command by name, in the order of the overview."""
+TRAINING = ("train", "sparsify")
+"""The commands whose flags are the settings of a `TrainConfig`. They take the words themselves."""

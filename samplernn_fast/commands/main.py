@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 
 from samplernn_fast._version import __version__
-from samplernn_fast.commands import COMMANDS, standard_streams
+from samplernn_fast.commands import COMMANDS, TRAINING, standard_streams
 from samplernn_fast.commands.standard_streams import FAILURE_STATUS, USAGE_STATUS
 from samplernn_fast.errors import ConfigError, Interrupted, SampleRNNError, did_you_mean, needing_torch, quoted
 
@@ -85,7 +85,7 @@ def _command(name: str | None, rest: Sequence[str]) -> None:
         # Those of NumPy would spin for a tenth of a second behind every product, on the cores that make sound then.
         os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", _LOG2_CYCLES)
     prog, command = f"samplernn-fast {name}", COMMANDS[name].load()
-    if name == "train" or COMMANDS[name].parts:
+    if name in TRAINING or COMMANDS[name].parts:
         command(rest, prog)
     else:
         from samplernn_fast.commands.flags import deferred, introduction, parse, with_example
@@ -107,9 +107,9 @@ def _setting_names(command: str | None) -> set[str]:
     import dataclasses
     import inspect
 
-    parts = [] if command == "train" else COMMANDS[command].load_flags()
+    parts = [] if command in TRAINING else COMMANDS[command].load_flags()
     own = {name for flags in parts for name in inspect.signature(flags).parameters}
-    if command not in ("train", "search"):  # a search takes the flags of train too
+    if command not in (*TRAINING, "search"):  # a search takes the flags of train too
         return own
     from samplernn_fast.models.config import AudioConfig
     from samplernn_fast.models.other_configs import CONFIGS

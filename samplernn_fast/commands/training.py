@@ -16,8 +16,13 @@ from samplernn_fast.commands.evaluation import score
 from samplernn_fast.commands.flags import parse, with_example, with_long_out
 from samplernn_fast.commands.standard_streams import USAGE_STATUS
 from samplernn_fast.errors import ConfigError, Interrupted, did_you_mean, quoted
-from samplernn_fast.models.config import AudioConfig
+from samplernn_fast.models.config import AudioConfig, SparseSampleRNNConfig
 from samplernn_fast.training.config import FROM_DATA, TrainConfig
+
+_WITHOUT_PRESET = {
+    "train": "Train on from another model, with other data.",
+    "sparsify": COMMANDS["sparsify"].summary,
+}
 
 
 def train(args: Sequence[str], prog: str) -> None:
@@ -38,13 +43,32 @@ def train(args: Sequence[str], prog: str) -> None:
         shown = f"{usage}\n\nExample: {COMMANDS['train'].example}\n\npresets:\n{rows}"
         print(shown, file=sys.stdout if args else sys.stderr)
         sys.exit(0 if args else USAGE_STATUS)
-    config = read_flags(args[0] if named else None, with_long_out(args[1:] if named else args), prog)
+    run_training(
+        read_flags(args[0] if named else None, with_long_out(args[1:] if named else args), prog), args[0] * named
+    )
+
+
+def sparsify(args: Sequence[str], prog: str) -> None:
+    """Make a model faster: train on from it while most of its weights become zero. The same command resumes."""
+    if not args or args[0].startswith("-"):
+        if args and args[0] not in ("-h", "--help"):
+            raise ConfigError(f"sparsify: the first word is the model to make sparse, got {quoted(args[0])}")
+        text = with_example(COMMANDS["sparsify"].summary, "sparsify")
+        usage = f"usage: {prog} RUN|MODEL.safetensors|demo --density SHARE --data FOLDER --out RUN [--help] ..."
+        print(f"{usage}\n\n{text}", file=sys.stdout if args else sys.stderr)
+        sys.exit(0 if args else USAGE_STATUS)
+    given = args[1:] if _has_density(args) else [*args[1:], f"--density={SparseSampleRNNConfig.density}"]
+    run_training(read_flags(None, [f"--init-from={args[0]}", *with_long_out(given)], prog, command="sparsify"), "")
+
+
+def run_training(config: TrainConfig, preset: str) -> None:
+    """Trains, or goes on, and says how it ended and how the model scores. Raises Interrupted where a signal ended it."""
     with terminal.waiting("loading torch", shown=_is_first_process()):
         from samplernn_fast.data.folder import AudioData
         from samplernn_fast.training.process import Launch
         from samplernn_fast.training.trainer import train as run
 
-    result = run(config, preset=args[0] if named else "")
+    result = run(config, preset=preset)
     if Launch.from_environment().rank:
         return
     made = f"{terminal.counted(result.steps, 'step')} in {terminal.duration(result.seconds)}"
@@ -60,21 +84,30 @@ def _is_first_process() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
-def read_flags(name: str | None, args: Sequence[str], prog: str) -> TrainConfig:
+def _has_density(args: Sequence[str]) -> bool:
+    """Whether the flags ask for a sparse model."""
+    return any(arg.partition("=")[0] == "--density" for arg in args)
+
+
+def read_flags(name: str | None, args: Sequence[str], prog: str, command: str = "train") -> TrainConfig:
     """The settings of the preset `name`, or of fine-tuning where it is None, under the flags in `args`.
 
     Where the run starts from a model, the flags are read once more over that model's settings, so that a flag which
-    contradicts them can be told from a setting that nobody gave.
+    contradicts them can be told from a setting that nobody gave. A density makes the model sparse.
     """
     from samplernn_fast.training import starting
-    from samplernn_fast.training.presets import FINE_TUNING, PRESETS
+    from samplernn_fast.training.presets import FINE_TUNING, PRESETS, SPARSIFYING
 
     for arg in args:
         flag = arg.partition("=")[0]
         if flag.startswith("--") and flag[2:].replace("-", "_") in FROM_DATA:
             raise ConfigError(f"{flag} cannot be set: train takes it from the data, or from the model of --init-from")
-    text, preset = PRESETS[name] if name else ("Train on from another model, with other data.", FINE_TUNING)
-    prog, text = f"{prog} {name}" if name else prog, with_example(text, "train")
+    sparse = _has_density(args)
+    text, preset = PRESETS[name] if name else (_WITHOUT_PRESET[command], SPARSIFYING if sparse else FINE_TUNING)
+    if sparse and name:
+        model = starting.sparse_config(preset.model, SparseSampleRNNConfig.density, f"the preset {name}")
+        preset = dataclasses.replace(preset, model=model)
+    prog, text = f"{prog} {name}" if name else prog, with_example(text, command)
     config = parse(TrainConfig, prog, args, description=text, default=_without_paths(preset))
     names.check_device(config.device)
     starting.check_early(config)
@@ -84,10 +117,12 @@ def read_flags(name: str | None, args: Sequence[str], prog: str) -> TrainConfig:
         if config.resume in ("auto", "never") and not (config.out / LAST_FILE).exists():
             model_file(model_path(config.init_from))  # refuses before torch is loaded; a run that goes on needs it not
         with terminal.waiting("loading torch and the model to start from", shown=_is_first_process()):
-            model = starting.model_to_start_from(config)
+            known = starting.model_to_start_from(config)
+        if isinstance(config.model, SparseSampleRNNConfig):
+            known = starting.sparse_config(known, config.model.density, config.init_from)
         if name:
-            starting.check_preset(name, preset.model, model, config.init_from)
-        default = _without_paths(_over_model(preset, model, any_length=name is None))
+            starting.check_preset(name, preset.model, known, config.init_from)
+        default = _without_paths(_over_model(preset, known, any_length=name is None))
         config = parse(TrainConfig, prog, args, description=text, default=default)
     if config.max_steps and not any(re.match("--max[-_]minutes", arg) for arg in args):
         config = dataclasses.replace(config, max_minutes=None)  # a number of steps replaces the preset's time limit

@@ -81,10 +81,9 @@ def fold(model: ModelArrays) -> PackedWeights:
 
 def _folded_already(config: SparseSampleRNNConfig, arrays: Mapping[str, np.ndarray]) -> PackedWeights:
     """The weights of a model whose parameters are its folded matrices."""
-    values = {"frame_values": quantize.for_config(config).frame_values(config.frame_input, config.frame_gain)}
-    return PackedWeights(
-        config, {one.name: np.array((values | arrays)[one.name], np.float64) for one in layout(config)}
-    )
+    values = quantize.for_config(config).frame_values(config.frame_input, config.frame_gain)
+    every = {**arrays, "frame_values": values}
+    return PackedWeights(config, {one.name: np.array(every[one.name], np.float64) for one in layout(config)})
 
 
 class _Weights:

@@ -1,9 +1,10 @@
 """Named settings for `train`. Each says where its numbers come from: the paper, another project's code, or us."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from samplernn_fast.models.config import AudioConfig, OneTierConfig, SampleRNNConfig
+from samplernn_fast.models.config import AudioConfig, OneTierConfig, SampleRNNConfig, SparseSampleRNNConfig
 from samplernn_fast.models.other_configs import (
     HybridRNNWaveNetConfig,
     HybridWaveNetConfig,
@@ -124,3 +125,6 @@ FINE_TUNING = TrainConfig(
 )
 """The settings of `train --init-from MODEL` without a preset (our numbers): the rate is a sixth of `laptop`'s, because
 the weights are good already. The model and its name are those of the source."""
+
+SPARSIFYING = replace(FINE_TUNING, model=SparseSampleRNNConfig(sample_rate=0, gain=0.0))
+"""The settings of `sparsify` (our numbers), which are those of fine-tuning. The model is that of the source, folded."""

@@ -115,6 +115,8 @@ def fit(config: TrainConfig, data: AudioData, known: AudioConfig | None) -> Trai
     if config.init_from is not None and known is not None:
         if isinstance(model, SparseSampleRNNConfig):
             known = sparse_config(known, model.density, config.init_from)
+            if model == SparseSampleRNNConfig(sample_rate=0, gain=0.0, density=model.density):
+                model = known  # nothing but the density was said
         model = known if model == default_model() else _same_model(model, known, config.init_from)
     return replace(config, model=fit_to_data(model, data, known))
 

@@ -21,7 +21,9 @@ INDEX_TYPE = "I32"
 def encoded(config: AudioConfig, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """A model's arrays as a file has them: those of a sparse model as blocks, those of another as they are."""
     found = dict(arrays)
-    for one in sparse_fields(config) if isinstance(config, SparseSampleRNNConfig) else ():
+    if not isinstance(config, SparseSampleRNNConfig):
+        return found
+    for one in sparse_fields(config):
         blocks = to_blocks(found.pop(one.name), config.dim)
         present = (blocks != 0).any(axis=(3, 4))
         _, _, columns = np.nonzero(present)
@@ -35,7 +37,9 @@ def decoded(config: AudioConfig, arrays: Mapping[str, np.ndarray], source: objec
     """A model's arrays, from what a file has. Matrices that are stored whole, as training checkpoints have them, stay
     as they are. Raises CheckpointError, which begins with `source`, for blocks that are none of the model's."""
     found = dict(arrays)
-    for one in sparse_fields(config) if isinstance(config, SparseSampleRNNConfig) else ():
+    if not isinstance(config, SparseSampleRNNConfig):
+        return found
+    for one in sparse_fields(config):
         names = [f"{one.name}.{part}" for part in (_COUNTS, _COLUMNS, _BLOCKS)]
         if not all(name in found for name in names):
             continue
