@@ -1,0 +1,256 @@
+"""Gradual pruning: how many blocks go and when, which ones stay, and that a run which was stopped does the same."""
+
+import math
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from runs import TINY, assert_same_run, everything, tiny, trainer
+
+from samplernn_fast.errors import CheckpointError, ConfigError
+from samplernn_fast.models import blocks, checkpoint
+from samplernn_fast.models.config import OneTierConfig, SampleRNNConfig, SparseSampleRNNConfig
+from samplernn_fast.models.registry import build_model
+from samplernn_fast.training.config import TrainConfig
+from samplernn_fast.training.pruning import Pruning
+from samplernn_fast.training.trainer import train
+
+DENSE = SampleRNNConfig(**TINY | {"dim": 40})
+SPARSE = SparseSampleRNNConfig.of(DENSE, 0.3)
+
+
+def counts(model) -> dict[str, np.ndarray]:
+    """How many blocks of every group of a model's matrices are not zero, (U, R)."""
+    config = model.config
+    found = {}
+    for one in blocks.sparse_fields(config):
+        every = blocks.to_blocks(model.get_parameter(one.name).detach().numpy(), config.dim)
+        found[one.name] = (every != 0).any(axis=(3, 4)).sum(axis=2)
+    return found
+
+
+def assert_pruned(model) -> None:
+    """Every group has as many blocks as the density means, and recurrent matrices have their diagonals."""
+    for one in blocks.sparse_fields(model.config):
+        wanted = blocks.kept(model.config, one, model.config.density)
+        assert (counts(model)[one.name] == wanted[:, None]).all(), one.name
+        if one.name.endswith(".recurrent"):
+            gates = model.get_parameter(one.name).detach().view(-1, model.config.dim, model.config.dim)
+            assert (gates.diagonal(dim1=1, dim2=2) != 0).all()
+
+
+def pruning(steps: int = 100, until: float = 0.5) -> tuple[torch.nn.Module, Pruning]:
+    model = build_model(SPARSE, seed=0)
+    return model, Pruning(model, TrainConfig(data="d", out="o", model=SPARSE, max_steps=steps, prune_until=until))
+
+
+def test_blocks_go_on_a_cubic_curve_and_the_smallest_go_first():
+    model, one = pruning()
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    assert one.density(0) == 1 and one.density(0.5) == one.density(1) == SPARSE.density
+    assert one.density(0.25) == pytest.approx(0.3 + 0.7 / 8)
+    last = None
+    for step in range(1, 101):
+        one.after_update(step, 0.0)
+        now = {name: int(found.sum()) for name, found in counts(model).items()}
+        assert last is None or all(now[name] <= last[name] for name in now)
+        if step % 10 and step > 1 and step < 50:
+            assert now == last  # blocks are chosen at every tenth update
+        assert one.is_complete(step, 0.0) == (step >= 50)
+        last = now
+    assert_pruned(model)
+    name, dim = "mlp.hidden0", SPARSE.dim
+    energy = np.square(blocks.to_blocks(before[name].numpy(), dim)).sum(axis=(3, 4))
+    left = (blocks.to_blocks(model.get_parameter(name).detach().numpy(), dim) != 0).any(axis=(3, 4))
+    for group in range(left.shape[1]):
+        assert energy[0, group][left[0, group]].min() > energy[0, group][~left[0, group]].max()
+    for other, parameter in model.named_parameters():
+        kept = parameter.detach() != 0
+        assert torch.equal(parameter.detach()[kept], before[other][kept]), other
+
+
+def test_blocks_that_are_zero_stay_zero_while_weights_change():
+    model, one = pruning()
+    one.after_update(10, 0.0)
+    zero = {name: p.detach() == 0 for name, p in model.named_parameters() if name in counts(model)}
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(1)
+    one.after_update(11, 0.0)
+    for name, mask in zero.items():
+        weight = model.get_parameter(name).detach()
+        assert (weight[mask] == 0).all() and not torch.signbit(weight[mask]).any() and (weight[~mask] != 0).all()
+
+
+@pytest.mark.parametrize("density", [0.01, 1.0])
+@pytest.mark.parametrize("dim", [4, 13, 40])
+def test_sizes_that_blocks_do_not_divide(data_folder, tmp_path, dim, density):
+    config = SparseSampleRNNConfig.of(replace(DENSE, dim=dim), density)
+    train(tiny(data_folder, tmp_path / "run", steps=4, model=config))
+    model = checkpoint.load_model(tmp_path / "run")
+    assert_pruned(model)
+    if density == 1:
+        assert all((found == found.max()).all() for found in counts(model).values())
+
+
+def test_weights_that_are_all_zero_are_pruned_too():
+    model, one = pruning()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.zero_()
+    one.after_update(50, 0.0)
+    left = {name: mask.sum(dim=2) for name, mask in one.tensors().items()}
+    for field in blocks.sparse_fields(SPARSE):
+        wanted = torch.from_numpy(blocks.kept(SPARSE, field, SPARSE.density))
+        assert (left[f"blocks.{field.name}"] == wanted[:, None]).all()
+
+
+@pytest.fixture(scope="module")
+def dense_run(data_folder, tmp_path_factory):
+    run = tmp_path_factory.mktemp("dense") / "run"
+    train(tiny(data_folder, run, steps=12, model=DENSE))
+    return run
+
+
+def settings(data_folder, out, source, **changes) -> TrainConfig:
+    fields = {"steps": 40, "model": SparseSampleRNNConfig(sample_rate=0, gain=0.0, density=0.3), "init_from": source}
+    return tiny(data_folder, out, **fields | changes)
+
+
+def test_a_dense_model_is_folded_and_pruned(data_folder, tmp_path, dense_run):
+    config = settings(data_folder, tmp_path / "run", dense_run, lr=1e-9, prune_until=1.0)
+    first = trainer(config)
+    dense = checkpoint.load_model(dense_run)
+    levels = torch.randint(0, 64, (2, 8 + 64))
+    torch.testing.assert_close(first.model(levels)[0], dense(levels)[0], rtol=0, atol=1e-4)
+    train(config)
+    model = checkpoint.load_model(config.out)
+    assert model.config == replace(SPARSE, sample_rate=dense.config.sample_rate, gain=dense.config.gain)
+    assert_pruned(model)
+
+
+def test_the_best_model_is_one_that_has_its_density(data_folder, tmp_path, dense_run):
+    """Pruning makes the model worse here, so that the first validations have the best bits."""
+    config = settings(data_folder, tmp_path / "run", dense_run, lr=1e-9, eval_every=4, prune_until=0.9, keep=10)
+    train(config)
+    assert_pruned(checkpoint.load_model(config.out))
+    kept = sorted((config.out / "models").iterdir())
+    assert kept and all("step-00004" in file.name or "step-000036" in file.name for file in kept), kept
+    for file in kept:
+        assert_pruned(checkpoint.load_model(file))
+
+
+def test_a_sparse_model_is_trained_on_and_made_sparser(data_folder, tmp_path, dense_run):
+    first = settings(data_folder, tmp_path / "first", dense_run)
+    train(first)
+    before = counts(checkpoint.load_model(first.out))
+    for density in (0.3, 0.15):
+        model = SparseSampleRNNConfig(sample_rate=0, gain=0.0, density=density)
+        second = tiny(
+            data_folder, tmp_path / f"second-{density}", steps=4, model=model, init_from=first.out, prune_until=1.0
+        )
+        run = trainer(second)
+        run.update(next(run.batches))
+        run.pruning.after_update(1, 0.0)
+        now = counts(run.model)
+        assert all((now[name] <= before[name]).all() for name in now)
+        train(second)
+        assert_pruned(checkpoint.load_model(second.out))
+    more = SparseSampleRNNConfig(sample_rate=0, gain=0.0, density=0.5)
+    with pytest.raises(ConfigError, match=r"density must be at most 0\.3"):
+        trainer(tiny(data_folder, tmp_path / "more", steps=4, model=more, init_from=first.out))
+
+
+def test_only_sample_rnn_becomes_sparse(data_folder, tmp_path):
+    run = tmp_path / "rnn"
+    train(tiny(data_folder, run, steps=2, model=OneTierConfig(dim=8, emb_size=4, q_levels=64, sample_rate=0, gain=0.0)))
+    with pytest.raises(ConfigError, match="only SampleRNN can be made sparse"):
+        trainer(settings(data_folder, tmp_path / "run", run))
+
+
+def test_a_run_without_an_end_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match="max_steps or max_minutes"):
+        TrainConfig(data=tmp_path, out=tmp_path, model=SPARSE)
+
+
+def test_a_run_by_the_clock_ends_with_its_density(data_folder, tmp_path):
+    config = tiny(data_folder, tmp_path / "run", steps=None, model=SPARSE, max_minutes=0.01, prune_until=1.0)
+    assert train(config).stopped == "max_minutes"
+    assert_pruned(checkpoint.load_model(config.out))
+
+
+def test_an_interrupted_run_ends_as_one_that_was_not(data_folder, tmp_path, dense_run, monkeypatch):
+    whole = settings(data_folder, tmp_path / "whole", dense_run)
+    train(whole)
+    parts = replace(whole, out=tmp_path / "parts")
+    update = type(trainer(whole)).update
+    for step in (3, 10, 19, 33):
+        with monkeypatch.context() as patched:
+
+            def interrupted(self, batch, step=step):
+                update(self, batch)
+                if self.step == step:
+                    os.kill(os.getpid(), signal.SIGTERM)
+
+            patched.setattr("samplernn_fast.training.trainer.Trainer.update", interrupted)
+            assert train(parts).steps == step
+    assert train(parts).stopped == "max_steps"
+    assert_same_run(parts.out, whole.out)
+
+
+def test_a_run_that_is_killed_at_random_ends_as_one_that_was_not(data_folder, tmp_path, dense_run):
+    """By the command line, as users do it."""
+    flags = "--density 0.3 --max-steps 30 --batch-size 4 --seq-len 64 --save-every 3 --eval-every 7 --num-threads 1"
+    command = [sys.executable, "-m", "samplernn_fast", "sparsify", str(dense_run), "--data", str(data_folder)]
+    command += [*flags.split(), "--sample-every", "0", "--keep", "1", "-o"]
+    assert subprocess.run([*command, str(tmp_path / "whole")], capture_output=True).returncode == 0
+    chance, kills, parts = random.Random(2), 0, tmp_path / "parts"
+    for _ in range(60):
+        process = subprocess.Popen([*command, str(parts)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        began, after = time.monotonic(), 0.05 * chance.random() ** 2
+        while process.poll() is None and kills < 4:
+            saved = parts / checkpoint.LAST_FILE
+            if saved.exists() and saved.stat().st_mtime > time.time() - (time.monotonic() - began):
+                time.sleep(after)
+                process.kill()
+                kills += 1
+                break
+            time.sleep(0.002)
+        if process.wait() == 0:
+            break
+    assert process.returncode == 0 and kills >= 2
+    left, right = everything(parts), everything(tmp_path / "whole")
+    assert left.keys() == right.keys() and all(torch.equal(left[name], right[name]) for name in left)
+    models = [checkpoint.load_model(run).state_dict() for run in (parts, tmp_path / "whole")]
+    assert all(torch.equal(models[0][name], models[1][name]) for name in models[0])
+
+
+@pytest.mark.parametrize("value", [None, torch.zeros(1), torch.full((3, 5, 10), 2, dtype=torch.uint8)])
+def test_a_checkpoint_whose_masks_do_not_fit_is_refused(data_folder, tmp_path, dense_run, value):
+    config = settings(data_folder, tmp_path / "run", dense_run, steps=5)
+    train(config)
+    saved, header = checkpoint.read(config.out / checkpoint.LAST_FILE)
+    saved.pop("blocks.tier0.recurrent")
+    if value is not None:
+        saved["blocks.tier0.recurrent"] = value
+    checkpoint.save_training(
+        config.out / checkpoint.LAST_FILE, saved, checkpoint.load_model(config.out).config, header["progress"]
+    )
+    with pytest.raises(CheckpointError, match=r"blocks\.tier0\.recurrent must say which blocks are left"):
+        trainer(config)
+
+
+def test_a_weight_that_is_no_number_ends_the_run(data_folder, tmp_path, dense_run, monkeypatch):
+    config = settings(data_folder, tmp_path / "run", dense_run)
+    run = trainer(config)
+    with torch.no_grad():
+        run.model.get_parameter("mlp.hidden0")[0, 0] = math.nan
+    with pytest.raises(Exception, match="stopped being a number"):
+        run.run([], progress=False)
