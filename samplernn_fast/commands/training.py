@@ -62,7 +62,7 @@ def sparsify(args: Sequence[str], prog: str) -> None:
 
 
 def run_training(config: TrainConfig, preset: str) -> None:
-    """Trains, or goes on, and says how it ended and how the model scores. Raises Interrupted where a signal ended it."""
+    """Trains, or goes on, and prints how it ended and how the model scores. Raises Interrupted for a signal."""
     with terminal.waiting("loading torch", shown=_is_first_process()):
         from samplernn_fast.data.folder import AudioData
         from samplernn_fast.training.process import Launch

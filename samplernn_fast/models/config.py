@@ -237,7 +237,7 @@ class SampleRNNConfig(FramedConfig):
 @dataclass(frozen=True)
 class SparseSampleRNNConfig(FramedConfig):
     """SampleRNN whose folded matrices are its parameters, and are block-sparse: what a sampler multiplies is what is
-    trained and pruned (`models.blocks`). `sparsify` makes one of a trained SampleRNN."""
+    trained and pruned (`models.sparse.blocks`). `sparsify` makes one of a trained SampleRNN."""
 
     system: ClassVar[str] = "samplernn-sparse"
     packed: ClassVar[bool] = True

@@ -19,7 +19,7 @@ from samplernn_fast.models.other_configs import (
     WaveNetConfig,
 )
 from samplernn_fast.models.sample_rnn import SampleRNN, TieredModel
-from samplernn_fast.models.sparse import SparseSampleRNN
+from samplernn_fast.models.sparse.network import SparseSampleRNN
 from samplernn_fast.models.variants import MultiSoftmax, RealInputSampleRNN
 
 PackedModel = TieredModel | OneTierRNN | SparseSampleRNN

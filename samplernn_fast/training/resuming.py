@@ -23,9 +23,9 @@ from samplernn_fast.models import checkpoint
 from samplernn_fast.models.base import AudioModel, State
 from samplernn_fast.models.config import AudioConfig
 from samplernn_fast.models.other_configs import config_from_dict
+from samplernn_fast.models.sparse.pruning import Pruning
 from samplernn_fast.models.stored.header import config_in, read_header
 from samplernn_fast.training.config import TrainConfig
-from samplernn_fast.training.pruning import Pruning
 from samplernn_fast.untrusted import Fields, Unreadable
 
 FREE_SETTINGS = frozenset(

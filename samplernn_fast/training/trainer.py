@@ -25,6 +25,7 @@ from samplernn_fast.models import checkpoint
 from samplernn_fast.models.base import State
 from samplernn_fast.models.places import LOG_FILE, MODELS_FOLDER, SAMPLES_FOLDER
 from samplernn_fast.models.registry import build_model
+from samplernn_fast.models.sparse.pruning import pruning_of
 from samplernn_fast.training import resuming, starting
 from samplernn_fast.training.config import TrainConfig
 from samplernn_fast.training.keeping import EARLY_SHARE, Keeper, is_due, make_sound, next_sound
@@ -38,7 +39,6 @@ from samplernn_fast.training.process import (
     process_group,
 )
 from samplernn_fast.training.progress import Reporter, opening
-from samplernn_fast.training.pruning import pruning_of
 from samplernn_fast.training.run_log import RunLog, TrainResult, Watch, read_log
 
 
@@ -102,7 +102,7 @@ class Trainer:
             self.model.load_state_dict(source.state_dict(config.model))
             self.initialized_from = source.provenance()
         self.model.to(device)
-        self.pruning = pruning_of(self.model, config)
+        self.pruning = pruning_of(self.model, config.prune_until)
         if self.pruning is not None and source is not None and source.model.config.system == config.model.system:
             self.pruning.start_from_zeros()
         self.batches = TBPTTBatches(
@@ -162,7 +162,7 @@ class Trainer:
                 self.update(next(self.batches))
                 self.seconds, number = self._agree(time.monotonic() - began)
                 if self.pruning is not None:
-                    self.pruning.after_update(self.step, self.seconds)
+                    self.pruning.after_update(self.step, config.done(self.step, self.seconds))
                 if self.step % config.log_every == 0:
                     self._write_row(log)
                 if reporter is not None:
@@ -312,7 +312,7 @@ class Trainer:
 
     def _is_ramping(self) -> bool:
         """Whether the model has more blocks than it is meant to have, so that its bits say nothing of later ones."""
-        return self.pruning is not None and not self.pruning.is_complete(self.step, self.seconds)
+        return self.pruning is not None and not self.pruning.is_complete(self.config.done(self.step, self.seconds))
 
     def _is_stopping(self) -> bool:
         """Whether a signal came, which asks what is being made to stop."""

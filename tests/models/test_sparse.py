@@ -7,10 +7,11 @@ from cases import CASES, make_model, random_levels
 from safetensors.numpy import load_file, save_file
 
 from samplernn_fast.errors import CheckpointError, ConfigError
-from samplernn_fast.models import blocks, checkpoint
+from samplernn_fast.models import checkpoint
 from samplernn_fast.models.config import SparseSampleRNNConfig
 from samplernn_fast.models.layout import Field
 from samplernn_fast.models.registry import build_model
+from samplernn_fast.models.sparse import blocks
 from samplernn_fast.models.stored.arrays import describe, read_model
 from samplernn_fast.models.stored.header import KEY
 from samplernn_fast.reference.weights import pack

@@ -15,11 +15,12 @@ import torch
 from runs import TINY, assert_same_run, everything, tiny, trainer
 
 from samplernn_fast.errors import CheckpointError, ConfigError
-from samplernn_fast.models import blocks, checkpoint
+from samplernn_fast.models import checkpoint
 from samplernn_fast.models.config import OneTierConfig, SampleRNNConfig, SparseSampleRNNConfig
 from samplernn_fast.models.registry import build_model
+from samplernn_fast.models.sparse import blocks
+from samplernn_fast.models.sparse.pruning import Pruning
 from samplernn_fast.training.config import TrainConfig
-from samplernn_fast.training.pruning import Pruning
 from samplernn_fast.training.trainer import train
 
 DENSE = SampleRNNConfig(**TINY | {"dim": 40})
@@ -46,9 +47,9 @@ def assert_pruned(model) -> None:
             assert (gates.diagonal(dim1=1, dim2=2) != 0).all()
 
 
-def pruning(steps: int = 100, until: float = 0.5) -> tuple[torch.nn.Module, Pruning]:
+def pruning() -> tuple[torch.nn.Module, Pruning]:
     model = build_model(SPARSE, seed=0)
-    return model, Pruning(model, TrainConfig(data="d", out="o", model=SPARSE, max_steps=steps, prune_until=until))
+    return model, Pruning(model, 0.5)
 
 
 def test_blocks_go_on_a_cubic_curve_and_the_smallest_go_first():
@@ -58,12 +59,12 @@ def test_blocks_go_on_a_cubic_curve_and_the_smallest_go_first():
     assert one.density(0.25) == pytest.approx(0.3 + 0.7 / 8)
     last = None
     for step in range(1, 101):
-        one.after_update(step, 0.0)
+        one.after_update(step, step / 100)
         now = {name: int(found.sum()) for name, found in counts(model).items()}
         assert last is None or all(now[name] <= last[name] for name in now)
         if step % 10 and step > 1 and step < 50:
             assert now == last  # blocks are chosen at every tenth update
-        assert one.is_complete(step, 0.0) == (step >= 50)
+        assert one.is_complete(step / 100) == (step >= 50)
         last = now
     assert_pruned(model)
     name, dim = "mlp.hidden0", SPARSE.dim
@@ -78,12 +79,12 @@ def test_blocks_go_on_a_cubic_curve_and_the_smallest_go_first():
 
 def test_blocks_that_are_zero_stay_zero_while_weights_change():
     model, one = pruning()
-    one.after_update(10, 0.0)
+    one.after_update(10, 0.1)
     zero = {name: p.detach() == 0 for name, p in model.named_parameters() if name in counts(model)}
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(1)
-    one.after_update(11, 0.0)
+    one.after_update(11, 0.11)
     for name, mask in zero.items():
         weight = model.get_parameter(name).detach()
         assert (weight[mask] == 0).all() and not torch.signbit(weight[mask]).any() and (weight[~mask] != 0).all()
@@ -105,7 +106,7 @@ def test_weights_that_are_all_zero_are_pruned_too():
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.zero_()
-    one.after_update(50, 0.0)
+    one.after_update(50, 0.5)
     left = {name: mask.sum(dim=2) for name, mask in one.tensors().items()}
     for field in blocks.sparse_fields(SPARSE):
         wanted = torch.from_numpy(blocks.kept(SPARSE, field, SPARSE.density))
@@ -158,7 +159,7 @@ def test_a_sparse_model_is_trained_on_and_made_sparser(data_folder, tmp_path, de
         )
         run = trainer(second)
         run.update(next(run.batches))
-        run.pruning.after_update(1, 0.0)
+        run.pruning.after_update(1, 0.25)
         now = counts(run.model)
         assert all((now[name] <= before[name]).all() for name in now)
         train(second)

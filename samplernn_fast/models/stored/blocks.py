@@ -2,7 +2,7 @@
 
 A matrix NAME becomes three arrays. `NAME.counts` (U R,) says how many blocks each group of eight outputs has, one group
 behind the other; `NAME.columns` (N,) where they lie among the group's blocks, ascending; `NAME.blocks` (N, 8, 4) what
-they hold. The letters are those of `models.blocks`. This is NumPy.
+they hold. The letters are those of `models.sparse.blocks`. This is NumPy.
 """
 
 from collections.abc import Mapping
@@ -10,8 +10,8 @@ from collections.abc import Mapping
 import numpy as np
 
 from samplernn_fast.errors import CheckpointError
-from samplernn_fast.models.blocks import INPUTS, OUTPUTS, from_blocks, grid, sparse_fields, to_blocks
 from samplernn_fast.models.config import AudioConfig, SparseSampleRNNConfig
+from samplernn_fast.models.sparse.blocks import INPUTS, OUTPUTS, from_blocks, grid, sparse_fields, to_blocks
 
 _COUNTS, _COLUMNS, _BLOCKS = "counts", "columns", "blocks"
 INDEX_TYPE = "I32"

@@ -32,7 +32,19 @@ from cases import PACKED_CASES, make_model, random_levels
 from samplernn_fast.backends.cpu import CpuBackend
 from samplernn_fast.backends.int4.making import four_bits_of
 from samplernn_fast.engine.engine import Engine
+from samplernn_fast.models.sparse.blocks import from_blocks, to_blocks
+from samplernn_fast.models.layout import is_matrix
+from samplernn_fast.reference.folding import PackedWeights
 from samplernn_fast.reference.weights import pack
+
+def sparse(weights):
+    rng, arrays = np.random.default_rng(0), dict(weights.arrays)
+    for name in filter(is_matrix, weights.arrays):
+        blocks = to_blocks(arrays[name], weights.config.dim) if name != "mlp.output" else None
+        if blocks is not None:
+            blocks[rng.random(blocks.shape[:3]) > 0.25] = 0
+            arrays[name] = from_blocks(blocks, arrays[name].shape, weights.config.dim)
+    return PackedWeights(weights.config, arrays, weights.sums)
 
 isas = native.available_isas()
 assert isas[:3] == ["amx", "avx512_vnni", "avx512"], isas
@@ -50,6 +62,17 @@ for name, config in PACKED_CASES.items():
                 alone = backend.score(backend.init_hidden(1), levels[2:3])
                 assert np.array_equal(alone[0], got[2]), (name, mode, isa, threads)
                 assert np.array_equal(scores.setdefault((mode, isa), got), got), (name, mode, isa, threads)
+    zeros = sparse(weights)
+    for mode in ("float32", "int8"):
+        for isa in isas:
+            for threads in (1, 2):
+                backend = CpuBackend(zeros, "cpu", mode, threads, isa)
+                got = backend.score(backend.init_hidden(5), levels)
+                narrow = "baseline" if isa == "baseline" or mode == "int8" else "fused"
+                assert np.array_equal(scores.setdefault(("sparse", mode, narrow), got), got), (name, mode, isa)
+                alone = backend.score(backend.init_hidden(1), levels[2:3])
+                assert np.array_equal(alone[0], got[2]), (name, mode, isa, threads)
+    scores = {key: got for key, got in scores.items() if key[0] != "sparse"}
     gaps = {key: np.abs(got - exact).max() for key, got in scores.items()}
     for isa in isas:
         assert gaps["float32", isa] <= 1e-4, (name, isa, gaps)

@@ -5,6 +5,7 @@
 // The arguments are the instruction sets to run; without any, all that this machine has.
 #include "cpu/engine.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <cstring>
@@ -28,6 +29,7 @@ void expect(bool holds, const std::string& what) {
 struct Shape {
   const char* name;
   ModelDims dims;
+  double zeros = 0;  // the share of blocks of 8 outputs by 4 inputs that are zero in every product
 };
 
 ModelDims make_dims(int dim, int q_levels, int n_rnn, int taps, int hidden,
@@ -48,20 +50,24 @@ std::vector<Shape> shapes() {
                             {"lstm, four tiers", make_dims(15, 16, 1, 2, 0, {2, 4, 8})},
                             {"one tier of levels", make_dims(17, 33, 2, 0, 2, {1})},
                             {"one tier, lstm, all skips", make_dims(40, 64, 2, 0, 0, {1})},
-                            {"no sample level", make_dims(33, 37, 1, 0, 1, {3, 6})}};
+                            {"no sample level", make_dims(33, 37, 1, 0, 1, {3, 6})},
+                            {"sparse, odd", make_dims(45, 37, 2, 2, 1, {2, 6}), 0.8},
+                            {"sparse, long", make_dims(136, 64, 1, 2, 1, {2, 4}), 0.7},
+                            {"sparse, nothing left", make_dims(17, 16, 1, 2, 1, {2, 4}), 1.0}};
   all[2].dims.reset_after = all[3].dims.reset_after = false;
   all[3].dims.skips = all[4].dims.skips = all[5].dims.skips = true;
   all[3].dims.readers_all = all[5].dims.readers_all = true;
   all[5].dims.lstm = all[6].dims.lstm = true;
   all[7].dims.reads_levels = all[8].dims.reads_levels = true;
   all[8].dims.lstm = all[8].dims.skips = all[8].dims.readers_all = true;
+  all[10].dims.skips = all[10].dims.readers_all = true;
   return all;
 }
 
 // Random tensors with the names of the layout. The spread of a matrix follows from the length of
 // its rows.
 struct Weights {
-  explicit Weights(const ModelDims& m) {
+  explicit Weights(const ModelDims& m, double zeros = 0) {
     std::mt19937 random(m.dim);
     for (const Field& field : layout(m)) {
       size_t count = 1;
@@ -72,6 +78,9 @@ struct Weights {
       // read.
       std::unique_ptr<float[]> values(new float[count]);
       for (size_t i = 0; i < count; ++i) values[i] = normal(random);
+      if (zeros > 0 && is_product(field)) {
+        drop_blocks(values.get(), count, m.dim, field.shape.back(), zeros, random);
+      }
       arrays.floats[field.name] = values.get();
       owned.push_back(std::move(values));
       if (is_product(field)) add_four_bits(field, random);
@@ -85,6 +94,21 @@ struct Weights {
       if (at != std::string::npos && at + std::strlen(end) == field.name.size()) return true;
     }
     return false;
+  }
+  // Makes blocks zero. The rows are units of `dim` outputs each.
+  static void drop_blocks(float* values, size_t count, int dim, long cols, double zeros,
+                          std::mt19937& random) {
+    std::bernoulli_distribution drops(zeros);
+    for (long first = 0; first < static_cast<long>(count) / cols; first += dim) {
+      for (long row = 0; row < dim; row += 8) {
+        for (long col = 0; col < cols; col += 4) {
+          if (!drops(random)) continue;
+          for (long r = row; r < std::min<long>(row + 8, dim); ++r) {
+            for (long c = col; c < std::min(col + 4, cols); ++c) values[(first + r) * cols + c] = 0;
+          }
+        }
+      }
+    }
   }
   void add_four_bits(const Field& field, std::mt19937& random) {
     const long cols = field.shape.back(), groups = (cols + kFourBitGroup - 1) / kFourBitGroup;
@@ -257,7 +281,7 @@ int main(int count, char** arguments) {
   for (const std::string& isa : isas) std::printf(" %s", isa.c_str());
   std::printf("; %d usable cores\n", usable_cores());
   for (const Shape& shape : shapes()) {
-    const Weights w(shape.dims);
+    const Weights w(shape.dims, shape.zeros);
     for (const char* mode : {"float32", "bfloat16", "int8", "int4"}) {
       std::vector<Run> made;
       for (const std::string& isa : isas) made.push_back(check(shape, w, isa, mode));

@@ -2,7 +2,7 @@
 
 Blocks with the smallest weights become zero and stay so (magnitude pruning, Zhu & Gupta 2017; blocks and the densities
 of gates as in LPCNet, Valin & Skoglund 2019). The share that stays falls on a cubic curve, fast at first and slowly at
-last, when every block that goes is missed the most. Behind `TrainConfig.prune_until` of the run the blocks are fixed.
+last, when every block that goes is missed the most. Behind a share of the run the blocks are fixed.
 """
 
 from pathlib import Path
@@ -13,10 +13,9 @@ from torch import Tensor, nn
 
 from samplernn_fast.errors import CheckpointError
 from samplernn_fast.models.base import AudioModel
-from samplernn_fast.models.blocks import INPUTS, OUTPUTS, grid, kept, on_diagonal, sparse_fields, to_blocks
 from samplernn_fast.models.layout import Field
-from samplernn_fast.models.sparse import SparseSampleRNN
-from samplernn_fast.training.config import TrainConfig
+from samplernn_fast.models.sparse.blocks import INPUTS, OUTPUTS, grid, kept, on_diagonal, sparse_fields, to_blocks
+from samplernn_fast.models.sparse.network import SparseSampleRNN
 
 _EVERY = 10
 """How many updates lie between two choices of blocks. Between them the blocks that are zero stay zero."""
@@ -24,17 +23,18 @@ _PREFIX = "blocks."
 """The prefix of masks in a training checkpoint."""
 
 
-def pruning_of(model: AudioModel, config: TrainConfig) -> "Pruning | None":
+def pruning_of(model: AudioModel, until: float) -> "Pruning | None":
     """The pruning of a sparse model; None for a model of another system."""
-    return Pruning(model, config) if isinstance(model, SparseSampleRNN) else None
+    return Pruning(model, until) if isinstance(model, SparseSampleRNN) else None
 
 
 class Pruning:
     """Which blocks of a model's matrices are left, and which go next."""
 
-    def __init__(self, model: SparseSampleRNN, config: TrainConfig) -> None:
-        """Every block is left at first; `start_from_zeros` and `restore` say otherwise."""
-        self._config, self._model = config, model.config
+    def __init__(self, model: SparseSampleRNN, until: float) -> None:
+        """until: the share of the run behind which the model has its density. Every block is left at first;
+        `start_from_zeros` and `restore` say otherwise."""
+        self._until, self._model = until, model.config
         self._fields = {one.name: one for one in sparse_fields(model.config)}
         self._weights = {name: model.get_parameter(name) for name in self._fields}
         shapes = {name: grid(one.shape, model.config.dim) for name, one in self._fields.items()}
@@ -50,22 +50,21 @@ class Pruning:
 
     def density(self, done: float) -> float:
         """The share of blocks that may be left where a run is done to this share."""
-        ramp = min(1.0, done / self._config.prune_until) if self._config.prune_until else 1.0
+        ramp = min(1.0, done / self._until) if self._until else 1.0
         return self._model.density + (1 - self._model.density) * (1 - ramp) ** 3
 
-    def is_complete(self, step: int, seconds: float) -> bool:
+    def is_complete(self, done: float) -> bool:
         """Whether no more blocks go: the model is as sparse as it is meant to be."""
-        return self._config.done(step, seconds) >= self._config.prune_until and all(
+        return done >= self._until and all(
             bool((self._left[name].sum(dim=2) <= torch.from_numpy(self._kept(field, 0.0))[:, None]).all())
             for name, field in self._fields.items()
         )
 
     @torch.no_grad()
-    def after_update(self, step: int, seconds: float) -> None:
-        """Makes blocks zero after the update number `step`, `seconds` after the run began."""
-        complete = self._config.done(step, seconds) >= self._config.prune_until
-        if not self._zero or complete or step % _EVERY == 0:
-            self._choose(self.density(self._config.done(step, seconds)))
+    def after_update(self, step: int, done: float) -> None:
+        """Makes blocks zero after the update number `step`, where the run is done to the share `done`."""
+        if not self._zero or done >= self._until or step % _EVERY == 0:
+            self._choose(self.density(done))
         self._apply()
 
     def tensors(self) -> dict[str, Tensor]:

@@ -1,8 +1,8 @@
 """SampleRNN on its folded matrices, which are the parameters here, so that they can be pruned and trained further.
 
 `reference.folding` has what is folded, and `models.layout` names the arrays, which are this network's parameters. All
-of them are dense tensors; `training.pruning` makes blocks of them zero, and `models.stored.blocks` leaves those out of
-a file.
+of them are dense tensors. `models.sparse.pruning` makes blocks of them zero, and `models.stored.blocks` leaves those
+out of a file.
 
 Letters: B batch, N frames, L lookback, F frame size, D dim, G gates, H state width, I layers that read the tier's
 input, R frames under one frame of the tier above.
@@ -114,7 +114,7 @@ class SparseSampleRNN(AudioModel):
 
     def __init__(self, config: SparseSampleRNNConfig, *, seed: int | None = 0) -> None:
         """Weights are drawn from `seed` alone, None leaves them to be filled in; torch's generator is left alone. New
-        weights are dense; `training.pruning` makes blocks zero."""
+        weights are dense; `models.sparse.pruning` makes blocks zero."""
         super().__init__(config)
         tiers = [FoldedTier(config, tier) for tier in range(len(config.ratios))]
         for index, tier in enumerate(tiers):

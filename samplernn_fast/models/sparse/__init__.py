@@ -1,0 +1,1 @@
+"""SampleRNN on block-sparse matrices: its blocks, its network, and how blocks go while it is trained."""
