@@ -1,6 +1,7 @@
 """How fast audio is made: samples per second and x real time of every backend, beside plain torch and a peer.
 
-    python bench/sampling_speed.py [--dim 256 1024] [--batch-size 1 64] [--device cuda] [--peer CLONE] [--json FILE]
+    python bench/sampling_speed.py [--dim 256 1024] [--batch-size 1 64] [--density 0.2 0.1] [--device cuda]
+        [--peer CLONE] [--json FILE]
 
 `samplernn-fast bench` is the same function; this script adds contestants for development, needs no package of the
 command line, and appends its rows to a file as soon as they are there. See bench/README.md.
@@ -11,6 +12,7 @@ unmodified, on a model of the same size. The exit status is 1 where something th
 """
 
 import argparse
+import itertools
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,8 +29,10 @@ from samplernn_fast.backends.cuda.backend import CudaBackend
 from samplernn_fast.commands.benchmark import timing
 from samplernn_fast.commands.benchmark.contestants import Absences, Contestant, Lineup, Options
 from samplernn_fast.errors import ConfigError
-from samplernn_fast.models.config import SampleRNNConfig
+from samplernn_fast.models.config import SampleRNNConfig, SparseSampleRNNConfig
 from samplernn_fast.models.sample_rnn import SampleRNN
+from samplernn_fast.models.sparse.network import SparseSampleRNN
+from samplernn_fast.models.sparse.pruning import Pruning
 
 
 def main() -> None:
@@ -61,7 +65,9 @@ def run(args: argparse.Namespace, device: str) -> bool:
                 yield peers.deepsound(args.peer, lineup.config.dim, streams)
 
     options = options_of(args)
-    models = (SampleRNN(config_of(dim, args)) for dim in args.dim)
+    dense = (SampleRNN(config_of(dim, args)) for dim in args.dim)
+    sparse = (sparse_model(config_of(dim, args), density) for dim in args.dim for density in args.density)
+    models = itertools.chain(dense, sparse)
     whole = not timing.run(models, options, device, keep, say, extra)
     if args.peer:
         absent = Absences(say)
@@ -97,6 +103,13 @@ def config_of(dim: int, args: argparse.Namespace) -> SampleRNNConfig:
     return SampleRNNConfig(dim=dim, frame_sizes=tuple(args.frame_sizes))
 
 
+def sparse_model(config: SampleRNNConfig, density: float) -> SparseSampleRNN:
+    """An untrained model of that size with as many blocks as the density means."""
+    model = SparseSampleRNN(SparseSampleRNNConfig.of(config, density))
+    Pruning(model, until=0.0).after_update(1, done=1.0)
+    return model
+
+
 def kernels(args: argparse.Namespace) -> Iterator[Wanted]:
     """The kernels of the cuda backend that `run` asks for."""
     for dim in args.dim:
@@ -117,6 +130,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--dtype", nargs="+", help="numeric modes; those that a backend has, all when left out")
     parser.add_argument("--threads", type=int, nargs="+", default=[1, torch.get_num_threads()])
     parser.add_argument("--frame-sizes", type=int, nargs="+", default=[2, 2, 8])
+    parser.add_argument("--density", type=float, nargs="+", default=[], help="time sparse models too")
     parser.add_argument("--seconds", type=float, default=0.3, help="about how long a round of one contestant lasts")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--device", default="auto")

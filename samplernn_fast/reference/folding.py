@@ -83,7 +83,16 @@ def _folded_already(config: SparseSampleRNNConfig, arrays: Mapping[str, np.ndarr
     """The weights of a model whose parameters are its folded matrices."""
     values = quantize.for_config(config).frame_values(config.frame_input, config.frame_gain)
     every = {**arrays, "frame_values": values}
-    return PackedWeights(config, {one.name: np.array(every[one.name], np.float64) for one in layout(config)})
+    packed = {one.name: np.array(every[one.name], np.float64) for one in layout(config)}
+    readers, sums = config.n_rnn if config.skip == "full" else 1, dict[str, Linear]()
+    for tier in range(len(config.ratios)):
+        bias = packed[f"tier{tier}.input_bias"]
+        bias[1:, readers:] = bias[:1, readers:]  # layers that do not read the tier's input read the first of them alone
+        own, added = bias[:1].copy(), np.zeros_like(bias)
+        if tier + 1 < len(config.ratios):
+            own[:, :readers], added[:, :readers] = 0, bias[:, :readers]
+        sums[f"tier{tier}.input_bias"] = own, added
+    return PackedWeights(config, packed, sums)
 
 
 class _Weights:

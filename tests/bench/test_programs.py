@@ -48,6 +48,17 @@ def test_sampling_speed(tmp_path):
     assert {row["batch_size"] for row in records[0]["rows"]} == {1, 3}
 
 
+def test_sparse_models_are_timed_beside_the_dense_one(tmp_path):
+    file = tmp_path / "draw.json"
+    options = "--dim 24 --density 0.3 --batch-size 1 --backend cpu --no-plain --no-compile --seconds 0.01 --rounds 1"
+    done = run("sampling_speed.py", *options.split(), "--json", str(file))
+    assert done.returncode == 0, done.stdout + done.stderr
+    rows = [row for row in json.loads(file.read_text())[0]["rows"] if "left_out" not in row]
+    dense, sparse = ({row["contestant"] for row in rows if row.get("density") == density} for density in (None, 0.3))
+    assert {"cpu float32", "cpu int8"} <= dense & sparse
+    assert "density  0.3" in done.stdout
+
+
 def test_rows_are_kept_as_soon_as_they_are_there(tmp_path, monkeypatch):
     """They are kept whatever ends the process later, and in one record."""
     import torch

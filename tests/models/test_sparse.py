@@ -14,6 +14,7 @@ from samplernn_fast.models.registry import build_model
 from samplernn_fast.models.sparse import blocks
 from samplernn_fast.models.stored.arrays import describe, read_model
 from samplernn_fast.models.stored.header import KEY
+from samplernn_fast.reference.backend import ReferenceBackend
 from samplernn_fast.reference.weights import pack
 
 SMALL = SparseSampleRNNConfig(dim=45, q_levels=32, frame_sizes=(2, 2, 4), density=0.3)
@@ -57,6 +58,27 @@ def test_packing_takes_the_matrices_as_they_are(name):
     wanted, found = pack(dense).arrays, pack(sparse).arrays
     assert wanted.keys() == found.keys()
     assert all(np.array_equal(wanted[key], found[key]) for key in wanted)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_every_array_means_the_same_to_training_and_to_samplers(name):
+    """Each changes by itself in training, so none may be read in another way there."""
+    _, sparse = folded(name)
+    with torch.no_grad():
+        for seed, parameter in enumerate(sparse.parameters()):
+            noise = torch.randn(parameter.shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+            parameter.add_(noise, alpha=0.05)
+    levels = random_levels(sparse.config, 3, sparse.config.lookback * 6)
+    wanted = sparse(levels)[0].log_softmax(dim=-1).detach().numpy()
+    weights = pack(sparse)
+    exact = ReferenceBackend(weights, "cpu", "float64")
+    np.testing.assert_allclose(exact.score(exact.init_hidden(3), levels.numpy()), wanted, rtol=0, atol=1e-9)
+    steps = sparse.stepper(sparse.init_hidden(3), 0)
+    for t in range(sparse.config.lookback * 2 + 1):
+        found = steps.step(levels[:, t : t + sparse.config.lookback]).log_softmax(dim=-1)[:, 0]
+        np.testing.assert_allclose(found.detach().numpy(), wanted[:, t], rtol=0, atol=1e-9)
+    for name, array in weights.float32().items():
+        assert np.array_equal(array, weights[name].astype(np.float32)), name
 
 
 @pytest.mark.parametrize("dim, columns", [(8, 4), (45, 45), (3, 2), (16, 7), (12, 24)])

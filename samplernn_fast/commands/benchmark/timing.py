@@ -15,7 +15,7 @@ import torch
 
 from samplernn_fast.commands.benchmark.contestants import Absences, Contestant, Extra, LeftOut, Lineup, Options
 from samplernn_fast.models.base import AudioModel
-from samplernn_fast.models.config import PackedConfig
+from samplernn_fast.models.config import PackedConfig, SparseSampleRNNConfig
 
 Row = dict[str, Any]
 
@@ -68,6 +68,7 @@ def measure(
                     took = seconds(device, functools.partial(contestant.make, steps[contestant]))
                     values.append(took / steps[contestant])
     about = {"dim": config.dim, "batch_size": streams, "frame_sizes": list(config.frame_sizes)}
+    about |= {"density": config.density} if isinstance(config, SparseSampleRNNConfig) else {}
     rows = [
         row_of(contestant, values, parted[contestant], about, config.sample_rate)
         for contestant, values in times.items()
@@ -141,7 +142,9 @@ def print_rows(rows: list[Row]) -> None:
         if "left_out" in row:
             continue
         print(
-            f"dim {row['dim']:5d}  batch {row['batch_size']:4d}  {row['contestant']:22} {row['threads']:3d} threads"
+            f"dim {row['dim']:5d}"
+            + (f"  density {row['density']:4g}" if "density" in row else "")
+            + f"  batch {row['batch_size']:4d}  {row['contestant']:22} {row['threads']:3d} threads"
             f"  {row['samples_per_second']:12,.0f} samples/s"
             f"  {row['x_real_time_per_stream']:8.3f}x real time (RTF {row['rtf']:.4g})"
             + (f"  {row['x_best_torch']:6.2f}x best torch" if row["x_best_torch"] else "")

@@ -64,9 +64,10 @@ class FoldedTier(FoldedArrays):
         places = (first + torch.arange(frames.shape[1], device=frames.device)) % len(bias)
         out, outputs, new_state = torch.empty(0), [], []
         for layer in range(self.config.n_rnn):
-            gates = bias[places, layer].unsqueeze(1)
             if layer < len(reads):
-                gates = gates + reads[layer]
+                gates = bias[places, layer].unsqueeze(1) + reads[layer]
+            else:
+                gates = bias[0, layer]
             if layer > 0:
                 gates = gates + linear(out, self["stack"][layer - 1])
             gates = gates.expand(-1, state.shape[1], -1)
