@@ -36,6 +36,7 @@ if TYPE_CHECKING:  # what editors and type checkers see; a test compares it with
     from samplernn_fast.importing.live import accelerate as accelerate
     from samplernn_fast.models.config import OneTierConfig as OneTierConfig
     from samplernn_fast.models.config import SampleRNNConfig as SampleRNNConfig
+    from samplernn_fast.models.config import SparseSampleRNNConfig as SparseSampleRNNConfig
     from samplernn_fast.models.other_configs import HybridRNNWaveNetConfig as HybridRNNWaveNetConfig
     from samplernn_fast.models.other_configs import HybridWaveNetConfig as HybridWaveNetConfig
     from samplernn_fast.models.other_configs import MultiSoftmaxConfig as MultiSoftmaxConfig
@@ -68,6 +69,7 @@ _HOME = {
     "accelerate": "importing.live",
     "SampleRNN": "models.sample_rnn",
     "SampleRNNConfig": "models.config",
+    "SparseSampleRNNConfig": "models.config",
     "OneTierConfig": "models.config",
     "RealInputConfig": "models.other_configs",
     "MultiSoftmaxConfig": "models.other_configs",
