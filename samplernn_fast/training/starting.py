@@ -28,6 +28,10 @@ if TYPE_CHECKING:
     from samplernn_fast.models.base import AudioModel
 
 
+CAN_BE_SPARSE = (SampleRNNConfig, RealInputConfig, SparseSampleRNNConfig)
+"""The configs of models whose folded matrices can be pruned."""
+
+
 @dataclass(frozen=True)
 class Source:
     """The model that a run starts from."""
@@ -123,7 +127,7 @@ def fit(config: TrainConfig, data: AudioData, known: AudioConfig | None) -> Trai
 
 def sparse_config(known: AudioConfig, density: float, name: str) -> SparseSampleRNNConfig:
     """The config of the sparse model that is made of `known`, the model `name`. Raises ConfigError where none is."""
-    if not isinstance(known, (SampleRNNConfig, RealInputConfig, SparseSampleRNNConfig)):
+    if not isinstance(known, CAN_BE_SPARSE):
         raise ConfigError(f"only SampleRNN can be made sparse, and the model of {name} is of the system {known.system}")
     if isinstance(known, SparseSampleRNNConfig) and density > known.density:
         raise ConfigError(f"density must be at most {known.density}, which the model of {name} has, got {density}")
