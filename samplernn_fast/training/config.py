@@ -53,6 +53,9 @@ class TrainConfig:
     prune_until: Annotated[float, Range(0, 1)] = 0.5
     """After which share of the run a sparse model has its density; from its start on blocks become zero. Other models
     are not pruned."""
+    distill: bool = True
+    """Whether a sparse model learns the probabilities of the dense model that it starts from; otherwise it learns the
+    levels of the recordings."""
     grad_clip: Annotated[float, Range(0, 1e30, above=True)] = 1.0
     """Every gradient is clipped to [-grad_clip, grad_clip] (paper: 1)."""
     precision: Literal["fp32", "bf16"] = "fp32"

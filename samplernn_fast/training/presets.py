@@ -126,5 +126,6 @@ FINE_TUNING = TrainConfig(
 """The settings of `train --init-from MODEL` without a preset (our numbers): the rate is a sixth of `laptop`'s, because
 the weights are good already. The model and its name are those of the source."""
 
-SPARSIFYING = replace(FINE_TUNING, model=SparseSampleRNNConfig(sample_rate=0, gain=0.0))
-"""The settings of `sparsify` (our numbers), which are those of fine-tuning. The model is that of the source, folded."""
+SPARSIFYING = replace(FINE_TUNING, model=SparseSampleRNNConfig(sample_rate=0, gain=0.0), lr=4e-3)
+"""The settings of `sparsify` (our numbers), which are those of fine-tuning at a higher rate, since what is left of a
+matrix must change much. The model is that of the source, folded."""

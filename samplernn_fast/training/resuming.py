@@ -34,7 +34,7 @@ FREE_SETTINGS = frozenset(
 )
 """Settings that may differ between two parts of one run: where it is, when it ends, and what is looked at meanwhile."""
 
-_LATER = {"prune_until": 0.5}
+_LATER: dict[str, Any] = {"prune_until": 0.5, "distill": True}
 """Settings that runs of earlier versions did not write, and what they would have been."""
 PENDING = ("validation", "keep", "sample")
 """What a run that a signal stopped may still have to make at its last step."""
@@ -164,17 +164,17 @@ def _read(source: Path, tensors: dict[str, Tensor], header: dict[str, Any]) -> S
     )
 
 
-def restore(saved: Saved, model: AudioModel, optimizer: torch.optim.Optimizer, batch_size: int, rows: slice) -> State:
+def restore(saved: Saved, model: AudioModel, optimizer: torch.optim.Optimizer, initial: State, rows: slice) -> State:
     """Copies weights, Adam's moments and torch's generator out of a checkpoint; returns the hidden state of `rows`.
 
-    batch_size counts the rows of all processes, of which `rows` are this one's. Raises CheckpointError, which names
-    the tensor, for one that does not fit.
+    initial: the hidden state of all rows before the first update, of which `rows` are this process's. Raises
+    CheckpointError, which names the tensor, for one that does not fit.
     """
     tensors, source = saved.tensors, saved.source
     weights = {name.removeprefix("model."): t for name, t in tensors.items() if name.startswith("model.")}
     checkpoint.check(weights, model.state_dict(), source, exactly=True)
     checkpoint.fill(model, weights, source)
-    checkpoint.check(tensors, _beside_weights(model, batch_size), source, exactly=True)
+    checkpoint.check(tensors, _beside_weights(model, initial), source, exactly=True)
     for name, tensor in tensors.items():
         # Adam takes the root of the second moments, and its steps begin at 1.
         if (name.startswith("adam.exp_avg_sq.") and tensor.min() < 0) or (name.startswith("adam.step.") and tensor < 1):
@@ -187,7 +187,7 @@ def restore(saved: Saved, model: AudioModel, optimizer: torch.optim.Optimizer, b
         torch.set_rng_state(tensors["rng.torch"])
     except RuntimeError:
         raise CheckpointError(f"{source}: tensor rng.torch is no state of torch's generator") from None
-    tiers = range(len(model.init_state(1)))
+    tiers = range(len(initial))
     return tuple(tensors[f"state.{tier}"][:, rows].contiguous().to(device) for tier in tiers)
 
 
@@ -223,10 +223,10 @@ def gather(state: State, sums: Tensor, rank: int, world_size: int) -> tuple[Stat
     return tuple(parts), total if rank == 0 else torch.zeros_like(total)
 
 
-def _beside_weights(model: AudioModel, batch_size: int) -> dict[str, Tensor]:
+def _beside_weights(model: AudioModel, initial: State) -> dict[str, Tensor]:
     """Tensors of the same shapes as those of a training checkpoint that are not weights."""
     wanted = {"sums": torch.zeros(2, dtype=torch.float64), "rng.torch": torch.get_rng_state()}
-    wanted |= {f"state.{tier}": part for tier, part in enumerate(model.init_state(batch_size))}
+    wanted |= {f"state.{tier}": part for tier, part in enumerate(initial)}
     for name, parameter in model.named_parameters():
         wanted |= {f"adam.step.{name}": torch.zeros(())}
         wanted |= {f"adam.{moment}.{name}": parameter for moment in ("exp_avg", "exp_avg_sq")}

@@ -25,7 +25,11 @@ from samplernn_fast.training.config import TrainConfig, check_fit, default_model
 from samplernn_fast.untrusted import Fields, Unreadable, read_json
 
 if TYPE_CHECKING:
+    import torch
+
     from samplernn_fast.models.base import AudioModel
+    from samplernn_fast.models.sparse.teacher import Teacher
+    from samplernn_fast.training.resuming import Saved
 
 
 CAN_BE_SPARSE = (SampleRNNConfig, RealInputConfig, SparseSampleRNNConfig)
@@ -41,9 +45,14 @@ class Source:
     model: "AudioModel"
     """On the CPU."""
 
+    @property
+    def is_sparse(self) -> bool:
+        """Whether blocks of its matrices are zero."""
+        return isinstance(self.model.config, SparseSampleRNNConfig)
+
     def state_dict(self, config: AudioConfig) -> dict[str, Any]:
         """Its weights for a model of `config`: its own, or folded where that is sparse and this model is not."""
-        if not isinstance(config, SparseSampleRNNConfig) or isinstance(self.model.config, SparseSampleRNNConfig):
+        if not isinstance(config, SparseSampleRNNConfig) or self.is_sparse:
             return self.model.state_dict()
         import torch
 
@@ -67,6 +76,27 @@ def read_source(name: str) -> Source:
     from samplernn_fast.models import checkpoint
 
     return Source(name, checkpoint.load_model(name))
+
+
+def teacher_of(
+    config: TrainConfig, source: Source | None, saved: "Saved | None", device: "torch.device"
+) -> "Teacher | None":
+    """The dense model that a sparse one starts from, where it learns from that; a run that goes on needs it again.
+
+    Raises CheckpointError where it is gone, and ConfigError where it is not the one that the run began with.
+    """
+    if not (config.distill and config.init_from is not None and isinstance(config.model, SparseSampleRNNConfig)):
+        return None
+    from samplernn_fast.models.sparse.teacher import Teacher
+
+    source = source or read_source(config.init_from)
+    begun = (saved.initialized_from or {}).get("model_sha256") if saved is not None else None
+    if begun is not None and source.provenance()["model_sha256"] != begun:
+        raise ConfigError(
+            f"{config.out} learns from the model of {config.init_from} as it was (SHA-256 {str(begun)[:8]}), and that"
+            " is another one now; put it back to go on"
+        )
+    return Teacher(source.model, device)
 
 
 def model_to_start_from(config: TrainConfig) -> AudioConfig:

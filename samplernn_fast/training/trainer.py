@@ -102,9 +102,8 @@ class Trainer:
             self.model.load_state_dict(source.state_dict(config.model))
             self.initialized_from = source.provenance()
         self.model.to(device)
-        self.pruning = pruning_of(self.model, config.prune_until)
-        if self.pruning is not None and source is not None and source.model.config.system == config.model.system:
-            self.pruning.start_from_zeros()
+        self.pruning = pruning_of(self.model, config.prune_until, sparse=source is not None and source.is_sparse)
+        self.teacher = starting.teacher_of(config, source, saved, device)
         self.batches = TBPTTBatches(
             self.data,
             config.model,
@@ -191,7 +190,8 @@ class Trainer:
             outputs, state = self.forward(levels, self.state, reset)
         targets = levels[:, config.model.lookback :]
         losses = self.model.losses(outputs, targets)
-        total = (losses * mask).sum()
+        learnt = losses if self.teacher is None else self.teacher.losses(outputs, levels, reset)
+        total = (learnt * mask).sum()
         # Every process divides by the count of all. DDP averages the gradients, and world_size undoes its division.
         loss = total * (self.world_size / batch.n_valid_global)
         self.optimizer.zero_grad(set_to_none=True)
@@ -199,8 +199,8 @@ class Trainer:
         torch.nn.utils.clip_grad_value_(self.model.parameters(), config.grad_clip)
         self.optimizer.step()
         self.state = tuple(part.detach().float() for part in state)
-        bits = (self.model.bits(outputs.detach(), targets) * mask).sum() if config.model.mixture else total.detach()
-        self.sums += torch.stack((bits.double(), mask.sum().double()))
+        bits = self.model.bits(outputs.detach(), targets) if config.model.mixture else losses.detach()
+        self.sums += torch.stack(((bits * mask).sum().double(), mask.sum().double()))
         self.step += 1
         self.epoch = batch.epoch
 
@@ -259,12 +259,10 @@ class Trainer:
     def _row(self, **bits: float) -> dict[str, Any]:
         """One row of the log. Bits are written with all their digits."""
         rate = self.config.learning_rate(self.step, self.seconds)
+        audio = self.step * self.config.batch_size * self.config.seq_len / self.config.model.sample_rate
         row: dict[str, Any] = {"step": self.step, "epoch": self.epoch, "lr": f"{rate:.3g}"}
-        row |= {"audio_seconds": f"{self._audio_seconds():.1f}", "seconds": f"{self.seconds:.1f}"}
+        row |= {"audio_seconds": f"{audio:.1f}", "seconds": f"{self.seconds:.1f}"}
         return row | {name: repr(value) for name, value in bits.items()}
-
-    def _audio_seconds(self) -> float:
-        return self.step * self.config.batch_size * self.config.seq_len / self.config.model.sample_rate
 
     def _recent_bits(self) -> float:
         """Bits per sample since the last row of the log, of this process; those of that row, where it was just made."""
@@ -361,7 +359,8 @@ class Trainer:
         if not all(bool(torch.isfinite(parameter).all()) for parameter in self.model.parameters()):
             raise self._diverged()
         assert self.state is not None  # nothing is saved before the first step
-        state, self.sums = resuming.gather(self.state, self.sums, self.rank, self.world_size)
+        carried = self.state if self.teacher is None else self.teacher.behind(self.state)
+        state, self.sums = resuming.gather(carried, self.sums, self.rank, self.world_size)
         with first_process_alone(self.world_size, self.device):
             if self.rank == 0:
                 self._write_checkpoint(state)
@@ -379,7 +378,10 @@ class Trainer:
         resuming.check_same_run(self.config, saved.settings, saved.source)
         rows, rank, world_size = self.config.batch_size, self.rank, self.world_size
         mine = slice(rank * rows // world_size, (rank + 1) * rows // world_size)
-        self.state = resuming.restore(saved, self.model, self.optimizer, rows, mine)
+        of_teacher = () if self.teacher is None else self.teacher.init_state(rows)
+        initial = (*self.model.init_state(rows), *of_teacher)
+        carried = resuming.restore(saved, self.model, self.optimizer, initial, mine)
+        self.state = carried if self.teacher is None else self.teacher.take(carried)
         if self.pruning is not None:
             self.pruning.restore(saved.tensors, saved.source)
         if rank == 0:

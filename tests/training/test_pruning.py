@@ -3,6 +3,7 @@
 import math
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -255,3 +256,48 @@ def test_a_weight_that_is_no_number_ends_the_run(data_folder, tmp_path, dense_ru
         run.model.get_parameter("mlp.hidden0")[0, 0] = math.nan
     with pytest.raises(Exception, match="stopped being a number"):
         run.run([], progress=False)
+
+
+def test_a_teacher_says_what_the_dense_model_expects(data_folder, tmp_path, dense_run):
+    """Its loss is that model's entropy where the pupil is the same model still, and more where it is not."""
+    config = settings(data_folder, tmp_path / "run", dense_run)
+    run, dense = trainer(config), checkpoint.load_model(dense_run)
+    first, second = next(run.batches), next(run.batches)
+    state = None
+    for batch in (first, second):
+        expected, state = dense(batch.levels, state, batch.reset)
+        p = expected.softmax(dim=-1)
+        entropy = -(p * p.log()).sum(dim=-1) / math.log(2)
+        found = run.teacher.losses(expected, batch.levels, batch.reset)
+        torch.testing.assert_close(found, entropy, rtol=1e-4, atol=1e-4)
+    flat = run.teacher.losses(torch.zeros_like(expected), second.levels, second.reset)
+    torch.testing.assert_close(flat, torch.full_like(flat, 6.0))  # of 64 levels
+
+
+def test_distillation_can_be_left_out(data_folder, tmp_path, dense_run):
+    with_teacher, without = (
+        settings(data_folder, tmp_path / name, dense_run, distill=name == "with") for name in ("with", "without")
+    )
+    assert trainer(without).teacher is None
+    for config in (with_teacher, without):
+        train(config)
+    left, right = everything(with_teacher.out), everything(without.out)
+    assert not torch.equal(left["model.mlp.output"], right["model.mlp.output"])
+    assert len([name for name in left if name.startswith("state.")]) == 4
+    assert len([name for name in right if name.startswith("state.")]) == 2
+
+
+def test_a_run_goes_on_with_the_teacher_that_it_began_with(data_folder, tmp_path, dense_run):
+    source = tmp_path / "source"
+    shutil.copytree(dense_run, source)
+    config = settings(data_folder, tmp_path / "run", source, steps=4)
+    train(config)
+    other = checkpoint.load_model(source)
+    with torch.no_grad():
+        other.mlp.output.bias.add_(1)
+    checkpoint.save_model(source / checkpoint.MODEL_FILE, other)
+    with pytest.raises(ConfigError, match="put it back to go on"):
+        train(replace(config, max_steps=6))
+    shutil.rmtree(source)
+    with pytest.raises(CheckpointError, match="source"):
+        train(replace(config, max_steps=6))

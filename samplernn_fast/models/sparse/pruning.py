@@ -23,9 +23,14 @@ _PREFIX = "blocks."
 """The prefix of masks in a training checkpoint."""
 
 
-def pruning_of(model: AudioModel, until: float) -> "Pruning | None":
-    """The pruning of a sparse model; None for a model of another system."""
-    return Pruning(model, until) if isinstance(model, SparseSampleRNN) else None
+def pruning_of(model: AudioModel, until: float, *, sparse: bool) -> "Pruning | None":
+    """The pruning of a sparse model; None for a model of another system. sparse: blocks that are zero stay so."""
+    if not isinstance(model, SparseSampleRNN):
+        return None
+    pruning = Pruning(model, until)
+    if sparse:
+        pruning.start_from_zeros()
+    return pruning
 
 
 class Pruning:
