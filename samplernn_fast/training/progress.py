@@ -13,7 +13,13 @@ import torch
 
 from samplernn_fast.data.folder import SPLITS, AudioData
 from samplernn_fast.models.base import AudioModel
-from samplernn_fast.models.config import AudioConfig, RecurrentConfig, SampleRNNConfig, TieredConfig
+from samplernn_fast.models.config import (
+    AudioConfig,
+    RecurrentConfig,
+    SampleRNNConfig,
+    SparseSampleRNNConfig,
+    TieredConfig,
+)
 from samplernn_fast.models.other_configs import DilatedConfig, HybridConfig
 from samplernn_fast.terminal import audio_length, counted, duration
 from samplernn_fast.training.config import TrainConfig
@@ -167,7 +173,8 @@ def _shape(model: AudioConfig) -> str:
         return f"{system}, {layers} over frames of {model.frame_size}"
     if isinstance(model, TieredConfig):
         sizes = ", ".join(map(str, model.frame_sizes))
-        return f"{system}{len(model.frame_sizes)} tiers (frames of {sizes}), {layers}"
+        density = f", density {model.density:g}" if isinstance(model, SparseSampleRNNConfig) else ""
+        return f"{system}{len(model.frame_sizes)} tiers (frames of {sizes}), {layers}{density}"
     return f"{system}one tier, {layers}"
 
 

@@ -126,8 +126,7 @@ class Trainer:
         self.caught: list[int] = []
         self.watch: Watch | None = None
         # What is still to be made at this step: "validation", "keep", "sample". A signal can come before they are made,
-        # and a run that goes on makes them first, so that its curve and its best model are those of a run that was
-        # not stopped.
+        # and a run that goes on makes them first, so that it ends as one that was not stopped.
         self.pending: list[str] = []
         # Bits and samples since the last row of the log. They stay on the device: reading them makes a GPU wait.
         self.sums = torch.zeros(2, dtype=torch.float64, device=device)
@@ -282,6 +281,7 @@ class Trainer:
         recent = self._recent_bits()
         train = "" if math.isnan(recent) else f", train {recent:.3f}"
         best = " (the best so far, kept)" if result.nll_bits < self.best_bits else f" (best {self.best_bits:.3f})"
+        best = " (not yet as sparse as it will be)" if self._is_ramping() else best
         log.say(f"step {self.step}: valid {result.nll_bits:.3f}{train} bits per sample{best}")
         if result.nll_bits < self.best_bits:
             self.best_bits = math.inf if self._is_ramping() else result.nll_bits

@@ -48,6 +48,7 @@ class FoldedTier(FoldedArrays):
     def __init__(self, config: SparseSampleRNNConfig, tier: int) -> None:
         super().__init__(config, f"tier{tier}")
         self.config, self.frame_size = config, config.frame_sizes[tier + 1]
+        self.scan = gru_scan  # a compiled model takes another, as an `RNNLayer` does
         self.width = (3 if config.rnn == "gru" else 4) * config.dim
 
     def upsample(self, hidden: Tensor) -> Tensor:
@@ -92,7 +93,7 @@ class FoldedTier(FoldedArrays):
         if config.rnn == "lstm":
             return _lstm_scan(gates, state, recurrent)
         b_n = self["bias_n"][layer] if config.reset_after else recurrent.new_zeros(config.dim)
-        out = gru_scan(gates.unsqueeze(2), state, recurrent, b_n, config.reset_after)
+        out = self.scan(gates.unsqueeze(2), state, recurrent, b_n, config.reset_after)
         return out, out[-1]
 
 
