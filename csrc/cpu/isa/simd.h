@@ -26,12 +26,6 @@
 #endif
 #endif
 
-// Functions that take or return long vectors are inlined, so it does not matter how such vectors
-// are passed where a processor has none.
-#if defined(__GNUC__) && !defined(__clang__)
-#pragma GCC diagnostic ignored "-Wpsabi"
-#endif
-
 namespace srnn {
 namespace SRNN_ISA {
 
