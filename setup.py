@@ -28,8 +28,8 @@ X86_64 = platform.machine().lower() in ("x86_64", "amd64")
 if sys.platform == "darwin":  # a universal Python would compile for Arm with flags of x86, or the other way round
     os.environ.setdefault("ARCHFLAGS", f"-arch {platform.machine()}")
 
-# Contraction into fused multiply-adds would change the sampler's bits from machine to machine. Functions of long vectors
-# are inlined, so GCC need not say how such vectors are passed where a processor has none (psabi).
+# Contraction into fused multiply-adds would change the sampler's bits from machine to machine. Functions of long
+# vectors are inlined, so GCC need not say how such vectors are passed where a processor has none (psabi).
 CXX_FLAGS = ["-O3", "-ffp-contract=off", "-fno-trapping-math", "-Wall", "-Wextra", "-Wno-psabi"]
 # The templates of pybind11 run once a call, and compiling them well takes longer than all instruction sets together.
 BINDINGS_FLAGS = ["-O1"]
