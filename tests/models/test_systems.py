@@ -25,7 +25,7 @@ from samplernn_fast.evaluation.likelihood import evaluate
 from samplernn_fast.models import checkpoint
 from samplernn_fast.models.other_configs import CONFIGS, config_from_dict
 from samplernn_fast.models.registry import SYSTEMS, build_model
-from samplernn_fast.training.presets import PRESETS
+from samplernn_fast.training.presets import PRESETS, SPARSIFYING
 from samplernn_fast.training.trainer import train
 
 every_system = pytest.mark.parametrize("name", SYSTEM_CASES)
@@ -63,7 +63,8 @@ def stepped(model, hidden, levels, t=0, stop=None):
 
 def test_every_system_is_among_the_cases():
     assert {config.system for config in SYSTEM_CASES.values()} == set(SYSTEMS) == {one.system for one in CONFIGS}
-    assert {preset.model.system for _, preset in PRESETS.values()} == set(SYSTEMS)
+    presets = [preset for _, preset in PRESETS.values()]
+    assert {preset.model.system for preset in [*presets, SPARSIFYING]} == set(SYSTEMS)
     assert all(SYSTEMS[name].config.system == name for name in SYSTEMS)
 
 
