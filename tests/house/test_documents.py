@@ -7,7 +7,7 @@ import pytest
 from command_line import run
 
 import samplernn_fast
-from samplernn_fast.commands import COMMANDS
+from samplernn_fast.commands import COMMANDS, TRAINING
 from samplernn_fast.training.presets import PRESETS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -79,8 +79,8 @@ def test_the_links_are_found():
 def test_commands_have_the_flags_that_are_shown(document, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")
     for _, command, *words in command_lines(ROOT / document):
-        # The flags of train are a preset's, and those of a command of parts belong to one of them.
-        first = command == "train" or COMMANDS[command].parts
+        # The flags of train are those of a preset or a model, and those of a command of parts belong to one of them.
+        first = command in TRAINING or COMMANDS[command].parts
         named = 0 if not first else 2 if words[0] == "--init-from" else 1
         words = words[: words.index("--")] if command == "search" and "--" in words else words  # train's own follow
         assert run(command, *words[:named], "--help") == 0, command
