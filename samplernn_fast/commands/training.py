@@ -107,7 +107,7 @@ def read_flags(name: str | None, args: Sequence[str], prog: str, command: str = 
     if sparse and name:
         model = starting.sparse_config(preset.model, SparseSampleRNNConfig.density, f"the preset {name}")
         preset = dataclasses.replace(preset, model=model)
-    elif isinstance(preset.model, starting.CAN_BE_SPARSE):
+    elif not sparse and isinstance(preset.model, starting.CAN_BE_SPARSE):
         text += " With --density SHARE, such as 0.2, the model becomes sparse: several times as fast on a CPU."
     prog, text = f"{prog} {name}" if name else prog, with_example(text, command)
     config = parse(TrainConfig, prog, args, description=text, default=_without_paths(preset))
