@@ -132,6 +132,16 @@ class RecurrentConfig(AudioConfig):
     """Skip connections inside a tier (n_rnn > 1): "full" feeds the tier's input to every layer and sums a linear map
     of every layer's output; "prism" is PRiSM's wiring (first layer reads its input twice, all layers are summed)."""
 
+    @property
+    def gates(self) -> int:
+        """G: the gates of a layer, each with a vector of `dim` numbers."""
+        return 3 if self.rnn == "gru" else 4
+
+    @property
+    def readers(self) -> int:
+        """I: the layers that read a tier's own input."""
+        return self.n_rnn if self.skip == "full" else 1
+
 
 @dataclass(frozen=True)
 class MLPConfig(RecurrentConfig):

@@ -14,6 +14,9 @@ from samplernn_fast.models.config import PackedConfig
 Hidden = list[np.ndarray]
 """A hidden state outside a backend: an array (n, B, H) for each tier, lowest first, which calls advance in place."""
 
+OUTPUT = "mlp.output"
+"""The matrix of the output layer. It is small, and its errors go straight into the probabilities, so it keeps eight
+bits in int4 and all of its weights in a sparse model."""
 _MATRICES = ("recurrent", "stack", "skip_out", "up", "hidden", "output")
 
 
@@ -32,10 +35,8 @@ def layout(config: PackedConfig) -> list[Field]:
     A tier that reads levels has a table in place of `frame`, and then there are no frame values, because nothing reads
     them. A sample level that reads no samples has no tables. `csrc/model/layout.h` has the same table.
     """
-    dim, layers = config.dim, config.n_rnn
-    gates = 3 if config.rnn == "gru" else 4
+    dim, layers, gates, readers = config.dim, config.n_rnn, config.gates, config.readers
     width = dim if config.rnn == "gru" else 2 * dim
-    readers = layers if config.skip == "full" else 1
     fields = []
     if not config.reads_levels:
         fields.append(Field("frame_values", (config.q_levels,), "real value of each level for the frame tiers"))
@@ -67,7 +68,7 @@ def layout(config: PackedConfig) -> list[Field]:
     for layer in range(packed_hidden(config)):
         fields.append(Field(f"mlp.hidden{layer}", (dim, dim), "hidden layer"))
         fields.append(Field(f"mlp.hidden{layer}_bias", (dim,), "its bias"))
-    fields.append(Field("mlp.output", (config.q_levels, dim), "output layer"))
+    fields.append(Field(OUTPUT, (config.q_levels, dim), "output layer"))
     fields.append(Field("mlp.output_bias", (config.q_levels,), "its bias"))
     return fields
 

@@ -104,7 +104,7 @@ class Layout:
 
     @property
     def gates(self) -> int:
-        return 4 if self.config.rnn == "lstm" else 3
+        return self.config.gates
 
     @property
     def recurrent_gates(self) -> int:
@@ -117,7 +117,7 @@ class Layout:
 
     def upsampled_gates(self, tier: int) -> int:
         """The gates, of D rows each, that a tier upsamples for one unit below it."""
-        return 1 if tier == 0 else (self.config.n_rnn if self.config.skip == "full" else 1) * self.gates
+        return 1 if tier == 0 else self.config.readers * self.gates
 
     def row_bytes(self, cols: int) -> int:
         """The bytes of one row of weights."""

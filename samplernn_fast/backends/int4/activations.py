@@ -59,8 +59,7 @@ class _ForwardPass:
         if tier == 0:
             return own.astype(np.float32), self._weights["mlp.input_bias"]
         added = weights.sums[f"tier{tier - 1}.input_bias"][1]
-        readers = self.config.n_rnn if self.config.skip == "full" else 1
-        return own.astype(np.float32), added[:, :readers].reshape(len(added), -1).astype(np.float32)
+        return own.astype(np.float32), added[:, : self.config.readers].reshape(len(added), -1).astype(np.float32)
 
     def _read_frames(self, tier: int, frames: np.ndarray) -> np.ndarray:
         """What a tier's frames of levels (B, N, F) add to the gates that read them: (B, N, I G D)."""

@@ -4,12 +4,9 @@ import numpy as np
 
 from samplernn_fast.backends.int4.activations import Grams, grams_of
 from samplernn_fast.backends.int4.choosing import choose
-from samplernn_fast.models.layout import is_matrix
+from samplernn_fast.models.layout import OUTPUT, is_matrix
 from samplernn_fast.reference.folding import PackedWeights
 from samplernn_fast.reference.modes import FourBits
-
-OUTPUT = "mlp.output"
-"""The matrix that keeps eight bits: it is small, and its errors go straight into the probabilities."""
 
 
 def four_bits_of(weights: PackedWeights, levels: np.ndarray) -> dict[str, FourBits]:

@@ -2,20 +2,19 @@
 
 from samplernn_fast.backends.cpu import CpuBackend
 from samplernn_fast.models.config import PackedConfig, SparseSampleRNNConfig
-from samplernn_fast.models.layout import packed_hidden
+from samplernn_fast.models.layout import OUTPUT, packed_hidden
 from samplernn_fast.reference.modes import INT4, WEIGHT_BYTES
 
 
 def matrix_work(config: PackedConfig) -> dict[str, tuple[float, float]]:
     """Matrix of the layout -> the multiply-adds that it takes for one sample of one stream, and its weights."""
     square, layers = config.dim**2, config.n_rnn
-    gates = (3 if config.rnn == "gru" else 4) * square
-    readers = layers if config.skip == "full" else 1
+    gates = config.gates * square
     found = {f"mlp.hidden{layer}": (float(square), float(square)) for layer in range(packed_hidden(config))}
-    found["mlp.output"] = (float(config.q_levels * config.dim),) * 2
+    found[OUTPUT] = (float(config.q_levels * config.dim),) * 2
     for tier, ratio in enumerate(config.ratios):
         name, size = f"tier{tier}.", config.frame_sizes[tier + 1]
-        below = square if tier == 0 else readers * gates
+        below = square if tier == 0 else config.readers * gates
         step = {"recurrent": layers * gates, "stack": (layers - 1) * gates}
         step["skip_out"] = layers * square if config.skip != "none" else 0
         found |= {name + what: (weights / size, float(weights)) for what, weights in step.items()}
@@ -39,8 +38,8 @@ def roofline(backend: CpuBackend, streams: int, threads: int) -> float:
 
 
 def _left(backend: CpuBackend, name: str, parts: tuple[float, float]) -> tuple[float, float]:
-    """What is left of a matrix's work where a sparse model is played by its blocks."""
-    config, has_blocks = backend.config, backend.dtype in ("float32", "int8") and name != "mlp.output"
+    """Returns the share of a matrix's work that is left where a sparse model is played by its blocks."""
+    config, has_blocks = backend.config, backend.dtype in ("float32", "int8") and name != OUTPUT
     share = config.density if isinstance(config, SparseSampleRNNConfig) and has_blocks else 1.0
     return share * parts[0], share * parts[1]
 

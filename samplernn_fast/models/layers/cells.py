@@ -26,7 +26,7 @@ class RNNLayer(nn.Module):
         super().__init__()
         self.rnn, self.reset_after, self.dim = config.rnn, config.reset_after, config.dim
         self.scan = gru_scan  # a compiled model takes one that the compiler leaves alone: `keep_scans_uncompiled`
-        width = config.dim * (3 if config.rnn == "gru" else 4)
+        width = config.dim * config.gates
         self.w_ih = nn.Parameter(torch.empty(width, input_size))
         self.w_hh = nn.Parameter(torch.empty(width, config.dim))
         self.b_ih = nn.Parameter(torch.zeros(width))

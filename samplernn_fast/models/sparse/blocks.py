@@ -13,7 +13,7 @@ import math
 import numpy as np
 
 from samplernn_fast.models.config import SparseSampleRNNConfig
-from samplernn_fast.models.layout import Field, is_matrix, layout
+from samplernn_fast.models.layout import OUTPUT, Field, is_matrix, layout
 
 OUTPUTS, INPUTS = 8, 4
 """The size of a block."""
@@ -26,7 +26,7 @@ little worse than as many."""
 
 def sparse_fields(config: SparseSampleRNNConfig) -> list[Field]:
     """The packed matrices that have blocks: all but the output layer."""
-    return [one for one in layout(config) if is_matrix(one.name) and one.name != "mlp.output"]
+    return [one for one in layout(config) if is_matrix(one.name) and one.name != OUTPUT]
 
 
 def grid(shape: tuple[int, ...], dim: int) -> tuple[int, int, int]:
@@ -64,7 +64,7 @@ def kept(config: SparseSampleRNNConfig, field: Field, density: float) -> np.ndar
     units, _, columns = grid(field.shape, config.dim)
     shares = np.full(units, density)
     if is_gated(field.name):
-        gates = 3 if config.rnn == "gru" else 4
+        gates = config.gates
         other = gates * density / (gates - 1 + CANDIDATE_SHARE)
         candidate = min(1.0, CANDIDATE_SHARE * other)
         shares[:] = (gates * density - candidate) / (gates - 1)

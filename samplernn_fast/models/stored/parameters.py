@@ -64,7 +64,7 @@ def _one_tier(config: OneTierConfig) -> Shapes:
 
 def _rnn(config: PackedConfig, name: str, inputs: int) -> Shapes:
     """A stack of RNN layers that reads so many inputs, and the skips between its layers."""
-    dim, gates = config.dim, 3 if config.rnn == "gru" else 4
+    dim, gates = config.dim, config.gates
     found: Shapes = {f"{name}.h0": (config.n_rnn, dim if config.rnn == "gru" else 2 * dim)}
     first = 2 * inputs if config.skip == "prism" else inputs
     later = dim + inputs if config.skip == "full" else dim

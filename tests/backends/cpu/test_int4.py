@@ -11,11 +11,11 @@ from samplernn_fast.backends import registry
 from samplernn_fast.backends.int4 import kept
 from samplernn_fast.backends.int4.activations import grams_of
 from samplernn_fast.backends.int4.choosing import choose
-from samplernn_fast.backends.int4.making import OUTPUT, four_bits_of
+from samplernn_fast.backends.int4.making import four_bits_of
 from samplernn_fast.engine.engine import Engine
 from samplernn_fast.errors import BackendUnavailable, ConfigError
 from samplernn_fast.models.checkpoint import arrays_of, save_model
-from samplernn_fast.models.layout import is_matrix
+from samplernn_fast.models.layout import OUTPUT, is_matrix
 from samplernn_fast.models.stored.arrays import read_model
 from samplernn_fast.reference.backend import ReferenceBackend
 from samplernn_fast.reference.modes import GROUP, FourBits
