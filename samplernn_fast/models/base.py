@@ -73,8 +73,12 @@ class AudioModel(nn.Module, ABC):
         self.to(torch.float32)
         if seed is not None:
             _SEEDS.check("seed", seed, whole=True)
-            lstm = isinstance(self.config, RecurrentConfig) and self.config.rnn == "lstm"
-            _initialize(self, torch.Generator().manual_seed(seed), lstm)
+            self.initialize(torch.Generator().manual_seed(seed))
+
+    def initialize(self, generator: torch.Generator) -> None:
+        """Fills all weights with initial ones, which the generator draws."""
+        lstm = isinstance(self.config, RecurrentConfig) and self.config.rnn == "lstm"
+        _initialize(self, generator, lstm)
 
     @abstractmethod
     def init_state(self, batch_size: int) -> State:

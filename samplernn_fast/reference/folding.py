@@ -39,7 +39,20 @@ class PackedWeights:
     config: PackedConfig
     arrays: dict[str, np.ndarray]
     sums: dict[str, Linear] = field(default_factory=dict)
-    """The two parts of each `input_bias` of a tier: the gates' own (1, n, G D), and the upsampling's (R, n, G D)."""
+    """The two parts of each `input_bias` of a tier: the gates' own (1, n, G D), and the upsampling's (R, n, G D). Where
+    they are not given, all of a bias counts as the upsampling's in layers that read it."""
+
+    def __post_init__(self) -> None:
+        if not self.sums:
+            self.sums.update({f"tier{tier}.input_bias": self._split(tier) for tier in range(len(self.config.ratios))})
+
+    def _split(self, tier: int) -> Linear:
+        """Returns the parts of a tier's `input_bias` of which only the sum is known."""
+        bias = self.arrays[f"tier{tier}.input_bias"]
+        own = bias[:1].copy()
+        if tier + 1 < len(self.config.ratios):
+            own[:, : self.config.readers] = 0
+        return own, bias - own
 
     def __getitem__(self, name: str) -> np.ndarray:
         return self.arrays[name]
@@ -84,15 +97,10 @@ def _folded_already(config: SparseSampleRNNConfig, arrays: Mapping[str, np.ndarr
     values = quantize.for_config(config).frame_values(config.frame_input, config.frame_gain)
     every = {**arrays, "frame_values": values}
     packed = {one.name: np.array(every[one.name], np.float64) for one in layout(config)}
-    readers, sums = config.n_rnn if config.skip == "full" else 1, dict[str, Linear]()
     for tier in range(len(config.ratios)):
         bias = packed[f"tier{tier}.input_bias"]
-        bias[1:, readers:] = bias[:1, readers:]  # layers that do not read the tier's input read the first of them alone
-        own, added = bias[:1].copy(), np.zeros_like(bias)
-        if tier + 1 < len(config.ratios):
-            own[:, :readers], added[:, :readers] = 0, bias[:, :readers]
-        sums[f"tier{tier}.input_bias"] = own, added
-    return PackedWeights(config, packed, sums)
+        bias[1:, config.readers :] = bias[:1, config.readers :]  # other layers read the first of them alone
+    return PackedWeights(config, packed)
 
 
 class _Weights:

@@ -4,7 +4,7 @@ their names.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -28,7 +28,7 @@ class DeviceWeights:
 
     config: PackedConfig
     tensors: dict[str, Tensor]
-    sums: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
+    sums: dict[str, tuple[Tensor, Tensor]]
     """The two parts of each `input_bias` of a tier, as in `PackedWeights`."""
 
     @classmethod
@@ -54,22 +54,11 @@ class DeviceWeights:
         """(r, O): the bias with which a tier is upsampled (Eq. 6), through what reads it below."""
         if tier == 0:
             return self.tensors["mlp.input_bias"]
-        return self._parts(tier - 1)[1][:, : self._readers].flatten(1)
-
-    @property
-    def _readers(self) -> int:
-        return self.config.n_rnn if self.config.skip == "full" else 1
+        return self._parts(tier - 1)[1][:, : self.config.readers].flatten(1)
 
     def _parts(self, tier: int) -> tuple[Tensor, Tensor]:
-        """The two parts of a tier's `input_bias`. Weights that were put together by hand have the sum alone: there all
-        of it counts as the tier above's, where that one has a share."""
-        name = f"tier{tier}.input_bias"
-        if name in self.sums:
-            return self.sums[name]
-        own = self.tensors[name][:1].clone()
-        if tier + 1 < len(self.config.ratios):
-            own[:, : self._readers] = 0
-        return own, self.tensors[name] - own
+        """The two parts of a tier's `input_bias`."""
+        return self.sums[f"tier{tier}.input_bias"]
 
 
 def as_tensor(array: np.ndarray, device: torch.device | str) -> Tensor:

@@ -49,7 +49,7 @@ class FoldedTier(FoldedArrays):
         super().__init__(config, f"tier{tier}")
         self.config, self.frame_size = config, config.frame_sizes[tier + 1]
         self.scan = gru_scan  # a compiled model takes another, as an `RNNLayer` does
-        self.width = (3 if config.rnn == "gru" else 4) * config.dim
+        self.width = config.gates * config.dim
 
     def upsample(self, hidden: Tensor) -> Tensor:
         """Eq. 6 without its bias: hidden (B, N, D) -> what each unit below reads of it, (B, N r, O)."""
@@ -126,28 +126,23 @@ class SparseSampleRNN(AudioModel):
         self.values = torch.from_numpy(frame_values(config))
         self.draw_weights(seed)
 
-    def draw_weights(self, seed: int | None) -> None:
+    @torch.no_grad()
+    def initialize(self, generator: torch.Generator) -> None:
         """Section 3's initial weights for the folded matrices: orthogonal recurrent ones, He elsewhere, and forget
         biases of 3."""
-        super().draw_weights(seed)
-        if seed is None:
-            return
         dim, lstm = self.config.dim, self.config.rnn == "lstm"
-        generator = torch.Generator().manual_seed(seed)
         for name, parameter in self.named_parameters():
             field = name.split(".")[-1]
-            with torch.no_grad():
-                if field == "recurrent":
-                    for gate in parameter.view(-1, dim, dim):
-                        nn.init.orthogonal_(gate, generator=generator)
-                elif field == "tables":
-                    parameter.normal_(0, math.sqrt(2 / len(parameter)), generator=generator)
-                elif parameter.dim() > 1 and field not in ("h0", "input_bias", "bias_n"):
-                    parameter.normal_(0, math.sqrt(2 / parameter.shape[-1]), generator=generator)
-                else:
-                    parameter.zero_()
-                if lstm and field == "input_bias":
-                    parameter[..., dim : 2 * dim] = 3.0
+            if field == "recurrent":
+                for gate in parameter.view(-1, dim, dim):
+                    nn.init.orthogonal_(gate, generator=generator)
+            elif parameter.dim() > 1 and field not in ("h0", "input_bias", "bias_n"):
+                summed = len(parameter) if field == "tables" else parameter.shape[-1]
+                parameter.normal_(0, math.sqrt(2 / summed), generator=generator)
+            else:
+                parameter.zero_()
+            if lstm and field == "input_bias":
+                parameter[..., dim : 2 * dim] = 3.0
 
     def init_state(self, batch_size: int) -> State:
         """The initial state of every tier, lowest first: (n_rnn, B, H) each."""
@@ -167,17 +162,17 @@ class SparseSampleRNN(AudioModel):
             hidden, last = tier(frames, above, 0, state[index])
             new_state.insert(0, last)
         assert hidden is not None
-        return self._sample_level(self._tiers[0].upsample(hidden), levels, 0), tuple(new_state)
+        return self._sample_level(self._tiers[0].upsample(hidden), levels[:, :-1], 0), tuple(new_state)
 
-    def _sample_level(self, x: Tensor, levels: Tensor, first: int) -> Tensor:
-        """Eq. 7-9 for what the samples read of the lowest tier (B, T, D), given levels (B, >= taps - 1 + T + 1) whose
-        last one is that of the last sample -> logits (B, T, Q). first: the place of the first in its frame."""
+    def _sample_level(self, x: Tensor, recent: Tensor, first: int) -> Tensor:
+        """Eq. 7-9 for what the samples read of the lowest tier (B, T, D), given the levels (B, >= taps - 1 + T) before
+        the last of them -> logits (B, T, Q). first: the place of the first sample in its frame."""
         bias, tables, steps = self.mlp["input_bias"], self.mlp["tables"], x.shape[1]
         places = (first + torch.arange(steps, device=x.device)) % len(bias)
         x = x + bias[places]
-        start = levels.shape[1] - steps - len(tables)
+        start = recent.shape[1] - steps - len(tables) + 1
         for tap, table in enumerate(tables):
-            x = embedding(levels[:, start + tap : start + tap + steps], table) + x
+            x = embedding(recent[:, start + tap : start + tap + steps], table) + x
         x = relu(x)
         for layer in range(packed_hidden(self.config)):
             x = relu(linear(x, self.mlp[f"hidden{layer}"], self.mlp[f"hidden{layer}_bias"]))
@@ -209,8 +204,7 @@ class FoldedStepper:
             _, self._hidden[index] = tier(frames, above, place, self._hidden[index])
         place, x = self._read_above(0, 1)
         self._t += 1
-        next_level = levels[:, -1:]  # stands where the level that is predicted would; nothing reads it
-        return model._sample_level(x, torch.cat((levels, next_level), dim=1), place)
+        return model._sample_level(x, levels, place)
 
     def _read_above(self, index: int, unit: int) -> tuple[int, Tensor]:
         """The place of the unit below that starts now under the newest frame of a tier, and what it reads of it,
