@@ -54,10 +54,7 @@ SRNN_INLINE OctetInts add_quads(OctetInts sum, OctetInts a, OctetInts b) {
 #if defined(__AVX512VNNI__) && defined(__AVX512VL__)
   return (OctetInts)_mm256_dpbusd_epi32((__m256i)sum, (__m256i)a, (__m256i)b);
 #else
-  for (int shift = 0; shift < 32; shift += 8) {
-    sum = add(sum, ((a >> shift) & 255) * ((OctetInts)((OctetWords)b << (24 - shift)) >> 24));
-  }
-  return sum;
+  return add_quads_plainly<OctetWords>(sum, a, b);
 #endif
 }
 

@@ -159,15 +159,22 @@ SRNN_INLINE void keep_loaded([[maybe_unused]] Vector& value) {
 // Requests the cache line at `at` before it is used.
 SRNN_INLINE void prefetch(const void* at) { __builtin_prefetch(at); }
 
+// This is `add_quads` for signed vectors of any length, whose unsigned type is given.
+template <class Unsigned, class Signed>
+SRNN_INLINE Signed add_quads_plainly(Signed sum, Signed a, Signed b) {
+  for (int shift = 0; shift < 32; shift += 8) {
+    const Signed product = ((a >> shift) & 255) * ((Signed)((Unsigned)b << (24 - shift)) >> 24);
+    sum = (Signed)((Unsigned)sum + (Unsigned)product);
+  }
+  return sum;
+}
+
 // Adds the four products of unsigned bytes of a and signed bytes of b to the sum in every lane.
 SRNN_INLINE Ints add_quads(Ints sum, Ints a, Ints b) {
 #if defined(__AVX512VNNI__) && SRNN_LANES == 16
   return (Ints)_mm512_dpbusd_epi32((__m512i)sum, (__m512i)a, (__m512i)b);
 #else
-  for (int shift = 0; shift < 32; shift += 8) {
-    sum = add(sum, ((a >> shift) & 255) * ((Ints)((Words)b << (24 - shift)) >> 24));
-  }
-  return sum;
+  return add_quads_plainly<Words>(sum, a, b);
 #endif
 }
 
