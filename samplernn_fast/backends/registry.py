@@ -171,9 +171,11 @@ def _wanted_modes(chosen: type[Backend], dtype: str, weights: Weights) -> list[s
     if dtype == "auto":
         return [chosen.dtypes[0]]
     if dtype == "fastest":
-        left_out: tuple[str, ...] = () if _gains_by_four_bits(weights) else (INT4,)
+        left_out: tuple[str, ...] = (INT4,)
         if isinstance(weights.config, SparseSampleRNNConfig) and chosen is CpuBackend:
             left_out = (INT4, "bfloat16")  # which have no kernels for blocks, so that float32 is faster
+        elif _gains_by_four_bits(weights):
+            left_out = ()
         return [mode for mode in FASTEST_FIRST if mode in chosen.dtypes and mode not in left_out]
     return [dtype]
 

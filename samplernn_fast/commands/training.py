@@ -23,6 +23,7 @@ _WITHOUT_PRESET = {
     "train": "Train on from another model, with other data.",
     "sparsify": COMMANDS["sparsify"].summary,
 }
+"""How the help of each command begins where no preset is named."""
 
 
 def train(args: Sequence[str], prog: str) -> None:
@@ -43,9 +44,8 @@ def train(args: Sequence[str], prog: str) -> None:
         shown = f"{usage}\n\nExample: {COMMANDS['train'].example}\n\npresets:\n{rows}"
         print(shown, file=sys.stdout if args else sys.stderr)
         sys.exit(0 if args else USAGE_STATUS)
-    run_training(
-        read_flags(args[0] if named else None, with_long_out(args[1:] if named else args), prog), args[0] * named
-    )
+    preset, flags = (args[0], args[1:]) if named else (None, args)
+    run_training(read_flags(preset, with_long_out(flags), prog), preset or "")
 
 
 def sparsify(args: Sequence[str], prog: str) -> None:
@@ -85,7 +85,7 @@ def _is_first_process() -> bool:
 
 
 def _has_density(args: Sequence[str]) -> bool:
-    """Whether the flags ask for a sparse model."""
+    """Returns whether the flags ask for a sparse model."""
     return any(arg.partition("=")[0] == "--density" for arg in args)
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import save_file
@@ -38,8 +39,7 @@ def save_model(path: Path, model: AudioModel, info: dict[str, Any] | None = None
     """Write one .safetensors file that holds a model whole: weights, config, and `info` (JSON-able)."""
     tensors = model.state_dict()
     if isinstance(model.config, SparseSampleRNNConfig):
-        arrays = blocks.encoded(model.config, arrays_of(model).arrays)
-        tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
+        tensors = {name: torch.from_numpy(one) for name, one in blocks.encoded(model.config, _arrays(model)).items()}
     _write(path, tensors, "model", {"config": model.config.to_dict(), "info": info or {}})
 
 
@@ -86,11 +86,15 @@ def build(model: ModelArrays, source: Path | str) -> AudioModel:
 
 def arrays_of(model: AudioModel) -> ModelArrays:
     """The arrays of a torch model, which may share its memory; those in bfloat16 become float32."""
+    return ModelArrays(model.config, _arrays(model), model_sha256(model))
+
+
+def _arrays(model: AudioModel) -> dict[str, np.ndarray]:
+    """The arrays of `arrays_of` by name."""
     tensors = {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}
-    arrays = {
+    return {
         name: (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy() for name, tensor in tensors.items()
     }
-    return ModelArrays(model.config, arrays, model_sha256(model))
 
 
 def fill(model: AudioModel, tensors: dict[str, Tensor], source: Path | str) -> None:

@@ -34,8 +34,8 @@ FREE_SETTINGS = frozenset(
 )
 """Settings that may differ between two parts of one run: where it is, when it ends, and what is looked at meanwhile."""
 
-_LATER: dict[str, Any] = {"prune_until": 0.5, "distill": True}
-"""Settings that runs of earlier versions did not write, and what they would have been."""
+_LATER = ("prune_until", "distill")
+"""Settings that runs of earlier versions did not write, and which changed nothing there."""
 PENDING = ("validation", "keep", "sample")
 """What a run that a signal stopped may still have to make at its last step."""
 _MOST_STEPS = 2**53  # JSON keeps whole numbers exactly up to here
@@ -248,7 +248,7 @@ def check_same_run(config: TrainConfig, saved: dict[str, Any], source: Path) -> 
         raise CheckpointError(
             f"{source}: damaged: the model in its settings cannot be used: {str(error)[:200]}"
         ) from None
-    saved = {name: value for name, value in _LATER.items() if name not in saved} | saved
+    saved = {name: getattr(TrainConfig, name) for name in _LATER} | saved
     for name, value in config.to_dict().items():
         if name in FREE_SETTINGS or json.loads(json.dumps(value)) == saved.get(name):
             continue

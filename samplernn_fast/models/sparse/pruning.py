@@ -13,8 +13,16 @@ from torch import Tensor, nn
 
 from samplernn_fast.errors import CheckpointError
 from samplernn_fast.models.base import AudioModel
-from samplernn_fast.models.layout import Field
-from samplernn_fast.models.sparse.blocks import INPUTS, OUTPUTS, grid, kept, on_diagonal, sparse_fields, to_blocks
+from samplernn_fast.models.sparse.blocks import (
+    INPUTS,
+    OUTPUTS,
+    from_blocks,
+    grid,
+    kept,
+    on_diagonal,
+    sparse_fields,
+    to_blocks,
+)
 from samplernn_fast.models.sparse.network import SparseSampleRNN
 
 _EVERY = 10
@@ -61,7 +69,7 @@ class Pruning:
     def is_complete(self, done: float) -> bool:
         """Whether no more blocks go: the model is as sparse as it is meant to be."""
         return done >= self._until and all(
-            bool((self._left[name].sum(dim=2) <= torch.from_numpy(self._kept(field, 0.0))[:, None]).all())
+            self._has_at_most(name, torch.from_numpy(kept(self._model, field, self._model.density)))
             for name, field in self._fields.items()
         )
 
@@ -85,23 +93,20 @@ class Pruning:
             self._left[name] = found.clone()
         self._find_zeros()
 
-    def _kept(self, field: Field, density: float) -> np.ndarray:
-        """How many blocks each group of a unit keeps, (U,), at least those of the model's density."""
-        return kept(self._model, field, max(density, self._model.density))
+    def _has_at_most(self, name: str, counts: Tensor) -> bool:
+        """Returns whether no group of a unit of a matrix has more blocks left than its count (U,)."""
+        return bool((self._left[name].sum(dim=2) <= counts[:, None]).all())
 
     def _choose(self, density: float) -> None:
         """Leaves the blocks of the largest weights in every group, of those that are left."""
         for name, field in self._fields.items():
-            left, counts = self._left[name], torch.from_numpy(self._kept(field, density))
-            if bool((left.sum(dim=2) <= counts[:, None]).all()):
+            left, counts = self._left[name], torch.from_numpy(kept(self._model, field, density))
+            if self._has_at_most(name, counts):
                 continue
             energy = self._energy(name).masked_fill(left == 0, -1.0)
             energy[torch.from_numpy(on_diagonal(self._model, field).copy())] = torch.inf
             # A stable sort, so that of equal blocks the first ones are left on every machine.
-            order = energy.argsort(dim=2, descending=True, stable=True)
-            rank = torch.empty_like(order).scatter_(
-                2, order, torch.arange(order.shape[2]).expand_as(order).contiguous()
-            )
+            rank = energy.argsort(dim=2, descending=True, stable=True).argsort(dim=2)
             self._left[name] = left * (rank < counts[:, None, None]).to(torch.uint8)
             self._zero.clear()
 
@@ -124,7 +129,6 @@ class Pruning:
     def _find_zeros(self) -> None:
         """Works out which weights are zero, in the shapes of the matrices."""
         for name, left in self._left.items():
-            rows = left.repeat_interleave(OUTPUTS, dim=1).repeat_interleave(INPUTS, dim=2)
             weight = self._weights[name]
-            whole = rows[:, : self._model.dim, : weight.shape[-1]].reshape(weight.shape)
-            self._zero[name] = (whole == 0).to(weight.device)
+            gone = np.broadcast_to((left == 0).numpy()[..., None, None], (*left.shape, OUTPUTS, INPUTS))
+            self._zero[name] = torch.from_numpy(from_blocks(gone, weight.shape, self._model.dim)).to(weight.device)

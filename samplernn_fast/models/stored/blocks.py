@@ -18,11 +18,9 @@ INDEX_TYPE = "I32"
 """How safetensors names the type of counts and columns."""
 
 
-def encoded(config: AudioConfig, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """A model's arrays as a file has them: those of a sparse model as blocks, those of another as they are."""
+def encoded(config: SparseSampleRNNConfig, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """A sparse model's arrays as a file has them, its matrices as blocks."""
     found = dict(arrays)
-    if not isinstance(config, SparseSampleRNNConfig):
-        return found
     for one in sparse_fields(config):
         blocks = to_blocks(found.pop(one.name), config.dim)
         present = (blocks != 0).any(axis=(3, 4))
