@@ -76,14 +76,9 @@ class AudioConfig(ABC):
 
     @property
     def least_values(self) -> int:
-        """How many values the network's matrices have at least; 0 where nobody knows."""
+        """How many values the network's matrices have at least; 0 where nobody knows. A file with fewer holds no such
+        model, so it is refused before memory is taken for one."""
         return 0
-
-    @property
-    def least_stored(self) -> int:
-        """How many values a file of the model has at least. One with fewer holds no such model, so it is refused before
-        memory is taken for one."""
-        return self.least_values
 
     @property
     def q_zero(self) -> int:
@@ -268,11 +263,6 @@ class SparseSampleRNNConfig(FramedConfig):
         known = {one.name for one in dataclasses.fields(cls)}
         values = {one.name: getattr(config, one.name) for one in dataclasses.fields(config) if one.name in known}
         return cls(**values | {"weight_norm": "none", "density": density})
-
-    @property
-    def least_stored(self) -> int:
-        """Blocks are stored; as few as half of those that the density means, where their number is rounded down."""
-        return int(self.density / 2 * super().least_values)
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,13 @@
 """Sparse models: they compute what the model does that they were folded from, and their files have the blocks alone."""
 
+import json
+import tracemalloc
+
 import numpy as np
 import pytest
 import torch
 from cases import CASES, make_model, random_levels
+from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 from samplernn_fast.errors import CheckpointError, ConfigError
@@ -12,6 +16,7 @@ from samplernn_fast.models.config import SparseSampleRNNConfig
 from samplernn_fast.models.layout import Field
 from samplernn_fast.models.registry import build_model
 from samplernn_fast.models.sparse import blocks
+from samplernn_fast.models.stored import blocks as stored_blocks
 from samplernn_fast.models.stored.arrays import describe, read_model
 from samplernn_fast.models.stored.header import KEY
 from samplernn_fast.reference.backend import ReferenceBackend
@@ -125,16 +130,18 @@ def test_a_file_holds_the_blocks_alone_and_gives_the_model_back(tmp_path, config
 
 def damaged(tmp_path, change):
     """A file of a sparse model in which `change` changed arrays."""
-    from safetensors import safe_open
-
     file = tmp_path / "model.safetensors"
     checkpoint.save_model(file, pruned())
-    with safe_open(file, framework="np") as content:
-        metadata = content.metadata()
-    arrays = load_file(file)
+    metadata, arrays = metadata_of(file), load_file(file)
     change(arrays)
-    save_file(arrays, file, {KEY: metadata[KEY]})
+    save_file(arrays, file, {KEY: metadata})
     return file
+
+
+def metadata_of(file) -> str:
+    """What a file says of its model."""
+    with safe_open(file, framework="np") as content:
+        return content.metadata()[KEY]
 
 
 MATRIX = "tier0.recurrent"
@@ -152,6 +159,12 @@ def _drop(name):
 
 
 def _cut(arrays):
+    """One block less, and one column, where the counts speak of more."""
+    for name in ("blocks", "columns"):
+        arrays[f"{MATRIX}.{name}"] = arrays[f"{MATRIX}.{name}"][:-1]
+
+
+def _cut_blocks(arrays):
     arrays[f"{MATRIX}.blocks"] = arrays[f"{MATRIX}.blocks"][:-1]
 
 
@@ -159,18 +172,49 @@ def _floats(arrays):
     arrays[f"{MATRIX}.columns"] = arrays[f"{MATRIX}.columns"].astype(np.float32)
 
 
+def _uneven(arrays):
+    """The same number of blocks in all, of which the second group has one more than the first."""
+    arrays[f"{MATRIX}.counts"][:2] += (-1, 1)
+
+
+def _twice(arrays):
+    arrays[MATRIX] = np.zeros((1, 3 * 45, 45), np.float32)
+
+
+def _whole_numbers(arrays):
+    arrays[f"{MATRIX}.blocks"] = arrays[f"{MATRIX}.blocks"].astype(np.int32)
+
+
+def _matrix_is(array):
+    def change(arrays):
+        for name in ("counts", "columns", "blocks"):
+            arrays.pop(f"{MATRIX}.{name}")
+        arrays[MATRIX] = array
+
+    return change
+
+
 @pytest.mark.parametrize(
     "change, message",
     [
-        (_set("counts", 0, -1), "other blocks than its counts"),
-        (_set("counts", 0, 2**31 - 1), "other blocks than its counts"),
+        (_set("counts", 0, -1), "other numbers of blocks"),
+        (_set("counts", 0, 2**31 - 1), "other numbers of blocks"),
         (_set("columns", 0, -1), "ascend"),
         (_set("columns", 0, 12), "ascend"),
         (_set("columns", 1, 0), "ascend"),
         (_set("blocks", (0, 0, 0), np.nan), "not finite"),
-        (_cut, "other blocks than its counts"),
+        (_cut, "at least"),
+        (_cut_blocks, "a block for each"),
         (_floats, "whole numbers"),
+        (_uneven, "other numbers of blocks"),
+        (_twice, "twice"),
+        (_whole_numbers, "must hold weights"),
+        (_matrix_is(np.zeros((1, 3 * 45, 44), np.float32)), r"must be \(1, 135, 45\), found \(1, 135, 44\)"),
+        (_matrix_is(np.zeros((1, 3 * 45, 45), np.int32)), "must hold weights"),
+        (lambda arrays: arrays.update(junk=np.zeros(3, np.float32)), "does not belong to this model: junk"),
+        (lambda arrays: arrays.pop("tier0.h0"), "tier0.h0 is missing"),
         (_drop("counts"), "tier0.recurrent"),
+        (_drop("columns"), "tier0.recurrent"),
         (_drop("blocks"), "tier0.recurrent"),
     ],
 )
@@ -181,16 +225,85 @@ def test_a_damaged_file_is_refused_in_one_line(tmp_path, change, message):
     assert "\n" not in str(error.value) and str(file) in str(error.value)
 
 
-def test_a_file_of_a_model_that_would_not_fit_memory_is_refused(tmp_path):
+@pytest.mark.parametrize("seed", range(200))
+def test_damage_at_random_is_refused_or_gives_a_model(tmp_path, seed):
+    """Indices anywhere and of any value, arrays cut and stretched: a CheckpointError, or weights that are finite."""
+    rng = np.random.default_rng(seed)
+
+    def change(arrays):
+        for _ in range(rng.integers(1, 4)):
+            name = rng.choice([name for name in arrays if name.endswith((".counts", ".columns", ".blocks"))])
+            array = arrays[name]
+            match rng.integers(3):
+                case 0:
+                    index = rng.integers(len(array), size=min(1, len(array)))
+                    array[index] = rng.choice([-1, 0, 1, 5, 11, 12, 2**31 - 1]) if array.dtype == np.int32 else 0
+                case 1:
+                    arrays[name] = array[: rng.integers(len(array) + 1)].copy()
+                case 2:
+                    arrays[name] = np.concatenate((array, array[: rng.integers(1, 9)]))
+
+    file = damaged(tmp_path, change)
+    try:
+        model = read_model(file)
+    except CheckpointError as error:
+        assert "\n" not in str(error)
+    else:
+        assert all(np.isfinite(array).all() for array in model.arrays.values())
+
+
+def test_blocks_that_came_to_be_zero_are_stored_so_that_every_group_has_its_share(tmp_path):
+    model, file = pruned(), tmp_path / "model.safetensors"
+    with torch.no_grad():
+        model.get_parameter(MATRIX)[:, :20] = 0
+        model.get_parameter("mlp.hidden0").zero_()
+    checkpoint.save_model(file, model)
+    stored = load_file(file)
+    for one in blocks.sparse_fields(SMALL):
+        least = np.repeat(blocks.kept(SMALL, one, SMALL.density), blocks.grid(one.shape, SMALL.dim)[1])
+        assert (stored[f"{one.name}.counts"] == least).all(), one.name
+    again = checkpoint.load_model(file)
+    assert all(torch.equal(again.state_dict()[name], tensor) for name, tensor in model.state_dict().items())
+
+
+def settings_changed(file, **values) -> None:
+    """Changes settings of the model in a file, and none of its arrays."""
+    header = json.loads(metadata_of(file))
+    header["config"] |= values
+    save_file(load_file(file), file, {KEY: json.dumps(header)})
+
+
+@pytest.mark.parametrize("settings", [{"dim": 16384}, {"dim": 16384, "density": 0.01, "skip": "full", "n_rnn": 64}])
+def test_a_small_file_takes_no_more_memory_than_it_has_blocks_for(tmp_path, settings):
+    """The sizes that its settings speak of are compared with those of its arrays before memory is taken."""
     file = tmp_path / "model.safetensors"
     checkpoint.save_model(file, pruned())
-    from safetensors import safe_open
+    arrays = load_file(file)
+    arrays |= {f"junk{number}": np.zeros(10**6, np.float16) for number in range(3)}
+    save_file(arrays, file, {KEY: metadata_of(file)})
+    settings_changed(file, **settings)
+    tracemalloc.start()
+    try:
+        with pytest.raises(CheckpointError, match="must be"):
+            read_model(file)
+        assert tracemalloc.get_traced_memory()[1] < 5e6
+    finally:
+        tracemalloc.stop()
 
-    with safe_open(file, framework="np") as content:
-        text = content.metadata()[KEY]
-    save_file(load_file(file), file, {KEY: text.replace('"dim": 45', '"dim": 16384')})
-    with pytest.raises(CheckpointError, match="holds"):
-        read_model(file)
+
+def test_a_matrix_with_more_than_65536_blocks_in_a_group_is_stored(tmp_path):
+    """Columns are 32-bit numbers; so many lie in the map of many layers' outputs."""
+    config = SparseSampleRNNConfig(dim=8, density=0.01)
+    only = [Field("tier0.skip_out", (8, 4 * 65_540), "")]
+    matrix = np.zeros(only[0].shape, np.float32)
+    matrix[3, ::404], matrix[7, -1] = 2, 3
+    arrays = {"tier0.skip_out": matrix}
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(stored_blocks, "sparse_fields", lambda config: only)
+        encoded = stored_blocks.encoded(config, arrays)
+        assert encoded["tier0.skip_out.columns"].max() == 65_539
+        found = stored_blocks.decoded(config, encoded, "here")
+    assert np.array_equal(found["tier0.skip_out"], matrix)
 
 
 @pytest.mark.parametrize(

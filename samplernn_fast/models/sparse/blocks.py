@@ -69,7 +69,7 @@ def kept(config: SparseSampleRNNConfig, field: Field, density: float) -> np.ndar
         candidate = min(1.0, CANDIDATE_SHARE * other)
         shares[:] = (gates * density - candidate) / (gates - 1)
         shares[CANDIDATE::gates] = candidate
-    least = int(on_diagonal(config, field)[0].sum(axis=1).max()) or 1
+    least = -(-min(OUTPUTS, config.dim) // INPUTS) if _is_recurrent(field) else 1
     return np.clip(np.rint(shares * columns).astype(int), min(least, columns), columns)
 
 
@@ -77,7 +77,11 @@ def on_diagonal(config: SparseSampleRNNConfig, field: Field) -> np.ndarray:
     """Which blocks (U, R, C) of a recurrent matrix hold a unit's weight to itself; none of another matrix."""
     units, groups, columns = grid(field.shape, config.dim)
     diagonal = np.zeros((groups, columns), bool)
-    if field.name.endswith(".recurrent"):
+    if _is_recurrent(field):
         at = np.arange(config.dim)
         diagonal[at // OUTPUTS, at // INPUTS] = True
     return np.broadcast_to(diagonal, (units, groups, columns))
+
+
+def _is_recurrent(field: Field) -> bool:
+    return field.name.endswith(".recurrent")

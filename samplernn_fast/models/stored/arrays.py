@@ -14,7 +14,7 @@ import numpy as np
 from safetensors import deserialize
 
 from samplernn_fast.errors import CheckpointError, ConfigError
-from samplernn_fast.models.config import AudioConfig, PackedConfig, RecurrentConfig
+from samplernn_fast.models.config import AudioConfig, PackedConfig, RecurrentConfig, SparseSampleRNNConfig
 from samplernn_fast.models.places import model_file
 from samplernn_fast.models.stored import blocks
 from samplernn_fast.models.stored.header import AUDIO_KINDS, config_in, opened
@@ -60,29 +60,28 @@ def read_model(path: str | Path) -> ModelArrays:
 def read_file(file: Path) -> tuple[ModelArrays, dict[str, Any]]:
     """The model in a file, and the file's header. Raises as `read_model`."""
     with opened(file, AUDIO_KINDS, "np") as (content, header):
-        prefix = "model." if header["kind"] == "training" else ""
-        slices = {name: content.get_slice(name) for name in content.keys() if name.startswith(prefix)}
+        config, prefix = config_in(header, file), "model." if header["kind"] == "training" else ""
+        slices = {
+            name.removeprefix(prefix): content.get_slice(name) for name in content.keys() if name.startswith(prefix)
+        }
+        # Shapes are compared before memory is taken for anything.
+        _check_shapes(config, {name: tuple(one.get_shape()) for name, one in slices.items()}, file)
         types = {name: one.get_dtype() for name, one in slices.items()}
-        present = sum(math.prod(one.get_shape()) for one in slices.values())
         readable = (*_TYPES, blocks.INDEX_TYPE)
-        arrays = {name: content.get_tensor(name) for name, kind in types.items() if kind in readable}
-        odd = {name: kind for name, kind in types.items() if kind not in readable}
-    if any(kind == _BFLOAT16 for kind in odd.values()):
-        arrays |= _bfloat16(file, [name for name, kind in odd.items() if kind == _BFLOAT16])
-    config = config_in(header, file)
-    if config.least_stored > present:
-        raise CheckpointError(
-            f"{file}: its model settings are of a network of at least {config.least_stored} values,"
-            f" and it holds {present}"
-        )
-    arrays = blocks.decoded(config, {name.removeprefix(prefix): array for name, array in arrays.items()}, file)
-    odd |= {name: blocks.INDEX_TYPE for name, array in arrays.items() if array.dtype == np.int32}
-    for name, kind in odd.items():
-        if kind != _BFLOAT16:
-            raise CheckpointError(f"{file}: tensor {name.removeprefix(prefix)} must hold weights, found {kind}")
+        arrays = {name: content.get_tensor(prefix + name) for name, kind in types.items() if kind in readable}
+    if _BFLOAT16 in types.values():
+        arrays |= _bfloat16(file, prefix, [name for name, kind in types.items() if kind == _BFLOAT16])
+    for name, kind in types.items():
+        if name not in arrays:
+            raise CheckpointError(f"{file}: tensor {name} must hold weights, found {kind}")
+    if isinstance(config, SparseSampleRNNConfig):
+        arrays = blocks.decoded(config, arrays, file)
+    for name, array in arrays.items():
+        if array.dtype == np.int32:
+            raise CheckpointError(f"{file}: tensor {name} must hold weights, found {blocks.INDEX_TYPE}")
     with np.errstate(over="ignore"):  # a value that becomes infinite is refused below
         weights = {name: array.astype(np.float32) for name, array in arrays.items()}
-    _check(weights, parameters(config) if isinstance(config, PackedConfig) and config.packed else None, file)
+    check_finite(weights, f"{file}: tensor ")
     return ModelArrays(config, weights, sha256_of(config, weights), str(file)), header
 
 
@@ -122,16 +121,28 @@ def no_model(given: object) -> ConfigError:
     )
 
 
-def _check(weights: Mapping[str, np.ndarray], wanted: Mapping[str, tuple[int, ...]] | None, file: Path) -> None:
-    """CheckpointError names the first of the wanted arrays that is missing, misshapen or not finite, or one that is not
-    wanted. wanted: None where only the values are checked."""
-    for name, shape in (wanted or {}).items():
-        if name not in weights:
+def _check_shapes(config: AudioConfig, shapes: dict[str, tuple[int, ...]], file: Path) -> None:
+    """CheckpointError names the first array that a file lacks, or has in another shape, or that is not the model's.
+
+    Of a system without packed weights only the number of values is known here.
+    """
+    present = sum(math.prod(shape) for shape in shapes.values())
+    if isinstance(config, SparseSampleRNNConfig):
+        shapes = blocks.whole_shapes(config, shapes, file)
+    elif config.least_values > present:
+        raise CheckpointError(
+            f"{file}: its model settings are of a network of at least {config.least_values} values,"
+            f" and it holds {present}"
+        )
+    if not (isinstance(config, PackedConfig) and config.packed):
+        return
+    wanted = parameters(config)
+    for name, shape in wanted.items():
+        if name not in shapes:
             raise CheckpointError(f"{file}: tensor {name} is missing")
-        if weights[name].shape != shape:
-            raise CheckpointError(f"{file}: tensor {name} must be {shape}, found {weights[name].shape}")
-    check_finite(weights, f"{file}: tensor ")
-    extra = sorted(set(weights) - set(wanted)) if wanted is not None else []
+        if shapes[name] != shape:
+            raise CheckpointError(f"{file}: tensor {name} must be {shape}, found {shapes[name]}")
+    extra = sorted(set(shapes) - set(wanted))
     if extra:
         raise CheckpointError(f"{file}: does not belong to this model: {', '.join(extra[:3])}")
 
@@ -143,11 +154,12 @@ def check_finite(weights: Mapping[str, np.ndarray], said_before: str = "", said_
             raise CheckpointError(f"{said_before}{name} holds a value that is not finite{said_behind}")
 
 
-def _bfloat16(file: Path, names: Iterable[str]) -> dict[str, np.ndarray]:
-    """Arrays that are stored in bfloat16, which NumPy does not have, as float32: its upper half is a bfloat16."""
-    wanted, found = set(names), {}
-    for name, entry in deserialize(file.read_bytes()):
-        if name in wanted:
+def _bfloat16(file: Path, prefix: str, names: Iterable[str]) -> dict[str, np.ndarray]:
+    """Arrays that are stored in bfloat16, which NumPy does not have, as float32: its upper half is a bfloat16. prefix:
+    what their names begin with in the file."""
+    wanted, found = {prefix + name: name for name in names}, {}
+    for stored, entry in deserialize(file.read_bytes()):
+        if stored in wanted:
             halves = np.frombuffer(entry["data"], "<u2").astype(np.uint32) << np.uint32(16)
-            found[name] = halves.view(np.float32).reshape(entry["shape"])
+            found[wanted[stored]] = halves.view(np.float32).reshape(entry["shape"])
     return found
