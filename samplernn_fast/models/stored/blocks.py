@@ -6,7 +6,7 @@ they hold. Every group has at least as many blocks as the model's density means,
 size of its model. The letters are those of `models.sparse.blocks`. This is NumPy.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -85,21 +85,14 @@ def decoded(config: SparseSampleRNNConfig, arrays: Mapping[str, np.ndarray], sou
     found = dict(arrays)
     for one in sparse_fields(config):
         if one.name not in found:
-            names = Names.of(one.name)
-            found[one.name] = _matrix(config, one, *(found.pop(name) for name in names), names, source)
+            parts = [found.pop(name) for name in Names.of(one.name)]
+            found[one.name] = _matrix(config, one, parts, source)
     return found
 
 
-def _matrix(
-    config: SparseSampleRNNConfig,
-    field: Field,
-    counts: np.ndarray,
-    columns: np.ndarray,
-    values: np.ndarray,
-    names: Names,
-    source: object,
-) -> np.ndarray:
-    """A matrix from its three arrays. Raises CheckpointError for values that no matrix has."""
+def _matrix(config: SparseSampleRNNConfig, field: Field, parts: Sequence[np.ndarray], source: object) -> np.ndarray:
+    """A matrix from its counts, columns and blocks. Raises CheckpointError for values that no matrix has."""
+    names, (counts, columns, values) = Names.of(field.name), parts
     units, groups, width = grid(field.shape, config.dim)
     for name, array in ((names.counts, counts), (names.columns, columns)):
         if array.dtype != np.int32:
