@@ -54,9 +54,11 @@ def sparsify(args: Sequence[str], prog: str) -> None:
         if args and args[0] not in ("-h", "--help"):
             raise ConfigError(f"sparsify: the first word is the model to make sparse, got {quoted(args[0])}")
         text = with_example(COMMANDS["sparsify"].summary, "sparsify")
-        usage = f"usage: {prog} RUN|MODEL.safetensors|demo --density SHARE --data FOLDER --out RUN [--help] ..."
+        usage = f"usage: {prog} RUN|MODEL.safetensors|demo --data FOLDER --out RUN [--density SHARE] [--help] ..."
         print(f"{usage}\n\n{text}", file=sys.stdout if args else sys.stderr)
         sys.exit(0 if args else USAGE_STATUS)
+    if any(re.match("--init[-_]from", arg) for arg in args):
+        raise ConfigError("sparsify: the first word is the model to make sparse; leave out --init-from")
     given = args[1:] if _has_density(args) else [*args[1:], f"--density={SparseSampleRNNConfig.density}"]
     run_training(read_flags(None, [f"--init-from={args[0]}", *with_long_out(given)], prog, command="sparsify"), "")
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from samplernn_fast.errors import DataError
+from samplernn_fast.errors import ConfigError, DataError
 from samplernn_fast.models.config import AudioConfig, SampleRNNConfig, SparseSampleRNNConfig, require
 from samplernn_fast.models.other_configs import MixtureConfig
 from samplernn_fast.ranges import Range, check_fields
@@ -101,12 +101,11 @@ class TrainConfig:
             "lr_schedule cosine needs max_steps or max_minutes",
             self.lr_schedule,
         )
-        require(
-            not (endless and isinstance(self.model, SparseSampleRNNConfig)),
-            "max_steps or max_minutes must say how long a sparse model is trained, because it is pruned by a share of"
-            " that",
-            None,
-        )
+        if endless and isinstance(self.model, SparseSampleRNNConfig):
+            raise ConfigError(
+                "max_steps or max_minutes must say how long a sparse model is trained, because it is pruned by a share"
+                " of that"
+            )
 
     def done(self, step: int, seconds: float) -> float:
         """The share of the run that is done, 1 at its end; 0 where nothing ends it. Arguments as `learning_rate`.

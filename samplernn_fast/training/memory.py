@@ -16,6 +16,7 @@ from samplernn_fast.models.config import (
     OneTierConfig,
     RecurrentConfig,
     SingleSampleConfig,
+    SparseSampleRNNConfig,
     TieredConfig,
 )
 from samplernn_fast.models.other_configs import DilatedConfig, HybridRNNWaveNetConfig, HybridWaveNetConfig
@@ -36,8 +37,11 @@ def update_bytes(config: TrainConfig, rows: int) -> int:
     rnn at 128, wavenet), at a batch of 0.2 to 1 GB.
     """
     half = 0.5 if config.precision == "bf16" else 1.0
-    activations = 4 * half * rows * config.seq_len * _floats_per_sample(config.model, config.seq_len)
-    return round(activations) + _STATE_BYTES * config.model.least_values
+    floats, weights = half * _floats_per_sample(config.model, config.seq_len), _STATE_BYTES * config.model.least_values
+    if isinstance(config.model, SparseSampleRNNConfig) and config.distill and config.init_from is not None:
+        floats += 4 * config.model.q_levels  # both models' probabilities, and two steps from them to the loss
+        weights += 4 * config.model.least_values
+    return round(4 * rows * config.seq_len * floats) + weights
 
 
 def check_memory(config: TrainConfig, world_size: int, device: torch.device) -> str:

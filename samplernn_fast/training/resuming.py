@@ -147,6 +147,8 @@ def _read(source: Path, tensors: dict[str, Tensor], header: dict[str, Any]) -> S
     if not isinstance(pending, list) or any(name not in PENDING for name in pending):
         raise Unreadable(f"pending of its progress must be a list of {', '.join(PENDING)}")
     begun = progress.has("initialized_from")
+    if begun and progress.fields("initialized_from").has("density"):
+        progress.fields("initialized_from").number("density", 0, 1)
     return Saved(
         source,
         model,

@@ -45,15 +45,23 @@ class Source:
     model: "AudioModel"
     """On the CPU."""
 
-    @property
-    def is_sparse(self) -> bool:
-        """Whether blocks of its matrices are zero."""
-        return isinstance(self.model.config, SparseSampleRNNConfig)
-
     def state_dict(self, config: AudioConfig) -> dict[str, Any]:
-        """Its weights for a model of `config`: its own, or folded where that is sparse and this model is not."""
-        if not isinstance(config, SparseSampleRNNConfig) or self.is_sparse:
-            return self.model.state_dict()
+        """Its weights for a model of `config`: its own, or folded where that is sparse and this model is not.
+
+        Raises ConfigError where that is to have more blocks than this model has.
+        """
+        own = self.model.config
+        if isinstance(config, SparseSampleRNNConfig) and isinstance(own, SparseSampleRNNConfig):
+            if config.density > own.density:
+                raise ConfigError(
+                    f"density must be at most {own.density}, which the model of {self.name} has, got {config.density}"
+                )
+        elif isinstance(config, SparseSampleRNNConfig):
+            return self._folded(config)
+        return self.model.state_dict()
+
+    def _folded(self, config: SparseSampleRNNConfig) -> dict[str, Any]:
+        """The weights of a sparse model that computes what this dense one does."""
         import torch
 
         from samplernn_fast.models.registry import require_packed
@@ -64,11 +72,12 @@ class Source:
         return {name: torch.from_numpy(folded[name]) for name in parameters(config)}
 
     def provenance(self) -> dict[str, Any]:
-        """What the run remembers of it, for JSON: the file, and the model's hash."""
+        """What the run remembers of it, for JSON: the file, the model's hash, and of a sparse model its density."""
         from samplernn_fast.models import checkpoint
 
-        file = places.model_file(self.name)
-        return {"file": str(file), "model_sha256": checkpoint.model_sha256(self.model)}
+        own, file = self.model.config, places.model_file(self.name)
+        known = {"file": str(file), "model_sha256": checkpoint.model_sha256(self.model)}
+        return known | ({"density": own.density} if isinstance(own, SparseSampleRNNConfig) else {})
 
 
 def read_source(name: str) -> Source:
@@ -81,22 +90,27 @@ def read_source(name: str) -> Source:
 def teacher_of(
     config: TrainConfig, source: Source | None, saved: "Saved | None", device: "torch.device"
 ) -> "Teacher | None":
-    """The dense model that a sparse one starts from, where it learns from that; a run that goes on needs it again.
+    """The dense model that a sparse one starts from, where it learns from that; a run that goes on has a copy of it.
 
-    Raises CheckpointError where it is gone, and ConfigError where it is not the one that the run began with.
+    Raises CheckpointError where it is gone from there, or is not the one that the run began with.
     """
-    if not (config.distill and config.init_from is not None and isinstance(config.model, SparseSampleRNNConfig)):
+    origin = source.provenance() if source is not None else saved.initialized_from if saved is not None else None
+    sparse = isinstance(config.model, SparseSampleRNNConfig)
+    if not (sparse and config.distill) or origin is None or "density" in origin:
         return None
+    from samplernn_fast.models import checkpoint
     from samplernn_fast.models.sparse.teacher import Teacher
 
-    source = source or read_source(config.init_from)
-    begun = (saved.initialized_from or {}).get("model_sha256") if saved is not None else None
-    if begun is not None and source.provenance()["model_sha256"] != begun:
-        raise ConfigError(
-            f"{config.out} learns from the model of {config.init_from} as it was (SHA-256 {str(begun)[:8]}), and that"
-            " is another one now; put it back to go on"
-        )
-    return Teacher(source.model, device)
+    if source is not None:
+        return Teacher(source.model, device)
+    assert saved is not None
+    file = saved.source.with_name(places.TEACHER_FILE)
+    if not file.is_file():
+        raise CheckpointError(f"{file}: is gone, and the run learns from it; put a copy of {origin.get('file')} there")
+    model = checkpoint.load_model(file)
+    if checkpoint.model_sha256(model) != origin.get("model_sha256"):
+        raise CheckpointError(f"{file}: is not the model that the run began to learn from")
+    return Teacher(model, device)
 
 
 def model_to_start_from(config: TrainConfig) -> AudioConfig:
@@ -159,8 +173,6 @@ def sparse_config(known: AudioConfig, density: float, name: str) -> SparseSample
     """The config of the sparse model that is made of `known`, the model `name`. Raises ConfigError where none is."""
     if not isinstance(known, CAN_BE_SPARSE):
         raise ConfigError(f"only SampleRNN can be made sparse, and the model of {name} is of the system {known.system}")
-    if isinstance(known, SparseSampleRNNConfig) and density > known.density:
-        raise ConfigError(f"density must be at most {known.density}, which the model of {name} has, got {density}")
     return SparseSampleRNNConfig.of(known, density)
 
 

@@ -23,9 +23,10 @@ from samplernn_fast.errors import CheckpointError, ConfigError, DataError, Sampl
 from samplernn_fast.evaluation.likelihood import Stopped, evaluate
 from samplernn_fast.models import checkpoint
 from samplernn_fast.models.base import State
-from samplernn_fast.models.places import LOG_FILE, MODELS_FOLDER, SAMPLES_FOLDER
+from samplernn_fast.models.places import LOG_FILE, MODELS_FOLDER, SAMPLES_FOLDER, TEACHER_FILE
 from samplernn_fast.models.registry import build_model
-from samplernn_fast.models.sparse.pruning import pruning_of
+from samplernn_fast.models.sparse.pruning import Pruning, pruning_of
+from samplernn_fast.models.sparse.teacher import cross_entropy
 from samplernn_fast.training import resuming, starting
 from samplernn_fast.training.config import TrainConfig
 from samplernn_fast.training.keeping import EARLY_SHARE, Keeper, is_due, make_sound, next_sound
@@ -95,14 +96,14 @@ class Trainer:
         starting.check_unsaved(config)
         self.short_of_memory = check_memory(config, world_size, device)
         self.model = build_model(config.model, seed=config.seed)
-        self.initialized_from: dict[str, Any] | None = None
+        self.initialized_from = saved.initialized_from if saved is not None else None
         self.origin = f"random weights of seed {config.seed}"
         if source is not None:
             self.origin = f"starts from {config.init_from}"
             self.model.load_state_dict(source.state_dict(config.model))
             self.initialized_from = source.provenance()
         self.model.to(device)
-        self.pruning = pruning_of(self.model, config.prune_until, sparse=source is not None and source.is_sparse)
+        self.pruning = pruning_of(self.model, config.prune_until, (self.initialized_from or {}).get("density"))
         self.teacher = starting.teacher_of(config, source, saved, device)
         self.batches = TBPTTBatches(
             self.data,
@@ -116,12 +117,10 @@ class Trainer:
         # The fused update is one pass over the weights; torch has it for these devices only.
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=config.lr, fused=device.type in ("cpu", "cuda"))
         self.state: State | None = None
-        self.step, self.epoch, self.seconds = 0, 0, 0.0
-        self.best_bits = math.inf
+        self.step, self.epoch, self.seconds, self.validated_step = 0, 0, 0.0, -1
+        self.best_bits, self.train_bits = math.inf, math.nan
         self.keeper: Keeper | None = None
-        self.validated_step = -1
         self.sound_seconds = 0.0  # how long the last piece of sound took
-        self.train_bits = math.nan
         self.valid_bits: float | None = None
         self.caught: list[int] = []
         self.watch: Watch | None = None
@@ -171,6 +170,8 @@ class Trainer:
                 stopped = self._finished(number)
                 if stopped or self.step % config.save_every == 0:
                     self._save()
+            if log is not None and stopped.startswith("max") and (ramping := self._ramping()) is not None:
+                log.say(ramping.unfinished(stopped))
         finally:
             if log is not None:
                 log.close()
@@ -187,9 +188,10 @@ class Trainer:
             group["lr"] = config.learning_rate(self.step, self.seconds)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=config.precision == "bf16"):
             outputs, state = self.forward(levels, self.state, reset)
+            expected = None if self.teacher is None else self.teacher.expect(levels, reset)
         targets = levels[:, config.model.lookback :]
         losses = self.model.losses(outputs, targets)
-        learnt = losses if self.teacher is None else self.teacher.losses(outputs, levels, reset)
+        learnt = losses if expected is None else cross_entropy(expected, outputs)
         total = (learnt * mask).sum()
         # Every process divides by the count of all. DDP averages the gradients, and world_size undoes its division.
         loss = total * (self.world_size / batch.n_valid_global)
@@ -281,12 +283,12 @@ class Trainer:
         recent = self._recent_bits()
         train = "" if math.isnan(recent) else f", train {recent:.3f}"
         best = " (the best so far, kept)" if result.nll_bits < self.best_bits else f" (best {self.best_bits:.3f})"
-        best = " (not yet as sparse as it will be)" if self._is_ramping() else best
+        best = " (not yet as sparse as it will be)" if self._ramping() else best
         log.say(f"step {self.step}: valid {result.nll_bits:.3f}{train} bits per sample{best}")
         if result.nll_bits < self.best_bits:
-            self.best_bits = math.inf if self._is_ramping() else result.nll_bits
+            self.best_bits = math.inf if self._ramping() else result.nll_bits
             self._save_model()
-        if self.watch is not None and self.watch(self.step, self.seconds, result.nll_bits):
+        if self.watch is not None and not self._ramping() and self.watch(self.step, self.seconds, result.nll_bits):
             self.caught.append(_WATCHED)
 
     def _make_sample(self, log: RunLog | None) -> None:
@@ -304,13 +306,13 @@ class Trainer:
     def _keep_model(self, log: RunLog | None) -> None:
         """Keeps the model in models/ where it is one of the best, or due."""
         if self.keeper is not None:
-            known = self.validated_step == self.step and not self._is_ramping()
+            known = self.validated_step == self.step and not self._ramping()
             bits = self.valid_bits if known else None
             self.keeper.add(self.step, bits, self._save_model)
 
-    def _is_ramping(self) -> bool:
-        """Whether the model has more blocks than it is meant to have, so that its bits say nothing of later ones."""
-        return self.pruning is not None and not self.pruning.is_complete(self.config.done(self.step, self.seconds))
+    def _ramping(self) -> Pruning | None:
+        """The pruning, while the model has more blocks than it is meant to have: its bits say nothing of later ones."""
+        return None if self.pruning is None or self.pruning.is_complete() else self.pruning
 
     def _is_stopping(self) -> bool:
         """Whether a signal came, which asks what is being made to stop."""
@@ -326,6 +328,8 @@ class Trainer:
         checkpoint.write_text(
             self.config.out / checkpoint.CONFIG_FILE, json.dumps(self.config.to_dict(), indent=1) + "\n"
         )
+        if self.teacher is not None and not (self.step and self.is_saved):
+            checkpoint.save_model(self.config.out / TEACHER_FILE, self.teacher.model)
         self.keeper = Keeper(self.config, self.step)
         about = (self.config, self.data, self.model, self.device, self.origin, preset, self.short_of_memory)
         lines = opening(*about) if progress and header else ()
@@ -340,19 +344,16 @@ class Trainer:
 
     def _save_model(self, file: Path | None = None) -> None:
         """Writes the model to `file`, or to model.safetensors, with what the run knows about it."""
-        info = {"data": str(self.config.data), "training": self.config.to_dict()} | self._provenance() | self._numbers()
+        info = {"data": str(self.config.data), "training": self.config.to_dict()} | self._numbers()
         best = self._in_folder(checkpoint.MODEL_FILE)
         checkpoint.save_model(file or best, self.model, info)
 
-    def _provenance(self) -> dict[str, Any]:
-        """Which model the run started from, for JSON; nothing for one that started from random weights."""
-        return {} if self.initialized_from is None else {"initialized_from": self.initialized_from}
-
     def _numbers(self) -> dict[str, Any]:
-        """Where the run stands, for JSON. What was not measured yet is None there, and NaN or infinite here."""
+        """Where the run stands and began, for JSON. What was not measured yet is None there, NaN or infinite here."""
         numbers: dict[str, float | None] = {"step": self.step, "epoch": self.epoch, "seconds": self.seconds}
         numbers |= {"best_bits": self.best_bits, "train_bits": self.train_bits, "valid_bits": self.valid_bits}
-        return files.for_json(numbers)
+        begun = {} if self.initialized_from is None else {"initialized_from": self.initialized_from}
+        return begun | files.for_json(numbers)
 
     def _save(self) -> None:
         """Writes last.safetensors, from which `_resume` goes on, and the model where there is no validation."""
@@ -368,7 +369,7 @@ class Trainer:
     def _write_checkpoint(self, state: State) -> None:
         tensors = resuming.tensors_to_save(self.model, self.optimizer, self.pruning, state, self.sums)
         progress = {"batches": self.batches.state_dict(), "training": self.config.to_dict(), "pending": self.pending}
-        progress |= self._provenance() | self._numbers()
+        progress |= self._numbers()
         checkpoint.save_training(self._in_folder(checkpoint.LAST_FILE), tensors, self.config.model, progress)
         if not self.data.recordings("valid") or not (self.config.out / checkpoint.MODEL_FILE).exists():
             self._save_model()
@@ -392,7 +393,6 @@ class Trainer:
             raise starting.other_data(self.config) from None
         except CheckpointError as error:
             raise CheckpointError(f"{saved.source}: {error}") from None
-        self.initialized_from = saved.initialized_from
         self.step, self.epoch, self.seconds = saved.step, saved.epoch, saved.seconds
         self.best_bits, self.train_bits, self.valid_bits = saved.best_bits, saved.train_bits, saved.valid_bits
         # A sound that a signal put off is given up where none is wanted any more.

@@ -5,12 +5,15 @@ from pathlib import Path
 import torch
 
 from samplernn_fast.models import checkpoint
-from samplernn_fast.models.config import AudioConfig, SampleRNNConfig
+from samplernn_fast.models.config import AudioConfig, SampleRNNConfig, SparseSampleRNNConfig
 from samplernn_fast.training.config import TrainConfig
 from samplernn_fast.training.run_log import read_log
 from samplernn_fast.training.trainer import Trainer
 
 TINY = {"dim": 16, "emb_size": 8, "q_levels": 64, "frame_sizes": (2, 2, 8), "sample_rate": 0, "gain": 0.0}
+
+DENSE = SampleRNNConfig(**TINY | {"dim": 40})
+"""A model that a sparse one is made of: 40 units are five groups of blocks."""
 
 
 def tiny(
@@ -21,6 +24,17 @@ def tiny(
     fields = defaults | {"num_threads": 1} | settings
     config = model if isinstance(model, AudioConfig) else SampleRNNConfig(**TINY | (model or {}))
     return TrainConfig(data=data, out=out, model=config, max_steps=steps, **fields)
+
+
+def sparse_model(density: float) -> SparseSampleRNNConfig:
+    """The settings of a sparse model that takes all else from the model that it starts from."""
+    return SparseSampleRNNConfig(sample_rate=0, gain=0.0, density=density)
+
+
+def sparse_settings(data: Path, out: Path, source: Path, **changes: object) -> TrainConfig:
+    """Settings of a tiny run that makes the model of `source` sparse."""
+    fields = {"steps": 40, "model": sparse_model(0.3), "init_from": source}
+    return tiny(data, out, **fields | changes)
 
 
 def trainer(config: TrainConfig) -> Trainer:

@@ -10,8 +10,9 @@ import torch
 from runs import tiny
 
 from samplernn_fast.errors import ConfigError
+from samplernn_fast.models.config import SparseSampleRNNConfig
 from samplernn_fast.training import memory
-from samplernn_fast.training.presets import PRESETS
+from samplernn_fast.training.presets import PRESETS, SPARSIFYING
 from samplernn_fast.training.trainer import train
 
 # What torch took of main memory for a forward and a backward pass, by the process's peak before and after.
@@ -52,6 +53,14 @@ def test_the_estimate_is_that_of_measurements(name, model, rows, seq_len, megaby
     preset = PRESETS[name][1]
     config = replace(preset, model=replace(preset.model, **model), seq_len=seq_len)
     assert 0.7 < memory.update_bytes(config, rows) / (megabytes * 2**20) < 1.5
+
+
+@pytest.mark.parametrize("distill, megabytes", [(True, 1046), (False, 853)])
+def test_a_teacher_takes_memory_too(distill, megabytes):
+    """Measured as above, over two updates of the bundled speaker's sparse model, with Adam's moments."""
+    model = SparseSampleRNNConfig(sample_rate=0, gain=0.0, dim=256, frame_sizes=(4, 4, 16))
+    config = replace(SPARSIFYING, model=model, seq_len=1024, distill=distill)
+    assert 0.7 < memory.update_bytes(config, 96) / (megabytes * 1e6) < 1.5
 
 
 def test_a_subsequence_within_a_frame_has_an_estimate():

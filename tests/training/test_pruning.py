@@ -3,7 +3,6 @@
 import math
 import os
 import random
-import shutil
 import signal
 import subprocess
 import sys
@@ -13,18 +12,17 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from runs import TINY, assert_same_run, everything, tiny, trainer
+from runs import DENSE, assert_equal, assert_same_run, everything, sparse_model, sparse_settings, tiny, trainer
 
 from samplernn_fast.errors import CheckpointError, ConfigError
 from samplernn_fast.models import checkpoint
-from samplernn_fast.models.config import OneTierConfig, SampleRNNConfig, SparseSampleRNNConfig
+from samplernn_fast.models.config import OneTierConfig, SparseSampleRNNConfig
 from samplernn_fast.models.registry import build_model
 from samplernn_fast.models.sparse import blocks
 from samplernn_fast.models.sparse.pruning import Pruning
 from samplernn_fast.training.config import TrainConfig
 from samplernn_fast.training.trainer import train
 
-DENSE = SampleRNNConfig(**TINY | {"dim": 40})
 SPARSE = SparseSampleRNNConfig.of(DENSE, 0.3)
 
 
@@ -36,6 +34,11 @@ def counts(model) -> dict[str, np.ndarray]:
         every = blocks.to_blocks(model.get_parameter(one.name).detach().numpy(), config.dim)
         found[one.name] = (every != 0).any(axis=(3, 4)).sum(axis=2)
     return found
+
+
+def everything_best(run) -> dict[str, torch.Tensor]:
+    """The weights of a run's best model."""
+    return checkpoint.load_model(run).state_dict()
 
 
 def assert_pruned(model) -> None:
@@ -58,15 +61,20 @@ def test_blocks_go_on_a_cubic_curve_and_the_smallest_go_first():
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
     assert one.density(0) == 1 and one.density(0.5) == one.density(1) == SPARSE.density
     assert one.density(0.25) == pytest.approx(0.3 + 0.7 / 8)
-    last = None
+    last, wanted = None, {}
+    for field in blocks.sparse_fields(SPARSE):
+        groups = blocks.grid(field.shape, SPARSE.dim)[1]
+        wanted[field.name] = groups * int(blocks.kept(SPARSE, field, SPARSE.density).sum())
+    assert not one.is_complete()
     for step in range(1, 101):
         one.after_update(step, step / 100)
         now = {name: int(found.sum()) for name, found in counts(model).items()}
         assert last is None or all(now[name] <= last[name] for name in now)
         if step % 10 and step > 1 and step < 50:
             assert now == last  # blocks are chosen at every tenth update
-        assert one.is_complete(step / 100) == (step >= 50)
+        assert one.is_complete() == all(now[name] == count for name, count in wanted.items())
         last = now
+    assert one.is_complete()
     assert_pruned(model)
     name, dim = "mlp.hidden0", SPARSE.dim
     energy = np.square(blocks.to_blocks(before[name].numpy(), dim)).sum(axis=(3, 4))
@@ -114,20 +122,8 @@ def test_weights_that_are_all_zero_are_pruned_too():
         assert (left[f"blocks.{field.name}"] == wanted[:, None]).all()
 
 
-@pytest.fixture(scope="module")
-def dense_run(data_folder, tmp_path_factory):
-    run = tmp_path_factory.mktemp("dense") / "run"
-    train(tiny(data_folder, run, steps=12, model=DENSE))
-    return run
-
-
-def settings(data_folder, out, source, **changes) -> TrainConfig:
-    fields = {"steps": 40, "model": SparseSampleRNNConfig(sample_rate=0, gain=0.0, density=0.3), "init_from": source}
-    return tiny(data_folder, out, **fields | changes)
-
-
 def test_a_dense_model_is_folded_and_pruned(data_folder, tmp_path, dense_run):
-    config = settings(data_folder, tmp_path / "run", dense_run, lr=1e-9, prune_until=1.0)
+    config = sparse_settings(data_folder, tmp_path / "run", dense_run, lr=1e-9, prune_until=1.0)
     first = trainer(config)
     dense = checkpoint.load_model(dense_run)
     levels = torch.randint(0, 64, (2, 8 + 64))
@@ -140,7 +136,7 @@ def test_a_dense_model_is_folded_and_pruned(data_folder, tmp_path, dense_run):
 
 def test_the_best_model_is_one_that_has_its_density(data_folder, tmp_path, dense_run):
     """Pruning makes the model worse here, so that the first validations have the best bits."""
-    config = settings(data_folder, tmp_path / "run", dense_run, lr=1e-9, eval_every=4, prune_until=0.9, keep=10)
+    config = sparse_settings(data_folder, tmp_path / "run", dense_run, lr=1e-9, eval_every=4, prune_until=0.9, keep=10)
     train(config)
     assert_pruned(checkpoint.load_model(config.out))
     kept = sorted((config.out / "models").iterdir())
@@ -150,11 +146,11 @@ def test_the_best_model_is_one_that_has_its_density(data_folder, tmp_path, dense
 
 
 def test_a_sparse_model_is_trained_on_and_made_sparser(data_folder, tmp_path, dense_run):
-    first = settings(data_folder, tmp_path / "first", dense_run)
+    first = sparse_settings(data_folder, tmp_path / "first", dense_run)
     train(first)
     before = counts(checkpoint.load_model(first.out))
     for density in (0.3, 0.15):
-        model = SparseSampleRNNConfig(sample_rate=0, gain=0.0, density=density)
+        model = sparse_model(density)
         second = tiny(
             data_folder, tmp_path / f"second-{density}", steps=4, model=model, init_from=first.out, prune_until=1.0
         )
@@ -165,16 +161,75 @@ def test_a_sparse_model_is_trained_on_and_made_sparser(data_folder, tmp_path, de
         assert all((now[name] <= before[name]).all() for name in now)
         train(second)
         assert_pruned(checkpoint.load_model(second.out))
-    more = SparseSampleRNNConfig(sample_rate=0, gain=0.0, density=0.5)
+    more = sparse_model(0.5)
     with pytest.raises(ConfigError, match=r"density must be at most 0\.3"):
         trainer(tiny(data_folder, tmp_path / "more", steps=4, model=more, init_from=first.out))
+
+
+def test_a_curve_begins_at_the_density_of_its_source():
+    model, _ = pruning()
+    one = Pruning(model, 0.5, start=0.4)
+    assert one.density(0) == pytest.approx(0.4) and one.density(0.5) == one.density(1) == 0.3
+    assert one.density(0.25) == pytest.approx(0.3 + 0.1 / 8)
+
+
+def test_a_finished_run_that_is_made_longer_keeps_its_best_model(data_folder, tmp_path, dense_run):
+    """It is as sparse as it will be, so a later model replaces the best one only where it is better."""
+    config = sparse_settings(data_folder, tmp_path / "run", dense_run, eval_every=8, keep=10, lr=1e-9)
+    train(config)
+    best = everything_best(config.out)
+    longer = trainer(replace(config, max_steps=100))
+    assert longer._ramping() is None and math.isfinite(longer.best_bits)
+    with torch.no_grad():
+        for parameter in longer.model.parameters():
+            parameter.mul_(4)
+    longer.run([], progress=False)
+    assert_equal(everything_best(config.out), best)
+
+
+@pytest.mark.parametrize("density", [0.3, 1.0])
+def test_a_run_that_starts_at_its_density_keeps_its_best_model_from_the_start(
+    data_folder, tmp_path, dense_run, density
+):
+    first = sparse_settings(data_folder, tmp_path / "first", dense_run, model=sparse_model(density))
+    train(first)
+    config = sparse_settings(
+        data_folder, tmp_path / "run", first.out, model=sparse_model(density), eval_every=4, keep=20, lr=1e-9
+    )
+    train(config)
+    kept = [file.name for file in (config.out / "models").iterdir()]
+    assert len(kept) == 10 and all(len(name) > len("step-000004.safetensors") for name in kept), kept
+
+
+def test_a_run_whose_time_is_over_before_its_density_says_so(data_folder, tmp_path, dense_run, capsys):
+    config = sparse_settings(data_folder, tmp_path / "run", dense_run, steps=10**6, max_minutes=0.005)
+    assert train(config).stopped == "max_minutes"
+    said = capsys.readouterr().err
+    assert "of its blocks, and not yet the density of 0.3: max_minutes came before that; raise it to go on" in said
+    train(sparse_settings(data_folder, tmp_path / "other", dense_run))
+    assert "not yet the density" not in capsys.readouterr().err
+
+
+def test_another_density_is_no_way_to_go_on(data_folder, tmp_path, dense_run):
+    config = sparse_settings(data_folder, tmp_path / "run", dense_run, steps=4)
+    train(config)
+    for density in (0.2, 0.5):
+        with pytest.raises(ConfigError, match=rf"trained with density = 0\.3, this command says {density}"):
+            train(replace(config, max_steps=8, model=sparse_model(density)))
+
+
+def test_search_does_not_judge_a_model_that_is_being_pruned(data_folder, tmp_path, dense_run):
+    seen = []
+    config = sparse_settings(data_folder, tmp_path / "run", dense_run, eval_every=4)
+    train(config, watch=lambda step, seconds, bits: seen.append(step))
+    assert seen and min(seen) >= 16 and max(seen) == 40
 
 
 def test_only_sample_rnn_becomes_sparse(data_folder, tmp_path):
     run = tmp_path / "rnn"
     train(tiny(data_folder, run, steps=2, model=OneTierConfig(dim=8, emb_size=4, q_levels=64, sample_rate=0, gain=0.0)))
     with pytest.raises(ConfigError, match="only SampleRNN can be made sparse"):
-        trainer(settings(data_folder, tmp_path / "run", run))
+        trainer(sparse_settings(data_folder, tmp_path / "run", run))
 
 
 def test_a_run_without_an_end_is_refused(tmp_path):
@@ -189,7 +244,7 @@ def test_a_run_by_the_clock_ends_with_its_density(data_folder, tmp_path):
 
 
 def test_an_interrupted_run_ends_as_one_that_was_not(data_folder, tmp_path, dense_run, monkeypatch):
-    whole = settings(data_folder, tmp_path / "whole", dense_run)
+    whole = sparse_settings(data_folder, tmp_path / "whole", dense_run)
     train(whole)
     parts = replace(whole, out=tmp_path / "parts")
     update = type(trainer(whole)).update
@@ -236,7 +291,7 @@ def test_a_run_that_is_killed_at_random_ends_as_one_that_was_not(data_folder, tm
 
 @pytest.mark.parametrize("value", [None, torch.zeros(1), torch.full((3, 5, 10), 2, dtype=torch.uint8)])
 def test_a_checkpoint_whose_masks_do_not_fit_is_refused(data_folder, tmp_path, dense_run, value):
-    config = settings(data_folder, tmp_path / "run", dense_run, steps=5)
+    config = sparse_settings(data_folder, tmp_path / "run", dense_run, steps=5)
     train(config)
     saved, header = checkpoint.read(config.out / checkpoint.LAST_FILE)
     saved.pop("blocks.tier0.recurrent")
@@ -250,54 +305,9 @@ def test_a_checkpoint_whose_masks_do_not_fit_is_refused(data_folder, tmp_path, d
 
 
 def test_a_weight_that_is_no_number_ends_the_run(data_folder, tmp_path, dense_run, monkeypatch):
-    config = settings(data_folder, tmp_path / "run", dense_run)
+    config = sparse_settings(data_folder, tmp_path / "run", dense_run)
     run = trainer(config)
     with torch.no_grad():
         run.model.get_parameter("mlp.hidden0")[0, 0] = math.nan
     with pytest.raises(Exception, match="stopped being a number"):
         run.run([], progress=False)
-
-
-def test_a_teacher_says_what_the_dense_model_expects(data_folder, tmp_path, dense_run):
-    """Its loss is that model's entropy where the pupil is the same model still, and more where it is not."""
-    config = settings(data_folder, tmp_path / "run", dense_run)
-    run, dense = trainer(config), checkpoint.load_model(dense_run)
-    first, second = next(run.batches), next(run.batches)
-    state = None
-    for batch in (first, second):
-        expected, state = dense(batch.levels, state, batch.reset)
-        p = expected.softmax(dim=-1)
-        entropy = -(p * p.log()).sum(dim=-1) / math.log(2)
-        found = run.teacher.losses(expected, batch.levels, batch.reset)
-        torch.testing.assert_close(found, entropy, rtol=1e-4, atol=1e-4)
-    flat = run.teacher.losses(torch.zeros_like(expected), second.levels, second.reset)
-    torch.testing.assert_close(flat, torch.full_like(flat, 6.0))  # of 64 levels
-
-
-def test_distillation_can_be_left_out(data_folder, tmp_path, dense_run):
-    with_teacher, without = (
-        settings(data_folder, tmp_path / name, dense_run, distill=name == "with") for name in ("with", "without")
-    )
-    assert trainer(without).teacher is None
-    for config in (with_teacher, without):
-        train(config)
-    left, right = everything(with_teacher.out), everything(without.out)
-    assert not torch.equal(left["model.mlp.output"], right["model.mlp.output"])
-    assert len([name for name in left if name.startswith("state.")]) == 4
-    assert len([name for name in right if name.startswith("state.")]) == 2
-
-
-def test_a_run_goes_on_with_the_teacher_that_it_began_with(data_folder, tmp_path, dense_run):
-    source = tmp_path / "source"
-    shutil.copytree(dense_run, source)
-    config = settings(data_folder, tmp_path / "run", source, steps=4)
-    train(config)
-    other = checkpoint.load_model(source)
-    with torch.no_grad():
-        other.mlp.output.bias.add_(1)
-    checkpoint.save_model(source / checkpoint.MODEL_FILE, other)
-    with pytest.raises(ConfigError, match="put it back to go on"):
-        train(replace(config, max_steps=6))
-    shutil.rmtree(source)
-    with pytest.raises(CheckpointError, match="source"):
-        train(replace(config, max_steps=6))

@@ -31,12 +31,16 @@ _PREFIX = "blocks."
 """The prefix of masks in a training checkpoint."""
 
 
-def pruning_of(model: AudioModel, until: float, *, sparse: bool) -> "Pruning | None":
-    """The pruning of a sparse model; None for a model of another system. sparse: blocks that are zero stay so."""
+def pruning_of(model: AudioModel, until: float, start: float | None) -> "Pruning | None":
+    """The pruning of a sparse model; None for a model of another system.
+
+    until: the share of the run behind which the model has its density. start: the density of the sparse model that the
+    run starts from, whose zero blocks stay zero; None where every block is left at first.
+    """
     if not isinstance(model, SparseSampleRNN):
         return None
-    pruning = Pruning(model, until)
-    if sparse:
+    pruning = Pruning(model, until, 1.0 if start is None else start)
+    if start is not None:
         pruning.start_from_zeros()
     return pruning
 
@@ -44,10 +48,10 @@ def pruning_of(model: AudioModel, until: float, *, sparse: bool) -> "Pruning | N
 class Pruning:
     """Which blocks of a model's matrices are left, and which go next."""
 
-    def __init__(self, model: SparseSampleRNN, until: float) -> None:
-        """until: the share of the run behind which the model has its density. Every block is left at first;
-        `start_from_zeros` and `restore` say otherwise."""
-        self._until, self._model = until, model.config
+    def __init__(self, model: SparseSampleRNN, until: float, start: float = 1.0) -> None:
+        """until: the share of the run behind which the model has its density. start: the density with which the run
+        starts. Every block is left at first; `start_from_zeros` and `restore` say otherwise."""
+        self._until, self._start, self._model = until, start, model.config
         self._fields = {one.name: one for one in sparse_fields(model.config)}
         self._weights = {name: model.get_parameter(name) for name in self._fields}
         shapes = {name: grid(one.shape, model.config.dim) for name, one in self._fields.items()}
@@ -64,13 +68,22 @@ class Pruning:
     def density(self, done: float) -> float:
         """The share of blocks that may be left where a run is done to this share."""
         ramp = min(1.0, done / self._until) if self._until else 1.0
-        return self._model.density + (1 - self._model.density) * (1 - ramp) ** 3
+        return self._model.density + (self._start - self._model.density) * (1 - ramp) ** 3
 
-    def is_complete(self, done: float) -> bool:
+    def is_complete(self) -> bool:
         """Whether no more blocks go: the model is as sparse as it is meant to be."""
-        return done >= self._until and all(
+        return all(
             self._has_at_most(name, torch.from_numpy(kept(self._model, field, self._model.density)))
             for name, field in self._fields.items()
+        )
+
+    def unfinished(self, limit: str) -> str:
+        """What to say where a run reached the `limit` of its length before this was complete."""
+        left = sum(int(mask.sum()) for mask in self._left.values())
+        share = left / sum(mask.numel() for mask in self._left.values())
+        return (
+            f"the model has {share:.0%} of its blocks, and not yet the density of {self._model.density}: {limit} came"
+            " before that; raise it to go on"
         )
 
     @torch.no_grad()

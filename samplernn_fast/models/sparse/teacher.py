@@ -19,20 +19,19 @@ class Teacher:
 
     def __init__(self, model: AudioModel, device: torch.device) -> None:
         """model: it goes to the device, and learns nothing any more."""
-        self._model = model.to(device).requires_grad_(False)
+        self.model = model.to(device).requires_grad_(False)
         self._state: State | None = None
 
     def init_state(self, batch_size: int) -> State:
         """The state before the first subsequence, as `AudioModel.init_state`."""
-        return self._model.init_state(batch_size)
+        return self.model.init_state(batch_size)
 
-    def losses(self, outputs: Tensor, levels: Tensor, reset: Tensor) -> Tensor:
-        """The cross-entropy (B, T) of a pupil's logits (B, T, Q) and this model's probabilities, in bits, on levels
-        (B, L + T) behind those of the last call. reset: (B,) as in `AudioModel`."""
-        with torch.no_grad():
-            expected, state = self._model(levels, self._state, reset)
+    @torch.no_grad()
+    def expect(self, levels: Tensor, reset: Tensor) -> Tensor:
+        """Its logits (B, T, Q) on levels (B, L + T) behind those of the last call. reset: (B,) as in `AudioModel`."""
+        expected, state = self.model(levels, self._state, reset)
         self._state = tuple(part.float() for part in state)
-        return -(expected.float().softmax(dim=-1) * outputs.float().log_softmax(dim=-1)).sum(dim=-1) / math.log(2)
+        return expected
 
     def behind(self, state: State) -> State:
         """A pupil's hidden state with this model's behind it, as a training checkpoint has both."""
@@ -43,3 +42,8 @@ class Teacher:
         own = len(state) - len(self.init_state(1))
         self._state = state[own:]
         return state[:own]
+
+
+def cross_entropy(expected: Tensor, outputs: Tensor) -> Tensor:
+    """The cross-entropy (B, T) of a teacher's logits and a pupil's, both (B, T, Q), in bits."""
+    return -(expected.float().softmax(dim=-1) * outputs.float().log_softmax(dim=-1)).sum(dim=-1) / math.log(2)
