@@ -9,7 +9,6 @@ import tyro
 
 from samplernn_fast import terminal
 from samplernn_fast.errors import one_line
-from samplernn_fast.models.config import SparseSampleRNNConfig
 
 
 def info(model: tyro.conf.Positional[str] = "demo", /, *, json: bool = False) -> None:
@@ -56,7 +55,8 @@ def _readable(described: dict[str, Any]) -> Iterator[tuple[str, str]]:
     yield "SHA-256", described["model_sha256"]
     for name, value in described["config"].items():
         yield f"  {name}", _value(value) + (" Hz" if name == "sample_rate" else "")
-    if described["config"].get("system") == SparseSampleRNNConfig.system:
+    if "block_share" in described:
+        yield "blocks", f"{described['block_share']:.1%} of them are not zero"
         yield "plays", "by its blocks on a CPU in int8 and float32; other modes and GPUs take it for a dense model"
     origin = learnt.get("initialized_from")
     if isinstance(origin, dict):

@@ -155,7 +155,12 @@ def forward_of(model: AudioModel, compiled: bool, world_size: int, device: torch
         forward = torch.compile(model)
     if world_size > 1:
         ids = [device.index] if device.type == "cuda" else None
-        forward = torch.nn.parallel.DistributedDataParallel(forward, device_ids=ids, broadcast_buffers=False)
+        # A thread of gloo that frees one of Python's tensors while Python ends kills the process. Threads end with
+        # their group, but torch never frees the one that averages gradients, so nothing else may use that one.
+        group = None if device.type == "cuda" else dist.new_group()
+        forward = torch.nn.parallel.DistributedDataParallel(
+            forward, device_ids=ids, process_group=group, broadcast_buffers=False
+        )
     return forward
 
 

@@ -148,7 +148,8 @@ def test_processes_share_a_teacher(data_folder, tmp_path, dense_run):
             if name.startswith("blocks."):
                 assert torch.equal(left[name], right[name]), name
             elif not name.startswith(("adam.", "rng.")):
-                torch.testing.assert_close(right[name], left[name], rtol=1e-4, atol=1e-5, msg=name)
+                # A thirtieth of what one update may change. Sums in another order made differences of 4e-5.
+                torch.testing.assert_close(right[name], left[name], rtol=0, atol=1e-4, msg=name)
         if part == 0:
             for run in ("one", "two"):
                 assert command(*words, "--max-steps", "16", "--out", tmp_path / run) == 0

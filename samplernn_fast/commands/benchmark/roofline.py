@@ -1,7 +1,7 @@
 """The shortest time that one step of the cpu backend could take, by the measured memory and arithmetic of the CPU."""
 
 from samplernn_fast.backends.cpu import CpuBackend
-from samplernn_fast.models.config import PackedConfig, SparseSampleRNNConfig
+from samplernn_fast.models.config import PackedConfig
 from samplernn_fast.models.layout import OUTPUT, packed_hidden
 from samplernn_fast.reference.modes import INT4, WEIGHT_BYTES
 
@@ -28,20 +28,17 @@ def roofline(backend: CpuBackend, streams: int, threads: int) -> float:
     With fewer streams than threads, the threads share each step and each reads its part of the weights. Otherwise each
     thread makes streams of its own and reads all weights.
     """
-    work = {name: _left(backend, name, parts) for name, parts in matrix_work(backend.config).items()}
+    left = backend.block_share
+    work = {
+        name: (macs, stored) if name == OUTPUT else (left * macs, left * stored)
+        for name, (macs, stored) in matrix_work(backend.config).items()
+    }
     sizes = {name: _weight_bytes(backend, name) for name in work}
     read, stored = (sum(sizes[name] * parts[place] for name, parts in work.items()) for place in (0, 1))
     readers = 1 if streams < threads else threads
     bandwidth = backend.native.read_bandwidth(int(stored) * readers, threads)
     multiplying = sum(macs for macs, _ in work.values()) * streams / backend.native.peak_rate(threads)
     return max(read * readers / bandwidth, multiplying)
-
-
-def _left(backend: CpuBackend, name: str, parts: tuple[float, float]) -> tuple[float, float]:
-    """Returns the share of a matrix's work that is left where a sparse model is played by its blocks."""
-    config, has_blocks = backend.config, backend.dtype in ("float32", "int8") and name != OUTPUT
-    share = config.density if isinstance(config, SparseSampleRNNConfig) and has_blocks else 1.0
-    return share * parts[0], share * parts[1]
 
 
 def _weight_bytes(backend: CpuBackend, name: str) -> float:

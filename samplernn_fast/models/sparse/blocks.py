@@ -9,6 +9,7 @@ Letters: D dim, O outputs, K inputs, U units, R groups of a unit, C blocks of a 
 """
 
 import math
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -47,6 +48,14 @@ def from_blocks(blocks: np.ndarray, shape: tuple[int, ...], dim: int) -> np.ndar
     units, groups, columns = blocks.shape[:3]
     rows = blocks.swapaxes(2, 3).reshape(units, groups * OUTPUTS, columns * INPUTS)
     return np.ascontiguousarray(rows[:, :dim, : shape[-1]]).reshape(shape)
+
+
+def block_share(config: SparseSampleRNNConfig, arrays: Mapping[str, np.ndarray]) -> float:
+    """The share of blocks that are not zero, of all matrices together. A model whose pruning ended early has more of
+    them than its density says."""
+    every = [to_blocks(arrays[one.name], config.dim) for one in sparse_fields(config)]
+    present = sum(int((blocks != 0).any(axis=(3, 4)).sum()) for blocks in every)
+    return present / sum(math.prod(blocks.shape[:3]) for blocks in every)
 
 
 def is_gated(name: str) -> bool:

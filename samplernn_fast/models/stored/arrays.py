@@ -16,6 +16,7 @@ from safetensors import deserialize
 from samplernn_fast.errors import CheckpointError, ConfigError
 from samplernn_fast.models.config import AudioConfig, PackedConfig, RecurrentConfig, SparseSampleRNNConfig
 from samplernn_fast.models.places import model_file
+from samplernn_fast.models.sparse.blocks import block_share
 from samplernn_fast.models.stored import blocks
 from samplernn_fast.models.stored.header import AUDIO_KINDS, config_in, opened
 from samplernn_fast.models.stored.parameters import parameters
@@ -86,10 +87,13 @@ def read_file(file: Path) -> tuple[ModelArrays, dict[str, Any]]:
 
 
 def describe(path: str | Path) -> dict[str, Any]:
-    """Config, size, identity and provenance of a model. Raises as `read_model`."""
+    """Config, size, identity and provenance of a model, and of a sparse one its share of blocks. Raises as
+    `read_model`."""
     file = model_file(path)
     model, header = read_file(file)
-    return {
+    config = model.config
+    share = block_share(config, model.arrays) if isinstance(config, SparseSampleRNNConfig) else None
+    return ({} if share is None else {"block_share": share}) | {
         "file": str(file),
         "config": header["config"],
         "parameters": model.size,
