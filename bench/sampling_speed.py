@@ -6,9 +6,10 @@
 `samplernn-fast bench` is the same function; this script adds contestants for development, needs no package of the
 command line, and appends its rows to a file as soon as they are there. See bench/README.md.
 
---styles adds the triton backend with one style of products (vector, tiles, library), --exchanges the cuda backend with
-one exchange, whatever they would choose themselves. --peer times deepsound-project/samplernn-pytorch's own Generator,
-unmodified, on a model of the same size. The exit status is 1 where something that was asked for was left out.
+--isa adds the cpu backend with the instructions of one set (avx2, on a processor that has more), --styles the triton
+backend with one style of products (vector, tiles, library), --exchanges the cuda backend with one exchange, whatever
+they would choose themselves. --peer times deepsound-project/samplernn-pytorch's own Generator, unmodified, on a model
+of the same size. The exit status is 1 where something that was asked for was left out.
 """
 
 import argparse
@@ -134,6 +135,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=0.3, help="about how long a round of one contestant lasts")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--device", default="auto")
+    parser.add_argument("--isa", nargs="+", default=[], help="instruction sets of the cpu backend, each on its own")
     parser.add_argument("--styles", nargs="+", default=[], help="of the triton backend's products, each on its own")
     ways = (contestants.ALL, *constants.CHOICES)
     parser.add_argument("--exchanges", nargs="+", default=[], choices=ways, help="of the cuda backend, each on its own")

@@ -6,12 +6,14 @@ from collections.abc import Iterator
 
 import torch
 
+from samplernn_fast.backends.cpu import CpuBackend
 from samplernn_fast.backends.cuda import constants
 from samplernn_fast.backends.cuda.backend import CudaBackend
 from samplernn_fast.backends.interface import Backend
 from samplernn_fast.backends.triton import TritonBackend
 from samplernn_fast.commands.benchmark.contestants import Absences, Contestant, Lineup, Named
 from samplernn_fast.engine.engine import Engine
+from samplernn_fast.reference.modes import INT4
 
 ALL = "all"
 """Stands for every exchange of the cuda backend."""
@@ -23,9 +25,21 @@ def exchanges(args: argparse.Namespace) -> list[str]:
 
 
 def with_choices(args: argparse.Namespace, lineup: Lineup, streams: int, absent: Absences) -> Iterator[Contestant]:
-    """The triton backend with one style of products each, and the cuda backend with one exchange each."""
-    engines = itertools.chain(_styled(args, lineup, absent), _exchanging(args, lineup, absent))
+    """The cpu backend with one instruction set each, the triton backend with one style of products each, and the cuda
+    backend with one exchange each."""
+    engines = itertools.chain(
+        _of_instruction_sets(args, lineup, absent), _styled(args, lineup, absent), _exchanging(args, lineup, absent)
+    )
     return lineup.checked(engines, streams, absent)
+
+
+def _of_instruction_sets(args: argparse.Namespace, lineup: Lineup, absent: Absences) -> Iterator[Named]:
+    modes = [mode for mode in lineup.options.modes(CpuBackend.name) if mode != INT4]  # its weights are chosen elsewhere
+    for isa, dtype, threads in itertools.product(args.isa, modes, args.threads):
+        name = f"cpu {dtype} {isa}"
+        with absent.instead_of_failing(name, threads):
+            backend = CpuBackend(lineup.weights, "cpu", dtype, threads, isa)
+            yield Named(name, threads, Engine.of(lineup.model, backend))
 
 
 def _styled(args: argparse.Namespace, lineup: Lineup, absent: Absences) -> Iterator[Named]:

@@ -95,7 +95,7 @@ def test_predicted_and_measured_times_stand_side_by_side(gpu, monkeypatch, alone
 def test_each_way_of_exchange_is_a_contestant_after_its_draws_were_checked(gpu, monkeypatch):
     monkeypatch.setattr(contestants, "CudaBackend", Played)
     monkeypatch.setattr(checks, "DRAWN_LEVELS", 32)
-    args = argparse.Namespace(exchanges=["counters", "cluster"], styles=[])
+    args = argparse.Namespace(exchanges=["counters", "cluster"], styles=[], isa=[], threads=[])
     options = Options(backends=("reference",), dtypes=("float32",), threads=(1,), batch_sizes=(1,), plain=False)
     extra = functools.partial(contestants.with_choices, args)
     lineup = Lineup(SampleRNN(MODELS["paper-3tier"]), options, "cpu", print, extra)

@@ -98,34 +98,34 @@ struct FloatMatrix : srnn::Matrix {
 template <int V, int P, int R>
 SRNN_INLINE void add_group(const float* const* w, long at, const float* const* x, int col,
                            Floats (&sum)[R][P][V]) {
-  for (int r = 0; r < R; ++r) {
+  unrolled<R>([&](auto r) SRNN_INLINED {
     const Floats input = broadcast(x[r][col]);
-    for (int p = 0; p < P; ++p) {
-      for (int v = 0; v < V; ++v) {
+    unrolled<P>([&](auto p) SRNN_INLINED {
+      unrolled<V>([&](auto v) SRNN_INLINED {
         sum[r][p][v] = fma(load<Floats>(w[p] + at + v * kLanes), input, sum[r][p][v]);
-      }
-    }
-  }
+      });
+    });
+  });
 }
 template <int V, int P, int R>
 SRNN_INLINE void add_group(const uint16_t* const* w, long at, const float* const* x, int col,
                            Floats (&sum)[R][P][V]) {
-  for (int p = 0; p < P; ++p) {
-    for (int v = 0; v < V; ++v) {
+  unrolled<P>([&](auto p) SRNN_INLINED {
+    unrolled<V>([&](auto v) SRNN_INLINED {
       // The lower half of a lane belongs to the earlier input.
       const Ints pair = load<Ints>(w[p] + at + v * kLanes * 2);
       const Floats first = (Floats)(pair << 16), second = (Floats)(pair & -65536);
-      for (int r = 0; r < R; ++r) {
+      unrolled<R>([&](auto r) SRNN_INLINED {
         sum[r][p][v] = fma(first, broadcast(x[r][col]), sum[r][p][v]);
         sum[r][p][v] = fma(second, broadcast(x[r][col + 1]), sum[r][p][v]);
-      }
-    }
-  }
+      });
+    });
+  });
 }
 
 template <class Format>
 struct FloatTile {
-  static constexpr int kRows = 6, kPart = kLanes == 16 ? 4 : 2;
+  static constexpr int kRows = Format::kBfloat16 ? 4 : 6, kPart = kLanes == 16 ? 4 : 2;
   static constexpr bool kPairs = true;
 
   const FloatMatrix<Format>& w;
@@ -140,26 +140,28 @@ struct FloatTile {
     const float* inputs[R];
     float* outputs[R];
     const typename Format::Weight* weights[P];
-    for (int p = 0; p < P; ++p) {
+    unrolled<P>([&](auto p) SRNN_INLINED {
       weights[p] = w.panel(panel + p) + first_vector * kLanes * Format::kGroup;
-    }
-    for (int r = 0; r < R; ++r) {
+    });
+    unrolled<R>([&](auto r) SRNN_INLINED {
       inputs[r] = x + (row + r) * x_stride;
       outputs[r] = y + (row + r) * y_stride + long{panel} * kPanel + first_vector * kLanes;
-      for (int p = 0; p < P; ++p) {
-        for (int v = 0; v < V; ++v) {
+      unrolled<P>([&](auto p) SRNN_INLINED {
+        unrolled<V>([&](auto v) SRNN_INLINED {
           sum[r][p][v] = load<Floats>(outputs[r] + p * kPanel + v * kLanes);
-        }
-      }
-    }
+        });
+      });
+    });
     for (int col = 0; col < w.cols; col += Format::kGroup) {
       add_group<V, P, R>(weights, long{col} * kPanel, inputs, col, sum);
     }
-    for (int r = 0; r < R; ++r) {
-      for (int p = 0; p < P; ++p) {
-        for (int v = 0; v < V; ++v) store(outputs[r] + p * kPanel + v * kLanes, sum[r][p][v]);
-      }
-    }
+    unrolled<R>([&](auto r) SRNN_INLINED {
+      unrolled<P>([&](auto p) SRNN_INLINED {
+        unrolled<V>([&](auto v) SRNN_INLINED {
+          store(outputs[r] + p * kPanel + v * kLanes, sum[r][p][v]);
+        });
+      });
+    });
   }
 };
 

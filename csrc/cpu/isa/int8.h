@@ -104,12 +104,7 @@ struct CodeRows : srnn::Rows {
   void set(int row, const float* x) {
 #if defined(SRNN_PLANES)
     scales[row] = quantize_row(x, cols, limit, scratch.data());
-    uint8_t *h = high.data() + row * stride, *l = low.data() + row * stride;
-    for (int i = 0; i < cols; ++i) {
-      const int code = scratch[i] + 8192;
-      h[i] = static_cast<uint8_t>(code >> 7);
-      l[i] = static_cast<uint8_t>(code & 127);
-    }
+    split(scratch.data(), cols, high.data() + row * stride, low.data() + row * stride);
 #else
     int16_t* to = codes.data() + row * stride;
     scales[row] = quantize_row(x, cols, limit, to);
@@ -118,7 +113,17 @@ struct CodeRows : srnn::Rows {
 #endif
   }
 
-#if !defined(SRNN_PLANES)
+#if defined(SRNN_PLANES)
+  // Writes the two planes of codes. They overlap nothing, which lets a compiler use vectors.
+  static void split(const int16_t* codes, int count, uint8_t* __restrict high_plane,
+                    uint8_t* __restrict low_plane) {
+    for (int i = 0; i < count; ++i) {
+      const uint16_t code = static_cast<uint16_t>(codes[i] + 8192);
+      high_plane[i] = static_cast<uint8_t>(code >> 7);
+      low_plane[i] = static_cast<uint8_t>(code & 127);
+    }
+  }
+#else
   // Returns the sum of the codes of inputs 0 and 1 of every group of four. The padding is 0.
   int32_t sum_of_even(const int16_t* code) const {
     alignas(kCacheLine) static constexpr int16_t kEven[32] = {
@@ -241,7 +246,7 @@ SRNN_INLINE void add_scaled(float* y, Ints sum, const float* w_scale, float x_sc
 constexpr long kPrefetch = 1024;
 
 struct CodeTile {
-  static constexpr int kRows = 3, kPart = kLanes == 16 ? kVectors : 2;
+  static constexpr int kRows = kLanes == 16 ? 3 : 4, kPart = kLanes == 16 ? kVectors : 2;
   static constexpr bool kPairs = false;
 
   const CodeMatrix& w;
@@ -254,12 +259,12 @@ struct CodeTile {
     Ints sum[R][V];
     sum_codes<V, R>(panel, first_vector, row, sum);
     const long output = long{panel} * kPanel + first_vector * kLanes;
-    for (int r = 0; r < R; ++r) {
+    unrolled<R>([&](auto r) SRNN_INLINED {
       float* to = y + (row + r) * y_stride + output;
-      for (int v = 0; v < V; ++v) {
+      unrolled<V>([&](auto v) SRNN_INLINED {
         add_scaled(to + v * kLanes, sum[r][v], w.scales + output + v * kLanes, x.scales[row + r]);
-      }
-    }
+      });
+    });
   }
 
  private:
@@ -275,61 +280,65 @@ struct CodeTile {
 
   template <int V, int R>
   SRNN_INLINE void sum_codes(int panel, int first_vector, int row, Ints (&sum)[R][V]) const {
-    Ints high[R][V] = {}, low[R][V] = {};
+    Ints high[R][V], low[R][V];
+    unrolled<R>([&](auto r) SRNN_INLINED {
+      unrolled<V>([&](auto v) SRNN_INLINED { high[r][v] = low[r][v] = Ints{}; });
+    });
     const int8_t* weights = w.panel(panel) + first_vector * kLanes * kGroup;
     const uint8_t *high_in = x.high.data() + row * x.stride,
                   *low_in = x.low.data() + row * x.stride;
     for (int col = 0; col < x.cols; col += kGroup) {
-      for (int v = 0; v < V; ++v) {
+      unrolled<V>([&](auto v) SRNN_INLINED {
         const Ints group = load<Ints>(weights + v * kLanes * kGroup);
-        for (int r = 0; r < R; ++r) {
+        unrolled<R>([&](auto r) SRNN_INLINED {
           high[r][v] = add_quads(high[r][v], broadcast_word(high_in + r * x.stride + col), group);
           low[r][v] = add_quads(low[r][v], broadcast_word(low_in + r * x.stride + col), group);
-        }
-      }
+        });
+      });
       fetch_ahead<V, R>(weights);
       weights += kPanel * kGroup;
     }
     const int32_t* offset = w.offset + long{panel} * kPanel + first_vector * kLanes;
-    for (int r = 0; r < R; ++r) {
-      for (int v = 0; v < V; ++v) {
+    unrolled<R>([&](auto r) SRNN_INLINED {
+      unrolled<V>([&](auto v) SRNN_INLINED {
         sum[r][v] = join_planes(high[r][v], low[r][v], load<Ints>(offset + v * kLanes));
-      }
-    }
+      });
+    });
   }
 
 #else
 
   template <int V, int R>
   SRNN_INLINE void sum_codes(int panel, int first_vector, int row, Ints (&sum)[R][V]) const {
-    for (int r = 0; r < R; ++r) {
-      for (int v = 0; v < V; ++v) sum[r][v] = Ints{};
-    }
+    unrolled<R>([&](auto r) SRNN_INLINED {
+      unrolled<V>([&](auto v) SRNN_INLINED { sum[r][v] = Ints{}; });
+    });
     const int8_t* weights = w.panel(panel) + first_vector * kLanes * kGroup;
     const int16_t* inputs = x.codes.data() + row * x.stride;
     for (int col = 0; col < w.cols; col += kGroup) {
       Shorts even[V], odd[V];
-      for (int v = 0; v < V; ++v) {
+      unrolled<V>([&](auto v) SRNN_INLINED {
         Shorts group = load<Shorts>(weights + v * kLanes * kGroup);
         keep_loaded(group);
         even[v] = group & 255;
         odd[v] = group >> 8;
-      }
-      for (int r = 0; r < R; ++r) {
+      });
+      unrolled<R>([&](auto r) SRNN_INLINED {
         const Shorts first = (Shorts)broadcast_word(inputs + r * x.stride + col);
         const Shorts second = (Shorts)broadcast_word(inputs + r * x.stride + col + 2);
-        for (int v = 0; v < V; ++v) {
+        unrolled<V>([&](auto v) SRNN_INLINED {
           const Ints pair = add(multiply_pairs(even[v], first), multiply_pairs(odd[v], second));
           sum[r][v] = add(sum[r][v], pair);
           keep_loaded(sum[r][v]);
-        }
-      }
+        });
+      });
       fetch_ahead<V, R>(weights);
       weights += kPanel * kGroup;
     }
-    for (int r = 0; r < R; ++r) {
-      for (int v = 0; v < V; ++v) sum[r][v] = subtract(sum[r][v], x.bias[row + r] - Ints{});
-    }
+    unrolled<R>([&](auto r) SRNN_INLINED {
+      unrolled<V>([&](auto v)
+                      SRNN_INLINED { sum[r][v] = subtract(sum[r][v], x.bias[row + r] - Ints{}); });
+    });
   }
 
 #endif

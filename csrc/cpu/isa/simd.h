@@ -7,6 +7,8 @@
 
 #include <cstdint>
 #include <cstring>
+#include <type_traits>
+#include <utility>
 
 #if defined(__SSE2__)
 #include <immintrin.h>
@@ -155,6 +157,19 @@ SRNN_INLINE void keep_loaded([[maybe_unused]] Vector& value) {
   asm("" : "+x"(value));
 #endif
 }
+
+// Calls body(i) with each i from 0 to N - 1 as a constant. Sums that stay in registers are named by
+// such constants, because GCC keeps an array in memory whose index it learns only late, when it
+// unrolls a loop. `body` is a lambda with SRNN_INLINED behind its arguments.
+template <class Body, int... I>
+SRNN_INLINE void unrolled(const Body& body, std::integer_sequence<int, I...>) {
+  (body(std::integral_constant<int, I>()), ...);
+}
+template <int N, class Body>
+SRNN_INLINE void unrolled(const Body& body) {
+  unrolled(body, std::make_integer_sequence<int, N>());
+}
+#define SRNN_INLINED __attribute__((always_inline))
 
 // Requests the cache line at `at` before it is used.
 SRNN_INLINE void prefetch(const void* at) { __builtin_prefetch(at); }
