@@ -336,8 +336,8 @@ struct CodeTile {
       weights += kPanel * kGroup;
     }
     unrolled<R>([&](auto r) SRNN_INLINED {
-      unrolled<V>([&](auto v)
-                      SRNN_INLINED { sum[r][v] = subtract(sum[r][v], x.bias[row + r] - Ints{}); });
+      const Ints bias = x.bias[row + r] - Ints{};
+      unrolled<V>([&](auto v) SRNN_INLINED { sum[r][v] = subtract(sum[r][v], bias); });
     });
   }
 
