@@ -13,6 +13,7 @@ from samplernn_fast.backends.interface import Backend
 from samplernn_fast.backends.triton import TritonBackend
 from samplernn_fast.commands.benchmark.contestants import Absences, Contestant, Lineup, Named
 from samplernn_fast.engine.engine import Engine
+from samplernn_fast.errors import ConfigError
 from samplernn_fast.reference.modes import INT4
 
 ALL = "all"
@@ -34,10 +35,14 @@ def with_choices(args: argparse.Namespace, lineup: Lineup, streams: int, absent:
 
 
 def _of_instruction_sets(args: argparse.Namespace, lineup: Lineup, absent: Absences) -> Iterator[Named]:
-    modes = [mode for mode in lineup.options.modes(CpuBackend.name) if mode != INT4]  # its weights are chosen elsewhere
-    for isa, dtype, threads in itertools.product(args.isa, modes, args.threads):
+    every = itertools.product(args.isa, lineup.options.modes(CpuBackend.name), sorted({*args.threads}))
+    for isa, dtype, threads in every:
         name = f"cpu {dtype} {isa}"
+        if dtype == INT4 and not args.dtype:
+            continue
         with absent.instead_of_failing(name, threads):
+            if dtype == INT4:
+                raise ConfigError("--isa times no int4, whose weights are chosen with the engine that plays them")
             backend = CpuBackend(lineup.weights, "cpu", dtype, threads, isa)
             yield Named(name, threads, Engine.of(lineup.model, backend))
 

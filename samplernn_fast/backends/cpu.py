@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from samplernn_fast.errors import ConfigError
-from samplernn_fast.models.config import PackedConfig, SparseSampleRNNConfig
+from samplernn_fast.models.config import PackedConfig
 from samplernn_fast.models.layout import Hidden, packed_hidden
-from samplernn_fast.models.sparse.blocks import block_share
 from samplernn_fast.native import native, why_missing
 from samplernn_fast.reference.folding import PackedWeights
 from samplernn_fast.reference.limits import THREADS
@@ -58,11 +57,6 @@ class CpuBackend:
             THREADS.check("num_threads", num_threads, whole=True)
         given = {name: one.arrays for name, one in (four_bits or {}).items()}
         self.four_bits = frozenset(given)
-        self.block_share = 1.0
-        """The share of the work of every matrix but the output layer that is left, where a sparse model is played by
-        its blocks."""
-        if isinstance(self.config, SparseSampleRNNConfig) and dtype in ("float32", "int8"):
-            self.block_share = block_share(self.config, arrays)
         self.native = native().CpuEngine(model_dims(self.config), arrays, isa, dtype, num_threads or 0, given)
 
     def group_streams(self, streams: int) -> int:

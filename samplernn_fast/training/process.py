@@ -1,6 +1,7 @@
 """What a training run needs of its process: the others under torchrun, a working compiler, fast settings of the CPU."""
 
 import ctypes
+import gc
 import os
 import re
 import signal
@@ -91,6 +92,9 @@ def process_group(device_name: str) -> Iterator[tuple[int, int, torch.device]]:
     try:
         yield launch.rank, launch.world_size, device
     finally:
+        # The threads of a group end when nothing holds it. One that still runs while Python ends may free a tensor of
+        # Python's then, which kills the process. What averages gradients holds the group, and lies in a cycle.
+        gc.collect()
         dist.destroy_process_group()
 
 
@@ -107,6 +111,9 @@ def _own_gpu(launch: Launch) -> torch.device:
 
 def _meet(launch: Launch, backend: str) -> None:
     """Waits for the other processes. Raises BackendUnavailable where they do not come."""
+    # Its functions keep for ever, as a default, the group that is there when it is first imported: none yet.
+    import torch.distributed.nn.functional  # noqa: F401
+
     try:
         # Python hears nothing while torch waits, so ctrl-C and SIGTERM end the process without it.
         with terminal.handled(signal.SIG_DFL, signal.SIGINT, signal.SIGTERM):
@@ -155,12 +162,7 @@ def forward_of(model: AudioModel, compiled: bool, world_size: int, device: torch
         forward = torch.compile(model)
     if world_size > 1:
         ids = [device.index] if device.type == "cuda" else None
-        # A thread of gloo that frees one of Python's tensors while Python ends kills the process. Threads end with
-        # their group, but torch never frees the one that averages gradients, so nothing else may use that one.
-        group = None if device.type == "cuda" else dist.new_group()
-        forward = torch.nn.parallel.DistributedDataParallel(
-            forward, device_ids=ids, process_group=group, broadcast_buffers=False
-        )
+        forward = torch.nn.parallel.DistributedDataParallel(forward, device_ids=ids, broadcast_buffers=False)
     return forward
 
 

@@ -19,6 +19,7 @@ from samplernn_fast.files import held
 from samplernn_fast.models import places
 from samplernn_fast.models.config import AudioConfig, SampleRNNConfig, SparseSampleRNNConfig
 from samplernn_fast.models.other_configs import MixtureConfig, RealInputConfig
+from samplernn_fast.models.sparse.blocks import block_share
 from samplernn_fast.models.stored.arrays import describe
 from samplernn_fast.models.stored.header import config_in, read_header
 from samplernn_fast.training.config import TrainConfig, check_fit, default_model, fit_to_data
@@ -72,12 +73,16 @@ class Source:
         return {name: torch.from_numpy(folded[name]) for name in parameters(config)}
 
     def provenance(self) -> dict[str, Any]:
-        """What the run remembers of it, for JSON: the file, the model's hash, and of a sparse model its density."""
+        """What the run remembers of it, for JSON: the file, the model's hash, and how dense a sparse model is."""
         from samplernn_fast.models import checkpoint
 
         own, file = self.model.config, places.model_file(self.name)
         known = {"file": str(file), "model_sha256": checkpoint.model_sha256(self.model)}
-        return known | ({"density": own.density} if isinstance(own, SparseSampleRNNConfig) else {})
+        if not isinstance(own, SparseSampleRNNConfig):
+            return known
+        # A model whose pruning ended early has more blocks than its density says.
+        left = block_share(own, checkpoint.arrays_of(self.model).arrays)
+        return known | {"density": max(own.density, left)}
 
 
 def read_source(name: str) -> Source:
@@ -95,7 +100,7 @@ def teacher_of(
     Raises CheckpointError where it is gone from there, or is not the one that the run began with.
     """
     origin = source.provenance() if source is not None else saved.initialized_from if saved is not None else None
-    sparse = isinstance(config.model, SparseSampleRNNConfig)
+    sparse = isinstance(config.model if saved is None else saved.model, SparseSampleRNNConfig)
     if not (sparse and config.distill) or origin is None or "density" in origin:
         return None
     from samplernn_fast.models import checkpoint

@@ -11,7 +11,7 @@ import signal
 import time
 from contextlib import nullcontext, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.distributed as dist
@@ -51,7 +51,7 @@ def train(
     A signal ends it after the update that is being made, and everything is saved first; a third ctrl-C ends it at
     once. progress: whether standard error shows what will happen, how far the run is, and how long it will take.
     header: False leaves out what will happen. preset: where the settings come from, for the header. watch: is told of
-    every validation, and may end the run by it.
+    every validation but those of a model that is still being pruned, and may end the run by it.
     Raises DataError or ConfigError before anything is written when data, model and settings do not fit.
     """
     if not isinstance(config, TrainConfig):
@@ -122,8 +122,7 @@ class Trainer:
         self.keeper: Keeper | None = None
         self.sound_seconds = 0.0  # how long the last piece of sound took
         self.valid_bits: float | None = None
-        self.caught: list[int] = []
-        self.watch: Watch | None = None
+        self.caught, self.watch = list[int](), cast(Watch | None, None)
         # What is still to be made at this step: "validation", "keep", "sample". A signal can come before they are made,
         # and a run that goes on makes them first, so that it ends as one that was not stopped.
         self.pending: list[str] = []
@@ -173,6 +172,7 @@ class Trainer:
             if log is not None and stopped.startswith("max") and (ramping := self._ramping()) is not None:
                 log.say(ramping.unfinished(stopped))
         finally:
+            del self.forward  # it holds the group of processes, see `process_group`
             if log is not None:
                 log.close()
         number = number if stopped == "signal" else 0

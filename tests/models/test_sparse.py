@@ -10,7 +10,6 @@ from cases import CASES, make_model, random_levels
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
-from samplernn_fast.backends.cpu import CpuBackend
 from samplernn_fast.errors import CheckpointError, ConfigError
 from samplernn_fast.models import checkpoint
 from samplernn_fast.models.config import SparseSampleRNNConfig
@@ -135,8 +134,6 @@ def test_a_description_says_how_many_blocks_there_are(tmp_path):
     for name, model in (("pruned", pruned()), ("whole", build_model(SMALL, seed=0))):
         checkpoint.save_model(tmp_path / name, model)
         shares[name] = describe(tmp_path / name)["block_share"]
-        for dtype, played in (("float32", shares[name]), ("int8", shares[name]), ("bfloat16", 1.0)):
-            assert CpuBackend(pack(model), "cpu", dtype).block_share == played
     assert shares["pruned"] == pytest.approx(0.3, abs=0.03) and shares["whole"] == 1
     checkpoint.save_model(tmp_path / "dense", make_model(next(iter(CASES.values()))))
     assert "block_share" not in describe(tmp_path / "dense")

@@ -1,8 +1,12 @@
 """What a training run takes from the environment: torchrun's variables, checked before anything else happens."""
 
+import os
 import signal
+import subprocess
+import sys
 
 import pytest
+import runs
 
 from samplernn_fast.errors import BackendUnavailable, ConfigError
 from samplernn_fast.training import process
@@ -75,3 +79,30 @@ def test_processes_that_do_not_find_each_other_are_one_line(environment, monkeyp
     ):
         pass
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+TWO_PROCESSES = """
+import os, sys
+sys.path.append(os.environ["SUPPORT"])
+from pathlib import Path
+from runs import tiny
+from samplernn_fast.training.trainer import train
+
+train(tiny(Path(sys.argv[1]), Path(sys.argv[2]), steps=2), progress=False)
+names = [Path(f"/proc/self/task/{task}/comm").read_text().strip() for task in os.listdir("/proc/self/task")]
+print("threads:", [name for name in names if "gloo" in name])
+"""
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/task"), reason="lists threads by /proc")
+def test_no_thread_of_a_group_is_left_when_training_ends(data_folder, tmp_path):
+    """One that is left may free a tensor of Python's while Python ends, which kills the process."""
+    script = tmp_path / "two.py"
+    script.write_text(TWO_PROCESSES)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script)]
+    support = {"SUPPORT": os.path.dirname(runs.__file__), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [*command, str(data_folder), str(tmp_path / "run")], capture_output=True, text=True, env=os.environ | support
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("threads: []") == 2, done.stdout

@@ -21,7 +21,9 @@ from samplernn_fast.commands.benchmark.roofline import roofline
 from samplernn_fast.engine.engine import Engine
 from samplernn_fast.errors import BackendUnavailable, ConfigError, SampleRNNError
 from samplernn_fast.models.base import AudioModel
+from samplernn_fast.models.config import SparseSampleRNNConfig
 from samplernn_fast.models.registry import require_packed
+from samplernn_fast.models.sparse.blocks import block_share
 from samplernn_fast.reference.weights import pack
 
 
@@ -147,6 +149,9 @@ class Lineup:
                 " says how fast it is"
             )
         self.weights = pack(self.model)
+        self.block_share = 1.0
+        if isinstance(self.config, SparseSampleRNNConfig):
+            self.block_share = block_share(self.config, self.weights.arrays)
         self.exact = Engine(self.model, backend="reference", dtype="float64", device="cpu")
         self._absent = Absences(say)
         self.engines = list(self._engines())
@@ -167,7 +172,7 @@ class Lineup:
         for named in engines:
             with absent.instead_of_failing(named.name, named.threads):
                 check_draws(named.engine, self.exact, streams)
-                yield engine_contestant(named, streams)
+                yield engine_contestant(named, streams, self.block_share)
 
     def _engines(self) -> Iterator[Named]:
         """One for each backend, mode and number of threads that can run the model and scores as the reference."""
@@ -208,12 +213,12 @@ class Lineup:
                     yield Contestant(f"torch graph {mode}", threads, graphed.make)
 
 
-def engine_contestant(named: Named, streams: int) -> Contestant:
-    """An engine whose state goes on from call to call."""
+def engine_contestant(named: Named, streams: int, block_share: float = 1.0) -> Contestant:
+    """An engine whose state goes on from call to call. block_share: as in `roofline`."""
     engine, state = named.engine, named.engine.init_state(streams)
     found = Contestant(named.name, named.threads, lambda n: engine.run(state, n))
     backend = engine.backend
     if not isinstance(backend, CpuBackend):
         return found
-    limit = roofline(backend, streams, named.threads)
+    limit = roofline(backend, streams, named.threads, block_share)
     return replace(found, roofline=limit, partings=lambda: backend.native.partings)

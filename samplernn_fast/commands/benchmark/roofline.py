@@ -22,13 +22,15 @@ def matrix_work(config: PackedConfig) -> dict[str, tuple[float, float]]:
     return found
 
 
-def roofline(backend: CpuBackend, streams: int, threads: int) -> float:
+def roofline(backend: CpuBackend, streams: int, threads: int, block_share: float = 1.0) -> float:
     """The seconds that one step takes at best: the longer of reading its weights and making its multiply-adds.
+
+    block_share: how many of its blocks a sparse model has, which it is played by in float32 and int8.
 
     With fewer streams than threads, the threads share each step and each reads its part of the weights. Otherwise each
     thread makes streams of its own and reads all weights.
     """
-    left = backend.block_share
+    left = block_share if backend.dtype in ("float32", "int8") else 1.0
     work = {
         name: (macs, stored) if name == OUTPUT else (left * macs, left * stored)
         for name, (macs, stored) in matrix_work(backend.config).items()

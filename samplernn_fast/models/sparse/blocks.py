@@ -53,9 +53,11 @@ def from_blocks(blocks: np.ndarray, shape: tuple[int, ...], dim: int) -> np.ndar
 def block_share(config: SparseSampleRNNConfig, arrays: Mapping[str, np.ndarray]) -> float:
     """The share of blocks that are not zero, of all matrices together. A model whose pruning ended early has more of
     them than its density says."""
-    every = [to_blocks(arrays[one.name], config.dim) for one in sparse_fields(config)]
-    present = sum(int((blocks != 0).any(axis=(3, 4)).sum()) for blocks in every)
-    return present / sum(math.prod(blocks.shape[:3]) for blocks in every)
+    present = total = 0
+    for one in sparse_fields(config):
+        left = (to_blocks(arrays[one.name], config.dim) != 0).any(axis=(3, 4))
+        present, total = present + int(left.sum()), total + left.size
+    return present / total
 
 
 def is_gated(name: str) -> bool:

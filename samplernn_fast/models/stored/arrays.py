@@ -81,7 +81,7 @@ def read_file(file: Path) -> tuple[ModelArrays, dict[str, Any]]:
         if array.dtype == np.int32:
             raise CheckpointError(f"{file}: tensor {name} must hold weights, found {blocks.INDEX_TYPE}")
     with np.errstate(over="ignore"):  # a value that becomes infinite is refused below
-        weights = {name: array.astype(np.float32) for name, array in arrays.items()}
+        weights = {name: array.astype(np.float32, copy=False) for name, array in arrays.items()}
     check_finite(weights, f"{file}: tensor ")
     return ModelArrays(config, weights, sha256_of(config, weights), str(file)), header
 

@@ -3,7 +3,8 @@
 A matrix NAME becomes three arrays. `NAME.counts` (U R,) says how many blocks each group of eight outputs has, one group
 behind the other; `NAME.columns` (N,) where they lie among the group's blocks, ascending; `NAME.blocks` (N, 8, 4) what
 they hold. Every group has at least as many blocks as the model's density means, so that the size of a file bounds the
-size of its model. The letters are those of `models.sparse.blocks`. This is NumPy.
+memory that its model takes, at some hundred times as much where the density is a hundredth. The letters are those of
+`models.sparse.blocks`. This is NumPy.
 """
 
 from collections.abc import Mapping, Sequence
