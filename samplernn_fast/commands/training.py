@@ -4,8 +4,10 @@ import copy
 import dataclasses
 import os
 import re
+import shlex
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 import tyro
 
@@ -55,12 +57,14 @@ def sparsify(args: Sequence[str], prog: str) -> None:
             raise ConfigError(f"sparsify: the first word is the model to make sparse, got {quoted(args[0])}")
         text = with_example(COMMANDS["sparsify"].summary, "sparsify")
         usage = f"usage: {prog} RUN|MODEL.safetensors|demo --data FOLDER --out RUN [--density SHARE] [--help] ..."
-        print(f"{usage}\n\n{text}", file=sys.stdout if args else sys.stderr)
+        listed = f"{prog} demo --help lists all flags."
+        print(f"{usage}\n\n{text}\n\n{listed}", file=sys.stdout if args else sys.stderr)
         sys.exit(0 if args else USAGE_STATUS)
     if any(re.match("--init[-_]from", arg) for arg in args):
         raise ConfigError("sparsify: the first word is the model to make sparse; leave out --init-from")
     given = args[1:] if _has_density(args) else [*args[1:], f"--density={SparseSampleRNNConfig.density}"]
-    run_training(read_flags(None, [f"--init-from={args[0]}", *with_long_out(given)], prog, command="sparsify"), "")
+    flags = [f"--init-from={args[0]}", *with_long_out(given)]
+    run_training(read_flags(None, flags, f"{prog} {shlex.quote(args[0])}", command="sparsify"), "")
 
 
 def run_training(config: TrainConfig, preset: str) -> None:
@@ -108,9 +112,9 @@ def read_flags(name: str | None, args: Sequence[str], prog: str, command: str = 
     text, preset = PRESETS[name] if name else (_WITHOUT_PRESET[command], SPARSIFYING if sparse else FINE_TUNING)
     if sparse and name:
         model = starting.sparse_config(preset.model, SparseSampleRNNConfig.density, f"the preset {name}")
-        preset = dataclasses.replace(preset, model=model)
+        preset = _changed(preset, model=model)  # the flags say how long the run is, where the preset does not
     elif not sparse and isinstance(preset.model, starting.CAN_BE_SPARSE):
-        text += " With --density SHARE, such as 0.2, the model becomes sparse: several times as fast on a CPU."
+        text += " With --density SHARE (0.01 to 1), such as 0.2, the model becomes sparse, and faster on a CPU."
     prog, text = f"{prog} {name}" if name else prog, with_example(text, command)
     config = parse(TrainConfig, prog, args, description=text, default=_without_paths(preset))
     names.check_device(config.device)
@@ -134,10 +138,15 @@ def read_flags(name: str | None, args: Sequence[str], prog: str, command: str = 
 
 
 def _without_paths(settings: TrainConfig) -> TrainConfig:
-    """Settings whose data and run folder the flags must say, which no TrainConfig that is made as usual can be."""
+    """Settings whose data and run folder the flags must say."""
+    return _changed(settings, data=tyro.MISSING, out=tyro.MISSING)
+
+
+def _changed(settings: TrainConfig, **values: Any) -> TrainConfig:
+    """Settings with other values, which a TrainConfig that is made as usual refuses as long as flags are missing."""
     copied = copy.copy(settings)
-    for name in ("data", "out"):
-        object.__setattr__(copied, name, tyro.MISSING)
+    for name, value in values.items():
+        object.__setattr__(copied, name, value)
     return copied
 
 
@@ -145,4 +154,4 @@ def _over_model(default: TrainConfig, model: AudioConfig, *, any_length: bool) -
     """A preset's settings with another model. any_length: subsequences take a length that suits its frames."""
     frame = model.top_frame
     length = max(1, default.seq_len // frame) * frame if any_length else default.seq_len
-    return dataclasses.replace(default, model=model, seq_len=length)
+    return _changed(default, model=model, seq_len=length)

@@ -258,7 +258,10 @@ def check_same_run(config: TrainConfig, saved: dict[str, Any], source: Path) -> 
         if name == "model":
             pairs = [(key, saved[name].get(key), new) for key, new in value.items() if saved[name].get(key) != new]
         key, old, new = (pairs[0][0], *map(reprlib.repr, pairs[0][1:]))  # a damaged setting may be of any length
-        other = ", change_lr to go on at another rate" if key == "lr" else ""
+        other = {
+            "lr": ", change_lr to go on at another rate",
+            "init_from": " (a model that is gone can still be named)",
+        }.get(key, "")
         raise ConfigError(
             f"{source} was trained with {key} = {old}, this command says {new}; use the same settings{other}, another"
             " folder, or remove the old run"

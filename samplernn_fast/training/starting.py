@@ -111,10 +111,12 @@ def teacher_of(
     assert saved is not None
     file = saved.source.with_name(places.TEACHER_FILE)
     if not file.is_file():
-        raise CheckpointError(f"{file}: is gone, and the run learns from it; put a copy of {origin.get('file')} there")
+        raise CheckpointError(f"{file} is gone, and the run learns from it; put a copy of {origin.get('file')} there")
     model = checkpoint.load_model(file)
     if checkpoint.model_sha256(model) != origin.get("model_sha256"):
-        raise CheckpointError(f"{file}: is not the model that the run began to learn from")
+        raise CheckpointError(
+            f"{file} is not the model that the run learns from; put a copy of {origin.get('file')} there"
+        )
     return Teacher(model, device)
 
 

@@ -98,13 +98,13 @@ class Trainer:
         self.model = build_model(config.model, seed=config.seed)
         self.initialized_from = saved.initialized_from if saved is not None else None
         self.origin = f"random weights of seed {config.seed}"
+        self.teacher = starting.teacher_of(config, source, saved, device)
         if source is not None:
-            self.origin = f"starts from {config.init_from}"
+            self.origin = f"starts from {config.init_from}{' and learns its probabilities' if self.teacher else ''}"
             self.model.load_state_dict(source.state_dict(config.model))
             self.initialized_from = source.provenance()
         self.model.to(device)
         self.pruning = pruning_of(self.model, config.prune_until, (self.initialized_from or {}).get("density"))
-        self.teacher = starting.teacher_of(config, source, saved, device)
         self.batches = TBPTTBatches(
             self.data,
             config.model,

@@ -86,6 +86,23 @@ def test_every_array_means_the_same_to_training_and_to_samplers(name):
         assert np.array_equal(array, weights[name].astype(np.float32)), name
 
 
+def test_gradients_are_the_same_in_every_run_on_several_threads():
+    config = SparseSampleRNNConfig(dim=64, q_levels=64, frame_sizes=(2, 2, 8), density=0.5)
+    levels = torch.randint(0, 64, (8, 8 + 512), generator=torch.Generator().manual_seed(1))
+    threads, found = torch.get_num_threads(), []
+    torch.set_num_threads(2)
+    try:
+        for _ in range(8):
+            model = build_model(config, seed=0)
+            model(levels)[0].log_softmax(dim=-1)[..., 3].sum().backward()
+            found.append({name: parameter.grad for name, parameter in model.named_parameters()})
+    finally:
+        torch.set_num_threads(threads)
+    for other in found[1:]:
+        different = [name for name, grad in found[0].items() if not torch.equal(grad, other[name])]
+        assert not different, different
+
+
 @pytest.mark.parametrize("dim, columns", [(8, 4), (45, 45), (3, 2), (16, 7), (12, 24)])
 def test_a_matrix_comes_back_from_its_blocks(dim, columns):
     matrix = np.random.default_rng(0).normal(size=(2, 3 * dim, columns))

@@ -83,7 +83,7 @@ def test_processes_that_do_not_find_each_other_are_one_line(environment, monkeyp
 
 TWO_PROCESSES = """
 import os, sys
-sys.path.append(os.environ["SUPPORT"])
+sys.path.append(sys.argv[3])
 from pathlib import Path
 from runs import tiny
 from samplernn_fast.training.trainer import train
@@ -100,9 +100,8 @@ def test_no_thread_of_a_group_is_left_when_training_ends(data_folder, tmp_path):
     script = tmp_path / "two.py"
     script.write_text(TWO_PROCESSES)
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script)]
-    support = {"SUPPORT": os.path.dirname(runs.__file__), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [*command, str(data_folder), str(tmp_path / "run")], capture_output=True, text=True, env=os.environ | support
-    )
+    options = [str(data_folder), str(tmp_path / "run"), os.path.dirname(runs.__file__)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run([*command, *options], capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("threads: []") == 2, done.stdout

@@ -12,6 +12,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from command_line import assert_one_line_error
+from command_line import run as command
 from runs import DENSE, assert_equal, assert_same_run, everything, sparse_model, sparse_settings, tiny, trainer
 
 from samplernn_fast.errors import CheckpointError, ConfigError
@@ -235,6 +237,14 @@ def test_only_sample_rnn_becomes_sparse(data_folder, tmp_path):
 def test_a_run_without_an_end_is_refused(tmp_path):
     with pytest.raises(ConfigError, match="max_steps or max_minutes"):
         TrainConfig(data=tmp_path, out=tmp_path, model=SPARSE)
+
+
+def test_a_preset_without_an_end_takes_one_from_its_flags(data_folder, tmp_path, capsys):
+    flags = "--density 0.3 --dim 16 --q-levels 64 --batch-size 2 --seq-len 64 --sample-every 0".split()
+    given = ["train", "paper-2tier", *flags, "--data", data_folder, "--out", tmp_path / "run"]
+    assert command(*given) == 2 and "must say how long" in assert_one_line_error(capsys)
+    assert command(*given, "--max-steps", "2") == 0
+    assert_pruned(checkpoint.load_model(tmp_path / "run"))
 
 
 def test_a_run_by_the_clock_ends_with_its_density(data_folder, tmp_path):

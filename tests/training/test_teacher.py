@@ -128,7 +128,7 @@ def test_a_teacher_that_is_gone_or_another_one_is_named(data_folder, tmp_path, d
     with torch.no_grad():
         other.mlp.output.bias.add_(1)
     checkpoint.save_model(file, other)
-    with pytest.raises(CheckpointError, match="is not the model that the run began to learn from"):
+    with pytest.raises(CheckpointError, match="is not the model that the run learns from; put a copy of"):
         train(replace(config, max_steps=6))
     file.write_bytes(b"")
     with pytest.raises(CheckpointError, match=TEACHER_FILE):

@@ -62,11 +62,10 @@ class FoldedTier(FoldedArrays):
         read = linear(frames, self["frame"])
         reads = (read if above is None else read + above).transpose(0, 1).split(self.width, dim=2)
         bias = self["input_bias"]
-        places = (first + torch.arange(frames.shape[1], device=frames.device)) % len(bias)
         out, outputs, new_state = torch.empty(0), [], []
         for layer in range(self.config.n_rnn):
             if layer < len(reads):
-                gates = bias[places, layer].unsqueeze(1) + reads[layer]
+                gates = _by_place(bias[:, layer], first, frames.shape[1]).unsqueeze(1) + reads[layer]
             else:
                 gates = bias[0, layer]
             if layer > 0:
@@ -95,6 +94,16 @@ class FoldedTier(FoldedArrays):
         b_n = self["bias_n"][layer] if config.reset_after else recurrent.new_zeros(config.dim)
         out = self.scan(gates.unsqueeze(2), state, recurrent, b_n, config.reset_after)
         return out, out[-1]
+
+
+def _by_place(bias: Tensor, first: int, count: int) -> Tensor:
+    """The rows of a bias (R, ...) for `count` places in a frame above, from `first` on: (count, ...).
+
+    They are repeated and not indexed, because the gradient of an index is summed in any order by several threads.
+    """
+    start = first % len(bias)
+    times = -(-(start + count) // len(bias))
+    return bias.repeat(times, *[1] * (bias.dim() - 1))[start : start + count]
 
 
 def _lstm_scan(gates: Tensor, state: Tensor, recurrent: Tensor) -> tuple[Tensor, Tensor]:
@@ -168,8 +177,7 @@ class SparseSampleRNN(AudioModel):
         """Eq. 7-9 for what the samples read of the lowest tier (B, T, D), given the levels (B, >= taps - 1 + T) before
         the last of them -> logits (B, T, Q). first: the place of the first sample in its frame."""
         bias, tables, steps = self.mlp["input_bias"], self.mlp["tables"], x.shape[1]
-        places = (first + torch.arange(steps, device=x.device)) % len(bias)
-        x = x + bias[places]
+        x = x + _by_place(bias, first, steps)
         start = recent.shape[1] - steps - len(tables) + 1
         for tap, table in enumerate(tables):
             x = embedding(recent[:, start + tap : start + tap + steps], table) + x
