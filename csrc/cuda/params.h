@@ -34,16 +34,12 @@
 //                         3 cluster: packets are pushed into shared memory, and a group is one
 //                           thread block cluster (sm_90 and newer)
 //                         4 launches: every stage is a kernel, and the end of a kernel is the wait
-//                         5 roles: as 3 with one group, for which helper blocks compute products
-//     SRNN_HELPERS        exchange 5: number of helper blocks, which divide D evenly as
-//                         SRNN_BLOCKS do; otherwise 0
 //     SRNN_COPIES         copies of every packet that blocks read from global memory; each reader
 //                         uses one of them, so that fewer read the same cache line
 //     SRNN_PROFILE        1: the first block adds the time of each phase to Params::profile
 //   launch   `srnn_generate(Params)`: SRNN_GROUPS * SRNN_BLOCKS blocks of SRNN_THREADS threads with
 //            srnn_sizes[kSharedBytes] of dynamic shared memory. The launch is cooperative for
-//            exchanges 0, 1 and 5, and in clusters of SRNN_BLOCKS for exchanges 3 and 5. Exchange 5
-//            has SRNN_BLOCKS + SRNN_HELPERS blocks, and more that fill the last cluster
+//            exchanges 0 and 1, and in clusters of SRNN_BLOCKS for exchange 3
 //   stages   with SRNN_EXCHANGE 4, the kernels of device/stages.cuh take (Params, Stage) and are
 //            launched in the order of stages.Walk, each with the same grid and shared memory,
 //            never cooperatively
@@ -60,8 +56,8 @@ enum SizeIndex {
   kSizeOfParams = 0,  // sizeof(Params), which the host compares with its own
   kWeightBytes,       // the block of weights
   kWorkspaceBytes,    // the workspace
-  kSharedBytes,       // dynamic shared memory; exchanges 3 and 5 may need more than a GPU has
-  kResidentBytes,     // weights that a block keeps in shared memory; exchange 5: that a head keeps
+  kSharedBytes,       // dynamic shared memory; exchange 3 may need more than a GPU has
+  kResidentBytes,     // weights that a block keeps in shared memory
   kProfileBytes,      // Params::profile, or 0
   kSizes
 };

@@ -72,8 +72,7 @@ class KernelError(Exception):
 
 
 class ShimKernel:
-    """One compiled kernel and a model's weights. `groups` of at most `blocks` blocks each make `batch` streams; with
-    roles `blocks` are the heads."""
+    """One compiled kernel and a model's weights. `groups` of at most `blocks` blocks each make `batch` streams."""
 
     def __init__(
         self,
@@ -88,12 +87,10 @@ class ShimKernel:
         copies: int | None = None,
         profile: bool = False,
         kernels: Path = KERNELS,
-        helpers: int = 5,
     ) -> None:
         self.config, self.batch = weights.config, groups * batch
         blocks = grouping.grid_blocks(self.config.dim, blocks)
-        helpers = grouping.grid_blocks(self.config.dim, helpers) if exchange == "roles" else 0
-        shape = (batch, blocks, threads, shared_bytes, exchange, groups, copies, profile, helpers)
+        shape = (batch, blocks, threads, shared_bytes, exchange, groups, copies, profile)
         defines = constants.defines(self.config, dtype, *shape)
         library = ctypes.CDLL(str(build(defines, kernels)))
         self.launch = library.srnn_shim_launch

@@ -19,7 +19,6 @@ struct Block {
   int thread, lane, warp, index;  // index: of the block in its group
   int first_stream;               // number of the group's first stream
   int first_unit, units;          // the units of D that the block owns
-  bool helper;                    // roles: index and units count helpers instead of heads
   int step = -1;                  // sample of this launch; -1 before the first one
   uint32_t begin = 0;             // time of the first sample, without whole frames of the top tier
   uint32_t samples = 0;           // samples of this launch that ran the sample-level MLP
@@ -125,10 +124,6 @@ class OutputRows {
  private:
   const Block& b_;
 };
-
-// Whether the block has one of the roles of roles.cuh. Without roles both are false.
-SRNN_DEVICE bool is_head(const Block& b) { return kRoles && !b.helper; }
-SRNN_DEVICE bool is_helper(const Block& b) { return kRoles && b.helper; }
 
 // Streams of the tile whose first stream is `first`; the last tile may be smaller.
 SRNN_DEVICE int rows_of_tile(int first) { return kBatch - first < kTile ? kBatch - first : kTile; }

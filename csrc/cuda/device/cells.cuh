@@ -9,8 +9,8 @@
 #include "cuda/device/exchange.cuh"
 #include "cuda/device/prims.h"
 #include "cuda/device/product.cuh"
-#include "cuda/device/roles.cuh"
 #include "cuda/device/rows.cuh"
+#include "cuda/device/tensor.cuh"
 #include "cuda/device/vectors.cuh"
 
 namespace srnn {
@@ -59,12 +59,12 @@ SRNN_DEVICE int inner_place(int tier, int layer) { return kInnerPlace + tier * k
 
 // Puts h of a layer after frame number `frame` of this launch into columns from col_offset on, for
 // streams first, ..., first + rows - 1. Frame 0 is the state before the first frame.
-template <class V, int kTier>
+template <int kTier>
 SRNN_DEVICE bool gather_state(const Block& b, int layer, uint32_t frame, Age age, int first,
                               int rows, int col_offset) {
   const RowWriter take{b, col_offset};
   if (frame > 0) {
-    return gather<V>(b, state_place(kTier, layer), frame, age, first, rows, take);
+    return gather<UnitVectors>(b, state_place(kTier, layer), frame, age, first, rows, take);
   }
   constexpr uint64_t kTierFloats = uint64_t{1} * kLayers * kAllStreams * kStateWidth;
   const float* hidden =
@@ -80,10 +80,10 @@ SRNN_DEVICE bool gather_state(const Block& b, int layer, uint32_t frame, Age age
   return true;
 }
 
-template <class V, int kTier>
+template <int kTier>
 SRNN_DEVICE bool fill_state_rows(const Block& b, int layer, uint32_t frame, Age age, int first,
                                  int rows) {
-  if (!gather_state<V, kTier>(b, layer, frame, age, first, rows, 0)) return false;
+  if (!gather_state<kTier>(b, layer, frame, age, first, rows, 0)) return false;
   finish_rows<kDim>(b, rows);
   return true;
 }
@@ -102,26 +102,25 @@ SRNN_DEVICE MatrixRows recurrent_rows(const Block& b, int layer) {
   constexpr uint64_t kAt = kOffsets.tier[kTier].recurrent;
   constexpr Resident kStay = kResidents.recurrent[kTier];
   constexpr uint64_t kAllRows = uint64_t{1} * kLayers * kGates * kDim;
-  return own_rows<kDim, kDim, kProductUnits>(b, kStay, kAt, kAllRows, layer * kGates);
+  return own_rows<kDim, kDim, kUnits>(b, kStay, kAt, kAllRows, layer * kGates);
 }
 
 // Multiplies a layer's state after a frame with its recurrent matrix, for the next frame.
 template <int kTier>
 SRNN_DEVICE bool multiply_recurrent(const Block& b, int layer, uint32_t frame, Age age) {
   constexpr uint64_t kBias = kOffsets.tier[kTier].bias_n;
-  const int place = kRecurrentPlace + kTier * kLayers + layer;
   const bool output = !kSkips && layer == kLayers - 1;
   const OutputRows use(b, output ? kTier : -1);
   const auto fill = [&](int first, int rows) {
     return (output && holds_output<kTier>(b, frame)) ||
-           fill_state_rows<SourceVectors, kTier>(b, layer, frame, age, first, rows);
+           fill_state_rows<kTier>(b, layer, frame, age, first, rows);
   };
   const auto rows_of = [&](int) { return recurrent_rows<kTier>(b, layer); };
   const auto take = [&](int, int u, int stream, float (&terms)[kRecurrentGates]) {
     if (kResetAfter) terms[2] += floats_at(b, kBias)[layer * kDim + b.first_unit + u];
     for (int g = 0; g < kRecurrentGates; ++g) b.recurrent(kTier, layer, g, u, stream) = terms[g];
   };
-  return with_products<kDim, kRecurrentGates>(b, place, frame + 1, 1, fill, rows_of, take);
+  return with_products<kDim, kRecurrentGates>(b, 1, fill, rows_of, take);
 }
 
 template <int kTier>
@@ -191,9 +190,8 @@ SRNN_DEVICE float run_cell(const Block& b, int layer, int u, int stream, float (
 // The second half of a GRU that resets before the product: its candidate and the new h.
 template <int kTier>
 SRNN_DEVICE bool run_candidate(Block& b, int layer, uint32_t frame) {
-  const int place = kCandidatePlace + kTier * kLayers + layer;
   const auto fill = [&](int first, int rows) {
-    return fill_rows<SourceVectors>(b, inner_place(kTier, layer), frame, Age::kNew, first, rows);
+    return fill_rows<UnitVectors>(b, inner_place(kTier, layer), frame, Age::kNew, first, rows);
   };
   const auto rows_of = [&](int) {
     MatrixRows w = recurrent_rows<kTier>(b, layer);
@@ -206,8 +204,8 @@ SRNN_DEVICE bool run_candidate(Block& b, int layer, uint32_t frame) {
     h = candidate + sigmoid(b.kept(0, u, stream)) * (h - candidate);
     b.own()[stream * kUnits + u] = h;
   };
-  if (!with_products<kDim, 1>(b, place, frame, 1, fill, rows_of, take)) return false;
-  publish_units(b, state_place(kTier, layer), frame);
+  if (!with_products<kDim, 1>(b, 1, fill, rows_of, take)) return false;
+  publish<UnitVectors>(b, state_place(kTier, layer), frame);
   return true;
 }
 
@@ -223,25 +221,25 @@ SRNN_DEVICE bool run_gates(Block& b, int layer, uint32_t frame) {
     b.own()[stream * kUnits + u] = run_cell<kTier>(b, layer, u, stream, y);
   };
   if (kLayers == 1 || layer == 0) {
-    for (int first = 0; first < kBatch && !is_helper(b); first += kTile) {
+    for (int first = 0; first < kBatch; first += kTile) {
       each_owned<kUnits>(b, b.units, first, rows_of_tile(first),
                          [&](int u, int stream) { finish(u, stream, nullptr); });
     }
   } else {
     const auto fill = [&](int first, int rows) {
-      return fill_state_rows<SourceVectors, kTier>(b, layer - 1, frame, Age::kNew, first, rows);
+      return fill_state_rows<kTier>(b, layer - 1, frame, Age::kNew, first, rows);
     };
     const auto rows_of = [&](int) {
       constexpr uint64_t kAllRows = uint64_t{kLayers - 1} * kGates * kDim;
-      return own_rows<kDim, kDim, kProductUnits>(b, kStay, kAt, kAllRows, (layer - 1) * kGates);
+      return own_rows<kDim, kDim, kUnits>(b, kStay, kAt, kAllRows, (layer - 1) * kGates);
     };
     const auto take = [&](int, int u, int stream, const float (&terms)[kGates]) {
       finish(u, stream, terms);
     };
-    const int place = kStackPlace + kTier * kLayers + layer;
-    if (!with_products<kDim, kGates>(b, place, frame, 1, fill, rows_of, take)) return false;
+    if (!with_products<kDim, kGates>(b, 1, fill, rows_of, take)) return false;
   }
-  publish_units(b, kResetBefore ? inner_place(kTier, layer) : state_place(kTier, layer), frame);
+  const int place = kResetBefore ? inner_place(kTier, layer) : state_place(kTier, layer);
+  publish<UnitVectors>(b, place, frame);
   return true;
 }
 

@@ -101,7 +101,7 @@ SRNN_DEVICE bool publish_levels(Block& b) {
   }
   // A block without streams has not waited for the logits. If it published now, the counter would
   // count it twice, in place of a block that has not stored its logits yet.
-  if constexpr (LevelVector::kProtocol == Protocol::kCounters) {
+  if constexpr (kExchange == Protocol::kCounters) {
     if (begin >= kBatch && !wait_for_counter(b, kLogitPlace, b.samples)) return false;
   }
   publish<LevelVector>(b, kLevelPlace, b.samples);

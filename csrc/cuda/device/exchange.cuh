@@ -55,8 +55,8 @@ class TimeLimit {
 
 template <class V>
 SRNN_DEVICE unsigned char* buffer_of(const Block& b, int place, uint32_t sequence, int copy = 0) {
-  unsigned char* first = in_own_memory(V::kProtocol) ? b.arrays + kArrays.exchange : b.p.workspace;
-  return first + V::offset(place) + (sequence % V::kBuffers * V::kCopies + copy) * copy_bytes<V>();
+  unsigned char* first = in_own_memory(kExchange) ? b.arrays + kArrays.exchange : b.p.workspace;
+  return first + V::offset(place) + (sequence % kBuffers * kCopies + copy) * copy_bytes<V>();
 }
 
 // A packet of this block's slice of a vector, own (kSlice), with its sequence number.
@@ -79,14 +79,14 @@ SRNN_DEVICE void publish(Block& b, int place, uint32_t sequence) {
   unsigned char* buffer = buffer_of<V>(b, place, sequence);
   const float* own = b.own();
   block_sync();  // own is complete
-  if constexpr (V::kProtocol == Protocol::kTagged) {
+  if constexpr (kExchange == Protocol::kTagged) {
     for (int i = b.thread; i < V::kRows * kPackets; i += kThreads) {
       const int row = i / kPackets, packet = i % kPackets;
       const Quad q = packet_of<V>(b, own + row * V::kSlice, packet, sequence);
       unsigned char* to = buffer + row * kBytes + (b.index * kPackets + packet) * 16;
-      for (int copy = 0; copy < V::kCopies; ++copy) put_packet(to + copy * copy_bytes<V>(), q);
+      for (int copy = 0; copy < kCopies; ++copy) put_packet(to + copy * copy_bytes<V>(), q);
     }
-  } else if constexpr (V::kProtocol == Protocol::kCluster) {
+  } else if constexpr (kExchange == Protocol::kCluster) {
     constexpr int kAll = V::kRows * kPackets;
     for (int i = b.thread; i < kAll * kBlocks; i += kThreads) {
       const int row = i % kAll / kPackets, packet = i % kPackets;
@@ -94,7 +94,7 @@ SRNN_DEVICE void publish(Block& b, int place, uint32_t sequence) {
       unsigned char* same = buffer + row * kBytes + (b.index * kPackets + packet) * 16;
       push_packet(same, (b.index + i / kAll) % kBlocks, q);  // blocks begin with different readers
     }
-  } else if constexpr (V::kProtocol == Protocol::kAlone) {
+  } else if constexpr (kExchange == Protocol::kAlone) {
     for (int i = b.thread; i < V::kRows * V::kCols; i += kThreads) {
       const int row = i / V::kCols, col = i % V::kCols;
       reinterpret_cast<float*>(buffer + row * kBytes)[col] = own[row * V::kSlice + col];
@@ -134,7 +134,7 @@ enum class Age {
 
 template <class V>
 SRNN_DEVICE Quad read_packet(const unsigned char* from) {
-  if constexpr (V::kProtocol == Protocol::kCluster) {
+  if constexpr (kExchange == Protocol::kCluster) {
     return get_pushed(from);
   } else {
     return get_packet(from);
@@ -189,7 +189,7 @@ SRNN_DEVICE bool gather_packets(const Block& b, int place, uint32_t sequence, in
   constexpr int kStep = threads_of_row<kRows>(), kReads = divide_up(kRowPackets, kStep);
   constexpr int kAhead = divide_up(kReads, divide_up(kReads, kReadsAhead));
   const unsigned char* buffer =
-      buffer_of<V>(b, place, sequence, b.index % V::kCopies) + first * kBytes;
+      buffer_of<V>(b, place, sequence, b.index % kCopies) + first * kBytes;
   bool late = false;
   each_row<kRows>(b, rows, [&](int row, int number) {
     for (int begin = number; begin < kRowPackets && !late; begin += kAhead * kStep) {
@@ -230,16 +230,17 @@ SRNN_DEVICE void gather_floats(const Block& b, int place, uint32_t sequence, int
   });
 }
 
-// Reads vectors first, ..., first + rows - 1 of an exchange by the protocol of V; `take` is that of
-// gather_packets. Begins and ends with a barrier of the block. Returns false when the time is up.
+// Reads vectors first, ..., first + rows - 1 of an exchange by the protocol of kExchange; `take` is
+// that of gather_packets. Begins and ends with a barrier of the block. Returns false when the time
+// is up.
 template <class V, int kRows = rows_at_once<V>(), class Take>
 SRNN_DEVICE bool gather(const Block& b, int place, uint32_t sequence, Age age, int first, int rows,
                         const Take& take) {
   const ExchangeTime time(b);
-  if constexpr (in_packets(V::kProtocol)) {
+  if constexpr (in_packets(kExchange)) {
     block_sync();  // nobody reads any more what `take` overwrites
     return !block_any(!gather_packets<V, kRows>(b, place, sequence, first, rows, take));
-  } else if constexpr (V::kProtocol == Protocol::kAlone) {
+  } else if constexpr (kExchange == Protocol::kAlone) {
     constexpr uint64_t kBytes = vector_bytes<V>();
     const unsigned char* buffer = buffer_of<V>(b, place, sequence) + first * kBytes;
     block_sync();
@@ -266,7 +267,7 @@ SRNN_DEVICE bool gather(const Block& b, int place, uint32_t sequence, Age age, i
 
 // Every block calls these before its first exchange and after its last one, also when it gives up.
 SRNN_DEVICE void begin_exchanges(const Block& b) {
-  if (kCluster && !is_helper(b)) {
+  if constexpr (kCluster) {
     Quad* buffers = reinterpret_cast<Quad*>(b.arrays + kArrays.exchange);
     for (int i = b.thread; i < static_cast<int>(kExchangeBytes / 16); i += kThreads) {
       buffers[i] = {0, 0, 0, 0};
@@ -274,8 +275,8 @@ SRNN_DEVICE void begin_exchanges(const Block& b) {
     cluster_sync();
   }
 }
-SRNN_DEVICE void end_exchanges(const Block& b) {
-  if (kCluster && !is_helper(b)) cluster_sync();
+SRNN_DEVICE void end_exchanges() {
+  if (kCluster) cluster_sync();
 }
 
 }  // namespace srnn

@@ -19,7 +19,7 @@ SRNN_DEVICE void copy_rows(const Block& b, Resident stay, uint64_t offset) {
   const int rows = kRows - first < kSlice ? kRows - first : kSlice;
   for (int gate = 0; gate < stay.gates; ++gate) {
     const unsigned char* from =
-        b.p.weights + offset + (uint64_t{1} * (stay.first_gate + gate) * kRows + first) * kBytes;
+        b.p.weights + offset + (uint64_t{1} * gate * kRows + first) * kBytes;
     unsigned char* row = shared_memory() + stay.offset + uint64_t{1} * gate * kSlice * kStay;
     SRNN_UNROLL(4)
     for (int i = b.thread; i < rows * kQuads; i += kThreads) {
@@ -45,9 +45,9 @@ SRNN_DEVICE void copy_tier(const Block& b) {
     constexpr TierOffsets kAt = kOffsets.tier[kTier];
     constexpr Resident kUp = kResidents.up[kTier], kRecurrent = kResidents.recurrent[kTier];
     constexpr Resident kStack = kResidents.stack[kTier];
-    if constexpr (kUp.on) copy_rows<kDim, kProductUnits>(b, kUp, kAt.up);
-    if constexpr (kRecurrent.on) copy_rows<kDim, kProductUnits>(b, kRecurrent, kAt.recurrent);
-    if constexpr (kStack.on) copy_rows<kDim, kProductUnits>(b, kStack, kAt.stack);
+    if constexpr (kUp.on) copy_rows<kDim, kUnits>(b, kUp, kAt.up);
+    if constexpr (kRecurrent.on) copy_rows<kDim, kUnits>(b, kRecurrent, kAt.recurrent);
+    if constexpr (kStack.on) copy_rows<kDim, kUnits>(b, kStack, kAt.stack);
     copy_tier<kTier + 1>(b);
   }
 }
@@ -69,12 +69,10 @@ SRNN_DEVICE void visit_state(const Block& b, Number* states, const Visit& visit)
 }
 
 SRNN_DEVICE void load(const Block& b) {
-  constexpr Resident kOutput = kResidents.output, kInput = kResidents.input;
-  constexpr uint64_t kOutputAt = kOffsets.output, kInputAt = kOffsets.tier[0].up;
-  if (!is_head(b)) copy_tier<0>(b);
-  if (is_helper(b)) return;
+  constexpr Resident kOutput = kResidents.output;
+  constexpr uint64_t kOutputAt = kOffsets.output;
+  copy_tier<0>(b);
   if constexpr (kOutput.on) copy_rows<kLevels, kLogitRows>(b, kOutput, kOutputAt);
-  if constexpr (kInput.on) copy_rows<kDim, kUnits>(b, kInput, kInputAt);
   copy_hidden<0>(b);
   visit_state(b, b.p.hidden, [](float& own, const float& theirs) { own = theirs; });
   for (int i = b.thread; i < kBatch * kLookback; i += kThreads) {
@@ -82,6 +80,9 @@ SRNN_DEVICE void load(const Block& b) {
     b.levels(stream)[(b.begin + ago) % kLookback] = b.p.history[i];
   }
 }
+
+// The group of this block. With one group the compiler knows where the arrays begin.
+SRNN_DEVICE int group_of_block() { return kGroups == 1 ? 0 : block_id() / kBlocks; }
 
 // The arrays of a launch from a group's first stream on.
 SRNN_DEVICE Params params_of_group(Params p, int group) {
@@ -109,10 +110,8 @@ SRNN_DEVICE unsigned char* kept_arrays(const Params& p, int index) {
 
 // This block before its first step. p: the arrays of its group.
 SRNN_DEVICE Block this_block(const Params& p) {
-  const bool helper = kRoles && block_id() >= kBlocks;
-  const int group = helper ? 0 : block_id() / kBlocks, thread = thread_id();
-  const int index = helper ? block_id() - kBlocks : block_id() % kBlocks;
-  const int slice = helper ? kProductUnits : kUnits, first = index * slice;
+  const int group = group_of_block(), thread = thread_id();
+  const int index = block_id() - group * kBlocks, first = index * kUnits;
   Block b = {p,
              block_arrays(p, index),
              kept_arrays(p, index),
@@ -122,8 +121,7 @@ SRNN_DEVICE Block this_block(const Params& p) {
              index,
              group * kBatch,
              first,
-             kDim - first < slice ? kDim - first : slice,
-             helper};
+             kDim - first < kUnits ? kDim - first : kUnits};
   // kLookback is added so that step -1 has a time, too.
   b.begin = static_cast<uint32_t>(p.t % kLookback) + kLookback;
   return b;
@@ -140,5 +138,5 @@ SRNN_CONSTANT unsigned long long srnn_sizes[srnn::kSizes] = {
     srnn::kOffsets.end,
     srnn::kWorkspaceEnd,
     srnn::kResidents.end,
-    (srnn::kRoles ? srnn::kResidents.heads_end : srnn::kResidents.end) - srnn::kArraysBytes,
+    srnn::kResidents.end - srnn::kArraysBytes,
     srnn::kProfile ? (srnn::kPhases + 1) * srnn::kPhaseNumbers * 8 : 0};

@@ -17,7 +17,7 @@ constexpr int kWeightCols = static_cast<int>(round_up(kLevels, 16));
 // Bytes of a row in the format of the weights. Rows of tensor products begin 16 banks apart.
 constexpr int kCodeBytes =
     static_cast<int>(round_up(row_bytes(kMostCols), 128)) + (kTensor ? 64 : 0);
-constexpr int kMostRows = larger(kRoles ? kUnits : 0, larger(kGates* kProductUnits, kLogitRows));
+constexpr int kMostRows = larger(kGates * kUnits, kLogitRows);
 constexpr int kOwnedFloats = kUnits * kBatch;  // one number for each own unit and stream
 
 SRNN_CONSTEXPR int upsampled_floats() {
@@ -60,7 +60,7 @@ SRNN_CONSTEXPR BlockArrays make_block_arrays() {
   to.partial = at;
   at += kTensor ? uint64_t{4} * kWarps * kTensorRows * kTensorStreams : 0;
   to.products = at, at += kTensor ? uint64_t{4} * kMostRows * kTensorStreams : 0;
-  constexpr int kMostUnits = larger(kProductUnits, larger(kUnits, kLogitRows));
+  constexpr int kMostUnits = larger(kUnits, kLogitRows);
   to.own = at, at += round_up(uint64_t{4} * kBatch * kMostUnits, 16);
   to.exchange = at, at += in_own_memory(kExchange) ? kExchangeBytes : 0;
   to.weights = at, at += uint64_t{4} * kTile * kWeightCols;
@@ -94,55 +94,44 @@ constexpr KeptArrays kKept = make_kept_arrays();
 // refuses a kernel that needs more shared memory than the GPU has.
 constexpr bool kArraysShared = kCluster || kArrays.end <= SRNN_SHARED_BYTES;
 constexpr bool kKeptShared =
-    kRoles || (!kLaunched && kArraysShared && kArrays.end + kKept.end <= SRNN_SHARED_BYTES);
+    !kLaunched && kArraysShared && kArrays.end + kKept.end <= SRNN_SHARED_BYTES;
 constexpr uint64_t kArraysBytes = (kArraysShared ? kArrays.end : 0) + (kKeptShared ? kKept.end : 0);
 
-// Gates of a matrix of which a block's own rows stay in shared memory.
+// Whether a block's own rows of a matrix stay in shared memory.
 struct Resident {
-  bool on;                // false: none do
-  uint64_t offset;        // in shared memory
-  int first_gate, gates;  // which gates of the matrix
+  bool on;
+  uint64_t offset;  // in shared memory
+  int gates;        // gates of the matrix, or 0
 };
 struct Residents {
   Resident output, hidden[kHidden + 1], up[kTiers], recurrent[kTiers], stack[kTiers];
-  Resident input;  // roles: the part of the lowest tier's upsampling matrix that heads have
-  uint64_t heads_end, end;
+  uint64_t end;
 };
 // Places `units` own rows of each gate; every row has D columns. Nothing is placed where there is
 // not enough shared memory left.
-SRNN_CONSTEXPR Resident place_resident(uint64_t& at, int units, int gates, int first_gate = 0) {
+SRNN_CONSTEXPR Resident place_resident(uint64_t& at, int units, int gates) {
   const uint64_t bytes = uint64_t{1} * units * gates * resident_bytes(kDim);
-  if (kLaunched || gates == 0 || at + bytes > SRNN_SHARED_BYTES) return {false, 0, first_gate, 0};
-  const Resident placed = {true, at, first_gate, gates};
+  if (kLaunched || gates == 0 || at + bytes > SRNN_SHARED_BYTES) return {false, 0, 0};
+  const Resident placed = {true, at, gates};
   at += bytes;
   return placed;
 }
 // Places the rows that are read most often first. The others are read from L2 each time, and so is
-// everything with exchange `launches`, because shared memory does not outlast a kernel. With roles,
-// heads and helpers each have all of shared memory.
+// everything with exchange `launches`, because shared memory does not outlast a kernel.
 SRNN_CONSTEXPR Residents make_residents() {
   Residents to = {};
   uint64_t at = kArraysBytes;
   to.output = place_resident(at, kLogitRows, 1);
   for (int i = 0; i < kHidden; ++i) to.hidden[i] = place_resident(at, kUnits, 1);
-  for (int gates = ratio(0); kRoles && gates > 0 && !to.input.on; --gates) {
-    to.input = place_resident(at, kUnits, gates);
-  }
-  to.heads_end = at;
-  if (kRoles) at = kArraysBytes;
   for (int tier = 0; tier < kTiers; ++tier) {
-    const int placed = tier == 0 ? to.input.gates : 0;
-    const int below = ratio(tier) * upsampled_gates(tier);
-    to.up[tier] = place_resident(at, kProductUnits, below - placed, placed);
-    to.recurrent[tier] = place_resident(at, kProductUnits, kLayers * kGates);
-    to.stack[tier] = place_resident(at, kProductUnits, (kLayers - 1) * kGates);
+    to.up[tier] = place_resident(at, kUnits, ratio(tier) * upsampled_gates(tier));
+    to.recurrent[tier] = place_resident(at, kUnits, kLayers * kGates);
+    to.stack[tier] = place_resident(at, kUnits, (kLayers - 1) * kGates);
   }
-  to.end = at > to.heads_end ? at : to.heads_end;
+  to.end = at;
   return to;
 }
 constexpr Residents kResidents = make_residents();
-// Roles: samples of the lowest tier's frame for which heads do the upsampling.
-constexpr int kHeadInputs = kResidents.input.gates;
 
 // The state that a block carries from one launch to the next with exchange `launches`. It is zero
 // before the first launch.
@@ -154,7 +143,7 @@ struct Clock {
 };
 // The workspace of one group: the counter, the buffers of exchanges, and for each block those
 // arrays that are not in shared memory.
-constexpr uint64_t kArraysOffset = kRoles ? align(product_offset(kPlaces, 0, 0)) : kExchangesEnd;
+constexpr uint64_t kArraysOffset = kExchangesEnd;
 constexpr uint64_t kKeptOffset = kArraysShared ? 0 : align(kArrays.end);
 constexpr uint64_t kClockOffset = kKeptOffset + (kKeptShared ? 0 : align(kKept.end));
 constexpr uint64_t kBlockBytes = kClockOffset + (kLaunched ? align(sizeof(Clock)) : 0);

@@ -48,14 +48,9 @@ struct InputKeeper {
   SRNN_DEVICE_MEMBER void end_row(int) const {}
 };
 
-// kWholeInput: reads into b.input what the lowest tier upsampled for the sample at `now`, whose
-// number in the launch is `sample`. Returns false when the time is up.
-SRNN_DEVICE bool gather_input(const Block& b, uint32_t sample, uint32_t now) {
-  if constexpr (kRoles) {
-    if (unit_of_frame<0>(now) >= kHeadInputs) {
-      return gather<InputVectors>(b, kUpPlace, sample, Age::kNew, 0, kBatch, InputKeeper{b});
-    }
-  }
+// kWholeInput: reads into b.input what the lowest tier upsampled for sample number `sample` of the
+// launch. Returns false when the time is up.
+SRNN_DEVICE bool gather_input(const Block& b, uint32_t sample) {
   return gather<UnitVectors>(b, kMlpPlace, sample, Age::kNew, 0, kBatch, InputKeeper{b});
 }
 

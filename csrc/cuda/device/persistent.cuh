@@ -11,15 +11,14 @@
 
 SRNN_KERNEL(srnn::kThreads) srnn_generate(SRNN_PARAMETER srnn::Params all) {
   using namespace srnn;
-  if (kRoles && block_id() >= kBlocks + kHelpers) return;  // this block only fills the last cluster
-  const Params p = params_of_group(all, kRoles ? 0 : block_id() / kBlocks);
+  const Params p = params_of_group(all, group_of_block());
   Block b = this_block(p);
   begin_profile(b);
   load(b);
   begin_exchanges(b);
   while (b.step < p.steps && run_step(b)) ++b.step;
   enter(b, kLoadPhase);
-  if (b.step == p.steps && !is_helper(b)) save(b);
-  end_exchanges(b);
+  if (b.step == p.steps) save(b);
+  end_exchanges();
   end_profile(b);
 }

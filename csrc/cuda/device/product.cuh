@@ -36,8 +36,7 @@ SRNN_DEVICE MatrixRows own_rows(const Block& b, Resident stay, uint64_t offset, 
   rows.gate_scales = kRows;
   rows.stride = stay.on ? kStay : kBytes;
   rows.gate_stride = stay.on ? kSlice * kStay : kRows * kBytes;
-  rows.first = stay.on ? shared_memory() + stay.offset +
-                             uint64_t{1} * (gate - stay.first_gate) * kSlice * kStay
+  rows.first = stay.on ? shared_memory() + stay.offset + uint64_t{1} * gate * kSlice * kStay
                        : matrix + at * kBytes;
   return rows;
 }

@@ -9,7 +9,7 @@
 namespace srnn {
 
 SRNN_DEVICE bool profiled(const Block& b) {
-  return kProfile && b.thread == 0 && b.index == 0 && b.first_stream == 0 && !is_helper(b);
+  return kProfile && b.thread == 0 && b.index == 0 && b.first_stream == 0;
 }
 
 // Adds the time since the last call to the current phase.

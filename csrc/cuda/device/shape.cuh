@@ -23,10 +23,7 @@ constexpr bool kResetBefore = !kLstm && !kResetAfter;
 constexpr bool kSkips = SRNN_SKIPS;
 // How the blocks of a group exchange results; exchange.cuh explains each protocol.
 enum class Protocol { kCounters = 0, kTagged = 1, kAlone = 2, kCluster = 3, kLaunches = 4 };
-// Roles: the group is one cluster, whose blocks are heads; helpers compute products for them.
-constexpr bool kRoles = SRNN_EXCHANGE == 5;
-constexpr Protocol kExchange = kRoles ? Protocol::kCluster : static_cast<Protocol>(SRNN_EXCHANGE);
-constexpr int kHelpers = SRNN_HELPERS;
+constexpr Protocol kExchange = static_cast<Protocol>(SRNN_EXCHANGE);
 constexpr bool kLaunched = kExchange == Protocol::kLaunches;
 constexpr bool kAlone = kExchange == Protocol::kAlone, kCluster = kExchange == Protocol::kCluster;
 SRNN_CONSTEXPR bool in_packets(Protocol protocol) {
@@ -66,8 +63,6 @@ SRNN_CONSTEXPR int upsampled_gates(int tier) { return tier == 0 ? 1 : kReaders *
 
 // Limits of what one block owns: units of every vector of width D, and logits.
 constexpr int kUnits = divide_up(kDim, kBlocks);
-// Units of a block that computes products of the tiers.
-constexpr int kProductUnits = kRoles ? divide_up(kDim, larger(1, kHelpers)) : kUnits;
 constexpr int kLogitRows = divide_up(kLevels, kBlocks);
 // Streams whose rows are in shared memory at once. A sum does not depend on this number.
 constexpr int kTile = smaller(kBatch, 8);
@@ -75,8 +70,8 @@ constexpr int kTile = smaller(kBatch, 8);
 SRNN_CONSTEXPR int warps_of_row(int rows) { return larger(1, kWarps / rows); }
 constexpr int kWarpsOfRow = warps_of_row(kTile);
 // Whether tensor cores compute the products, 16 rows by 8 streams at a time. In int8 both ways give
-// the same bits, so the number of streams may decide; heads have many rows each.
-constexpr bool kTensor = kBfloat16 || (kInt8 && (kBatch >= 4 || kRoles));
+// the same bits, so the number of streams may decide.
+constexpr bool kTensor = kBfloat16 || (kInt8 && kBatch >= 4);
 constexpr int kTensorStreams = 8, kTensorRows = 32;  // two tiles of 16 rows side by side
 // Whether every block draws all streams itself. With many streams each block draws some of them and
 // sends the levels to the others.
@@ -85,15 +80,8 @@ constexpr int kDrawStreams = kDrawAll ? kBatch : divide_up(kBatch, kBlocks);
 // Whether every block computes the MLP's whole input. Then blocks exchange only what the lowest
 // tier upsamples, and do so ahead of time while a frame of that tier lasts.
 constexpr bool kWholeInput = in_packets(kExchange) && kDrawAll;
-static_assert((kBlocks == 1 || !kAlone) &&
-                  (kCopies == 1 || kExchange == Protocol::kTagged || kRoles),
+static_assert((kBlocks == 1 || !kAlone) && (kCopies == 1 || kExchange == Protocol::kTagged),
               "see params.h");
-static_assert(kRoles ? kHelpers == divide_up(kDim, kProductUnits) && kGroups == 1 && kDrawAll
-                     : kHelpers == 0,
-              "see params.h");
-// Blocks of a launch.
-constexpr int kLaunchBlocks =
-    kRoles ? divide_up(kBlocks + kHelpers, kBlocks) * kBlocks : kGroups * kBlocks;
 static_assert(kThreads % kWarpSize == 0 && kBlocks == divide_up(kDim, kUnits), "see params.h");
 
 // Bytes of one weight, and weights of one 16-byte load.

@@ -44,7 +44,7 @@ SRNN_DEVICE bool begin_step(Block& b) {
 // Runs work(block), unless an error has stopped the walk. The walk stops when work returns false.
 template <class Work>
 SRNN_DEVICE void run_stage(const Params& all, const Stage& stage, const Work& work) {
-  const Params p = params_of_group(all, block_id() / kBlocks);
+  const Params p = params_of_group(all, group_of_block());
   Block b = this_block(p);
   const Clock clock = clock_of(b);
   if (clock.stopped != 0) return;

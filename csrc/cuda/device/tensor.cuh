@@ -160,4 +160,22 @@ SRNN_DEVICE void each_product(const Block& b, const MatrixRows& w, int own, int 
   }
 }
 
+// Computes `parts` products of kCount gates for every own unit and stream, with rows that
+// fill(first stream, streams) fills, and calls take(part, unit, stream, terms). rows_of(part)
+// returns the own rows of a matrix. Returns false when the time is up.
+template <int kCols, int kCount, class Fill, class RowsOf, class Take>
+SRNN_DEVICE bool with_products(const Block& b, int parts, const Fill& fill, const RowsOf& rows_of,
+                               const Take& take) {
+  for (int first = 0; first < kBatch; first += kTile) {
+    const int rows = rows_of_tile(first);
+    if (!fill(first, rows)) return false;
+    for (int part = 0; part < parts; ++part) {
+      each_product<kCols, kCount, kUnits>(
+          b, rows_of(part), b.units, first, rows,
+          [&](int u, int stream, float (&terms)[kCount]) { take(part, u, stream, terms); });
+    }
+  }
+  return true;
+}
+
 }  // namespace srnn

@@ -7,7 +7,6 @@
 #include "cuda/device/exchange.cuh"
 #include "cuda/device/prims.h"
 #include "cuda/device/product.cuh"
-#include "cuda/device/roles.cuh"
 #include "cuda/device/rows.cuh"
 #include "cuda/device/tensor.cuh"
 
@@ -22,7 +21,7 @@ SRNN_DEVICE bool run_skip_output(Block& b, uint32_t frame) {
   const auto fill = [&](int first, int rows) {
     for (int layer = 0; layer < kLayers; ++layer) {
       const Age age = layer + 1 < kLayers ? Age::kOld : Age::kNew;
-      if (!gather_state<SourceVectors, kTier>(b, layer, frame, age, first, rows, layer * kDim)) {
+      if (!gather_state<kTier>(b, layer, frame, age, first, rows, layer * kDim)) {
         return false;
       }
     }
@@ -30,57 +29,40 @@ SRNN_DEVICE bool run_skip_output(Block& b, uint32_t frame) {
     return true;
   };
   const auto rows_of = [&](int) {
-    return own_rows<kCols, kDim, kProductUnits>(b, Resident{}, kAt.skip_out, kDim, 0);
+    return own_rows<kCols, kDim, kUnits>(b, Resident{}, kAt.skip_out, kDim, 0);
   };
   const auto take = [&](int, int u, int stream, const float (&terms)[1]) {
     const float bias = floats_at(b, kAt.skip_bias)[b.first_unit + u];
     b.own()[stream * kUnits + u] = bias + terms[0];
   };
   const uint32_t sequence = frame + 1;  // number 1 is the output before the first frame
-  if (!with_products<kCols, 1>(b, kSkipPlace + kTier, sequence, 1, fill, rows_of, take)) {
-    return false;
-  }
-  publish_units(b, kOutputPlace + kTier, sequence);
+  if (!with_products<kCols, 1>(b, 1, fill, rows_of, take)) return false;
+  publish<UnitVectors>(b, kOutputPlace + kTier, sequence);
   return true;
 }
 
 // Fills rows with the tier's output after frame number `frame`, unless its output rows hold it.
-template <class V, int kTier>
+template <int kTier>
 SRNN_DEVICE bool fill_output_rows(const Block& b, uint32_t frame, Age age, int first, int rows) {
   if (holds_output<kTier>(b, frame)) return true;
-  if (kSkips) return fill_rows<V>(b, kOutputPlace + kTier, frame + 1, age, first, rows);
-  return fill_state_rows<V, kTier>(b, kLayers - 1, frame, age, first, rows);
+  if (kSkips) return fill_rows<UnitVectors>(b, kOutputPlace + kTier, frame + 1, age, first, rows);
+  return fill_state_rows<kTier>(b, kLayers - 1, frame, age, first, rows);
 }
 
-// kWholeInput: upsamples the lowest tier's output, read from exchange V, for the sample at `now`,
-// and publishes the result as exchange Input to all blocks that make samples.
-template <class V, class Input>
-SRNN_DEVICE bool upsample_for_sample(Block& b, Resident stay, uint32_t frame, Age age,
-                                     uint32_t now) {
-  constexpr int kSlice = Input::kSlice;
-  constexpr uint64_t kAllRows = uint64_t{1} * ratio(0) * kDim, kAt = kOffsets.tier[0].up;
-  const OutputRows use(b, 0);
-  if (!fill_output_rows<V, 0>(b, frame, age, 0, kBatch)) return false;
-  const MatrixRows w = own_rows<kDim, kDim, kSlice>(b, stay, kAt, kAllRows, unit_of_frame<0>(now));
-  const auto take = [&](int u, int stream, const float (&terms)[1]) {
-    b.own()[stream * kSlice + u] = terms[0];
-  };
-  each_product<kDim, 1, kSlice>(b, w, b.units, 0, kBatch, take);
-  publish<Input>(b, kMlpPlace, b.samples + 1);
-  return true;
-}
-
-// Calls upsample_for_sample; with roles, only in the blocks that hold that part of the matrix.
+// kWholeInput: upsamples the lowest tier's output for the sample at `now`, and publishes the result
+// to all blocks.
 SRNN_DEVICE bool upsample_input(Block& b, uint32_t frame, Age age, uint32_t now) {
-  constexpr Resident kUp = kResidents.up[0];
-  if constexpr (!kRoles) {
-    return upsample_for_sample<UnitVectors, UnitVectors>(b, kUp, frame, age, now);
-  } else if (unit_of_frame<0>(now) >= kHeadInputs) {
-    return !b.helper || upsample_for_sample<TierVectors, InputVectors>(b, kUp, frame, age, now);
-  } else {
-    constexpr Resident kInput = kResidents.input;
-    return b.helper || upsample_for_sample<UnitVectors, UnitVectors>(b, kInput, frame, age, now);
-  }
+  constexpr uint64_t kAllRows = uint64_t{1} * ratio(0) * kDim, kAt = kOffsets.tier[0].up;
+  constexpr Resident kStay = kResidents.up[0];
+  const OutputRows use(b, 0);
+  if (!fill_output_rows<0>(b, frame, age, 0, kBatch)) return false;
+  const MatrixRows w = own_rows<kDim, kDim, kUnits>(b, kStay, kAt, kAllRows, unit_of_frame<0>(now));
+  const auto take = [&](int u, int stream, const float (&terms)[1]) {
+    b.own()[stream * kUnits + u] = terms[0];
+  };
+  each_product<kDim, 1, kUnits>(b, w, b.units, 0, kBatch, take);
+  publish<UnitVectors>(b, kMlpPlace, b.samples + 1);
+  return true;
 }
 
 // Upsamples the tier's output after frame number `frame` for the unit below that begins at `now`.
@@ -96,21 +78,18 @@ SRNN_DEVICE bool upsample(Block& b, uint32_t frame, Age age, uint32_t now) {
     constexpr uint64_t kAllRows = uint64_t{1} * ratio(kTier) * kBelow * kDim;
     const OutputRows use(b, kTier);
     const auto fill = [&](int first, int rows) {
-      return fill_output_rows<SourceVectors, kTier>(b, frame, age, first, rows);
+      return fill_output_rows<kTier>(b, frame, age, first, rows);
     };
     const auto rows_of = [&](int part) {
       const int gate = unit_of_frame<kTier>(now) * kBelow + part * kCount;
-      return own_rows<kDim, kDim, kProductUnits>(b, kStay, kAt.up, kAllRows, gate);
+      return own_rows<kDim, kDim, kUnits>(b, kStay, kAt.up, kAllRows, gate);
     };
     const auto take = [&](int part, int u, int stream, const float (&terms)[kCount]) {
       for (int g = 0; g < kCount; ++g) {
         b.upsampled(kTier, part * kCount + g, u, stream) = terms[g];
       }
     };
-    // The sequence number is the number of the unit below, a frame of the next lower tier.
-    const uint32_t sequence = frames_begun<larger(1, kTier) - 1>(b, now);
-    return with_products<kDim, kCount>(b, kUpPlace + kTier, sequence, kBelow / kCount, fill,
-                                       rows_of, take);
+    return with_products<kDim, kCount>(b, kBelow / kCount, fill, rows_of, take);
   }
 }
 

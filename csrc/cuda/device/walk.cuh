@@ -53,8 +53,7 @@ SRNN_DEVICE bool upsample_ahead(Block& b) {
 }
 
 // Does the same for tiers kTier and above, except the lowest one, and computes their recurrent
-// products for the next frame, as early as possible. Products of helpers are read as late as
-// possible.
+// products for the next frame, as early as possible.
 template <int kTier>
 SRNN_DEVICE bool run_tiers_ahead(Block& b) {
   if constexpr (kTier < kTiers) {
@@ -62,8 +61,7 @@ SRNN_DEVICE bool run_tiers_ahead(Block& b) {
     if constexpr (kTier > 0) {
       if (!upsample_ahead<kTier>(b)) return false;
     }
-    const bool changed = b.step < 0 || b.now() % kSize == 0;
-    const bool due = is_head(b) ? (b.now() + 1) % kSize == 0 : changed;
+    const bool due = b.step < 0 || b.now() % kSize == 0;
     const Age age = b.forced ? Age::kNew : Age::kOld;
     if (due && !multiply_recurrents<kTier>(b, frames_begun<kTier>(b, b.now()), age)) return false;
     return run_tiers_ahead<kTier + 1>(b);
@@ -91,14 +89,14 @@ SRNN_DEVICE bool run_ahead(Block& b, bool next_forced) {
   resume(b, kAheadPhase);
   if (!run_tiers_ahead<0>(b)) return false;
   resume(b, kInputPhase);
-  if (!kWholeInput || next_forced || is_helper(b) || !continues_frame<0>(next)) return true;
-  return gather_input(b, b.samples + 1, next);
+  if (!kWholeInput || next_forced || !continues_frame<0>(next)) return true;
+  return gather_input(b, b.samples + 1);
 }
 
 SRNN_DEVICE bool run_input(Block& b) {
   enter(b, kInputPhase);
   if constexpr (kWholeInput) {
-    if (!continues_frame<0>(b.now()) && !gather_input(b, b.samples, b.now())) return false;
+    if (!continues_frame<0>(b.now()) && !gather_input(b, b.samples)) return false;
     fill_input_rows(b);
   } else {
     publish_input(b);
@@ -121,13 +119,12 @@ SRNN_DEVICE bool run_step(Block& b) {
   const auto idle = [&] { return prepare_next(b, next_forced); };
   if (!run_tiers<kTiers - 1>(b)) return false;
   b.samples += b.forced ? 0 : 1;
-  const bool draws = !b.forced && !is_helper(b);
-  if (draws && !run_input(b)) return false;
-  if (!(draws && kWholeInput) && !idle()) return false;
-  if (draws && !(run_hidden<0>(b, idle) && run_logits(b, idle))) return false;
+  if (!b.forced && !run_input(b)) return false;
+  if ((b.forced || !kWholeInput) && !idle()) return false;
+  if (!b.forced && !(run_hidden<0>(b, idle) && run_logits(b, idle))) return false;
   if (!run_ahead(b, next_forced)) return false;
-  if (draws && !draw(b)) return false;
-  if (b.forced && b.step >= 0 && !is_helper(b)) keep_forced(b);
+  if (!b.forced && !draw(b)) return false;
+  if (b.forced && b.step >= 0) keep_forced(b);
   b.forced = next_forced;
   return true;
 }

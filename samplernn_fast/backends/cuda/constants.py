@@ -8,11 +8,11 @@ from samplernn_fast.models.config import PackedConfig
 from samplernn_fast.models.layout import packed_hidden
 from samplernn_fast.reference.modes import MODES
 
-EXCHANGES: tuple[str, ...] = ("counters", "tagged", "alone", "cluster", "launches", "roles")
+EXCHANGES: tuple[str, ...] = ("counters", "tagged", "alone", "cluster", "launches")
 """The ways in which blocks tell each other their results; the place of a name is its number, SRNN_EXCHANGE.
 
 "alone" is for groups of one block, "cluster" for groups that are thread block clusters, "launches" for one kernel a
-stage (`stages`), "roles" for one cluster that makes samples while all other blocks make the tiers' products.
+stage (`stages`).
 """
 CHOICES: tuple[str, ...] = ("auto", *(name for name in EXCHANGES if name != "alone"))
 """What a caller may ask for: an exchange by its name, or "auto", which chooses, also "alone" where that is better."""
@@ -39,20 +39,16 @@ def defines(
     groups: int = 1,
     copies: int | None = None,
     profile: bool = False,
-    helpers: int = 0,
 ) -> dict[str, str]:
     """The compile-time constants of params.h.
 
     batch: the streams of one group. blocks: the blocks of a group, a number of `grid_blocks`. threads: the threads of a
     block, a multiple of 32. shared_bytes: the most shared memory that the device gives a block. groups: how many groups
     one launch has. copies: the copies of every packet, None for what suits the number of readers. profile: whether the
-    first block adds up the time of its phases. helpers: for "roles", the blocks beside the group that make products,
-    a number of `grid_blocks`.
+    first block adds up the time of its phases.
     """
     assert blocks == grid_blocks(config.dim, blocks) and threads % 32 == 0, (blocks, threads)
     assert blocks == 1 or exchange != "alone", blocks
-    assert (helpers > 0) == (exchange == "roles"), helpers
-    readers = {"tagged": blocks, "roles": helpers}.get(exchange, 0)
     numbers = {
         "DIM": config.dim,
         "Q": config.q_levels,
@@ -72,8 +68,7 @@ def defines(
         "SHARED_BYTES": shared_bytes,
         "EXCHANGE": EXCHANGES.index(exchange),
         "PROFILE": int(profile),
-        "HELPERS": helpers,
-        "COPIES": copies or (packet_copies(batch, readers) if readers else 1),
+        "COPIES": copies or (packet_copies(batch, blocks) if exchange == "tagged" else 1),
     }
     texts = {name: str(number) for name, number in numbers.items()}
     texts["FRAME_SIZES"] = ",".join(map(str, config.frame_sizes[1:]))
@@ -87,10 +82,7 @@ def exchange_names(config: PackedConfig) -> list[str]:
     names += [f"reset state of tier {tier}, layer {layer}" for tier in tiers for layer in layers]
     names += [f"output of tier {tier}" for tier in tiers]
     names += [f"input of MLP layer {layer}" for layer in range(packed_hidden(config) + 1)]
-    names += ["logits", "levels"]
-    for product in ("recurrent product", "candidate product", "product with the layer below"):
-        names += [f"{product} of tier {tier}, layer {layer}" for tier in tiers for layer in layers]
-    return names + [f"{product} of tier {tier}" for product in ("skip product", "upsampling") for tier in tiers]
+    return [*names, "logits", "levels"]
 
 
 def phase_names(config: PackedConfig) -> list[str]:

@@ -21,27 +21,23 @@ def grid_blocks(dim: int, most: int) -> int:
 
 @dataclass(frozen=True)
 class Grouping:
-    """How streams and blocks are shared out: each of `groups` groups has `blocks` blocks, which make `batch` streams.
-
-    With "roles" there is one group, whose blocks are the heads, and `helpers` more blocks make products for them.
-    """
+    """How streams and blocks are shared out: `groups` groups of `blocks` blocks each, which make `batch` streams."""
 
     batch: int
     groups: int
     blocks: int
     exchange: str
-    helpers: int = 0
 
     @property
     def launched(self) -> int:
-        """The number of blocks of a launch, a multiple of `blocks`."""
-        return (self.groups + -(-self.helpers // self.blocks)) * self.blocks
+        """The number of blocks of a launch."""
+        return self.groups * self.blocks
 
 
 def grouping(
     config: PackedConfig, dtype: str, streams: int, multiprocessors: int, shared_bytes: int, exchange: str
 ) -> Grouping:
-    """The grouping without clusters or roles: all blocks make all streams together, by the exchange that is asked for.
+    """The grouping without clusters: all blocks make all streams together, by the exchange that is asked for.
 
     "auto" is "tagged" here. But where the matrices of a model fit into the shared memory of one block, "auto" makes
     groups of one block, which wait for nobody, one on each multiprocessor; together they may make more streams than
@@ -70,19 +66,18 @@ def cluster_groupings(
     """
     found = [
         cluster_grouping(streams, blocks, multiprocessors // blocks)
-        for blocks in _cluster_sizes(config, dtype, shared_bytes, "cluster")
+        for blocks in _cluster_sizes(config, dtype, shared_bytes)
         if blocks <= multiprocessors
     ]
     return in_order_of_clusters(found)
 
 
-def _cluster_sizes(config: PackedConfig, dtype: str, shared_bytes: int, exchange: str) -> list[int]:
+def _cluster_sizes(config: PackedConfig, dtype: str, shared_bytes: int) -> list[int]:
     """The sizes of clusters whose blocks share the units evenly and can hold what must stay, the largest first."""
     return [
         blocks
         for blocks in _CLUSTER_BLOCKS
-        if blocks == grid_blocks(config.dim, blocks)
-        and resident_bytes(config, dtype, exchange) <= blocks * shared_bytes
+        if blocks == grid_blocks(config.dim, blocks) and resident_bytes(config, dtype) <= blocks * shared_bytes
     ]
 
 
@@ -92,31 +87,11 @@ def in_order_of_clusters(groups: list[Grouping]) -> list[Grouping]:
     return sorted(fitting, key=lambda group: (group.batch, -group.blocks))
 
 
-def role_grouping(dim: int, streams: int, heads: int, clusters: int) -> Grouping:
-    """One cluster of heads, and helpers in the other clusters of a GPU that holds so many, 2 or more."""
-    return Grouping(streams, 1, heads, "roles", grid_blocks(dim, (clusters - 1) * heads))
-
-
-def role_groupings(
-    config: PackedConfig, dtype: str, streams: int, multiprocessors: int, shared_bytes: int
-) -> list[Grouping]:
-    """Ways to have roles (csrc/cuda/device/roles.cuh), the most heads first. None for many streams or where the heads'
-    shared memory cannot hold the MLP."""
-    return [
-        role_grouping(config.dim, streams, heads, multiprocessors // heads)
-        for heads in _cluster_sizes(config, dtype, shared_bytes, "roles")
-        if multiprocessors // heads > 1 and streams <= _STREAMS_OF_A_CLUSTER
-    ]
-
-
-def resident_bytes(config: PackedConfig, dtype: str, exchange: str = "cluster") -> int:
+def resident_bytes(config: PackedConfig, dtype: str) -> int:
     """The bytes of matrices that a cluster must hold: those of the MLP, the recurrent ones and the lowest upsampling.
 
-    With "roles" the heads hold the MLP's alone, because helpers make the other products. csrc/cuda/device/memory.cuh
-    decides which matrices of the tiers stay in shared memory.
+    csrc/cuda/device/memory.cuh decides which other matrices of the tiers stay in shared memory.
     """
-    if exchange == "roles":
-        return _bytes_of(config, dtype, lambda name: name.startswith("mlp."))
     kept = ("mlp.", "tier0.up")
     return _bytes_of(config, dtype, lambda name: name.startswith(kept) or name.endswith(".recurrent"))
 

@@ -57,21 +57,19 @@ class Program:
         """Compile and load a model's kernels for `batch` streams, on all multiprocessors.
 
         exchange: one of `constants.CHOICES`. "auto" takes one block for a model that fits into it, else clusters where
-        the model fits into one of them, else "tagged"; it never takes "roles" before a GPU has shown that it is faster.
+        the model fits into one of them, else "tagged".
         Raises BackendUnavailable where something does not work, NotAtOnce where the GPU has no room for all blocks.
         """
         device = gpu.device
         machine = (device.multiprocessors, device.shared_bytes)
         group = grouping.grouping(config, dtype, batch, *machine, exchange)
-        by_name = exchange in ("cluster", "roles")
-        if by_name or (exchange == "auto" and group.exchange != "alone"):
-            program = cls._in_clusters(gpu, config, dtype, batch, exchange, profile)
+        if exchange == "cluster" or (exchange == "auto" and group.exchange != "alone"):
+            program = cls._in_clusters(gpu, config, dtype, batch, profile)
             if program is not None:
                 return program
-            if by_name:
-                what = "the MLP of this model" if exchange == "roles" else "this model"
+            if exchange == "cluster":
                 raise BackendUnavailable(
-                    f"{batch} streams of {what} in {dtype} do not fit into thread block clusters of {device.name}; "
+                    f"{batch} streams of this model in {dtype} do not fit into thread block clusters of {device.name}; "
                     'take exchange "auto"'
                 )
         walk = Walk.of(config) if group.exchange == "launches" else None
@@ -90,32 +88,26 @@ class Program:
         return cls._of(kernels, group, cooperative, walk)
 
     @classmethod
-    def _in_clusters(
-        cls, gpu: Gpu, config: PackedConfig, dtype: str, batch: int, exchange: str, profile: bool
-    ) -> "Program | None":
+    def _in_clusters(cls, gpu: Gpu, config: PackedConfig, dtype: str, batch: int, profile: bool) -> "Program | None":
         """A program in thread block clusters, no more than the GPU holds.
 
-        None where a cluster has too little memory or the GPU too little room. With "roles" one cluster waits for all
-        others, so the launch is cooperative too.
+        None where a cluster has too little memory or the GPU too little room.
         """
-        shared_bytes, roles = gpu.device.shared_bytes, exchange == "roles"
+        shared_bytes = gpu.device.shared_bytes
         machine = (gpu.device.multiprocessors, shared_bytes)
-        groupings = grouping.role_groupings if roles else grouping.cluster_groupings
-        waiting = groupings(config, dtype, batch, *machine) if gpu.device.clusters else []
+        waiting = grouping.cluster_groupings(config, dtype, batch, *machine) if gpu.device.clusters else []
         while waiting:
             group, *waiting = waiting
             kernels = _load(gpu, config, dtype, group, profile)
             kernel, sizes = kernels[PERSISTENT], kernels[PERSISTENT].sizes
-            kept = sizes["resident"] * group.blocks >= grouping.resident_bytes(config, dtype, group.exchange)
+            kept = sizes["resident"] * group.blocks >= grouping.resident_bytes(config, dtype)
             if sizes["shared"] > shared_bytes or not kept:
                 continue
             with driver_errors_as(BackendUnavailable):
                 held = kernel.active_clusters(group.blocks, THREADS, sizes["shared"])
             if held * group.blocks >= group.launched:
-                return cls._of(kernels, group, cooperative=roles)
-            if roles and held > 1:
-                waiting.insert(0, grouping.role_grouping(config.dim, batch, group.blocks, held))
-            elif not roles and held > 0:  # smaller clusters may now have fewer streams each
+                return cls._of(kernels, group, cooperative=False)
+            if held > 0:  # smaller clusters may now have fewer streams each
                 fewer = grouping.cluster_grouping(batch, group.blocks, held)
                 waiting = grouping.in_order_of_clusters([*waiting, fewer])
         return None
@@ -137,7 +129,7 @@ class Program:
             blocks=group.launched,
             threads=THREADS,
             cooperative=cooperative,
-            cluster=group.blocks if group.exchange in ("cluster", "roles") else 1,
+            cluster=group.blocks if group.exchange == "cluster" else 1,
             shared_bytes=sizes["shared"],
             weight_bytes=sizes["weights"],
             workspace_bytes=sizes["workspace"],
@@ -170,7 +162,7 @@ def _load(
     assert arch is not None  # open_nvrtc gives none that does not know the GPU
     shape = (group.batch, group.blocks, THREADS, device.shared_bytes, group.exchange, group.groups)
     # A kernel of one stage is not profiled: its first block knows only the time of that stage.
-    defines = constants.defines(config, dtype, *shape, profile=profile and walk is None, helpers=group.helpers)
+    defines = constants.defines(config, dtype, *shape, profile=profile and walk is None)
     cubin = compile_kernel(nvrtc, KernelSource.read("stages.cuh" if walk else "persistent.cuh"), arch, defines)
     with driver_errors_as(BackendUnavailable):
         first, *others = walk.kernels if walk else [PERSISTENT]

@@ -192,7 +192,7 @@ def test_a_kernel_is_compiled_once_for_a_number_of_streams(gpu, fake_nvrtc):
     assert fake_nvrtc.compilations == before
 
 
-@pytest.mark.parametrize("exchange", ["counters", "tagged", "cluster", pytest.param("roles", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("exchange", ["counters", "tagged", "cluster"])
 def test_a_wait_in_vain_is_an_error_that_names_the_place(cluster_gpu, exchange, monkeypatch):
     config = MODELS["paper-3tier"]
     backend = Played(pack(make_model(config)), "cpu", "float32", exchange=exchange)

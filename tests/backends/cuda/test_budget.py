@@ -40,12 +40,10 @@ def defines(config, arch, dtype, batch, exchange, profile=False):
     multiprocessors, shared_bytes = GPUS[arch]
     if exchange == "cluster":
         group = grouping.cluster_groupings(config, dtype, batch, multiprocessors, shared_bytes)[0]
-    elif exchange == "roles":
-        group = grouping.role_groupings(config, dtype, batch, multiprocessors, shared_bytes)[0]
     else:
         group = grouping.grouping(config, dtype, batch, multiprocessors, shared_bytes, exchange)
     shape = (group.batch, group.blocks, THREADS, shared_bytes, group.exchange, group.groups)
-    return constants.defines(config, dtype, *shape, profile=profile, helpers=group.helpers)
+    return constants.defines(config, dtype, *shape, profile=profile)
 
 
 @pytest.fixture(scope="module")
@@ -237,31 +235,6 @@ def test_a_cluster_has_fences_only_where_it_begins_and_ends(compiled, arch, dtyp
     has_fences_only_where_a_cluster_meets(instructions)
 
 
-@pytest.mark.parametrize(
-    ("dim", "dtype", "batch", "samples"),
-    [
-        (1024, "int8", 1, 1),
-        pytest.param(1024, "bfloat16", 1, 0, marks=pytest.mark.slow),
-        pytest.param(512, "bfloat16", 1, 2, marks=pytest.mark.slow),
-        pytest.param(512, "float32", 2, 1, marks=pytest.mark.slow),
-    ],
-)
-def test_heads_keep_what_a_sample_waits_for(compiled, dim, dtype, batch, samples, tmp_path):
-    """The MLP, and what the lowest tier gives to so many of the two samples of its frame."""
-    config = SampleRNNConfig(dim=dim)
-    cubin, log = compiled("sm_90", dtype, batch, exchange="roles", config=config)
-    check(cubin, log, "sm_90")
-    resident, size = constant(cubin, "srnn_sizes")[SHARED_BYTES + 1], {"int8": 1, "bfloat16": 2, "float32": 4}[dtype]
-    wanted = grouping.resident_bytes(config, dtype, "roles") + samples * size * dim * dim
-    assert wanted <= 16 * resident < wanted + size * dim * dim
-    instructions = sass(cubin, tmp_path)
-    assert count(instructions, "LDL", "STL") == 0
-    # Packets within the cluster, and those between heads and helpers.
-    assert count(instructions, "ST.E.128.STRONG.GPU") > 0 < count(instructions, "LDS.128")
-    assert count(instructions, "STG.E.128.STRONG.GPU") > 0 < count(instructions, "LDG.E.128.STRONG.GPU")
-    has_fences_only_where_a_cluster_meets(instructions)
-
-
 def has_fences_only_where_a_cluster_meets(instructions):
     arrivals, waits = (
         [at for at, name in enumerate(instructions) if name == f"UCGABAR_{end}"] for end in ("ARV", "WAIT")
@@ -299,9 +272,8 @@ def test_nvcc_agrees(arch, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("dtype", "exchange", "config"), [("bfloat16", "cluster", SMALL), ("int8", "roles", PAPER)])
-def test_nvcc_agrees_on_clusters(dtype, exchange, config, tmp_path):
-    nvcc_compiles(defines(config, "sm_90", dtype, 1, exchange), "sm_90", tmp_path)
+def test_nvcc_agrees_on_clusters(tmp_path):
+    nvcc_compiles(defines(SMALL, "sm_90", "bfloat16", 1, "cluster"), "sm_90", tmp_path)
 
 
 def nvcc_compiles(macros, arch, tmp_path):

@@ -59,42 +59,10 @@ def counter_program(program, buffers=2, release=True):
     return steps
 
 
-HEADS, HELPERS = (0, 1), (2, 3)
-
-
-def roles_programs(frames, pushed=(), inputs=0, vectors=2, slots=2, wait=True):
-    """Programs of heads and helpers of csrc/cuda/device/roles.cuh, for frames of the lowest tier. A head's units have
-    products of one helper only. pushed: frames whose vectors each head needs of the other, which pushes them in every
-    frame; inputs: what the helpers make for samples of a frame, in so many slots."""
-    programs = []
-    for head in HEADS:
-        steps = []
-        for frame in range(1, frames + 1):
-            steps += [("look", ("product", HELPERS[head]), frame)] * wait
-            steps.append(("store", ("vector", frame % vectors), frame))
-            if pushed:
-                steps.append(("store", ("pushed", frame % 2), frame))
-            if frame in pushed:
-                steps.append(("look", ("pushed", frame % 2, 1 - head), frame))
-            for number in range(inputs * (frame - 1), inputs * frame):
-                steps += [("look", ("input", number % slots, helper), number) for helper in HELPERS]
-        programs.append(steps)
-    for _ in HELPERS:
-        steps = [("store", ("product",), 1)]
-        for frame in range(1, frames + 1):
-            steps += [("look", ("vector", frame % vectors, head), frame) for head in HEADS]
-            steps.append(("store", ("product",), frame + 1))
-            for number in range(inputs * (frame - 1), inputs * frame):  # of the same vector, still in its buffer
-                steps += [("look", ("vector", frame % vectors, head), frame) for head in HEADS]
-                steps.append(("store", ("input", number % slots), number))
-        programs.append(steps)
-    return programs
-
-
 def explore(program, start=0, modulus=1 << 32, memory=()):
-    """Visits every state, from what memory holds at the start; one program of all blocks, or a list of theirs. Broken
-    when one reads the wrong result, or when nobody can go on before the end."""
-    programs = program if isinstance(program[0], list) else [program] * BLOCKS
+    """Visits every state of blocks that run one program, from what memory holds at the start. Broken when one reads the
+    wrong result, or when nobody can go on before the end."""
+    programs = [program] * BLOCKS
     first = ((0,) * len(programs), frozenset(memory), (), start)
     seen, waiting = {first}, [first]
     while waiting:
@@ -225,23 +193,3 @@ def test_packets_pushed_into_a_cluster_lose_nothing():
 def test_the_check_sees_what_a_cluster_leaves_out(without, problem):
     with pytest.raises(Broken, match=problem):
         explore(cluster_program(SHORT, **{without: False}), memory=left_behind(SHORT).items())
-
-
-ROLES = {
-    "vectors": {"frames": 5},
-    "vectors that heads push and do not always need": {"frames": 3, "pushed": (1,)},
-    "inputs": {"frames": 2, "inputs": 2},
-}
-
-
-@pytest.mark.parametrize("what", ROLES)
-def test_heads_and_helpers_lose_nothing(what):
-    assert explore(roles_programs(**ROLES[what])) > 300
-
-
-@pytest.mark.parametrize(
-    ("what", "less"), [("vectors", {"vectors": 1}), ("vectors", {"wait": False}), ("inputs", {"slots": 1})]
-)
-def test_the_check_sees_what_heads_and_helpers_need(what, less):
-    with pytest.raises(Broken, match="nobody can go on"):
-        explore(roles_programs(**ROLES[what] | less))

@@ -1,4 +1,4 @@
-"""How the `cuda` backend shares out streams and blocks: blocks alone, clusters, roles."""
+"""How the `cuda` backend shares out streams and blocks: blocks alone, clusters."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,6 @@ from small import assert_one_line
 
 from samplernn_fast.backends.cuda import grouping
 from samplernn_fast.backends.cuda.grouping import Grouping
-from samplernn_fast.engine.engine import Engine
 from samplernn_fast.errors import BackendUnavailable
 from samplernn_fast.models.config import SampleRNNConfig
 from samplernn_fast.reference.weights import pack
@@ -113,45 +112,4 @@ def test_where_no_cluster_fits_it_goes_on_without_unless_one_is_asked_for(cluste
     assert engine.backend.launcher.program(1).cluster == 1
     with pytest.raises(BackendUnavailable, match="1 streams of this model in float32 do not fit into") as raised:
         Played(pack(make_model(MODELS["paper-3tier"])), "cpu", "float32", exchange="cluster")
-    assert_one_line(raised)
-
-
-@pytest.mark.parametrize(
-    ("dim", "dtype", "streams", "expected"),
-    [
-        (1024, "int8", 1, [(16, 103, 128), (8, 114, 128)]),
-        (1024, "bfloat16", 8, [(16, 103, 128)]),  # 4.5 MB of the MLP
-        (1024, "float32", 1, []),
-        (512, "float32", 1, [(16, 103, 128), (8, 103, 112)]),
-        (1024, "int8", 9, []),
-        (130, "int8", 1, [(8, 65, 80), (4, 65, 72)]),  # 16 would leave one idle
-    ],
-)
-def test_how_blocks_share_out_roles(dim, dtype, streams, expected):
-    found = grouping.role_groupings(SampleRNNConfig(dim=dim), dtype, streams, 132, 227 << 10)
-    assert [(group.blocks, group.helpers, group.launched) for group in found] == expected
-    assert all((group.batch, group.groups, group.exchange) == (streams, 1, "roles") for group in found)
-
-
-@pytest.mark.parametrize(("most", "blocks"), [pytest.param(1000, 12, marks=pytest.mark.slow), (2, 8)])
-def test_a_cluster_of_heads_has_the_other_clusters_as_helpers(cluster_gpu, most, blocks):
-    """All start at once; no more helpers than the GPU holds clusters of them."""
-    cluster_gpu.set_device(MULTIPROCESSORS, 12)
-    cluster_gpu.set_clusters(4, most)
-    model, (_, exact) = make_model(MODELS["paper-3tier"]), engines()
-    engine = Engine.of(model, Played(pack(model), "cpu", "float32", exchange="roles"))
-    cluster_gpu.reset_calls()
-    forced = np.full((2, 40), -1)
-    forced[:, 9:21] = 5
-    made = [sampler.run(sampler.init_state(2, seed=7, top_k=30), 40, forced=forced) for sampler in (engine, exact)]
-    assert np.array_equal(*made) and {"clusters:4", "cooperative"} <= set(cluster_gpu.calls)
-    program = engine.backend.launcher.program(2)
-    assert (program.streams, program.blocks, program.cluster, program.cooperative) == (2, blocks, 4, True)
-
-
-@pytest.mark.parametrize(("largest", "most"), [(2, 1000), (4, 1)])
-def test_roles_need_two_clusters(cluster_gpu, largest, most):
-    cluster_gpu.set_clusters(largest, most)
-    with pytest.raises(BackendUnavailable, match="1 streams of the MLP of this model in float32 do not") as raised:
-        Played(pack(make_model(MODELS["paper-3tier"])), "cpu", "float32", exchange="roles")
     assert_one_line(raised)

@@ -26,45 +26,21 @@ _WAITS = {
         "age == Age::kOld || true",
         "counters",
     ),
-    "two buffers are used in turn": ("exchange.cuh", "sequence % V::kBuffers", "sequence % 1", "tagged"),
+    "two buffers are used in turn": ("exchange.cuh", "sequence % kBuffers", "sequence % 1", "tagged"),
     "a pushed packet's count is looked at": ("exchange.cuh", "q[i].w != sequence ? 1 : 0", "0", "cluster"),
-    "clusters use two buffers in turn": ("exchange.cuh", "sequence % V::kBuffers", "sequence % 1", "cluster"),
+    "clusters use two buffers in turn": ("exchange.cuh", "sequence % kBuffers", "sequence % 1", "cluster"),
     "clusters meet before they begin": ("exchange.cuh", "cluster_sync();\n  }", "}", "cluster"),
     "clusters meet before they leave": (
         "exchange.cuh",
-        "if (kCluster && !is_helper(b)) cluster_sync();",
-        "(void)b;",
+        "if (kCluster) cluster_sync();",
+        "",
         "cluster",
     ),
     "what is in shared memory is cleared": ("exchange.cuh", "buffers[i] = {0, 0, 0, 0};", "(void)buffers;", "cluster"),
-    "roles: a product's count is looked at": (
-        "roles.cuh",
-        "if (!await_packet<SourceVectors>(",
-        "if (q = read_packet<SourceVectors>(from + first / kPayload * 16); false && !await_packet<SourceVectors>(",
-        "roles",
-    ),
-    "roles: a vector for helpers has two buffers": (
-        "vectors.cuh",
-        "kBuffers = 2, kCopies = SRNN_COPIES;\n",
-        "kBuffers = 1, kCopies = SRNN_COPIES;\n",
-        "roles",
-    ),
-    "roles: what the lowest tier gives has a buffer for each sample": (
-        "vectors.cuh",
-        "kBuffers = larger(2, ratio(0))",
-        "kBuffers = 1",
-        "roles",
-    ),
-    "roles: heads meet before they leave": (
-        "exchange.cuh",
-        "if (kCluster && !is_helper(b)) cluster_sync();",
-        "(void)b;",
-        "roles",
-    ),
     "the count is raised": ("exchange.cuh", "if (b.thread == 0) count_up", "if (false) count_up", "counters"),
 }
 
-_SLOW = ("buffers", "new", "roles")
+_SLOW = ("buffers", "new")
 
 
 def barriers() -> list[tuple[str, int, str]]:
@@ -95,12 +71,6 @@ RUNS = [
     ("logits-not-finite", "float32", "tagged", 19),
     ("two-levels", "int8", "cluster", 3),
     ("two-levels", "float32", "launches", 3),
-    ("two-levels", "float32", "roles", 3),
-    ("theano-gru-odd-levels", "float32", "roles", 3),
-    ("prism-skips", "float32", "roles", 1),
-    ("prism-skips", "float32", "roles", 5),
-    ("logits-not-finite", "float32", "roles", 3),
-    ("theano-gru-odd-levels", "int8", "roles, nothing in shared memory", 1),
 ]
 
 
@@ -129,9 +99,7 @@ def observe(kernel: ShimKernel, schedule: int) -> list[torch.Tensor]:
 
 def kernel_of(run: int, kernels: Path = KERNELS) -> ShimKernel:
     name, dtype, exchange, batch = RUNS[run]
-    exchange, _, without = exchange.partition(",")
-    shared_bytes = 1 if without else 1 << 17
-    return ShimKernel(weights_of(name), dtype, batch, exchange=exchange, shared_bytes=shared_bytes, kernels=kernels)
+    return ShimKernel(weights_of(name), dtype, batch, exchange=exchange, kernels=kernels)
 
 
 @functools.cache
@@ -172,4 +140,4 @@ def test_no_part_of_the_protocol_can_be_left_out(what, tmp_path):
     file, old, new, exchange = _WAITS[what]
     start = (KERNELS / "cuda" / "device" / file).read_text().index(old)
     kernels = mutant(tmp_path, file, start, old, new)
-    assert any(is_noticed(kernels, run) for run in range(len(RUNS)) if RUNS[run][2].startswith(exchange))
+    assert any(is_noticed(kernels, run) for run in range(len(RUNS)) if RUNS[run][2] == exchange)

@@ -78,25 +78,6 @@ def test_levels_are_those_of_the_reference(name):
     assert np.array_equal(*made)
 
 
-@pytest.mark.kernels(streams=[2], beside=["tagged"], exchange="roles")
-@pytest.mark.parametrize("dtype", CudaBackend.dtypes)
-@pytest.mark.parametrize("name", ["paper-1024", "paper-3tier", "theano-lstm-skips", "prism-skips", "reset-before-256"])
-def test_roles_have_the_bits_of_tagged_packets(name, dtype):
-    model, levels = make_model(SHAPES[name]), []
-    forced = np.full((2, 500), -1)
-    forced[:, 100:200] = 1
-    for exchange in ("tagged", "roles"):
-        try:
-            engine = Engine.of(model, CudaBackend(pack(model), GPU, dtype, exchange=exchange))
-            engine.backend.launcher.program(2)
-        except BackendUnavailable as reason:
-            if exchange == "tagged" or "do not fit" not in str(reason):
-                raise
-            pytest.skip(str(reason))
-        levels.append(engine.run(engine.init_state(2, seed=1), 500, forced=forced))
-    assert np.array_equal(*levels)
-
-
 @pytest.mark.kernels(streams=[9], beside=["tagged"])
 @pytest.mark.parametrize("exchange", ["counters", "cluster", "launches"])
 @pytest.mark.parametrize("dtype", CudaBackend.dtypes)

@@ -70,7 +70,7 @@ void on_illegal_access(int, siginfo_t*, void*) {
 std::string run(unsigned seed, const simt::Faults& faults) {
   std::vector<Guarded*> blocks;
   std::vector<unsigned char*> shared;
-  for (int block = 0; block < kLaunchBlocks; ++block) {
+  for (int block = 0; block < kGroups * kBlocks; ++block) {
     blocks.push_back(new Guarded(nullptr, kResidents.end + 16));
     shared.push_back(blocks.back()->as<unsigned char>() + 16);
     std::memset(shared.back(), 0xff, kResidents.end);  // NaN
@@ -91,7 +91,7 @@ std::string run(unsigned seed, const simt::Faults& faults) {
   sigaction(SIGSEGV, &action, &before_segv);
   sigaction(SIGBUS, &action, &before_bus);
   const std::string problem = simt::run(
-      kLaunchBlocks, kThreads, kCluster ? kBlocks : 1, shared,
+      kGroups * kBlocks, kThreads, kCluster ? kBlocks : 1, shared,
       [] { kernels.at(launch.kernel)(params, launch.stage); }, seed, faults);
   sigaction(SIGSEGV, &before_segv, nullptr);
   sigaction(SIGBUS, &before_bus, nullptr);
