@@ -11,12 +11,23 @@ namespace srnn {
 
 constexpr float kLargestFloat = 3.402823466e+38f;
 constexpr double kLog2E = 1.4426950408889634;
+constexpr int32_t kOneBits = 0x3f800000, kWholeBits = 0x4b400000;  // of 1 and of 1.5 * 2^23
 
 SRNN_HD float mul_rn(float a, float b) {
 #ifdef __CUDA_ARCH__
   return __fmul_rn(a, b);
 #else
   return a * b;
+#endif
+}
+
+SRNN_HD int32_t float_bits(float x) {
+#ifdef __CUDA_ARCH__
+  return __float_as_int(x);
+#else
+  int32_t bits;
+  __builtin_memcpy(&bits, &x, sizeof(bits));
+  return bits;
 #endif
 }
 
@@ -39,9 +50,14 @@ SRNN_HD float sampler_scale(float temperature) {
 SRNN_HD uint32_t sampler_weight(float logit, float max, float scale) {
   const float exact = mul_rn(add_rn(logit, -max), scale);
   const float y = exact >= -24.0f ? exact : -24.0f;
-  int whole = static_cast<int>(y);
-  whole -= static_cast<float>(whole) > y;  // the conversion rounds towards zero, not down
-  const float f = add_rn(y, -static_cast<float>(whole));
+  // Conversions between floats and integers are slow on a GPU, so the bits of floats serve. Beside
+  // kWhole a float has no bits after the point: the sum rounds y to a whole number, and its lowest
+  // bits are that number.
+  constexpr float kWhole = 12582912.0f;  // 1.5 * 2^23
+  const float sum = add_rn(y, kWhole), nearest = add_rn(sum, -kWhole);
+  const bool above = nearest > y;
+  const int whole = float_bits(sum) - kWholeBits - (above ? 1 : 0);
+  const float f = add_rn(y, above ? add_rn(1.0f, -nearest) : -nearest);
   // The polynomial is 2^f on [0, 1]. reference/draw.py has the same coefficients.
   float p = 0.001880902680568397f;
   p = add_rn(mul_rn(p, f), 0.0089864581823349f);
@@ -49,9 +65,9 @@ SRNN_HD uint32_t sampler_weight(float logit, float max, float scale) {
   p = add_rn(mul_rn(p, f), 0.24015720188617706f);
   p = add_rn(mul_rn(p, f), 0.6931520700454712f);
   p = add_rn(mul_rn(p, f), 1.0f);
-  // The product is exact, because p has 23 bits after the point. p reaches 2 only where `whole` is
+  // From 1 to 2 the bits of p are those of 1 and 2^23 (p - 1). p reaches 2 only where `whole` is
   // negative, and at -24 the shift leaves 0.
-  return static_cast<uint32_t>(static_cast<int>(mul_rn(p, 8388608.0f))) >> -whole;
+  return static_cast<uint32_t>(float_bits(p) - kOneBits + (1 << 23)) >> -whole;
 }
 
 // Returns floor(fraction * total / 2^32) without 128-bit integers. total must be below 2^48.
@@ -94,12 +110,7 @@ SRNN_HD int level_of_rank(const uint32_t* weight, int q_levels, uint64_t rank) {
 
 // Maps floats to integers that have the same order. NaNs lie beyond both infinities.
 SRNN_HD int32_t order_of(float x) {
-#ifdef __CUDA_ARCH__
-  const int32_t bits = __float_as_int(x);
-#else
-  int32_t bits;
-  __builtin_memcpy(&bits, &x, sizeof(bits));
-#endif
+  const int32_t bits = float_bits(x);
   return bits ^ ((bits >> 31) & 0x7fffffff);
 }
 
@@ -113,6 +124,13 @@ SRNN_HD float float_of_order(int32_t order) {
   __builtin_memcpy(&x, &bits, sizeof(x));
   return x;
 #endif
+}
+
+// Returns whether the largest of some logits is finite and none is a NaN, by their highest and
+// lowest order. Others may be minus infinity.
+SRNN_HD bool are_finite(int32_t highest, int32_t lowest) {
+  constexpr int32_t kLargest = 0x7f7fffff, kInfinity = 0x7f800000;
+  return highest <= kLargest && highest >= ~kLargest && lowest >= ~kInfinity;
 }
 
 // A team may share a row of logits: each member has a slice of it, in the order of the members. A
@@ -219,8 +237,7 @@ SRNN_HD int sample_level(const float* logits, int first, int count, int q_levels
   }
   highest = team.max(highest);
   lowest = ~team.max(~lowest);
-  constexpr int32_t kLargest = 0x7f7fffff, kInfinity = 0x7f800000;
-  if (highest > kLargest || highest < ~kLargest || lowest < ~kInfinity) return -1;
+  if (!are_finite(highest, lowest)) return -1;
   const float max = float_of_order(highest);
   if (temperature == 0.0f) {
     int best = 0;

@@ -1,8 +1,8 @@
 // What a thread knows of its block: its number, its time, and the arrays of memory.cuh.
 //
-// Units of a vector belong to blocks, and within a block to warps: a warp owns every kWarps-th
-// unit, and its lanes share out their streams. They do so in the same way everywhere, so a number
-// that is only read by the lane that wrote it needs no barrier.
+// Units of a vector belong to blocks, and within a block each unit of a stream to a thread
+// (each_owned), the same one everywhere: a number that is only read by the thread that wrote it
+// needs no barrier.
 #pragma once
 
 #include "cuda/device/memory.cuh"
@@ -25,7 +25,11 @@ struct Block {
   uint32_t exchanges = 0;         // exchanges so far, for the counter protocol
   // Whether this sample skips the MLP: every stream's level is given, and no logits are wanted.
   bool forced = true;
-  mutable int output = -1;  // the tier whose output rows are in use, or -1 for the common rows
+  // The place of the last exchange that this block published, and the clock then.
+  mutable int published = -1;
+  mutable uint32_t published_at = 0;
+  mutable uint32_t passes = 0;  // passes of products so far; see b.parts
+  mutable int output = -1;      // the tier whose output rows are in use, or -1 for the common rows
   // For each tier, 1 + the frame whose output its rows hold, or 0.
   mutable uint32_t output_frames[kTiers] = {};
   // These are for profile.cuh.
@@ -34,6 +38,9 @@ struct Block {
 
   SRNN_DEVICE_MEMBER uint32_t now() const { return begin + static_cast<uint32_t>(step); }
 
+  // Whether the time of an exchange in packets was up, in any thread. One is written before a
+  // barrier and read after it.
+  SRNN_DEVICE_MEMBER int32_t& stopped() const { return *at<int32_t>(kArrays.stopped); }
   // Rows in float32: logits for the draw, and in int8 the vectors that are quantized.
   SRNN_DEVICE_MEMBER float* raw(int row) const { return at<float>(kArrays.raw) + row * kRawCols; }
   SRNN_DEVICE_MEMBER uint32_t* draw_weights(int row) const {
@@ -45,13 +52,14 @@ struct Block {
     return rows_in_use(kBfloat16 || kInt8 ? kArrays.codes : kArrays.raw) + row * kRowBytes;
   }
   SRNN_DEVICE_MEMBER float* floats(int row) const { return reinterpret_cast<float*>(codes(row)); }
-  // Tensor products: the sums of one warp for a row of the tile in work, and the whole products of
-  // a row; both have kTensorStreams numbers.
-  SRNN_DEVICE_MEMBER uint32_t* partial(int warp, int row) const {
-    return at<uint32_t>(kArrays.partial) + (warp * kTensorRows + row) * kTensorStreams;
+  // One part of the sums of a row of the pass in work, and the whole products of a row; both have
+  // kPartStreams numbers.
+  SRNN_DEVICE_MEMBER uint32_t* parts(int part, int row) const {
+    uint32_t* buffer = at<uint32_t>(kArrays.parts + passes % 2 * kPartsBytes);
+    return buffer + (part * kPassRows + row) * kPartStreams;
   }
   SRNN_DEVICE_MEMBER float* products(int row) const {
-    return at<float>(kArrays.products) + row * kTensorStreams;
+    return at<float>(kArrays.products) + row * kPartStreams;
   }
   // int8: for each warp that shares a row, the bits of the largest magnitude that it has seen.
   SRNN_DEVICE_MEMBER int32_t* peaks(int row) const {
@@ -66,14 +74,31 @@ struct Block {
   SRNN_DEVICE_MEMBER float* input(int stream) const {
     return kept_at<float>(kKept.input) + stream * kDim;
   }
+  // kWholeInput: for the next sample of a stream, the bias of the MLP's input and the rows of the
+  // taps whose levels are known.
+  SRNN_DEVICE_MEMBER float* taps(int stream) const {
+    return kept_at<float>(kKept.taps) + stream * kDim;
+  }
+  // kBiases numbers.
+  SRNN_DEVICE_MEMBER float* biases() const { return kept_at<float>(kKept.biases); }
+  // The value that a tier reads for each level.
+  SRNN_DEVICE_MEMBER float* values() const { return kept_at<float>(kKept.values); }
   // The slice that this block publishes next.
   SRNN_DEVICE_MEMBER float* own() const { return at<float>(kArrays.own); }
-  SRNN_DEVICE_MEMBER Draw* draws(int at_step) const {
-    return at<Draw>(kArrays.draws) + (at_step & 1) * kBatch;
+  SRNN_DEVICE_MEMBER Draw& draw(int stream, int at_step) const {
+    return at<Draw>(kArrays.draws)[at_step % (2 * kDrawsAhead) * kBatch + stream];
   }
   // A ring buffer of a stream's last kLookback levels, indexed by time.
   SRNN_DEVICE_MEMBER int32_t* levels(int stream) const {
     return kept_at<int32_t>(kKept.levels) + stream * kLookback;
+  }
+
+  // The level of a stream at a time, and its value for a tier.
+  SRNN_DEVICE_MEMBER int32_t level(int stream, uint32_t time) const {
+    return levels(stream)[(time + kLookback) % kLookback];
+  }
+  SRNN_DEVICE_MEMBER float value(int stream, uint32_t time) const {
+    return values()[level(stream, time)];
   }
 
   // The functions below return one number of an own unit and stream.
@@ -81,6 +106,10 @@ struct Block {
   // part: 0 for h, 1 for c.
   SRNN_DEVICE_MEMBER float& state(int tier, int layer, int part, int unit, int stream) const {
     return owned(kKept.state, (tier * kLayers + layer) * (kLstm ? 2 : 1) + part, unit, stream);
+  }
+  // What older_gates adds up for the next frame.
+  SRNN_DEVICE_MEMBER float& older(int tier, int layer, int gate, int unit, int stream) const {
+    return owned(kKept.older, (tier * kLayers + layer) * kGates + gate, unit, stream);
   }
   // The product of the last h with the recurrent matrix.
   SRNN_DEVICE_MEMBER float& recurrent(int tier, int layer, int gate, int unit, int stream) const {
@@ -126,24 +155,29 @@ class OutputRows {
 };
 
 // Streams of the tile whose first stream is `first`; the last tile may be smaller.
-SRNN_DEVICE int rows_of_tile(int first) { return kBatch - first < kTile ? kBatch - first : kTile; }
-
-// A warp works on so many rows of a slice of kSlice at once: each lane has one stream of one row.
-template <int kSlice>
-SRNN_CONSTEXPR int rows_together() {
-  return smaller(kWarpSize / kTile, divide_up(kSlice, kWarps));
+SRNN_DEVICE int rows_of_tile(int first) {
+  return part_of<kBatch, kTile, divide_up(kBatch, kTile)>(first);
 }
 
-// Calls take(row, stream) for every row below `own` and every stream first, ..., first + rows - 1
-// that this lane owns.
+// Calls visit(i) for i = first, first + kStep, ... below kEnd, where `first` is below kStep. There
+// is no loop where one turn is enough.
+template <int kEnd, int kStep, class Visit>
+SRNN_DEVICE void each_step(int first, const Visit& visit) {
+  if constexpr (kEnd <= kStep) {
+    if (kEnd == kStep || first < kEnd) visit(first);
+  } else {
+    for (int i = first; i < kEnd; i += kStep) visit(i);
+  }
+}
+
+// Calls take(row, stream) for every row below `own` of a slice of kSlice, and every stream first,
+// ..., first + rows - 1, that this thread owns.
 template <int kSlice, class Take>
 SRNN_DEVICE void each_owned(const Block& b, int own, int first, int rows, const Take& take) {
-  constexpr int kTogether = rows_together<kSlice>();
-  const int mine = b.lane / kTile, stream = b.lane % kTile;
-  if (mine >= kTogether || stream >= rows) return;
-  for (int row = b.warp + mine * kWarps; row < own; row += kWarps * kTogether) {
-    take(row, first + stream);
-  }
+  each_step<kTile * kSlice, kThreads>(b.thread, [&](int i) {
+    const int row = i % kSlice, stream = i / kSlice;
+    if (row < own && stream < rows) take(row, first + stream);
+  });
 }
 
 // Threads that share one row, where the block works on at most kRows rows at a time.
@@ -156,8 +190,12 @@ SRNN_CONSTEXPR int threads_of_row() {
 template <int kRows, class Visit>
 SRNN_DEVICE void each_row(const Block& b, int rows, const Visit& visit) {
   constexpr int kTogether = warps_of_row(kRows);
-  const int number = b.warp % kTogether * kWarpSize + b.lane;
-  for (int row = b.warp / kTogether; row < rows; row += kWarps / kTogether) visit(row, number);
+  if constexpr (kRows == 1) {
+    visit(0, b.thread);
+  } else {
+    const int number = b.warp % kTogether * kWarpSize + b.lane;
+    for (int row = b.warp / kTogether; row < rows; row += kWarps / kTogether) visit(row, number);
+  }
 }
 
 SRNN_DEVICE const float* floats_at(const Block& b, uint64_t offset) {

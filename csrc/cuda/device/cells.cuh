@@ -7,10 +7,10 @@
 
 #include "cuda/device/block.cuh"
 #include "cuda/device/exchange.cuh"
+#include "cuda/device/outputs.cuh"
 #include "cuda/device/prims.h"
 #include "cuda/device/product.cuh"
 #include "cuda/device/rows.cuh"
-#include "cuda/device/tensor.cuh"
 #include "cuda/device/vectors.cuh"
 
 namespace srnn {
@@ -22,9 +22,11 @@ namespace srnn {
 SRNN_DEVICE float exp_approx(float x) {
   x = x < -87.0f ? -87.0f : x;
   x = x > 87.0f ? 87.0f : x;
-  const float scaled = x * 1.44269504f;
-  const int whole = static_cast<int>(scaled + (scaled < 0.0f ? -0.5f : 0.5f));
-  const float n = float_rn(whole);
+  // n is x / ln 2, rounded half away from zero. Beside 2^23 a float has no bits after the point, so
+  // that adding it cuts them off; conversions to integers and back would take longer.
+  const float scaled = x * 1.44269504f, half = scaled < 0.0f ? -0.5f : 0.5f;
+  const float size = add_rz(magnitude(scaled + half), 8388608.0f) - 8388608.0f;
+  const float n = scaled < 0.0f ? -size : size;
   // ln 2 is subtracted in two parts, so that the reduced argument keeps its digits.
   const float f = (x - n * 0.693359375f) - n * -2.12194440e-4f;
   float p = f * 1.98756915e-4f + 1.39819995e-3f;
@@ -33,11 +35,13 @@ SRNN_DEVICE float exp_approx(float x) {
   p = p * f + 1.66666655e-1f;
   p = p * f + 5.00000012e-1f;
   p = (p * f) * f + f + 1.0f;
-  return p * float_of(static_cast<uint32_t>(whole + 127) << 23);
+  // The lowest bits of n + 1.5 * 2^23 are those of n as an integer.
+  return p * float_of((bits_of(n + 12582912.0f) + 127) << 23);
 }
-SRNN_DEVICE float sigmoid(float x) { return divide_rn(1.0f, 1.0f + exp_approx(-x)); }
+SRNN_DEVICE float sigmoid(float x) { return reciprocal_rn(1.0f + exp_approx(-x)); }
+// Doubling is exact, so this has the bits of 1 - 2 / (1 + e^2x).
 SRNN_DEVICE float tanh_approx(float x) {
-  return 1.0f - divide_rn(2.0f, 1.0f + exp_approx(2.0f * x));
+  return 1.0f - 2.0f * reciprocal_rn(1.0f + exp_approx(2.0f * x));
 }
 
 // Number of frames of a tier that began in this launch, up to the time `now`.
@@ -72,7 +76,8 @@ SRNN_DEVICE bool gather_state(const Block& b, int layer, uint32_t frame, Age age
   block_sync();
   each_row<kTile>(b, rows, [&](int row, int number) {
     for (int col = number; col < kDim; col += threads_of_row<kTile>()) {
-      take(row, col, hidden[row * kStateWidth + col]);
+      const float number[1] = {hidden[row * kStateWidth + col]};
+      take(row, col, number, 1);
     }
     take.end_row(row);
   });
@@ -108,7 +113,6 @@ SRNN_DEVICE MatrixRows recurrent_rows(const Block& b, int layer) {
 // Multiplies a layer's state after a frame with its recurrent matrix, for the next frame.
 template <int kTier>
 SRNN_DEVICE bool multiply_recurrent(const Block& b, int layer, uint32_t frame, Age age) {
-  constexpr uint64_t kBias = kOffsets.tier[kTier].bias_n;
   const bool output = !kSkips && layer == kLayers - 1;
   const OutputRows use(b, output ? kTier : -1);
   const auto fill = [&](int first, int rows) {
@@ -117,7 +121,9 @@ SRNN_DEVICE bool multiply_recurrent(const Block& b, int layer, uint32_t frame, A
   };
   const auto rows_of = [&](int) { return recurrent_rows<kTier>(b, layer); };
   const auto take = [&](int, int u, int stream, float (&terms)[kRecurrentGates]) {
-    if (kResetAfter) terms[2] += floats_at(b, kBias)[layer * kDim + b.first_unit + u];
+    if constexpr (kResetAfter) {
+      terms[2] += b.biases()[kCandidateBias + (kTier * kLayers + layer) * kUnits + u];
+    }
     for (int g = 0; g < kRecurrentGates; ++g) b.recurrent(kTier, layer, g, u, stream) = terms[g];
   };
   return with_products<kDim, kRecurrentGates>(b, 1, fill, rows_of, take);
@@ -131,28 +137,65 @@ SRNN_DEVICE bool multiply_recurrents(const Block& b, uint32_t frame, Age age) {
   return true;
 }
 
-// Sets y to a layer's biases and, if the layer reads the tier's input, adds that input: the samples
-// of the last frame, and what the tier above upsampled.
+// The weights of sample i of a tier's frame for a gate of a layer.
 template <int kTier>
-SRNN_DEVICE void input_gates(const Block& b, int layer, int u, int stream, float (&y)[kGates]) {
-  constexpr TierOffsets kAt = kOffsets.tier[kTier];
+SRNN_DEVICE float frame_weight(const Block& b, int layer, int gate, int unit, int i) {
+  const float* frame = floats_at(b, kOffsets.tier[kTier].frame);
+  const uint64_t row = uint64_t{1} * (layer * kGates + gate) * kDim + unit;
+  return frame[row * frame_size(kTier) + i];
+}
+
+// Sets y to a layer's biases for the frame that begins at `now` and, if the layer reads the tier's
+// input, adds the samples of the last frame but its newest one.
+template <int kTier>
+SRNN_DEVICE void older_gates(const Block& b, int layer, int u, int stream, uint32_t now,
+                             float (&y)[kGates]) {
   constexpr bool kTop = kTier + 1 == kTiers;
   constexpr int kAbove = kTop ? kTier : kTier + 1, kSize = frame_size(kTier);
-  constexpr uint64_t kValues = kOffsets.frame_values;
-  const int unit = b.first_unit + u, place = kTop ? 0 : unit_of_frame<kAbove>(b.now());
+  const int unit = b.first_unit + u, place = kTop ? 0 : unit_of_frame<kAbove>(now);
   const int gate = (place * kLayers + layer) * kGates;
   for (int g = 0; g < kGates; ++g) {
-    y[g] = floats_at(b, kAt.input_bias)[(gate + g) * kDim + unit];
+    y[g] = floats_at(b, kOffsets.tier[kTier].input_bias)[(gate + g) * kDim + unit];
   }
   if (layer >= kReaders) return;
-  const float* frame = floats_at(b, kAt.frame);
   SRNN_UNROLL(4)
-  for (int i = 0; i < kSize; ++i) {
-    const uint32_t slot = (b.now() + kLookback - kSize + i) % kLookback;
-    const float value = floats_at(b, kValues)[b.levels(stream)[slot]];
+  for (int i = 0; i < kSize - 1; ++i) {
+    const float value = b.value(stream, now - kSize + i);
     for (int g = 0; g < kGates; ++g) {
-      y[g] += value * frame[(uint64_t{1} * (layer * kGates + g) * kDim + unit) * kSize + i];
+      y[g] += value * frame_weight<kTier>(b, layer, g, unit, i);
     }
+  }
+}
+
+// Keeps older_gates of all layers for the frame that begins at `next`.
+template <int kTier>
+SRNN_DEVICE void prepare_gates(const Block& b, uint32_t next) {
+  for (int layer = 0; layer < kLayers; ++layer) {
+    for (int first = 0; first < kBatch; first += kTile) {
+      each_owned<kUnits>(b, b.units, first, rows_of_tile(first), [&](int u, int stream) {
+        float y[kGates];
+        older_gates<kTier>(b, layer, u, stream, next, y);
+        for (int g = 0; g < kGates; ++g) b.older(kTier, layer, g, u, stream) = y[g];
+      });
+    }
+  }
+}
+
+// Sets y to what a layer's gates add up of biases and, if the layer reads the tier's input, of that
+// input: the samples of the last frame, and what the tier above upsampled.
+template <int kTier>
+SRNN_DEVICE void input_gates(const Block& b, int layer, int u, int stream, float (&y)[kGates]) {
+  constexpr bool kTop = kTier + 1 == kTiers;
+  constexpr int kAbove = kTop ? kTier : kTier + 1, kNewest = frame_size(kTier) - 1;
+  if constexpr (kLaunched) {
+    older_gates<kTier>(b, layer, u, stream, b.now(), y);
+  } else {
+    for (int g = 0; g < kGates; ++g) y[g] = b.older(kTier, layer, g, u, stream);
+  }
+  if (layer >= kReaders) return;
+  const float value = b.value(stream, b.now() - 1);
+  for (int g = 0; g < kGates; ++g) {
+    y[g] += value * frame_weight<kTier>(b, layer, g, b.first_unit + u, kNewest);
   }
   if (!kTop) {
     for (int g = 0; g < kGates; ++g) {
@@ -177,8 +220,8 @@ SRNN_DEVICE float run_cell(const Block& b, int layer, int u, int stream, float (
     return h;
   } else if constexpr (kResetAfter) {
     const float inner = b.recurrent(kTier, layer, 2, u, stream);
-    const float candidate = tanh_approx(y[2] + sigmoid(y[0]) * inner);
-    h = candidate + sigmoid(y[1]) * (h - candidate);
+    const float kept = sigmoid(y[1]), candidate = tanh_approx(y[2] + sigmoid(y[0]) * inner);
+    h = candidate + kept * (h - candidate);
     return h;
   } else {
     b.kept(0, u, stream) = y[1];

@@ -16,41 +16,98 @@ struct WarpTeam {
   SRNN_DEVICE_MEMBER int first_found(int level) const { return warp_first(level); }
 };
 
-// Looks up how a sample of this launch is drawn, before its logits are there.
-SRNN_DEVICE void prepare_draws(const Block& b, int step) {
-  for (int s = b.thread; s < kBatch; s += kThreads) {
+constexpr int32_t kLowestOrder = ~0x7f800000;         // of minus infinity, whose weight is 0
+constexpr int kPart = divide_up(kLevels, kWarpSize);  // levels of a lane
+// Whether the sum of all weights, which are at most 2^23 each, has 32 bits.
+constexpr bool kShortSums = kLevels <= 512;
+
+// The level that is given to a stream for a sample of this launch, or -1.
+SRNN_DEVICE int forced_level(const Block& b, int stream, int step) {
+  return b.p.forced == nullptr ? -1 : b.p.forced[int64_t{1} * stream * b.p.steps + step];
+}
+
+// Looks up how kDrawsAhead samples of this launch are drawn, from `first` on, before their logits
+// are there.
+SRNN_DEVICE void prepare_draws(const Block& b, int first) {
+  for (int i = b.thread; i < kBatch * kDrawsAhead; i += kThreads) {
+    const int s = i / kDrawsAhead, step = first + i % kDrawsAhead;
+    if (step >= b.p.steps) continue;
     const int64_t at = int64_t{1} * s * b.p.steps + step;
-    Draw& draw = b.draws(step)[s];
-    draw.forced = b.p.forced == nullptr ? -1 : b.p.forced[at];
+    Draw& draw = b.draw(s, step);
+    draw.forced = forced_level(b, s, step);
     draw.draw = philox_draw(b.p.seeds[s], b.p.streams[s], static_cast<uint64_t>(b.p.t + step));
     draw.temperature = b.p.temperature[at];
+    draw.scale = sampler_scale(draw.temperature);
+    const bool drops = b.p.top_k > 0 || b.p.use_top_p != 0;
+    draw.from_all = kShortSums && draw.forced < 0 && !drops && draw.temperature != 0.0f ? 1 : 0;
   }
+}
+
+// Does what sample_level does where no weight is dropped and the temperature is not 0. Everything
+// stays in registers, so a lane's levels are computed side by side.
+SRNN_DEVICE int draw_from_all(const Block& b, const float* logits, const Draw& draw) {
+  const int first = b.lane * kPart;
+  float x[kPart];
+  int32_t highest = kLowestOrder, lowest = ~kLowestOrder;
+  for (int i = 0; i < kPart; ++i) {
+    x[i] = kLevels % kWarpSize == 0 || first + i < kLevels ? logits[first + i]
+                                                           : float_of_order(kLowestOrder);
+    const int32_t order = order_of(x[i]);
+    highest = order > highest ? order : highest;
+    lowest = order < lowest ? order : lowest;
+  }
+  highest = warp_max(highest), lowest = ~warp_max(~lowest);
+  if (!are_finite(highest, lowest)) return -1;
+  const float max = float_of_order(highest);
+  uint32_t weight[kPart], own = 0;
+  for (int i = 0; i < kPart; ++i) own += weight[i] = sampler_weight(x[i], max, draw.scale);
+  const uint32_t before = warp_before(own), total = warp_sum(own);
+  const uint32_t rank = static_cast<uint32_t>(scale_by_fraction(draw.draw, total));
+  uint32_t prefix = before;
+  int level = first;
+  for (int i = 0; i < kPart; ++i) {
+    prefix += weight[i];
+    // Adds 1 where prefix <= rank. Both are at most 2^31, so the sign of the difference tells.
+    level += 1 + (static_cast<int32_t>(rank - prefix) >> 31);
+  }
+  return warp_max(before <= rank && rank < prefix ? level : -1);
 }
 
 // Draws the level of one stream from its logits in b.raw(row), or returns the forced one. The
 // result is -1 where the logits are not finite. All lanes of a warp call it.
 SRNN_DEVICE int draw_level(const Block& b, int row, int stream) {
-  constexpr int kPart = (kLevels + kWarpSize - 1) / kWarpSize;
-  const Draw& draw = b.draws(b.step)[stream];
+  const Draw& draw = b.draw(stream, b.step);
   const float* logits = b.raw(row);
-  if (b.p.logits != nullptr && (!kDrawAll || b.index == stream % kBlocks)) {
-    float* to = b.p.logits + (int64_t{1} * stream * b.p.steps + b.step) * kLevels;
-    for (int i = b.lane; i < kLevels; i += kWarpSize) to[i] = logits[i];
-  }
+  if (draw.from_all != 0) return draw_from_all(b, logits, draw);
   if (draw.forced >= 0) return draw.forced;
   const SamplerSettings settings = {b.p.top_k, b.p.use_top_p != 0, b.p.top_p_fraction};
   const int first = b.lane * kPart < kLevels ? b.lane * kPart : kLevels;
   const int count = kLevels - first < kPart ? kLevels - first : kPart;
-  const int level = sample_level(logits + first, first, count, kLevels, draw.draw, draw.temperature,
-                                 settings, b.draw_weights(row) + first, WarpTeam());
-  if (level < 0 && b.lane == 0)
+  return sample_level(logits + first, first, count, kLevels, draw.draw, draw.temperature, settings,
+                      b.draw_weights(row) + first, WarpTeam());
+}
+
+// Writes a stream's logits into the output, where they are wanted, and reports a level that could
+// not be drawn. All lanes of a warp call it.
+SRNN_DEVICE void finish_draw(const Block& b, int row, int stream, int level) {
+  if (b.p.logits != nullptr && (!kDrawAll || b.index == stream % kBlocks)) {
+    float* to = b.p.logits + (int64_t{1} * stream * b.p.steps + b.step) * kLevels;
+    for (int i = b.lane; i < kLevels; i += kWarpSize) to[i] = b.raw(row)[i];
+  }
+  if (level < 0 && b.lane == 0) {
     report(b, kNotFinite, static_cast<uint32_t>(b.first_stream + stream), 0);
-  return level;
+  }
 }
 
 struct LogitKeeper {
   const Block& b;
-  SRNN_DEVICE_MEMBER void operator()(int row, int col, float x) const { b.raw(row)[col] = x; }
+  template <int kCount>
+  SRNN_DEVICE_MEMBER void operator()(int row, int col, const float (&numbers)[kCount],
+                                     int count) const {
+    for (int k = 0; k < kCount; ++k) {
+      if (k < count) b.raw(row)[col + k] = numbers[k];
+    }
+  }
   SRNN_DEVICE_MEMBER void end_row(int) const {}
 };
 
@@ -76,16 +133,19 @@ SRNN_DEVICE bool draw_streams(const Block& b, int first, int rows, const Take& t
   for (int row = b.warp; row < rows; row += kWarps) {
     const int level = draw_level(b, row, first + row);
     if (b.lane == 0) take(first + row, level);
+    finish_draw(b, row, first + row, level);
   }
   return true;
 }
 
 // kDrawAll: draws all streams in every block, so that no levels need to be exchanged.
 SRNN_DEVICE bool draw_all(const Block& b) {
-  bool sound = true;
-  const auto take = [&](int stream, int level) { sound = keep_level(b, stream, level) && sound; };
+  const auto take = [&](int stream, int level) { keep_level(b, stream, level); };
   if (!draw_streams(b, 0, kBatch, take)) return false;
-  return !block_any(!sound);
+  block_sync();
+  bool sound = true;
+  for (int stream = 0; stream < kBatch; ++stream) sound = sound && b.level(stream, b.now()) >= 0;
+  return sound;
 }
 
 // Draws this block's streams and publishes their levels.
@@ -111,8 +171,12 @@ SRNN_DEVICE bool publish_levels(Block& b) {
 struct LevelKeeper {
   const Block& b;
   bool& sound;  // whether all numbers so far are levels
-  SRNN_DEVICE_MEMBER void operator()(int, int stream, float x) const {
-    sound = keep_level(b, stream, static_cast<int32_t>(bits_of(x))) && sound;
+  template <int kCount>
+  SRNN_DEVICE_MEMBER void operator()(int, int stream, const float (&numbers)[kCount],
+                                     int count) const {
+    for (int k = 0; k < kCount && k < count; ++k) {
+      sound = keep_level(b, stream + k, static_cast<int32_t>(bits_of(numbers[k]))) && sound;
+    }
   }
   SRNN_DEVICE_MEMBER void end_row(int) const {}
 };
@@ -127,17 +191,16 @@ SRNN_DEVICE bool gather_levels(const Block& b) {
 
 SRNN_DEVICE bool draw_shared(Block& b) { return publish_levels(b) && gather_levels(b); }
 
-// Returns whether a step that prepare_draws has prepared is forced, which Block::forced explains.
-// It has a barrier, after which what was published before may be overwritten.
+// Returns whether a step is forced, which Block::forced explains.
 SRNN_DEVICE bool is_forced(const Block& b, int step) {
-  bool free = b.p.forced == nullptr || b.p.logits != nullptr;
-  // Each thread looks at the streams that it prepared.
-  for (int s = b.thread; s < kBatch; s += kThreads) free = free || b.draws(step)[s].forced < 0;
+  if (b.p.forced == nullptr || b.p.logits != nullptr) return false;
+  bool free = false;
+  for (int s = b.thread; s < kBatch; s += kThreads) free = free || forced_level(b, s, step) < 0;
   return !block_any(free);
 }
 
 SRNN_DEVICE void keep_forced(const Block& b) {
-  for (int s = b.thread; s < kBatch; s += kThreads) keep_level(b, s, b.draws(b.step)[s].forced);
+  for (int s = b.thread; s < kBatch; s += kThreads) keep_level(b, s, forced_level(b, s, b.step));
   block_sync();
 }
 

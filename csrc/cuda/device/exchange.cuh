@@ -71,39 +71,58 @@ SRNN_DEVICE Quad packet_of(const Block& b, const float* own, int packet, uint32_
   return {word[0], word[1], word[2], sequence};
 }
 
+// Threads of a block that publish a slice of kRows vectors: the first warp, where it owns all of
+// it, so that no barrier of the block stands between the numbers and their way to other blocks.
+template <class V>
+SRNN_CONSTEXPR int publishers() {
+  return kOneOwner && V::kRows * V::kSlice <= kWarpSize ? kWarpSize : kThreads;
+}
+
+// Calls send(number) for each number below kCount that is this thread's to publish, once `own` is
+// complete. The warps that do not publish wait, because their looks at what other blocks publish
+// would slow down the loads of the one that does.
+template <class V, int kCount, class Send>
+SRNN_DEVICE void each_published(const Block& b, int place, const Send& send) {
+  constexpr int kPublishers = publishers<V>();
+  if constexpr (kPublishers == kThreads) block_sync();
+  if (b.thread < kPublishers) {
+    if constexpr (kPublishers < kThreads) warp_sync();
+    each_step<kCount, kPublishers>(b.thread, send);
+  }
+  if constexpr (kPublishers < kThreads) block_sync();
+  b.published = place, b.published_at = ticks();
+}
+
 // Sends this block's slice of every vector, b.own() (kRows, kSlice), to all blocks.
 template <class V>
 SRNN_DEVICE void publish(Block& b, int place, uint32_t sequence) {
   constexpr uint64_t kBytes = vector_bytes<V>();
-  constexpr int kPackets = packets<V>();
+  constexpr int kPackets = packets<V>(), kAll = V::kRows * kPackets;
   unsigned char* buffer = buffer_of<V>(b, place, sequence);
   const float* own = b.own();
-  block_sync();  // own is complete
-  if constexpr (kExchange == Protocol::kTagged) {
-    for (int i = b.thread; i < V::kRows * kPackets; i += kThreads) {
-      const int row = i / kPackets, packet = i % kPackets;
+  if constexpr (in_packets(kExchange)) {
+    // Packets of a block for each copy of the buffer, or for each block of the cluster.
+    constexpr int kReaders = kCluster ? kBlocks : kCopies;
+    each_published<V, kAll * kReaders>(b, place, [&](int i) {
+      const int row = i % kAll / kPackets, packet = i % kPackets, reader = i / kAll;
       const Quad q = packet_of<V>(b, own + row * V::kSlice, packet, sequence);
       unsigned char* to = buffer + row * kBytes + (b.index * kPackets + packet) * 16;
-      for (int copy = 0; copy < kCopies; ++copy) put_packet(to + copy * copy_bytes<V>(), q);
-    }
-  } else if constexpr (kExchange == Protocol::kCluster) {
-    constexpr int kAll = V::kRows * kPackets;
-    for (int i = b.thread; i < kAll * kBlocks; i += kThreads) {
-      const int row = i % kAll / kPackets, packet = i % kPackets;
-      const Quad q = packet_of<V>(b, own + row * V::kSlice, packet, sequence);
-      unsigned char* same = buffer + row * kBytes + (b.index * kPackets + packet) * 16;
-      push_packet(same, (b.index + i / kAll) % kBlocks, q);  // blocks begin with different readers
-    }
+      if constexpr (kCluster) {
+        push_packet(to, (b.index + reader) % kBlocks, q);  // blocks begin with different readers
+      } else {
+        put_packet(to + reader * copy_bytes<V>(), q);
+      }
+    });
   } else if constexpr (kExchange == Protocol::kAlone) {
-    for (int i = b.thread; i < V::kRows * V::kCols; i += kThreads) {
+    each_published<V, V::kRows * V::kCols>(b, place, [&](int i) {
       const int row = i / V::kCols, col = i % V::kCols;
       reinterpret_cast<float*>(buffer + row * kBytes)[col] = own[row * V::kSlice + col];
-    }
+    });
   } else {
-    for (int i = b.thread; i < V::kRows * V::kSlice; i += kThreads) {
+    each_published<V, V::kRows * V::kSlice>(b, place, [&](int i) {
       const int row = i / V::kSlice, col = b.index * V::kSlice + i % V::kSlice;
       if (col < V::kCols) put_float(reinterpret_cast<float*>(buffer + row * kBytes) + col, own[i]);
-    }
+    });
     if constexpr (kLaunched) return;
     ++b.exchanges;
     block_sync();  // every thread has stored its part
@@ -132,42 +151,50 @@ enum class Age {
   kOld   // one that this block has read before
 };
 
-template <class V>
-SRNN_DEVICE Quad read_packet(const unsigned char* from) {
+// Reads a packet if it is wanted. There is no branch, which the next read would wait for.
+SRNN_DEVICE void read_packet(const unsigned char* from, bool wanted, Quad& q) {
   if constexpr (kExchange == Protocol::kCluster) {
-    return get_pushed(from);
+    get_pushed(from, wanted, q);
   } else {
-    return get_packet(from);
+    get_packet(from, wanted, q);
   }
 }
 
 // Limits of a thread's reads of packets that are under way at once: the first time, and again while
 // none has arrived. More of the latter would slow down the other reads of L2.
 constexpr int kReadsAhead = 8, kRepeatedReads = 2;
+// Ticks of the multiprocessor's clock between publishing a result and the first look at those of
+// other blocks, which cannot be there earlier. A look that comes too early costs another trip.
+constexpr uint32_t kFirstLook = 220;
 
 // Waits for packets with this sequence number: packet `first` of those at `from` and every kStep-th
 // after it, at most kCount of them and only those below `end`. All reads are issued before the
 // first one is checked, and only packets that were missing are read again. Returns false when the
 // time is up.
-template <class V, int kCount, int kStep>
+template <int kCount, int kStep>
 SRNN_DEVICE bool await_packets(const Block& b, int place, uint32_t sequence,
                                const unsigned char* from, int first, int end, Quad (&q)[kCount]) {
-  for (int i = 0; i < kCount; ++i) q[i] = {0, 0, 0, first + i * kStep < end ? ~sequence : sequence};
+  const auto read = [&](int i, bool wanted) {
+    read_packet(from + (first + i * kStep) * 16, wanted, q[i]);
+  };
+  for (int i = 0; i < kCount; ++i) {
+    q[i] = {0, 0, 0, sequence};
+    read(i, first + i * kStep < end);
+  }
   TimeLimit limit(b, place, sequence);
-  bool all = true;
   for (int missing = kCount;;) {
-    bool before = false;  // whether an earlier packet of this turn is missing
-    for (int i = 0; i < kCount; ++i) {
-      const bool absent = q[i].w != sequence;
-      if (absent && (all || !before)) q[i] = read_packet<V>(from + (first + i * kStep) * 16);
-      before = before || absent;
-    }
     int left = 0;
     for (int i = 0; i < kCount; ++i) left += q[i].w != sequence ? 1 : 0;
     if (left == 0) return true;
-    all = kCount <= kRepeatedReads || left < missing;  // when one has arrived, others may have too
-    missing = left;
     if (!limit.read_again()) return false;
+    const bool all = kCount <= kRepeatedReads || left < missing;  // others may have arrived, too
+    missing = left;
+    bool before = false;  // whether an earlier packet is missing
+    for (int i = 0; i < kCount; ++i) {
+      const bool absent = q[i].w != sequence;
+      read(i, absent && (all || !before));
+      before = before || absent;
+    }
   }
 }
 
@@ -177,38 +204,48 @@ SRNN_CONSTEXPR int rows_at_once() {
   return smaller(V::kRows, kTile);
 }
 
+// Passes the numbers of a packet on to take(row, col, numbers, count).
+template <class V, class Take>
+SRNN_DEVICE void take_packet(int row, int packet, Quad q, const Take& take) {
+  constexpr int kPackets = packets<V>();
+  const int at = packet % kPackets * kPayload, col = packet / kPackets * V::kSlice + at;
+  const float numbers[kPayload] = {float_of(q.x), float_of(q.y), float_of(q.z)};
+  const int own = V::kSlice % kPayload == 0 ? kPayload : smaller(kPayload, V::kSlice - at);
+  constexpr bool kFull = V::kCols == V::kSlice * V::kWriters;
+  take(row, col, numbers, kFull ? own : smaller(own, V::kCols - col));
+}
+
 // Reads vectors first, ..., first + rows - 1 of an exchange in packets, at most kRows of them.
-// Calls take(row, col, x) for each number, with rows from 0, and take.end_row(row) in every warp
-// that read a part of the row. The caller puts barriers before and after. Returns false when the
-// time is up.
+// Calls take(row, col, numbers, count) for neighbouring numbers, with rows from 0, and
+// take.end_row(row) in every warp that read a part of the row. The caller puts a barrier after it.
+// Returns false when the time is up; then some of the numbers are no results.
 template <class V, int kRows, class Take>
 SRNN_DEVICE bool gather_packets(const Block& b, int place, uint32_t sequence, int first, int rows,
                                 const Take& take) {
   constexpr uint64_t kBytes = vector_bytes<V>();
-  constexpr int kPackets = packets<V>(), kRowPackets = kPackets * V::kWriters;
+  constexpr int kRowPackets = packets<V>() * V::kWriters;
   constexpr int kStep = threads_of_row<kRows>(), kReads = divide_up(kRowPackets, kStep);
   constexpr int kAhead = divide_up(kReads, divide_up(kReads, kReadsAhead));
   const unsigned char* buffer =
       buffer_of<V>(b, place, sequence, b.index % kCopies) + first * kBytes;
-  bool late = false;
+  if (kExchange == Protocol::kTagged && place == b.published)
+    wait_ticks(b.published_at, kFirstLook);
+  bool in_time = true;
   each_row<kRows>(b, rows, [&](int row, int number) {
-    for (int begin = number; begin < kRowPackets && !late; begin += kAhead * kStep) {
+    for (int turn = 0; turn < kReads; turn += kAhead) {
+      const int begin = number + turn * kStep;
       Quad q[kAhead];
-      late = !await_packets<V, kAhead, kStep>(b, place, sequence, buffer + row * kBytes, begin,
-                                              kRowPackets, q);
+      in_time = await_packets<kAhead, kStep>(b, place, sequence, buffer + row * kBytes, begin,
+                                             kRowPackets, q) &&
+                in_time;
       for (int i = 0; i < kAhead; ++i) {
         const int packet = begin + i * kStep;
-        if (late || packet >= kRowPackets) break;
-        const int at = packet % kPackets * kPayload, col = packet / kPackets * V::kSlice + at;
-        const uint32_t word[kPayload] = {q[i].x, q[i].y, q[i].z};
-        for (int k = 0; k < kPayload; ++k) {
-          if (at + k < V::kSlice && col + k < V::kCols) take(row, col + k, float_of(word[k]));
-        }
+        if (packet < kRowPackets) take_packet<V>(row, packet, q[i], take);
       }
     }
     take.end_row(row);
   });
-  return !late;
+  return in_time;
 }
 
 // Reads the same vectors where they were stored as floats in the workspace.
@@ -221,10 +258,8 @@ SRNN_DEVICE void gather_floats(const Block& b, int place, uint32_t sequence, int
   each_row<kRows>(b, rows, [&](int row, int number) {
     for (int i = number; i < kQuads; i += threads_of_row<kRows>()) {
       const Quad q = get_quad(buffer + row * kBytes + i * 16);
-      const uint32_t word[4] = {q.x, q.y, q.z, q.w};
-      for (int k = 0; k < 4; ++k) {
-        if (i * 4 + k < V::kCols) take(row, i * 4 + k, float_of(word[k]));
-      }
+      const float numbers[4] = {float_of(q.x), float_of(q.y), float_of(q.z), float_of(q.w)};
+      take(row, i * 4, numbers, smaller(4, V::kCols - i * 4));
     }
     take.end_row(row);
   });
@@ -232,14 +267,15 @@ SRNN_DEVICE void gather_floats(const Block& b, int place, uint32_t sequence, int
 
 // Reads vectors first, ..., first + rows - 1 of an exchange by the protocol of kExchange; `take` is
 // that of gather_packets. Begins and ends with a barrier of the block. Returns false when the time
-// is up.
+// is up, in this thread or another.
 template <class V, int kRows = rows_at_once<V>(), class Take>
 SRNN_DEVICE bool gather(const Block& b, int place, uint32_t sequence, Age age, int first, int rows,
                         const Take& take) {
   const ExchangeTime time(b);
   if constexpr (in_packets(kExchange)) {
-    block_sync();  // nobody reads any more what `take` overwrites
-    return !block_any(!gather_packets<V, kRows>(b, place, sequence, first, rows, take));
+    if (!gather_packets<V, kRows>(b, place, sequence, first, rows, take)) b.stopped() = 1;
+    block_sync();
+    return b.stopped() == 0;
   } else if constexpr (kExchange == Protocol::kAlone) {
     constexpr uint64_t kBytes = vector_bytes<V>();
     const unsigned char* buffer = buffer_of<V>(b, place, sequence) + first * kBytes;
@@ -247,7 +283,8 @@ SRNN_DEVICE bool gather(const Block& b, int place, uint32_t sequence, Age age, i
     each_row<kRows>(b, rows, [&](int row, int number) {
       const float* from = reinterpret_cast<const float*>(buffer + row * kBytes);
       for (int col = number; col < V::kCols; col += threads_of_row<kRows>()) {
-        take(row, col, from[col]);
+        const float number[1] = {from[col]};
+        take(row, col, number, 1);
       }
       take.end_row(row);
     });

@@ -13,6 +13,7 @@ namespace srnn {
 // Copies own rows of a matrix with D columns into shared memory.
 template <int kRows, int kSlice>
 SRNN_DEVICE void copy_rows(const Block& b, Resident stay, uint64_t offset) {
+  const uint64_t all_rows = uint64_t{1} * stay.gates * kRows;
   constexpr uint64_t kBytes = row_bytes(kDim), kStay = resident_bytes(kDim);
   constexpr int kQuads = static_cast<int>(kBytes / 16);
   const int first = b.index * kSlice;
@@ -27,14 +28,33 @@ SRNN_DEVICE void copy_rows(const Block& b, Resident stay, uint64_t offset) {
       *reinterpret_cast<Quad*>(row + i / kQuads * kStay + i % kQuads * 16) = quad;
     }
   }
+  if constexpr (kInt8) {
+    const unsigned char* scales = b.p.weights + offset + scales_offset(all_rows, kDim);
+    float* own = reinterpret_cast<float*>(shared_memory() + stay.offset +
+                                          resident_rows_bytes(kSlice, stay.gates));
+    for (int i = b.thread; i < stay.gates * kSlice; i += kThreads) {
+      if (i % kSlice >= rows) continue;
+      own[i] = reinterpret_cast<const float*>(scales)[i / kSlice * kRows + first + i % kSlice];
+    }
+  }
+}
+
+// Copies this block's slice of kSlice out of kAll biases to b.biases() + at.
+template <int kAll, int kSlice>
+SRNN_DEVICE void copy_biases(const Block& b, int at, uint64_t offset) {
+  for (int i = b.thread; i < kSlice; i += kThreads) {
+    const int number = b.index * kSlice + i;
+    if (number < kAll) b.biases()[at + i] = floats_at(b, offset)[number];
+  }
 }
 
 template <int kLayer>
 SRNN_DEVICE void copy_hidden(const Block& b) {
   if constexpr (kLayer < kHidden) {
     constexpr Resident kStay = kResidents.hidden[kLayer];
-    constexpr uint64_t kAt = kOffsets.hidden[kLayer];
+    constexpr uint64_t kAt = kOffsets.hidden[kLayer], kBias = kOffsets.hidden_bias[kLayer];
     if constexpr (kStay.on) copy_rows<kDim, kUnits>(b, kStay, kAt);
+    copy_biases<kDim, kUnits>(b, kLayer * kUnits, kBias);
     copy_hidden<kLayer + 1>(b);
   }
 }
@@ -48,6 +68,11 @@ SRNN_DEVICE void copy_tier(const Block& b) {
     if constexpr (kUp.on) copy_rows<kDim, kUnits>(b, kUp, kAt.up);
     if constexpr (kRecurrent.on) copy_rows<kDim, kUnits>(b, kRecurrent, kAt.recurrent);
     if constexpr (kStack.on) copy_rows<kDim, kUnits>(b, kStack, kAt.stack);
+    for (int layer = 0; kResetAfter && layer < kLayers; ++layer) {
+      const int number = kTier * kLayers + layer;
+      copy_biases<kDim, kUnits>(b, kCandidateBias + number * kUnits,
+                                kAt.bias_n + uint64_t{4} * layer * kDim);
+    }
     copy_tier<kTier + 1>(b);
   }
 }
@@ -69,11 +94,16 @@ SRNN_DEVICE void visit_state(const Block& b, Number* states, const Visit& visit)
 }
 
 SRNN_DEVICE void load(const Block& b) {
+  if (b.thread == 0) b.stopped() = 0;
   constexpr Resident kOutput = kResidents.output;
   constexpr uint64_t kOutputAt = kOffsets.output;
   copy_tier<0>(b);
   if constexpr (kOutput.on) copy_rows<kLevels, kLogitRows>(b, kOutput, kOutputAt);
   copy_hidden<0>(b);
+  copy_biases<kLevels, kLogitRows>(b, kLogitBias, kOffsets.output_bias);
+  for (int i = b.thread; i < kLevels; i += kThreads) {
+    b.values()[i] = floats_at(b, kOffsets.frame_values)[i];
+  }
   visit_state(b, b.p.hidden, [](float& own, const float& theirs) { own = theirs; });
   for (int i = b.thread; i < kBatch * kLookback; i += kThreads) {
     const int stream = i / kLookback, ago = i % kLookback;
@@ -121,7 +151,7 @@ SRNN_DEVICE Block this_block(const Params& p) {
              index,
              group * kBatch,
              first,
-             kDim - first < kUnits ? kDim - first : kUnits};
+             part_of<kDim, kUnits, kBlocks>(first)};
   // kLookback is added so that step -1 has a time, too.
   b.begin = static_cast<uint32_t>(p.t % kLookback) + kLookback;
   return b;

@@ -18,6 +18,12 @@ constexpr int kWeightCols = static_cast<int>(round_up(kLevels, 16));
 constexpr int kCodeBytes =
     static_cast<int>(round_up(row_bytes(kMostCols), 128)) + (kTensor ? 64 : 0);
 constexpr int kMostRows = larger(kGates * kUnits, kLogitRows);
+// Products are computed for so many rows at a time, and every row's sum for each stream is added up
+// from parts. There are two buffers of parts, used in turn.
+constexpr int kPassRows = smaller(kTensorRows, divide_up(kMostRows, 8) * 8);
+constexpr int kParts = kTensor ? kWarps : 1;
+constexpr int kPartStreams = kTensor ? kTensorStreams : kTile;
+constexpr uint64_t kPartsBytes = uint64_t{4} * kParts * kPassRows * kPartStreams;
 constexpr int kOwnedFloats = kUnits * kBatch;  // one number for each own unit and stream
 
 SRNN_CONSTEXPR int upsampled_floats() {
@@ -26,11 +32,17 @@ SRNN_CONSTEXPR int upsampled_floats() {
   return gates * kOwnedFloats;
 }
 
+// Random draws are computed for so many samples at a time, because a draw is a long chain of
+// operations, and other threads can compute others beside it.
+constexpr int kDrawsAhead = kLaunched ? 1 : larger(1, kWarpSize / kBatch);
+
 // How one sample of one stream is drawn.
 struct Draw {
   int32_t forced;  // the level, or -1 where the model draws it
   uint32_t draw;   // 32 random bits
   float temperature;
+  float scale;       // sampler_scale(temperature)
+  int32_t from_all;  // 1 where draw_from_all draws
 };
 
 // Rows are the vectors of a tile of streams that products read, in the format of the weights. With
@@ -45,21 +57,21 @@ constexpr bool kKeepOutputRows =
 // Offsets of the arrays that a block works on. They come first into shared memory; where it is too
 // small, they are in the workspace.
 struct BlockArrays {
-  uint64_t scales, peaks, draws, raw, codes, outputs, partial, products, own, exchange, weights,
-      end;
+  uint64_t stopped, scales, peaks, draws, raw, codes, outputs, parts, products, own, exchange,
+      weights, end;
 };
 SRNN_CONSTEXPR BlockArrays make_block_arrays() {
   BlockArrays to = {};
   uint64_t at = 0;
+  to.stopped = at, at += 16;
   to.scales = at, at += round_up(kTile * 4, 16);
   to.peaks = at, at += kInt8 ? round_up(uint64_t{4} * kTile * kWarpsOfRow, 16) : 0;
-  to.draws = at, at += round_up(uint64_t{2} * kBatch * sizeof(Draw), 16);
+  to.draws = at, at += round_up(uint64_t{2} * kBatch * kDrawsAhead * sizeof(Draw), 16);
   to.raw = at, at += uint64_t{4} * kTile * kRawCols;
   to.codes = at, at += uint64_t{1} * (kInt8 ? 2 : kBfloat16 ? 1 : 0) * kTile * kCodeBytes;
   to.outputs = at, at += kKeepOutputRows ? kTiers * kOutputRowsBytes : 0;
-  to.partial = at;
-  at += kTensor ? uint64_t{4} * kWarps * kTensorRows * kTensorStreams : 0;
-  to.products = at, at += kTensor ? uint64_t{4} * kMostRows * kTensorStreams : 0;
+  to.parts = at, at += 2 * kPartsBytes;
+  to.products = at, at += kMostRows > kPassRows ? uint64_t{4} * kMostRows * kPartStreams : 0;
   constexpr int kMostUnits = larger(kUnits, kLogitRows);
   to.own = at, at += round_up(uint64_t{4} * kBatch * kMostUnits, 16);
   to.exchange = at, at += in_own_memory(kExchange) ? kExchangeBytes : 0;
@@ -69,21 +81,31 @@ SRNN_CONSTEXPR BlockArrays make_block_arrays() {
 }
 constexpr BlockArrays kArrays = make_block_arrays();
 
+// Biases of own rows that a block keeps: of the MLP's hidden layers, of the logits, and of the
+// candidates' recurrent products in a GRU that resets after them.
+constexpr int kLogitBias = kHidden * kUnits, kCandidateBias = kLogitBias + kLogitRows;
+constexpr int kBiases = kCandidateBias + (kResetAfter ? kTiers * kLayers * kUnits : 0);
+
 // Offsets of the arrays that a block keeps from one sample to the next. They come second into
 // shared memory.
 struct KeptArrays {
-  uint64_t input, state, recurrent, upsampled, kept, levels, end;
+  uint64_t input, taps, state, older, recurrent, upsampled, kept, biases, values, levels, end;
 };
 SRNN_CONSTEXPR KeptArrays make_kept_arrays() {
   KeptArrays to = {};
   uint64_t at = 0;
   to.input = at, at += kWholeInput ? round_up(uint64_t{4} * kBatch * kDim, 16) : 0;
+  to.taps = at, at += kWholeInput ? round_up(uint64_t{4} * (kBatch * kDim + kPayload), 16) : 0;
   to.state = at;
   at += round_up(uint64_t{4} * kTiers * kLayers * (kLstm ? 2 : 1) * kOwnedFloats, 16);
+  to.older = at;
+  at += kLaunched ? 0 : round_up(uint64_t{4} * kTiers * kLayers * kGates * kOwnedFloats, 16);
   to.recurrent = at;
   at += round_up(uint64_t{4} * kTiers * kLayers * kRecurrentGates * kOwnedFloats, 16);
   to.upsampled = at, at += round_up(uint64_t{4} * upsampled_floats(), 16);
   to.kept = at, at += round_up(uint64_t{8} * kOwnedFloats, 16);
+  to.biases = at, at += round_up(uint64_t{4} * kBiases, 16);
+  to.values = at, at += round_up(uint64_t{4} * kLevels, 16);
   to.levels = at, at += round_up(uint64_t{4} * kBatch * kLookback, 16);
   to.end = at;
   return to;
@@ -107,10 +129,14 @@ struct Residents {
   Resident output, hidden[kHidden + 1], up[kTiers], recurrent[kTiers], stack[kTiers];
   uint64_t end;
 };
-// Places `units` own rows of each gate; every row has D columns. Nothing is placed where there is
-// not enough shared memory left.
+SRNN_CONSTEXPR uint64_t resident_rows_bytes(int units, int gates) {
+  return uint64_t{1} * units * gates * resident_bytes(kDim);
+}
+// Places `units` own rows of each gate, and in int8 their scales; every row has D columns. Nothing
+// is placed where there is not enough shared memory left.
 SRNN_CONSTEXPR Resident place_resident(uint64_t& at, int units, int gates) {
-  const uint64_t bytes = uint64_t{1} * units * gates * resident_bytes(kDim);
+  const uint64_t bytes =
+      resident_rows_bytes(units, gates) + (kInt8 ? round_up(units * gates * 4, 16) : 0);
   if (kLaunched || gates == 0 || at + bytes > SRNN_SHARED_BYTES) return {false, 0, 0};
   const Resident placed = {true, at, gates};
   at += bytes;

@@ -4,30 +4,31 @@
 #include "cuda/device/block.cuh"
 #include "cuda/device/cells.cuh"
 #include "cuda/device/exchange.cuh"
+#include "cuda/device/outputs.cuh"
 #include "cuda/device/prims.h"
 #include "cuda/device/product.cuh"
 #include "cuda/device/profile.cuh"
 #include "cuda/device/rows.cuh"
-#include "cuda/device/tensor.cuh"
 
 namespace srnn {
 
-// Limit of the units of the whole input that a thread computes at the same time.
-constexpr int kUnitsAhead = 4;
-
 SRNN_DEVICE float relu(float x) { return x < 0.0f ? 0.0f : x; }  // NaN stays NaN
+
+SRNN_DEVICE Four relu(Four x) { return {relu(x.a), relu(x.b), relu(x.c), relu(x.d)}; }
+
+// The row of a tap's table for the sample of a stream at `time`.
+SRNN_DEVICE const float* row_of_tap(const Block& b, int stream, int tap, uint32_t time) {
+  const uint64_t row = uint64_t{1} * tap * kLevels + b.level(stream, time - kTaps + tap);
+  return floats_at(b, kOffsets.tables) + row * kDim;
+}
 
 // A unit of the first hidden layer after folding: its bias, a row of each tap's table, and what the
 // lowest tier upsampled.
 SRNN_DEVICE float input_of(const Block& b, int stream, int unit, float upsampled) {
-  constexpr uint64_t kBias = kOffsets.input_bias, kTables = kOffsets.tables;
+  constexpr uint64_t kBias = kOffsets.input_bias;
   float x = floats_at(b, kBias)[unit_of_frame<0>(b.now()) * kDim + unit];
   SRNN_UNROLL(4)
-  for (int tap = 0; tap < kTaps; ++tap) {
-    const uint32_t slot = (b.now() + kLookback - kTaps + tap) % kLookback;
-    const uint64_t row = uint64_t{1} * tap * kLevels + b.levels(stream)[slot];
-    x += floats_at(b, kTables)[row * kDim + unit];
-  }
+  for (int tap = 0; tap < kTaps; ++tap) x += row_of_tap(b, stream, tap, b.now())[unit];
   return relu(x + upsampled);
 }
 
@@ -42,9 +43,40 @@ SRNN_DEVICE void publish_input(Block& b) {
   publish<UnitVectors>(b, kMlpPlace, b.samples);
 }
 
+// kWholeInput: calls visit(stream, col) for groups of four neighbouring units of every stream. Each
+// thread always has the same ones.
+template <class Visit>
+SRNN_DEVICE void each_four(const Block& b, const Visit& visit) {
+  constexpr int kStep = threads_of_row<kBatch>() * 4;
+  each_row<kBatch>(b, kBatch, [&](int stream, int number) {
+    SRNN_UNROLL(2)
+    for (int step = 0; step < divide_up(kDim, kStep); ++step) {
+      const int col = step * kStep + number * 4;
+      if (kDim % kStep == 0 || col < kDim) visit(stream, col);
+    }
+  });
+}
+
+// kWholeInput: begins b.taps for the sample at `next`, whose newest level may be unknown.
+SRNN_DEVICE void prepare_taps(const Block& b, uint32_t next) {
+  const float* bias = floats_at(b, kOffsets.input_bias) + unit_of_frame<0>(next) * kDim;
+  each_four(b, [&](int stream, int col) {
+    Four x = read_four(bias, col);
+    for (int tap = 0; tap + 1 < kTaps; ++tap)
+      x = x + read_four<true>(row_of_tap(b, stream, tap, next), col);
+    write_four(b.taps(stream), col, x);
+  });
+}
+
 struct InputKeeper {
   const Block& b;
-  SRNN_DEVICE_MEMBER void operator()(int row, int col, float x) const { b.input(row)[col] = x; }
+  template <int kCount>
+  SRNN_DEVICE_MEMBER void operator()(int row, int col, const float (&numbers)[kCount],
+                                     int count) const {
+    for (int k = 0; k < kCount; ++k) {
+      if (k < count) b.input(row)[col + k] = numbers[k];
+    }
+  }
   SRNN_DEVICE_MEMBER void end_row(int) const {}
 };
 
@@ -54,27 +86,57 @@ SRNN_DEVICE bool gather_input(const Block& b, uint32_t sample) {
   return gather<UnitVectors>(b, kMlpPlace, sample, Age::kNew, 0, kBatch, InputKeeper{b});
 }
 
-// kWholeInput: fills rows with all units of the input, computed from b.input. A thread's reads of
-// the tables are under way together.
+// Makes units of the input of what the lowest tier upsampled and of b.taps, which are complete.
+struct InputWriter {
+  const Block& b;
+  const RowWriter writer;
+  template <int kCount>
+  SRNN_DEVICE_MEMBER void operator()(int row, int col, const float (&numbers)[kCount],
+                                     int count) const {
+    float x[kCount];
+    // Numbers past `count` are read as well, and not used: a condition would stand between the
+    // reads.
+    for (int k = 0; k < kCount; ++k) x[k] = relu(b.taps(row)[col + k] + numbers[k]);
+    writer(row, col, x, count);
+  }
+  SRNN_DEVICE_MEMBER void end_row(int row) const { writer.end_row(row); }
+};
+
+// kWholeInput: adds the row of the newest level to b.taps.
+SRNN_DEVICE void complete_taps(const Block& b) {
+  each_four(b, [&](int stream, int col) {
+    const float* newest = row_of_tap(b, stream, kTaps - 1, b.now());
+    write_four(b.taps(stream), col, read_four(b.taps(stream), col) + read_four<true>(newest, col));
+  });
+}
+
+// kWholeInput: fills rows with all units of the input, which b.input and all but the newest tap are
+// there for.
 SRNN_DEVICE void fill_input_rows(const Block& b) {
-  constexpr int kStep = threads_of_row<kBatch>();
-  constexpr int kAhead = smaller(kUnitsAhead, divide_up(kDim, kStep));
+  constexpr int kStep = threads_of_row<kBatch>() * 4;
   const RowWriter writer{b, 0};
   each_row<kBatch>(b, kBatch, [&](int stream, int number) {
-    for (int begin = number; begin < kDim; begin += kAhead * kStep) {
-      float x[kAhead];
-      for (int i = 0; i < kAhead; ++i) {
-        const int unit = smaller(begin + i * kStep, kDim - 1);
-        x[i] = input_of(b, stream, unit, b.input(stream)[unit]);
-      }
-      for (int i = 0; i < kAhead; ++i) {
-        if (begin + i * kStep < kDim) writer(stream, begin + i * kStep, x[i]);
-      }
+    const float* newest = row_of_tap(b, stream, kTaps - 1, b.now());
+    SRNN_UNROLL(2)
+    for (int step = 0; step < divide_up(kDim, kStep); ++step) {
+      const int col = step * kStep + number * 4;
+      if (kDim % kStep != 0 && col >= kDim) break;
+      const Four x = read_four(b.taps(stream), col) + read_four<true>(newest, col);
+      writer.put(stream, col, relu(x + read_four(b.input(stream), col)));
     }
     writer.end_row(stream);
   });
   block_sync();
   finish_rows<kDim>(b, kBatch);
+}
+
+// kWholeInput: fills rows with all units of the input, when complete_taps was called before a
+// barrier and what the lowest tier upsampled is on its way. Returns false when the time is up.
+SRNN_DEVICE bool gather_input_rows(const Block& b) {
+  const InputWriter take{b, RowWriter{b, 0}};
+  if (!gather<UnitVectors>(b, kMlpPlace, b.samples, Age::kNew, 0, kBatch, take)) return false;
+  finish_rows<kDim>(b, kBatch);
+  return true;
 }
 
 // Fills rows with the input of an MLP layer. With kWholeInput those of the first layer are filled.
@@ -86,7 +148,7 @@ SRNN_DEVICE bool fill_layer_rows(const Block& b, int first, int rows) {
 
 template <int kLayer>
 SRNN_DEVICE bool run_hidden_layer(Block& b) {
-  constexpr uint64_t kAt = kOffsets.hidden[kLayer], kBias = kOffsets.hidden_bias[kLayer];
+  constexpr uint64_t kAt = kOffsets.hidden[kLayer];
   constexpr Resident kStay = kResidents.hidden[kLayer];
   enter(b, kHiddenPhase + kLayer);
   const MatrixRows w = own_rows<kDim, kDim, kUnits>(b, kStay, kAt, kDim, 0);
@@ -94,7 +156,7 @@ SRNN_DEVICE bool run_hidden_layer(Block& b) {
     const int rows = rows_of_tile(first);
     if (!fill_layer_rows<kLayer>(b, first, rows)) return false;
     const auto take = [&](int u, int stream, const float (&terms)[1]) {
-      const float bias = floats_at(b, kBias)[b.first_unit + u];
+      const float bias = b.biases()[kLayer * kUnits + u];
       b.own()[stream * kUnits + u] = relu(bias + terms[0]);
     };
     each_product<kDim, 1, kUnits>(b, w, b.units, first, rows, take);
@@ -118,17 +180,17 @@ SRNN_DEVICE bool run_hidden(Block& b, const Idle& idle) {
 // Computes and publishes own logits. Then calls idle(), with kWholeInput and no hidden layer.
 template <class Idle>
 SRNN_DEVICE bool run_logits(Block& b, const Idle& idle) {
-  constexpr uint64_t kAt = kOffsets.output, kBias = kOffsets.output_bias;
+  constexpr uint64_t kAt = kOffsets.output;
   constexpr Resident kStay = kResidents.output;
   enter(b, kLogitPhase);
   const MatrixRows w = own_rows<kDim, kLevels, kLogitRows>(b, kStay, kAt, kLevels, 0);
   const int first_row = b.index * kLogitRows;
-  const int own = kLevels - first_row < kLogitRows ? kLevels - first_row : kLogitRows;
+  const int own = part_of<kLevels, kLogitRows, kBlocks>(first_row);
   for (int first = 0; first < kBatch; first += kTile) {
     const int rows = rows_of_tile(first);
     if (!fill_layer_rows<kHidden>(b, first, rows)) return false;
     const auto take = [&](int row, int stream, const float (&terms)[1]) {
-      const float bias = floats_at(b, kBias)[first_row + row];
+      const float bias = b.biases()[kLogitBias + row];
       b.own()[stream * kLogitRows + row] = bias + terms[0];
     };
     each_product<kDim, 1, kLogitRows>(b, w, own, first, rows, take);

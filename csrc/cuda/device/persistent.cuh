@@ -15,6 +15,7 @@ SRNN_KERNEL(srnn::kThreads) srnn_generate(SRNN_PARAMETER srnn::Params all) {
   Block b = this_block(p);
   begin_profile(b);
   load(b);
+  block_sync();
   begin_exchanges(b);
   while (b.step < p.steps && run_step(b)) ++b.step;
   enter(b, kLoadPhase);

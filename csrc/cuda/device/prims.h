@@ -47,26 +47,27 @@ SRNN_DEVICE void cluster_sync() {
 
 constexpr uint32_t kAllLanes = 0xffffffffu;
 
+// A barrier of the warp: what its lanes wrote before is visible to all of them after it.
+SRNN_DEVICE void warp_sync() { __syncwarp(); }
+
 // The sum over the lanes, with the same bits in each: a tree whose last step adds neighbours.
 SRNN_DEVICE float warp_sum(float x) {
   for (int step = 16; step > 0; step /= 2) x += __shfl_xor_sync(kAllLanes, x, step);
   return x;
 }
-SRNN_DEVICE uint32_t warp_sum(uint32_t x) {
-  for (int step = 16; step > 0; step /= 2) x += __shfl_xor_sync(kAllLanes, x, step);
-  return x;
-}
+SRNN_DEVICE uint32_t warp_sum(uint32_t x) { return __reduce_add_sync(kAllLanes, x); }
 SRNN_DEVICE uint64_t warp_sum(uint64_t x) {
   for (int step = 16; step > 0; step /= 2) x += __shfl_xor_sync(kAllLanes, x, step);
   return x;
 }
 SRNN_DEVICE int32_t warp_max(int32_t x) { return __reduce_max_sync(kAllLanes, x); }
 // The sum over the lanes before this one.
-SRNN_DEVICE uint64_t warp_before(uint64_t x) {
+template <class Number>
+SRNN_DEVICE Number warp_before(Number x) {
   const int lane = threadIdx.x % 32;
-  uint64_t sum = x;
+  Number sum = x;
   for (int step = 1; step < 32; step *= 2) {
-    const uint64_t lower = __shfl_up_sync(kAllLanes, sum, step);
+    const Number lower = __shfl_up_sync(kAllLanes, sum, step);
     if (lane >= step) sum += lower;
   }
   return sum - x;
@@ -76,6 +77,15 @@ SRNN_DEVICE int warp_first(int x) {
   const uint32_t found = __ballot_sync(kAllLanes, x >= 0);
   const int from = found != 0 ? __ffs(found) - 1 : 0;
   return __shfl_sync(kAllLanes, x, from);
+}
+
+// Four floats of an array that does not change and is too large to be kept in L1.
+SRNN_DEVICE Quad read_rarely(const float* from) {
+  Quad q;
+  asm("ld.global.nc.L1::no_allocate.v4.u32 {%0, %1, %2, %3}, [%4];"
+      : "=r"(q.x), "=r"(q.y), "=r"(q.z), "=r"(q.w)
+      : "l"(from));
+  return q;
 }
 
 // Memory that other blocks write. `relaxed` accesses are not ordered against each other; `gpu` ones
@@ -102,15 +112,16 @@ SRNN_DEVICE void put_packet(void* to, Quad q) {
       "r"(q.x), "r"(q.y), "r"(q.z), "r"(q.w)
       : "memory");
 }
-SRNN_DEVICE Quad get_packet(const void* from) {
-  Quad q;
+// Reads one into q if it is wanted.
+SRNN_DEVICE void get_packet(const void* from, bool wanted, Quad& q) {
   asm volatile(
-      "{.reg .b128 r; .reg .b64 l, h; ld.relaxed.gpu.global.b128 r, [%4]; mov.b128 {l, h}, r;"
+      "{.reg .pred p; .reg .b128 r; .reg .b64 l, h; setp.ne.s32 p, %5, 0;"
+      " mov.b64 l, {%0, %1}; mov.b64 h, {%2, %3}; mov.b128 r, {l, h};"
+      " @p ld.relaxed.gpu.global.b128 r, [%4]; mov.b128 {l, h}, r;"
       " mov.b64 {%0, %1}, l; mov.b64 {%2, %3}, h;}"
-      : "=r"(q.x), "=r"(q.y), "=r"(q.z), "=r"(q.w)
-      : "l"(from)
+      : "+r"(q.x), "+r"(q.y), "+r"(q.z), "+r"(q.w)
+      : "l"(from), "r"(wanted ? 1 : 0)
       : "memory");
-  return q;
 }
 
 // The address of a block's own shared memory, as instructions for shared memory take it.
@@ -127,15 +138,15 @@ SRNN_DEVICE void push_packet(void* own, int block, Quad q) {
       "r"(block), "r"(q.x), "r"(q.y), "r"(q.z), "r"(q.w)
       : "memory");
 }
-SRNN_DEVICE Quad get_pushed(const void* own) {
-  Quad q;
+SRNN_DEVICE void get_pushed(const void* own, bool wanted, Quad& q) {
   asm volatile(
-      "{.reg .b128 r; .reg .b64 l, h; ld.relaxed.cluster.shared::cta.b128 r, [%4];"
-      " mov.b128 {l, h}, r; mov.b64 {%0, %1}, l; mov.b64 {%2, %3}, h;}"
-      : "=r"(q.x), "=r"(q.y), "=r"(q.z), "=r"(q.w)
-      : "r"(shared_address(own))
+      "{.reg .pred p; .reg .b128 r; .reg .b64 l, h; setp.ne.s32 p, %5, 0;"
+      " mov.b64 l, {%0, %1}; mov.b64 h, {%2, %3}; mov.b128 r, {l, h};"
+      " @p ld.relaxed.cluster.shared::cta.b128 r, [%4]; mov.b128 {l, h}, r;"
+      " mov.b64 {%0, %1}, l; mov.b64 {%2, %3}, h;}"
+      : "+r"(q.x), "+r"(q.y), "+r"(q.z), "+r"(q.w)
+      : "r"(shared_address(own)), "r"(wanted ? 1 : 0)
       : "memory");
-  return q;
 }
 
 // Adds 1 to a counter. Whoever reads the new count sees what this block's threads wrote before
@@ -163,6 +174,17 @@ SRNN_DEVICE uint64_t clock_ns() {
   return now;
 }
 SRNN_DEVICE uint64_t clock_ticks() { return static_cast<uint64_t>(clock64()); }
+// The lower bits of the same clock.
+SRNN_DEVICE uint32_t ticks() {
+  uint32_t now;
+  asm volatile("mov.u32 %0, %clock;" : "=r"(now));
+  return now;
+}
+// Waits until the clock is `wait` ticks past `since`.
+SRNN_DEVICE void wait_ticks(uint32_t since, uint32_t wait) {
+  while (ticks() - since < wait) {
+  }
+}
 // Adds to a number of which one thread keeps count. The thread does not wait for the result.
 SRNN_DEVICE void add_up(uint64_t* to, uint64_t x) {
   asm volatile("red.relaxed.gpu.global.add.u64 [%0], %1;" ::"l"(to), "l"(x) : "memory");
@@ -175,8 +197,18 @@ SRNN_DEVICE void pause() {}
 
 SRNN_DEVICE uint32_t bits_of(float x) { return __float_as_uint(x); }
 SRNN_DEVICE float float_of(uint32_t bits) { return __uint_as_float(bits); }
+SRNN_DEVICE float magnitude(float x) { return fabsf(x); }
 SRNN_DEVICE float fma_rn(float a, float b, float c) { return __fmaf_rn(a, b, c); }
 SRNN_DEVICE float divide_rn(float a, float b) { return __fdiv_rn(a, b); }
+// a + b, rounded towards zero.
+SRNN_DEVICE float add_rz(float a, float b) { return __fadd_rz(a, b); }
+// 1 / x, rounded, for x from 1 to 2^125 or NaN: an approximation and one step of Newton's method,
+// as in the compiler's own division, but without its branch for other numbers.
+SRNN_DEVICE float reciprocal_rn(float x) {
+  float y;
+  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return __fmaf_rn(y, __fmaf_rn(-x, y, 1.0f), y);
+}
 SRNN_DEVICE float float_rn(int32_t x) { return __int2float_rn(x); }
 // `sum` plus the four products of the signed bytes of a and b.
 SRNN_DEVICE int32_t add_bytes(uint32_t a, uint32_t b, int32_t sum) {

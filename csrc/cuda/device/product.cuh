@@ -1,8 +1,5 @@
 // Products of a block's own rows of a matrix with the rows of rows.cuh, by ordinary arithmetic.
-//
-// A warp computes one output of each gate for all streams of a tile. A sum is added up in the same
-// order for any number of streams: first the inputs of each lane, then a tree over the lanes. int8
-// multiplies 8-bit weights with 14-bit inputs exactly, with the bits of csrc/cpu (int8.h).
+// int8 multiplies 8-bit weights with 14-bit inputs exactly, with the bits of csrc/cpu (int8.h).
 #pragma once
 
 #include "cuda/device/block.cuh"
@@ -30,14 +27,17 @@ SRNN_DEVICE MatrixRows own_rows(const Block& b, Resident stay, uint64_t offset, 
   constexpr uint64_t kBytes = row_bytes(kCols), kStay = resident_bytes(kCols);
   const uint64_t at = uint64_t{1} * gate * kRows + b.index * kSlice;
   const unsigned char* matrix = b.p.weights + offset;
-  const uint64_t scales = (all_rows * kBytes + 255) / 256 * 256;
+  const uint64_t scales = scales_offset(all_rows, kCols);
   MatrixRows rows;
-  rows.scales = reinterpret_cast<const float*>(matrix + scales) + at;
-  rows.gate_scales = kRows;
+  const unsigned char* resident = shared_memory() + stay.offset;
+  rows.scales =
+      stay.on ? reinterpret_cast<const float*>(resident + resident_rows_bytes(kSlice, stay.gates)) +
+                    gate * kSlice
+              : reinterpret_cast<const float*>(matrix + scales) + at;
+  rows.gate_scales = stay.on ? kSlice : kRows;
   rows.stride = stay.on ? kStay : kBytes;
   rows.gate_stride = stay.on ? kSlice * kStay : kRows * kBytes;
-  rows.first = stay.on ? shared_memory() + stay.offset + uint64_t{1} * gate * kSlice * kStay
-                       : matrix + at * kBytes;
+  rows.first = stay.on ? resident + uint64_t{1} * gate * kSlice * kStay : matrix + at * kBytes;
   return rows;
 }
 
@@ -49,84 +49,89 @@ SRNN_DEVICE Quad read_quad(const unsigned char* from) {
 // kernel longer but not faster.
 constexpr int kLoadsAhead = 8;
 
-// Adds the products of four float32 weights to a lane's sum.
-SRNN_DEVICE void add_float_quad(Quad w, const float* x, float& sum) {
-  sum = fma_rn(float_of(w.x), x[0], sum);
-  sum = fma_rn(float_of(w.y), x[1], sum);
-  sum = fma_rn(float_of(w.z), x[2], sum);
-  sum = fma_rn(float_of(w.w), x[3], sum);
-}
-// Sets sums[g][s], in every lane, to own row `row` of gate g times the row of stream s.
-template <int kCols, int kCount>
-SRNN_DEVICE void multiply_floats(const Block& b, const MatrixRows& w, int row,
-                                 float (&sums)[kCount][kTile]) {
-  constexpr int kPadded = padded_cols(kCols), kAhead = larger(1, kLoadsAhead / kCount);
-  for (int g = 0; g < kCount; ++g) {
-    for (int s = 0; s < kTile; ++s) sums[g][s] = 0.0f;
-  }
-  const unsigned char* weights = w.first + row * w.stride;
-  SRNN_UNROLL(kAhead)
-  for (int col = b.lane * kRowUnit; col < kPadded; col += kWarpSize * kRowUnit) {
-    Quad quads[kCount];
-    for (int g = 0; g < kCount; ++g) {
-      quads[g] = read_quad(weights + g * w.gate_stride + col * kWeightSize);
-    }
-    for (int s = 0; s < kTile; ++s) {
-      const float* x = b.floats(s) + col;
-      for (int g = 0; g < kCount; ++g) {
-        add_float_quad(quads[g], x, sums[g][s]);
-      }
-    }
-  }
-  for (int g = 0; g < kCount; ++g) {
-    for (int s = 0; s < kTile; ++s) sums[g][s] = warp_sum(sums[g][s]);
-  }
+// A row of a product, whose rows are counted gate by gate, kSlice for each gate. In its place
+// stands the gate's first row where this block owns only `own` of them; that sum is not used.
+template <int kSlice>
+SRNN_DEVICE const unsigned char* row_of(const MatrixRows& w, int row, int own) {
+  const int unit = row % kSlice < own ? row % kSlice : 0;
+  return w.first + unit * w.stride + row / kSlice * w.gate_stride;
 }
 
-// Does the same in int8, with integer sums of both planes.
-template <int kCols, int kCount>
-SRNN_DEVICE void multiply_codes(const Block& b, const MatrixRows& w, int row,
-                                float (&sums)[kCount][kTile]) {
-  constexpr int kPadded = padded_cols(kCols), kAhead = larger(1, kLoadsAhead / 2 / kCount);
-  int32_t high[kCount][kTile] = {}, low[kCount][kTile] = {};
-  const unsigned char* weights = w.first + row * w.stride;
-  SRNN_UNROLL(kAhead)
-  for (int col = b.lane * kRowUnit; col < kPadded; col += kWarpSize * kRowUnit) {
-    for (int g = 0; g < kCount; ++g) {
-      const Quad q = read_quad(weights + g * w.gate_stride + col);
+// A lane's sum of products of one row with one stream.
+struct FloatSum {
+  float sum = 0.0f;
+  // Adds the products of four weights.
+  SRNN_DEVICE_MEMBER void add(const Block& b, Quad w, int stream, int col) {
+    const float* x = b.floats(stream) + col;
+    sum = fma_rn(float_of(w.x), x[0], sum);
+    sum = fma_rn(float_of(w.y), x[1], sum);
+    sum = fma_rn(float_of(w.z), x[2], sum);
+    sum = fma_rn(float_of(w.w), x[3], sum);
+  }
+  SRNN_DEVICE_MEMBER uint32_t of_warp() const { return bits_of(warp_sum(sum)); }
+};
+// The same in int8, with integer sums of both planes.
+struct CodeSum {
+  int32_t high = 0, low = 0;
+  // Adds the products of sixteen weights.
+  SRNN_DEVICE_MEMBER void add(const Block& b, Quad w, int stream, int col) {
+    const Quad h = read_quad(b.codes(stream) + col), l = read_quad(b.codes(kTile + stream) + col);
+    high = add_bytes(w.x, h.x, high), low = add_bytes(w.x, l.x, low);
+    high = add_bytes(w.y, h.y, high), low = add_bytes(w.y, l.y, low);
+    high = add_bytes(w.z, h.z, high), low = add_bytes(w.z, l.z, low);
+    high = add_bytes(w.w, h.w, high), low = add_bytes(w.w, l.w, low);
+  }
+  // The sum is unsigned, because a part may pass 2^31; the whole sum does not.
+  SRNN_DEVICE_MEMBER uint32_t of_warp() const {
+    return warp_sum((static_cast<uint32_t>(high) << 7) + static_cast<uint32_t>(low));
+  }
+};
+template <bool kCodes>
+struct LaneSum {
+  typedef FloatSum Type;
+};
+template <>
+struct LaneSum<true> {
+  typedef CodeSum Type;
+};
+
+// Puts the sums of rows `first` to first + kRows - 1 with every stream into b.parts. A warp
+// computes several rows at a time. A sum is added up in the same order for any number of streams:
+// first the inputs of each lane, then a tree over the lanes.
+template <int kCols, int kSlice, int kRows>
+SRNN_DEVICE void sum_rows(const Block& b, const MatrixRows& w, int first, int own) {
+  constexpr int kTogether = smaller(divide_up(kRows, kWarps), 4), kLoads = kInt8 ? 2 : 1;
+  constexpr int kPadded = padded_cols(kCols), kStep = kWarpSize * kRowUnit;
+  constexpr int kAhead = larger(1, kLoadsAhead / kLoads / kTogether);
+  SRNN_UNROLL(1)
+  for (int begin = b.warp; begin < kRows; begin += kWarps * kTogether) {
+    const unsigned char* row[kTogether];
+    typename LaneSum<kInt8>::Type sums[kTogether][kTile];
+    SRNN_UNROLL(kTogether)
+    for (int i = 0; i < kTogether; ++i) {
+      row[i] = row_of<kSlice>(w, first + smaller(begin + i * kWarps, kRows - 1), own);
+    }
+    SRNN_UNROLL(kAhead)
+    for (int step = 0; step < divide_up(kPadded, kStep); ++step) {
+      const int col = step * kStep + b.lane * kRowUnit;
+      if (kPadded % kStep != 0 && col >= kPadded) break;
+      SRNN_UNROLL(kTogether)
+      for (int i = 0; i < kTogether; ++i) {
+        const Quad quad = read_quad(row[i] + col * kWeightSize);
+        SRNN_UNROLL(kTile)
+        for (int s = 0; s < kTile; ++s) sums[i][s].add(b, quad, s, col);
+      }
+    }
+    SRNN_UNROLL(kTogether)
+    for (int i = 0; i < kTogether; ++i) {
+      SRNN_UNROLL(kTile)
       for (int s = 0; s < kTile; ++s) {
-        const Quad h = read_quad(b.codes(s) + col), l = read_quad(b.codes(kTile + s) + col);
-        high[g][s] = add_bytes(q.x, h.x, high[g][s]), low[g][s] = add_bytes(q.x, l.x, low[g][s]);
-        high[g][s] = add_bytes(q.y, h.y, high[g][s]), low[g][s] = add_bytes(q.y, l.y, low[g][s]);
-        high[g][s] = add_bytes(q.z, h.z, high[g][s]), low[g][s] = add_bytes(q.z, l.z, low[g][s]);
-        high[g][s] = add_bytes(q.w, h.w, high[g][s]), low[g][s] = add_bytes(q.w, l.w, low[g][s]);
+        const uint32_t sum = sums[i][s].of_warp();
+        const int at = begin + i * kWarps;
+        if (b.lane == 0 && (kRows % (kWarps * kTogether) == 0 || at < kRows))
+          b.parts(0, at)[s] = sum;
       }
     }
-  }
-  for (int g = 0; g < kCount; ++g) {
-    const float scale = w.scales[row + g * w.gate_scales];
-    for (int s = 0; s < kTile; ++s) {
-      // The sums are unsigned, because a part may pass 2^31; the whole sum does not.
-      const uint32_t sum =
-          (static_cast<uint32_t>(high[g][s]) << 7) + static_cast<uint32_t>(low[g][s]);
-      sums[g][s] = float_rn(static_cast<int32_t>(warp_sum(sum))) * (scale * b.scales()[s]);
-    }
-  }
-}
-
-// Sets terms[g] to the product of own row `row` of gate g with the row of this lane's stream
-// (lane % kTile). All lanes of the warp call it.
-template <int kCols, int kCount>
-SRNN_DEVICE void multiply(const Block& b, const MatrixRows& w, int row, float (&terms)[kCount]) {
-  float sums[kCount][kTile];
-  if constexpr (kInt8) {
-    multiply_codes<kCols>(b, w, row, sums);
-  } else {
-    multiply_floats<kCols>(b, w, row, sums);
-  }
-  for (int g = 0; g < kCount; ++g) {
-    terms[g] = sums[g][0];
-    for (int s = 1; s < kTile; ++s) terms[g] = b.lane % kTile == s ? sums[g][s] : terms[g];
   }
 }
 

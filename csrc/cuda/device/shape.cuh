@@ -45,6 +45,13 @@ SRNN_CONSTEXPR uint64_t round_up(uint64_t a, uint64_t unit) { return (a + unit -
 SRNN_CONSTEXPR int smaller(int a, int b) { return a < b ? a : b; }
 SRNN_CONSTEXPR int larger(int a, int b) { return a > b ? a : b; }
 
+// How many of kAll numbers which one of kSlices slices has that begins with number `first`; none
+// where this is negative. Where all slices are full the compiler knows it.
+template <int kAll, int kSlice, int kSlices>
+SRNN_CONSTEXPR int part_of(int first) {
+  return kAll == kSlice * kSlices ? kSlice : smaller(kSlice, kAll - first);
+}
+
 struct FrameSizes {
   int size[kTiers];
 };
@@ -73,6 +80,8 @@ constexpr int kWarpsOfRow = warps_of_row(kTile);
 // the same bits, so the number of streams may decide.
 constexpr bool kTensor = kBfloat16 || (kInt8 && kBatch >= 4);
 constexpr int kTensorStreams = 8, kTensorRows = 32;  // two tiles of 16 rows side by side
+// Whether the own units and logits of all streams are owned by the first warp.
+constexpr bool kOneOwner = kBatch * larger(kUnits, kLogitRows) <= kWarpSize;
 // Whether every block draws all streams itself. With many streams each block draws some of them and
 // sends the levels to the others.
 constexpr bool kDrawAll = kBatch <= kTile;
@@ -96,8 +105,12 @@ SRNN_CONSTEXPR uint64_t resident_bytes(int cols) {
   return kTensor ? round_up(row_bytes(cols), 128) + 64 : row_bytes(cols);
 }
 SRNN_CONSTEXPR uint64_t align(uint64_t bytes) { return round_up(bytes, 256); }
+// int8: where the scales of a matrix begin, behind its rows.
+SRNN_CONSTEXPR uint64_t scales_offset(uint64_t rows, int cols) {
+  return align(rows * row_bytes(cols));
+}
 SRNN_CONSTEXPR uint64_t matrix_bytes(uint64_t rows, int cols) {
-  return align(rows * row_bytes(cols)) + (kInt8 ? align(rows * 4) : 0);
+  return scales_offset(rows, cols) + (kInt8 ? align(rows * 4) : 0);
 }
 SRNN_CONSTEXPR uint64_t floats(uint64_t count) { return align(count * 4); }
 

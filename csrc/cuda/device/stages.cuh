@@ -30,7 +30,6 @@ SRNN_DEVICE bool begin_step(Block& b) {
   }
   ++b.step;
   if (b.step < b.p.steps) {
-    prepare_draws(b, b.step);
     b.forced = is_forced(b, b.step);
     b.samples += b.forced ? 0 : 1;
   }

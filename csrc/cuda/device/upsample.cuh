@@ -5,10 +5,10 @@
 #include "cuda/device/block.cuh"
 #include "cuda/device/cells.cuh"
 #include "cuda/device/exchange.cuh"
+#include "cuda/device/outputs.cuh"
 #include "cuda/device/prims.h"
 #include "cuda/device/product.cuh"
 #include "cuda/device/rows.cuh"
-#include "cuda/device/tensor.cuh"
 
 namespace srnn {
 

@@ -18,25 +18,42 @@ SRNN_DEVICE bool continues_frame(uint32_t now) {
   return now % kUnit == 0 && now % kSize != 0;
 }
 
+// Whether blocks wait for what the lowest tier upsamples for this sample, if its frame begins now.
+SRNN_DEVICE bool waits_for_input(const Block& b) { return kWholeInput && !b.forced; }
+
+template <int kTier>
+SRNN_DEVICE bool run_output(Block& b) {
+  enter(b, kUpsamplePhase + kTier);
+  if constexpr (kSkips) return run_skip_output<kTier>(b, frames_begun<kTier>(b, b.now()));
+  return true;
+}
+
+// Runs a tier whose frame begins now.
+template <int kTier>
+SRNN_DEVICE bool run_tier(Block& b) {
+  const uint32_t frame = frames_begun<kTier>(b, b.now());
+  for (int layer = 0; layer < kLayers; ++layer) {
+    enter(b, kTierPhase + kTier);
+    if (!run_layer<kTier>(b, layer, frame)) return false;
+  }
+  if constexpr (kTier == 0 && kWholeInput) {
+    if (!b.forced) complete_taps(b);  // while the state is on its way
+  }
+  if (!run_output<kTier>(b)) return false;
+  if (kTier == 0 && b.forced) return true;
+  if (!upsample<kTier>(b, frame, Age::kNew, b.now())) return false;
+  if (kTier > 0 || !waits_for_input(b)) return true;
+  enter(b, kAheadPhase);
+  return multiply_recurrents<kTier>(b, frame, Age::kOld);
+}
+
 // Runs the tiers whose frame begins now, from tier kTier down. Before the first sample, with skip
 // connections, it computes the outputs of the frames that began in an earlier launch.
 template <int kTier>
 SRNN_DEVICE bool run_tiers(Block& b) {
   if constexpr (kTier >= 0) {
-    constexpr uint32_t kSize = frame_size(kTier);
-    const bool begins = b.step >= 0 && b.now() % kSize == 0;
-    const uint32_t frame = frames_begun<kTier>(b, b.now());
-    for (int layer = 0; begins && layer < kLayers; ++layer) {
-      enter(b, kTierPhase + kTier);
-      if (!run_layer<kTier>(b, layer, frame)) return false;
-    }
-    if (begins || b.step < 0) enter(b, kUpsamplePhase + kTier);
-    if constexpr (kSkips) {
-      if ((begins || b.step < 0) && !run_skip_output<kTier>(b, frame)) return false;
-    }
-    if (begins && (kTier > 0 || !b.forced)) {
-      if (!upsample<kTier>(b, frame, Age::kNew, b.now())) return false;
-    }
+    const bool begins = b.now() % frame_size(kTier) == 0;
+    if (b.step >= 0 ? begins && !run_tier<kTier>(b) : kSkips && !run_output<kTier>(b)) return false;
     return run_tiers<kTier - 1>(b);
   }
   return true;
@@ -61,7 +78,7 @@ SRNN_DEVICE bool run_tiers_ahead(Block& b) {
     if constexpr (kTier > 0) {
       if (!upsample_ahead<kTier>(b)) return false;
     }
-    const bool due = b.step < 0 || b.now() % kSize == 0;
+    const bool due = b.step < 0 || (b.now() % kSize == 0 && !(kTier == 0 && waits_for_input(b)));
     const Age age = b.forced ? Age::kNew : Age::kOld;
     if (due && !multiply_recurrents<kTier>(b, frames_begun<kTier>(b, b.now()), age)) return false;
     return run_tiers_ahead<kTier + 1>(b);
@@ -69,14 +86,25 @@ SRNN_DEVICE bool run_tiers_ahead(Block& b) {
   return true;
 }
 
+// Prepares the gates of tiers kTier and above whose frame begins at `next`.
+template <int kTier>
+SRNN_DEVICE void prepare_frames(const Block& b, uint32_t next) {
+  if constexpr (kTier < kTiers && !kLaunched) {
+    if (next % frame_size(kTier) == 0) prepare_gates<kTier>(b, next);
+    prepare_frames<kTier + 1>(b, next);
+  }
+}
+
 // Prepares what other blocks need for the next sample, while this sample's hidden layer is
 // exchanged. Sets next_forced to whether the next step is forced.
 SRNN_DEVICE bool prepare_next(Block& b, bool& next_forced) {
   if (b.step + 1 >= b.p.steps) return true;  // the next launch prepares its own first sample
   const int before = enter(b, kAheadPhase);
-  prepare_draws(b, b.step + 1);
+  if ((b.step + 1) % kDrawsAhead == 0) prepare_draws(b, b.step + 1);
   next_forced = is_forced(b, b.step + 1);
   const bool in_time = next_forced || upsample_ahead<0>(b);
+  prepare_frames<0>(b, b.now() + 1);
+  if (kWholeInput && !continues_frame<0>(b.now() + 1)) prepare_taps(b, b.now() + 1);
   resume(b, before);
   return in_time;
 }
@@ -89,6 +117,7 @@ SRNN_DEVICE bool run_ahead(Block& b, bool next_forced) {
   resume(b, kAheadPhase);
   if (!run_tiers_ahead<0>(b)) return false;
   resume(b, kInputPhase);
+  if (kWholeInput && continues_frame<0>(next)) prepare_taps(b, next);
   if (!kWholeInput || next_forced || !continues_frame<0>(next)) return true;
   return gather_input(b, b.samples + 1);
 }
@@ -96,7 +125,7 @@ SRNN_DEVICE bool run_ahead(Block& b, bool next_forced) {
 SRNN_DEVICE bool run_input(Block& b) {
   enter(b, kInputPhase);
   if constexpr (kWholeInput) {
-    if (!continues_frame<0>(b.now()) && !gather_input(b, b.samples)) return false;
+    if (!continues_frame<0>(b.now())) return gather_input_rows(b);
     fill_input_rows(b);
   } else {
     publish_input(b);

@@ -53,6 +53,10 @@ SRNN_DEVICE const std::vector<simt::Given>& all_lanes(const simt::Given& given, 
   return simt::meet(warp, thread_id() % simt::kWarp, given, {file, line});
 }
 
+SRNN_DEVICE void warp_sync(SRNN_HERE) { all_lanes({}, file, line); }
+
+SRNN_DEVICE Quad read_rarely(const float* from) { return *reinterpret_cast<const Quad*>(from); }
+
 SRNN_DEVICE uint32_t bits_of(float x) {
   uint32_t bits;
   std::memcpy(&bits, &x, sizeof(bits));
@@ -92,10 +96,12 @@ SRNN_DEVICE int32_t warp_max(int32_t x, SRNN_HERE) {
   }
   return x;
 }
-SRNN_DEVICE uint64_t warp_before(uint64_t x, SRNN_HERE) {
+template <class Number>
+SRNN_DEVICE Number warp_before(Number x, SRNN_HERE) {
   const std::vector<simt::Given>& given = all_lanes({x}, file, line);
-  uint64_t sum = 0;
-  for (int lane = 0; lane < thread_id() % simt::kWarp; ++lane) sum += given[lane][0];
+  Number sum = 0;
+  for (int lane = 0; lane < thread_id() % simt::kWarp; ++lane)
+    sum += static_cast<Number>(given[lane][0]);
   return sum;
 }
 SRNN_DEVICE int warp_first(int x, SRNN_HERE) {
@@ -108,6 +114,8 @@ SRNN_DEVICE int warp_first(int x, SRNN_HERE) {
 // Memory that other blocks write.
 
 // Lets other threads run now and then, so that there may be much time before an access.
+SRNN_DEVICE uint32_t ticks() { return 0; }
+SRNN_DEVICE void wait_ticks(uint32_t, uint32_t) {}
 SRNN_DEVICE void pause();
 SRNN_DEVICE void pause_sometimes() {
   if (simt::runtime->random() % 8 == 0) pause();
@@ -126,7 +134,9 @@ SRNN_DEVICE Quad get_quad(const void* from) {
   std::memcpy(&q, from, sizeof(q));
   return q;
 }
-SRNN_DEVICE Quad get_packet(const void* from) { return get_quad(from); }
+SRNN_DEVICE void get_packet(const void* from, bool wanted, Quad& q) {
+  if (wanted) q = get_quad(from);
+}
 
 SRNN_DEVICE void push_packet(void* own, int block, Quad q) {
   pause_sometimes();
@@ -134,7 +144,7 @@ SRNN_DEVICE void push_packet(void* own, int block, Quad q) {
   const auto offset = static_cast<unsigned char*>(own) - shared_memory();
   simt::send(simt::runtime->shared[target] + offset, &q, sizeof(q), target);
 }
-SRNN_DEVICE Quad get_pushed(const void* own) { return get_quad(own); }
+SRNN_DEVICE void get_pushed(const void* own, bool wanted, Quad& q) { get_packet(own, wanted, q); }
 
 SRNN_DEVICE void count_up(uint32_t* counter) {
   pause_sometimes();
@@ -161,6 +171,13 @@ SRNN_DEVICE void pause() { simt::pause(); }
 
 SRNN_DEVICE float fma_rn(float a, float b, float c) { return std::fmaf(a, b, c); }
 SRNN_DEVICE float divide_rn(float a, float b) { return a / b; }
+SRNN_DEVICE float magnitude(float x) { return std::fabs(x); }
+SRNN_DEVICE float reciprocal_rn(float x) { return 1.0f / x; }
+SRNN_DEVICE float add_rz(float a, float b) {
+  const double exact = static_cast<double>(a) + b;
+  const float near = static_cast<float>(exact);
+  return std::fabs(near) > std::fabs(exact) ? std::nextafter(near, 0.0f) : near;
+}
 SRNN_DEVICE float float_rn(int32_t x) { return static_cast<float>(x); }
 SRNN_DEVICE int32_t add_bytes(uint32_t a, uint32_t b, int32_t sum) {
   uint32_t total = static_cast<uint32_t>(sum);

@@ -1,0 +1,103 @@
+// Outputs of a layer: products of own rows with the rows of all streams, added up and handed to the
+// threads that own them.
+//
+// Warps put parts of the sums of up to kPassRows rows into b.parts. After a barrier the owner of a
+// row and stream adds them up, in the order of the parts.
+#pragma once
+
+#include "cuda/device/block.cuh"
+#include "cuda/device/prims.h"
+#include "cuda/device/product.cuh"
+#include "cuda/device/shape.cuh"
+#include "cuda/device/tensor.cuh"
+
+namespace srnn {
+
+// Puts the parts of rows `first` to first + kRows - 1 into b.parts. Ends with a barrier.
+template <int kCols, int kSlice, int kRows>
+SRNN_DEVICE void multiply_pass(const Block& b, const MatrixRows& w, int first, int all, int own) {
+  ++b.passes;
+  if constexpr (kTensor) {
+    sum_tiles<kCols, kSlice, divide_up(kRows, 8)>(b, w, first, all, own);
+  } else {
+    sum_rows<kCols, kSlice, kRows>(b, w, first, own);
+  }
+  block_sync();
+}
+
+// Adds up the parts of a row of the pass. `scale` is that of the row's weights.
+SRNN_DEVICE float sum_parts(const Block& b, int row, int stream, float scale) {
+  if constexpr (kInt8) {
+    uint32_t sum = 0;
+    for (int part = 0; part < kParts; ++part) sum += b.parts(part, row)[stream];
+    return float_rn(static_cast<int32_t>(sum)) * (scale * b.scales()[stream]);
+  } else {
+    float sum = float_of(b.parts(0, row)[stream]);
+    for (int part = 1; part < kParts; ++part) sum += float_of(b.parts(part, row)[stream]);
+    return sum;
+  }
+}
+
+SRNN_DEVICE float scale_of(const MatrixRows& w, int unit, int gate) {
+  return kInt8 ? w.scales[unit + gate * w.gate_scales] : 1.0f;
+}
+
+// Puts whole products of kRows rows into b.products, pass by pass. Ends with a barrier.
+template <int kCols, int kSlice, int kAll, int kFirst = 0>
+SRNN_DEVICE void multiply_passes(const Block& b, const MatrixRows& w, int streams, int own) {
+  if constexpr (kFirst < kAll) {
+    constexpr int kRows = smaller(kPassRows, kAll - kFirst);
+    multiply_pass<kCols, kSlice, kRows>(b, w, kFirst, kAll, own);
+    for (int i = b.thread; i < kRows * kPartStreams; i += kThreads) {
+      const int row = i / kPartStreams, stream = i % kPartStreams, at = kFirst + row;
+      if (at % kSlice >= own || stream >= streams) continue;
+      b.products(at)[stream] = sum_parts(b, row, stream, scale_of(w, at % kSlice, at / kSlice));
+    }
+    multiply_passes<kCols, kSlice, kAll, kFirst + kRows>(b, w, streams, own);
+  } else {
+    block_sync();
+  }
+}
+
+// Multiplies `own` rows of each of kCount gates with the rows of `rows` streams from `first` on,
+// and calls take(row, stream, terms) for each row and stream that this thread owns (each_owned).
+template <int kCols, int kCount, int kSlice, class Take>
+SRNN_DEVICE void each_product(const Block& b, const MatrixRows& w, int own, int first, int rows,
+                              const Take& take) {
+  constexpr int kAll = kCount * kSlice;
+  if (own <= 0) return;  // the same for the whole block
+  if constexpr (kAll <= kPassRows) {
+    multiply_pass<kCols, kSlice, kAll>(b, w, 0, kAll, own);
+  } else {
+    multiply_passes<kCols, kSlice, kAll>(b, w, rows, own);
+  }
+  each_owned<kSlice>(b, own, first, rows, [&](int row, int stream) {
+    float terms[kCount];
+    for (int g = 0; g < kCount; ++g) {
+      const int at = g * kSlice + row;
+      terms[g] = kAll <= kPassRows ? sum_parts(b, at, stream - first, scale_of(w, row, g))
+                                   : b.products(at)[stream - first];
+    }
+    take(row, stream, terms);
+  });
+}
+
+// Computes `parts` products of kCount gates for every own unit and stream, with rows that
+// fill(first stream, streams) fills, and calls take(part, unit, stream, terms). rows_of(part)
+// returns the own rows of a matrix. Returns false when the time is up.
+template <int kCols, int kCount, class Fill, class RowsOf, class Take>
+SRNN_DEVICE bool with_products(const Block& b, int parts, const Fill& fill, const RowsOf& rows_of,
+                               const Take& take) {
+  for (int first = 0; first < kBatch; first += kTile) {
+    const int rows = rows_of_tile(first);
+    if (!fill(first, rows)) return false;
+    for (int part = 0; part < parts; ++part) {
+      each_product<kCols, kCount, kUnits>(
+          b, rows_of(part), b.units, first, rows,
+          [&](int u, int stream, float (&terms)[kCount]) { take(part, u, stream, terms); });
+    }
+  }
+  return true;
+}
+
+}  // namespace srnn
