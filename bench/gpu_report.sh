@@ -3,8 +3,7 @@
 #   bench/gpu_report.sh [--seconds N] OUTDIR [PART...]
 # It installs the checkout (PyTorch, Triton, NumPy, safetensors, pytest, setuptools, pybind11 and a C++ compiler
 # must be there) and runs doctor. It compiles the kernels in parallel while it tests the triton backend, then it tests
-# the cuda backend. At last it measures sampling speed, each exchange, the stages of a sample beside what is predicted,
-# styles and training. The most valuable parts come first.
+# the cuda backend. At last it measures sampling speed, each exchange, the stages of a sample, styles and training. The most valuable parts come first.
 # N is 540 when left out, and no part lasts beyond it. Each part has a limit of its own, which grows with a larger N; a
 # smaller N cuts the last parts. Every part has its own log, so that one failure loses nothing else. OUTDIR gets logs
 # and JSON, and the last lines printed are a short table. PYTHON chooses the interpreter.

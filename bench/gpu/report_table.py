@@ -47,20 +47,16 @@ def speed_of(row: dict) -> str:
 
 
 def stages(rows: list[dict]) -> None:
-    """Prints the microseconds of every stage of a profiled kernel, predicted and measured. Where each stage is a kernel
-    of its own, prints the microseconds of one launch and the number of its launches in a sample."""
+    """Prints the microseconds of a sample in every stage of a profiled kernel, and how many of them are exchanges.
+    Where each stage is a kernel of its own, prints the microseconds of one launch and its launches in a sample."""
     first = rows[0]
     about = f"\nStages, dim {first['dim']}, {first['dtype']}, {first['batch_size']} streams"
-    if "predicted_us" in first:
-        print(f"{about}, exchange {first['exchange']}: us of a sample predicted, measured, ratio; of them exchanges")
-        for row in rows:
-            ratio = row["us"] / row["predicted_us"] if row["predicted_us"] else float("nan")
-            print(f"{row['stage']:28}{row['predicted_us']:10.3f}{row['us']:10.3f}{ratio:8.2f}", end="")
-            print(f"{row['predicted_exchange_us']:10.3f}{row['exchange_us']:10.3f}  {row['predicted_bound']}")
-        return
-    print(f"{about}: us, times a sample")
+    if "exchange_us" in first:
+        print(f"{about}, exchange {first['exchange']}: us of a sample, of them exchanges")
+    else:
+        print(f"{about}: us, times a sample")
     for row in rows:
-        print(f"{row['stage']:28}{row['us']:14,.2f}{row['per_sample']:14.3f}")
+        print(f"{row['stage']:28}{row['us']:14,.3f}{row.get('exchange_us', row.get('per_sample')):14.3f}")
 
 
 if __name__ == "__main__":
