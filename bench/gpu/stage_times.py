@@ -6,12 +6,14 @@
 of that name, where each stage is a launch of its own. A stage is launched many times in a row between two events of the
 GPU, on the state that some samples left behind, so its time includes the gap between two launches. "walk" is the time
 of a sample when all stages are launched in turn. The levels are compared with the reference's draws first. A kernel
-whose levels differ, or that cannot start, is left out, and the exit status is then 1.
+whose levels differ, or that cannot start, is left out, and the exit status is then 1. Where a fault has spoiled the
+process's use of the GPU, another process goes on with the kernels behind the one that failed.
 """
 
 import argparse
 import functools
 import itertools
+import os
 import statistics
 import sys
 from collections import Counter
@@ -24,6 +26,7 @@ import torch
 sys.path.append(str(Path(__file__).resolve().parents[2]))
 
 from bench.common import record
+from bench.gpu.faults import spoiled
 from bench.gpu.wanted import Wanted
 from samplernn_fast.backends import devices
 from samplernn_fast.backends.cuda.backend import CudaBackend
@@ -212,18 +215,27 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--batch-size", type=int, nargs="+", default=[1, 8, 64])
     parser.add_argument("--dtype", nargs="+", default=list(CudaBackend.dtypes))
     parser.add_argument("--json", type=Path, help="append the rows to this file")
+    parser.add_argument("--after", type=int, default=0, help="how many kernels an earlier process came to")
     return parser.parse_args(argv)
 
 
 def main() -> None:
-    args, whole = parse(), True
-    device = devices.resolve_device("cuda")
-    for kernel, streams, dim, dtype in combinations(args):
+    args = parse()
+    whole, device = args.after == 0, devices.resolve_device("cuda")
+    for number, (kernel, streams, dim, dtype) in enumerate(combinations(args), 1):
+        if number <= args.after:
+            continue
         try:
             rows = timed_rows(kernel, dim, dtype, streams)
-        except (SampleRNNError, CheckFailed) as reason:
+        except (
+            Exception
+        ) as error:  # the kernels of one line may be wrong in any way, and the others are timed all the same
+            told = isinstance(error, (SampleRNNError, CheckFailed))
+            reason = str(error) if told else f"{type(error).__name__}: {error}"
             print(f"dim {dim}, {dtype}, {streams} streams, {kernel}: left out: {reason}", flush=True)
             whole = False
+            if spoiled():
+                os.execv(sys.executable, [sys.executable, *sys.argv, "--after", str(number)])
             continue
         print_rows(rows)
         if args.json:
