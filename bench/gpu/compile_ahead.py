@@ -5,7 +5,7 @@
 Each argument is a command line of bench/sampling_speed.py or bench/gpu/stage_times.py, or a test file with pytest's
 options. The kernels are those that the command would ask for itself, in that order. Each is built as the backend builds
 it, on GPU 0, but not run. One that the model or the GPU cannot have is named and left out; the exit status is 1 where a
-compiler fails.
+compiler fails, and where none was compiled.
 """
 
 import argparse
@@ -120,8 +120,9 @@ def build(wanted: Wanted) -> tuple[float, str]:
 
 
 def compile_all(wanted: list[Wanted], processes: int) -> bool:
-    """Compiles the list in its order, and prints a line for each kernel that is done. False where some failed."""
-    began, whole = time.perf_counter(), True
+    """Compiles the list in its order, and prints a line for each kernel that is done. False where some failed, or where
+    none of them could be compiled, as on a machine without a GPU."""
+    began, whole, compiled = time.perf_counter(), True, 0
     print(f"{len(wanted)} kernels by {processes} processes", flush=True)
     with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn")) as pool:
         futures: dict[Future, Wanted] = {pool.submit(build, one): one for one in wanted}
@@ -136,10 +137,11 @@ def compile_all(wanted: list[Wanted], processes: int) -> bool:
             except Exception as error:
                 seconds, reason, whole = 0.0, f"{type(error).__name__}: {error}", False
             whole &= "does not compile" not in reason
+            compiled += not reason
             outcome = f"left out: {reason}" if reason else f"{seconds:.1f} s"
             print(f"{about}{', profiled' if profile else ''}: {outcome}", flush=True)
     print(f"all in {time.perf_counter() - began:.1f} s", flush=True)
-    return whole
+    return whole and (compiled > 0 or not wanted)
 
 
 if __name__ == "__main__":

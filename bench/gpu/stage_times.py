@@ -2,17 +2,18 @@
 
     python bench/gpu/stage_times.py [--kernels persistent launches] [--dim 1024 256] [--batch-size 1 8] [--json FILE]
 
-"persistent" reads the time of each phase from the clocks of a profiled kernel's first block, and prints it beside what
-bench/gpu/prediction/predict.py predicts for this GPU. "launches" is the exchange of that name, where each stage is a
-launch of its own. A stage is launched many times in a row between two events of the GPU, on the state that some samples
-left behind, so its time includes the gap between two launches. "walk" is the time of a sample when all stages are
-launched in turn. The levels are compared with the reference's draws first. A kernel whose levels differ, or that cannot
-start, is left out, and the exit status is then 1.
+"persistent" reads the time of each phase from the clocks of a profiled kernel's first block. "launches" is the exchange
+of that name, where each stage is a launch of its own. A stage is launched many times in a row between two events of the
+GPU, on the state that some samples left behind, so its time includes the gap between two launches. "walk" is the time
+of a sample when all stages are launched in turn. The levels are compared with the reference's draws first. A kernel
+whose levels differ, or that cannot start, is left out, and the exit status is then 1. Where a fault has spoiled the
+process's use of the GPU, another process goes on with the kernels behind the one that failed.
 """
 
 import argparse
 import functools
 import itertools
+import os
 import statistics
 import sys
 from collections import Counter
@@ -25,15 +26,10 @@ import torch
 sys.path.append(str(Path(__file__).resolve().parents[2]))
 
 from bench.common import record
-from bench.gpu.prediction import machine as machines
-from bench.gpu.prediction.layout import Layout
-from bench.gpu.prediction.machine import Machine
-from bench.gpu.prediction.predict import predict
+from bench.gpu.faults import spoiled
 from bench.gpu.wanted import Wanted
 from samplernn_fast.backends import devices
 from samplernn_fast.backends.cuda.backend import CudaBackend
-from samplernn_fast.backends.cuda.gpu import Gpu
-from samplernn_fast.backends.cuda.grouping import Grouping
 from samplernn_fast.backends.cuda.launcher import Launcher
 from samplernn_fast.backends.cuda.program import Program
 from samplernn_fast.backends.cuda.stages import Stage, Walk
@@ -138,8 +134,9 @@ def rows_of(backend: CudaBackend, streams: int, samples: int = 256, repeats: int
     return [about | {"stage": name, "us": 1e6 * times[name], "per_sample": often[name]} for name in often]
 
 
-def profiled_rows(backend: CudaBackend, machine: Machine, streams: int, launches: int = 2) -> list[dict]:
-    """A row for each phase of a profiled kernel and one for a whole sample, in microseconds predicted and measured.
+def profiled_rows(backend: CudaBackend, streams: int, launches: int = 2) -> list[dict]:
+    """A row for each phase of a profiled kernel and one for a whole sample: microseconds of a sample, and how many of
+    them are exchanges.
 
     The key "stage" holds the name of the phase, as in rows of earlier measurements.
     """
@@ -147,43 +144,35 @@ def profiled_rows(backend: CudaBackend, machine: Machine, streams: int, launches
     make(backend, streams, samples)  # this brings the weights into L2
     backend.launcher.phase_times()
     make(backend, streams, samples)
-    group = grouping_of(backend.launcher.program(streams), backend.launcher.exchange)
+    exchange = exchange_of(backend.launcher.program(streams), backend.launcher.exchange)
     *phases, whole = backend.launcher.phase_times()
-    predicted = predict(Layout(backend.config, backend.dtype, group, machine.shared_bytes), machine)
-    about = {"dim": backend.config.dim, "dtype": backend.dtype, "batch_size": streams, "exchange": group.exchange}
+    about = {"dim": backend.config.dim, "dtype": backend.dtype, "batch_size": streams, "exchange": exchange}
     rows = []
     for phase in phases:
-        expected, us = predicted[phase.name], 1e6 * phase.seconds / whole.times
-        row = about | {"stage": phase.name, "predicted_us": machine.microseconds(expected.cycles), "us": us}
-        row |= {"predicted_exchange_us": machine.microseconds(expected.exchange)}
-        row |= {"exchange_us": 1e6 * phase.exchange_seconds / whole.times, "predicted_bound": expected.bound}
-        rows.append(row)
-    names = ("predicted_us", "us", "predicted_exchange_us", "exchange_us")
-    total = about | {"stage": "a sample", **{name: sum(row[name] for row in rows) for name in names}}
-    return [*rows, total | {"predicted_bound": ""}]
+        us, exchange_us = (1e6 * time / whole.times for time in (phase.seconds, phase.exchange_seconds))
+        rows.append(about | {"stage": phase.name, "us": us, "exchange_us": exchange_us})
+    total = {name: sum(row[name] for row in rows) for name in ("us", "exchange_us")}
+    return [*rows, about | {"stage": "a sample"} | total]
 
 
-def grouping_of(program: Program, exchange: str) -> Grouping:
-    """How the streams and units of a persistent kernel are divided among blocks. exchange: that of the backend.
+def exchange_of(program: Program, chosen: str) -> str:
+    """The exchange of a persistent kernel. chosen: that of the backend, which may be "auto".
 
     Raises BackendUnavailable where the driver refused the kernel.
     """
     if program.stages is not None:
         raise BackendUnavailable("the driver refused the persistent kernel, so it cannot be timed; see doctor")
     if program.cooperative:
-        return Grouping(program.streams, 1, program.blocks, "tagged" if exchange == "auto" else exchange)
-    groups = program.blocks // program.cluster
-    return Grouping(program.streams // groups, groups, program.cluster, "cluster" if program.cluster > 1 else "alone")
+        return "tagged" if chosen == "auto" else chosen
+    return "cluster" if program.cluster > 1 else "alone"
 
 
 def print_rows(rows: list[dict]) -> None:
-    """Prints the measured time of every row, and the ratio to the predicted one where there is one."""
+    """Prints the time of every row, and how much of it is exchanges where that was measured."""
     for row in rows:
         about = f"dim {row['dim']}, {row['dtype']}, {row['batch_size']} streams: {row['stage']:24} {row['us']:9.2f} us"
-        if "predicted_us" in row:
-            ratio = row["us"] / row["predicted_us"] if row["predicted_us"] else float("nan")
-            about += f", predicted {row['predicted_us']:9.2f} us, ratio {ratio:6.2f}; {row['exchange_us']:.2f} us of "
-            about += f"exchanges, predicted {row['predicted_exchange_us']:.2f}; {row['predicted_bound']}"
+        if "exchange_us" in row:
+            about += f", {row['exchange_us']:.2f} us of it exchanges ({row['exchange']})"
         print(about, flush=True)
 
 
@@ -194,7 +183,7 @@ def models(dim: int) -> tuple[SampleRNN, PackedWeights, Engine]:
     return model, pack(model), Engine(model, backend="reference", dtype="float64", device="cpu")
 
 
-def timed_rows(kernel: str, dim: int, dtype: str, streams: int, args: argparse.Namespace) -> list[dict]:
+def timed_rows(kernel: str, dim: int, dtype: str, streams: int) -> list[dict]:
     """The rows of one kernel, after its draws were checked."""
     device = devices.resolve_device("cuda")
     model, weights, exact = models(dim)
@@ -203,10 +192,7 @@ def timed_rows(kernel: str, dim: int, dtype: str, streams: int, args: argparse.N
         timed_backend(weights, device, dtype) if by_launches else CudaBackend(weights, device, dtype, profile=True)
     )
     check_draws(Engine.of(model, backend), exact, streams)
-    if by_launches:
-        return rows_of(backend, streams)
-    machine = machines.with_options(machines.machine_of(Gpu.open(torch.device(device).index or 0).device), args)
-    return profiled_rows(backend, machine, streams)
+    return rows_of(backend, streams) if by_launches else profiled_rows(backend, streams)
 
 
 def kernels(args: argparse.Namespace) -> Iterator[Wanted]:
@@ -229,19 +215,27 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--batch-size", type=int, nargs="+", default=[1, 8, 64])
     parser.add_argument("--dtype", nargs="+", default=list(CudaBackend.dtypes))
     parser.add_argument("--json", type=Path, help="append the rows to this file")
-    machines.add_options(parser)
+    parser.add_argument("--after", type=int, default=0, help="how many kernels an earlier process came to")
     return parser.parse_args(argv)
 
 
 def main() -> None:
-    args, whole = parse(), True
-    device = devices.resolve_device("cuda")
-    for kernel, streams, dim, dtype in combinations(args):
+    args = parse()
+    whole, device = args.after == 0, devices.resolve_device("cuda")
+    for number, (kernel, streams, dim, dtype) in enumerate(combinations(args), 1):
+        if number <= args.after:
+            continue
         try:
-            rows = timed_rows(kernel, dim, dtype, streams, args)
-        except (SampleRNNError, CheckFailed) as reason:
+            rows = timed_rows(kernel, dim, dtype, streams)
+        except (
+            Exception
+        ) as error:  # the kernels of one line may be wrong in any way, and the others are timed all the same
+            told = isinstance(error, (SampleRNNError, CheckFailed))
+            reason = str(error) if told else f"{type(error).__name__}: {error}"
             print(f"dim {dim}, {dtype}, {streams} streams, {kernel}: left out: {reason}", flush=True)
             whole = False
+            if spoiled():
+                os.execv(sys.executable, [sys.executable, *sys.argv, "--after", str(number)])
             continue
         print_rows(rows)
         if args.json:

@@ -68,6 +68,7 @@ def test_what_is_compiled_ahead_is_not_compiled_again(ahead, fake_gpu, fake_nvrt
     assert "100 streams, cluster: left out: 100 streams of this model" in lines and "all in" in lines
     Program.build(Gpu.open(0), *small)
     assert fake_nvrtc.compilations == 0
+    assert not ahead.compile_all([too_many], processes=1) and ahead.compile_all([], processes=1)
     monkeypatch.setenv("FAKE_NVRTC_COMPILER", "false")
     assert not ahead.compile_all([small._replace(dtype="int8")], processes=1)
     assert "does not compile" in capsys.readouterr().out

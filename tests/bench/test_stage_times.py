@@ -15,9 +15,7 @@ from played_gpu import Played
 
 from bench.common import contestants
 from bench.gpu import stage_times
-from bench.gpu.prediction.machine import machine_of
 from samplernn_fast.backends.cuda import constants, launcher
-from samplernn_fast.backends.cuda.gpu import Gpu
 from samplernn_fast.commands.benchmark import checks
 from samplernn_fast.commands.benchmark.contestants import Lineup, Options
 from samplernn_fast.engine.engine import Engine
@@ -70,26 +68,23 @@ def test_stages_are_timed_where_a_launch_has_fewer_samples(gpu, monkeypatch):
 
 
 @pytest.mark.parametrize("alone", [False, True])
-def test_predicted_and_measured_times_stand_side_by_side(gpu, monkeypatch, alone):
+def test_the_phases_of_a_persistent_kernel_are_timed(gpu, monkeypatch, capsys, alone):
     config = MODELS["two-levels"]
     if not alone:
         gpu.set_device(SHARED_BYTES, 4 << 10)
-    machine = machine_of(Gpu.open(0).device)
-    assert (machine.multiprocessors, machine.shared_bytes, machine.clusters) == (4, (20 if alone else 4) << 10, False)
     backend = Played(pack(make_model(config)), "cpu", "float32", profile=True)
     monkeypatch.setattr(launcher, "LAUNCH_STEPS", config.lookback)
-    *rows, total = stage_times.profiled_rows(backend, machine, 1)
+    *rows, total = stage_times.profiled_rows(backend, 1)
     assert [row["stage"] for row in rows] == constants.phase_names(config) and total["stage"] == "a sample"
-    assert all(row["predicted_us"] > 0 for row in rows[:-1])  # where nothing stays nothing is loaded
     assert all(row["us"] >= row["exchange_us"] >= 0 for row in rows)
     assert total["us"] == pytest.approx(sum(row["us"] for row in rows)) and total["exchange_us"] > 0
-    assert {row["exchange"] for row in rows} == {"alone" if alone else "tagged"}
-    text = json.loads(json.dumps([*rows, total]))
-    stage_times.print_rows(text)
-    group = stage_times.grouping_of(backend.launcher.program(1), "auto")
-    assert (group.blocks, group.batch) == ((1, 1) if alone else (4, 1))
+    exchange = "alone" if alone else "tagged"
+    assert {row["exchange"] for row in rows} == {exchange}
+    stage_times.print_rows(json.loads(json.dumps([*rows, total])))
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert "a sample" in last and last.endswith(f"us of it exchanges ({exchange})")
     with pytest.raises(BackendUnavailable, match="refused the persistent kernel"):
-        stage_times.grouping_of(SimpleNamespace(stages=[]), "launches")
+        stage_times.exchange_of(SimpleNamespace(stages=[]), "launches")
 
 
 def test_each_way_of_exchange_is_a_contestant_after_its_draws_were_checked(gpu, monkeypatch):
@@ -105,7 +100,5 @@ def test_each_way_of_exchange_is_a_contestant_after_its_draws_were_checked(gpu, 
     assert one.name == "cuda float32 cluster" and one.reason.startswith("1 streams of this model") and one.failed
     args.exchanges = ["all"]  # what was not asked for by name may not fit
     absent = lineup.contestants(1)[1]
-    assert [(one.name, one.failed) for one in absent.found] == [
-        ("cuda float32 cluster", False),
-        ("cuda float32 roles", False),
-    ]
+    assert ("cuda float32 cluster", False) in [(one.name, one.failed) for one in absent.found]
+    assert not any(one.failed for one in absent.found)

@@ -4,6 +4,8 @@ No CUDA toolkit is needed. GPU builds of torch bring NVRTC; otherwise it is a sm
 is asked for and not PTX: an older driver runs the cubins of a newer NVRTC of the same CUDA major version, not its PTX.
 """
 
+import contextlib
+import ctypes
 import importlib.util
 import os
 import re
@@ -72,6 +74,7 @@ def open_nvrtc(driver_version: int | None, capability: Capability) -> "Nvrtc":
     major, refused = None if driver_version is None else driver_version // 1000, []
     for path in [chosen] if chosen else [*_pip_files(), *_SYSTEM]:
         try:
+            _load_builtins(Path(path))
             nvrtc = native().Nvrtc(path)
             if nvrtc.version < _OLDEST_NVRTC:
                 refused.append(f"{nvrtc.path} is of CUDA {'.'.join(map(str, nvrtc.version))}")
@@ -103,7 +106,7 @@ def compile_kernel(nvrtc: "Nvrtc", source: KernelSource, arch: str, defines: Map
     defines: macros, name -> value. BackendUnavailable with the compiler's first complaint.
     """
     macros = [f"-D{name}={value}" for name, value in sorted(defines.items())]
-    options = [f"--gpu-architecture={arch}", *constants.COMPILE_OPTIONS, *macros]
+    options = [f"--gpu-architecture={arch}", *constants.NVRTC_OPTIONS, *macros]
     compiler = Path(nvrtc.path)
     stamp = f"{nvrtc.version} {compiler.stat().st_size if compiler.is_file() else 0}"
     texts = [part for header in sorted(source.headers.items()) for part in header]
@@ -126,6 +129,14 @@ def _pip_files() -> list[str]:
             for pattern in patterns:
                 found += [path for path in Path(root).glob(pattern) if "builtins" not in path.name]
     return [str(path) for path in sorted(found, key=_file_version, reverse=True)]
+
+
+def _load_builtins(nvrtc: Path) -> None:
+    """Loads the second library that lies beside an NVRTC of pip. NVRTC asks for it by its name alone, and some versions
+    (13.0) do not look into their own folder, so that only what is already loaded is found."""
+    for path in nvrtc.parent.glob("libnvrtc-builtins.so.*") if nvrtc.is_absolute() else ():
+        with contextlib.suppress(OSError):  # NVRTC itself says what it misses
+            ctypes.CDLL(str(path))
 
 
 def _file_version(path: Path) -> list[int]:

@@ -18,6 +18,9 @@ CHOICES: tuple[str, ...] = ("auto", *(name for name in EXCHANGES if name != "alo
 """What a caller may ask for: an exchange by its name, or "auto", which chooses, also "alone" where that is better."""
 COMPILE_OPTIONS: tuple[str, ...] = ("--std=c++17", "--fmad=false")
 """The options of every compilation. `--fmad=false` keeps the numbers that must be equal on every machine equal."""
+NVRTC_OPTIONS: tuple[str, ...] = (*COMPILE_OPTIONS, "-default-device")
+"""The options of every compilation by NVRTC. Versions up to 13.1 take a lambda with an `auto` parameter for a function
+of the host unless `-default-device` is given. nvcc does not know that option, and does not need it."""
 _READERS_OF_A_COPY = 16  # the largest number of blocks that read one copy of a packet
 _STREAMS_WITH_COPIES = 8  # the largest number of streams for which packets are copied
 

@@ -63,7 +63,7 @@ def compiled(nvrtc):
         wanted = (arch, dtype, batch, exchange, config, profile)
         if wanted not in kept:
             source = KernelSource.read("stages.cuh" if exchange == "launches" else "persistent.cuh")
-            options = [f"--gpu-architecture={arch}", *constants.COMPILE_OPTIONS, "--ptxas-options=-v"]
+            options = [f"--gpu-architecture={arch}", *constants.NVRTC_OPTIONS, "--ptxas-options=-v"]
             macros = defines(config, arch, dtype, batch, exchange, profile)
             options += [f"-D{name}={value}" for name, value in macros.items()]
             kept[wanted] = nvrtc.compile(source.name, source.text, source.headers, options)

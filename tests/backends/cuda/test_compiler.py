@@ -7,9 +7,10 @@ from types import SimpleNamespace
 import pytest
 from small import assert_one_line
 
-from samplernn_fast.backends.cuda import compiler, cubin_cache
+from samplernn_fast.backends.cuda import compiler, constants, cubin_cache
 from samplernn_fast.backends.cuda.compiler import KernelSource, architecture, compile_kernel, open_nvrtc
 from samplernn_fast.errors import BackendUnavailable
+from samplernn_fast.models.config import SampleRNNConfig
 
 _C = pytest.importorskip("samplernn_fast._C", reason="the native part is not built: no C++ compiler")
 
@@ -129,7 +130,8 @@ def test_those_that_do_not_fit_are_named(packages, fake_nvrtc):
 def test_options_and_headers_reach_the_compiler(fake_nvrtc):
     cubin = compile_kernel(open_nvrtc(13000, (9, 0)), KERNEL, "sm_86", {"N": 3, "SIZES": "2,8"}).decode()
     lines = cubin.splitlines()
-    assert lines[0] == "--gpu-architecture=sm_86" and {"-DN=3", "-DSIZES=2,8", "--fmad=false"} <= set(lines)
+    assert lines[0] == "--gpu-architecture=sm_86"
+    assert {"-DN=3", "-DSIZES=2,8", "--fmad=false", "-default-device"} <= set(lines)
     assert cubin.endswith(KERNEL.text)
 
 
@@ -189,6 +191,21 @@ def test_nvrtc_compiles_for_the_architecture(nvrtc):
     for arch in ("sm_80", "sm_90"):
         cubin = compile_kernel(nvrtc, KERNEL, arch, {"N": 3})
         assert cubin[:4] == b"\x7fELF" and int.from_bytes(cubin[18:20], "little") == 190  # EM_CUDA
+
+
+@pytest.mark.parametrize(
+    "file",
+    compiler._pip_files() or [pytest.param("", marks=pytest.mark.skip(reason="pip has installed no NVRTC"))],
+    ids=lambda file: Path(file).name,
+)
+@pytest.mark.parametrize(("kernel", "exchange"), [("stages.cuh", "launches"), ("persistent.cuh", "tagged")])
+def test_every_installed_nvrtc_compiles_the_kernels(monkeypatch, file, kernel, exchange):
+    """The versions differ in what they take: NVRTC 12.9 to 13.1 refuse lambdas with `auto` parameters, which the
+    kernels of the stages have, without an option of their own."""
+    monkeypatch.setenv("SAMPLERNN_FAST_NVRTC", file)
+    macros = constants.defines(SampleRNNConfig(dim=64), "bfloat16", 8, 4, 128, 64 << 10, exchange)
+    cubin = compile_kernel(open_nvrtc(None, (9, 0)), KernelSource.read(kernel), "sm_90", macros)
+    assert cubin[:4] == b"\x7fELF" and b"srnn_sizes" in cubin
 
 
 def test_nvrtc_explains_itself(nvrtc):
