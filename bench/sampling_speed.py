@@ -27,7 +27,6 @@ from bench.gpu.wanted import Wanted
 from samplernn_fast.backends import devices, registry
 from samplernn_fast.backends.cuda import constants
 from samplernn_fast.backends.cuda.backend import CudaBackend
-from samplernn_fast.backends.triton import TritonBackend
 from samplernn_fast.commands.benchmark import timing
 from samplernn_fast.commands.benchmark.contestants import Absences, Contestant, Lineup, Options
 from samplernn_fast.errors import ConfigError
@@ -41,10 +40,6 @@ def main() -> None:
     args = parse()
     torch.set_num_threads(max(args.threads))
     device = devices.resolve_device(args.device)
-    for backend in (CudaBackend, TritonBackend):
-        # The check at the first use takes the levels of an untrained model for wrong ones where a mode rounds: another
-        # level once leads to others ever after. The benchmark's own check goes by the past that was made.
-        backend.compiled_here = False
     print(f"{timing.processor(device)}, torch {torch.__version__}, {torch.get_num_threads()} threads for torch")
     try:
         whole = run(args, device)

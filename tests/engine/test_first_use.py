@@ -10,6 +10,7 @@ import torch
 from cases import CASES, make_model
 from small import assert_one_line
 
+from samplernn_fast.backends.cpu import CpuBackend
 from samplernn_fast.engine.engine import Engine
 from samplernn_fast.engine.first_use import compared_rows
 from samplernn_fast.errors import DeviceError
@@ -35,7 +36,7 @@ def test_right_levels_pass_and_are_checked_once(sampler, settings):
 
 def test_few_or_forced_samples_leave_it_for_later(sampler):
     state = sampler.init_state(1, prompt=np.zeros(16, np.int64))
-    sampler.run(state, 5)
+    sampler.run(state, 4)
     sampler.run(state, 60, forced=np.where(np.arange(60) % 20, 1, -1)[None])
     assert sampler._first_use is not None
     sampler.run(state, 40)
@@ -45,7 +46,7 @@ def test_few_or_forced_samples_leave_it_for_later(sampler):
 def test_many_small_blocks_are_checked_together(sampler):
     state = sampler.init_state(1)
     for block in range(10):
-        assert (sampler._first_use is None) == (block >= 4)  # two of four samples are drawn again, eight are enough
+        assert (sampler._first_use is None) == (block >= 2)  # eight samples are enough
         sampler.run(state, 4)
 
 
@@ -74,6 +75,29 @@ def test_threads_may_make_the_first_levels_at_once(sampler, monkeypatch):
     assert sampler._first_use is None
 
 
+@pytest.mark.parametrize("settings", [{}, {"temperature": [0.7, 0.0, 0.2]}, {"top_k": 5}, {"top_p": 0.5}])
+@pytest.mark.parametrize("dtype", ["int8", "bfloat16"])
+@pytest.mark.parametrize("name", ["paper-3tier", "theano-lstm-skips", "prism-skips"])
+def test_rounded_weights_of_an_untrained_model_pass(name, dtype, settings, monkeypatch):
+    """Its levels are nearly equally likely, so rounding draws another one often."""
+    monkeypatch.setattr(CpuBackend, "compiled_here", True)
+    sampler = Engine(make_model(CASES[name], dtype=torch.float32), backend="cpu", dtype=dtype, device="cpu")
+    assert sampler._first_use is not None
+    sampler.run(sampler.init_state(3, seed=2, **settings), 64)
+    assert sampler._first_use is None
+
+
+@pytest.mark.parametrize("dtype", ["int8", "bfloat16"])
+@pytest.mark.parametrize("settings", [{}, {"top_k": 5}])
+def test_wrong_weights_are_found_in_modes_that_round(dtype, settings, monkeypatch):
+    monkeypatch.setattr(CpuBackend, "compiled_here", True)
+    model, other = (make_model(CASES["paper-3tier"], dtype=torch.float32, seed=seed) for seed in (0, 1))
+    sampler = Engine(model, backend="cpu", dtype=dtype, device="cpu")
+    sampler.backend = Engine(other, backend="cpu", dtype=dtype, device="cpu").backend
+    with pytest.raises(DeviceError, match="are not the model's"):
+        sampler.run(sampler.init_state(3, seed=2, **settings), 64)
+
+
 @pytest.mark.parametrize("what", ["draws", "weights", "hidden"])
 def test_wrong_levels_are_an_error(sampler, what, monkeypatch):
     right = sampler.backend.generate
@@ -90,7 +114,7 @@ def test_wrong_levels_are_an_error(sampler, what, monkeypatch):
     state = sampler.init_state(2)
     before = [h.copy() for h in state.hidden]
     with pytest.raises(
-        DeviceError, match=r"the reference backend made levels that are not the model's: \d+ of 64"
+        DeviceError, match=r"the reference backend made levels that are not the model's: \d+ of 128"
     ) as caught:
         sampler.run(state, 200)
     assert_one_line(caught)
@@ -127,5 +151,5 @@ def test_one_wrong_stream_of_many_is_found(sampler, wrong, monkeypatch):
 
     monkeypatch.setattr(sampler.backend, "generate", generate)
     monkeypatch.setattr(sampler.backend, "group_streams", lambda streams: 130)
-    with pytest.raises(DeviceError, match=rf"0 of 8 of stream {wrong} are as plain torch draws them"):
+    with pytest.raises(DeviceError, match=rf"[01] of 16 of stream {wrong} are as plain torch draws them"):
         sampler.run(sampler.init_state(600, seed=3), 16)
