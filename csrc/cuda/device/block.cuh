@@ -25,9 +25,6 @@ struct Block {
   uint32_t exchanges = 0;         // exchanges so far, for the counter protocol
   // Whether this sample skips the MLP: every stream's level is given, and no logits are wanted.
   bool forced = true;
-  // The place of the last exchange that this block published, and the clock then.
-  mutable int published = -1;
-  mutable uint32_t published_at = 0;
   mutable uint32_t passes = 0;  // passes of products so far; see b.parts
   mutable int output = -1;      // the tier whose output rows are in use, or -1 for the common rows
   // For each tier, 1 + the frame whose output its rows hold, or 0.

@@ -77,7 +77,7 @@ SRNN_DEVICE bool gather_state(const Block& b, int layer, uint32_t frame, Age age
   each_row<kTile>(b, rows, [&](int row, int number) {
     for (int col = number; col < kDim; col += threads_of_row<kTile>()) {
       const float number[1] = {hidden[row * kStateWidth + col]};
-      take(row, col, number, 1);
+      take(row, col, number, 1, Constant<1>());
     }
     take.end_row(row);
   });

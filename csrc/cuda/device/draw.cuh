@@ -101,11 +101,11 @@ SRNN_DEVICE void finish_draw(const Block& b, int row, int stream, int level) {
 
 struct LogitKeeper {
   const Block& b;
-  template <int kCount>
-  SRNN_DEVICE_MEMBER void operator()(int row, int col, const float (&numbers)[kCount],
-                                     int count) const {
+  template <int kCount, class Sure>
+  SRNN_DEVICE_MEMBER void operator()(int row, int col, const float (&numbers)[kCount], int count,
+                                     Sure) const {
     for (int k = 0; k < kCount; ++k) {
-      if (k < count) b.raw(row)[col + k] = numbers[k];
+      if (k < Sure::value || k < count) b.raw(row)[col + k] = numbers[k];
     }
   }
   SRNN_DEVICE_MEMBER void end_row(int) const {}
@@ -171,9 +171,9 @@ SRNN_DEVICE bool publish_levels(Block& b) {
 struct LevelKeeper {
   const Block& b;
   bool& sound;  // whether all numbers so far are levels
-  template <int kCount>
-  SRNN_DEVICE_MEMBER void operator()(int, int stream, const float (&numbers)[kCount],
-                                     int count) const {
+  template <int kCount, class Sure>
+  SRNN_DEVICE_MEMBER void operator()(int, int stream, const float (&numbers)[kCount], int count,
+                                     Sure) const {
     for (int k = 0; k < kCount && k < count; ++k) {
       sound = keep_level(b, stream + k, static_cast<int32_t>(bits_of(numbers[k]))) && sound;
     }

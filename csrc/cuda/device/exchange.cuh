@@ -82,7 +82,7 @@ SRNN_CONSTEXPR int publishers() {
 // complete. The warps that do not publish wait, because their looks at what other blocks publish
 // would slow down the loads of the one that does.
 template <class V, int kCount, class Send>
-SRNN_DEVICE void each_published(const Block& b, int place, const Send& send) {
+SRNN_DEVICE void each_published(const Block& b, const Send& send) {
   constexpr int kPublishers = publishers<V>();
   if constexpr (kPublishers == kThreads) block_sync();
   if (b.thread < kPublishers) {
@@ -90,7 +90,6 @@ SRNN_DEVICE void each_published(const Block& b, int place, const Send& send) {
     each_step<kCount, kPublishers>(b.thread, send);
   }
   if constexpr (kPublishers < kThreads) block_sync();
-  b.published = place, b.published_at = ticks();
 }
 
 // Sends this block's slice of every vector, b.own() (kRows, kSlice), to all blocks.
@@ -103,7 +102,7 @@ SRNN_DEVICE void publish(Block& b, int place, uint32_t sequence) {
   if constexpr (in_packets(kExchange)) {
     // Packets of a block for each copy of the buffer, or for each block of the cluster.
     constexpr int kReaders = kCluster ? kBlocks : kCopies;
-    each_published<V, kAll * kReaders>(b, place, [&](int i) {
+    each_published<V, kAll * kReaders>(b, [&](int i) {
       const int row = i % kAll / kPackets, packet = i % kPackets, reader = i / kAll;
       const Quad q = packet_of<V>(b, own + row * V::kSlice, packet, sequence);
       unsigned char* to = buffer + row * kBytes + (b.index * kPackets + packet) * 16;
@@ -114,12 +113,12 @@ SRNN_DEVICE void publish(Block& b, int place, uint32_t sequence) {
       }
     });
   } else if constexpr (kExchange == Protocol::kAlone) {
-    each_published<V, V::kRows * V::kCols>(b, place, [&](int i) {
+    each_published<V, V::kRows * V::kCols>(b, [&](int i) {
       const int row = i / V::kCols, col = i % V::kCols;
       reinterpret_cast<float*>(buffer + row * kBytes)[col] = own[row * V::kSlice + col];
     });
   } else {
-    each_published<V, V::kRows * V::kSlice>(b, place, [&](int i) {
+    each_published<V, V::kRows * V::kSlice>(b, [&](int i) {
       const int row = i / V::kSlice, col = b.index * V::kSlice + i % V::kSlice;
       if (col < V::kCols) put_float(reinterpret_cast<float*>(buffer + row * kBytes) + col, own[i]);
     });
@@ -163,9 +162,6 @@ SRNN_DEVICE void read_packet(const unsigned char* from, bool wanted, Quad& q) {
 // Limits of a thread's reads of packets that are under way at once: the first time, and again while
 // none has arrived. More of the latter would slow down the other reads of L2.
 constexpr int kReadsAhead = 8, kRepeatedReads = 2;
-// Ticks of the multiprocessor's clock between publishing a result and the first look at those of
-// other blocks, which cannot be there earlier. A look that comes too early costs another trip.
-constexpr uint32_t kFirstLook = 220;
 
 // Waits for packets with this sequence number: packet `first` of those at `from` and every kStep-th
 // after it, at most kCount of them and only those below `end`. All reads are issued before the
@@ -204,7 +200,8 @@ SRNN_CONSTEXPR int rows_at_once() {
   return smaller(V::kRows, kTile);
 }
 
-// Passes the numbers of a packet on to take(row, col, numbers, count).
+// Passes the numbers of a packet on to take(row, col, numbers, count, the least count that any
+// packet has).
 template <class V, class Take>
 SRNN_DEVICE void take_packet(int row, int packet, Quad q, const Take& take) {
   constexpr int kPackets = packets<V>();
@@ -212,11 +209,15 @@ SRNN_DEVICE void take_packet(int row, int packet, Quad q, const Take& take) {
   const float numbers[kPayload] = {float_of(q.x), float_of(q.y), float_of(q.z)};
   const int own = V::kSlice % kPayload == 0 ? kPayload : smaller(kPayload, V::kSlice - at);
   constexpr bool kFull = V::kCols == V::kSlice * V::kWriters;
-  take(row, col, numbers, kFull ? own : smaller(own, V::kCols - col));
+  constexpr int kLast = V::kSlice % kPayload;  // numbers of a slice's last packet, or 0 for all
+  take(row, col, numbers, kFull ? own : smaller(own, V::kCols - col),
+       Constant<!kFull       ? 0
+                : kLast == 0 ? kPayload
+                             : kLast>());
 }
 
 // Reads vectors first, ..., first + rows - 1 of an exchange in packets, at most kRows of them.
-// Calls take(row, col, numbers, count) for neighbouring numbers, with rows from 0, and
+// Calls take(row, col, numbers, count, least) for neighbouring numbers, with rows from 0, and
 // take.end_row(row) in every warp that read a part of the row. The caller puts a barrier after it.
 // Returns false when the time is up; then some of the numbers are no results.
 template <class V, int kRows, class Take>
@@ -228,8 +229,6 @@ SRNN_DEVICE bool gather_packets(const Block& b, int place, uint32_t sequence, in
   constexpr int kAhead = divide_up(kReads, divide_up(kReads, kReadsAhead));
   const unsigned char* buffer =
       buffer_of<V>(b, place, sequence, b.index % kCopies) + first * kBytes;
-  if (kExchange == Protocol::kTagged && place == b.published)
-    wait_ticks(b.published_at, kFirstLook);
   bool in_time = true;
   each_row<kRows>(b, rows, [&](int row, int number) {
     for (int turn = 0; turn < kReads; turn += kAhead) {
@@ -259,7 +258,8 @@ SRNN_DEVICE void gather_floats(const Block& b, int place, uint32_t sequence, int
     for (int i = number; i < kQuads; i += threads_of_row<kRows>()) {
       const Quad q = get_quad(buffer + row * kBytes + i * 16);
       const float numbers[4] = {float_of(q.x), float_of(q.y), float_of(q.z), float_of(q.w)};
-      take(row, i * 4, numbers, smaller(4, V::kCols - i * 4));
+      take(row, i * 4, numbers, smaller(4, V::kCols - i * 4),
+           Constant<V::kCols % 4 == 0 ? 4 : 1>());
     }
     take.end_row(row);
   });
@@ -284,7 +284,7 @@ SRNN_DEVICE bool gather(const Block& b, int place, uint32_t sequence, Age age, i
       const float* from = reinterpret_cast<const float*>(buffer + row * kBytes);
       for (int col = number; col < V::kCols; col += threads_of_row<kRows>()) {
         const float number[1] = {from[col]};
-        take(row, col, number, 1);
+        take(row, col, number, 1, Constant<1>());
       }
       take.end_row(row);
     });

@@ -70,11 +70,11 @@ SRNN_DEVICE void prepare_taps(const Block& b, uint32_t next) {
 
 struct InputKeeper {
   const Block& b;
-  template <int kCount>
-  SRNN_DEVICE_MEMBER void operator()(int row, int col, const float (&numbers)[kCount],
-                                     int count) const {
+  template <int kCount, class Sure>
+  SRNN_DEVICE_MEMBER void operator()(int row, int col, const float (&numbers)[kCount], int count,
+                                     Sure) const {
     for (int k = 0; k < kCount; ++k) {
-      if (k < count) b.input(row)[col + k] = numbers[k];
+      if (k < Sure::value || k < count) b.input(row)[col + k] = numbers[k];
     }
   }
   SRNN_DEVICE_MEMBER void end_row(int) const {}
@@ -90,14 +90,14 @@ SRNN_DEVICE bool gather_input(const Block& b, uint32_t sample) {
 struct InputWriter {
   const Block& b;
   const RowWriter writer;
-  template <int kCount>
-  SRNN_DEVICE_MEMBER void operator()(int row, int col, const float (&numbers)[kCount],
-                                     int count) const {
+  template <int kCount, class Sure>
+  SRNN_DEVICE_MEMBER void operator()(int row, int col, const float (&numbers)[kCount], int count,
+                                     Sure sure) const {
     float x[kCount];
     // Numbers past `count` are read as well, and not used: a condition would stand between the
     // reads.
     for (int k = 0; k < kCount; ++k) x[k] = relu(b.taps(row)[col + k] + numbers[k]);
-    writer(row, col, x, count);
+    writer(row, col, x, count, sure);
   }
   SRNN_DEVICE_MEMBER void end_row(int row) const { writer.end_row(row); }
 };

@@ -174,17 +174,6 @@ SRNN_DEVICE uint64_t clock_ns() {
   return now;
 }
 SRNN_DEVICE uint64_t clock_ticks() { return static_cast<uint64_t>(clock64()); }
-// The lower bits of the same clock.
-SRNN_DEVICE uint32_t ticks() {
-  uint32_t now;
-  asm volatile("mov.u32 %0, %clock;" : "=r"(now));
-  return now;
-}
-// Waits until the clock is `wait` ticks past `since`.
-SRNN_DEVICE void wait_ticks(uint32_t since, uint32_t wait) {
-  while (ticks() - since < wait) {
-  }
-}
 // Adds to a number of which one thread keeps count. The thread does not wait for the result.
 SRNN_DEVICE void add_up(uint64_t* to, uint64_t x) {
   asm volatile("red.relaxed.gpu.global.add.u64 [%0], %1;" ::"l"(to), "l"(x) : "memory");

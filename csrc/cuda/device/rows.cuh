@@ -52,11 +52,11 @@ struct RowWriter {
   mutable int32_t peak = 0;  // int8: bits of the largest magnitude that this thread wrote to a row
 
   // Writes `count` neighbouring numbers of the part, from `col` on.
-  template <int kCount>
-  SRNN_DEVICE_MEMBER void operator()(int row, int col, const float (&numbers)[kCount],
-                                     int count) const {
+  template <int kCount, class Sure>
+  SRNN_DEVICE_MEMBER void operator()(int row, int col, const float (&numbers)[kCount], int count,
+                                     Sure) const {
     for (int k = 0; k < kCount; ++k) {
-      if (k < count) put(row, col + k, numbers[k]);
+      if (k < Sure::value || k < count) put(row, col + k, numbers[k]);
     }
   }
 

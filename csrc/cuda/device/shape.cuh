@@ -52,6 +52,12 @@ SRNN_CONSTEXPR int part_of(int first) {
   return kAll == kSlice * kSlices ? kSlice : smaller(kSlice, kAll - first);
 }
 
+// A number that a function's argument carries, and the compiler knows.
+template <int kNumber>
+struct Constant {
+  static constexpr int value = kNumber;
+};
+
 struct FrameSizes {
   int size[kTiers];
 };

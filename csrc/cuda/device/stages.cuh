@@ -52,11 +52,6 @@ SRNN_DEVICE void run_stage(const Params& all, const Stage& stage, const Work& wo
   if (b.thread == 0) clock_of(b).stopped = 1;  // a failure ends with a barrier, so all have read it
 }
 
-template <int kNumber>
-struct Constant {
-  static constexpr int value = kNumber;
-};
-
 // Calls work(Constant<number>()). Does nothing where the number is kEnd or more.
 template <int kEnd, int kFrom = 0, class Work>
 SRNN_DEVICE bool with_constant(int number, const Work& work) {

@@ -114,8 +114,6 @@ SRNN_DEVICE int warp_first(int x, SRNN_HERE) {
 // Memory that other blocks write.
 
 // Lets other threads run now and then, so that there may be much time before an access.
-SRNN_DEVICE uint32_t ticks() { return 0; }
-SRNN_DEVICE void wait_ticks(uint32_t, uint32_t) {}
 SRNN_DEVICE void pause();
 SRNN_DEVICE void pause_sometimes() {
   if (simt::runtime->random() % 8 == 0) pause();
