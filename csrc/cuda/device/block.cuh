@@ -25,8 +25,9 @@ struct Block {
   uint32_t exchanges = 0;         // exchanges so far, for the counter protocol
   // Whether this sample skips the MLP: every stream's level is given, and no logits are wanted.
   bool forced = true;
-  mutable uint32_t passes = 0;  // passes of products so far; see b.parts
-  mutable int output = -1;      // the tier whose output rows are in use, or -1 for the common rows
+  mutable uint32_t gathers = 0;  // exchanges in packets that were read so far
+  mutable uint32_t passes = 0;   // passes of products so far; see b.parts
+  mutable int output = -1;       // the tier whose output rows are in use, or -1 for the common rows
   // For each tier, 1 + the frame whose output its rows hold, or 0.
   mutable uint32_t output_frames[kTiers] = {};
   // These are for profile.cuh.
@@ -35,9 +36,10 @@ struct Block {
 
   SRNN_DEVICE_MEMBER uint32_t now() const { return begin + static_cast<uint32_t>(step); }
 
-  // Whether the time of an exchange in packets was up, in any thread. One is written before a
-  // barrier and read after it.
-  SRNN_DEVICE_MEMBER int32_t& stopped() const { return *at<int32_t>(kArrays.stopped); }
+  // Whether the time of the next exchange in packets was up in any thread, which is written before
+  // a barrier and read after it. There are two words, used in turn, because a thread may be late
+  // for the next exchange before another has read the word of this one.
+  SRNN_DEVICE_MEMBER int32_t& late() const { return at<int32_t>(kArrays.late)[++gathers % 2]; }
   // Rows in float32: logits for the draw, and in int8 the vectors that are quantized.
   SRNN_DEVICE_MEMBER float* raw(int row) const { return at<float>(kArrays.raw) + row * kRawCols; }
   SRNN_DEVICE_MEMBER uint32_t* draw_weights(int row) const {

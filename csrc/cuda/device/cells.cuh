@@ -73,7 +73,6 @@ SRNN_DEVICE bool gather_state(const Block& b, int layer, uint32_t frame, Age age
   constexpr uint64_t kTierFloats = uint64_t{1} * kLayers * kAllStreams * kStateWidth;
   const float* hidden =
       b.p.hidden + kTier * kTierFloats + (uint64_t{1} * layer * kAllStreams + first) * kStateWidth;
-  block_sync();
   each_row<kTile>(b, rows, [&](int row, int number) {
     for (int col = number; col < kDim; col += threads_of_row<kTile>()) {
       const float number[1] = {hidden[row * kStateWidth + col]};

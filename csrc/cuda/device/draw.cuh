@@ -16,10 +16,10 @@ struct WarpTeam {
   SRNN_DEVICE_MEMBER int first_found(int level) const { return warp_first(level); }
 };
 
-constexpr int32_t kLowestOrder = ~0x7f800000;         // of minus infinity, whose weight is 0
-constexpr int kPart = divide_up(kLevels, kWarpSize);  // levels of a lane
+constexpr int32_t kLowestOrder = ~0x7f800000;  // of minus infinity, whose weight is 0
+constexpr int kLaneLevels = divide_up(kLevels, kWarpSize);
 // Whether the sum of all weights, which are at most 2^23 each, has 32 bits.
-constexpr bool kShortSums = kLevels <= 512;
+constexpr bool kShortSums = kLevels < 512;
 
 // The level that is given to a stream for a sample of this launch, or -1.
 SRNN_DEVICE int forced_level(const Block& b, int stream, int step) {
@@ -46,10 +46,10 @@ SRNN_DEVICE void prepare_draws(const Block& b, int first) {
 // Does what sample_level does where no weight is dropped and the temperature is not 0. Everything
 // stays in registers, so a lane's levels are computed side by side.
 SRNN_DEVICE int draw_from_all(const Block& b, const float* logits, const Draw& draw) {
-  const int first = b.lane * kPart;
-  float x[kPart];
+  const int first = b.lane * kLaneLevels;
+  float x[kLaneLevels];
   int32_t highest = kLowestOrder, lowest = ~kLowestOrder;
-  for (int i = 0; i < kPart; ++i) {
+  for (int i = 0; i < kLaneLevels; ++i) {
     x[i] = kLevels % kWarpSize == 0 || first + i < kLevels ? logits[first + i]
                                                            : float_of_order(kLowestOrder);
     const int32_t order = order_of(x[i]);
@@ -59,15 +59,16 @@ SRNN_DEVICE int draw_from_all(const Block& b, const float* logits, const Draw& d
   highest = warp_max(highest), lowest = ~warp_max(~lowest);
   if (!are_finite(highest, lowest)) return -1;
   const float max = float_of_order(highest);
-  uint32_t weight[kPart], own = 0;
-  for (int i = 0; i < kPart; ++i) own += weight[i] = sampler_weight(x[i], max, draw.scale);
+  uint32_t weight[kLaneLevels], own = 0;
+  for (int i = 0; i < kLaneLevels; ++i) own += weight[i] = sampler_weight(x[i], max, draw.scale);
   const uint32_t before = warp_before(own), total = warp_sum(own);
   const uint32_t rank = static_cast<uint32_t>(scale_by_fraction(draw.draw, total));
   uint32_t prefix = before;
   int level = first;
-  for (int i = 0; i < kPart; ++i) {
+  for (int i = 0; i < kLaneLevels; ++i) {
     prefix += weight[i];
-    // Adds 1 where prefix <= rank. Both are at most 2^31, so the sign of the difference tells.
+    // Adds 1 where prefix <= rank. In the lane that has the level both lie between the same sums,
+    // so the sign of their difference tells. The result of other lanes is not used.
     level += 1 + (static_cast<int32_t>(rank - prefix) >> 31);
   }
   return warp_max(before <= rank && rank < prefix ? level : -1);
@@ -81,8 +82,8 @@ SRNN_DEVICE int draw_level(const Block& b, int row, int stream) {
   if (draw.from_all != 0) return draw_from_all(b, logits, draw);
   if (draw.forced >= 0) return draw.forced;
   const SamplerSettings settings = {b.p.top_k, b.p.use_top_p != 0, b.p.top_p_fraction};
-  const int first = b.lane * kPart < kLevels ? b.lane * kPart : kLevels;
-  const int count = kLevels - first < kPart ? kLevels - first : kPart;
+  const int first = b.lane * kLaneLevels < kLevels ? b.lane * kLaneLevels : kLevels;
+  const int count = kLevels - first < kLaneLevels ? kLevels - first : kLaneLevels;
   return sample_level(logits + first, first, count, kLevels, draw.draw, draw.temperature, settings,
                       b.draw_weights(row) + first, WarpTeam());
 }
@@ -154,6 +155,7 @@ SRNN_DEVICE bool publish_levels(Block& b) {
   const int end = begin + kDrawStreams < kBatch ? begin + kDrawStreams : kBatch;
   float* own = b.own();
   for (int first = begin; first < end; first += kTile) {
+    if (first > begin) block_sync();  // the logits of the tile before have been read
     const auto take = [&](int stream, int level) {
       own[stream - begin] = float_of(static_cast<uint32_t>(level));
     };

@@ -75,7 +75,7 @@ SRNN_DEVICE Quad packet_of(const Block& b, const float* own, int packet, uint32_
 // it, so that no barrier of the block stands between the numbers and their way to other blocks.
 template <class V>
 SRNN_CONSTEXPR int publishers() {
-  return kOneOwner && V::kRows * V::kSlice <= kWarpSize ? kWarpSize : kThreads;
+  return kOneOwner && V::kByOwners ? kWarpSize : kThreads;
 }
 
 // Calls send(number) for each number below kCount that is this thread's to publish, once `own` is
@@ -89,7 +89,7 @@ SRNN_DEVICE void each_published(const Block& b, const Send& send) {
     if constexpr (kPublishers < kThreads) warp_sync();
     each_step<kCount, kPublishers>(b.thread, send);
   }
-  if constexpr (kPublishers < kThreads) block_sync();
+  if constexpr (kPublishers < kThreads && in_packets(kExchange)) block_sync();
 }
 
 // Sends this block's slice of every vector, b.own() (kRows, kSlice), to all blocks.
@@ -101,8 +101,8 @@ SRNN_DEVICE void publish(Block& b, int place, uint32_t sequence) {
   const float* own = b.own();
   if constexpr (in_packets(kExchange)) {
     // Packets of a block for each copy of the buffer, or for each block of the cluster.
-    constexpr int kReaders = kCluster ? kBlocks : kCopies;
-    each_published<V, kAll * kReaders>(b, [&](int i) {
+    constexpr int kTimes = kCluster ? kBlocks : kCopies;
+    each_published<V, kAll * kTimes>(b, [&](int i) {
       const int row = i % kAll / kPackets, packet = i % kPackets, reader = i / kAll;
       const Quad q = packet_of<V>(b, own + row * V::kSlice, packet, sequence);
       unsigned char* to = buffer + row * kBytes + (b.index * kPackets + packet) * 16;
@@ -266,16 +266,18 @@ SRNN_DEVICE void gather_floats(const Block& b, int place, uint32_t sequence, int
 }
 
 // Reads vectors first, ..., first + rows - 1 of an exchange by the protocol of kExchange; `take` is
-// that of gather_packets. Begins and ends with a barrier of the block. Returns false when the time
-// is up, in this thread or another.
+// that of gather_packets. Ends with a barrier of the block. The caller sees to it that a barrier
+// came after the last read of what `take` overwrites: that of a product (outputs.cuh) or of the
+// draw. Returns false when the time is up, in this thread or another.
 template <class V, int kRows = rows_at_once<V>(), class Take>
 SRNN_DEVICE bool gather(const Block& b, int place, uint32_t sequence, Age age, int first, int rows,
                         const Take& take) {
   const ExchangeTime time(b);
   if constexpr (in_packets(kExchange)) {
-    if (!gather_packets<V, kRows>(b, place, sequence, first, rows, take)) b.stopped() = 1;
+    int32_t& late = b.late();
+    if (!gather_packets<V, kRows>(b, place, sequence, first, rows, take)) late = 1;
     block_sync();
-    return b.stopped() == 0;
+    return late == 0;
   } else if constexpr (kExchange == Protocol::kAlone) {
     constexpr uint64_t kBytes = vector_bytes<V>();
     const unsigned char* buffer = buffer_of<V>(b, place, sequence) + first * kBytes;
@@ -291,11 +293,8 @@ SRNN_DEVICE bool gather(const Block& b, int place, uint32_t sequence, Age age, i
     block_sync();
     return true;
   } else {
-    if (kLaunched || age == Age::kOld) {
-      block_sync();
-    } else if (!wait_for_counter(b, place, sequence)) {
-      return false;
-    }
+    const bool waits = !kLaunched && age == Age::kNew;
+    if (waits && !wait_for_counter(b, place, sequence)) return false;
     gather_floats<V, kRows>(b, place, sequence, first, rows, take);
     block_sync();
     return true;

@@ -94,7 +94,7 @@ SRNN_DEVICE void visit_state(const Block& b, Number* states, const Visit& visit)
 }
 
 SRNN_DEVICE void load(const Block& b) {
-  if (b.thread == 0) b.stopped() = 0;
+  if (b.thread < 2) b.at<int32_t>(kArrays.late)[b.thread] = 0;
   constexpr Resident kOutput = kResidents.output;
   constexpr uint64_t kOutputAt = kOffsets.output;
   copy_tier<0>(b);

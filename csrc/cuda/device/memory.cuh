@@ -57,13 +57,13 @@ constexpr bool kKeepOutputRows =
 // Offsets of the arrays that a block works on. They come first into shared memory; where it is too
 // small, they are in the workspace.
 struct BlockArrays {
-  uint64_t stopped, scales, peaks, draws, raw, codes, outputs, parts, products, own, exchange,
-      weights, end;
+  uint64_t late, scales, peaks, draws, raw, codes, outputs, parts, products, own, exchange, weights,
+      end;
 };
 SRNN_CONSTEXPR BlockArrays make_block_arrays() {
   BlockArrays to = {};
   uint64_t at = 0;
-  to.stopped = at, at += 16;
+  to.late = at, at += 16;
   to.scales = at, at += round_up(kTile * 4, 16);
   to.peaks = at, at += kInt8 ? round_up(uint64_t{4} * kTile * kWarpsOfRow, 16) : 0;
   to.draws = at, at += round_up(uint64_t{2} * kBatch * kDrawsAhead * sizeof(Draw), 16);
@@ -71,7 +71,8 @@ SRNN_CONSTEXPR BlockArrays make_block_arrays() {
   to.codes = at, at += uint64_t{1} * (kInt8 ? 2 : kBfloat16 ? 1 : 0) * kTile * kCodeBytes;
   to.outputs = at, at += kKeepOutputRows ? kTiers * kOutputRowsBytes : 0;
   to.parts = at, at += 2 * kPartsBytes;
-  to.products = at, at += kMostRows > kPassRows ? uint64_t{4} * kMostRows * kPartStreams : 0;
+  to.products = at;
+  at += kMostRows > kPassRows ? round_up(uint64_t{4} * kMostRows * kPartStreams, 16) : 0;
   constexpr int kMostUnits = larger(kUnits, kLogitRows);
   to.own = at, at += round_up(uint64_t{4} * kBatch * kMostUnits, 16);
   to.exchange = at, at += in_own_memory(kExchange) ? kExchangeBytes : 0;
@@ -111,6 +112,10 @@ SRNN_CONSTEXPR KeptArrays make_kept_arrays() {
   return to;
 }
 constexpr KeptArrays kKept = make_kept_arrays();
+static_assert(kArrays.raw % 16 == 0 && kArrays.codes % 16 == 0 && kArrays.outputs % 16 == 0 &&
+                  kArrays.exchange % 16 == 0 && kArrays.end % 16 == 0 && kKept.taps % 16 == 0 &&
+                  kKept.end % 16 == 0 && kPartsBytes % 16 == 0,
+              "they are read 16 bytes at a time");
 
 // A cluster's arrays must be in shared memory, because its blocks write into each other's. The host
 // refuses a kernel that needs more shared memory than the GPU has.

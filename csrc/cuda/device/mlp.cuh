@@ -110,8 +110,8 @@ SRNN_DEVICE void complete_taps(const Block& b) {
   });
 }
 
-// kWholeInput: fills rows with all units of the input, which b.input and all but the newest tap are
-// there for.
+// kWholeInput: fills rows with all units of the input. b.input must be complete, and b.taps but for
+// the newest tap.
 SRNN_DEVICE void fill_input_rows(const Block& b) {
   constexpr int kStep = threads_of_row<kBatch>() * 4;
   const RowWriter writer{b, 0};

@@ -191,8 +191,8 @@ SRNN_DEVICE float fma_rn(float a, float b, float c) { return __fmaf_rn(a, b, c);
 SRNN_DEVICE float divide_rn(float a, float b) { return __fdiv_rn(a, b); }
 // a + b, rounded towards zero.
 SRNN_DEVICE float add_rz(float a, float b) { return __fadd_rz(a, b); }
-// 1 / x, rounded, for x from 1 to 2^125 or NaN: an approximation and one step of Newton's method,
-// as in the compiler's own division, but without its branch for other numbers.
+// 1 / x, rounded, for x from 1 to below 2^126 or NaN: an approximation and one step of Newton's
+// method, as in the compiler's own division, but without its branch for other numbers.
 SRNN_DEVICE float reciprocal_rn(float x) {
   float y;
   asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));

@@ -43,12 +43,14 @@ SRNN_CONSTEXPR uint64_t exchange_bytes() {
 constexpr uint64_t kCounterBytes = 256;
 
 // The structs below say what an exchange carries: kRows vectors of kCols numbers, of which each of
-// kWriters blocks writes a slice of kSlice. offset(place) is the offset of the buffers in the
+// kWriters blocks writes a slice of kSlice; kByOwners says whether the numbers were written by the
+// threads that own them (each_owned). offset(place) is the offset of the buffers in the
 // workspace, or in a block's own memory.
 
 // Vectors of width D, one for each stream.
 struct UnitVectors {
   static constexpr int kRows = kBatch, kCols = kDim, kSlice = kUnits, kWriters = kBlocks;
+  static constexpr bool kByOwners = true;
   static constexpr uint64_t kOffset = in_own_memory(kExchange) ? 0 : kCounterBytes;
   static SRNN_CONSTEXPR uint64_t offset(int place) {
     return kOffset + place * exchange_bytes<UnitVectors>();
@@ -57,11 +59,13 @@ struct UnitVectors {
 // The logits of each stream.
 struct LogitVectors {
   static constexpr int kRows = kBatch, kCols = kLevels, kSlice = kLogitRows, kWriters = kBlocks;
+  static constexpr bool kByOwners = true;
   static SRNN_CONSTEXPR uint64_t offset(int) { return UnitVectors::offset(kLogitPlace); }
 };
 // One vector of the levels of all streams, where each block draws some of them.
 struct LevelVector {
   static constexpr int kRows = 1, kCols = kBatch, kSlice = kDrawStreams, kWriters = kBlocks;
+  static constexpr bool kByOwners = false;
   static SRNN_CONSTEXPR uint64_t offset(int place) {
     return LogitVectors::offset(place) + exchange_bytes<LogitVectors>();
   }

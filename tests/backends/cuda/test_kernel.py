@@ -296,3 +296,29 @@ def test_a_profile_accounts_for_all_of_a_launch(name, exchange):
     assert rows["output layer"][1] > 0  # it waits for the hidden layer of the others
     for tier, size in enumerate(config.frame_sizes[1:]):
         assert rows[f"cells of tier {tier}"][2] == steps // size * config.n_rnn
+
+
+@every_exchange
+def test_logits_of_many_streams_are_read_before_others_take_their_place(exchange):
+    """Each block draws more streams than it reads logits of at a time."""
+    weights = pack(make_model(SampleRNNConfig(dim=8, emb_size=4, q_levels=64, frame_sizes=(2, 2, 4), n_rnn=1)))
+    made = []
+    for streams, blocks, schedule in ((40, 8, 0), (40, 2, 1), (40, 2, 2)):
+        subject = ShimKernel(weights, batch=streams, blocks=blocks, exchange=exchange)
+        hidden, history = subject.initial()
+        made.append(subject.run(hidden, history, 0, 6, want_logits=True, settings=Settings(schedule=schedule, seed=3)))
+    for levels, logits in made[1:]:
+        assert torch.equal(levels, made[0][0]) and torch.equal(logits, made[0][1])
+
+
+@pytest.mark.parametrize("q_levels", [256, 511, 512, 1024])
+def test_equally_likely_levels_are_drawn_evenly(q_levels):
+    """The sum of their weights is the largest that there is."""
+    config = SampleRNNConfig(dim=8, emb_size=4, q_levels=q_levels, frame_sizes=(2, 2, 4), n_rnn=1)
+    weights = pack(make_model(config))
+    even = {name: np.zeros_like(weights[name]) for name in ("mlp.output", "mlp.output_bias")}
+    subject = ShimKernel(PackedWeights(config, weights.arrays | even), exchange="tagged")
+    hidden, history = subject.initial()
+    levels, _ = subject.run(hidden, history, 0, 12, settings=Settings(seed=7))
+    draws = randomness.draws(7, np.zeros(1, np.uint32), 0, 12).astype(np.int64)
+    assert np.array_equal(levels.numpy(), draws * q_levels >> 32)
