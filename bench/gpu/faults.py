@@ -1,5 +1,5 @@
-"""What a fault on a GPU costs: an illegal access or a failed launch spoils the context of its process, so that every
-later call of the process fails too, whatever it asks for. Only another process can go on.
+"""An illegal access or a failed launch on a GPU spoils the context of its process, so that every later call of the
+process fails too, whatever it asks for. Only another process can go on.
 
 As a plugin of pytest, `-p bench.gpu.faults -n N`, this ends a process of pytest-xdist whose context a test has spoiled;
 xdist starts another one for the tests that are left. It also lets a run fail in which no test has passed, so that a
@@ -13,7 +13,7 @@ import torch
 
 
 def spoiled() -> bool:
-    """Whether a fault has spoiled the context of this process."""
+    """Return whether a fault has spoiled the context of this process."""
     if not torch.cuda.is_initialized():
         return False
     try:

@@ -33,7 +33,7 @@ def machine_of(record: dict) -> str:
 
 
 def tests(path: Path) -> str:
-    """How many tests of a suite passed, failed and were skipped; "" where there is no record of it."""
+    """Return how many tests of a suite passed, failed and were skipped; "" where there is no record of it."""
     if not path.exists():
         return ""
     counts = {"all": 0, "failures": 0, "errors": 0, "skipped": 0}

@@ -36,9 +36,9 @@ struct Block {
 
   SRNN_DEVICE_MEMBER uint32_t now() const { return begin + static_cast<uint32_t>(step); }
 
-  // Whether the time of the next exchange in packets was up in any thread, which is written before
-  // a barrier and read after it. There are two words, used in turn, because a thread may be late
-  // for the next exchange before another has read the word of this one.
+  // This word says whether the time of the next exchange in packets was up in any thread. It is
+  // written before a barrier and read after it. There are two, used in turn, because a thread may
+  // be late for the next exchange before another has read the word of this one.
   SRNN_DEVICE_MEMBER int32_t& late() const { return at<int32_t>(kArrays.late)[++gathers % 2]; }
   // Rows in float32: logits for the draw, and in int8 the vectors that are quantized.
   SRNN_DEVICE_MEMBER float* raw(int row) const { return at<float>(kArrays.raw) + row * kRawCols; }
@@ -106,7 +106,7 @@ struct Block {
   SRNN_DEVICE_MEMBER float& state(int tier, int layer, int part, int unit, int stream) const {
     return owned(kKept.state, (tier * kLayers + layer) * (kLstm ? 2 : 1) + part, unit, stream);
   }
-  // What older_gates adds up for the next frame.
+  // This is what older_gates adds up for the next frame.
   SRNN_DEVICE_MEMBER float& older(int tier, int layer, int gate, int unit, int stream) const {
     return owned(kKept.older, (tier * kLayers + layer) * kGates + gate, unit, stream);
   }

@@ -18,7 +18,7 @@ struct WarpTeam {
 
 constexpr int32_t kLowestOrder = ~0x7f800000;  // of minus infinity, whose weight is 0
 constexpr int kLaneLevels = divide_up(kLevels, kWarpSize);
-// Whether the sum of all weights, which are at most 2^23 each, has 32 bits.
+// This says whether the sum of all weights, which are at most 2^23 each, has 32 bits.
 constexpr bool kShortSums = kLevels < 512;
 
 // The level that is given to a stream for a sample of this launch, or -1.

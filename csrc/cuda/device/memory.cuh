@@ -124,7 +124,7 @@ constexpr bool kKeptShared =
     !kLaunched && kArraysShared && kArrays.end + kKept.end <= SRNN_SHARED_BYTES;
 constexpr uint64_t kArraysBytes = (kArraysShared ? kArrays.end : 0) + (kKeptShared ? kKept.end : 0);
 
-// Whether a block's own rows of a matrix stay in shared memory.
+// This says whether a block's own rows of a matrix stay in shared memory.
 struct Resident {
   bool on;
   uint64_t offset;  // in shared memory

@@ -70,7 +70,7 @@ struct FloatSum {
   }
   SRNN_DEVICE_MEMBER uint32_t of_warp() const { return bits_of(warp_sum(sum)); }
 };
-// The same in int8, with integer sums of both planes.
+// In int8 the sums are integers, one of each plane.
 struct CodeSum {
   int32_t high = 0, low = 0;
   // Adds the products of sixteen weights.

@@ -50,9 +50,8 @@ SRNN_DEVICE void sum_tiles(const Block& b, const MatrixRows& w, int first_row, i
   const int quarter = b.lane % 4, eighth = b.lane / 4;
   const unsigned char* row[kEights];
   for (int i = 0; i < kEights; ++i) {
-    const int at = first_row + i * 8 + eighth, gate = at < rows ? at / kSlice : 0;
-    const int unit = at < rows && at % kSlice < own ? at % kSlice : 0;
-    row[i] = w.first + unit * w.stride + gate * w.gate_stride;
+    const int at = first_row + i * 8 + eighth;
+    row[i] = row_of<kSlice>(w, at < rows ? at : 0, own);
   }
   const int stream = eighth < kTile ? eighth : 0;
   TileSums<typename SumOf<kInt8>::Number, kEights> sums, low_sums;
