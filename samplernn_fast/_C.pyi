@@ -59,10 +59,12 @@ class CpuEngine:
         hidden: Sequence[NDArray[np.float32]],
         levels: NDArray[np.int64],
         t: int,
-        draws: NDArray[np.uint32],
+        seeds: NDArray[np.uint64],
+        streams: NDArray[np.uint32],
+        times: NDArray[np.int64],
         temperature: NDArray[np.float32],
-        top_k: int,
-        top_p: float,
+        top_k: NDArray[np.int32],
+        top_p: NDArray[np.float64],
     ) -> None: ...
     def prime(self, hidden: Sequence[NDArray[np.float32]], levels: NDArray[np.int64], t: int) -> None: ...
     def score(self, hidden: Sequence[NDArray[np.float32]], levels: NDArray[np.int64]) -> NDArray[np.float32]: ...

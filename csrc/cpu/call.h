@@ -36,6 +36,9 @@ struct StreamSlice {
         hidden(s.hidden),
         levels(s.levels + first_ * row + from_) {}
 
+  // Returns the number of one of these streams in the call.
+  int in_call(int stream) const { return first + stream; }
+
   // Returns where the value of one step of one of these streams lies in an array (B, steps) of the
   // call.
   long place(int stream, long step) const {
@@ -53,11 +56,14 @@ struct StreamSlice {
   int64_t* levels;
 };
 
-// How levels are drawn.
+// How levels are drawn. Streams of one call may differ in all of it.
 struct Drawing {
-  const uint32_t* draws = nullptr;     // (B, steps)
+  // Every draw depends on these three alone (model/philox.h).
+  const uint64_t* seeds = nullptr;     // (B)
+  const uint32_t* streams = nullptr;   // (B) their numbers
+  const int64_t* times = nullptr;      // (B) a stream's own time at the first step of the call
   const float* temperature = nullptr;  // (B, steps)
-  SamplerSettings sampler = {};
+  const SamplerSettings* samplers = nullptr;  // (B)
 };
 
 // Splits the streams of a call between threads, each of which takes a walk.

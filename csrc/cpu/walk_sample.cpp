@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "model/philox.h"
 #include "walk.h"
 
 namespace srnn {
@@ -63,10 +64,14 @@ void Walk::finish_layer(float* x, int rows) {
 bool Walk::draw(long step, const Drawing& drawing) {
   for (int s = 0; s < streams_.count; ++s) {
     if (level(s, step) >= 0) continue;
-    const long at = streams_.place(s, step);
+    const int of = streams_.in_call(s);
+    const uint32_t number =
+        philox_draw(drawing.seeds[of], drawing.streams[of],
+                    static_cast<uint64_t>(drawing.times[of]) + streams_.from + step);
     const float* logits = team_.logits.data() + s * model_.logit_width();
-    const int drawn = kernels_.draw(logits, m_.q_levels, drawing.draws[at], drawing.temperature[at],
-                                    drawing.sampler, weights_.data());
+    const int drawn =
+        kernels_.draw(logits, m_.q_levels, number, drawing.temperature[streams_.place(s, step)],
+                      drawing.samplers[of], weights_.data());
     if (drawn < 0) return false;
     level(s, step) = drawn;
   }

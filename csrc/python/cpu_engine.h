@@ -139,21 +139,33 @@ void check_levels(const ModelDims& m, const Streams& s, bool free) {
   }
 }
 
+std::vector<SamplerSettings> make_samplers(int count, const int32_t* top_k, const double* top_p) {
+  std::vector<SamplerSettings> samplers;
+  for (int s = 0; s < count; ++s) samplers.push_back(checked_settings(top_k[s], top_p[s]));
+  return samplers;
+}
+
 void generate(const Engine& engine, const std::vector<py::array>& hidden, py::array levels, long t,
-              const py::array& draws, const py::array& temperature, int top_k, double top_p) {
+              const py::array& seeds, const py::array& numbers, const py::array& times,
+              const py::array& temperature, const py::array& top_k, const py::array& top_p) {
   std::vector<float*> pointers;
   const Streams s = make_streams(engine.dims(), hidden, levels, t, pointers);
   check_levels(engine.dims(), s, true);
   Drawing d;
-  d.draws = checked_shape<const uint32_t>(draws, {s.count, s.steps}, "draws");
+  d.seeds = checked_shape<const uint64_t>(seeds, {s.count}, "seeds");
+  d.streams = checked_shape<const uint32_t>(numbers, {s.count}, "streams");
+  d.times = checked_shape<const int64_t>(times, {s.count}, "times");
   d.temperature = checked_shape<const float>(temperature, {s.count, s.steps}, "temperature");
-  d.sampler = checked_settings(top_k, top_p);
-  bool numbers;
+  const std::vector<SamplerSettings> samplers =
+      make_samplers(s.count, checked_shape<const int32_t>(top_k, {s.count}, "top_k"),
+                    checked_shape<const double>(top_p, {s.count}, "top_p"));
+  d.samplers = samplers.data();
+  bool finite;
   {
     py::gil_scoped_release no_gil;
-    numbers = engine.generate(s, d);
+    finite = engine.generate(s, d);
   }
-  if (!numbers) throw py::value_error("engine: the model gave a logit that is not a number");
+  if (!finite) throw py::value_error("engine: the model gave a logit that is not a number");
 }
 
 void check_whole_frames(const ModelDims& m, const Streams& s) {
@@ -244,8 +256,11 @@ inline void bind_engine(py::module_& m) {
       .def_property_readonly("weight_bytes",
                              [](const Engine& engine) { return engine.info().weight_bytes; })
       .def("generate", &generate, py::arg("hidden"), py::arg("levels"), py::arg("t"),
-           py::arg("draws"), py::arg("temperature"), py::arg("top_k"), py::arg("top_p"),
-           "Fills every -1 in levels (B, L + n) int64 and advances hidden (n, B, H) float32.")
+           py::arg("seeds"), py::arg("streams"), py::arg("times"), py::arg("temperature"),
+           py::arg("top_k"), py::arg("top_p"),
+           "Fills every -1 in levels (B, L + n) int64 and advances hidden (n, B, H) float32. How "
+           "is said for each stream: seeds uint64, streams uint32, times int64 (the stream's own "
+           "time of the first new level), temperature (B, n) float32, top_k int32, top_p float64.")
       .def("prime", &prime, py::arg("hidden"), py::arg("levels"), py::arg("t"),
            "Advances hidden over known levels of whole top frames.")
       .def("score", &score, py::arg("hidden"), py::arg("levels"),

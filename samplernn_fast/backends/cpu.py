@@ -12,7 +12,7 @@ from samplernn_fast.native import native, why_missing
 from samplernn_fast.reference.folding import PackedWeights
 from samplernn_fast.reference.limits import THREADS
 from samplernn_fast.reference.modes import INT4, MODES, PROMISED_BITS, FourBits
-from samplernn_fast.reference.randomness import Drawing
+from samplernn_fast.reference.randomness import Drawing, MixedDrawing
 
 if TYPE_CHECKING:
     from samplernn_fast._C import ModelDims
@@ -28,6 +28,7 @@ class CpuBackend:
     promised: tuple[str, ...] = tuple(PROMISED_BITS)
     packed = True
     compiled_here = False
+    mixes = True
 
     @staticmethod
     def unavailable_reasons(config: PackedConfig, device: str) -> list[str]:
@@ -67,11 +68,15 @@ class CpuBackend:
         """The initial hidden state of every tier, lowest first: (n, B, H) each."""
         return [np.repeat(h0[:, None], streams, axis=1) for h0 in self._h0]
 
-    def generate(self, hidden: Hidden, history: np.ndarray, t: int, drawing: Drawing, forced: np.ndarray) -> np.ndarray:
+    def generate(
+        self, hidden: Hidden, history: np.ndarray, t: int, drawing: Drawing | MixedDrawing, forced: np.ndarray
+    ) -> np.ndarray:
         """The levels (B, n) from time t on; advances `hidden`. ValueError where a logit is not finite."""
         levels = np.concatenate((history, forced), axis=1)
-        draws, temperature = drawing.randomness.draws(t, forced.shape[1]), np.ascontiguousarray(drawing.temperature)
-        self.native.generate(hidden, levels, t, draws, temperature, drawing.top_k, drawing.top_p)
+        how = drawing if isinstance(drawing, MixedDrawing) else MixedDrawing.of(drawing, t)
+        temperature = np.ascontiguousarray(how.temperature)
+        given = how.seeds, how.streams, how.times, temperature, how.top_k, how.top_p
+        self.native.generate(hidden, levels, t, *given)
         return levels[:, self.config.lookback :].copy()
 
     def prime(self, hidden: Hidden, history: np.ndarray, levels: np.ndarray) -> None:

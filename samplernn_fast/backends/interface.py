@@ -6,7 +6,6 @@ import numpy as np
 
 from samplernn_fast.models.config import PackedConfig
 from samplernn_fast.models.layout import Hidden
-from samplernn_fast.reference.randomness import Drawing
 
 
 def missing_taps(config: PackedConfig) -> list[str]:
@@ -31,6 +30,8 @@ class Backend(Protocol):
     """This says whether it plays packed weights, which most systems with an RNN have, or the model itself."""
     compiled_here: bool
     """Whether its kernels are compiled on the user's machine, so that their first levels are checked."""
+    mixes: bool
+    """Whether the streams of one call may be drawn in different ways: `generate` takes a `MixedDrawing` too."""
     dtype: str
     """The numeric mode of this object."""
     device: Any
@@ -67,10 +68,11 @@ class Backend(Protocol):
         """Log-probabilities (B, T, Q) of levels (B, L + T), T whole top frames; advances `hidden`."""
         ...
 
-    def generate(self, hidden: Hidden, history: np.ndarray, t: int, drawing: Drawing, forced: np.ndarray) -> np.ndarray:
+    def generate(self, hidden: Hidden, history: np.ndarray, t: int, drawing: Any, forced: np.ndarray) -> np.ndarray:
         """The levels (B, n) from time t on: those of `forced` (B, n) where it is not -1, else drawn; advances `hidden`.
 
-        history (B, L): the levels before t. Raises ValueError or IndexError where a logit is not finite, or returns a
-        level of Q; DeviceError where a GPU fails. After an error `hidden` may hold anything.
+        history (B, L): the levels before t. drawing: a `Drawing`, or a `MixedDrawing` where the backend mixes. Raises
+        ValueError or IndexError where a logit is not finite, or returns a level of Q; DeviceError where a GPU fails.
+        After an error `hidden` may hold anything.
         """
         ...

@@ -64,6 +64,7 @@ class SteppingBackend:
     promised: tuple[str, ...] = ()
     packed = False
     compiled_here = False
+    mixes = False
 
     @staticmethod
     def unavailable_reasons(config: AudioConfig, device: str) -> list[str]:

@@ -39,6 +39,7 @@ class TritonBackend(TeacherForced):
     promised: tuple[str, ...] = ()
     packed = True
     compiled_here = True
+    mixes = False
 
     @staticmethod
     def unavailable_reasons(config: PackedConfig, device: str) -> list[str]:

@@ -17,8 +17,10 @@ from samplernn_fast.engine.pace import Pace
 from samplernn_fast.engine.state import EngineState, as_array
 from samplernn_fast.engine.temperature import Temperature
 from samplernn_fast.errors import CheckpointError, ConfigError
+from samplernn_fast.models.layout import Hidden
 from samplernn_fast.models.stored.arrays import ModelArrays, no_model, read_model
 from samplernn_fast.reference import limits
+from samplernn_fast.reference.randomness import Drawing, MixedDrawing
 
 if TYPE_CHECKING:
     import torch
@@ -136,23 +138,30 @@ class Engine:
                 with self.pace.timed(state.num_streams, stop - start):
                     drawing = state.drawing(stop - start)  # a temperature that is the user's function may take longest
                     given = state.history, state.t, drawing, levels
-                    try:
-                        levels = self.backend.generate(hidden, *given)
-                        finite = int(levels.max()) < self.config.q_levels
-                    except (ValueError, IndexError):  # what the backends make of a logit that is not finite
-                        finite = False
-                if not finite:
-                    raise CheckpointError(_NOT_FINITE)
+                    levels = self.generated(hidden, *given)
                 first_use = self._first_use
                 if first_use is not None:
                     first_use.check(state.hidden, *given, levels)
                     self._first_use = None if first_use.done else first_use
-            newest = levels[:, -self.config.lookback :]
-            history = np.concatenate((state.history, newest), axis=1)[:, -self.config.lookback :]
+            past = np.concatenate((state.history, levels), axis=1)[:, -self.config.lookback :]
             made.append(levels)
-            # Signals wait for a call or a loop, so ctrl-C finds all three old or all three new.
-            state.hidden, state.history, state.t = hidden, history, state.t + stop - start
+            state.advance(hidden, past, stop - start)
+        if len(made) == 1:
+            return made[0]
         return np.concatenate(made, axis=1) if made else np.empty((state.num_streams, 0), np.int64)
+
+    def generated(
+        self, hidden: Hidden, history: np.ndarray, t: int, drawing: Drawing | MixedDrawing, forced: np.ndarray
+    ) -> np.ndarray:
+        """What the backend generates, as `Backend.generate`. Raises CheckpointError where a logit is not finite."""
+        try:
+            levels = self.backend.generate(hidden, history, t, drawing, forced)
+            finite = not levels.size or int(levels.max()) < self.config.q_levels
+        except (ValueError, IndexError):  # what the backends make of a logit that is not finite
+            finite = False
+        if not finite:
+            raise CheckpointError(_NOT_FINITE)
+        return levels
 
     def score(self, levels: "Tensor | np.ndarray") -> np.ndarray:
         """Teacher-forced log-probabilities, natural log, from the initial state: float32, or float64 in that mode.

@@ -103,6 +103,11 @@ class EngineState:
         column = np.asarray(self._temperature, np.float32).reshape(-1, 1)
         return np.broadcast_to(column, (self.num_streams, steps)).copy()
 
+    def advance(self, hidden: Hidden, history: np.ndarray, steps: int) -> None:
+        """Take what an engine made of it: the hidden states and the last L levels after `steps` more samples."""
+        # Signals wait for a call or a loop, so ctrl-C finds all three old or all three new.
+        self.hidden, self.history, self.t = hidden, history, self.t + steps
+
     def state_dict(self) -> dict[str, Any]:
         """Everything but a temperature that is a function: arrays, numbers, lists, text. `save` writes it to a file."""
         return {

@@ -29,6 +29,7 @@ class ReferenceBackend(TeacherForced):
     promised: tuple[str, ...] = ()
     packed = True
     compiled_here = False
+    mixes = False
 
     @staticmethod
     def unavailable_reasons(config: PackedConfig, device: str) -> list[str]:

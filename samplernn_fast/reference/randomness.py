@@ -4,7 +4,7 @@
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
@@ -95,3 +95,41 @@ class Drawing:
         chosen = list(rows)
         some = Randomness(self.randomness.seed, self.randomness.streams[chosen])
         return Drawing(some, self.temperature[chosen, :steps], self.top_k, self.top_p)
+
+
+@dataclass(frozen=True, eq=False)
+class MixedDrawing:
+    """How the samples of one call are drawn where every stream has a way of its own, because it belongs to somebody
+    else. Only a backend that says so (`Backend.mixes`) takes it in place of a `Drawing`."""
+
+    seeds: np.ndarray
+    """(B,) uint64."""
+    streams: np.ndarray
+    """(B,) uint32: the number of each stream."""
+    times: np.ndarray
+    """(B,) int64: each stream's own time at the first sample of the call. They may differ by whole top frames."""
+    temperature: np.ndarray
+    """(B, n) float32, as in `Drawing`."""
+    top_k: np.ndarray
+    """(B,) int32; 0 is off."""
+    top_p: np.ndarray
+    """(B,) float64; 1 is off."""
+
+    @classmethod
+    def of(cls, drawing: Drawing, t: int) -> "MixedDrawing":
+        """The same as a `Drawing` says for a call that begins at time t."""
+        streams = drawing.randomness.streams
+        return cls(
+            seeds=np.full(len(streams), drawing.randomness.seed, np.uint64),
+            streams=streams,
+            times=np.full(len(streams), t, np.int64),
+            temperature=drawing.temperature,
+            top_k=np.full(len(streams), drawing.top_k, np.int32),
+            top_p=np.full(len(streams), drawing.top_p, np.float64),
+        )
+
+    @classmethod
+    def together(cls, parts: Sequence["MixedDrawing"]) -> "MixedDrawing":
+        """The drawing of the streams of several, one after another."""
+        names = [field.name for field in fields(cls)]
+        return cls(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in names})

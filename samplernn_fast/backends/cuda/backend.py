@@ -28,6 +28,7 @@ class CudaBackend:
     promised: tuple[str, ...] = tuple(mode for mode in MODES if mode in PROMISED_BITS)
     packed = True
     compiled_here = True
+    mixes = False
 
     @staticmethod
     def unavailable_reasons(config: PackedConfig, device: str) -> list[str]:

@@ -163,13 +163,16 @@ def call_arguments(draw, sizes: dict[str, Any], method: str) -> dict[str, Any]:
         sound = st.one_of(near, late)
         values["t"] = draw(mostly(sound if method == "generate" else sound.map(lambda t: t - t % lookback), ODD_INTS))
     if method == "generate":
-        draws = random.integers(0, 2**32, (batch, steps), dtype=np.uint32)
+        seeds, streams = random.integers(0, 2**64, batch, np.uint64), random.integers(0, 2**32, batch, np.uint32)
+        times = random.integers(-(2**63), 2**63 - 1, batch)
         heats = st.sampled_from([0.0, 0.7, 1.0, 1e-30, 1e30, -1.0, float("nan"), float("inf"), -float("inf")])
         heat = np.array([draw(heats) for _ in range(batch)], np.float32)[:, None].repeat(steps, axis=1)
-        values |= {"draws": draw(maybe_spoilt(draws, 20)), "temperature": draw(maybe_spoilt(heat, 20))}
-        values["top_k"] = draw(mostly(st.integers(0, 80), ODD_INTS, ODD_VALUES))
+        top_k = np.array([draw(mostly(st.integers(0, 80), st.integers(-(2**31), 2**31 - 1))) for _ in range(batch)])
         odd_parts = st.sampled_from([-1.0, 0.0, 5.0, float("nan"), float("inf"), 1 - 1e-12])
-        values["top_p"] = draw(mostly(st.floats(0, 1), odd_parts, ODD_VALUES))
+        top_p = np.array([draw(mostly(st.floats(0, 1), odd_parts)) for _ in range(batch)])
+        arrays = {"seeds": seeds, "streams": streams, "times": times, "temperature": heat}
+        arrays |= {"top_k": top_k.astype(np.int32), "top_p": top_p}
+        values |= {name: draw(maybe_spoilt(array, 20)) for name, array in arrays.items()}
     return values
 
 

@@ -1,9 +1,12 @@
 """Weights that are not finite give an error and no audio, on the cpu backend and in every numeric mode."""
 
+from dataclasses import fields
+
 import numpy as np
 import pytest
 from cases import PACKED_CASES, make_model
 
+from samplernn_fast.reference.randomness import Drawing, MixedDrawing, Randomness
 from samplernn_fast.reference.weights import pack
 
 _C = pytest.importorskip("samplernn_fast._C", reason="the native part is not built: no C++ compiler")
@@ -24,8 +27,9 @@ def generate_with(mode: str, name: str, value: float, case: str) -> np.ndarray:
     steps = 2 * config.lookback
     levels = np.full((2, config.lookback + steps), -1)
     levels[:, : config.lookback] = 1
-    draws = np.random.default_rng(0).integers(0, 2**32, (2, steps), dtype=np.uint32)
-    engine.generate(hidden, levels, 0, draws, np.ones((2, steps), np.float32), 0, 1.0)
+    drawing = Drawing(Randomness(0, np.arange(2, dtype=np.uint32)), np.ones((2, steps), np.float32))
+    how = MixedDrawing.of(drawing, 0)
+    engine.generate(hidden, levels, 0, *(getattr(how, field.name) for field in fields(how)))
     return levels
 
 

@@ -131,7 +131,7 @@ struct Weights {
   std::map<std::string, FourBits> four_bits;
 };
 
-// Some streams with their hidden states, levels and draws.
+// Some streams with their hidden states and levels, each drawn in a way of its own.
 struct Run {
   Run(const ModelDims& m, const Weights& w, int first, int count_, long steps_)
       : dims(m), count(count_), steps(steps_), levels(count * (m.lookback() + steps), -1) {
@@ -146,8 +146,9 @@ struct Run {
     for (int s = 0; s < count; ++s) {
       std::mt19937 random(first + s + 1);
       for (long t = 0; t < m.lookback(); ++t) at(s, t) = random() % m.q_levels;
+      numbers.push_back(first + s), seeds.push_back(7 + (first + s) % 2);
+      samplers.push_back({0, true, 0xE0000000u - 0x10000000u * ((first + s) % 3)});
       for (long t = 0; t < steps; ++t) {
-        draws.push_back(static_cast<uint32_t>(random()));
         temperature.push_back(s == 1 ? 0.0f : 0.9f);
         if (t % 5 == 3) at(s, m.lookback() + t) = random() % m.q_levels;  // forced
       }
@@ -169,19 +170,19 @@ struct Run {
   void generate(const Engine& engine, long from, long n) {
     const long row = dims.lookback() + n;
     std::vector<int64_t> block;
-    std::vector<uint32_t> block_draws;
+    std::vector<int64_t> times;
     std::vector<float> block_heat;
     for (int s = 0; s < count; ++s) {
       block.insert(block.end(), &at(s, from), &at(s, from) + row);
       const long first = s * steps + from;
-      block_draws.insert(block_draws.end(), draws.begin() + first, draws.begin() + first + n);
+      times.push_back(1000L * numbers[s] + from);
       block_heat.insert(block_heat.end(), temperature.begin() + first,
                         temperature.begin() + first + n);
     }
     std::vector<float*> pointers;
     Drawing drawing;
-    drawing.draws = block_draws.data(), drawing.temperature = block_heat.data();
-    drawing.sampler = {0, true, 0xE0000000u};
+    drawing.seeds = seeds.data(), drawing.streams = numbers.data(), drawing.times = times.data();
+    drawing.temperature = block_heat.data(), drawing.samplers = samplers.data();
     expect(engine.generate(streams(pointers, from, block), drawing), "logits are numbers");
     for (int s = 0; s < count; ++s) std::copy_n(block.data() + s * row, row, &at(s, from));
   }
@@ -198,7 +199,9 @@ struct Run {
   long steps;
   std::vector<int64_t> levels;
   std::vector<std::vector<float>> hidden;
-  std::vector<uint32_t> draws;
+  std::vector<uint32_t> numbers;
+  std::vector<uint64_t> seeds;
+  std::vector<SamplerSettings> samplers;
   std::vector<float> temperature;
 };
 

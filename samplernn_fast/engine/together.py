@@ -1,0 +1,47 @@
+"""Many states that play the same model, advanced by the same call of its backend: streams that are computed together
+cost less than one after another."""
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from samplernn_fast.engine.engine import Engine
+from samplernn_fast.engine.state import EngineState
+from samplernn_fast.reference.randomness import MixedDrawing
+
+
+def run_together(engine: Engine, states: Sequence[EngineState], n: int) -> list[np.ndarray]:
+    """The next n levels of the streams of every state, (B, n) int64 each; advances the states.
+
+    They are those that `engine.run` gives each state alone, whose seed, time and settings stay its own. States whose
+    times lie at different places of a top frame, and those on a backend that does not mix streams, take turns.
+    Where a call fails, its states are left as they were, and those whose turn was before have advanced.
+    """
+    made: dict[int, np.ndarray] = {}
+    for group in _groups(engine, states):
+        if len(group) == 1 or not engine.backend.mixes:
+            made |= {id(state): engine.run(state, n) for state in group}
+        else:
+            made |= zip(map(id, group), _run_mixed(engine, group, n), strict=True)
+    return [made[id(state)] for state in states]
+
+
+def _groups(engine: Engine, states: Sequence[EngineState]) -> Iterable[list[EngineState]]:
+    """The states whose tiers have frames that begin together."""
+    groups: dict[int, list[EngineState]] = {}
+    for state in states:
+        groups.setdefault(state.t % engine.config.top_frame, []).append(state)
+    return groups.values()
+
+
+def _run_mixed(engine: Engine, states: list[EngineState], n: int) -> list[np.ndarray]:
+    hidden = [np.concatenate(tiers, axis=1) for tiers in zip(*(state.hidden for state in states), strict=True)]
+    history = np.concatenate([state.history for state in states])
+    drawing = MixedDrawing.together([MixedDrawing.of(state.drawing(n), state.t) for state in states])
+    levels = engine.generated(hidden, history, states[0].t, drawing, np.full((len(history), n), -1))
+    newest = np.concatenate((history, levels), axis=1)[:, -engine.config.lookback :]
+    ends = np.cumsum([state.num_streams for state in states])[:-1]
+    parts = zip(*(np.split(tier, ends, axis=1) for tier in hidden), strict=True)
+    for state, part, past in zip(states, parts, np.split(newest, ends), strict=True):
+        state.advance([np.ascontiguousarray(tier) for tier in part], past.copy(), n)
+    return np.split(levels, ends)
