@@ -59,6 +59,12 @@ COMMANDS = {
         "generation",
         "generate",
     ),
+    "serve": Command(
+        "Play models live on a page, where their settings can be moved while they sound, until ctrl-C.",
+        "samplernn-fast serve demo",
+        "live.serve",
+        "serve",
+    ),
     "evaluate": Command(
         "Negative log-likelihood of a split in bits per sample, whole recordings with the state carried.",
         "samplernn-fast evaluate run --data data",

@@ -250,13 +250,11 @@ def _stem(model: str, seed: int, texts: tuple[str, ...], top_k: int | None, top_
     """The name of files that nobody named, which is that of the whole where a share is made."""
     from samplernn_fast.audio import takes
     from samplernn_fast.engine import temperature
-    from samplernn_fast.models.places import BUNDLED
+    from samplernn_fast.models.places import short_name
 
-    place = Path(model).resolve()
-    name = model if model in BUNDLED else place.name if place.is_dir() else place.stem
     values = [temperature.parse(text) for text in texts]
     heats = [heat for one in values for heat in ([one] if isinstance(one, float) else one.temperatures)]
-    return takes.stem(name, seed, heats, top_k, top_p)
+    return takes.stem(short_name(model), seed, heats, top_k, top_p)
 
 
 def _names(output: str | None, stem: str, streams: range, num_samples: int, num_shards: int) -> "Names":

@@ -15,14 +15,20 @@ def run_together(engine: Engine, states: Sequence[EngineState], n: int) -> list[
 
     They are those that `engine.run` gives each state alone, whose seed, time and settings stay its own. States whose
     times lie at different places of a top frame, and those on a backend that does not mix streams, take turns.
-    Where a call fails, its states are left as they were, and those whose turn was before have advanced.
+    Where one fails, all states are left as they were.
     """
+    before = [(state.hidden, state.history, state.t) for state in states]
     made: dict[int, np.ndarray] = {}
-    for group in _groups(engine, states):
-        if len(group) == 1 or not engine.backend.mixes:
-            made |= {id(state): engine.run(state, n) for state in group}
-        else:
-            made |= zip(map(id, group), _run_mixed(engine, group, n), strict=True)
+    try:
+        for group in _groups(engine, states):
+            if len(group) == 1 or not engine.backend.mixes:
+                made |= {id(state): engine.run(state, n) for state in group}
+            else:
+                made |= zip(map(id, group), _run_mixed(engine, group, n), strict=True)
+    except BaseException:
+        for state, kept in zip(states, before, strict=True):
+            state.hidden, state.history, state.t = kept  # `advance` replaces arrays and changes none
+        raise
     return [made[id(state)] for state in states]
 
 

@@ -29,6 +29,13 @@ def model_path(name: str | Path) -> Path:
     return BUNDLED.get(str(name), Path(name))
 
 
+def short_name(name: str | Path) -> str:
+    """What a model is called beside others: a bundled one by its name, a run folder or a file by its own, without the
+    suffix."""
+    place = Path(name).resolve()
+    return str(name) if str(name) in BUNDLED else place.name if place.is_dir() else place.stem
+
+
 def model_file(name: str | Path) -> Path:
     """The file of a model: a bundled one, `name` itself, or the one in a run folder. Raises CheckpointError where there
     is none.

@@ -5,12 +5,14 @@ uvicorn ends connections that are silent after an answer, and no others.
 
 import asyncio
 
+import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 REQUEST_SECONDS = 10.0
 """How long a connection may take until the head of a request is there."""
 ANSWER_SECONDS = 120.0
-"""How long it may take from then on, until the rest has come and the answer is gone: a clip over a slow line."""
+"""How long it may take from then on, until the rest has come and the answer is gone: a clip over a slow line. An
+endless answer goes on as long as the other side takes what it is sent."""
 
 
 class PunctualProtocol(H11Protocol):
@@ -35,6 +37,11 @@ class PunctualProtocol(H11Protocol):
         self._wait(REQUEST_SECONDS)
         super().on_response_complete()
 
+    def handle_websocket_upgrade(self, event: h11.Request) -> None:
+        """Hands the connection over; from here on the WebSocket watches over it."""
+        self._stop()
+        super().handle_websocket_upgrade(event)
+
     def _wait(self, seconds: float) -> None:
         self._stop()
         self._deadline = self.loop.call_later(seconds, self._end_or_wait)
@@ -45,8 +52,11 @@ class PunctualProtocol(H11Protocol):
 
     def _end_or_wait(self) -> None:
         """Ends the connection, unless a request is there that may take longer."""
-        if self.cycle is not None and not self.cycle.response_complete and not self._answering:
+        asked = self.cycle is not None and not self.cycle.response_complete
+        if asked and not self._answering:
             self._answering = True
             self._wait(ANSWER_SECONDS - REQUEST_SECONDS)
+        elif asked and self.cycle.response_started and not self.flow.write_paused:
+            self._wait(ANSWER_SECONDS)
         else:
             self.transport.abort()

@@ -13,8 +13,6 @@ the test with the first clip that is asked for, and not before. starlette and uv
 optional packages (extra `serve`).
 """
 
-import ipaddress
-import os
 import socket
 from importlib.resources import files as package_files
 from typing import Any
@@ -25,63 +23,25 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp
 
-from samplernn_fast.errors import ConfigError, DataError
+from samplernn_fast.errors import DataError
 from samplernn_fast.evaluation.listening.answers import AnswerBook, Listener, Refused
+from samplernn_fast.serving import sockets
 from samplernn_fast.serving.connections import PunctualProtocol
+from samplernn_fast.serving.guard import Guard
 from samplernn_fast.serving.joining import Joins
 from samplernn_fast.untrusted import Fields, Unreadable, parse_json
 
 BODY_BYTES = 2000
 """The most bytes of a request's body; an answer has fewer than 100."""
-_CONNECTIONS = 200  # So many may be open at once; those beyond are refused with status 503.
 _PAGE = {  # the files of the page and their types
     "": ("index.html", "text/html"),
     "page.css": ("page.css", "text/css"),
     "page.js": ("page.js", "text/javascript"),
     "icon.svg": ("icon.svg", "image/svg+xml"),
 }
-_HEADERS = {
-    "cache-control": "no-store",
-    "content-security-policy": "default-src 'self'; media-src blob:; frame-ancestors 'none'; base-uri 'none'",
-    "referrer-policy": "no-referrer",
-    "x-content-type-options": "nosniff",
-}
-
-
-class _Guard:
-    """Adds the headers to every answer of the application, and ends a request whose body is too large.
-
-    What uvicorn answers itself has none of them: 400 to what is no HTTP, 503 beyond `_CONNECTIONS`.
-    """
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        received = 0
-
-        async def limited() -> Message:
-            nonlocal received
-            message = await receive()
-            received += len(message.get("body", b""))
-            if received > BODY_BYTES:
-                raise HTTPException(413, f"the body may have {BODY_BYTES} bytes")
-            return message
-
-        async def with_headers(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                message["headers"] = [
-                    *message["headers"],
-                    *((name.encode(), value.encode()) for name, value in _HEADERS.items()),
-                ]
-            await send(message)
-
-        await self._app(scope, limited, with_headers)
+_CONTENT = "default-src 'self'; media-src blob:"
 
 
 class _Desk:
@@ -182,26 +142,7 @@ def application(book: AnswerBook, most_listeners: int) -> ASGIApp:
     ]
     handlers: dict[Any, Any] = {HTTPException: _refusal, DataError: _not_kept}
     # The guard is around all of it, because what answers 500 is outside of starlette's own middleware.
-    return _Guard(Starlette(routes=routes, exception_handlers=handlers))
-
-
-def bind(host: str, port: int) -> socket.socket:
-    """A socket that listens. port: 0 takes a free one. Raises ConfigError where the address cannot be had."""
-    try:
-        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        return socket.create_server((host, port), family=family, backlog=_CONNECTIONS)
-    except (OSError, OverflowError, UnicodeError) as error:
-        number = getattr(error, "errno", None) or 0  # Where a name is not found it is negative.
-        reason = os.strerror(number) if number > 0 else getattr(error, "strerror", None) or error
-        raise ConfigError(f"host {host}, port {port} cannot be used: {reason}; choose another one") from None
-
-
-def is_loopback(host: str) -> bool:
-    """Whether an address, or the name localhost, is seen on this machine only."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+    return Guard(Starlette(routes=routes, exception_handlers=handlers), _CONTENT, lambda path: BODY_BYTES)
 
 
 def run(book: AnswerBook, listening: socket.socket, most_listeners: int) -> None:
@@ -218,7 +159,7 @@ def config(book: AnswerBook, most_listeners: int) -> uvicorn.Config:
         log_config=None,
         access_log=False,  # addresses hold the tokens of listeners
         server_header=False,
-        limit_concurrency=_CONNECTIONS,
+        limit_concurrency=sockets.CONNECTIONS,
         timeout_graceful_shutdown=2,
     )
 

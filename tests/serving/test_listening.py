@@ -218,7 +218,7 @@ def test_joins_are_counted_by_address_and_for_an_hour() -> None:
 def test_connections_that_send_nothing_are_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connections, "REQUEST_SECONDS", 0.3)
     monkeypatch.setattr(connections, "ANSWER_SECONDS", 0.8)
-    test, listening_socket = make_test(tmp_path, trials=TRIALS), listening.bind("127.0.0.1", 0)
+    test, listening_socket = make_test(tmp_path, trials=TRIALS), sockets.bind("127.0.0.1", 0)
     with open_book(test) as book:
         import uvicorn
 
@@ -295,12 +295,12 @@ def test_the_page_is_seen_on_this_machine_only_unless_told_otherwise(tmp_path: P
         "0.0.0.0": False,
         "example.org": False,
     }.items():
-        assert listening.is_loopback(host) == here
+        assert sockets.is_loopback(host) == here
 
 
 def test_a_taken_port_is_refused_in_one_line() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         with pytest.raises(ConfigError, match=r"cannot be used: [Aa]ddress already in use; choose another one"):
-            listening.bind("127.0.0.1", taken.getsockname()[1])
+            sockets.bind("127.0.0.1", taken.getsockname()[1])
     with pytest.raises(ConfigError, match="cannot be used"):
-        listening.bind("no.such.host.invalid", 0)
+        sockets.bind("no.such.host.invalid", 0)

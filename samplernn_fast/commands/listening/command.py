@@ -108,15 +108,15 @@ def serve(
 
     opened = ListeningTest.open(test)
     try:
-        from samplernn_fast.serving import listening
+        from samplernn_fast.serving import listening, sockets
     except ImportError:
         raise ConfigError(
             "the page needs starlette and uvicorn; pip install starlette uvicorn (extra `serve`)"
         ) from None
-    with open_book(opened) as book, listening.bind(host, port) as socket:
+    with open_book(opened) as book, sockets.bind(host, port) as socket:
         shown, bound = f"[{host}]" if ":" in host else host, socket.getsockname()[1]
         print(f"listening test at http://{shown}:{bound}/ ({_kept(book)} so far); ctrl-C ends it", flush=True)
-        if not listening.is_loopback(host):
+        if not sockets.is_loopback(host):
             print(
                 "everybody who reaches this address can take part: there are no passwords and no encryption", flush=True
             )

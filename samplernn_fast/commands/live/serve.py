@@ -1,0 +1,86 @@
+"""The `serve` command: a page on which models play live. `serving.live` does the work."""
+
+import secrets
+import signal
+from typing import Annotated
+
+import tyro
+
+from samplernn_fast.backends import names
+from samplernn_fast.commands.standard_streams import Terminated
+from samplernn_fast.errors import ConfigError, Interrupted
+from samplernn_fast.models.places import short_name
+from samplernn_fast.ranges import Range
+from samplernn_fast.reference import limits
+
+_LOOPBACK = "127.0.0.1"
+
+
+def serve(
+    models: tyro.conf.Positional[tuple[str, ...]] = ("demo",),
+    /,
+    *,
+    host: str = _LOOPBACK,
+    port: Annotated[int, Range(0, 65535)] = 8000,
+    token: str | None = None,
+    max_listeners: Annotated[int, Range(1, 150)] = 16,
+    device: str = "auto",
+    backend: str = "auto",
+    dtype: str = "auto",
+    num_threads: Annotated[int | None, limits.THREADS] = None,
+) -> None:
+    """Play models live on a page, where their settings can be moved while they sound, until ctrl-C.
+
+    Args:
+        models: Run folders, .safetensors files, or bundled models: demo (spoken digits) and demo-piano.
+        host: The address to listen on. Without it only this machine can listen; 0.0.0.0 lets the whole network, which
+            then needs the token that is printed.
+        port: The port to listen on; 0 takes a free one.
+        token: The word that the page's address must hold. Beyond this machine there is always one.
+        max_listeners: How many streams are played at once.
+        device: auto, cpu, cuda or cuda:N.
+        backend: auto, or the name of one that `doctor` lists.
+        dtype: auto, a numeric mode of the backend, or fastest: the fastest mode that costs at most 0.005 bit a sample.
+        num_threads: Threads of the cpu backend; without it, as many as the work is worth.
+    """
+    names.check_backend(backend, dtype)
+    names.check_threads(backend, num_threads)
+    names.check_device(device)
+    try:
+        from samplernn_fast.serving import sockets
+        from samplernn_fast.serving.live import application
+    except ImportError as error:
+        raise ConfigError(
+            f"live sound needs {error.name}; pip install starlette uvicorn websockets prometheus-client (extra `serve`)"
+        ) from None
+    from samplernn_fast.engine.engine import Engine
+    from samplernn_fast.serving.live.studio import Studio
+
+    with sockets.bind(host, port) as socket:
+        engines = {name: Engine(model, backend, dtype, device, num_threads) for name, model in _named(models).items()}
+        if token is None and not sockets.is_loopback(host):
+            token = secrets.token_urlsafe(12)
+        studio = Studio(engines, max_listeners)
+        shown, bound = f"[{host}]" if ":" in host else host, socket.getsockname()[1]
+        query = f"?token={token}" if token else ""
+        print(f"{', '.join(engines)} at http://{shown}:{bound}/{query}; ctrl-C ends it", flush=True)
+        if not sockets.is_loopback(host):
+            print("everybody with this address can listen; what is sent is not encrypted", flush=True)
+        try:
+            application.run(studio, socket, token, host)
+        except KeyboardInterrupt as stop:
+            number = signal.SIGTERM if isinstance(stop, Terminated) else signal.SIGINT
+            raise Interrupted("the page is closed", number) from None
+        finally:
+            studio.close()
+
+
+def _named(models: tuple[str, ...]) -> dict[str, str]:
+    """Models by the names that listeners choose from. Raises ConfigError where two would have the same name."""
+    named: dict[str, str] = {}
+    for model in models:
+        name = short_name(model)
+        if name in named:
+            raise ConfigError(f"{named[name]} and {model} would both be called {name}; rename one of them")
+        named[name] = model
+    return named

@@ -1,0 +1,1 @@
+"""Live sound: models that play while their settings are moved, for several listeners at once."""

@@ -1,0 +1,207 @@
+"""One WebSocket connection: what a client asks for, and the sound that it gets (docs/live.md)."""
+
+import asyncio
+import json
+import struct
+import time
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from typing import Any
+
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+from samplernn_fast.errors import ConfigError, SampleRNNError
+from samplernn_fast.serving.live.messages import Play, Set, Stop, Underrun, Want, parse
+from samplernn_fast.serving.live.player import Block, Delivery, Failed, Player, Seat
+from samplernn_fast.serving.live.settings import RESET
+from samplernn_fast.serving.live.slot import Report
+from samplernn_fast.serving.live.studio import AHEAD_SECONDS, Full, Studio
+
+SEND_SECONDS = 10.0
+"""How long a message may take until the client's connection has room for it."""
+SILENT_SECONDS = 60.0
+"""How long a stream waits for a client that wants nothing, before its place becomes free."""
+IDLE_SECONDS = 600.0
+"""How long a connection may stay that plays nothing and says nothing."""
+MESSAGES_PER_SECOND = 200.0
+"""How many short messages a client may send on average; a long one counts as several."""
+_BURST = 400.0  # messages that may come at once
+_HEADER = struct.Struct("<dII")  # position, the change that is obeyed, the number of the play
+_POLICY, _TOO_SLOW = 1008, 1013  # codes of a closed WebSocket
+
+
+class _Ended(Exception):
+    """The connection must end; the text is for the listener."""
+
+
+class Connection:
+    """Serves one client from the first message to the last."""
+
+    def __init__(self, socket: WebSocket, studio: Studio) -> None:
+        self._socket, self._studio = socket, studio
+        self._outbox: asyncio.Queue[tuple[int, Any]] = asyncio.Queue()
+        self._player: Player | None = None
+        self._seat: Seat | None = None
+        self._play = 0  # how many streams this client has begun
+        self._wanted = self._sent = 0  # positions
+        self._credit, self._credit_at = _BURST, time.monotonic()
+        self._heard = time.monotonic()
+
+    async def serve(self) -> None:
+        """Runs until the client leaves or must leave."""
+        await self._socket.accept()
+        self._studio.metrics.listeners.inc()
+        self._say(self._studio.hello())
+        tasks = [asyncio.create_task(part()) for part in (self._read, self._write, self._watch)]
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            await self._end(next(filter(None, (task.exception() for task in done)), None))
+        finally:
+            self._leave()
+            self._studio.metrics.listeners.dec()
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _end(self, reason: BaseException | None) -> None:
+        """Says why the connection ends, where the server ends it."""
+        if reason is None or isinstance(reason, (WebSocketDisconnect, RuntimeError)):
+            return  # the client has left
+        if not isinstance(reason, (_Ended, TimeoutError)):
+            raise reason
+        self._studio.metrics.closed.inc()
+        slow = isinstance(reason, TimeoutError)
+        with suppress(WebSocketDisconnect, RuntimeError, TimeoutError):
+            async with asyncio.timeout(1):
+                if not slow:
+                    await self._socket.send_text(json.dumps({"is": "error", "message": str(reason), "fatal": True}))
+                await self._socket.close(_TOO_SLOW if slow else _POLICY)
+
+    async def _read(self) -> None:
+        async for text in self._texts():
+            try:
+                await self._obey(parse(text))
+            except (ConfigError, Full) as error:
+                self._say({"is": "error", "message": str(error), "fatal": False})
+            except SampleRNNError as error:
+                self._say({"is": "error", "message": f"this model cannot play: {error}", "fatal": False})
+
+    async def _texts(self) -> AsyncIterator[str]:
+        """The text messages of the client, as fast as it may send them."""
+        while True:
+            message = await self._socket.receive()
+            if message["type"] == "websocket.disconnect":
+                return
+            text = message.get("text")
+            if text is None:
+                raise _Ended("messages to this server are text")
+            now = time.monotonic()
+            earned = (now - self._credit_at) * MESSAGES_PER_SECOND
+            self._credit = min(_BURST, self._credit + earned) - 1 - len(text) / 1024
+            self._credit_at = self._heard = now
+            if self._credit < 0:
+                self._studio.metrics.refused.inc()
+                raise _Ended(f"more than {MESSAGES_PER_SECOND:g} messages a second came")
+            yield text
+
+    async def _obey(self, message: Any) -> None:
+        if isinstance(message, Play):
+            await self._begin(message)
+        elif isinstance(message, Stop):
+            self._leave()
+            self._say({"is": "stopped"})
+        elif isinstance(message, Underrun):
+            self._studio.metrics.underruns.inc(message.count)
+        elif self._seat is None:
+            raise ConfigError("nothing is played; the message play comes first")
+        elif isinstance(message, Want):
+            self._wanted = max(self._wanted, message.until)
+            self._grant()
+        elif isinstance(message, Set):
+            self._seat.slot.ask(message.number, message.changes)
+
+    async def _begin(self, wanted: Play) -> None:
+        self._leave()
+        self._play += 1
+        number, loop = self._play, asyncio.get_running_loop()
+
+        def deliver(delivery: Delivery) -> None:
+            with suppress(RuntimeError):  # the loop is closed when the server ends
+                loop.call_soon_threadsafe(self._outbox.put_nowait, (number, delivery))
+
+        player, seat, seed = await self._studio.opened(wanted, deliver)
+        self._player, self._seat, self._wanted, self._sent = player, seat, 0, 0
+        settings = seat.slot.settings
+        self._say(
+            {
+                "is": "playing",
+                "play": number,
+                "model": wanted.model,
+                "sha256": player.engine.model_sha256,
+                "rate": player.engine.config.sample_rate,
+                "seed": seed,
+                "block": seat.block,
+                "grain": player.grain,
+                "temperature": settings.temperature,
+                "top_k": settings.top_k,
+                "top_p": settings.top_p,
+                "frozen": settings.frozen,
+                "prompt": wanted.prompt,
+            }
+        )
+
+    def _leave(self) -> None:
+        """Gives the place back."""
+        if self._player is not None and self._seat is not None:
+            self._player.close(self._seat)
+        self._player = self._seat = None
+
+    def _grant(self) -> None:
+        """Lets the player make what is wanted, but not far beyond what has left the server."""
+        if self._player is not None and self._seat is not None:
+            ahead = int(AHEAD_SECONDS * self._player.engine.config.sample_rate)
+            self._player.want(self._seat, min(self._wanted, self._sent + max(ahead, self._seat.block)))
+
+    def _say(self, value: dict[str, Any]) -> None:
+        self._outbox.put_nowait((0, value))
+
+    async def _write(self) -> None:
+        while True:
+            number, item = await self._outbox.get()
+            if number not in (0, self._play):
+                continue  # of a stream that has ended
+            async with asyncio.timeout(SEND_SECONDS):
+                if isinstance(item, Block):
+                    await self._socket.send_bytes(_packed(item, number))
+                else:
+                    await self._socket.send_text(json.dumps(_said(item)))
+            if isinstance(item, Block) and number == self._play:
+                self._sent = item.position + len(item.samples)
+                self._grant()
+            elif isinstance(item, Failed):
+                self._leave()
+
+    async def _watch(self) -> None:
+        """Ends a stream that nobody wants, and a connection over which nothing comes."""
+        while True:
+            await asyncio.sleep(min(5.0, SILENT_SECONDS))
+            silent = time.monotonic() - self._heard
+            if silent > IDLE_SECONDS:
+                raise _Ended("nothing has come over this connection for a long time")
+            if silent > SILENT_SECONDS and self._seat is not None:
+                self._leave()
+                self._say({"is": "stopped"})
+
+
+def _said(item: dict[str, Any] | Report | Failed) -> dict[str, Any]:
+    """A delivery as a client reads it."""
+    if isinstance(item, Report):
+        changes = {name: value for name, value in item.changes.items() if name != RESET or value}
+        return {"is": "set", "id": item.number, "at": item.at, "changes": changes}
+    if isinstance(item, Failed):
+        return {"is": "error", "message": f"the stream has ended: {item.error}", "fatal": False}
+    return item
+
+
+def _packed(block: Block, play: int) -> bytes:
+    return _HEADER.pack(block.position, block.obeys, play) + block.samples.astype("<f4", copy=False).tobytes()

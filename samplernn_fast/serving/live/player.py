@@ -1,0 +1,126 @@
+"""`Player`: the thread that makes the sound of one model, for all listeners of it together.
+
+Nothing is made before somebody wants it, so a listener decides how far ahead of the ears the player works. Whoever
+wants something at the same moment shares one call of the engine.
+"""
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from samplernn_fast.engine.engine import Engine
+from samplernn_fast.errors import SampleRNNError
+from samplernn_fast.serving.live.metrics import Metrics
+from samplernn_fast.serving.live.slot import Report, Slot, advance, grain_of
+
+
+class Block(NamedTuple):
+    """Sound of one slot."""
+
+    position: int
+    """Of the first sample, since the stream began."""
+    obeys: int
+    """The number of the last change that these samples obey."""
+    samples: np.ndarray
+    """(n,) float32."""
+
+
+class Failed(NamedTuple):
+    """A slot that makes no more sound."""
+
+    error: SampleRNNError
+
+
+Delivery = Block | Report | Failed
+
+
+@dataclass(eq=False)
+class Seat:
+    """A slot that is played, and for whom."""
+
+    slot: Slot
+    block: int
+    """The samples that are made at a time, a multiple of the grain."""
+    deliver: Callable[[Delivery], None]
+    """Is called in the player's thread, so it only hands on."""
+    until: int = 0
+    """The position up to which samples are wanted."""
+
+    @property
+    def due(self) -> bool:
+        """Whether a whole block is wanted."""
+        return self.slot.error is None and self.until - self.slot.position >= self.block
+
+
+class Player(threading.Thread):
+    """Plays one model. `open`, `want` and `close` may be called from any thread."""
+
+    def __init__(self, name: str, engine: Engine, metrics: Metrics) -> None:
+        super().__init__(name=f"player of {name}", daemon=True)
+        self.model, self.engine, self.metrics = name, engine, metrics
+        self.grain = grain_of(engine.config)
+        self._seats: list[Seat] = []
+        self._changed = threading.Condition()
+        self._over = False
+        metrics.count_slots(name, lambda: len(self._seats))
+
+    def open(self, slot: Slot, block: int, deliver: Callable[[Delivery], None]) -> Seat:
+        """Begins to play a slot. Nothing is made until `want`. block: samples, rounded up to the grain."""
+        seat = Seat(slot, -(-max(1, block) // self.grain) * self.grain, deliver)
+        with self._changed:
+            self._seats = [*self._seats, seat]
+        return seat
+
+    def want(self, seat: Seat, until: int) -> None:
+        """Lets the player make a seat's samples before a position. It never takes back what was wanted before."""
+        with self._changed:
+            seat.until = max(seat.until, until)
+            if seat.due:
+                self._changed.notify()
+
+    def close(self, seat: Seat) -> None:
+        """Ends a seat; nothing is delivered to it any more, but for a block that is being made now."""
+        with self._changed:
+            self._seats = [other for other in self._seats if other is not seat]
+
+    @property
+    def seats(self) -> int:
+        """How many slots are played."""
+        return len(self._seats)
+
+    def end(self) -> None:
+        """Ends the thread, behind the block that is being made."""
+        with self._changed:
+            self._over = True
+            self._changed.notify()
+        if self.is_alive():
+            self.join()
+
+    def run(self) -> None:
+        """Makes what is due until `end`."""
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._over or any(seat.due for seat in self._seats))
+                if self._over:
+                    return
+                due = [seat for seat in self._seats if seat.due]
+            self._make(due)
+
+    def _make(self, due: list[Seat]) -> None:
+        """Makes the next samples of some seats, as many as the one with the smallest block wants."""
+        size = min(seat.block for seat in due)
+        before = [(seat.slot.position, seat.slot) for seat in due]
+        began = time.perf_counter()
+        made = advance(self.engine, [seat.slot for seat in due], size)
+        self.metrics.made(self.model, len(due), size, time.perf_counter() - began, self.engine.config.sample_rate)
+        for seat, (position, slot), samples in zip(due, before, made, strict=True):
+            for report in slot.take_reports():
+                seat.deliver(report)
+            if len(samples):
+                seat.deliver(Block(position, slot.obeys, samples))
+            if slot.error is not None:
+                seat.deliver(Failed(slot.error))

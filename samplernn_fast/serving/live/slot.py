@@ -1,0 +1,210 @@
+"""One listener's stream of a model: settings that change at known positions, a frozen moment, a new beginning."""
+
+import itertools
+from collections import deque
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from samplernn_fast.audio import quantize
+from samplernn_fast.engine.engine import Engine
+from samplernn_fast.engine.state import EngineState
+from samplernn_fast.engine.together import run_together
+from samplernn_fast.errors import ConfigError, SampleRNNError
+from samplernn_fast.models.config import AudioConfig
+from samplernn_fast.serving.live.settings import RESET, Settings
+
+_LEAST_GRAIN = 64  # samples
+_LOOP_SECONDS = 0.5  # how long a frozen model goes on before it returns
+_JOINT_SECONDS = 0.005  # how long it takes until a jump of the model's memory is no longer heard as a step
+MOST_CHANGES = 10_000
+"""The most changes of a score."""
+
+Change = tuple[int, dict[str, Any]]
+"""A position, in samples since the stream began, and the settings that change there."""
+
+
+class Report(NamedTuple):
+    """A change that a listener asked for has taken effect."""
+
+    number: int
+    """By which the listener knows it."""
+    at: int
+    """The position from which on it holds."""
+    changes: dict[str, Any]
+
+
+def grain_of(config: AudioConfig) -> int:
+    """The number of samples at whose multiples settings may change: whole frames of every tier."""
+    return -(-_LEAST_GRAIN // config.top_frame) * config.top_frame
+
+
+class Slot:
+    """A stream of one listener. `advance` makes its samples; the other methods may be called from other threads."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        seed: int,
+        settings: Settings,
+        prompt: np.ndarray | None = None,
+        score: Sequence[Change] = (),
+    ) -> None:
+        """prompt: levels (T,) that the model has heard before. score: what changes by itself, in any order.
+
+        Raises ConfigError for a score that cannot be.
+        """
+        self.engine, self.config, self.grain = engine, engine.config, grain_of(engine.config)
+        self.settings = settings
+        self.score = _checked_score(score, settings, self.config)
+        self.state: EngineState = engine.init_state(1, seed=seed, prompt=prompt)
+        self.position = 0  # samples since the stream began
+        self.obeys = 0  # the number of the last change that a listener asked for and that holds now
+        self.error: SampleRNNError | None = None  # why there are no more samples
+        self._quantizer = quantize.for_config(engine.config)
+        self._ahead = list(self.score)
+        self._asked: deque[tuple[int, dict[str, Any]]] = deque()
+        self._reports: list[Report] = []
+        self._beginning = _memory(self.state)
+        self._moment, self._moment_at = self._beginning, 0
+        self._loop = -(-round(_LOOP_SECONDS * self.config.sample_rate) // self.grain) * self.grain
+        self._joint = _Joint(max(1, round(_JOINT_SECONDS * self.config.sample_rate)))
+        self._set(settings)
+
+    def ask(self, number: int, changes: dict[str, Any]) -> None:
+        """Changes settings at the next sample that is not made yet. Raises ConfigError where they cannot be."""
+        self.settings.changed(changes, self.config)
+        self._asked.append((number, changes))
+
+    def take_reports(self) -> list[Report]:
+        """The changes that have taken effect since this was called last."""
+        reports, self._reports = self._reports, []
+        return reports
+
+    def settle(self) -> int:
+        """Makes the changes that are due at this position. Returns for how many samples nothing changes from here."""
+        if self.settings.frozen and self.position > self._moment_at and self._since_moment() % self._loop == 0:
+            self._return_to(self._moment)
+        while self._ahead and self._ahead[0][0] <= self.position:
+            self._change(self._ahead.pop(0)[1])
+        while self._asked:
+            number, changes = self._asked.popleft()
+            self._change(changes)
+            self.obeys = number
+            self._reports.append(Report(number, self.position, changes))
+        events = [self._ahead[0][0]] if self._ahead else []
+        if self.settings.frozen:
+            events.append(self.position + self._loop - self._since_moment() % self._loop)
+        return min(events, default=1 << 62) - self.position
+
+    def take(self, levels: np.ndarray) -> np.ndarray:
+        """The sound (n,) float32 of the levels (n,) that were made, behind which the stream stands now."""
+        self.position += len(levels)
+        return self._joint.smooth(self._quantizer.decode(levels))
+
+    def _since_moment(self) -> int:
+        return self.position - self._moment_at
+
+    def _change(self, changes: dict[str, Any]) -> None:
+        reset, frozen = bool(changes.get(RESET)), self.settings.frozen
+        if reset:
+            self._return_to(self._beginning)
+            self.state.t = self._beginning.t
+        self._set(self.settings.changed(changes, self.config))
+        if self.settings.frozen and (reset or not frozen):
+            self._moment, self._moment_at = _memory(self.state), self.position
+
+    def _set(self, settings: Settings) -> None:
+        self.settings, self.state.temperature = settings, settings.temperature
+        self.state.set_truncation(settings.top_k, settings.top_p)
+
+    def _return_to(self, memory: "_Memory") -> None:
+        """Gives the model an earlier memory. Its time goes on, so that it draws other numbers."""
+        self.state.hidden, self.state.history = [h.copy() for h in memory.hidden], memory.history.copy()
+        self._joint.begin()
+
+
+class _Memory(NamedTuple):
+    """What a model remembers at one moment."""
+
+    hidden: list[np.ndarray]
+    history: np.ndarray
+    t: int
+
+
+def _memory(state: EngineState) -> _Memory:
+    return _Memory([h.copy() for h in state.hidden], state.history.copy(), state.t)
+
+
+class _Joint:
+    """Takes the step out of a sound whose model jumped: what comes begins where the sound was, and moves to its own
+    place within some milliseconds."""
+
+    def __init__(self, length: int) -> None:
+        """length: samples."""
+        self._fade = (0.5 + 0.5 * np.cos(np.pi * np.arange(length) / length)).astype(np.float32)
+        self._last, self._step, self._at = np.float32(0), np.float32(0), length
+        self._begins = False
+
+    def begin(self) -> None:
+        """The next sample is the first one behind a jump."""
+        self._begins = True
+
+    def smooth(self, samples: np.ndarray) -> np.ndarray:
+        """The samples (n,) without the step; a copy where something changes."""
+        if not len(samples):
+            return samples
+        if self._begins:
+            self._step, self._at, self._begins = self._last - samples[0], 0, False
+        if self._at < len(self._fade):
+            fade = self._fade[self._at : self._at + len(samples)]
+            samples = samples.copy()
+            samples[: len(fade)] += self._step * fade
+            samples = np.clip(samples, -1, 1)
+            self._at += len(fade)
+        self._last = samples[-1]
+        return samples
+
+
+def _checked_score(score: Iterable[Change], settings: Settings, config: AudioConfig) -> list[Change]:
+    """A score in the order of its positions. Raises ConfigError for a change that cannot be."""
+    entries, grain = list(score), grain_of(config)
+    if len(entries) > MOST_CHANGES:
+        raise ConfigError(f"a score may have {MOST_CHANGES} changes, got {len(entries)}")
+    for at, changes in entries:
+        if isinstance(at, bool) or not isinstance(at, int) or at < 0 or at % grain:
+            raise ConfigError(f"a score changes settings at multiples of {grain} samples, got {at!r}")
+        settings = settings.changed(changes, config)
+    return sorted(entries, key=lambda entry: entry[0])
+
+
+def advance(engine: Engine, slots: Sequence[Slot], n: int) -> list[np.ndarray]:
+    """The next n samples of the sound of every slot, (n,) float32 each. n: a multiple of the grain.
+
+    A slot that cannot go on has an error from then on, and fewer samples; the others do not notice.
+    """
+    made: list[list[np.ndarray]] = [[] for _ in slots]
+    done = 0
+    while done < n:
+        playing = [number for number, slot in enumerate(slots) if slot.error is None]
+        if not playing:
+            break
+        steps = min(n - done, *(slots[number].settle() for number in playing))
+        levels = _levels(engine, [slots[number] for number in playing], steps)
+        for number, part in zip(playing, levels, strict=True):
+            if part is not None:
+                made[number].append(slots[number].take(part))
+        done += steps
+    return [np.concatenate(parts) if parts else np.empty(0, np.float32) for parts in made]
+
+
+def _levels(engine: Engine, slots: list[Slot], steps: int) -> list[np.ndarray | None]:
+    """The next levels (n,) of every slot; None for one that cannot go on, which has the error now."""
+    try:
+        return [levels[0] for levels in run_together(engine, [slot.state for slot in slots], steps)]
+    except SampleRNNError as error:
+        if len(slots) == 1:
+            slots[0].error = error
+            return [None]
+    return list(itertools.chain.from_iterable(_levels(engine, [slot], steps) for slot in slots))
