@@ -18,7 +18,7 @@ from samplernn_fast.evaluation.listening.folder import ListeningTest
 
 pytest.importorskip("starlette", reason="needs starlette, of the extra `serve`")
 
-from samplernn_fast.serving import connections, listening
+from samplernn_fast.serving import connections, listening, sockets
 from samplernn_fast.serving.joining import JOINS, Joins
 
 TRIALS = 4

@@ -1,0 +1,126 @@
+"""A live server in a process of its own, which can be killed, and a client that does what the page does."""
+
+import json
+import re
+import signal
+import struct
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+from websockets.sync.client import ClientConnection, connect
+
+HEADER = struct.Struct("<dII")
+PATIENCE = 60.0  # seconds that a busy machine may take
+
+
+class LiveServer:
+    """`samplernn-fast serve` in a process of its own."""
+
+    def __init__(self, models: tuple[str, ...], *flags: str, port: int = 0) -> None:
+        command = [sys.executable, "-m", "samplernn_fast", "serve", *models, "--port", str(port), *flags]
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        assert self.process.stdout is not None and self.process.stderr is not None
+        line = self.process.stdout.readline()
+        found = re.search(r"(http://[^/]+:(\d+)/)(\?token=\S+)?;", line)
+        if not found:
+            self.process.wait(PATIENCE)
+            raise AssertionError(line + self.process.stderr.read())
+        self.address, self.port, self.query = found[1], int(found[2]), found[3] or ""
+
+    def kill(self) -> None:
+        """Ends the process as a crash would."""
+        self.process.kill()
+        self.process.communicate()
+
+    def stop(self, number: int = signal.SIGINT) -> tuple[int, str]:
+        """Ends the process as ctrl-C or another signal does. Returns its status and what it said of errors."""
+        self.process.send_signal(number)
+        _, errors = self.process.communicate(timeout=PATIENCE)
+        return self.process.returncode, errors
+
+    def ask(self, path: str, body: bytes | None = None, **headers: str) -> tuple[int, bytes]:
+        """The status and the content of an answer. body: is posted."""
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        request = urllib.request.Request(self.address + path, body, named)
+        try:
+            with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
+                return answer.status, answer.read()
+        except urllib.error.HTTPError as error:
+            return error.code, error.read()
+
+    def metric(self, name: str) -> float:
+        """What a counter of `/metrics` shows, summed over its labels."""
+        _, text = self.ask("metrics" + self.query)
+        rows = re.findall(rf"^samplernn_{name}(?:{{[^}}]*}})? (\S+)$", text.decode(), re.MULTILINE)
+        return sum(map(float, rows))
+
+    def client(self, **options: Any) -> "Client":
+        """A connection, behind the server's first message."""
+        return Client(self, **options)
+
+
+@contextmanager
+def served_live(models: tuple[str, ...] = ("demo",), *flags: str) -> Iterator[LiveServer]:
+    """A server for the block."""
+    server = LiveServer(models, *flags)
+    try:
+        yield server
+    finally:
+        server.kill()
+
+
+class Client:
+    """One listener."""
+
+    def __init__(self, server: LiveServer, **options: Any) -> None:
+        address = server.address.replace("http", "ws", 1) + "ws" + server.query
+        self._opened = connect(address, open_timeout=PATIENCE, max_size=None, **options)
+        self.socket: ClientConnection = self._opened.__enter__()
+        self.hello = self.said()
+        self.events: list[dict[str, Any]] = []
+
+    def __enter__(self) -> "Client":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.socket.close()
+
+    def say(self, **message: Any) -> None:
+        """Sends a message."""
+        self.socket.send(json.dumps(message))
+
+    def said(self) -> dict[str, Any]:
+        """The next text message; sound before it is lost."""
+        while True:
+            message = self.socket.recv(timeout=PATIENCE)
+            if isinstance(message, str):
+                return dict(json.loads(message))
+
+    def play(self, **settings: Any) -> dict[str, Any]:
+        """Begins a stream, and returns the answer."""
+        self.say(do="play", **{"model": "demo"} | settings)
+        self.position = 0
+        return self.said()
+
+    def hear(self, samples: int, ahead: int = 0) -> np.ndarray:
+        """The next samples of the stream, of which so many more are wanted. Text messages go into `events`."""
+        begin, parts = self.position, []
+        self.say(do="want", until=begin + samples + ahead)
+        while self.position < begin + samples:
+            message = self.socket.recv(timeout=PATIENCE)
+            if isinstance(message, str):
+                self.events.append(json.loads(message))
+                if self.events[-1]["is"] == "error":
+                    raise AssertionError(self.events[-1]["message"])
+                continue
+            position, self.obeys, self.number = HEADER.unpack(message[: HEADER.size])
+            assert position == self.position
+            parts.append(np.frombuffer(message[HEADER.size :], "<f4"))
+            self.position += len(parts[-1])
+        return np.concatenate(parts)
