@@ -139,7 +139,7 @@ line() { printf '%q ' "$@"; }
 compile() {
   part compile 130 nice -n 10 "$python" bench/gpu/compile_ahead.py "$tests -m telling" \
     "$(line "${sampling[@]}" --dim 1024 "${batches[@]}" --backend cuda)" "$(line "${profile[@]}")" \
-    "$(line "${exchange_1024[@]}" counters launches)" "$(line "${exchange_256[@]}" counters tagged cluster launches)" \
+    "$(line "${exchange_1024[@]}" launches)" "$(line "${exchange_256[@]}" tagged cluster launches)" \
     "$(line "${sampling[@]}" --dim 256 "${batches[@]}" --backend cuda)" "$(line "${stages[@]}")" "$tests"
 }
 
@@ -151,10 +151,8 @@ wait "$compiling" # timings must not run beside it
 suite tests 150 -m 'gpu and telling' "$tests"
 contest 1024 40
 part profile 50 "$python" "${profile[@]}"
-for exchange in counters launches; do
-  part "exchanges/1024-$exchange" 30 "$python" "${exchange_1024[@]}" "$exchange"
-done
-for exchange in counters tagged cluster launches; do
+part exchanges/1024-launches 30 "$python" "${exchange_1024[@]}" launches
+for exchange in tagged cluster launches; do
   part "exchanges/256-$exchange" 25 "$python" "${exchange_256[@]}" "$exchange"
 done
 contest 256 30

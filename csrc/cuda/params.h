@@ -3,7 +3,7 @@
 //
 // One launch of the persistent kernel walks all tiers for `steps` samples of all streams.
 //   source   #include "cuda/device/persistent.cuh", or "cuda/device/stages.cuh" with SRNN_EXCHANGE
-//            4; includes start from csrc/, and no header from outside is needed
+//            3; includes start from csrc/, and no header from outside is needed
 //   options  --std=c++17, --fmad=false (a product that may be fused calls fma_rn), and one real
 //            architecture (sm_XX)
 //   defines  integers, all of them required:
@@ -28,19 +28,18 @@
 //                         ceil(D / ceil(D / n)) for some n, or a block would own none
 //     SRNN_SHARED_BYTES   limit of a block's dynamic shared memory, in bytes
 //     SRNN_EXCHANGE       how the blocks of a group exchange results (device/exchange.cuh):
-//                         0 counters
-//                         1 tagged packets
-//                         2 alone: a group is one block, which has nobody to exchange with
-//                         3 cluster: packets are pushed into shared memory, and a group is one
+//                         0 tagged packets
+//                         1 alone: a group is one block, which has nobody to exchange with
+//                         2 cluster: packets are pushed into shared memory, and a group is one
 //                           thread block cluster (sm_90 and newer)
-//                         4 launches: every stage is a kernel, and the end of a kernel is the wait
+//                         3 launches: every stage is a kernel, and the end of a kernel is the wait
 //     SRNN_COPIES         copies of every packet that blocks read from global memory; each reader
 //                         uses one of them, so that fewer read the same cache line
 //     SRNN_PROFILE        1: the first block adds the time of each phase to Params::profile
 //   launch   `srnn_generate(Params)`: SRNN_GROUPS * SRNN_BLOCKS blocks of SRNN_THREADS threads with
 //            srnn_sizes[kSharedBytes] of dynamic shared memory. The launch is cooperative for
-//            exchanges 0 and 1, and in clusters of SRNN_BLOCKS for exchange 3
-//   stages   with SRNN_EXCHANGE 4, the kernels of device/stages.cuh take (Params, Stage) and are
+//            exchange 0, and in clusters of SRNN_BLOCKS for exchange 2
+//   stages   with SRNN_EXCHANGE 3, the kernels of device/stages.cuh take (Params, Stage) and are
 //            launched in the order of stages.Walk, each with the same grid and shared memory,
 //            never cooperatively
 //   exports  __constant__ unsigned long long srnn_sizes[kSizes]
@@ -56,7 +55,7 @@ enum SizeIndex {
   kSizeOfParams = 0,  // sizeof(Params), which the host compares with its own
   kWeightBytes,       // the block of weights
   kWorkspaceBytes,    // the workspace
-  kSharedBytes,       // dynamic shared memory; exchange 3 may need more than a GPU has
+  kSharedBytes,       // dynamic shared memory; exchange 2 may need more than a GPU has
   kResidentBytes,     // weights that a block keeps in shared memory
   kProfileBytes,      // Params::profile, or 0
   kSizes
@@ -115,7 +114,7 @@ struct Params {
   uint32_t top_p_fraction;
 };
 
-// Which part of a sample a launch computes, with SRNN_EXCHANGE 4. The time is not part of it: every
+// Which part of a sample a launch computes, with SRNN_EXCHANGE 3. The time is not part of it: every
 // block counts the samples in the workspace, so the same launches serve every sample.
 struct Stage {
   int32_t tier, layer;  // 0 for kernels without tiers or layers

@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 REPORT = ROOT / "bench" / "gpu_report.sh"
 SAMPLING, STAGES = "bench/sampling_speed.py", "bench/gpu/stage_times.py"
 CONTESTANTS = ["cuda-int8", "torch", "cuda-bfloat16", "cuda-float32", "triton-bfloat16", "triton-float32"]
-EXCHANGES = ["1024-counters", "1024-launches", "256-counters", "256-tagged", "256-cluster", "256-launches"]
+EXCHANGES = ["1024-launches", "256-tagged", "256-cluster", "256-launches"]
 # Every run of the report in its order, without `compile`, which runs beside the tests.
 RUNS = [
     *("start", "doctor", "tests-triton", "tests"),
@@ -222,7 +222,7 @@ def test_with_a_played_gpu_every_part_that_can_measures(tmp_path, fake_libcuda, 
     assert re.search(r"^all in ", (folder / "compile.log").read_text(), re.MULTILINE)
     measured = {line[:28].strip() for line in printed.splitlines() if re.search(r"[a-z]\d* +[\d,]+$", line)}
     assert {f"cuda {dtype}" for dtype in ("float32", "bfloat16", "int8")} <= measured
-    assert {f"cuda int8 {name}" for name in ("counters", "tagged", "cluster", "launches")} <= measured
+    assert {f"cuda int8 {name}" for name in ("tagged", "cluster", "launches")} <= measured
     assert {"torch float32", "torch bfloat16", "reference float32"} <= measured
     assert re.search(r"^a sample +\d+\.\d+ +\d+\.\d+$", printed, re.MULTILINE)  # of profile
     assert re.search(r"^walk +[\d,.]+ +1\.000$", printed, re.MULTILINE)  # of stages

@@ -90,12 +90,12 @@ def test_the_phases_of_a_persistent_kernel_are_timed(gpu, monkeypatch, capsys, a
 def test_each_way_of_exchange_is_a_contestant_after_its_draws_were_checked(gpu, monkeypatch):
     monkeypatch.setattr(contestants, "CudaBackend", Played)
     monkeypatch.setattr(checks, "DRAWN_LEVELS", 32)
-    args = argparse.Namespace(exchanges=["counters", "cluster"], styles=[], isa=[], threads=[])
+    args = argparse.Namespace(exchanges=["launches", "cluster"], styles=[], isa=[], threads=[])
     options = Options(backends=("reference",), dtypes=("float32",), threads=(1,), batch_sizes=(1,), plain=False)
     extra = functools.partial(contestants.with_choices, args)
     lineup = Lineup(SampleRNN(MODELS["paper-3tier"]), options, "cpu", print, extra)
     (_, found), absent = lineup.contestants(1)
-    assert found.name == "cuda float32 counters" and found.make(16).shape == (1, 16)
+    assert found.name == "cuda float32 launches" and found.make(16).shape == (1, 16)
     (one,) = absent.found
     assert one.name == "cuda float32 cluster" and one.reason.startswith("1 streams of this model") and one.failed
     args.exchanges = ["all"]  # what was not asked for by name may not fit

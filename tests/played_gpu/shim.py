@@ -53,7 +53,6 @@ class Settings:
     schedule: int = 0
     time_limit: int = 1 << 62
     lose_store: int = -1
-    lose_count: int = -1
 
 
 def build(defines: dict[str, str], kernels: Path = KERNELS) -> Path:
@@ -82,7 +81,7 @@ class ShimKernel:
         blocks: int = 4,
         threads: int = 64,
         shared_bytes: int = 1 << 17,
-        exchange: str = "counters",
+        exchange: str = "tagged",
         groups: int = 1,
         copies: int | None = None,
         profile: bool = False,
@@ -96,7 +95,7 @@ class ShimKernel:
         self.launch = library.srnn_shim_launch
         self.launch.restype = ctypes.c_char_p
         launches = [ctypes.POINTER(Launch), ctypes.c_int]
-        self.launch.argtypes = [ctypes.POINTER(Params), *launches, ctypes.c_uint, ctypes.c_long, ctypes.c_long]
+        self.launch.argtypes = [ctypes.POINTER(Params), *launches, ctypes.c_uint, ctypes.c_long]
         self.walk = Walk.of(self.config) if exchange == "launches" else None
         self.sizes = list((ctypes.c_uint64 * 6).in_dll(library, "srnn_sizes"))
         self.profile = np.zeros(self.sizes[5] // 8, dtype=np.uint64)
@@ -157,7 +156,7 @@ class ShimKernel:
         )
         stages = list(self.walk.launches(t, steps)) if self.walk else [Stage("srnn_generate")]
         launches = (Launch * len(stages))(*((stage.kernel.encode(), *stage[1:]) for stage in stages))
-        how = (settings.schedule, settings.lose_store, settings.lose_count)
+        how = (settings.schedule, settings.lose_store)
         problem = self.launch(ctypes.byref(params), launches, len(stages), *how)
         if problem:
             raise ShimError(problem.decode())

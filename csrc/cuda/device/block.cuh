@@ -22,7 +22,6 @@ struct Block {
   int step = -1;                  // sample of this launch; -1 before the first one
   uint32_t begin = 0;             // time of the first sample, without whole frames of the top tier
   uint32_t samples = 0;           // samples of this launch that ran the sample-level MLP
-  uint32_t exchanges = 0;         // exchanges so far, for the counter protocol
   // Whether this sample skips the MLP: every stream's level is given, and no logits are wanted.
   bool forced = true;
   mutable uint32_t gathers = 0;  // exchanges in packets that were read so far

@@ -64,11 +64,11 @@ SRNN_DEVICE int inner_place(int tier, int layer) { return kInnerPlace + tier * k
 // Puts h of a layer after frame number `frame` of this launch into columns from col_offset on, for
 // streams first, ..., first + rows - 1. Frame 0 is the state before the first frame.
 template <int kTier>
-SRNN_DEVICE bool gather_state(const Block& b, int layer, uint32_t frame, Age age, int first,
-                              int rows, int col_offset) {
+SRNN_DEVICE bool gather_state(const Block& b, int layer, uint32_t frame, int first, int rows,
+                              int col_offset) {
   const RowWriter take{b, col_offset};
   if (frame > 0) {
-    return gather<UnitVectors>(b, state_place(kTier, layer), frame, age, first, rows, take);
+    return gather<UnitVectors>(b, state_place(kTier, layer), frame, first, rows, take);
   }
   constexpr uint64_t kTierFloats = uint64_t{1} * kLayers * kAllStreams * kStateWidth;
   const float* hidden =
@@ -85,9 +85,8 @@ SRNN_DEVICE bool gather_state(const Block& b, int layer, uint32_t frame, Age age
 }
 
 template <int kTier>
-SRNN_DEVICE bool fill_state_rows(const Block& b, int layer, uint32_t frame, Age age, int first,
-                                 int rows) {
-  if (!gather_state<kTier>(b, layer, frame, age, first, rows, 0)) return false;
+SRNN_DEVICE bool fill_state_rows(const Block& b, int layer, uint32_t frame, int first, int rows) {
+  if (!gather_state<kTier>(b, layer, frame, first, rows, 0)) return false;
   finish_rows<kDim>(b, rows);
   return true;
 }
@@ -111,12 +110,12 @@ SRNN_DEVICE MatrixRows recurrent_rows(const Block& b, int layer) {
 
 // Multiplies a layer's state after a frame with its recurrent matrix, for the next frame.
 template <int kTier>
-SRNN_DEVICE bool multiply_recurrent(const Block& b, int layer, uint32_t frame, Age age) {
+SRNN_DEVICE bool multiply_recurrent(const Block& b, int layer, uint32_t frame) {
   const bool output = !kSkips && layer == kLayers - 1;
   const OutputRows use(b, output ? kTier : -1);
   const auto fill = [&](int first, int rows) {
     return (output && holds_output<kTier>(b, frame)) ||
-           fill_state_rows<kTier>(b, layer, frame, age, first, rows);
+           fill_state_rows<kTier>(b, layer, frame, first, rows);
   };
   const auto rows_of = [&](int) { return recurrent_rows<kTier>(b, layer); };
   const auto take = [&](int, int u, int stream, float (&terms)[kRecurrentGates]) {
@@ -129,9 +128,9 @@ SRNN_DEVICE bool multiply_recurrent(const Block& b, int layer, uint32_t frame, A
 }
 
 template <int kTier>
-SRNN_DEVICE bool multiply_recurrents(const Block& b, uint32_t frame, Age age) {
+SRNN_DEVICE bool multiply_recurrents(const Block& b, uint32_t frame) {
   for (int layer = 0; layer < kLayers; ++layer) {
-    if (!multiply_recurrent<kTier>(b, layer, frame, age)) return false;
+    if (!multiply_recurrent<kTier>(b, layer, frame)) return false;
   }
   return true;
 }
@@ -231,9 +230,9 @@ SRNN_DEVICE float run_cell(const Block& b, int layer, int u, int stream, float (
 
 // The second half of a GRU that resets before the product: its candidate and the new h.
 template <int kTier>
-SRNN_DEVICE bool run_candidate(Block& b, int layer, uint32_t frame) {
+SRNN_DEVICE bool run_candidate(const Block& b, int layer, uint32_t frame) {
   const auto fill = [&](int first, int rows) {
-    return fill_rows<UnitVectors>(b, inner_place(kTier, layer), frame, Age::kNew, first, rows);
+    return fill_rows<UnitVectors>(b, inner_place(kTier, layer), frame, first, rows);
   };
   const auto rows_of = [&](int) {
     MatrixRows w = recurrent_rows<kTier>(b, layer);
@@ -253,7 +252,7 @@ SRNN_DEVICE bool run_candidate(Block& b, int layer, uint32_t frame) {
 
 // A layer's cell; of a GRU that resets before the product, its first half.
 template <int kTier>
-SRNN_DEVICE bool run_gates(Block& b, int layer, uint32_t frame) {
+SRNN_DEVICE bool run_gates(const Block& b, int layer, uint32_t frame) {
   constexpr uint64_t kAt = kOffsets.tier[kTier].stack;
   constexpr Resident kStay = kResidents.stack[kTier];
   const auto finish = [&](int u, int stream, const float* below) {
@@ -269,7 +268,7 @@ SRNN_DEVICE bool run_gates(Block& b, int layer, uint32_t frame) {
     }
   } else {
     const auto fill = [&](int first, int rows) {
-      return fill_state_rows<kTier>(b, layer - 1, frame, Age::kNew, first, rows);
+      return fill_state_rows<kTier>(b, layer - 1, frame, first, rows);
     };
     const auto rows_of = [&](int) {
       constexpr uint64_t kAllRows = uint64_t{kLayers - 1} * kGates * kDim;
@@ -286,7 +285,7 @@ SRNN_DEVICE bool run_gates(Block& b, int layer, uint32_t frame) {
 }
 
 template <int kTier>
-SRNN_DEVICE bool run_layer(Block& b, int layer, uint32_t frame) {
+SRNN_DEVICE bool run_layer(const Block& b, int layer, uint32_t frame) {
   return run_gates<kTier>(b, layer, frame) &&
          (!kResetBefore || run_candidate<kTier>(b, layer, frame));
 }

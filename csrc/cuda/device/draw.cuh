@@ -127,8 +127,7 @@ SRNN_DEVICE bool keep_level(const Block& b, int stream, int level) {
 template <class Take>
 SRNN_DEVICE bool draw_streams(const Block& b, int first, int rows, const Take& take) {
   constexpr int kRows = smaller(kDrawStreams, kTile);
-  if (!gather<LogitVectors, kRows>(b, kLogitPlace, b.samples, Age::kNew, first, rows,
-                                   LogitKeeper{b})) {
+  if (!gather<LogitVectors, kRows>(b, kLogitPlace, b.samples, first, rows, LogitKeeper{b})) {
     return false;
   }
   for (int row = b.warp; row < rows; row += kWarps) {
@@ -150,7 +149,7 @@ SRNN_DEVICE bool draw_all(const Block& b) {
 }
 
 // Draws this block's streams and publishes their levels.
-SRNN_DEVICE bool publish_levels(Block& b) {
+SRNN_DEVICE bool publish_levels(const Block& b) {
   const int begin = b.index * kDrawStreams;
   const int end = begin + kDrawStreams < kBatch ? begin + kDrawStreams : kBatch;
   float* own = b.own();
@@ -160,11 +159,6 @@ SRNN_DEVICE bool publish_levels(Block& b) {
       own[stream - begin] = float_of(static_cast<uint32_t>(level));
     };
     if (!draw_streams(b, first, end - first < kTile ? end - first : kTile, take)) return false;
-  }
-  // A block without streams has not waited for the logits. If it published now, the counter would
-  // count it twice, in place of a block that has not stored its logits yet.
-  if constexpr (kExchange == Protocol::kCounters) {
-    if (begin >= kBatch && !wait_for_counter(b, kLogitPlace, b.samples)) return false;
   }
   publish<LevelVector>(b, kLevelPlace, b.samples);
   return true;
@@ -187,11 +181,11 @@ struct LevelKeeper {
 SRNN_DEVICE bool gather_levels(const Block& b) {
   bool sound = true;
   const LevelKeeper take{b, sound};
-  if (!gather<LevelVector>(b, kLevelPlace, b.samples, Age::kNew, 0, 1, take)) return false;
+  if (!gather<LevelVector>(b, kLevelPlace, b.samples, 0, 1, take)) return false;
   return !block_any(!sound);
 }
 
-SRNN_DEVICE bool draw_shared(Block& b) { return publish_levels(b) && gather_levels(b); }
+SRNN_DEVICE bool draw_shared(const Block& b) { return publish_levels(b) && gather_levels(b); }
 
 // Returns whether a step is forced, which Block::forced explains.
 SRNN_DEVICE bool is_forced(const Block& b, int step) {

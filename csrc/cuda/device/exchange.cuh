@@ -5,7 +5,6 @@
 // in the same order. Each place has two buffers, used in turn. Two are enough: a block writes its
 // third result only after it has read the second one of every block, and a block writes its second
 // result only after it has read the first ones.
-//   counters  A block stores its results, adds 1 to a counter, and waits until all blocks have.
 //   tagged    Results travel in packets of 16 bytes that carry the sequence number: a reader who
 //             finds the number has the result. Blocks need neither a barrier nor a fence. There may
 //             be several copies of a packet, so that fewer blocks read the same one.
@@ -94,7 +93,7 @@ SRNN_DEVICE void each_published(const Block& b, const Send& send) {
 
 // Sends this block's slice of every vector, b.own() (kRows, kSlice), to all blocks.
 template <class V>
-SRNN_DEVICE void publish(Block& b, int place, uint32_t sequence) {
+SRNN_DEVICE void publish(const Block& b, int place, uint32_t sequence) {
   constexpr uint64_t kBytes = vector_bytes<V>();
   constexpr int kPackets = packets<V>(), kAll = V::kRows * kPackets;
   unsigned char* buffer = buffer_of<V>(b, place, sequence);
@@ -122,33 +121,8 @@ SRNN_DEVICE void publish(Block& b, int place, uint32_t sequence) {
       const int row = i / V::kSlice, col = b.index * V::kSlice + i % V::kSlice;
       if (col < V::kCols) put_float(reinterpret_cast<float*>(buffer + row * kBytes) + col, own[i]);
     });
-    if constexpr (kLaunched) return;
-    ++b.exchanges;
-    block_sync();  // every thread has stored its part
-    if (b.thread == 0) count_up(reinterpret_cast<uint32_t*>(b.p.workspace));
   }
 }
-
-// Waits until every block has published the last exchange. Returns false when the time is up.
-SRNN_DEVICE bool wait_for_counter(const Block& b, int place, uint32_t sequence) {
-  bool late = false;
-  if (b.thread == 0) {
-    const uint32_t* counter = reinterpret_cast<const uint32_t*>(b.p.workspace);
-    const uint32_t target = b.exchanges * kBlocks;
-    TimeLimit limit(b, place, sequence);
-    // The signed difference stays right when the counter wraps around at 2^32.
-    while (static_cast<int32_t>(read_count(counter) - target) < 0 && !late) {
-      late = !limit.read_again();
-    }
-  }
-  return !block_any(late);
-}
-
-// Which exchange is read. An old one needs no wait.
-enum class Age {
-  kNew,  // the last one, which other blocks may still be writing
-  kOld   // one that this block has read before
-};
 
 // Reads a packet if it is wanted. There is no branch, which the next read would wait for.
 SRNN_DEVICE void read_packet(const unsigned char* from, bool wanted, Quad& q) {
@@ -270,7 +244,7 @@ SRNN_DEVICE void gather_floats(const Block& b, int place, uint32_t sequence, int
 // came after the last read of what `take` overwrites: that of a product (outputs.cuh) or of the
 // draw. Returns false when the time is up, in this thread or another.
 template <class V, int kRows = rows_at_once<V>(), class Take>
-SRNN_DEVICE bool gather(const Block& b, int place, uint32_t sequence, Age age, int first, int rows,
+SRNN_DEVICE bool gather(const Block& b, int place, uint32_t sequence, int first, int rows,
                         const Take& take) {
   const ExchangeTime time(b);
   if constexpr (in_packets(kExchange)) {
@@ -293,8 +267,6 @@ SRNN_DEVICE bool gather(const Block& b, int place, uint32_t sequence, Age age, i
     block_sync();
     return true;
   } else {
-    const bool waits = !kLaunched && age == Age::kNew;
-    if (waits && !wait_for_counter(b, place, sequence)) return false;
     gather_floats<V, kRows>(b, place, sequence, first, rows, take);
     block_sync();
     return true;

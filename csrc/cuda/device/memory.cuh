@@ -172,9 +172,9 @@ struct Clock {
   uint32_t draws;    // whether the current sample does; see Block::forced
   uint32_t stopped;  // whether an error has stopped the walk
 };
-// The workspace of one group: the counter, the buffers of exchanges, and for each block those
-// arrays that are not in shared memory.
-constexpr uint64_t kArraysOffset = kExchangesEnd;
+// The workspace of one group: the buffers of exchanges, and for each block those arrays that are not
+// in shared memory.
+constexpr uint64_t kArraysOffset = in_own_memory(kExchange) ? 0 : kExchangeBytes;
 constexpr uint64_t kKeptOffset = kArraysShared ? 0 : align(kArrays.end);
 constexpr uint64_t kClockOffset = kKeptOffset + (kKeptShared ? 0 : align(kKept.end));
 constexpr uint64_t kBlockBytes = kClockOffset + (kLaunched ? align(sizeof(Clock)) : 0);

@@ -33,7 +33,7 @@ SRNN_DEVICE float input_of(const Block& b, int stream, int unit, float upsampled
 }
 
 // Computes own units of the input and publishes them.
-SRNN_DEVICE void publish_input(Block& b) {
+SRNN_DEVICE void publish_input(const Block& b) {
   for (int first = 0; first < kBatch; first += kTile) {
     each_owned<kUnits>(b, b.units, first, rows_of_tile(first), [&](int u, int stream) {
       b.own()[stream * kUnits + u] =
@@ -83,7 +83,7 @@ struct InputKeeper {
 // kWholeInput: reads into b.input what the lowest tier upsampled for sample number `sample` of the
 // launch. Returns false when the time is up.
 SRNN_DEVICE bool gather_input(const Block& b, uint32_t sample) {
-  return gather<UnitVectors>(b, kMlpPlace, sample, Age::kNew, 0, kBatch, InputKeeper{b});
+  return gather<UnitVectors>(b, kMlpPlace, sample, 0, kBatch, InputKeeper{b});
 }
 
 // Makes units of the input of what the lowest tier upsampled and of b.taps, which are complete.
@@ -134,7 +134,7 @@ SRNN_DEVICE void fill_input_rows(const Block& b) {
 // barrier and what the lowest tier upsampled is on its way. Returns false when the time is up.
 SRNN_DEVICE bool gather_input_rows(const Block& b) {
   const InputWriter take{b, RowWriter{b, 0}};
-  if (!gather<UnitVectors>(b, kMlpPlace, b.samples, Age::kNew, 0, kBatch, take)) return false;
+  if (!gather<UnitVectors>(b, kMlpPlace, b.samples, 0, kBatch, take)) return false;
   finish_rows<kDim>(b, kBatch);
   return true;
 }
@@ -143,11 +143,11 @@ SRNN_DEVICE bool gather_input_rows(const Block& b) {
 template <int kLayer>
 SRNN_DEVICE bool fill_layer_rows(const Block& b, int first, int rows) {
   if constexpr (kWholeInput && kLayer == 0) return true;
-  return fill_rows<UnitVectors>(b, kMlpPlace + kLayer, b.samples, Age::kNew, first, rows);
+  return fill_rows<UnitVectors>(b, kMlpPlace + kLayer, b.samples, first, rows);
 }
 
 template <int kLayer>
-SRNN_DEVICE bool run_hidden_layer(Block& b) {
+SRNN_DEVICE bool run_hidden_layer(const Block& b) {
   constexpr uint64_t kAt = kOffsets.hidden[kLayer];
   constexpr Resident kStay = kResidents.hidden[kLayer];
   enter(b, kHiddenPhase + kLayer);
@@ -168,7 +168,7 @@ SRNN_DEVICE bool run_hidden_layer(Block& b) {
 // Runs hidden layer kLayer and those after it. With kWholeInput it calls idle() after the first one
 // is published, while the other blocks' results are on their way.
 template <int kLayer, class Idle>
-SRNN_DEVICE bool run_hidden(Block& b, const Idle& idle) {
+SRNN_DEVICE bool run_hidden(const Block& b, const Idle& idle) {
   if constexpr (kLayer < kHidden) {
     if (!run_hidden_layer<kLayer>(b)) return false;
     if (kWholeInput && kLayer == 0 && !idle()) return false;
@@ -179,7 +179,7 @@ SRNN_DEVICE bool run_hidden(Block& b, const Idle& idle) {
 
 // Computes and publishes own logits. Then calls idle(), with kWholeInput and no hidden layer.
 template <class Idle>
-SRNN_DEVICE bool run_logits(Block& b, const Idle& idle) {
+SRNN_DEVICE bool run_logits(const Block& b, const Idle& idle) {
   constexpr uint64_t kAt = kOffsets.output;
   constexpr Resident kStay = kResidents.output;
   enter(b, kLogitPhase);

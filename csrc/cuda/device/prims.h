@@ -149,17 +149,6 @@ SRNN_DEVICE void get_pushed(const void* own, bool wanted, Quad& q) {
       : "memory");
 }
 
-// Adds 1 to a counter. Whoever reads the new count sees what this block's threads wrote before
-// their last barrier.
-SRNN_DEVICE void count_up(uint32_t* counter) {
-  asm volatile("red.release.gpu.global.add.u32 [%0], 1;" ::"l"(counter) : "memory");
-}
-SRNN_DEVICE uint32_t read_count(const uint32_t* counter) {
-  uint32_t count;
-  asm volatile("ld.acquire.gpu.global.u32 %0, [%1];" : "=r"(count) : "l"(counter) : "memory");
-  return count;
-}
-
 SRNN_DEVICE uint32_t read_word(const uint32_t* from) {
   uint32_t word;
   asm volatile("ld.relaxed.gpu.global.u32 %0, [%1];" : "=r"(word) : "l"(from) : "memory");

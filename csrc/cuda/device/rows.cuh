@@ -161,9 +161,8 @@ SRNN_DEVICE void finish_rows(const Block& b, int rows) {
 // Fills rows with vectors of width D from an exchange, for streams first, ..., first + rows - 1.
 // Returns false when the time is up.
 template <class V>
-SRNN_DEVICE bool fill_rows(const Block& b, int place, uint32_t sequence, Age age, int first,
-                           int rows) {
-  if (!gather<V>(b, place, sequence, age, first, rows, RowWriter{b, 0})) return false;
+SRNN_DEVICE bool fill_rows(const Block& b, int place, uint32_t sequence, int first, int rows) {
+  if (!gather<V>(b, place, sequence, first, rows, RowWriter{b, 0})) return false;
   finish_rows<kDim>(b, rows);
   return true;
 }

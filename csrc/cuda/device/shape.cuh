@@ -22,7 +22,7 @@ constexpr bool kLstm = SRNN_LSTM, kResetAfter = SRNN_RESET_AFTER && !kLstm;
 constexpr bool kResetBefore = !kLstm && !kResetAfter;
 constexpr bool kSkips = SRNN_SKIPS;
 // How the blocks of a group exchange results; exchange.cuh explains each protocol.
-enum class Protocol { kCounters = 0, kTagged = 1, kAlone = 2, kCluster = 3, kLaunches = 4 };
+enum class Protocol { kTagged = 0, kAlone = 1, kCluster = 2, kLaunches = 3 };
 constexpr Protocol kExchange = static_cast<Protocol>(SRNN_EXCHANGE);
 constexpr bool kLaunched = kExchange == Protocol::kLaunches;
 constexpr bool kAlone = kExchange == Protocol::kAlone, kCluster = kExchange == Protocol::kCluster;

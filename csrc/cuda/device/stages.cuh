@@ -66,7 +66,7 @@ SRNN_DEVICE bool with_constant(int number, const Work& work) {
 // kEnd or more.
 template <int kEnd, class Work>
 SRNN_DEVICE void run_tier_stage(const Params& all, const Stage& stage, const Work& work) {
-  run_stage(all, stage, [&](Block& b) {
+  run_stage(all, stage, [&](const Block& b) {
     return with_constant<kEnd>(stage.tier, [&](auto tier) {
       return work(b, tier, frames_begun<decltype(tier)::value>(b, b.now()));
     });
@@ -79,7 +79,7 @@ SRNN_DEVICE void run_tier_stage(const Params& all, const Stage& stage, const Wor
 SRNN_KERNEL(srnn::kThreads)
 srnn_load(SRNN_PARAMETER srnn::Params all, SRNN_PARAMETER srnn::Stage stage) {
   using namespace srnn;
-  run_stage(all, stage, [](Block& b) {
+  run_stage(all, stage, [](const Block& b) {
     load(b);
     return true;
   });
@@ -90,9 +90,9 @@ srnn_load(SRNN_PARAMETER srnn::Params all, SRNN_PARAMETER srnn::Stage stage) {
 SRNN_KERNEL(srnn::kThreads)
 srnn_cell(SRNN_PARAMETER srnn::Params all, SRNN_PARAMETER srnn::Stage stage) {
   using namespace srnn;
-  run_tier_stage<kTiers>(all, stage, [&](Block& b, auto tier, uint32_t frame) {
+  run_tier_stage<kTiers>(all, stage, [&](const Block& b, auto tier, uint32_t frame) {
     constexpr int kTier = decltype(tier)::value;
-    return multiply_recurrent<kTier>(b, stage.layer, frame - 1, Age::kOld) &&
+    return multiply_recurrent<kTier>(b, stage.layer, frame - 1) &&
            run_gates<kTier>(b, stage.layer, frame);
   });
 }
@@ -101,9 +101,10 @@ srnn_cell(SRNN_PARAMETER srnn::Params all, SRNN_PARAMETER srnn::Stage stage) {
 SRNN_KERNEL(srnn::kThreads)
 srnn_gru_candidate(SRNN_PARAMETER srnn::Params all, SRNN_PARAMETER srnn::Stage stage) {
   using namespace srnn;
-  run_tier_stage<kResetBefore ? kTiers : 0>(all, stage, [&](Block& b, auto tier, uint32_t frame) {
-    return run_candidate<decltype(tier)::value>(b, stage.layer, frame);
-  });
+  run_tier_stage<kResetBefore ? kTiers : 0>(
+      all, stage, [&](const Block& b, auto tier, uint32_t frame) {
+        return run_candidate<decltype(tier)::value>(b, stage.layer, frame);
+      });
 }
 
 // With skip connections: a tier's output, after the layers of a frame and once before the first
@@ -111,7 +112,7 @@ srnn_gru_candidate(SRNN_PARAMETER srnn::Params all, SRNN_PARAMETER srnn::Stage s
 SRNN_KERNEL(srnn::kThreads)
 srnn_skip_output(SRNN_PARAMETER srnn::Params all, SRNN_PARAMETER srnn::Stage stage) {
   using namespace srnn;
-  run_tier_stage<kSkips ? kTiers : 0>(all, stage, [](Block& b, auto tier, uint32_t frame) {
+  run_tier_stage<kSkips ? kTiers : 0>(all, stage, [](const Block& b, auto tier, uint32_t frame) {
     return run_skip_output<decltype(tier)::value>(b, frame);
   });
 }
@@ -120,10 +121,10 @@ srnn_skip_output(SRNN_PARAMETER srnn::Params all, SRNN_PARAMETER srnn::Stage sta
 SRNN_KERNEL(srnn::kThreads)
 srnn_upsample(SRNN_PARAMETER srnn::Params all, SRNN_PARAMETER srnn::Stage stage) {
   using namespace srnn;
-  run_tier_stage<kTiers>(all, stage, [](Block& b, auto tier, uint32_t frame) {
+  run_tier_stage<kTiers>(all, stage, [](const Block& b, auto tier, uint32_t frame) {
     constexpr int kTier = decltype(tier)::value;
     if (kTier == 0 && b.forced) return true;
-    return upsample<kTier>(b, frame, Age::kNew, b.now());
+    return upsample<kTier>(b, frame, b.now());
   });
 }
 
@@ -132,7 +133,7 @@ srnn_upsample(SRNN_PARAMETER srnn::Params all, SRNN_PARAMETER srnn::Stage stage)
 SRNN_KERNEL(srnn::kThreads)
 srnn_sample_mlp_input(SRNN_PARAMETER srnn::Params all, SRNN_PARAMETER srnn::Stage stage) {
   using namespace srnn;
-  run_stage(all, stage, [](Block& b) {
+  run_stage(all, stage, [](const Block& b) {
     if (!b.forced) publish_input(b);
     return true;
   });
@@ -141,7 +142,7 @@ srnn_sample_mlp_input(SRNN_PARAMETER srnn::Params all, SRNN_PARAMETER srnn::Stag
 SRNN_KERNEL(srnn::kThreads)
 srnn_sample_mlp_hidden(SRNN_PARAMETER srnn::Params all, SRNN_PARAMETER srnn::Stage stage) {
   using namespace srnn;
-  run_stage(all, stage, [&](Block& b) {
+  run_stage(all, stage, [&](const Block& b) {
     if (b.forced) return true;
     return with_constant<kHidden>(
         stage.layer, [&](auto layer) { return run_hidden_layer<decltype(layer)::value>(b); });
@@ -151,13 +152,14 @@ srnn_sample_mlp_hidden(SRNN_PARAMETER srnn::Params all, SRNN_PARAMETER srnn::Sta
 SRNN_KERNEL(srnn::kThreads)
 srnn_sample_mlp_logits(SRNN_PARAMETER srnn::Params all, SRNN_PARAMETER srnn::Stage stage) {
   using namespace srnn;
-  run_stage(all, stage, [](Block& b) { return b.forced || run_logits(b, [] { return true; }); });
+  run_stage(all, stage,
+            [](const Block& b) { return b.forced || run_logits(b, [] { return true; }); });
 }
 
 SRNN_KERNEL(srnn::kThreads)
 srnn_draw(SRNN_PARAMETER srnn::Params all, SRNN_PARAMETER srnn::Stage stage) {
   using namespace srnn;
-  run_stage(all, stage, [](Block& b) {
+  run_stage(all, stage, [](const Block& b) {
     prepare_draws(b, b.step);
     if (b.forced) {
       keep_forced(b);
@@ -175,7 +177,7 @@ srnn_draw(SRNN_PARAMETER srnn::Params all, SRNN_PARAMETER srnn::Stage stage) {
 SRNN_KERNEL(srnn::kThreads)
 srnn_save(SRNN_PARAMETER srnn::Params all, SRNN_PARAMETER srnn::Stage stage) {
   using namespace srnn;
-  run_stage(all, stage, [](Block& b) {
+  run_stage(all, stage, [](const Block& b) {
     save(b);
     return true;
   });

@@ -15,13 +15,12 @@ namespace srnn {
 // With skip connections: the tier's output after frame number `frame` of this launch, or before the
 // first frame where that is 0.
 template <int kTier>
-SRNN_DEVICE bool run_skip_output(Block& b, uint32_t frame) {
+SRNN_DEVICE bool run_skip_output(const Block& b, uint32_t frame) {
   constexpr TierOffsets kAt = kOffsets.tier[kTier];
   constexpr int kCols = kLayers * kDim;
   const auto fill = [&](int first, int rows) {
     for (int layer = 0; layer < kLayers; ++layer) {
-      const Age age = layer + 1 < kLayers ? Age::kOld : Age::kNew;
-      if (!gather_state<kTier>(b, layer, frame, age, first, rows, layer * kDim)) {
+      if (!gather_state<kTier>(b, layer, frame, first, rows, layer * kDim)) {
         return false;
       }
     }
@@ -43,19 +42,19 @@ SRNN_DEVICE bool run_skip_output(Block& b, uint32_t frame) {
 
 // Fills rows with the tier's output after frame number `frame`, unless its output rows hold it.
 template <int kTier>
-SRNN_DEVICE bool fill_output_rows(const Block& b, uint32_t frame, Age age, int first, int rows) {
+SRNN_DEVICE bool fill_output_rows(const Block& b, uint32_t frame, int first, int rows) {
   if (holds_output<kTier>(b, frame)) return true;
-  if (kSkips) return fill_rows<UnitVectors>(b, kOutputPlace + kTier, frame + 1, age, first, rows);
-  return fill_state_rows<kTier>(b, kLayers - 1, frame, age, first, rows);
+  if (kSkips) return fill_rows<UnitVectors>(b, kOutputPlace + kTier, frame + 1, first, rows);
+  return fill_state_rows<kTier>(b, kLayers - 1, frame, first, rows);
 }
 
 // kWholeInput: upsamples the lowest tier's output for the sample at `now`, and publishes the result
 // to all blocks.
-SRNN_DEVICE bool upsample_input(Block& b, uint32_t frame, Age age, uint32_t now) {
+SRNN_DEVICE bool upsample_input(const Block& b, uint32_t frame, uint32_t now) {
   constexpr uint64_t kAllRows = uint64_t{1} * ratio(0) * kDim, kAt = kOffsets.tier[0].up;
   constexpr Resident kStay = kResidents.up[0];
   const OutputRows use(b, 0);
-  if (!fill_output_rows<0>(b, frame, age, 0, kBatch)) return false;
+  if (!fill_output_rows<0>(b, frame, 0, kBatch)) return false;
   const MatrixRows w = own_rows<kDim, kDim, kUnits>(b, kStay, kAt, kAllRows, unit_of_frame<0>(now));
   const auto take = [&](int u, int stream, const float (&terms)[1]) {
     b.own()[stream * kUnits + u] = terms[0];
@@ -68,9 +67,9 @@ SRNN_DEVICE bool upsample_input(Block& b, uint32_t frame, Age age, uint32_t now)
 // Upsamples the tier's output after frame number `frame` for the unit below that begins at `now`.
 // The result is kept in b.upsampled; with kWholeInput that of the lowest tier is published instead.
 template <int kTier>
-SRNN_DEVICE bool upsample(Block& b, uint32_t frame, Age age, uint32_t now) {
+SRNN_DEVICE bool upsample(const Block& b, uint32_t frame, uint32_t now) {
   if constexpr (kWholeInput && kTier == 0) {
-    return upsample_input(b, frame, age, now);
+    return upsample_input(b, frame, now);
   } else {
     constexpr TierOffsets kAt = kOffsets.tier[kTier];
     constexpr Resident kStay = kResidents.up[kTier];
@@ -78,7 +77,7 @@ SRNN_DEVICE bool upsample(Block& b, uint32_t frame, Age age, uint32_t now) {
     constexpr uint64_t kAllRows = uint64_t{1} * ratio(kTier) * kBelow * kDim;
     const OutputRows use(b, kTier);
     const auto fill = [&](int first, int rows) {
-      return fill_output_rows<kTier>(b, frame, age, first, rows);
+      return fill_output_rows<kTier>(b, frame, first, rows);
     };
     const auto rows_of = [&](int part) {
       const int gate = unit_of_frame<kTier>(now) * kBelow + part * kCount;

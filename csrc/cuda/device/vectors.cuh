@@ -39,9 +39,6 @@ SRNN_CONSTEXPR uint64_t exchange_bytes() {
   return align(kBuffers * kCopies * copy_bytes<V>());
 }
 
-// Bytes at the start of the workspace that the counter of exchanges has for itself.
-constexpr uint64_t kCounterBytes = 256;
-
 // The structs below say what an exchange carries: kRows vectors of kCols numbers, of which each of
 // kWriters blocks writes a slice of kSlice; kByOwners says whether the numbers were written by the
 // threads that own them (each_owned). offset(place) is the offset of the buffers in the
@@ -51,10 +48,7 @@ constexpr uint64_t kCounterBytes = 256;
 struct UnitVectors {
   static constexpr int kRows = kBatch, kCols = kDim, kSlice = kUnits, kWriters = kBlocks;
   static constexpr bool kByOwners = true;
-  static constexpr uint64_t kOffset = in_own_memory(kExchange) ? 0 : kCounterBytes;
-  static SRNN_CONSTEXPR uint64_t offset(int place) {
-    return kOffset + place * exchange_bytes<UnitVectors>();
-  }
+  static SRNN_CONSTEXPR uint64_t offset(int place) { return place * exchange_bytes<UnitVectors>(); }
 };
 // The logits of each stream.
 struct LogitVectors {
@@ -70,8 +64,7 @@ struct LevelVector {
     return LogitVectors::offset(place) + exchange_bytes<LogitVectors>();
   }
 };
-constexpr uint64_t kExchangeBytes = LevelVector::offset(kLevelPlace) - UnitVectors::kOffset +
-                                    (kDrawAll ? 0 : exchange_bytes<LevelVector>());
-constexpr uint64_t kExchangesEnd = kCounterBytes + (in_own_memory(kExchange) ? 0 : kExchangeBytes);
+constexpr uint64_t kExchangeBytes =
+    LevelVector::offset(kLevelPlace) + (kDrawAll ? 0 : exchange_bytes<LevelVector>());
 
 }  // namespace srnn

@@ -22,7 +22,7 @@ SRNN_DEVICE bool continues_frame(uint32_t now) {
 SRNN_DEVICE bool waits_for_input(const Block& b) { return kWholeInput && !b.forced; }
 
 template <int kTier>
-SRNN_DEVICE bool run_output(Block& b) {
+SRNN_DEVICE bool run_output(const Block& b) {
   enter(b, kUpsamplePhase + kTier);
   if constexpr (kSkips) return run_skip_output<kTier>(b, frames_begun<kTier>(b, b.now()));
   return true;
@@ -30,7 +30,7 @@ SRNN_DEVICE bool run_output(Block& b) {
 
 // Runs a tier whose frame begins now.
 template <int kTier>
-SRNN_DEVICE bool run_tier(Block& b) {
+SRNN_DEVICE bool run_tier(const Block& b) {
   const uint32_t frame = frames_begun<kTier>(b, b.now());
   for (int layer = 0; layer < kLayers; ++layer) {
     enter(b, kTierPhase + kTier);
@@ -41,16 +41,16 @@ SRNN_DEVICE bool run_tier(Block& b) {
   }
   if (!run_output<kTier>(b)) return false;
   if (kTier == 0 && b.forced) return true;
-  if (!upsample<kTier>(b, frame, Age::kNew, b.now())) return false;
+  if (!upsample<kTier>(b, frame, b.now())) return false;
   if (kTier > 0 || !waits_for_input(b)) return true;
   enter(b, kAheadPhase);
-  return multiply_recurrents<kTier>(b, frame, Age::kOld);
+  return multiply_recurrents<kTier>(b, frame);
 }
 
 // Runs the tiers whose frame begins now, from tier kTier down. Before the first sample, with skip
 // connections, it computes the outputs of the frames that began in an earlier launch.
 template <int kTier>
-SRNN_DEVICE bool run_tiers(Block& b) {
+SRNN_DEVICE bool run_tiers(const Block& b) {
   if constexpr (kTier >= 0) {
     const bool begins = b.now() % frame_size(kTier) == 0;
     if (b.step >= 0 ? begins && !run_tier<kTier>(b) : kSkips && !run_output<kTier>(b)) return false;
@@ -61,26 +61,22 @@ SRNN_DEVICE bool run_tiers(Block& b) {
 
 // Upsamples for the unit that begins with the next sample, if it continues the tier's frame.
 template <int kTier>
-SRNN_DEVICE bool upsample_ahead(Block& b) {
-  // A forced step reads no logits, so it may not have waited for the tier's exchange yet.
-  const Age age = b.forced ? Age::kNew : Age::kOld;
+SRNN_DEVICE bool upsample_ahead(const Block& b) {
   const uint32_t next = b.now() + 1;
-  return !continues_frame<kTier>(next) ||
-         upsample<kTier>(b, frames_begun<kTier>(b, b.now()), age, next);
+  return !continues_frame<kTier>(next) || upsample<kTier>(b, frames_begun<kTier>(b, b.now()), next);
 }
 
 // Does the same for tiers kTier and above, except the lowest one, and computes their recurrent
 // products for the next frame, as early as possible.
 template <int kTier>
-SRNN_DEVICE bool run_tiers_ahead(Block& b) {
+SRNN_DEVICE bool run_tiers_ahead(const Block& b) {
   if constexpr (kTier < kTiers) {
     constexpr uint32_t kSize = frame_size(kTier);
     if constexpr (kTier > 0) {
       if (!upsample_ahead<kTier>(b)) return false;
     }
     const bool due = b.step < 0 || (b.now() % kSize == 0 && !(kTier == 0 && waits_for_input(b)));
-    const Age age = b.forced ? Age::kNew : Age::kOld;
-    if (due && !multiply_recurrents<kTier>(b, frames_begun<kTier>(b, b.now()), age)) return false;
+    if (due && !multiply_recurrents<kTier>(b, frames_begun<kTier>(b, b.now()))) return false;
     return run_tiers_ahead<kTier + 1>(b);
   }
   return true;
@@ -97,7 +93,7 @@ SRNN_DEVICE void prepare_frames(const Block& b, uint32_t next) {
 
 // Prepares what other blocks need for the next sample, while this sample's hidden layer is
 // exchanged. Sets next_forced to whether the next step is forced.
-SRNN_DEVICE bool prepare_next(Block& b, bool& next_forced) {
+SRNN_DEVICE bool prepare_next(const Block& b, bool& next_forced) {
   if (b.step + 1 >= b.p.steps) return true;  // the next launch prepares its own first sample
   const int before = enter(b, kAheadPhase);
   if ((b.step + 1) % kDrawsAhead == 0) prepare_draws(b, b.step + 1);
@@ -111,7 +107,7 @@ SRNN_DEVICE bool prepare_next(Block& b, bool& next_forced) {
 
 // Computes what this block needs for later samples, while this sample's logits are exchanged. With
 // kWholeInput it also reads the next sample's input, which all blocks have prepared.
-SRNN_DEVICE bool run_ahead(Block& b, bool next_forced) {
+SRNN_DEVICE bool run_ahead(const Block& b, bool next_forced) {
   const uint32_t next = b.now() + 1;
   if (b.step + 1 >= b.p.steps) return true;
   resume(b, kAheadPhase);
@@ -122,7 +118,7 @@ SRNN_DEVICE bool run_ahead(Block& b, bool next_forced) {
   return gather_input(b, b.samples + 1);
 }
 
-SRNN_DEVICE bool run_input(Block& b) {
+SRNN_DEVICE bool run_input(const Block& b) {
   enter(b, kInputPhase);
   if constexpr (kWholeInput) {
     if (!continues_frame<0>(b.now())) return gather_input_rows(b);
@@ -133,7 +129,7 @@ SRNN_DEVICE bool run_input(Block& b) {
   return true;
 }
 
-SRNN_DEVICE bool draw(Block& b) {
+SRNN_DEVICE bool draw(const Block& b) {
   enter(b, kDrawPhase);
   if constexpr (kDrawAll) {
     return draw_all(b);

@@ -126,6 +126,7 @@ void Device::synchronize(StreamHandle cuda_stream) const {
 }
 
 void Device::clear(DevicePointer to, size_t bytes, StreamHandle cuda_stream) const {
+  if (bytes == 0) return;  // an empty array has no address
   const CurrentContext current(*this);
   driver_->check(driver_->api().cuMemsetD8Async(to, 0, bytes, cuda_stream), "cuMemsetD8Async");
 }

@@ -8,7 +8,7 @@ from samplernn_fast.models.config import PackedConfig
 from samplernn_fast.models.layout import packed_hidden
 from samplernn_fast.reference.modes import MODES
 
-EXCHANGES: tuple[str, ...] = ("counters", "tagged", "alone", "cluster", "launches")
+EXCHANGES: tuple[str, ...] = ("tagged", "alone", "cluster", "launches")
 """The ways in which blocks tell each other their results; the place of a name is its number, SRNN_EXCHANGE.
 
 "alone" is for groups of one block, "cluster" for groups that are thread block clusters, "launches" for one kernel a

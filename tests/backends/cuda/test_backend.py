@@ -192,14 +192,13 @@ def test_a_kernel_is_compiled_once_for_a_number_of_streams(gpu, fake_nvrtc):
     assert fake_nvrtc.compilations == before
 
 
-@pytest.mark.parametrize("exchange", ["counters", "tagged", "cluster"])
+@pytest.mark.parametrize("exchange", ["tagged", "cluster"])
 def test_a_wait_in_vain_is_an_error_that_names_the_place(cluster_gpu, exchange, monkeypatch):
     config = MODELS["paper-3tier"]
     backend = Played(pack(make_model(config)), "cpu", "float32", exchange=exchange)
     levels, hidden = random_levels(config, 1, config.lookback * 3).numpy(), backend.init_hidden(1)
     before = [h.copy() for h in hidden]
-    lost = "FAKE_LOSE_COUNT" if exchange == "counters" else "FAKE_LOSE_STORE"
-    monkeypatch.setenv(lost, "40")
+    monkeypatch.setenv("FAKE_LOSE_STORE", "40")
     monkeypatch.setattr(launcher, "TIME_LIMIT_NS", 100_000)
     with pytest.raises(DeviceError, match=r"gave up: block \d+ waited more than .* sample \d+ of the call") as raised:
         backend.score(hidden, levels)
@@ -207,7 +206,7 @@ def test_a_wait_in_vain_is_an_error_that_names_the_place(cluster_gpu, exchange, 
     names = constants.exchange_names(config)
     assert any(f"s for {name} (number" in str(raised.value) for name in names)
     assert all(np.array_equal(*pair) for pair in zip(hidden, before, strict=True))
-    monkeypatch.delenv(lost)
+    monkeypatch.delenv("FAKE_LOSE_STORE")
     backend.score(hidden, levels)
     assert not np.array_equal(hidden[0], before[0])
 

@@ -114,10 +114,6 @@ def test_one_stream_of_the_papers_model(compiled, arch):
     check(*compiled(arch), arch)
 
 
-def test_one_stream_by_counters(compiled):
-    check(*compiled("sm_90", exchange="counters"), "sm_90")
-
-
 def test_a_profile_costs_nothing_where_there_is_none(compiled, tmp_path):
     plain, (profiled, log) = compiled("sm_90", "bfloat16")[0], compiled("sm_90", "bfloat16", profile=True)
     check(profiled, log, "sm_90")
@@ -243,11 +239,6 @@ def has_fences_only_where_a_cluster_meets(instructions):
     near = [at for begin, end in zip(arrivals, waits, strict=True) for at in range(begin - 5, end + 3)]
     fences = [at for at, name in enumerate(instructions) if name.startswith(("MEMBAR", "ERRBAR", "CCTL"))]
     assert set(fences) <= set(near)
-
-
-def test_counters_do_need_fences(compiled, tmp_path):
-    instructions = sass(compiled("sm_90", exchange="counters")[0], tmp_path)
-    assert count(instructions, "MEMBAR") > 0 and count(instructions, "LDL", "STL") == 0
 
 
 PRODUCTS = ("HMMA", "IMMA", "IDP")  # tensor cores for bfloat16 and for bytes, four bytes by ordinary ones

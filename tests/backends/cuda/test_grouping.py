@@ -47,7 +47,7 @@ def test_how_streams_are_shared_out(dim, dtype, streams, expected):
     assert grouping.grouping(config, dtype, streams, 132, 227 << 10, "auto") == expected
 
 
-@pytest.mark.parametrize("exchange", ["counters", "tagged", "launches"])
+@pytest.mark.parametrize("exchange", ["tagged", "launches"])
 def test_an_exchange_by_name_is_that_exchange(exchange):
     """Also of a model that fits into one block: else tests on small models would exchange nothing."""
     found = grouping.grouping(SampleRNNConfig(dim=64), "int8", 3, 132, 227 << 10, exchange)

@@ -3,6 +3,7 @@ engine. Every launch has a schedule of its own."""
 
 import dataclasses
 import functools
+import itertools
 
 import numpy as np
 import pytest
@@ -21,18 +22,16 @@ from samplernn_fast.reference.backend import ReferenceBackend
 from samplernn_fast.reference.folding import PackedWeights
 from samplernn_fast.reference.weights import pack
 
-EXCHANGES = ("counters", "tagged", "cluster")
+EXCHANGES = ("tagged", "cluster")
 # One of each kind; the other cases differ in sizes that are defines like any other.
 FORMS = ("paper-3tier", "prism-skips", "theano-gru-odd-levels", "theano-lstm-skips", "two-levels")
 
 every_form = pytest.mark.parametrize("name", FORMS)
 every_exchange = pytest.mark.parametrize("exchange", EXCHANGES)
-# The protocols differ in how numbers travel, so each case by one of them and each form by both.
+# The exchanges differ in how numbers travel, so each case by one of them and each form by others.
 every_case_somehow = pytest.mark.parametrize(
     ("name", "exchange"),
-    [(name, "counters") for name in CASES]
-    + [(name, "tagged") for name in FORMS]
-    + [(name, "cluster") for name in FORMS[1:4]],
+    [(name, "tagged") for name in CASES] + [(name, "cluster") for name in FORMS[1:4]],
 )
 
 
@@ -129,8 +128,8 @@ def test_bits_do_not_depend_on_grid_batch_launches_or_schedule(name):
     assert len(levels.unique()) > 1
     working = whole.sizes[3] - whole.sizes[4]
     shapes = [{"blocks": 7, "threads": 96, "shared_bytes": 1000}, {"shared_bytes": working - 64}]
-    for shape in shapes:
-        other = kernel(name, "int8", "counters", **shape)
+    for exchange, shape in itertools.product(("tagged", "launches"), shapes):
+        other = kernel(name, "int8", exchange, **shape)
         made, state = free_run(other, [1, config.lookback, steps - config.lookback - 1], Settings(seed=5, schedule=9))
         assert torch.equal(made, levels) and torch.equal(state, hidden)
     alone = kernel(name, "int8", batch=1)
@@ -141,7 +140,7 @@ def test_bits_do_not_depend_on_grid_batch_launches_or_schedule(name):
 
 @pytest.mark.parametrize(
     ("dtype", "exchange", "copies"),
-    [("float32", "tagged", 3), ("bfloat16", "counters", 1), ("bfloat16", "tagged", 2), ("bfloat16", "cluster", 1)],
+    [("float32", "tagged", 3), ("bfloat16", "launches", 1), ("bfloat16", "tagged", 2), ("bfloat16", "cluster", 1)],
 )
 def test_many_streams_have_the_bits_of_single_ones(dtype, exchange, copies):
     """More streams than rows are copied for at once: each block draws its own and tells the others."""
@@ -163,14 +162,14 @@ def test_many_streams_have_the_bits_of_single_ones(dtype, exchange, copies):
         ("theano-lstm-skips", "alone", "int8"),
         ("two-levels", "alone", "float32"),
         ("paper-3tier", "cluster", "int8"),
-        ("theano-gru-odd-levels", "counters", "float32"),
+        ("theano-gru-odd-levels", "launches", "float32"),
     ],
 )
 def test_groups_of_blocks_make_streams_side_by_side(name, exchange, dtype):
     """Groups do not meet, and a group may be one block, which needs no other."""
     lookback = CASES[name].lookback
     blocks = 1 if exchange == "alone" else 2
-    single = kernel(name, dtype, "counters", batch=6)
+    single = kernel(name, dtype, "tagged", batch=6)
     levels, hidden = free_run(single, [lookback * 2 + 3], Settings(seed=1))
     side = kernel(name, dtype, exchange, batch=2, groups=3, blocks=blocks)
     made, state = free_run(side, [lookback + 1, lookback + 2], Settings(seed=1, schedule=4))
@@ -223,15 +222,14 @@ def test_priming_skips_the_sample_network_and_leaves_the_same_state(name):
 
 @every_exchange
 def test_a_lost_message_ends_at_the_time_limit_with_its_place(exchange):
-    """Nothing hangs: whichever store or count is lost, the launch ends and says which exchange was waited for."""
+    """Nothing hangs: whichever store is lost, the launch ends and says which exchange was waited for."""
     subject = kernel("theano-gru-odd-levels", exchange=exchange)
-    apart = {"counters": 1, "tagged": 7, "cluster": 28}[exchange]  # in a cluster each of 4 blocks is sent its own
-    lost = "lose_count" if exchange == "counters" else "lose_store"
+    apart = {"tagged": 7, "cluster": 28}[exchange]  # in a cluster each of 4 blocks is sent its own
     places = set()
     for number in range(0, 40, 3):
         hidden, history = subject.initial()
         with pytest.raises(KernelError) as caught:
-            settings = Settings(time_limit=200_000, schedule=number, **{lost: number * apart})
+            settings = Settings(time_limit=200_000, schedule=number, lose_store=number * apart)
             subject.run(hidden, history, 0, 4, settings=settings)
         code, _, place, count, step = caught.value.args[:5]
         assert (code, step) == (1, min(step, 3)) and count >= 1
@@ -281,7 +279,7 @@ def test_blocks_without_a_stream_to_draw_do_not_stand_for_others(exchange):
     assert all(torch.equal(levels, made[0]) for levels in made[1:])
 
 
-@pytest.mark.parametrize(("name", "exchange"), [("paper-3tier", "tagged"), ("prism-skips", "counters")])
+@pytest.mark.parametrize(("name", "exchange"), [("paper-3tier", "tagged"), ("prism-skips", "cluster")])
 def test_a_profile_accounts_for_all_of_a_launch(name, exchange):
     config, steps = CASES[name], 2 * CASES[name].lookback
     plain, timed = (kernel(name, exchange=exchange, profile=on) for on in (0, 1))

@@ -23,13 +23,6 @@ _ALONE = {"block_sync()": "(void)0", "block_any(": "bool(", "cluster_sync()": "(
 _FOR_SPEED = "if constexpr (kPublishers < kThreads && in_packets(kExchange)) block_sync();"
 _WAITS = {
     "a packet's count is looked at": ("exchange.cuh", "q[i].w != sequence ? 1 : 0", "0", "tagged"),
-    "the counter is waited for": ("exchange.cuh", "< 0 && !late", "< -1000000 && !late", "counters"),
-    "the counter is waited for by new readers": (
-        "exchange.cuh",
-        "age == Age::kNew",
-        "age == Age::kNew && false",
-        "counters",
-    ),
     "two buffers are used in turn": ("exchange.cuh", "sequence % kBuffers", "sequence % 1", "tagged"),
     "a pushed packet's count is looked at": ("exchange.cuh", "q[i].w != sequence ? 1 : 0", "0", "cluster"),
     "clusters use two buffers in turn": ("exchange.cuh", "sequence % kBuffers", "sequence % 1", "cluster"),
@@ -41,10 +34,9 @@ _WAITS = {
         "cluster",
     ),
     "what is in shared memory is cleared": ("exchange.cuh", "buffers[i] = {0, 0, 0, 0};", "(void)buffers;", "cluster"),
-    "the count is raised": ("exchange.cuh", "if (b.thread == 0) count_up", "if (false) count_up", "counters"),
 }
 
-_SLOW = ("buffers", "new")
+_SLOW = ("buffers",)
 
 
 def barriers() -> list[tuple[str, int, str]]:
@@ -93,7 +85,7 @@ SHAPES = {
 
 # Small models that together pass every barrier: forms, modes, odd dims, forced samples, many streams.
 RUNS = [
-    Run("prism-skips", "float32", "counters", 3),
+    Run("prism-skips", "float32", "tagged", 3),
     Run("theano-gru-odd-levels", "int8", "tagged", 19),
     Run("two-levels", "float32", "tagged", 3),
     Run("logits-not-finite", "float32", "tagged", 19),

@@ -36,7 +36,7 @@ def scored(backend, levels):
 
 
 @pytest.mark.kernels(streams=[3], dtype="float32")
-@pytest.mark.parametrize("exchange", ["tagged", "auto", "counters", "launches"])  # "auto": blocks alone, or clusters
+@pytest.mark.parametrize("exchange", ["tagged", "auto", "launches"])  # "auto": blocks alone, or clusters
 @pytest.mark.parametrize("name", SHAPES)
 def test_scores_are_those_of_the_reference(name, exchange):
     model, levels = make_model(SHAPES[name]), random_levels(SHAPES[name], 3, SHAPES[name].lookback * 40)
@@ -79,7 +79,7 @@ def test_levels_are_those_of_the_reference(name):
 
 
 @pytest.mark.kernels(streams=[9], beside=["tagged"])
-@pytest.mark.parametrize("exchange", ["counters", "cluster", "launches"])
+@pytest.mark.parametrize("exchange", ["cluster", "launches"])
 @pytest.mark.parametrize("dtype", CudaBackend.dtypes)
 @pytest.mark.parametrize("name", ["paper-3tier", "theano-lstm-skips", "reset-before-256"])
 def test_every_exchange_has_the_bits_of_tagged_packets(name, dtype, exchange):

@@ -62,7 +62,6 @@ struct Store {
 
 struct Faults {
   long lose_store = -1;  // number of the store to other blocks that never arrives, from 0
-  long lose_count = -1;  // number of the count that is not added, from 0
 };
 
 struct Runtime {
@@ -77,7 +76,7 @@ struct Runtime {
   std::mt19937 random;
   uint64_t clock = 0;
   Faults faults;
-  long stores = 0, counts = 0;
+  long stores = 0;
   int current = 0, alive = 0;
   int slow = 0, slow_size = kWarp;  // which group of fibres is slow for a while, and their number
   jmp_buf scheduler;

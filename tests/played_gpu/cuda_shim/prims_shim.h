@@ -144,16 +144,6 @@ SRNN_DEVICE void push_packet(void* own, int block, Quad q) {
 }
 SRNN_DEVICE void get_pushed(const void* own, bool wanted, Quad& q) { get_packet(own, wanted, q); }
 
-SRNN_DEVICE void count_up(uint32_t* counter) {
-  pause_sometimes();
-  simt::release();
-  if (simt::runtime->counts++ == simt::runtime->faults.lose_count) return;
-  ++*counter;
-}
-SRNN_DEVICE uint32_t read_count(const uint32_t* counter) {
-  pause_sometimes();
-  return *counter;
-}
 SRNN_DEVICE uint32_t read_word(const uint32_t* from) { return *from; }
 SRNN_DEVICE bool claim_word(uint32_t* to, uint32_t word) {
   const bool first = *to == 0;

@@ -5,7 +5,7 @@
 #include <signal.h>
 #include <sys/mman.h>
 
-#if SRNN_EXCHANGE == 4
+#if SRNN_EXCHANGE == 3
 #include "cuda/device/stages.cuh"
 #else
 #include "cuda/device/persistent.cuh"
@@ -47,7 +47,7 @@ class Guarded {
 };
 
 typedef void (*Run)(Params, Stage);
-#if SRNN_EXCHANGE == 4
+#if SRNN_EXCHANGE == 3
 #define SRNN_NAMED(kernel) {#kernel, kernel},
 const std::map<std::string, Run> kernels = {SRNN_STAGES(SRNN_NAMED)};
 #else
@@ -105,7 +105,7 @@ std::string run(unsigned seed, const simt::Faults& faults) {
 // Runs launches one after another on copies of the arrays of `given`. The workspace may be null;
 // then it is zero at the start. Returns null, or a message that says what went wrong.
 extern "C" const char* srnn_shim_launch(const Params* given, const Launch* launches, int count,
-                                        unsigned seed, long lose_store, long lose_count) {
+                                        unsigned seed, long lose_store) {
   Params& p = params;
   p = *given;
   const size_t batch = kAllStreams, steps = p.steps, rows = batch * steps;
@@ -128,7 +128,7 @@ extern "C" const char* srnn_shim_launch(const Params* given, const Launch* launc
   p.workspace = workspace.as<unsigned char>(), p.profile = profile.as<uint64_t>();
   p.forced = forced.as<const int32_t>(), p.logits = logits.as<float>();
   simt::Faults faults;
-  faults.lose_store = lose_store, faults.lose_count = lose_count;
+  faults.lose_store = lose_store;
   message.clear();
   for (int i = 0; i < count && message.empty(); ++i) {
     launch = launches[i];

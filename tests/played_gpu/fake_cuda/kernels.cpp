@@ -5,10 +5,10 @@
 #include "launches.h"
 
 extern "C" const char* srnn_shim_launch(const srnn::Params* given, const Launch* launches,
-                                        int count, unsigned seed, long lose_store, long lose_count);
+                                        int count, unsigned seed, long lose_store);
 
-// Returns the number in an environment variable, or -1. The store or count of that number is lost,
-// so other blocks wait for it in vain.
+// Returns the number in an environment variable, or -1. The store of that number is lost, so
+// other blocks wait for it in vain.
 static long number_of(const char* variable) {
   const char* text = std::getenv(variable);
   return text == nullptr ? -1 : std::atol(text);
@@ -16,10 +16,10 @@ static long number_of(const char* variable) {
 
 static const char* run(void** arguments, const Launch& launch) {
   return srnn_shim_launch(static_cast<const srnn::Params*>(arguments[0]), &launch, 1, 0,
-                          number_of("FAKE_LOSE_STORE"), number_of("FAKE_LOSE_COUNT"));
+                          number_of("FAKE_LOSE_STORE"));
 }
 
-#if SRNN_EXCHANGE == 4
+#if SRNN_EXCHANGE == 3
 #define SRNN_ENTRY(kernel)                                                            \
   extern "C" const char* kernel(void** arguments, const void*) {                      \
     return run(arguments, {#kernel, *static_cast<const srnn::Stage*>(arguments[1])}); \
