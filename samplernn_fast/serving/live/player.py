@@ -49,11 +49,14 @@ class Seat:
     """Is called in the player's thread, so it only hands on."""
     until: int = 0
     """The position up to which samples are wanted."""
+    end: int = 0
+    """The position at which the block ends that was begun last."""
 
     @property
     def due(self) -> bool:
-        """Whether a whole block is wanted."""
-        return self.slot.error is None and self.until - self.slot.position >= self.block
+        """Whether a whole block is wanted, or the rest of one that was begun."""
+        begun, wanted = self.slot.position < self.end, self.until - self.slot.position >= self.block
+        return self.slot.error is None and (begun or wanted)
 
 
 class Player(threading.Thread):
@@ -111,8 +114,11 @@ class Player(threading.Thread):
             self._make(due)
 
     def _make(self, due: list[Seat]) -> None:
-        """Makes the next samples of some seats, as many as the one with the smallest block wants."""
-        size = min(seat.block for seat in due)
+        """Makes the next samples of some seats, up to the nearest end of a block; the other blocks go on later."""
+        for seat in due:
+            if seat.slot.position >= seat.end:
+                seat.end = seat.slot.position + seat.block
+        size = min(seat.end - seat.slot.position for seat in due)
         before = [(seat.slot.position, seat.slot) for seat in due]
         began = time.perf_counter()
         made = advance(self.engine, [seat.slot for seat in due], size)
