@@ -63,6 +63,23 @@ def test_a_moved_slider_changes_the_sound_soon(listener: Any, live_server: Any, 
     assert int(re.findall(r"\d+", latency)[0]) < SLOWEST
 
 
+def test_a_slider_that_moves_before_the_sound_begins_counts(listener: Any, live_server: Any) -> None:
+    page = opened(listener, live_server.address)
+    page.fill("#seed", "4")
+    page.evaluate(
+        """() => {
+          document.getElementById("play").click();
+          const slider = document.getElementById("temperature");
+          slider.value = 0.5;
+          slider.dispatchEvent(new Event("input"));
+        }"""
+    )
+    _, samples = last_played(page)
+    score = shared_score(shared_link(page))
+    assert [entry[1:] for entry in score] == [("t", "0.5")]
+    np.testing.assert_array_equal(samples, follow(len(samples), score, seed=4))
+
+
 def test_a_shared_link_plays_the_same_again(listener: Any, live_server: Any) -> None:
     page = opened(listener, live_server.address)
     page.get_by_label("Temperature, as a number").fill("0.9")

@@ -20,7 +20,7 @@ let wait = FIRST_WAIT;
 let port = null; // to the audio thread
 let burst = 0; // seconds that the device takes at once
 let buffer = null; // seconds that the listener has fixed, or null
-let stream = null; // what plays: {rate, block, grain, lead, until, received, number, live}
+let stream = null; // what plays, or was asked for; `live` is whether the server has begun it
 let lastNumber = 0; // of the last stream of this connection whose samples were taken
 let unanswered = []; // the streams that were asked for and not answered yet
 let stops = 0; // which the server has not confirmed yet
@@ -72,6 +72,7 @@ function blockOf({ rate, grain }) {
 }
 
 function play({ message, model, play: number }) {
+  if (socket.readyState !== WebSocket.OPEN) return; // the page is about to be told
   if (stream?.live) port.postMessage({ do: "halt" });
   dropChanges();
   stream = { play: number, live: false, block: blockOf(model), rate: model.rate };

@@ -29,7 +29,7 @@ const prompt = new Prompt({
     offerShared();
     playAnew();
   },
-  record: () => state !== "ready" && stop(),
+  record: () => active() && stop(), // or the microphone would hear it
   complain,
 });
 const player = new Player(address("ws"), (message) => HANDLERS[message.is]?.(message));
@@ -127,6 +127,8 @@ const HANDLERS = {
     showLead(message.lead);
     showUnderruns(0);
     show("playing", `Playing ${message.model}, seed ${message.seed}.`);
+    const moved = Object.entries(settings.values).filter(([name, value]) => value !== message[name]);
+    if (moved.length) player.set(Object.fromEntries(moved)); // while it was asked for
   },
   set: ({ id, at, changes }) => {
     if (sound && id) insert(sound.score, at, changes);
