@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from live_pages import PATIENCE
 
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
@@ -17,10 +18,33 @@ def browser() -> Iterator[Any]:
     program = next(filter(None, map(shutil.which, CHROMIUM)), None)
     if program is None:
         pytest.skip("needs Chromium: one of " + ", ".join(CHROMIUM))
-    flags = ["--mute-audio", "--autoplay-policy=no-user-gesture-required"]
+    flags = ["--mute-audio", "--autoplay-policy=no-user-gesture-required", "--use-fake-device-for-media-stream"]
     if hasattr(os, "geteuid") and os.geteuid() == 0:
         flags.append("--no-sandbox")  # Chromium has no sandbox for root
     with playwright.sync_playwright() as driver:
         opened = driver.chromium.launch(executable_path=program, args=flags)
         yield opened
         opened.close()
+
+
+@pytest.fixture(scope="module")
+def live_server() -> Iterator[Any]:
+    """A server of live sound that plays the model `demo`."""
+    for package in ("websockets", "prometheus_client"):
+        pytest.importorskip(package, reason="needs the extra `serve`")
+    from live import served_live
+
+    with served_live() as opened:
+        yield opened
+
+
+@pytest.fixture
+def listener(browser: Any) -> Iterator[Any]:
+    """What the pages of live sound of one listener share; an error in a page's program fails the test."""
+    errors: list[str] = []
+    opened = browser.new_context(viewport={"width": 1000, "height": 900}, accept_downloads=True)
+    opened.set_default_timeout(PATIENCE)
+    opened.on("weberror", lambda error: errors.append(str(error.error)))
+    yield opened
+    opened.close()
+    assert not errors

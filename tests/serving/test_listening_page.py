@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from command_line import run
+from contrast import colours, contrast
 from listening import Server, make_test, served
 
 from samplernn_fast.evaluation.listening.answers import read_book
@@ -222,17 +223,10 @@ def test_the_page_fits_a_phone(browser: Any, tmp_path: Path) -> None:
     assert [one.choice for one in read_book(test).answers] == ["b"]
 
 
-def luminance(colour: str) -> float:
-    """The relative luminance of a colour #rrggbb (WCAG 2.1)."""
-    parts = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
-    linear = [part / 12.92 if part <= 0.03928 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
-    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
-
-
 @pytest.mark.parametrize("scheme", [0, 1], ids=["light", "dark"])
 def test_text_stands_out_from_what_is_behind_it(scheme: int) -> None:
     css = files("samplernn_fast.serving").joinpath("listening_page", "page.css").read_text()
-    colours = dict(re.findall(r"--([\w-]+): (#\w{6});", css.split(":root {")[scheme + 1].split("}")[0]))
+    named = colours(css, scheme)
     for text, behind in (
         *(("ink", name) for name in ("card", "tint")),
         *(("soft", name) for name in ("card", "paper")),
@@ -240,5 +234,4 @@ def test_text_stands_out_from_what_is_behind_it(scheme: int) -> None:
         ("on-accent", "accent"),
         ("warn", "warn-tint"),
     ):
-        light, dark = sorted((luminance(colours[text]), luminance(colours[behind])), reverse=True)
-        assert (light + 0.05) / (dark + 0.05) >= 4.5, (text, behind)
+        assert contrast(named[text], named[behind]) >= 4.5, (text, behind)

@@ -1,0 +1,120 @@
+// The controls that hold a number: a slider, a field beside it, and for some a tick without which there is no number.
+
+const element = (name) => document.getElementById(name);
+
+export class Dial {
+  // name: the id of the slider; `name-number` is its field, `name-on` its tick. change: called with the new value.
+  constructor(name, change) {
+    this.range = element(name);
+    this.number = element(`${name}-number`);
+    this.tick = element(`${name}-on`);
+    this.change = change;
+    this.range.addEventListener("input", () => this.take(this.range.valueAsNumber));
+    this.number.addEventListener("input", () => {
+      if (this.number.value !== "" && this.number.validity.valid) this.take(this.number.valueAsNumber, false);
+    });
+    this.number.addEventListener("change", () => {
+      if (this.number.value !== "") this.take(this.number.valueAsNumber);
+      else this.show();
+    });
+    this.tick?.addEventListener("change", () => {
+      this.show();
+      this.change((this.known = this.value));
+    });
+    this.known = this.value; // what `change` was called with last, or what was set elsewhere
+    this.show();
+  }
+
+  // rewrite: whether the field is written too, which would disturb somebody who types in it.
+  take(value, rewrite = true) {
+    this.range.value = value; // which keeps to its bounds and steps
+    this.show(rewrite);
+    if (this.value !== this.known) this.change((this.known = this.value));
+  }
+
+  get value() {
+    return this.tick && !this.tick.checked ? null : this.range.valueAsNumber;
+  }
+
+  // Shows a value that was set elsewhere, without calling `change`.
+  set value(value) {
+    if (this.tick) this.tick.checked = value !== null;
+    if (value !== null) this.range.value = value;
+    this.known = this.value;
+    this.show();
+  }
+
+  set most(most) {
+    this.range.max = this.number.max = most;
+    this.show();
+  }
+
+  set disabled(disabled) {
+    this.off = disabled;
+    this.show();
+  }
+
+  show(rewrite = true) {
+    if (rewrite) this.number.value = this.range.value;
+    if (this.tick) this.tick.disabled = Boolean(this.off);
+    this.range.disabled = this.number.disabled = Boolean(this.off) || this.value === null;
+  }
+}
+
+// The settings of a model: temperature, top-k and top-p, named as the server names them.
+export class Settings {
+  // change: called with the one that the listener has changed, as {temperature: 0.8}.
+  constructor(change) {
+    const dial = (name, id) => new Dial(id, (value) => change({ [name]: value }));
+    this.dials = {
+      temperature: dial("temperature", "temperature"),
+      top_k: dial("top_k", "top-k"),
+      top_p: dial("top_p", "top-p"),
+    };
+  }
+
+  get values() {
+    return Object.fromEntries(Object.entries(this.dials).map(([name, dial]) => [name, dial.value]));
+  }
+
+  // Shows those settings that are given.
+  show(values) {
+    for (const [name, dial] of Object.entries(this.dials)) if (name in values) dial.value = values[name];
+  }
+
+  // A model that draws from no list of levels has no use for top-k and top-p.
+  fit({ levels, truncates }) {
+    this.dials.top_k.most = levels;
+    for (const name of ["top_k", "top_p"]) {
+      if (!truncates) this.dials[name].value = null;
+      this.dials[name].disabled = !truncates;
+    }
+    element("no-truncation").hidden = truncates;
+  }
+}
+
+// A field for a seed: empty means one that nobody has chosen.
+export class Seed {
+  constructor(change) {
+    this.field = element("seed");
+    this.known = null; // what it was when `change` was called, or when it was set elsewhere
+    this.field.addEventListener("change", () => {
+      if (!this.field.validity.valid || this.value === this.known) return;
+      this.known = this.value;
+      change();
+    });
+    element("dice").addEventListener("click", () => {
+      this.value = crypto.getRandomValues(new Uint32Array(1))[0];
+      change();
+    });
+  }
+
+  get value() {
+    return this.field.value === "" || !this.field.validity.valid ? null : this.field.valueAsNumber;
+  }
+
+  set value(seed) {
+    this.field.value = seed ?? "";
+    this.known = this.value;
+  }
+}

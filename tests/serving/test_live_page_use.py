@@ -1,0 +1,175 @@
+"""The page of live sound in the hands of all kinds of listeners: keyboard, phone, damaged links, a server that goes."""
+
+from importlib.resources import files
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("websockets", reason="needs websockets, of the extra `serve`")
+pytest.importorskip("prometheus_client", reason="needs prometheus-client, of the extra `serve`")
+
+from contrast import colours, contrast
+from live import LiveServer, served_live
+from live_pages import RATE, expect_text, generated, last_played, opened, play, press_slider, shared_link
+
+
+def test_a_page_that_closes_makes_room(listener: Any, live_server: Any) -> None:
+    page = opened(listener, live_server.address)
+    play(page, 1)
+    watcher = opened(listener, live_server.address)
+    for streams in (1, 0):
+        for _ in range(100):
+            if live_server.metric("slots") == streams:
+                break
+            watcher.wait_for_timeout(100)
+        assert live_server.metric("slots") == streams
+        page.close()
+
+
+def test_a_full_server_is_told(listener: Any) -> None:
+    with served_live(("demo",), "--max-listeners", "1") as server:
+        first, second = opened(listener, server.address), opened(listener, server.address)
+        play(first, 1)
+        second.get_by_role("button", name="Play", exact=True).click()
+        expect_text(second, "problem", "taken")
+        expect_text(second, "state", "^Nothing plays")
+        first.get_by_role("button", name="Stop").click()
+        play(second, 2)
+        assert second.locator("#problem").is_hidden()
+
+
+def test_a_token_is_needed_and_handed_on(listener: Any) -> None:
+    with served_live(("demo",), "--token", "secret") as server:
+        page = listener.new_page()
+        page.goto(server.address)
+        expect_text(page, "problem", r"\?token=")
+        page = opened(listener, f"{server.address}?token=secret")
+        play(page, 1)
+        last_played(page, RATE // 2)
+        with page.expect_download():
+            page.get_by_role("button", name="Save as FLAC").click()
+        assert "?token=secret#m=" in shared_link(page)
+        expect_text(page, "link-state", "holds the token")
+
+
+def test_the_keyboard_is_enough(listener: Any, live_server: Any) -> None:
+    page = opened(listener, live_server.address)
+    page.locator("body").press(" ")
+    expect_text(page, "state", "^Playing demo, seed ")
+    names = []
+    for _ in range(40):
+        page.keyboard.press("Tab")
+        focused = page.evaluate("() => document.activeElement.id")
+        outline = page.evaluate("() => getComputedStyle(document.activeElement).outlineStyle")
+        if not focused:
+            break
+        assert outline == "solid"
+        names.append(focused)
+    assert {"play", "reset", "freeze", "temperature", "seed", "save-wav", "share", "buffer"} <= set(names)
+    press_slider(page, "Temperature", "ArrowLeft", "ArrowLeft")
+    assert page.get_by_label("Temperature, as a number").input_value() == "0.98"
+    page.get_by_role("button", name="Freeze").press(" ")
+    assert page.get_by_role("button", name="Freeze").get_attribute("aria-pressed") == "true"
+    page.get_by_label("Volume", exact=True).press(" ")
+    expect_text(page, "state", "^Stopped")
+
+
+def test_every_control_has_a_name(listener: Any, live_server: Any) -> None:
+    page = opened(listener, live_server.address)
+    unnamed = page.evaluate(
+        "() => [...document.querySelectorAll('input, select, button, canvas')].filter((one) =>"
+        " !one.ariaLabel && !one.labels?.length && !one.textContent.trim()).map((one) => one.id)"
+    )
+    assert unnamed == []
+
+
+def test_the_page_fits_a_phone(browser: Any, live_server: Any) -> None:
+    phone = browser.new_context(
+        viewport={"width": 320, "height": 568}, device_scale_factor=2, is_mobile=True, has_touch=True
+    )
+    page = opened(phone, live_server.address)
+    page.get_by_role("button", name="Play", exact=True).tap()
+    expect_text(page, "state", "^Playing demo, seed ")
+    shared_link(page)
+    assert page.evaluate("() => document.documentElement.scrollWidth") <= 320
+    for control in page.locator("button:visible, input:visible, select:visible").all():
+        box = control.bounding_box()
+        assert box["x"] >= 0 and box["x"] + box["width"] <= 320
+    for button in page.locator("button:visible").all():
+        assert button.bounding_box()["height"] >= 44
+    phone.close()
+
+
+@pytest.mark.parametrize(
+    "fragment",
+    [
+        "#rubbish",
+        "#m=0123456789abcdef",
+        "#m=0123456789abcdef&s=1&t=9",
+        "#m=0123456789abcdef&s=-1&t=1",
+        "#m=0123456789abcdef&s=1&t=1&c=zz-x5",
+        "#%00%ff",
+        "#m=0123456789abcdef&s=1&t=1&k=0",
+        "#m=<img src=x>&s=1&t=1",
+    ],
+)
+def test_a_damaged_link_is_told(listener: Any, live_server: Any, fragment: str) -> None:
+    page = opened(listener, live_server.address + fragment)
+    expect_text(page, "problem", "no whole link to shared sound")
+    assert page.locator("#shared").is_hidden()
+    play(page, 1)
+    assert page.locator("#problem").is_hidden()
+
+
+def test_a_link_to_a_model_that_is_not_served_is_told(listener: Any, live_server: Any) -> None:
+    page = opened(listener, live_server.address + "#m=0123456789abcdef&s=1&t=1")
+    expect_text(page, "shared-about", "0123456789abcdef, is not served here")
+    assert page.get_by_role("button", name="Play what was shared").is_disabled()
+
+
+def test_a_server_that_was_away_is_found_again(listener: Any) -> None:
+    with served_live(("demo",)) as first:
+        page = opened(listener, first.address)
+        play(page, 1)
+        last_played(page, RATE // 4)
+        first.kill()
+        expect_text(page, "state", "^The connection is lost; trying again in [12] s")
+        assert page.get_by_role("button", name="Play", exact=True).is_disabled()
+        second = LiveServer(("demo",), port=first.port)
+        expect_text(page, "state", "^Connected again. Press Play to go on")
+        play(page, 2)
+        _, samples = last_played(page)
+        second.kill()
+    np.testing.assert_array_equal(samples, generated(len(samples), seed=2))
+
+
+def test_less_motion_means_fewer_pictures(browser: Any, live_server: Any) -> None:
+    drawn = {}
+    for motion in ("no-preference", "reduce"):
+        context = browser.new_context(reduced_motion=motion)
+        page = opened(context, live_server.address)
+        page.evaluate(
+            "() => { window.drawn = 0; const own = CanvasRenderingContext2D.prototype.putImageData;"
+            " CanvasRenderingContext2D.prototype.putImageData = function (...all) { drawn++; own.apply(this, all); } }"
+        )
+        play(page, 1)
+        last_played(page, 3 * RATE)
+        drawn[motion] = page.evaluate("() => drawn")
+        context.close()
+    assert 1 <= drawn["reduce"] <= 4 < 12 <= drawn["no-preference"]
+
+
+@pytest.mark.parametrize("scheme", [0, 1], ids=["light", "dark"])
+def test_text_and_edges_stand_out_from_what_is_behind_them(scheme: int) -> None:
+    css = files("samplernn_fast.serving").joinpath("live_page", "page.css").read_text()
+    named = colours(css, scheme)
+    for text, behind, least in (
+        *(("ink", name, 4.5) for name in ("card", "tint")),
+        *(("soft", name, 4.5) for name in ("card", "paper")),
+        *(("accent", name, 4.5) for name in ("card", "tint")),
+        ("on-accent", "accent", 4.5),
+        ("warn", "warn-tint", 4.5),
+        ("edge", "card", 3),
+    ):
+        assert contrast(named[text], named[behind]) >= least, (text, behind)
