@@ -1,7 +1,7 @@
 """How soon a live server obeys, and how even its sound is: block sizes and listeners, on loopback.
 
-    python bench/live_latency.py [MODEL] [--listeners 1 4 16 64] [--blocks 64 128 256] [--seconds 10] [--flags '--dtype fastest']
-        [--json FILE]
+    python bench/live_latency.py [MODEL] [--listeners 1 4 16 64] [--blocks 64 128 256] [--seconds 10]
+        [--flags '--dtype fastest'] [--json FILE]
 
 Each listener is a WebSocket client that plays in real time as the page does: it wants what was played, and `--lead`
 blocks besides, and moves the temperature twice a second. Three times are reported.

@@ -1,5 +1,6 @@
 """Where a server listens."""
 
+import contextlib
 import ipaddress
 import os
 import socket
@@ -33,3 +34,14 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+def shown(host: str) -> str:
+    """A host as an address has it. In the place of "all of this machine's addresses", which no browser can open, it is
+    the one by which the network knows it, where there is one."""
+    if host in ("0.0.0.0", "::"):
+        family, elsewhere = (socket.AF_INET, "192.0.2.1") if host == "0.0.0.0" else (socket.AF_INET6, "2001:db8::1")
+        with contextlib.suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as asked:
+            asked.connect((elsewhere, 9))  # sends nothing; the system only chooses an address of its own
+            host = asked.getsockname()[0]
+    return f"[{host}]" if ":" in host else host

@@ -1,6 +1,7 @@
 """The live server as its clients meet it: sound, settings, many listeners, other addresses, ends of all kinds."""
 
 import io
+import ipaddress
 import json
 import signal
 import threading
@@ -289,6 +290,14 @@ def test_beyond_this_machine_there_is_a_token() -> None:
         assert server.ask("metrics" + server.query, Host="music.example")[0] == 200
         with server.client() as client:
             assert client.play(seed=1)["is"] == "playing"
+
+
+def test_the_address_of_all_addresses_is_one_that_can_be_opened() -> None:
+    from samplernn_fast.serving import sockets
+
+    assert sockets.shown("127.0.0.1") == "127.0.0.1" and sockets.shown("::1") == "[::1]"
+    assert ipaddress.ip_address(sockets.shown("0.0.0.0")).version == 4
+    assert sockets.shown("::").startswith("[") and sockets.shown("music.example") == "music.example"
 
 
 def test_it_ends_by_ctrl_c_and_goes_on_behind_a_crash() -> None:

@@ -114,7 +114,7 @@ def serve(
             "the page needs starlette and uvicorn; pip install starlette uvicorn (extra `serve`)"
         ) from None
     with open_book(opened) as book, sockets.bind(host, port) as socket:
-        shown, bound = f"[{host}]" if ":" in host else host, socket.getsockname()[1]
+        shown, bound = sockets.shown(host), socket.getsockname()[1]
         print(f"listening test at http://{shown}:{bound}/ ({_kept(book)} so far); ctrl-C ends it", flush=True)
         if not sockets.is_loopback(host):
             print(

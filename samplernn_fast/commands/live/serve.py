@@ -61,7 +61,7 @@ def serve(
         if token is None and not sockets.is_loopback(host):
             token = secrets.token_urlsafe(12)
         studio = Studio(engines, max_listeners)
-        shown, bound = f"[{host}]" if ":" in host else host, socket.getsockname()[1]
+        shown, bound = sockets.shown(host), socket.getsockname()[1]
         query = f"?token={token}" if token else ""
         print(f"{', '.join(engines)} at http://{shown}:{bound}/{query}; ctrl-C ends it", flush=True)
         if not sockets.is_loopback(host):

@@ -178,8 +178,9 @@ class Connection:
             if isinstance(item, Block) and number == self._play:
                 self._sent = item.position + len(item.samples)
                 self._grant()
-            elif isinstance(item, Failed):
+            elif isinstance(item, Failed) and number == self._play:
                 self._leave()
+                self._say({"is": "stopped"})
 
     async def _watch(self) -> None:
         """Ends a stream that nobody wants, and a connection over which nothing comes."""
