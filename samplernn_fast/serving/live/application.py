@@ -1,6 +1,7 @@
 """The addresses of a live server (docs/live.md), and who may use them."""
 
 import asyncio
+import gc
 import io
 import secrets
 import socket as socket_module
@@ -183,4 +184,5 @@ def config(studio: Studio, token: str | None, host: str) -> uvicorn.Config:
 
 def run(studio: Studio, listening: socket_module.socket, token: str | None, host: str) -> None:
     """Serves until ctrl-C or SIGTERM ends the program."""
+    gc.freeze()  # What was loaded stays. To look at all of it would hold up the sound for some 20 ms now and then.
     uvicorn.Server(config(studio, token, host)).run(sockets=[listening])
