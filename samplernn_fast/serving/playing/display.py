@@ -7,6 +7,7 @@ from contextlib import suppress
 
 from samplernn_fast import terminal
 from samplernn_fast.serving.playing.instrument import Instrument
+from samplernn_fast.serving.playing.keyboard import in_front
 
 _EVERY = 0.1  # seconds between two drawings
 _CLEAR = "\r\x1b[K"
@@ -20,8 +21,8 @@ class StatusLine:
         self._drawn, self._due = False, 0.0
 
     def due(self) -> bool:
-        """Whether it is time to draw again."""
-        return self._watched and time.monotonic() >= self._due
+        """Whether it is time to draw again. A job in the background leaves the terminal to the others."""
+        return self._watched and time.monotonic() >= self._due and in_front(sys.stderr.fileno())
 
     def draw(self, text: str) -> None:
         """Shows a line in place of the one before, cut to the width of the terminal."""

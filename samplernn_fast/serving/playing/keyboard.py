@@ -93,7 +93,7 @@ class Keyboard:
         """The keys that were pressed since the last call. A job in the background hears none."""
         import select
 
-        if self._gone or not self._in_front():
+        if self._gone or not in_front(self.number):
             return []
         if self._before is None:
             self._take()  # the job came to the front
@@ -110,20 +110,13 @@ class Keyboard:
     @property
     def waits_for(self) -> list[int]:
         """What becomes readable when a key is pressed."""
-        return [] if self._gone or not self._in_front() else [self.number]
-
-    def _in_front(self) -> bool:
-        """Whether this job has the terminal. One in the background that touched it would be stopped."""
-        try:
-            return os.tcgetpgrp(self.number) == os.getpgrp()
-        except OSError:
-            return False
+        return [] if self._gone or not in_front(self.number) else [self.number]
 
     def _take(self) -> None:
         import termios
         import tty
 
-        if self._before is not None or not self._in_front():
+        if self._before is not None or not in_front(self.number):
             return
         with suppress(termios.error):
             self._before = termios.tcgetattr(self.number)
@@ -134,7 +127,7 @@ class Keyboard:
         import termios
 
         before, self._before = self._before, None
-        if before is not None and self._in_front():
+        if before is not None and in_front(self.number):
             with suppress(termios.error):
                 termios.tcsetattr(self.number, termios.TCSANOW, before)
 
@@ -143,9 +136,16 @@ class Keyboard:
         self._give_back()
         ours = signal.signal(signal.SIGTSTP, signal.SIG_DFL)
         os.kill(os.getpid(), signal.SIGTSTP)
-        # Here the program goes on, when the shell lets it.
+        # Here the program goes on, when the shell lets it; `read` takes the terminal again, once it is in front.
         signal.signal(signal.SIGTSTP, ours)
-        self._take()
+
+
+def in_front(number: int) -> bool:
+    """Whether this job has the terminal behind an open file. One in the background that touched it would be stopped."""
+    try:
+        return os.tcgetpgrp(number) == os.getpgrp()
+    except OSError:
+        return False
 
 
 def keyboard() -> Keyboard | None:
