@@ -176,15 +176,27 @@ class WavPipe:
         Raises AudioError for a rate or a comment that a WAV does not have.
         """
         self._pipe = pipe
-        header = encode(".wav", np.zeros(1, np.float32), sample_rate, comment)[:-2]
-        size = min(2 * frames, 2**32 - 1)
-        riff = min(len(header) - 8 + size, 2**32 - 1)
-        pipe.write(header[:4] + struct.pack("<I", riff) + header[8:-4] + struct.pack("<I", size))
+        pipe.write(wav_header(sample_rate, frames=frames, comment=comment))
 
     def write(self, samples: np.ndarray) -> None:
         """Writes the next (n,) float samples, and hands them on at once. OSError passes through."""
-        self._pipe.write(_pcm_16(_as_frames("standard output", samples)).astype("<i2").tobytes())
+        self._pipe.write(pcm_16(samples))
         self._pipe.flush()
+
+
+def wav_header(sample_rate: int, *, frames: int, comment: str | None = None) -> bytes:
+    """What stands before the samples of a WAV of one channel, as `WavPipe` writes it; arguments and errors are the
+    same."""
+    header = encode(".wav", np.zeros(1, np.float32), sample_rate, comment)[:-2]
+    size = min(2 * frames, 2**32 - 1)
+    riff = min(len(header) - 8 + size, 2**32 - 1)
+    return header[:4] + struct.pack("<I", riff) + header[8:-4] + struct.pack("<I", size)
+
+
+def pcm_16(samples: np.ndarray) -> bytes:
+    """Samples (n,) as the 16-bit values, little-endian, that every file of this package has. Raises AudioError as the
+    function `write`."""
+    return _pcm_16(_as_frames("standard output", samples)).astype("<i2").tobytes()
 
 
 def _unwritable(path: Path, error: OSError) -> AudioError:

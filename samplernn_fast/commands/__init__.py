@@ -65,6 +65,12 @@ COMMANDS = {
         "live.serve",
         "serve",
     ),
+    "play": Command(
+        "Play a model as an instrument in the terminal, by keys, MIDI and OSC, to speakers, a pipe or a file.",
+        "samplernn-fast play demo --seed 7",
+        "live.play",
+        "play",
+    ),
     "evaluate": Command(
         "Negative log-likelihood of a split in bits per sample, whole recordings with the state carried.",
         "samplernn-fast evaluate run --data data",

@@ -1,0 +1,57 @@
+"""A program in a pseudo terminal, whose keys a test presses."""
+
+import os
+import pty
+import select
+import subprocess
+import sys
+import termios
+import time
+
+
+class Terminal:
+    """A program whose standard input and error are a terminal, and what it sends to standard output."""
+
+    def __init__(self, *args, code=None, program=None):
+        self.ours, self.theirs = pty.openpty()
+        self.before = self.settings()
+        self.shown = b""
+        program = program or [sys.executable, *(["-c", code] if code else ["-m", "samplernn_fast", "play"])]
+        termios.tcsetwinsize(self.theirs, (30, 200))
+        self.process = subprocess.Popen(
+            [*program, *map(str, args)],
+            stdin=self.theirs, stdout=subprocess.PIPE, stderr=self.theirs, start_new_session=True,
+            preexec_fn=self._take_terminal,
+        )  # fmt: skip
+
+    def _take_terminal(self):
+        import fcntl
+
+        fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+    def settings(self):
+        return termios.tcgetattr(self.theirs)
+
+    def press(self, keys):
+        os.write(self.ours, keys.encode())
+
+    def until(self, text, seconds=30):
+        """Waits until the terminal shows something new that has this text. Returns all that is new."""
+        new, deadline = b"", time.monotonic() + seconds
+        while text.encode() not in new:
+            assert time.monotonic() < deadline, (text, new[-500:])
+            if select.select([self.ours], [], [], 0.1)[0]:
+                new += os.read(self.ours, 65536)
+            elif self.process.poll() is not None and not select.select([self.ours], [], [], 0)[0]:
+                raise AssertionError(f"it ended without {text!r}: {new[-500:]!r}")
+        self.shown += new
+        return new.decode()
+
+    def taken(self):
+        """Whether the terminal gives each key at once, unseen."""
+        return not self.settings()[3] & (termios.ICANON | termios.ECHO)
+
+    def end(self):
+        """The exit status and standard output."""
+        output = self.process.stdout.read()
+        return self.process.wait(30), output
