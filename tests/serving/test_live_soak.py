@@ -27,7 +27,7 @@ def resident(process: int) -> float:
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs Linux, to see the memory of a process")
 def test_sessions_of_eight_listeners(request: pytest.FixtureRequest) -> None:
-    """Forty sessions of two seconds of each of eight listeners, who move settings, reset and freeze, leave properly or do not."""
+    """Forty sessions of two seconds of eight listeners, who move settings, reset, freeze, and leave properly or not."""
     chance, engine = random.Random(1), Engine("demo", dtype="int8", num_threads=1)
     memory: list[float] = []
     with served_live(("demo",), "--max-listeners", str(LISTENERS), "--dtype", "int8") as server:
