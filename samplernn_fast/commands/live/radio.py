@@ -17,6 +17,7 @@ from samplernn_fast import terminal
 from samplernn_fast.audio.writing import WRITABLE, check_suffix
 from samplernn_fast.backends import names
 from samplernn_fast.commands.flags import OutputText, Seconds
+from samplernn_fast.commands.generation import check_folder
 from samplernn_fast.commands.live.serve import named
 from samplernn_fast.errors import AudioError, ConfigError, Interrupted, quoted
 from samplernn_fast.ranges import Range
@@ -197,6 +198,7 @@ def _checked_kind(output: str, kind: str | None, log: Path | None) -> str:
         raise ConfigError("log must be left out where output is a folder, which holds the log too")
     if Path(output).suffix.lower() in WRITABLE:
         raise ConfigError(f"output must be a folder, or - for standard output, got the name of a file: {output}")
+    check_folder(Path(output))
     return kind or outlets.FILES[0]
 
 
@@ -204,4 +206,4 @@ def seconds_of(text: str) -> float:
     """A time as seconds, or as hours, minutes and seconds: 01:23:00. Raises ConfigError."""
     if re.fullmatch(r"(\d+:)?(\d+:)?\d{1,9}(\.\d+)?", text):
         return sum(float(part) * 60**place for place, part in enumerate(reversed(text.split(":"))))
-    raise ConfigError(f"from must be seconds, or hours, minutes and seconds such as 01:23:00, got {quoted(text)}")
+    raise ConfigError(f"--from must be seconds, or hours, minutes and seconds such as 01:23:00, got {quoted(text)}")
