@@ -6,12 +6,13 @@ import math
 
 import numpy as np
 import pytest
-from radio import FAULTS, PLANTED, RATE, SETTINGS, engine, hum, played, station
+from radio import FAULTS, PLANTED, RATE, SETTINGS, engine, hum, played, station, tune
 
 from samplernn_fast.errors import CheckpointError, ConfigError
 from samplernn_fast.evaluation.clips.detectors import OFFSET
 from samplernn_fast.evaluation.clips.measures import measure_clip
 from samplernn_fast.serving.radio import levelling
+from samplernn_fast.serving.radio.guarding import Guard
 from samplernn_fast.serving.radio.part import FAULT_FADE
 from samplernn_fast.serving.radio.program import Program, RadioSettings, Walk
 
@@ -42,6 +43,14 @@ def test_little_of_a_fault_is_heard(kind, worst):
     assert worst(measure_clip(heard, RATE))
     raw = np.concatenate([FAULTS[kind](1, np.arange(at, at + RATE), 0, RATE) for at in range(0, 40 * RATE, RATE)])
     assert not worst(measure_clip(raw, RATE))
+
+
+@pytest.mark.parametrize("rest", [2.7, 3.6])
+def test_a_rest_of_music_is_no_fault_and_a_longer_one_is(rest):
+    guard, sound = Guard(RATE), tune(3, np.arange(12 * RATE), RATE)
+    sound[4 * RATE : round((4 + rest) * RATE)] = 0
+    found = [fault for fault in map(guard.add, sound.reshape(-1, RATE // 4)) if fault is not None]
+    assert [fault.kind for fault in found[:1]] == ["silence"] * (rest > 3)
 
 
 def test_sound_without_a_fault_goes_on_until_its_time_is_over():
@@ -130,6 +139,15 @@ def test_the_limiter_leaves_quiet_sound_alone_and_holds_any_peak():
     assert np.abs(limited).max() > 0.7
 
 
+def test_the_limiter_turns_down_and_does_not_clip():
+    """A tone that is too loud stays a tone."""
+    limiter, tone = levelling.Limiter(RATE), 3 * np.sin(2 * np.pi * 100 / RATE * np.arange(5 * 2000))
+    given = [limiter.add(block) for block in tone.reshape(5, 2000).astype(np.float32)]
+    limited, wanted = np.concatenate(given[2:]), tone[2000:8000]
+    assert np.corrcoef(limited, wanted)[0, 1] > 0.999
+    assert np.corrcoef(np.clip(wanted, -levelling.CEILING, levelling.CEILING), wanted)[0, 1] < 0.98
+
+
 def test_the_k_weighting_is_that_of_the_standard():
     """BS.1770: a sine of 997 Hz at full scale has -3.01 LUFS; the shelf adds 4 dB above, the high-pass takes bass."""
     rate, t = 48_000, np.arange(48_000) / 48_000
@@ -183,7 +201,7 @@ def test_a_saved_station_goes_on_with_the_same_samples(tmp_path, kind):
         made.step()
         if not made.can_save or made.position < at:
             continue
-        at, saved = made.position + 2 * RATE, saved + 1
+        at, saved = made.position + 7 * made.block, saved + 1  # at all places of a part, in turn
         made.save(tmp_path / "state")
         assert (tmp_path / "state").stat().st_size < 100_000
         other = station(engine(kind), settings=settings)
@@ -234,3 +252,12 @@ def test_models_whose_rates_have_no_common_block_are_refused():
     with pytest.raises(ConfigError, match="cannot take turns"):
         station(engine(rate=8000), engine(rate=8001))
     assert station(engine(rate=22050)).block == 5512
+
+
+def test_a_cross_fade_keeps_the_power():
+    rising, falling = (
+        np.concatenate(halves)
+        for halves in zip(*(levelling.fades(at, 50, 200) for at in range(0, 200, 50)), strict=True)
+    )
+    assert np.allclose(rising**2 + falling**2, 1) and np.all(np.diff(rising) > 0)
+    assert rising[0] < 0.01 and falling[-1] < 0.01
