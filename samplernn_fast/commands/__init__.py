@@ -71,6 +71,12 @@ COMMANDS = {
         "live.play",
         "play",
     ),
+    "radio": Command(
+        "Endless sound that nobody has to watch, into a pipe or a folder. The same command goes on.",
+        "samplernn-fast radio demo -o radio --file-minutes 60",
+        "live.radio",
+        "radio",
+    ),
     "evaluate": Command(
         "Negative log-likelihood of a split in bits per sample, whole recordings with the state carried.",
         "samplernn-fast evaluate run --data data",

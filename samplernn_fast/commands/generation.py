@@ -115,7 +115,7 @@ def generate(
         stem = _stem(model, settings["seed"], temperature, top_k, top_p)
         files = replace(_names(output, stem, streams, num_samples, num_shards), overwrite=overwrite)
         files.paths()  # refuses, as does the next line
-        _check_folder(files.path.parent)
+        check_folder(files.path.parent)
         choice.check_folder(files.path.parent)
     if not streams:
         print("nothing to do: this shard has no pieces", file=sys.stderr)
@@ -273,7 +273,7 @@ def _is_folder(output: str) -> bool:
     return output.endswith("/") or path.is_dir() or not path.suffix or path.suffix[1:].isdigit()
 
 
-def _check_folder(folder: Path) -> None:
+def check_folder(folder: Path) -> None:
     """Raises AudioError where a file stands in the way of a folder that is to be made, ConfigError for a data folder.
 
     `prepare` replaces no data folder that holds something else, so nobody's audio may get into one. A run folder takes

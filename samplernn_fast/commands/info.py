@@ -8,15 +8,16 @@ from typing import Any
 import tyro
 
 from samplernn_fast import terminal
-from samplernn_fast.errors import one_line
+from samplernn_fast.errors import CheckpointError, ConfigError, one_line
 
 
-def info(model: tyro.conf.Positional[str] = "demo", /, *, json: bool = False) -> None:
+def info(model: tyro.conf.Positional[str] = "demo", /, *, json: bool = False, plot: Path | None = None) -> None:
     """What a model is: its settings, size, hash and how it was trained.
 
     Args:
         model: Run folder, .safetensors file, or a bundled model: demo or demo-piano.
         json: Print one JSON object instead of text.
+        plot: A PNG file for the curve of a run folder's bits per sample; it is replaced.
     """
     from samplernn_fast.models.places import kept_models, model_file, model_path
 
@@ -27,12 +28,60 @@ def info(model: tyro.conf.Positional[str] = "demo", /, *, json: bool = False) ->
     _check_other_systems(file, described["config"])
     if json:
         print(json_module.dumps(described))
+    if plot is not None:
+        _draw_curve(model_path(model), plot)
+    if json:
         return
     for name, value in _readable(described):
         print(f"{name:20} {value}")
     for kept in kept_models(model_path(model)):
         bits = "" if kept.bits is None else f", {kept.bits:.3f} bits per sample"
         print(f"{'kept':20} {one_line(kept.path)} (step {kept.step}{bits})")
+    for name, text in _curves(model_path(model)):
+        print(f"{name:20} {text}")
+
+
+def _curves(run: Path) -> Iterator[tuple[str, str]]:
+    """The curves of a run folder as lines of text; none for another model, or where it has no log."""
+    from samplernn_fast.models.places import LOG_FILE
+
+    if not (run / LOG_FILE).is_file():
+        return
+    from samplernn_fast.training.pictures.curves import curves_of, sparkline
+    from samplernn_fast.training.run_log import read_log
+
+    try:
+        rows = read_log(run / LOG_FILE)
+    except CheckpointError as error:  # the model beside it may be whole
+        yield "curve", str(error)
+        return
+    for name, curve in curves_of(rows).items():
+        if curve.bits:
+            yield f"{name} bits", f"{sparkline(curve)} {curve.bits[0]:.3f} to {curve.bits[-1]:.3f}"
+
+
+def _draw_curve(run: Path, path: Path) -> None:
+    """Draws the curve of a run folder as a PNG file.
+
+    Raises ConfigError for another file or without matplotlib, CheckpointError where there is no curve or the file
+    cannot be written.
+    """
+    from samplernn_fast.models.places import LOG_FILE
+    from samplernn_fast.training.pictures.curves import curves_of, draw, load_figure
+    from samplernn_fast.training.run_log import read_log
+
+    if path.suffix.lower() != ".png":
+        raise ConfigError(f"plot must name a .png file, got {path}")
+    load_figure()
+    if not (run / LOG_FILE).is_file():
+        raise CheckpointError(f"{run}: has no {LOG_FILE}, and so no curve; name a run folder that `train` made")
+    found = curves_of(read_log(run / LOG_FILE))
+    if not any(curve.bits for curve in found.values()):
+        raise CheckpointError(f"{run / LOG_FILE}: has no bits per sample yet; wait for the first row of the run")
+    try:
+        draw(found, path, run.resolve().name)
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be written: {error.strerror or error}") from None
 
 
 def _check_other_systems(file: Path, config: dict[str, Any]) -> None:

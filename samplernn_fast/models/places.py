@@ -12,8 +12,11 @@ from samplernn_fast.errors import CheckpointError, quoted
 MODEL_FILE, LAST_FILE, CONFIG_FILE = "model.safetensors", "last.safetensors", "config.json"
 TEACHER_FILE = "teacher.safetensors"
 """The dense model whose probabilities a sparse one learns, in the run folder of that."""
-LOG_FILE, SAMPLES_FOLDER, MODELS_FOLDER, BOARD_FOLDER = "log.csv", "samples", "models", "tensorboard"
-RUN_FILES = frozenset((CONFIG_FILE, LOG_FILE, MODEL_FILE, TEACHER_FILE, SAMPLES_FOLDER, MODELS_FOLDER, BOARD_FOLDER))
+LOG_FILE, PLOT_FILE = "log.csv", "loss.png"
+SAMPLES_FOLDER, MODELS_FOLDER, BOARD_FOLDER = "samples", "models", "tensorboard"
+RUN_FILES = frozenset(
+    (CONFIG_FILE, LOG_FILE, PLOT_FILE, MODEL_FILE, TEACHER_FILE, SAMPLES_FOLDER, MODELS_FOLDER, BOARD_FOLDER)
+)
 """What a run folder may hold that was stopped before its first checkpoint."""
 DEMO = "demo"
 """The name of the bundled model that is used where none is named: spoken digits at 8 kHz."""

@@ -1,6 +1,6 @@
-"""What a training run shows: log.csv always, TensorBoard where it is installed, progress on standard error.
+"""What a training run shows: log.csv always, TensorBoard and pictures where they can be, progress on standard error.
 
-`RunLog` writes all three; `read_log` reads log.csv back. `TrainResult` is what a run returns.
+`RunLog` writes all of them; `read_log` reads log.csv back. `TrainResult` is what a run returns.
 """
 
 import csv
@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 from samplernn_fast import terminal
 from samplernn_fast.errors import AudioError, CheckpointError
-from samplernn_fast.models.checkpoint import write_text
 from samplernn_fast.models.places import LOG_FILE, SAMPLES_FOLDER
 from samplernn_fast.training.board import Board
+from samplernn_fast.training.pictures.album import Pictures
+from samplernn_fast.training.pictures.curves import Curve, curves_of
 from samplernn_fast.untrusted import INDEX_BYTES, Unreadable, read_bytes
 
 if TYPE_CHECKING:
@@ -68,6 +69,8 @@ class RunLog:
         killed before its next checkpoint, is dropped too. header: lines to print at once, before TensorBoard is loaded.
         shown: False prints nothing.
         """
+        from samplernn_fast.models.checkpoint import write_text  # here, because reading a log needs no torch
+
         self.folder, self.step = folder, start_step
         self._csv = folder / LOG_FILE
         kept = [row for row in read_log(self._csv) if int(row["step"]) <= start_step]
@@ -82,6 +85,7 @@ class RunLog:
         for line in header:
             self.say(line)
         self._board = Board(folder, start_step, self.say)
+        self._pictures = Pictures(folder, self.say)
 
     def row(self, values: dict[str, Any]) -> None:
         """Appends a row of `values`, which are named as in COLUMNS. Missing ones stay empty.
@@ -110,7 +114,7 @@ class RunLog:
         self._bar.say(text)
 
     def sample(self, step: int, samples: "np.ndarray", sample_rate: int) -> Path:
-        """Keeps generated audio (T,) as a WAV file, and in TensorBoard as sound and spectrogram; returns the file.
+        """Keeps generated audio (T,) as a WAV file with a spectrogram, and in TensorBoard as both; returns the file.
 
         Raises CheckpointError where it cannot be written.
         """
@@ -124,10 +128,22 @@ class RunLog:
         except (OSError, AudioError) as error:
             raise _unwritable(file, error) from None
         self._board.sound(samples, step, sample_rate)
+        self._pictures.spectrogram(samples, sample_rate, file.with_suffix(".png"))
         return file
 
+    def draw(self, last: bool = False) -> None:
+        """Draws the curve of the run, where matplotlib is installed and it takes a small part of the run's time.
+
+        last: whatever it takes.
+        """
+        self._pictures.curve(self._curves, last)
+
+    def _curves(self) -> dict[str, Curve]:
+        return curves_of(read_log(self._csv))
+
     def close(self) -> None:
-        """Ends TensorBoard's file and the bar."""
+        """Ends TensorBoard's file and the bar, and draws the curve of the whole run."""
+        self.draw(last=True)
         self._board.close()
         self._bar.close()
 

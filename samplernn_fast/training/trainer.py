@@ -153,7 +153,7 @@ class Trainer:
             if stopped.startswith("max") and log is not None:
                 log.say(f"nothing is left to do: step {self.step} has reached {stopped}, which must be raised to go on")
             if not self.is_saved:
-                self._save()
+                self._save(log)
             while not stopped:
                 self.update(next(self.batches))
                 self.seconds, number = self._agree(time.monotonic() - began)
@@ -168,7 +168,7 @@ class Trainer:
                     number = self._look(log)
                 stopped = self._finished(number)
                 if stopped or self.step % config.save_every == 0:
-                    self._save()
+                    self._save(log)
             if log is not None and stopped.startswith("max") and (ramping := self._ramping()) is not None:
                 log.say(ramping.unfinished(stopped))
         finally:
@@ -306,8 +306,7 @@ class Trainer:
     def _keep_model(self, log: RunLog | None) -> None:
         """Keeps the model in models/ where it is one of the best, or due."""
         if self.keeper is not None:
-            known = self.validated_step == self.step and not self._ramping()
-            bits = self.valid_bits if known else None
+            bits = self.valid_bits if self.validated_step == self.step and not self._ramping() else None
             self.keeper.add(self.step, bits, self._save_model)
 
     def _ramping(self) -> Pruning | None:
@@ -355,7 +354,7 @@ class Trainer:
         begun = {} if self.initialized_from is None else {"initialized_from": self.initialized_from}
         return begun | files.for_json(numbers)
 
-    def _save(self) -> None:
+    def _save(self, log: RunLog | None) -> None:
         """Writes last.safetensors, from which `_resume` goes on, and the model where there is no validation."""
         if not all(bool(torch.isfinite(parameter).all()) for parameter in self.model.parameters()):
             raise self._diverged()
@@ -363,8 +362,9 @@ class Trainer:
         carried = self.state if self.teacher is None else self.teacher.behind(self.state)
         state, self.sums = resuming.gather(carried, self.sums, self.rank, self.world_size)
         with first_process_alone(self.world_size, self.device):
-            if self.rank == 0:
+            if log is not None:  # in rank 0
                 self._write_checkpoint(state)
+                log.draw()
 
     def _write_checkpoint(self, state: State) -> None:
         tensors = resuming.tensors_to_save(self.model, self.optimizer, self.pruning, state, self.sums)

@@ -217,7 +217,7 @@ def test_a_run_that_was_killed_before_its_first_checkpoint_begins_again(data_fol
     train(whole)
     run = trainer(config)
     with monkeypatch.context() as patched:
-        patched.setattr(run, "_save", lambda: (_ for _ in ()).throw(KeyboardInterrupt))
+        patched.setattr(run, "_save", lambda log: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             run.run([])
     assert (config.out / checkpoint.MODEL_FILE).is_file() and not (config.out / checkpoint.LAST_FILE).exists()

@@ -1,1 +1,1 @@
-"""The commands of live sound: `serve`."""
+"""The commands of live sound: `serve`, `play`, `radio`."""

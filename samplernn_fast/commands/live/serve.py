@@ -57,7 +57,7 @@ def serve(
     from samplernn_fast.serving.live.studio import Studio
 
     with sockets.bind(host, port) as socket:
-        engines = {name: Engine(model, backend, dtype, device, num_threads) for name, model in _named(models).items()}
+        engines = {name: Engine(model, backend, dtype, device, num_threads) for name, model in named(models).items()}
         if token is None and not sockets.is_loopback(host):
             token = secrets.token_urlsafe(12)
         studio = Studio(engines, max_listeners)
@@ -75,7 +75,7 @@ def serve(
             studio.close()
 
 
-def _named(models: tuple[str, ...]) -> dict[str, str]:
+def named(models: tuple[str, ...]) -> dict[str, str]:
     """Models by the names that listeners choose from. Raises ConfigError where two would have the same name."""
     named: dict[str, str] = {}
     for model in models:

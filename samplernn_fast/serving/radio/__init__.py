@@ -1,0 +1,1 @@
+"""Radio: endless sound that nobody has to watch, of which every minute can be made again."""

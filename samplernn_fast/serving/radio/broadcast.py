@@ -1,0 +1,102 @@
+"""Plays a station into an outlet, for ever or for a while, and goes on where it was stopped."""
+
+import time
+from collections.abc import Callable
+
+from samplernn_fast.errors import CheckpointError
+from samplernn_fast.serving.radio.log import Log, states
+from samplernn_fast.serving.radio.outlets import Outlet
+from samplernn_fast.serving.radio.station import Station
+
+_AHEAD_SECONDS = 5.0  # so far may the sound be ahead of the clock, because a change takes a moment
+_LATE_SECONDS = 5.0  # a clock that is more behind begins anew, so that a machine that slept does not hurry
+
+
+class Clock:
+    """Lets sound out no faster than it is heard."""
+
+    def __init__(
+        self, rate: int, now: Callable[[], float] = time.monotonic, sleep: Callable[[float], None] = time.sleep
+    ) -> None:
+        self._rate, self._now, self._sleep = rate, now, sleep
+        self._began: float | None = None
+
+    def wait(self, position: int) -> None:
+        """Returns when the sample at this position may be sent, a few seconds before it is due."""
+        heard, now = position / self._rate - _AHEAD_SECONDS, self._now()
+        if self._began is None or now - (self._began + heard) > _LATE_SECONDS + _AHEAD_SECONDS:
+            self._began = now - position / self._rate
+        wait = self._began + heard - now
+        if wait > 0:
+            self._sleep(wait)
+
+
+class Broadcast:
+    """A station, where its sound goes, and its log, if it has one."""
+
+    def __init__(self, station: Callable[[], Station], outlet: Outlet, log: Log | None, state_seconds: float) -> None:
+        """station: makes one that stands at its beginning. state_seconds: how often a state is saved.
+
+        Goes on from the newest state that is whole, and for which the outlet has what is needed.
+        """
+        self.outlet, self.log, self._state_seconds = outlet, log, state_seconds
+        self.station = self._resumed(station)
+        self._last_state = self.station.position
+        outlet.go_on(self.station.position)
+
+    def _resumed(self, station: Callable[[], Station]) -> Station:
+        log = self.log
+        if log is None:
+            return station()
+        for number, position, file in states(log.entries, log.folder):
+            found = station()
+            try:
+                if not self.outlet.reaches(position):
+                    continue
+                found.load(file)
+            except CheckpointError:
+                continue  # an earlier one makes the same sound
+            log.go_on(number)
+            return found
+        log.go_on(0)
+        return station()
+
+    def play(
+        self, duration: float | None, clock: Clock | None = None, should_stop: Callable[[], bool] = lambda: False
+    ) -> bool:
+        """Plays until so many seconds of the radio are out, counted from its beginning; None is for ever.
+
+        Returns whether it came to that end.
+        """
+        station, outlet = self.station, self.outlet
+        last = None if duration is None else round(duration * station.rate)
+        while last is None or station.position < last:
+            if should_stop():
+                return False
+            if clock is not None:
+                clock.wait(station.position)
+            before = station.position
+            samples = station.step()
+            told = outlet.write(samples if last is None else samples[: last - before])
+            if last is not None and station.position > last:
+                break
+            self._write_down(*station.take_events(), *told)
+            self._save_where_due()
+        self._write_down(*outlet.end())
+        return True
+
+    def _write_down(self, *entries: dict[str, object]) -> None:
+        if self.log is not None:
+            self.log.add(*entries)
+
+    def _save_where_due(self) -> None:
+        station, log, interval = self.station, self.log, round(self._state_seconds * self.station.rate)
+        due = station.position // interval > self._last_state // interval
+        if log is None or not due or not station.can_save:
+            return
+        file = log.state_file(station.position)
+        self.outlet.sync()
+        station.save(file)
+        log.add({"is": "state", "at": station.position, "file": file.name}, lasting=True)
+        self._last_state = station.position
+        self.outlet.forget(station.position)

@@ -1,0 +1,198 @@
+"""The `radio` command: killed, replayed, sent through a pipe, and refused."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from command_line import RATE, assert_one_line_error, run, subprocess_of
+
+from samplernn_fast.commands.live.radio import seconds_of
+from samplernn_fast.errors import ConfigError
+
+pytestmark = pytest.mark.usefixtures("elsewhere")
+
+FLAGS = ("--change", "10", "--file-minutes", "0.2", "--state-seconds", "2", "--seed", "5", "--device", "cpu")
+SECONDS = 30
+
+
+@pytest.fixture
+def model(trained):
+    """The run folder that the command line made."""
+    return trained
+
+
+def radio(*args, **options):
+    return subprocess.Popen([sys.executable, "-m", "samplernn_fast", "radio", *map(str, args)], **options)
+
+
+def states(folder):
+    log = folder / "radio.jsonl"
+    return (
+        [json.loads(line)["at"] for line in log.read_text().splitlines() if '"state"' in line] if log.exists() else []
+    )
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in folder.glob("*.*")}
+
+
+def kill_behind(process, folder, position):
+    """kill -9 as soon as a state behind a sample is saved."""
+    deadline = time.monotonic() + 60
+    while max(states(folder), default=0) < position:
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.005)
+    process.kill()
+    assert process.wait() == -signal.SIGKILL
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs kill -9")
+def test_a_radio_that_was_killed_three_times_makes_the_same_files(model, tmp_path):
+    assert run("radio", model, "-o", tmp_path / "whole", "--duration", SECONDS, *FLAGS) == 0
+    killed = tmp_path / "killed"
+    for seconds in (3, 9, 15):
+        kill_behind(radio(model, "-o", killed, *FLAGS), killed, seconds * RATE)
+    assert max(states(killed)) < SECONDS * RATE
+    assert run("radio", model, "-o", killed, "--duration", SECONDS, *FLAGS) == 0
+    assert contents(killed) == contents(tmp_path / "whole")
+    assert set(contents(killed)) == {"radio.jsonl", *(f"radio-{number:05d}.flac" for number in range(3))}
+
+
+@pytest.mark.parametrize(("start", "first"), [("0", 0), ("00:07.5", 7.5), ("00:00:21", 21)])
+def test_a_replay_makes_the_same_samples(model, capsys, start, first):
+    assert run("radio", model, "-o", "live", "--duration", SECONDS, *FLAGS) == 0
+    played = np.concatenate([soundfile.read(f"live/radio-{n:05d}.flac", dtype="int16")[0] for n in range(3)])
+    capsys.readouterr()
+    assert run("radio", "--replay", "live/radio.jsonl", "--from", start, "--duration", "6", "-o", "again.wav") == 0
+    assert capsys.readouterr().out == "again.wav\n"
+    again, rate = soundfile.read("again.wav", dtype="int16")
+    at = round(first * RATE)
+    assert rate == RATE and np.array_equal(again, played[at : at + 6 * RATE])
+    assert np.abs(again).max() > 100
+    assert run("radio", "--replay", "live", "-o", "again.wav") == 1
+    assert "again.wav exists" in assert_one_line_error(capsys)
+
+
+def test_a_replay_needs_the_model_that_was_played(model, capsys):
+    assert run("radio", model, "-o", "live", "--duration", "3", *FLAGS) == 0
+    log = Path("live", "radio.jsonl")
+    text = log.read_text()
+    log.write_text(re.sub(r'"sha256": "[0-9a-f]+"', '"sha256": "0"', text))
+    capsys.readouterr()
+    assert run("radio", "--replay", log, "-o", "again.wav") == 1
+    assert "is not the model that was played" in assert_one_line_error(capsys)
+
+
+@pytest.mark.parametrize("kind", ["wav", "s16", "f32"])
+def test_standard_output_gets_the_sound(model, kind):
+    done = subprocess_of("radio", model, "-o", "-", "--format", kind, "--duration", "2.5", *FLAGS)
+    assert done.returncode == 0 and done.stderr == b""
+    assert run("radio", model, "-o", "live", "--duration", "2.5", *FLAGS) == 0
+    wanted, _ = soundfile.read("live/radio-00000.flac", dtype="int16")
+    if kind == "f32":
+        found = np.floor(np.frombuffer(done.stdout, "<f4") * 32768 + 0.5)
+    else:
+        found = np.frombuffer(done.stdout[-2 * len(wanted) :], "<i2")
+    assert len(wanted) == 2.5 * RATE and np.array_equal(found, wanted)
+    assert done.stdout.startswith(b"RIFF") == (kind == "wav")
+
+
+def test_a_reader_that_goes_away_ends_the_radio_quietly(model):
+    process = radio(model, "-o", "-", *FLAGS, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert len(process.stdout.read(10_000)) == 10_000
+    process.stdout.close()
+    assert process.wait(60) == 1 and process.stderr.read() == b""
+
+
+def test_ctrl_c_keeps_everything_and_says_how_to_go_on(model, tmp_path):
+    folder = tmp_path / "stopped"
+    process = radio(model, "-o", folder, *FLAGS, stderr=subprocess.PIPE, text=True)
+    while not states(folder):
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    error = process.communicate(timeout=60)[1]
+    assert process.returncode == 130
+    assert re.search(r"samplernn-fast: stopped after \d+ s of sound; the same command goes on in .*stopped\n$", error)
+
+
+def test_two_radios_do_not_play_into_one_folder(model, tmp_path, capsys):
+    folder = tmp_path / "busy"
+    process = radio(model, "-o", folder, "--real-time", *FLAGS)
+    try:
+        while not states(folder):
+            time.sleep(0.01)
+        assert run("radio", model, "-o", folder, "--duration", "1", *FLAGS) == 2
+        assert "another radio plays into this folder" in assert_one_line_error(capsys)
+    finally:
+        process.kill()
+        process.wait()
+
+
+REFUSED = {
+    "no place": ("radio {model}", "--output must be named"),
+    "a file": ("radio {model} -o x.flac", "--output must be a folder, or -"),
+    "a pipe's format": ("radio {model} -o out --format s16", "--format must be one of flac, ogg in a folder, got s16"),
+    "a file's format": ("radio {model} -o - --format flac", "--format must be one of wav, s16, f32 on standard output"),
+    "two logs": ("radio {model} -o out --log other", "--log must be left out"),
+    "bounds": ("radio {model} -o out --temperature 1.1 0.9", "the lower bound and the upper one, got 1.1 0.9"),
+    "one bound": ("radio {model} -o out --temperature 1.1", "--temperature"),
+    "nucleus": ("radio {model} -o out --top-p 0.5 1.5", "--top-p must be above 0 and at most 1"),
+    "change": ("radio {model} -o out --change 1", "--change must be 10 to 86400 seconds"),
+    "loudness": ("radio {model} -o out --loudness 0", "--loudness must be -60 to -10 LUFS"),
+    "one name": ("radio {model} {model} -o out", "would both be called"),
+    "time": ("radio --replay out -o x.wav --from noon", "--from must be seconds, or hours, minutes and seconds"),
+    "data folder": ("radio {model} -o {data}", "must not be in a data folder"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_cannot_be_is_refused_before_anything_is_made(case, model, data_folder, capsys):
+    line, message = REFUSED[case]
+    before = sorted(os.listdir())
+    assert run(*line.format(model=model, data=data_folder).split()) == 2
+    assert message in assert_one_line_error(capsys)
+    assert sorted(os.listdir()) == before
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("radio none -o out", "no such run folder"),
+        ("radio --replay none -o x.wav", "none"),
+        ("radio --replay {model} -o x.wav", "log of a radio"),
+        ("radio {model} -o taken", "something else has its name"),
+    ],
+)
+def test_what_is_missing_is_told(line, message, model, capsys):
+    with open("taken", "w"):
+        pass
+    assert run(*line.format(model=model).split()) == 1
+    assert message in assert_one_line_error(capsys)
+    assert os.listdir() == ["taken"]
+
+
+def test_another_radio_in_the_folder_is_left_alone(model, capsys):
+    assert run("radio", model, "-o", "live", "--duration", "3", *FLAGS) == 0
+    live = Path("live")
+    before = contents(live)
+    assert len(before) == 2
+    assert run("radio", model, "-o", "live", "--duration", "3", *FLAGS, "--temperature", "0.5", "0.6") == 2
+    assert "live holds another radio: temperature was [0.9, 1.05], and is [0.5, 0.6] now" in assert_one_line_error(
+        capsys
+    )
+    assert contents(live) == before
+
+
+def test_times_are_read_as_people_write_them():
+    assert [seconds_of(text) for text in ("90", "1.5", "02:03", "01:23:00")] == [90, 1.5, 123, 4980]
+    for text in ("", "-1", "1:2:3:4", "1h", "nan", ":5", "1e3"):
+        with pytest.raises(ConfigError):
+            seconds_of(text)
