@@ -57,9 +57,9 @@ def test_keys_move_what_they_say_and_give_the_terminal_back(model, terminal, tmp
     ):  # fmt: skip
         play.press(keys)
         play.until(shown)
-        time.sleep(0.05)  # a block is made, which has the change
+        time.sleep(0.15)  # a block is made, which has the change
     play.press("n")
-    time.sleep(0.05)
+    time.sleep(0.15)
     play.press("s")
     play.until("saved tune-seed1.json")
     play.press("q")
