@@ -107,6 +107,7 @@ FINISHING = {  # flags that make the work of an example small
     "generate": ["--duration", "0.02"],
     "play": ["--duration", "0.02", "-o", "new.wav"],
     "radio": ["--duration", "0.02"],
+    "serve": ["--port", "0"],
     "fidelity": ["--epochs", "1"],
     "prepare": ["--sample-rate", "8000", "--split", "2", "1", "1"],
     "abtest": ["--count", "2", "--seconds", "0.5"],
@@ -145,6 +146,9 @@ def test_the_example_in_the_help_of_a_command_works(name, model, data_folder, tm
         torch.save(deepsound_state(float32_model(config), prefix), tmp_path / "checkpoint.pt")
     if name == "demo":
         monkeypatch.setattr(demo_command, "run_demo", lambda *args, **kwargs: ["made"])
+    if name == "serve":
+        application = pytest.importorskip("samplernn_fast.serving.live.application", reason="needs the extra `serve`")
+        monkeypatch.setattr(application, "run", lambda *args: None)  # which goes on until ctrl-C
     if name == "reproduce":
         monkeypatch.setattr(plan, "measure", lambda config: plan.Cost(1.0, None))
     words = example_words(name, places)

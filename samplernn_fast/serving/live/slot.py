@@ -18,7 +18,7 @@ from samplernn_fast.serving.live.settings import RESET, Settings
 _LEAST_GRAIN = 64  # samples
 _LOOP_SECONDS = 0.5  # how long a frozen model goes on before it returns
 _JOINT_SECONDS = 0.005  # how long it takes until a jump of the model's memory is no longer heard as a step
-MOST_CHANGES = 10_000
+MOST_CHANGES = 5000
 """The most changes of a score."""
 
 Change = tuple[int, dict[str, Any]]
