@@ -160,6 +160,9 @@ def test_the_k_weighting_is_that_of_the_standard():
     assert level(10_000) - level(997) == pytest.approx(3.3, abs=0.2)
     assert level(20) < level(997) - 10
     assert levelling.loudness([1e-9, 1e-9]) is None
+    loud = levelling.loudness([0.1] * 9)
+    assert levelling.loudness([0.1] * 9 + [0.0001] * 30) == pytest.approx(loud)  # 30 LU below: a rest
+    assert levelling.loudness([0.1] * 9 + [0.025] * 9) == pytest.approx(loud - 2.04, abs=0.01)  # 6 LU below: music
 
 
 def test_the_walks_stay_between_their_bounds_and_move_slowly():
@@ -169,7 +172,7 @@ def test_the_walks_stay_between_their_bounds_and_move_slowly():
     assert min(values) < 0.83 and max(values) > 1.07
     assert np.abs(np.diff(values)).max() <= 0.3 / 30 + 1e-9
     assert [Walk(5, 1, (0.8, 1.1)).at(second) for second in (12_345, 3)] == [values[12_345], values[3]]
-    assert Walk(6, 1, (0.8, 1.1)).at(100) != values[100]
+    assert len({Walk(seed, stream, (0.8, 1.1)).at(100) for seed in (5, 6) for stream in (0, 1, 2)}) == 6
 
 
 def test_each_model_is_followed_by_another_one():

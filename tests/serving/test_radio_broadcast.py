@@ -244,6 +244,14 @@ def test_a_radio_can_be_stopped_and_goes_on(tmp_path, undisturbed):
     assert contents(tmp_path) == contents(undisturbed)
 
 
+def test_a_shorter_radio_than_was_made_ends_where_it_should(tmp_path):
+    asked = itertools.count()
+    assert not broadcast(tmp_path).play(None, should_stop=lambda: next(asked) > 4 * 17)
+    broadcast(tmp_path).play(16)
+    found = soundfile.read(tmp_path / "radio-00001.flac", dtype="int16")[0]
+    assert np.array_equal(found, outlets.pcm_16(played(make(), 16)[0][LENGTH * RATE : 16 * RATE]))
+
+
 def test_in_real_time_sound_is_a_few_seconds_ahead_of_the_clock():
     now, ahead = [100.0], []
 
