@@ -7,7 +7,11 @@ import asyncio
 
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.http11 import Request
 
+MOST_SOCKETS = 160
+"""Fewer than `sockets.CONNECTIONS`, so that pages are answered however many listen."""
 REQUEST_SECONDS = 10.0
 """How long a connection may take until the head of a request is there."""
 ANSWER_SECONDS = 120.0
@@ -58,5 +62,26 @@ class PunctualProtocol(H11Protocol):
             self._wait(ANSWER_SECONDS - REQUEST_SECONDS)
         elif asked and self.cycle.response_started and not self.flow.write_paused:
             self._wait(ANSWER_SECONDS)
+        else:
+            self.transport.abort()
+
+
+class PunctualWebSocket(WebSocketsSansIOProtocol):
+    """uvicorn's WebSocket, of which there are not too many, and whose pings are read by nobody who does not read."""
+
+    def handle_connect(self, event: Request) -> None:
+        """Refuses those that are too many; uvicorn's own limit is for HTTP only."""
+        if len(self.connections) <= MOST_SOCKETS:
+            super().handle_connect(event)
+            return
+        self.handshake_complete = self.close_sent = True
+        self.conn.send_response(self.conn.reject(503, "too many are connected"))
+        self.transport.write(b"".join(self.conn.data_to_send()))
+        self.transport.close()
+
+    def handle_ping(self) -> None:
+        """Answers, unless earlier answers were not read."""
+        if self.writable.is_set():
+            super().handle_ping()
         else:
             self.transport.abort()

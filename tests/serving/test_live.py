@@ -130,11 +130,8 @@ def test_the_ninth_is_told_that_all_places_are_taken(server: LiveServer) -> None
     for client in clients[:8]:
         assert client.play()["is"] == "playing"
     refused = clients[8].play()
-    assert refused == {
-        "is": "error",
-        "message": "all 8 places are taken; try again when somebody has stopped",
-        "fatal": False,
-    }
+    message = "all 8 places are taken; try again when somebody has stopped"
+    assert refused == {"is": "error", "message": message, "fatal": False, "play": 1}
     clients[0].socket.close()
     until(lambda: server.metric("slots") == 7)
     assert clients[8].play(seed=2)["is"] == "playing"

@@ -3,6 +3,7 @@
 import secrets
 import signal
 from typing import Annotated
+from urllib.parse import quote
 
 import tyro
 
@@ -58,11 +59,12 @@ def serve(
 
     with sockets.bind(host, port) as socket:
         engines = {name: Engine(model, backend, dtype, device, num_threads) for name, model in named(models).items()}
-        if token is None and not sockets.is_loopback(host):
+        if not token and not sockets.is_loopback(host):
             token = secrets.token_urlsafe(12)
+        token = token or None
         studio = Studio(engines, max_listeners)
         shown, bound = sockets.shown(host), socket.getsockname()[1]
-        query = f"?token={token}" if token else ""
+        query = f"?token={quote(token, safe='')}" if token else ""
         print(f"{', '.join(engines)} at http://{shown}:{bound}/{query}; ctrl-C ends it", flush=True)
         if not sockets.is_loopback(host):
             print("everybody with this address can listen; what is sent is not encrypted", flush=True)

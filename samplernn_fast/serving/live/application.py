@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import io
+import re
 import secrets
 import socket as socket_module
 from collections.abc import AsyncGenerator, Callable
@@ -16,7 +17,7 @@ import soundfile
 import uvicorn
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import HTTPConnection, Request
+from starlette.requests import ClientDisconnect, HTTPConnection, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route, WebSocketRoute
 from starlette.types import ASGIApp
@@ -25,7 +26,7 @@ from starlette.websockets import WebSocket
 from samplernn_fast.audio.limits import RATES
 from samplernn_fast.errors import AudioError, ConfigError
 from samplernn_fast.serving import sockets
-from samplernn_fast.serving.connections import PunctualProtocol
+from samplernn_fast.serving.connections import PunctualProtocol, PunctualWebSocket
 from samplernn_fast.serving.guard import Guard
 from samplernn_fast.serving.live.broadcast import broadcast, wanted_by
 from samplernn_fast.serving.live.listener import Connection
@@ -38,7 +39,9 @@ _CONTENT = (
     " worker-src 'self' blob:"
 )
 _TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
+_PLAIN = re.compile(r"[a-z]{1,20}\.[a-z]{1,4}")
 _CLIP_SAMPLES = SECONDS * 48_000 + 1
+_UPLOADS = 4  # at once
 _BODY_BYTES = 2000  # of requests that have nothing to say
 _HERE = {"localhost", "127.0.0.1", "::1"}
 
@@ -47,17 +50,17 @@ class _Desk:
     """Answers requests."""
 
     def __init__(self, studio: Studio, token: str | None, host: str) -> None:
-        self._studio, self._token = studio, token
+        self._studio, self._token, self._uploads, self._turn = studio, token, 0, asyncio.Semaphore(1)
         # A page elsewhere can give its own name our address. Its requests name that page as the host.
         self._hosts = {*_HERE, host} if sockets.is_loopback(host) else None
 
     def check(self, connection: HTTPConnection, secret: bool = True) -> None:
         """Raises HTTPException unless the request may be answered. secret: whether it needs the token."""
         host = connection.headers.get("host", "")
-        if self._hosts is not None and urlsplit(f"//{host}").hostname not in self._hosts:
+        if self._hosts is not None and _host_of(f"//{host}") not in self._hosts:
             self._refuse(421, "this server listens to this machine only")
         origin = connection.headers.get("origin")
-        if origin is not None and urlsplit(origin).netloc != host:
+        if origin is not None and origin.partition("://")[2] != host:
             self._refuse(403, "only pages of this server may ask this")
         if secret and connection.headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
             self._refuse(403, "only pages of this server may ask this")
@@ -74,7 +77,7 @@ class _Desk:
         name = request.path_params.get("name", "index.html")
         found = package_files("samplernn_fast.serving").joinpath("live_page", name)
         suffix = name[name.rfind(".") :]
-        if "/" in name or suffix not in _TYPES or not found.is_file():
+        if not _PLAIN.fullmatch(name) or suffix not in _TYPES or not found.is_file():
             raise HTTPException(404, "there is no such page")
         return Response(found.read_bytes(), media_type=_TYPES[suffix])
 
@@ -89,16 +92,30 @@ class _Desk:
         self.check(request)
         name = request.query_params.get("name", "")
         suffix = name[name.rfind(".") :].lower() if "." in name else ""
-        content = await request.body()
+        if self._uploads >= _UPLOADS:
+            self._refuse(503, "others are sending recordings; try again soon")
+        self._uploads += 1
         try:
-            key, seconds = await asyncio.to_thread(self._studio.prompts.add, content, suffix[:8])
+            content = await request.body()
+            async with self._turn:  # so that uploads take one of the threads in which streams begin
+                key, seconds = await asyncio.to_thread(self._studio.prompts.add, content, suffix[:8])
         except (AudioError, ConfigError) as error:
             raise HTTPException(400, str(error)) from None
+        except ClientDisconnect:
+            raise HTTPException(400, "the recording did not come whole") from None
+        except OSError as error:
+            raise HTTPException(503, f"the recording cannot be read: {error.strerror or error}") from None
+        finally:
+            self._uploads -= 1
         return JSONResponse({"prompt": key, "seconds": round(seconds, 3)}, 201)
 
     async def flac(self, request: Request) -> Response:
         self.check(request)
-        content, text = await request.body(), request.query_params.get("rate", "")
+        text = request.query_params.get("rate", "")
+        try:
+            content = await request.body()
+        except ClientDisconnect:
+            raise HTTPException(400, "the clip did not come whole") from None
         rate = int(text) if text.isdecimal() and len(text) < 9 else 0
         if not 1 <= rate <= min(RATES.high, 655_350) or len(content) % 4:
             raise HTTPException(400, "the body must be float32 samples, and rate their number in a second")
@@ -106,6 +123,8 @@ class _Desk:
 
     async def ogg(self, request: Request) -> Response:
         self.check(request)
+        if request.method == "HEAD":  # which starlette answers as GET, and here GET never ends
+            return Response(media_type="audio/ogg")
         try:
             sound = broadcast(self._studio, wanted_by(request.query_params, next(iter(self._studio.players))))
             first = await anext(sound)
@@ -113,6 +132,8 @@ class _Desk:
             raise HTTPException(400, str(error)) from None
         except Full as error:
             raise HTTPException(503, str(error)) from None
+        except StopAsyncIteration:
+            raise HTTPException(503, "this model cannot play") from None
         return StreamingResponse(_rest(first, sound), media_type="audio/ogg")
 
     async def listen(self, websocket: WebSocket) -> None:
@@ -122,6 +143,14 @@ class _Desk:
             await websocket.send_denial_response(PlainTextResponse(error.detail, error.status_code))
             return
         await Connection(websocket, self._studio).serve()
+
+
+def _host_of(address: str) -> str | None:
+    """The host of an address; None where it is no address."""
+    try:
+        return urlsplit(address).hostname
+    except ValueError:
+        return None
 
 
 async def _rest(first: bytes, sound: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
@@ -171,7 +200,7 @@ def config(studio: Studio, token: str | None, host: str) -> uvicorn.Config:
     return uvicorn.Config(
         application(studio, token, host),
         http=PunctualProtocol,
-        ws="websockets-sansio",
+        ws=PunctualWebSocket,
         ws_max_size=MESSAGE_BYTES,
         ws_per_message_deflate=False,  # sound of one block is small, and packing it takes time
         log_config=None,
@@ -185,4 +214,17 @@ def config(studio: Studio, token: str | None, host: str) -> uvicorn.Config:
 def run(studio: Studio, listening: socket_module.socket, token: str | None, host: str) -> None:
     """Serves until ctrl-C or SIGTERM ends the program."""
     gc.freeze()  # What was loaded stays. To look at all of it would hold up the sound for some 20 ms now and then.
-    uvicorn.Server(config(studio, token, host)).run(sockets=[listening])
+    _Server(config(studio, token, host), studio).run(sockets=[listening])
+
+
+class _Server(uvicorn.Server):
+    """uvicorn's server, at whose end endless answers end too."""
+
+    def __init__(self, config: uvicorn.Config, studio: Studio) -> None:
+        super().__init__(config)
+        self._studio = studio
+
+    def handle_exit(self, sig: int, frame: Any) -> None:
+        """Is called at the first signal, before anything is closed."""
+        self._studio.over = True
+        super().handle_exit(sig, frame)

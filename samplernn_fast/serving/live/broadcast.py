@@ -50,17 +50,18 @@ async def broadcast(studio: Studio, wanted: Play) -> AsyncGenerator[bytes, None]
     player, seat, _ = await studio.opened(replace(wanted, block=max(1, round(_BLOCK_SECONDS * rate))), deliver)
     began, sent = time.monotonic(), 0
     try:
-        while True:
+        while not studio.over:
             ahead = sent / rate - (time.monotonic() - began)
             await asyncio.sleep(max(0.0, ahead - AHEAD_SECONDS))
             player.want(seat, sent + seat.block)
             item = await inbox.get()
             if isinstance(item, Failed):
-                return
+                break
             if isinstance(item, Block):
                 sent = item.position + len(item.samples)
                 data = await asyncio.to_thread(encoder.add, item.samples)
                 if data:
                     yield data
+        yield encoder.close()
     finally:
         player.close(seat)

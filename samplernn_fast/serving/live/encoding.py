@@ -1,4 +1,4 @@
-"""Sound for other programs: an endless Ogg/Opus stream, and a FLAC file."""
+"""Sound for other programs: an endless Ogg/Opus stream."""
 
 import io
 from typing import Any

@@ -11,7 +11,7 @@ from typing import Any
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from samplernn_fast.errors import ConfigError, SampleRNNError
-from samplernn_fast.serving.live.messages import Play, Set, Stop, Underrun, Want, parse
+from samplernn_fast.serving.live.messages import Play, RefusedPlay, Set, Stop, Underrun, Want, parse
 from samplernn_fast.serving.live.player import Block, Delivery, Failed, Player, Seat
 from samplernn_fast.serving.live.settings import RESET
 from samplernn_fast.serving.live.slot import Report
@@ -81,10 +81,17 @@ class Connection:
         async for text in self._texts():
             try:
                 await self._obey(parse(text))
-            except (ConfigError, Full) as error:
-                self._say({"is": "error", "message": str(error), "fatal": False})
-            except SampleRNNError as error:
-                self._say({"is": "error", "message": f"this model cannot play: {error}", "fatal": False})
+            except RefusedPlay as error:
+                self._leave_for_another()
+                self._refuse(error, {"play": self._play})
+            except ConfigError as error:
+                self._refuse(error, {})
+
+    def _refuse(self, error: SampleRNNError, of: dict[str, int]) -> None:
+        """of: the number of the play, where that is refused."""
+        known = isinstance(error, (ConfigError, Full))
+        words = str(error) if known else f"this model cannot play: {error}"
+        self._say({"is": "error", "message": words, "fatal": False} | of)
 
     async def _texts(self) -> AsyncIterator[str]:
         """The text messages of the client, as fast as it may send them."""
@@ -106,12 +113,18 @@ class Connection:
 
     async def _obey(self, message: Any) -> None:
         if isinstance(message, Play):
-            await self._begin(message)
+            self._leave_for_another()
+            try:
+                await self._begin(message)
+            except SampleRNNError as error:
+                self._refuse(error, {"play": self._play})
         elif isinstance(message, Stop):
             self._leave()
-            self._say({"is": "stopped"})
+            self._say({"is": "stopped", "play": self._play})
         elif isinstance(message, Underrun):
             self._studio.metrics.underruns.inc(message.count)
+        elif self._seat is None and self._play and isinstance(message, (Want, Set)):
+            pass  # it was on its way when the stream ended
         elif self._seat is None:
             raise ConfigError("nothing is played; the message play comes first")
         elif isinstance(message, Want):
@@ -121,8 +134,6 @@ class Connection:
             self._seat.slot.ask(message.number, message.changes)
 
     async def _begin(self, wanted: Play) -> None:
-        self._leave()
-        self._play += 1
         number, loop = self._play, asyncio.get_running_loop()
 
         def deliver(delivery: Delivery) -> None:
@@ -131,6 +142,7 @@ class Connection:
 
         player, seat, seed = await self._studio.opened(wanted, deliver)
         self._player, self._seat, self._wanted, self._sent = player, seat, 0, 0
+        self._heard = time.monotonic()  # it may have taken longer than a client may be silent
         settings = seat.slot.settings
         self._say(
             {
@@ -149,6 +161,10 @@ class Connection:
                 "prompt": wanted.prompt,
             }
         )
+
+    def _leave_for_another(self) -> None:
+        self._leave()
+        self._play += 1
 
     def _leave(self) -> None:
         """Gives the place back."""
@@ -180,7 +196,7 @@ class Connection:
                 self._grant()
             elif isinstance(item, Failed) and number == self._play:
                 self._leave()
-                self._say({"is": "stopped"})
+                self._say({"is": "stopped", "play": self._play})
 
     async def _watch(self) -> None:
         """Ends a stream that nobody wants, and a connection over which nothing comes."""
@@ -191,7 +207,7 @@ class Connection:
                 raise _Ended("nothing has come over this connection for a long time")
             if silent > SILENT_SECONDS and self._seat is not None:
                 self._leave()
-                self._say({"is": "stopped"})
+                self._say({"is": "stopped", "play": self._play})
 
 
 def _said(item: dict[str, Any] | Report | Failed) -> dict[str, Any]:

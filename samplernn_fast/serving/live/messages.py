@@ -59,8 +59,14 @@ class Stop:
 Message = Play | Want | Set | Underrun | Stop
 
 
+class RefusedPlay(ConfigError):
+    """A message `play` that cannot be obeyed."""
+
+
 def parse(text: str) -> Message:
-    """The message of a text. Raises ConfigError, for the client to show, where it is none."""
+    """The message of a text. Raises ConfigError, for the client to show, where it is none; RefusedPlay where it is
+    a `play` all the same."""
+    kind = ""
     try:
         fields = Fields(parse_json(text), "the message")
         kind = fields.text("do")
@@ -77,7 +83,8 @@ def parse(text: str) -> Message:
             return Stop()
         raise Unreadable(f"there is nothing to do that is called {kind[:40]!r}")
     except Unreadable as error:
-        raise ConfigError(f"a message cannot be obeyed: {error}") from None
+        refusal = RefusedPlay if kind == "play" else ConfigError
+        raise refusal(f"a message cannot be obeyed: {error}") from None
 
 
 def _settings(fields: Fields) -> dict[str, Any]:

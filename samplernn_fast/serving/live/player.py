@@ -17,6 +17,8 @@ from samplernn_fast.errors import SampleRNNError
 from samplernn_fast.serving.live.metrics import Metrics
 from samplernn_fast.serving.live.slot import Report, Slot, advance, grain_of
 
+_CALL_SECONDS = 0.02  # of sound at most in one call, behind which whoever wants something has a turn
+
 
 class Block(NamedTuple):
     """Sound of one slot."""
@@ -24,7 +26,7 @@ class Block(NamedTuple):
     position: int
     """Of the first sample, since the stream began."""
     obeys: int
-    """The number of the last change that these samples obey."""
+    """The number of the last change that all of these samples obey."""
     samples: np.ndarray
     """(n,) float32."""
 
@@ -66,6 +68,7 @@ class Player(threading.Thread):
         super().__init__(name=f"player of {name}", daemon=True)
         self.model, self.engine, self.metrics = name, engine, metrics
         self.grain = grain_of(engine.config)
+        self._most = max(1, round(_CALL_SECONDS * engine.config.sample_rate / self.grain)) * self.grain
         self._seats: list[Seat] = []
         self._changed = threading.Condition()
         self._over = False
@@ -118,15 +121,17 @@ class Player(threading.Thread):
         for seat in due:
             if seat.slot.position >= seat.end:
                 seat.end = seat.slot.position + seat.block
-        size = min(seat.end - seat.slot.position for seat in due)
-        before = [(seat.slot.position, seat.slot) for seat in due]
+        size = min(self._most, *(seat.end - seat.slot.position for seat in due))
+        before = [(seat.slot, seat.slot.position, seat.slot.obeys) for seat in due]
         began = time.perf_counter()
         made = advance(self.engine, [seat.slot for seat in due], size)
         self.metrics.made(self.model, len(due), size, time.perf_counter() - began, self.engine.config.sample_rate)
-        for seat, (position, slot), samples in zip(due, before, made, strict=True):
+        for seat, (slot, position, obeys), samples in zip(due, before, made, strict=True):
             for report in slot.take_reports():
                 seat.deliver(report)
+                if report.at <= position:
+                    obeys = report.number
             if len(samples):
-                seat.deliver(Block(position, slot.obeys, samples))
+                seat.deliver(Block(position, obeys, samples))
             if slot.error is not None:
                 seat.deliver(Failed(slot.error))

@@ -17,6 +17,8 @@ UPLOAD_BYTES = 1 << 24
 """The most bytes of an uploaded file."""
 SECONDS = 30
 """How much of a recording is kept: its end, which a model hears last."""
+LONGEST = 1800
+"""The most seconds of an uploaded file: all of it is decoded, and some files of a megabyte last for days."""
 KEPT = 32
 """How many recordings are kept."""
 _RATE = 96_000  # Hz; a recording of a higher rate is resampled, so that it takes no more memory than others
@@ -60,9 +62,14 @@ class Prompts:
 def _end_of(path: Path) -> tuple[np.ndarray, int]:
     """The last `SECONDS` of a file, and their rate. Raises AudioError, whose text does not name the folder."""
     try:
-        rate = min(reading.probe(path).sample_rate, _RATE)
+        info = reading.probe(path)
+        rate, count = min(info.sample_rate, _RATE), 0
         blocks: deque[np.ndarray] = deque(maxlen=SECONDS + 1)
-        blocks.extend(reading.read_blocks(path, sample_rate=rate, block_seconds=1.0))
+        for block in reading.read_blocks(path, sample_rate=rate, block_seconds=1.0):
+            blocks.append(block)
+            count += len(block)
+            if max(count / rate, info.seconds or 0) > LONGEST:
+                raise AudioError(f"{path}: a recording may last {LONGEST // 60} minutes; cut it")
     except AudioError as error:
         raise AudioError(str(error).replace(str(path), "the recording")) from None
     return np.concatenate(list(blocks))[-SECONDS * rate :], rate

@@ -11,7 +11,7 @@ from samplernn_fast.audio import quantize
 from samplernn_fast.engine.engine import Engine
 from samplernn_fast.engine.state import EngineState
 from samplernn_fast.engine.together import run_together
-from samplernn_fast.errors import ConfigError, SampleRNNError
+from samplernn_fast.errors import ConfigError, DeviceError, SampleRNNError
 from samplernn_fast.models.config import AudioConfig
 from samplernn_fast.serving.live.settings import RESET, Settings
 
@@ -20,6 +20,7 @@ _LOOP_SECONDS = 0.5  # how long a frozen model goes on before it returns
 _JOINT_SECONDS = 0.005  # how long it takes until a jump of the model's memory is no longer heard as a step
 MOST_CHANGES = 5000
 """The most changes of a score."""
+_MOST_ASKED = 400  # changes that wait for the next sample
 
 Change = tuple[int, dict[str, Any]]
 """A position, in samples since the stream began, and the settings that change there."""
@@ -75,6 +76,8 @@ class Slot:
     def ask(self, number: int, changes: dict[str, Any]) -> None:
         """Changes settings at the next sample that is not made yet. Raises ConfigError where they cannot be."""
         self.settings.changed(changes, self.config)
+        if len(self._asked) >= _MOST_ASKED:
+            raise ConfigError(f"{_MOST_ASKED} changes wait already for sound that nobody wants")
         self._asked.append((number, changes))
 
     def take_reports(self) -> list[Report]:
@@ -203,8 +206,15 @@ def _levels(engine: Engine, slots: list[Slot], steps: int) -> list[np.ndarray | 
     """The next levels (n,) of every slot; None for one that cannot go on, which has the error now."""
     try:
         return [levels[0] for levels in run_together(engine, [slot.state for slot in slots], steps)]
-    except SampleRNNError as error:
+    except Exception as error:  # torch and the system have errors of their own, and no thread may end by one
         if len(slots) == 1:
-            slots[0].error = error
+            slots[0].error = as_ours(error)
             return [None]
     return list(itertools.chain.from_iterable(_levels(engine, [slot], steps) for slot in slots))
+
+
+def as_ours(error: Exception) -> SampleRNNError:
+    """An error of torch or of the system as one of ours, in one line; ours as they are."""
+    if isinstance(error, SampleRNNError):
+        return error
+    return DeviceError(f"{type(error).__name__}: {error}".splitlines()[0])

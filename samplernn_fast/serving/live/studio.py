@@ -14,7 +14,7 @@ from samplernn_fast.serving.live.metrics import Metrics
 from samplernn_fast.serving.live.player import Delivery, Player, Seat
 from samplernn_fast.serving.live.prompts import SECONDS, Prompts
 from samplernn_fast.serving.live.settings import Settings
-from samplernn_fast.serving.live.slot import Slot
+from samplernn_fast.serving.live.slot import Slot, as_ours
 
 AHEAD_SECONDS = 2.0
 """How far the sound that is made may be ahead of what has left the server, however much a client wants."""
@@ -33,7 +33,9 @@ class Studio:
             if not engine.config.sample_rate:
                 raise ConfigError(f"{name}: this model has no sample rate yet: train it, or give its config one")
         self.metrics, self.prompts, self.places = Metrics(), Prompts(), places
+        self.over = False  # whether the server ends
         self._opening = threading.Lock()
+        self._turn = asyncio.Semaphore(1)  # of those who begin with a prompt, which takes seconds of all processors
         self.players = {name: Player(name, engine, self.metrics) for name, engine in engines.items()}
         for player in self.players.values():
             player.start()
@@ -60,14 +62,21 @@ class Studio:
         seed = limits.random_seed() if wanted.seed is None else wanted.seed
         settings = Settings().changed(wanted.changes, config)
         prompt = None if wanted.prompt is None else self.prompts.levels(wanted.prompt, config)
-        slot = Slot(player.engine, seed, settings, prompt, wanted.score)
+        try:
+            slot = Slot(player.engine, seed, settings, prompt, wanted.score)
+        except Exception as error:  # such as one of torch
+            raise as_ours(error) from error
         with self._opening:
             self._refuse_where_full()
             return player, player.open(slot, wanted.block, deliver), seed
 
     async def opened(self, wanted: Play, deliver: Callable[[Delivery], None]) -> tuple[Player, Seat, int]:
         """The same beside an event loop. What begins too late, because the caller has gone, ends at once."""
+        if wanted.prompt is not None:
+            await self._turn.acquire()  # who leaves meanwhile leaves the queue too
         opening = asyncio.ensure_future(asyncio.to_thread(self.open, wanted, deliver))
+        if wanted.prompt is not None:
+            opening.add_done_callback(lambda _: self._turn.release())
         try:
             return await asyncio.shield(opening)
         except asyncio.CancelledError:

@@ -21,9 +21,7 @@ let port = null; // to the audio thread
 let burst = 0; // seconds that the device takes at once
 let buffer = null; // seconds that the listener has fixed, or null
 let stream = null; // what plays, or was asked for; `live` is whether the server has begun it
-let lastNumber = 0; // of the last stream of this connection whose samples were taken
-let unanswered = []; // the streams that were asked for and not answered yet
-let stops = 0; // which the server has not confirmed yet
+let asked = 0; // streams of this connection: the server numbers them alike, so late messages of others are known
 let waiting = null; // changes that are sent when it is their time: {id, changes, timer}
 let setAt = -Infinity; // when changes were sent last, in milliseconds
 
@@ -37,8 +35,7 @@ function connect() {
   socket.onmessage = ({ data }) => (typeof data === "string" ? answer(JSON.parse(data)) : receive(data));
   socket.onclose = () => {
     end();
-    lastNumber = stops = 0;
-    unanswered = [];
+    asked = 0;
     postMessage({ is: "lost", wait });
     setTimeout(connect, wait);
     wait = Math.min(2 * wait, LONGEST_WAIT);
@@ -49,18 +46,16 @@ function answer(message) {
   const told = { ...message };
   if (message.is === "hello") wait = FIRST_WAIT;
   if (message.is === "playing") {
-    const asked = unanswered.shift();
-    if (unanswered.length || asked !== stream) return; // another one was asked for meanwhile
+    if (message.play !== stream?.number) return; // another one was asked for meanwhile
     begin(message);
     Object.assign(told, { play: stream.play, lead: stream.lead / stream.rate });
   }
-  if (message.is === "error" && unanswered.length) {
-    const refused = unanswered.shift();
-    told.refused = refused === stream;
+  if (message.is === "error" && message.play) {
+    told.refused = message.play === stream?.number;
     if (told.refused) end();
   }
   if (message.is === "stopped") {
-    if (stops) return void (stops -= 1);
+    if (message.play !== stream?.number) return;
     end();
   }
   postMessage(told);
@@ -75,13 +70,12 @@ function play({ message, model, play: number }) {
   if (socket.readyState !== WebSocket.OPEN) return; // the page is about to be told
   if (stream?.live) port.postMessage({ do: "halt" });
   dropChanges();
-  stream = { play: number, live: false, block: blockOf(model), rate: model.rate };
-  unanswered.push(stream);
+  stream = { play: number, number: (asked += 1), live: false, block: blockOf(model), rate: model.rate };
   send({ do: "play", ...message, block: stream.block });
 }
 
 function begin({ rate, block }) {
-  Object.assign(stream, { rate, block, until: 0, received: 0, number: null, underruns: 0, live: true });
+  Object.assign(stream, { rate, block, until: 0, received: 0, played: 0, underruns: 0, live: true });
   Object.assign(stream, { calm: CALM, warm: false, shrinkAt: WARM_AFTER * rate });
   stream.lead = leadOf(buffer ?? Math.max(WARM_UP, shortest()));
   port.postMessage({ do: "begin", block, lead: stream.lead, play: stream.play });
@@ -102,6 +96,7 @@ function want(played) {
 // The audio thread has played some, or ran out of samples.
 function heard({ play: number, played, underruns }) {
   if (!stream?.live || number !== stream.play) return;
+  stream.played = played;
   if (underruns > stream.underruns) {
     send({ do: "underrun", count: underruns - stream.underruns });
     stream.underruns = underruns;
@@ -136,8 +131,7 @@ function setLead(seconds) {
 function receive(data) {
   const header = new DataView(data);
   const [position, id, number] = [header.getFloat64(0, true), header.getUint32(8, true), header.getUint32(12, true)];
-  if (!stream?.live || number < (stream.number ?? lastNumber + 1)) return; // of a stream that has ended
-  stream.number = lastNumber = number;
+  if (!stream?.live || number !== stream.number) return; // of a stream that has ended
   if (position !== stream.received) return socket.close(); // the connection is of no more use: sound is missing
   const samples = new Float32Array(data, HEADER);
   stream.received += samples.length;
@@ -188,12 +182,13 @@ const TASKS = {
   stop: () => {
     if (!stream) return;
     end();
-    stops += 1;
     send({ do: "stop" });
   },
   buffer: ({ seconds }) => {
     buffer = seconds;
-    if (stream?.live) setLead(seconds ?? shortest());
+    if (!stream?.live) return;
+    setLead(seconds ?? shortest());
+    want(stream.played); // the audio thread waits for a whole lead, and may say nothing before
   },
 };
 

@@ -25,9 +25,15 @@ export class Player {
     const play = (this.plays += 1);
     this.sentAt.clear();
     clearTimeout(this.suspending);
-    const opened = this.context?.sampleRate === model.rate ? null : this.open(model.rate);
+    if (this.context?.sampleRate !== model.rate) this.opened = this.open(model.rate);
     this.context?.resume(); // before anything is waited for, or it is no longer the press that asks for it
-    await opened;
+    const { opened } = this;
+    try {
+      await opened; // of an earlier press too
+    } catch (error) {
+      if (opened === this.opened) this.close(); // so that the next press tries again
+      throw error;
+    }
     if (play !== this.plays) return; // stopped, or begun again, meanwhile
     this.worker.postMessage({ do: "play", play, model, message });
   }

@@ -79,6 +79,7 @@ export class Prompt {
   async listen() {
     let sound;
     this.record();
+    this.button.disabled = true; // a second press would lose the first recording, and never end it
     try {
       // What browsers do to voices for calls would change music.
       const asItIs = { echoCancellation: false, noiseSuppression: false, autoGainControl: false };
@@ -86,6 +87,8 @@ export class Prompt {
     } catch {
       this.complain("The browser gives this page no microphone.");
       return;
+    } finally {
+      this.button.disabled = false;
     }
     const parts = [];
     this.recorder = new MediaRecorder(sound);
