@@ -74,6 +74,9 @@ class TrainConfig:
     """How many of the best models are kept in models/, to choose from by ear."""
     keep_every: Annotated[int, Range(0, _STEPS)] = 0
     """Every so many updates the model is kept in models/ too; 0 keeps only the best ones."""
+    audition: bool = False
+    """Whether models/ keeps up to 12 models besides that are spread over the run, later ones further apart, from update
+    100 on: what `samplernn-fast audition` lets you choose from by ear."""
     eval_seconds: Annotated[float, Range(0, 10**7, unit="seconds")] = 60.0
     """How many seconds of the validation split a validation reads; 0 reads all."""
     save_every: Annotated[int, Range(1, _STEPS)] = 250

@@ -30,7 +30,7 @@ from samplernn_fast.untrusted import Fields, Unreadable
 
 FREE_SETTINGS = frozenset(
     "data out max_steps max_minutes resume device num_threads change_lr".split()
-    + "save_every log_every eval_every eval_seconds sample_every sample_seconds keep keep_every".split()
+    + "save_every log_every eval_every eval_seconds sample_every sample_seconds keep keep_every audition".split()
 )
 """Settings that may differ between two parts of one run: where it is, when it ends, and what is looked at meanwhile."""
 

@@ -7,14 +7,15 @@ from types import SimpleNamespace
 
 import pytest
 from command_line import run as command
-from runs import assert_equal, tiny, trainer
+from runs import assert_equal, assert_same_run, tiny, trainer
 
 from samplernn_fast.audio import reading
 from samplernn_fast.errors import CheckpointError
 from samplernn_fast.models import checkpoint
 from samplernn_fast.models.stored.arrays import describe
+from samplernn_fast.training import keeping
 from samplernn_fast.training import trainer as trainer_module
-from samplernn_fast.training.keeping import Keeper, kept_models, next_sound
+from samplernn_fast.training.keeping import AUDITION_MODELS, Keeper, kept_models, next_sound, spread
 from samplernn_fast.training.trainer import Trainer, train
 
 
@@ -83,6 +84,74 @@ def test_a_run_that_goes_on_keeps_the_same_models(data_folder, tmp_path):
     assert names(parts.out) == names(whole.out) and len(names(whole.out)) >= 5
     for one, two in zip(kept_models(parts.out), kept_models(whole.out), strict=True):
         assert_equal(checkpoint.load_model(one.path).state_dict(), checkpoint.load_model(two.path).state_dict())
+
+
+@pytest.fixture
+def early(monkeypatch):
+    """Auditions have models of update 2 on, and five of them."""
+    monkeypatch.setattr(keeping, "AUDITION_FIRST", 2)
+    monkeypatch.setattr(keeping, "AUDITION_MODELS", 5)
+
+
+def test_models_of_an_audition_are_spread_over_the_run():
+    assert spread(99) == [] and spread(100) == [100]
+    for step in (300, 1000, 20_000, 10**6, 10**9):
+        kept = spread(step)
+        ratios = [after / before for before, after in zip(kept, kept[1:], strict=False)]
+        assert len(kept) <= AUDITION_MODELS and kept[0] == 100 and step / kept[-1] < 1.2
+        even = (kept[-1] / 100) ** (1 / (AUDITION_MODELS - 1))  # the ratio of neighbours, if all were the same
+        assert max(ratios) < max(1.25, even**2.5), kept
+    assert len(spread(1000)) == AUDITION_MODELS
+
+
+def test_every_model_of_an_audition_was_one_when_the_run_came_to_it():
+    for step in range(100, 3000):
+        assert set(spread(step)) <= {*spread(step - 1), step}
+
+
+def test_a_run_keeps_models_to_audition_besides_the_best(early, scripted, data_folder, tmp_path):
+    run = tmp_path / "run"
+    train(tiny(data_folder, run, steps=24, eval_every=12, keep=1, audition=True))
+    assert spread(24) == [2, 5, 8, 19, 23]
+    assert names(run) == [
+        *(f"step-{step:06d}.safetensors" for step in (2, 5, 8, 19, 23)),
+        "step-000024-4.000.safetensors",
+    ]
+
+
+def test_a_run_that_goes_on_keeps_the_same_models_to_audition(early, data_folder, tmp_path):
+    whole = tiny(data_folder, tmp_path / "whole", steps=42, lr=0.05, keep=1, audition=True)
+    train(whole)
+    train(replace(whole, out=tmp_path / "without", audition=False))
+    parts = replace(whole, out=tmp_path / "parts")
+    train(replace(parts, max_steps=14))
+    run = trainer(replace(parts, max_steps=28))
+    run._save = lambda: None  # it ends without a checkpoint, as if it had been killed
+    run.run([])
+    train(parts)
+    assert names(parts.out) == names(whole.out) and {one.step for one in kept_models(parts.out)} >= set(spread(42))
+    for one, two in zip(kept_models(parts.out), kept_models(whole.out), strict=True):
+        assert_equal(checkpoint.load_model(one.path).state_dict(), checkpoint.load_model(two.path).state_dict())
+    assert_same_run(parts.out, tmp_path / "without")
+
+
+def test_models_to_audition_stay_where_a_run_goes_on_without(early, scripted, data_folder, tmp_path):
+    config = tiny(data_folder, tmp_path / "run", steps=4, eval_every=2, keep=1, audition=True)
+    train(config)  # its bits are 5.000 and 4.000; 2, 3 and 4 are models of an audition
+    before = ["step-000002-5.000.safetensors", "step-000003.safetensors", "step-000004-4.000.safetensors"]
+    assert names(config.out) == before
+    train(replace(config, max_steps=12, audition=False))  # 6.000, 4.000, 4.500 and 3.900
+    assert names(config.out) == [*before, "step-000012-3.900.safetensors"]
+
+
+def test_an_audition_leaves_what_an_earlier_command_kept(early, scripted, data_folder, tmp_path):
+    config = tiny(data_folder, tmp_path / "run", steps=6, eval_every=3, keep=2)
+    train(config)
+    before = ["step-000003-5.000.safetensors", "step-000006-4.000.safetensors"]
+    assert names(config.out) == before
+    train(replace(config, max_steps=42, keep=0, audition=True, eval_every=1000))
+    assert 3 not in spread(42)
+    assert names(config.out)[:2] == before
 
 
 def test_a_run_folder_that_was_removed_is_not_made_again(data_folder, tmp_path, monkeypatch):
