@@ -3,6 +3,7 @@
 import re
 import shutil
 from dataclasses import replace
+from itertools import pairwise
 from types import SimpleNamespace
 
 import pytest
@@ -97,7 +98,7 @@ def test_models_of_an_audition_are_spread_over_the_run():
     assert spread(99) == [] and spread(100) == [100]
     for step in (300, 1000, 20_000, 10**6, 10**9):
         kept = spread(step)
-        ratios = [after / before for before, after in zip(kept, kept[1:], strict=False)]
+        ratios = [after / before for before, after in pairwise(kept)]
         assert len(kept) <= AUDITION_MODELS and kept[0] == 100 and step / kept[-1] < 1.2
         even = (kept[-1] / 100) ** (1 / (AUDITION_MODELS - 1))  # the ratio of neighbours, if all were the same
         assert max(ratios) < max(1.25, even**2.5), kept
