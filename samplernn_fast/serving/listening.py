@@ -31,6 +31,7 @@ from samplernn_fast.serving import sockets
 from samplernn_fast.serving.connections import PunctualProtocol
 from samplernn_fast.serving.guard import Guard
 from samplernn_fast.serving.joining import Joins
+from samplernn_fast.serving.pages import refusal
 from samplernn_fast.untrusted import Fields, Unreadable, parse_json
 
 BODY_BYTES = 2000
@@ -140,7 +141,7 @@ def application(book: AnswerBook, most_listeners: int) -> ASGIApp:
         Route(f"{listener}/trials/{{trial:int}}/{{side}}", desk.clip),
         Route(f"{listener}/answers", desk.answer, methods=["POST"]),
     ]
-    handlers: dict[Any, Any] = {HTTPException: _refusal, DataError: _not_kept}
+    handlers: dict[Any, Any] = {HTTPException: refusal, DataError: _not_kept}
     # The guard is around all of it, because what answers 500 is outside of starlette's own middleware.
     return Guard(Starlette(routes=routes, exception_handlers=handlers), _CONTENT, lambda path: BODY_BYTES)
 
@@ -177,11 +178,6 @@ async def _json_body(request: Request) -> Any:
         raise HTTPException(400, f"the body {error}") from None
     except ClientDisconnect:
         raise HTTPException(400, "the body did not come whole") from None
-
-
-async def _refusal(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
-    return JSONResponse({"detail": error.detail}, error.status_code)
 
 
 async def _not_kept(request: Request, error: Exception) -> Response:

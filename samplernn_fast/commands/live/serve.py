@@ -1,9 +1,7 @@
 """The `serve` command: a page on which models play live. `serving.live` does the work."""
 
-import secrets
 import signal
 from typing import Annotated
-from urllib.parse import quote
 
 import tyro
 
@@ -48,7 +46,7 @@ def serve(
     names.check_threads(backend, num_threads)
     names.check_device(device)
     try:
-        from samplernn_fast.serving import sockets
+        from samplernn_fast.serving import access, sockets
         from samplernn_fast.serving.live import application
     except ImportError as error:
         raise ConfigError(
@@ -59,13 +57,10 @@ def serve(
 
     with sockets.bind(host, port) as socket:
         engines = {name: Engine(model, backend, dtype, device, num_threads) for name, model in named(models).items()}
-        if not token and not sockets.is_loopback(host):
-            token = secrets.token_urlsafe(12)
-        token = token or None
+        token = access.token_for(host, token)
         studio = Studio(engines, max_listeners)
-        shown, bound = sockets.shown(host), socket.getsockname()[1]
-        query = f"?token={quote(token, safe='')}" if token else ""
-        print(f"{', '.join(engines)} at http://{shown}:{bound}/{query}; ctrl-C ends it", flush=True)
+        address = access.address(host, socket.getsockname()[1], token)
+        print(f"{', '.join(engines)} at {address}; ctrl-C ends it", flush=True)
         if not sockets.is_loopback(host):
             print("everybody with this address can listen; what is sent is not encrypted", flush=True)
         try:

@@ -1,23 +1,19 @@
-"""The addresses of a live server (docs/live.md), and who may use them."""
+"""The addresses of a live server (docs/live.md)."""
 
 import asyncio
 import gc
 import io
-import re
-import secrets
 import socket as socket_module
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
-from importlib.resources import files as package_files
 from typing import Any
-from urllib.parse import urlsplit
 
 import numpy as np
 import soundfile
 import uvicorn
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect, HTTPConnection, Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route, WebSocketRoute
 from starlette.types import ASGIApp
@@ -26,6 +22,7 @@ from starlette.websockets import WebSocket
 from samplernn_fast.audio.limits import RATES
 from samplernn_fast.errors import AudioError, ConfigError
 from samplernn_fast.serving import sockets
+from samplernn_fast.serving.access import Access
 from samplernn_fast.serving.connections import PunctualProtocol, PunctualWebSocket
 from samplernn_fast.serving.guard import Guard
 from samplernn_fast.serving.live.broadcast import broadcast, wanted_by
@@ -33,53 +30,27 @@ from samplernn_fast.serving.live.listener import Connection
 from samplernn_fast.serving.live.messages import MESSAGE_BYTES
 from samplernn_fast.serving.live.prompts import SECONDS, UPLOAD_BYTES
 from samplernn_fast.serving.live.studio import Full, Studio
+from samplernn_fast.serving.pages import page_file, refusal
 
 _CONTENT = (
     "default-src 'self'; connect-src 'self' ws: wss:; img-src 'self' data: blob:; media-src blob:;"
     " worker-src 'self' blob:"
 )
-_TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
-_PLAIN = re.compile(r"[a-z]{1,20}\.[a-z]{1,4}")
 _CLIP_SAMPLES = SECONDS * 48_000 + 1
 _UPLOADS = 4  # at once
 _BODY_BYTES = 2000  # of requests that have nothing to say
-_HERE = {"localhost", "127.0.0.1", "::1"}
 
 
 class _Desk:
     """Answers requests."""
 
     def __init__(self, studio: Studio, token: str | None, host: str) -> None:
-        self._studio, self._token, self._uploads, self._turn = studio, token, 0, asyncio.Semaphore(1)
-        # A page elsewhere can give its own name our address. Its requests name that page as the host.
-        self._hosts = {*_HERE, host} if sockets.is_loopback(host) else None
-
-    def check(self, connection: HTTPConnection, secret: bool = True) -> None:
-        """Raises HTTPException unless the request may be answered. secret: whether it needs the token."""
-        host = connection.headers.get("host", "")
-        if self._hosts is not None and _host_of(f"//{host}") not in self._hosts:
-            self._refuse(421, "this server listens to this machine only")
-        origin = connection.headers.get("origin")
-        if origin is not None and origin.partition("://")[2] != host:
-            self._refuse(403, "only pages of this server may ask this")
-        if secret and connection.headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
-            self._refuse(403, "only pages of this server may ask this")
-        given = connection.query_params.get("token", "")
-        if secret and self._token is not None and not secrets.compare_digest(given.encode(), self._token.encode()):
-            self._refuse(401, "the address needs ?token=, as the server printed it when it began")
-
-    def _refuse(self, status: int, reason: str) -> None:
-        self._studio.metrics.refused.inc()
-        raise HTTPException(status, reason)
+        self._studio, self._uploads, self._turn = studio, 0, asyncio.Semaphore(1)
+        self.check = Access(token, host, studio.metrics.refused.inc).check
 
     async def page(self, request: Request) -> Response:
         self.check(request, secret=False)
-        name = request.path_params.get("name", "index.html")
-        found = package_files("samplernn_fast.serving").joinpath("live_page", name)
-        suffix = name[name.rfind(".") :]
-        if not _PLAIN.fullmatch(name) or suffix not in _TYPES or not found.is_file():
-            raise HTTPException(404, "there is no such page")
-        return Response(found.read_bytes(), media_type=_TYPES[suffix])
+        return page_file("live_page", request.path_params.get("name", "index.html"))
 
     async def health(self, request: Request) -> Response:
         return PlainTextResponse("ok")
@@ -93,7 +64,8 @@ class _Desk:
         name = request.query_params.get("name", "")
         suffix = name[name.rfind(".") :].lower() if "." in name else ""
         if self._uploads >= _UPLOADS:
-            self._refuse(503, "others are sending recordings; try again soon")
+            self._studio.metrics.refused.inc()
+            raise HTTPException(503, "others are sending recordings; try again soon")
         self._uploads += 1
         try:
             content = await request.body()
@@ -145,14 +117,6 @@ class _Desk:
         await Connection(websocket, self._studio).serve()
 
 
-def _host_of(address: str) -> str | None:
-    """The host of an address; None where it is no address."""
-    try:
-        return urlsplit(address).hostname
-    except ValueError:
-        return None
-
-
 async def _rest(first: bytes, sound: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
     """A stream whose first bytes were taken to see whether it begins. It ends when this does."""
     async with aclosing(sound):
@@ -184,15 +148,10 @@ def application(studio: Studio, token: str | None, host: str) -> ASGIApp:
         WebSocketRoute("/ws", desk.listen),
         Route("/{name}", desk.page),
     ]
-    handlers: dict[Any, Callable[..., Any]] = {HTTPException: _refusal}
+    handlers: dict[Any, Callable[..., Any]] = {HTTPException: refusal}
     most = {"/api/prompts": UPLOAD_BYTES, "/api/flac": 4 * _CLIP_SAMPLES}
     app = Starlette(routes=routes, exception_handlers=handlers)
     return Guard(app, _CONTENT, lambda path: most.get(path, _BODY_BYTES))
-
-
-async def _refusal(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
-    return JSONResponse({"detail": error.detail}, error.status_code)
 
 
 def config(studio: Studio, token: str | None, host: str) -> uvicorn.Config:
