@@ -77,6 +77,13 @@ COMMANDS = {
         "live.radio",
         "radio",
     ),
+    "audition": Command(
+        "Choose by ear on a page: checkpoints by temperatures by seeds; favourites become a playlist or commands.",
+        "samplernn-fast audition run --temperatures 0.8 0.9 1.0 --seeds 4",
+        "live.audition",
+        "audition",
+        ("listen", "export"),
+    ),
     "evaluate": Command(
         "Negative log-likelihood of a split in bits per sample, whole recordings with the state carried.",
         "samplernn-fast evaluate run --data data",

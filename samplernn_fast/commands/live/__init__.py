@@ -1,1 +1,1 @@
-"""The commands of live sound: `serve`, `play`, `radio`."""
+"""The commands of live sound: `serve`, `play`, `radio`, `audition`."""

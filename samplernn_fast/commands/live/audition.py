@@ -1,0 +1,161 @@
+"""The `audition` command: a page to choose checkpoints, temperatures and seeds by ear. `serving.audition` does the
+work."""
+
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from samplernn_fast import files, terminal
+from samplernn_fast.backends import names
+from samplernn_fast.commands.flags import OptionalOut, deferred, introduction, parse, with_example
+from samplernn_fast.commands.standard_streams import Terminated
+from samplernn_fast.errors import ConfigError, DataError, Interrupted
+from samplernn_fast.models.places import model_file
+from samplernn_fast.ranges import Range
+from samplernn_fast.reference import limits
+
+_LOOPBACK = "127.0.0.1"
+_EXPORT_EXAMPLE = "samplernn-fast audition export run --as commands"
+
+
+def audition(args: Sequence[str], prog: str) -> None:
+    """Choose by ear on a page: checkpoints by temperatures by seeds; favourites become a playlist or commands."""
+    if args and args[0] == "export":
+        text = with_example(introduction(export), "audition", _EXPORT_EXAMPLE)
+        parse(deferred(export), f"{prog} export", args[1:], description=text)()
+    else:
+        more = f"{introduction(listen)}\n\nThe favourites as a file: {_EXPORT_EXAMPLE}"
+        parse(deferred(listen), prog, args, description=with_example(more, "audition"))()
+
+
+def listen(
+    models: tyro.conf.Positional[tuple[str, ...]],
+    /,
+    *,
+    temperatures: tuple[float, ...] = (0.8, 0.9, 1.0),
+    seeds: int = 4,
+    seconds: float = 4.0,
+    out: OptionalOut = None,
+    host: str = _LOOPBACK,
+    port: Annotated[int, Range(0, 65535)] = 8000,
+    token: str | None = None,
+    device: str = "auto",
+    backend: str = "auto",
+    dtype: str = "auto",
+    num_threads: Annotated[int | None, limits.THREADS] = None,
+) -> None:
+    """Choose by ear on a page: checkpoints by temperatures by seeds; favourites become a playlist or commands.
+
+    Clips are made while the page is open, what is on the screen first, and kept for the next time, until ctrl-C.
+
+    Args:
+        models: Run folders, of which every model that is kept is a row; .safetensors files; demo or demo-piano.
+        temperatures: One or several.
+        seeds: How many seeds, from 0 on.
+        seconds: How long a clip is.
+        out: The folder of clips and favourites; without it auditions, beside the first run.
+        host: The address to listen on. Without it only this machine can listen; 0.0.0.0 lets the whole network, which
+            then needs the token that is printed.
+        port: The port to listen on; 0 takes a free one.
+        token: The word that the page's address must hold. Beyond this machine there is always one.
+        device: auto, cpu, cuda or cuda:N.
+        backend: auto, or the name of one that `doctor` lists.
+        dtype: auto, a numeric mode of the backend, or fastest: the fastest mode that costs at most 0.005 bit a sample.
+        num_threads: Threads of the cpu backend; without it, as many as the work is worth.
+    """
+    names.check_backend(backend, dtype)
+    names.check_threads(backend, num_threads)
+    names.check_device(device)
+    if not models:
+        raise ConfigError("name one or several run folders or .safetensors files")
+    try:
+        from samplernn_fast.serving import access, sockets
+        from samplernn_fast.serving.audition import application
+    except ImportError as error:
+        raise ConfigError(f"an audition needs {error.name}; pip install starlette uvicorn (extra `serve`)") from None
+    from samplernn_fast.serving.audition.clips import Maker
+    from samplernn_fast.serving.audition.favourites import Favourites
+    from samplernn_fast.serving.audition.grid import Grid, Making, checkpoints_of, default_folder
+
+    making = Making(temperatures, seeds, seconds, device, backend, dtype, num_threads)
+    with terminal.waiting("reading the checkpoints"):
+        grid = Grid(checkpoints_of(models), making)
+    for row in grid.checkpoints:
+        if row.problem:
+            terminal.say(f"left out: {row.problem}")
+    folder = default_folder(models[0]) if out is None else out
+    application.open_folder(folder)
+    with _alone_in(folder), sockets.bind(host, port) as socket:
+        files.remove_leftovers(folder)
+        favourites = Favourites(folder)
+        token = access.token_for(host, token)
+        address = access.address(host, socket.getsockname()[1], token)
+        count = sum(not grid.checkpoints[cell.row].problem for cell in grid.cells)
+        print(f"{terminal.counted(count, 'clip')} in {folder} at {address}; ctrl-C ends it", flush=True)
+        if not sockets.is_loopback(host):
+            print("everybody with this address can listen and choose; what is sent is not encrypted", flush=True)
+        maker = Maker(grid, folder)
+        maker.start()
+        try:
+            application.run(maker, favourites, socket, token, host)
+        except KeyboardInterrupt as stop:
+            number = signal.SIGTERM if isinstance(stop, Terminated) else signal.SIGINT
+            kept = terminal.counted(len(favourites), "favourite")
+            raise Interrupted(f"the page is closed; {kept} and the clips are in {folder}", number) from None
+        finally:
+            maker.close()
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Holds a folder of clips against another audition, in which favourites would be lost. Raises DataError."""
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(files.held(folder))
+        except BlockingIOError:
+            raise DataError(f"{folder}: another audition works in this folder; name another by --out") from None
+        yield
+
+
+def export(
+    place: tyro.conf.Positional[str],
+    /,
+    *,
+    as_: Annotated[Literal["playlist", "commands"], tyro.conf.arg(name="as")],
+    out: OptionalOut = None,
+) -> None:
+    """Write the favourites of an audition: a playlist of the clips, or commands that make a minute of each.
+
+    Args:
+        place: The folder of clips, or the run that was named first.
+        as_: playlist is an M3U file of the clips; commands are calls of `samplernn-fast generate`, one a line.
+        out: The file to write; without it, standard output.
+    """
+    from samplernn_fast.serving.audition.favourites import FAVOURITES_FILE, exported, gone, read
+    from samplernn_fast.serving.audition.grid import default_folder
+
+    folder = Path(place)
+    if not (folder / FAVOURITES_FILE).exists():
+        if not folder.is_dir():
+            model_file(place)  # refuses where there is nothing of that name
+        folder = default_folder(place)
+    if not (folder / FAVOURITES_FILE).exists():
+        raise DataError(f"{place}: no favourites are in {folder}; choose some by samplernn-fast audition {place}")
+    chosen = read(folder)
+    text = exported(chosen, folder, as_)
+    if out is None:
+        sys.stdout.write(text)
+    else:
+        try:
+            files.write_text(out, text)
+        except OSError as error:
+            raise DataError(f"{out}: cannot be written: {error.strerror or error}") from None
+        print(f"{out}: {terminal.counted(len(chosen), 'favourite')}")
+    missing = gone(chosen) if as_ == "commands" else []
+    if missing:
+        terminal.say(f"{terminal.counted(len(missing), 'model')} of these are not there any more, such as {missing[0]}")

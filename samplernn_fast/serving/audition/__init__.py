@@ -1,0 +1,1 @@
+"""Choosing by ear: checkpoints by temperatures by seeds, as clips on a page."""
