@@ -8,7 +8,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,10 +16,28 @@ from typing import Any
 from samplernn_fast.models import checkpoint
 from samplernn_fast.models.config import SampleRNNConfig
 from samplernn_fast.models.registry import build_model
+from samplernn_fast.serving.audition.favourites import Favourite
+from samplernn_fast.serving.audition.grid import Grid, Making
 
 RATE = 8000
 PATIENCE = 60.0  # seconds that a busy machine may take
 SMALL = {"dim": 16, "emb_size": 8, "q_levels": 64, "frame_sizes": (2, 2, 4), "sample_rate": RATE}
+
+SHORT = Making((0.5, 1.0), seeds=2, seconds=0.2)
+"""Four clips of each checkpoint."""
+
+
+def favourite(grid: Grid, number: int) -> Favourite:
+    """A cell of a grid as a favourite."""
+    return Favourite.of(grid, grid.cells[number])
+
+
+def until(holds: Callable[[], bool]) -> None:
+    """Waits until something holds."""
+    end = time.monotonic() + PATIENCE
+    while not holds():
+        assert time.monotonic() < end
+        time.sleep(0.05)
 
 
 def make_checkpoint(file: Path, seed: int) -> Path:
