@@ -111,6 +111,8 @@ FINISHING = {  # flags that make the work of an example small
     "fidelity": ["--epochs", "1"],
     "prepare": ["--sample-rate", "8000", "--split", "2", "1", "1"],
     "abtest": ["--count", "2", "--seconds", "0.5"],
+    "serve": ["--port", "0"],
+    "audition": ["--port", "0"],
     "reproduce": ["--minutes", "0.00001"],
     "search": ["--trials", "1", "--minutes", "0.00001", "--", *TINY.split()],
     "bench": ["--seconds", "0.001", "--rounds", "1", "--device", "cpu", "--threads", "1", "--no-plain"],
@@ -146,9 +148,9 @@ def test_the_example_in_the_help_of_a_command_works(name, model, data_folder, tm
         torch.save(deepsound_state(float32_model(config), prefix), tmp_path / "checkpoint.pt")
     if name == "demo":
         monkeypatch.setattr(demo_command, "run_demo", lambda *args, **kwargs: ["made"])
-    if name == "serve":
-        application = pytest.importorskip("samplernn_fast.serving.live.application", reason="needs the extra `serve`")
-        monkeypatch.setattr(application, "run", lambda *args: None)  # which goes on until ctrl-C
+    if name in ("serve", "audition"):
+        uvicorn = pytest.importorskip("uvicorn", reason="needs the extra `serve`")
+        monkeypatch.setattr(uvicorn.Server, "run", lambda self, sockets: None)
     if name == "reproduce":
         monkeypatch.setattr(plan, "measure", lambda config: plan.Cost(1.0, None))
     words = example_words(name, places)
