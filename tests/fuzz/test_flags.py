@@ -12,6 +12,7 @@ from fuzzing import fuzz, fuzz_cases, fuzz_each
 from samplernn_fast.commands import complaints, flags, main
 from samplernn_fast.commands.experiments import command as experiments
 from samplernn_fast.commands.listening import command as listening
+from samplernn_fast.commands.live import audition
 from samplernn_fast.data.folder import AudioData
 from samplernn_fast.errors import SampleRNNError
 from samplernn_fast.training import starting, trainer
@@ -39,7 +40,7 @@ def without_work(monkeypatch):
         if name != "train" and not command.parts:
             function = command.load()
             monkeypatch.setattr(sys.modules[function.__module__], command.function, functools.wraps(function)(nothing))
-    for parts in (listening.PARTS, experiments.EXPERIMENTS):
+    for parts in (listening.PARTS, experiments.EXPERIMENTS, audition.PARTS):
         for name, part in parts.items():
             monkeypatch.setitem(parts, name, part._replace(function=functools.wraps(part.function)(nothing)))
     monkeypatch.setattr(trainer, "train", nothing)
@@ -81,6 +82,8 @@ def command_line(random):
         words += [random.choice(list(PRESETS)), "--data", "d", "--out", "o"]
     elif name == "abtest" and random.random() < 0.9:
         words += [random.choice(list(listening.PARTS)), "test"]
+    elif name == "audition" and random.random() < 0.5:
+        words += ["export", "model", "--as", "commands"]
     elif name == "search" and random.random() < 0.9:
         words += [random.choice(list(PRESETS)), "--data", "d", "--out", "o", "--range", "lr=1:2", "--steps", "1"]
     elif name == "reproduce" and random.random() < 0.9:

@@ -12,7 +12,8 @@ import tyro
 
 from samplernn_fast import files, terminal
 from samplernn_fast.backends import names
-from samplernn_fast.commands.flags import OptionalOut, deferred, introduction, parse, with_example
+from samplernn_fast.commands import COMMANDS
+from samplernn_fast.commands.flags import OptionalOut, Part, deferred, introduction, parse, with_example
 from samplernn_fast.commands.standard_streams import Terminated
 from samplernn_fast.errors import ConfigError, DataError, Interrupted
 from samplernn_fast.models.places import model_file
@@ -20,17 +21,18 @@ from samplernn_fast.ranges import Range
 from samplernn_fast.reference import limits
 
 _LOOPBACK = "127.0.0.1"
-_EXPORT_EXAMPLE = "samplernn-fast audition export run --as commands"
 
 
 def audition(args: Sequence[str], prog: str) -> None:
     """Choose by ear on a page: checkpoints by temperatures by seeds; favourites become a playlist or commands."""
-    if args and args[0] == "export":
-        text = with_example(introduction(export), "audition", _EXPORT_EXAMPLE)
-        parse(deferred(export), f"{prog} export", args[1:], description=text)()
+    name = "export" if args and args[0] == "export" else "listen"
+    part = PARTS[name]
+    if name == "export":
+        text = with_example(introduction(part.function), "audition", part.example)
+        parse(deferred(part.function), f"{prog} export", args[1:], description=text)()
     else:
-        more = f"{introduction(listen)}\n\nThe favourites as a file: {_EXPORT_EXAMPLE}"
-        parse(deferred(listen), prog, args, description=with_example(more, "audition"))()
+        text = f"{introduction(part.function)}\n\nThe favourites as a file: {PARTS['export'].example}"
+        parse(deferred(part.function), prog, args, description=with_example(text, "audition", part.example))()
 
 
 def listen(
@@ -159,3 +161,10 @@ def export(
     missing = gone(chosen) if as_ == "commands" else []
     if missing:
         terminal.say(f"{terminal.counted(len(missing), 'model')} of these are not there any more, such as {missing[0]}")
+
+
+PARTS = {
+    "listen": Part(listen, COMMANDS["audition"].example),
+    "export": Part(export, "samplernn-fast audition export run --as commands"),
+}
+"""What the command does; without the word `export` it is the page."""
