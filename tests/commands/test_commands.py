@@ -107,7 +107,6 @@ FINISHING = {  # flags that make the work of an example small
     "generate": ["--duration", "0.02"],
     "play": ["--duration", "0.02", "-o", "new.wav"],
     "radio": ["--duration", "0.02"],
-    "serve": ["--port", "0"],
     "fidelity": ["--epochs", "1"],
     "prepare": ["--sample-rate", "8000", "--split", "2", "1", "1"],
     "abtest": ["--count", "2", "--seconds", "0.5"],
