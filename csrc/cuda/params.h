@@ -23,7 +23,9 @@
 //     SRNN_BATCH          streams that one group of blocks computes together
 //     SRNN_GROUPS         groups of a launch; they never wait for each other. A launch has
 //                         SRNN_BATCH * SRNN_GROUPS streams
-//     SRNN_THREADS        threads of a block, a multiple of 32
+//     SRNN_THREADS        threads of a team of a block's warps, a multiple of 32
+//     SRNN_TEAMS          teams of a block: 1, or 2 of which the second works ahead
+//                         (device/walk.cuh). 2 is for at most eight streams and exchanges 0 and 2
 //     SRNN_BLOCKS         blocks of a group. Each owns ceil(D / SRNN_BLOCKS) units, so it must be
 //                         ceil(D / ceil(D / n)) for some n, or a block would own none
 //     SRNN_SHARED_BYTES   limit of a block's dynamic shared memory, in bytes
@@ -36,9 +38,9 @@
 //     SRNN_COPIES         copies of every packet that blocks read from global memory; each reader
 //                         uses one of them, so that fewer read the same cache line
 //     SRNN_PROFILE        1: the first block adds the time of each phase to Params::profile
-//   launch   `srnn_generate(Params)`: SRNN_GROUPS * SRNN_BLOCKS blocks of SRNN_THREADS threads with
-//            srnn_sizes[kSharedBytes] of dynamic shared memory. The launch is cooperative for
-//            exchange 0, and in clusters of SRNN_BLOCKS for exchange 2
+//   launch   `srnn_generate(Params)`: SRNN_GROUPS * SRNN_BLOCKS blocks of SRNN_TEAMS * SRNN_THREADS
+//            threads with srnn_sizes[kSharedBytes] of dynamic shared memory. The launch is
+//            cooperative for exchange 0, and in clusters of SRNN_BLOCKS for exchange 2
 //   stages   with SRNN_EXCHANGE 3, the kernels of device/stages.cuh take (Params, Stage) and are
 //            launched in the order of stages.Walk, each with the same grid and shared memory,
 //            never cooperatively

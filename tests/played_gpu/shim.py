@@ -85,11 +85,12 @@ class ShimKernel:
         groups: int = 1,
         copies: int | None = None,
         profile: bool = False,
+        teams: int | None = None,
         kernels: Path = KERNELS,
     ) -> None:
         self.config, self.batch = weights.config, groups * batch
         blocks = grouping.grid_blocks(self.config.dim, blocks)
-        shape = (batch, blocks, threads, shared_bytes, exchange, groups, copies, profile)
+        shape = (batch, blocks, threads, shared_bytes, exchange, groups, copies, profile, teams)
         defines = constants.defines(self.config, dtype, *shape)
         library = ctypes.CDLL(str(build(defines, kernels)))
         self.launch = library.srnn_shim_launch

@@ -2,7 +2,8 @@
 //
 // Units of a vector belong to blocks, and within a block each unit of a stream to a thread
 // (each_owned), the same one everywhere: a number that is only read by the thread that wrote it
-// needs no barrier.
+// needs no barrier. Where a block has two teams, this holds for each of them: a thread's number is
+// that in its team, and a team has barriers and working arrays of its own.
 #pragma once
 
 #include "cuda/device/memory.cuh"
@@ -13,20 +14,23 @@
 namespace srnn {
 
 struct Block {
-  const Params& p;                // its arrays begin with this group's first stream
-  unsigned char* arrays;          // kArrays, in shared memory or in the workspace
-  unsigned char* lasting;         // kKept, in shared memory or in the workspace
-  int thread, lane, warp, index;  // index: of the block in its group
-  int first_stream;               // number of the group's first stream
-  int first_unit, units;          // the units of D that the block owns
-  int step = -1;                  // sample of this launch; -1 before the first one
-  uint32_t begin = 0;             // time of the first sample, without whole frames of the top tier
-  uint32_t samples = 0;           // samples of this launch that ran the sample-level MLP
+  const Params& p;               // its arrays begin with this group's first stream
+  unsigned char* arrays;         // kArrays, in shared memory or in the workspace
+  unsigned char* team_arrays;    // kTeamArrays, the part of `arrays` that is this team's
+  unsigned char* lasting;        // kKept, in shared memory or in the workspace
+  int team, thread, lane, warp;  // thread, warp: in the team
+  int index;                     // of the block in its group
+  int first_stream;              // number of the group's first stream
+  int first_unit, units;         // the units of D that the block owns
+  int step = -1;                 // sample of this launch; -1 before the first one
+  uint32_t begin = 0;            // time of the first sample, without whole frames of the top tier
+  uint32_t samples = 0;          // samples of this launch that ran the sample-level MLP
   // Whether this sample skips the MLP: every stream's level is given, and no logits are wanted.
   bool forced = true;
-  mutable uint32_t gathers = 0;  // exchanges in packets that were read so far
-  mutable uint32_t passes = 0;   // passes of products so far; see b.parts
-  mutable int output = -1;       // the tier whose output rows are in use, or -1 for the common rows
+  mutable uint32_t gathers = 0;    // exchanges in packets that were read so far
+  mutable uint32_t published = 0;  // when the team last published, by clock_low()
+  mutable uint32_t passes = 0;     // passes of products so far; see b.parts
+  mutable int output = -1;  // the tier whose output rows are in use, or -1 for the common rows
   // For each tier, 1 + the frame whose output its rows hold, or 0.
   mutable uint32_t output_frames[kTiers] = {};
   // These are for profile.cuh.
@@ -35,37 +39,48 @@ struct Block {
 
   SRNN_DEVICE_MEMBER uint32_t now() const { return begin + static_cast<uint32_t>(step); }
 
+  // The number of the team's barrier, where kThreads threads meet.
+  SRNN_DEVICE_MEMBER int barrier() const { return 1 + team; }
+
+  // Two teams: whether one of them gives up in this sample. There are two words, used in turn,
+  // because a thread may be late to read this one when the next sample is given up.
+  SRNN_DEVICE_MEMBER int32_t& stop() const { return at<int32_t>(kArrays.stop)[step & 1]; }
+
   // This word says whether the time of the next exchange in packets was up in any thread. It is
   // written before a barrier and read after it. There are two, used in turn, because a thread may
   // be late for the next exchange before another has read the word of this one.
-  SRNN_DEVICE_MEMBER int32_t& late() const { return at<int32_t>(kArrays.late)[++gathers % 2]; }
+  SRNN_DEVICE_MEMBER int32_t& late() const {
+    return of_team<int32_t>(kTeamArrays.late)[++gathers % 2];
+  }
   // Rows in float32: logits for the draw, and in int8 the vectors that are quantized.
-  SRNN_DEVICE_MEMBER float* raw(int row) const { return at<float>(kArrays.raw) + row * kRawCols; }
+  SRNN_DEVICE_MEMBER float* raw(int row) const {
+    return of_team<float>(kTeamArrays.raw) + row * kRawCols;
+  }
   SRNN_DEVICE_MEMBER uint32_t* draw_weights(int row) const {
     return at<uint32_t>(kArrays.weights) + row * kWeightCols;
   }
   // Rows that products read, in the format of the weights. In int8 rows 0 to kTile - 1 have the
   // higher bits, and the next kTile rows the lower 7 bits.
   SRNN_DEVICE_MEMBER unsigned char* codes(int row) const {
-    return rows_in_use(kBfloat16 || kInt8 ? kArrays.codes : kArrays.raw) + row * kRowBytes;
+    return rows_in_use(kBfloat16 || kInt8 ? kTeamArrays.codes : kTeamArrays.raw) + row * kRowBytes;
   }
   SRNN_DEVICE_MEMBER float* floats(int row) const { return reinterpret_cast<float*>(codes(row)); }
   // One part of the sums of a row of the pass in work, and the whole products of a row; both have
   // kPartStreams numbers.
   SRNN_DEVICE_MEMBER uint32_t* parts(int part, int row) const {
-    uint32_t* buffer = at<uint32_t>(kArrays.parts + passes % 2 * kPartsBytes);
+    uint32_t* buffer = of_team<uint32_t>(kTeamArrays.parts + passes % 2 * kPartsBytes);
     return buffer + (part * kPassRows + row) * kPartStreams;
   }
   SRNN_DEVICE_MEMBER float* products(int row) const {
-    return at<float>(kArrays.products) + row * kPartStreams;
+    return of_team<float>(kTeamArrays.products) + row * kPartStreams;
   }
   // int8: for each warp that shares a row, the bits of the largest magnitude that it has seen.
   SRNN_DEVICE_MEMBER int32_t* peaks(int row) const {
-    return at<int32_t>(kArrays.peaks) + row * kWarpsOfRow;
+    return of_team<int32_t>(kTeamArrays.peaks) + row * kWarpsOfRow;
   }
   // int8: one scale for each row.
   SRNN_DEVICE_MEMBER float* scales() const {
-    return reinterpret_cast<float*>(output < 0 ? arrays + kArrays.scales
+    return reinterpret_cast<float*>(output < 0 ? team_arrays + kTeamArrays.scales
                                                : rows_in_use(0) + kRowsBytes);
   }
   // kWholeInput: what the lowest tier upsampled for one sample of a stream, without the bias.
@@ -82,7 +97,7 @@ struct Block {
   // The value that a tier reads for each level.
   SRNN_DEVICE_MEMBER float* values() const { return kept_at<float>(kKept.values); }
   // The slice that this block publishes next.
-  SRNN_DEVICE_MEMBER float* own() const { return at<float>(kArrays.own); }
+  SRNN_DEVICE_MEMBER float* own() const { return of_team<float>(kTeamArrays.own); }
   SRNN_DEVICE_MEMBER Draw& draw(int stream, int at_step) const {
     return at<Draw>(kArrays.draws)[at_step % (2 * kDrawsAhead) * kBatch + stream];
   }
@@ -124,11 +139,15 @@ struct Block {
   }
 
   SRNN_DEVICE_MEMBER unsigned char* rows_in_use(uint64_t common) const {
-    return arrays + (output < 0 ? common : kArrays.outputs + output * kOutputRowsBytes);
+    return output < 0 ? team_arrays + common : arrays + kArrays.outputs + output * kOutputRowsBytes;
   }
   template <class T>
   SRNN_DEVICE_MEMBER T* kept_at(uint64_t offset) const {
     return reinterpret_cast<T*>(lasting + offset);
+  }
+  template <class T>
+  SRNN_DEVICE_MEMBER T* of_team(uint64_t offset) const {
+    return reinterpret_cast<T*>(team_arrays + offset);
   }
   template <class T>
   SRNN_DEVICE_MEMBER T* at(uint64_t offset) const {

@@ -80,7 +80,7 @@ SRNN_DEVICE bool gather_state(const Block& b, int layer, uint32_t frame, int fir
     }
     take.end_row(row);
   });
-  block_sync();
+  barrier_sync(b.barrier(), kThreads);
   return true;
 }
 

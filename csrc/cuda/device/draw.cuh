@@ -140,9 +140,12 @@ SRNN_DEVICE bool draw_streams(const Block& b, int first, int rows, const Take& t
 
 // kDrawAll: draws all streams in every block, so that no levels need to be exchanged.
 SRNN_DEVICE bool draw_all(const Block& b) {
-  const auto take = [&](int stream, int level) { keep_level(b, stream, level); };
+  const auto take = [&](int stream, int level) {
+    if (!keep_level(b, stream, level) && kTeams > 1) b.stop() = 1;
+  };
   if (!draw_streams(b, 0, kBatch, take)) return false;
-  block_sync();
+  if constexpr (kTeams > 1) return true;  // the sample ends with a barrier
+  barrier_sync(b.barrier(), kThreads);
   bool sound = true;
   for (int stream = 0; stream < kBatch; ++stream) sound = sound && b.level(stream, b.now()) >= 0;
   return sound;
@@ -154,7 +157,8 @@ SRNN_DEVICE bool publish_levels(const Block& b) {
   const int end = begin + kDrawStreams < kBatch ? begin + kDrawStreams : kBatch;
   float* own = b.own();
   for (int first = begin; first < end; first += kTile) {
-    if (first > begin) block_sync();  // the logits of the tile before have been read
+    if (first > begin)
+      barrier_sync(b.barrier(), kThreads);  // the logits of the tile before have been read
     const auto take = [&](int stream, int level) {
       own[stream - begin] = float_of(static_cast<uint32_t>(level));
     };
@@ -182,7 +186,7 @@ SRNN_DEVICE bool gather_levels(const Block& b) {
   bool sound = true;
   const LevelKeeper take{b, sound};
   if (!gather<LevelVector>(b, kLevelPlace, b.samples, 0, 1, take)) return false;
-  return !block_any(!sound);
+  return !barrier_any(b.barrier(), kThreads, !sound);
 }
 
 SRNN_DEVICE bool draw_shared(const Block& b) { return publish_levels(b) && gather_levels(b); }
@@ -192,12 +196,12 @@ SRNN_DEVICE bool is_forced(const Block& b, int step) {
   if (b.p.forced == nullptr || b.p.logits != nullptr) return false;
   bool free = false;
   for (int s = b.thread; s < kBatch; s += kThreads) free = free || forced_level(b, s, step) < 0;
-  return !block_any(free);
+  return !barrier_any(b.barrier(), kThreads, free);
 }
 
 SRNN_DEVICE void keep_forced(const Block& b) {
   for (int s = b.thread; s < kBatch; s += kThreads) keep_level(b, s, forced_level(b, s, b.step));
-  block_sync();
+  if constexpr (kTeams == 1) barrier_sync(b.barrier(), kThreads);  // else the sample ends with one
 }
 
 }  // namespace srnn

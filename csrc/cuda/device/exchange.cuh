@@ -77,18 +77,24 @@ SRNN_CONSTEXPR int publishers() {
   return kOneOwner && V::kByOwners ? kWarpSize : kThreads;
 }
 
+// Ticks between a team's own publishing and its first look at what others have published. Their
+// packets are under way for longer, and whoever looks too early waits for another trip to L2.
+constexpr uint32_t kTicksToFirstLook = kTeams > 1 && kExchange == Protocol::kTagged ? 150 : 0;
+
 // Calls send(number) for each number below kCount that is this thread's to publish, once `own` is
 // complete. The warps that do not publish wait, because their looks at what other blocks publish
 // would slow down the loads of the one that does.
 template <class V, int kCount, class Send>
 SRNN_DEVICE void each_published(const Block& b, const Send& send) {
   constexpr int kPublishers = publishers<V>();
-  if constexpr (kPublishers == kThreads) block_sync();
+  if constexpr (kPublishers == kThreads) barrier_sync(b.barrier(), kThreads);
   if (b.thread < kPublishers) {
     if constexpr (kPublishers < kThreads) warp_sync();
     each_step<kCount, kPublishers>(b.thread, send);
   }
-  if constexpr (kPublishers < kThreads && in_packets(kExchange)) block_sync();
+  if constexpr (kPublishers < kThreads && in_packets(kExchange))
+    barrier_sync(b.barrier(), kThreads);
+  if constexpr (kTicksToFirstLook > 0) b.published = clock_low();
 }
 
 // Sends this block's slice of every vector, b.own() (kRows, kSlice), to all blocks.
@@ -249,13 +255,14 @@ SRNN_DEVICE bool gather(const Block& b, int place, uint32_t sequence, int first,
   const ExchangeTime time(b);
   if constexpr (in_packets(kExchange)) {
     int32_t& late = b.late();
+    if constexpr (kTicksToFirstLook > 0) wait_since(b.published, kTicksToFirstLook);
     if (!gather_packets<V, kRows>(b, place, sequence, first, rows, take)) late = 1;
-    block_sync();
+    barrier_sync(b.barrier(), kThreads);
     return late == 0;
   } else if constexpr (kExchange == Protocol::kAlone) {
     constexpr uint64_t kBytes = vector_bytes<V>();
     const unsigned char* buffer = buffer_of<V>(b, place, sequence) + first * kBytes;
-    block_sync();
+    barrier_sync(b.barrier(), kThreads);
     each_row<kRows>(b, rows, [&](int row, int number) {
       const float* from = reinterpret_cast<const float*>(buffer + row * kBytes);
       for (int col = number; col < V::kCols; col += threads_of_row<kRows>()) {
@@ -264,20 +271,21 @@ SRNN_DEVICE bool gather(const Block& b, int place, uint32_t sequence, int first,
       }
       take.end_row(row);
     });
-    block_sync();
+    barrier_sync(b.barrier(), kThreads);
     return true;
   } else {
     gather_floats<V, kRows>(b, place, sequence, first, rows, take);
-    block_sync();
+    barrier_sync(b.barrier(), kThreads);
     return true;
   }
 }
 
-// Every block calls these before its first exchange and after its last one, also when it gives up.
+// All threads of every block call these before its first exchange and after its last one, also when
+// it gives up.
 SRNN_DEVICE void begin_exchanges(const Block& b) {
   if constexpr (kCluster) {
     Quad* buffers = reinterpret_cast<Quad*>(b.arrays + kArrays.exchange);
-    for (int i = b.thread; i < static_cast<int>(kExchangeBytes / 16); i += kThreads) {
+    for (int i = thread_id(); i < static_cast<int>(kExchangeBytes / 16); i += kTeams * kThreads) {
       buffers[i] = {0, 0, 0, 0};
     }
     cluster_sync();

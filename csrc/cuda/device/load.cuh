@@ -93,8 +93,14 @@ SRNN_DEVICE void visit_state(const Block& b, Number* states, const Visit& visit)
   }
 }
 
+// Clears the words by which threads of a team, and the teams, tell each other that they give up.
+SRNN_DEVICE void clear_words(const Block& b) {
+  if (b.thread >= 2) return;
+  b.of_team<int32_t>(kTeamArrays.late)[b.thread] = 0;
+  if (kTeams > 1 && b.team == 0) b.at<int32_t>(kArrays.stop)[b.thread] = 0;
+}
+
 SRNN_DEVICE void load(const Block& b) {
-  if (b.thread < 2) b.at<int32_t>(kArrays.late)[b.thread] = 0;
   constexpr Resident kOutput = kResidents.output;
   constexpr uint64_t kOutputAt = kOffsets.output;
   copy_tier<0>(b);
@@ -138,13 +144,15 @@ SRNN_DEVICE unsigned char* kept_arrays(const Params& p, int index) {
                      : p.workspace + kArraysOffset + index * kBlockBytes + kKeptOffset;
 }
 
-// This block before its first step. p: the arrays of its group.
-SRNN_DEVICE Block this_block(const Params& p) {
-  const int group = group_of_block(), thread = thread_id();
+// This block before its first step, as a team of it sees it. p: the arrays of its group.
+SRNN_DEVICE Block this_block(const Params& p, int team) {
+  const int group = group_of_block(), thread = thread_id() - team * kThreads;
   const int index = block_id() - group * kBlocks, first = index * kUnits;
   Block b = {p,
              block_arrays(p, index),
+             block_arrays(p, index) + kArrays.teams + team * kTeamArrays.end,
              kept_arrays(p, index),
+             team,
              thread,
              thread % kWarpSize,
              thread / kWarpSize,

@@ -54,27 +54,40 @@ constexpr uint64_t kMostOutputRowsBytes = SRNN_SHARED_BYTES / 3;
 constexpr bool kKeepOutputRows =
     !kLaunched && kBatch <= kTile && kTiers * kOutputRowsBytes <= kMostOutputRowsBytes;
 
-// Offsets of the arrays that a block works on. They come first into shared memory; where it is too
-// small, they are in the workspace.
-struct BlockArrays {
-  uint64_t late, scales, peaks, draws, raw, codes, outputs, parts, products, own, exchange, weights,
-      end;
+// Offsets of the arrays that a team of a block works on.
+struct TeamArrays {
+  uint64_t late, scales, peaks, raw, codes, parts, products, own, end;
 };
-SRNN_CONSTEXPR BlockArrays make_block_arrays() {
-  BlockArrays to = {};
+SRNN_CONSTEXPR TeamArrays make_team_arrays() {
+  TeamArrays to = {};
   uint64_t at = 0;
   to.late = at, at += 16;
   to.scales = at, at += round_up(kTile * 4, 16);
   to.peaks = at, at += kInt8 ? round_up(uint64_t{4} * kTile * kWarpsOfRow, 16) : 0;
-  to.draws = at, at += round_up(uint64_t{2} * kBatch * kDrawsAhead * sizeof(Draw), 16);
   to.raw = at, at += uint64_t{4} * kTile * kRawCols;
   to.codes = at, at += uint64_t{1} * (kInt8 ? 2 : kBfloat16 ? 1 : 0) * kTile * kCodeBytes;
-  to.outputs = at, at += kKeepOutputRows ? kTiers * kOutputRowsBytes : 0;
   to.parts = at, at += 2 * kPartsBytes;
   to.products = at;
   at += kMostRows > kPassRows ? round_up(uint64_t{4} * kMostRows * kPartStreams, 16) : 0;
   constexpr int kMostUnits = larger(kUnits, kLogitRows);
   to.own = at, at += round_up(uint64_t{4} * kBatch * kMostUnits, 16);
+  to.end = kTeams == 1 ? at : round_up(at, 128);
+  return to;
+}
+constexpr TeamArrays kTeamArrays = make_team_arrays();
+
+// Offsets of the arrays that a block works on. They come first into shared memory; where it is too
+// small, they are in the workspace.
+struct BlockArrays {
+  uint64_t teams, stop, draws, outputs, exchange, weights, end;
+};
+SRNN_CONSTEXPR BlockArrays make_block_arrays() {
+  BlockArrays to = {};
+  uint64_t at = 0;
+  to.teams = at, at += kTeams * kTeamArrays.end;
+  to.stop = at, at += kTeams == 1 ? 0 : 16;
+  to.draws = at, at += round_up(uint64_t{2} * kBatch * kDrawsAhead * sizeof(Draw), 16);
+  to.outputs = at, at += kKeepOutputRows ? kTiers * kOutputRowsBytes : 0;
   to.exchange = at, at += in_own_memory(kExchange) ? kExchangeBytes : 0;
   to.weights = at, at += uint64_t{4} * kTile * kWeightCols;
   to.end = at;
@@ -112,7 +125,8 @@ SRNN_CONSTEXPR KeptArrays make_kept_arrays() {
   return to;
 }
 constexpr KeptArrays kKept = make_kept_arrays();
-static_assert(kArrays.raw % 16 == 0 && kArrays.codes % 16 == 0 && kArrays.outputs % 16 == 0 &&
+static_assert(kTeamArrays.raw % 16 == 0 && kTeamArrays.codes % 16 == 0 &&
+                  kTeamArrays.end % 16 == 0 && kArrays.outputs % 16 == 0 &&
                   kArrays.exchange % 16 == 0 && kArrays.end % 16 == 0 && kKept.taps % 16 == 0 &&
                   kKept.end % 16 == 0 && kPartsBytes % 16 == 0,
               "they are read 16 bytes at a time");
@@ -172,8 +186,8 @@ struct Clock {
   uint32_t draws;    // whether the current sample does; see Block::forced
   uint32_t stopped;  // whether an error has stopped the walk
 };
-// The workspace of one group: the buffers of exchanges, and for each block those arrays that are not
-// in shared memory.
+// The workspace of one group: the buffers of exchanges, and for each block those arrays that are
+// not in shared memory.
 constexpr uint64_t kArraysOffset = in_own_memory(kExchange) ? 0 : kExchangeBytes;
 constexpr uint64_t kKeptOffset = kArraysShared ? 0 : align(kArrays.end);
 constexpr uint64_t kClockOffset = kKeptOffset + (kKeptShared ? 0 : align(kKept.end));

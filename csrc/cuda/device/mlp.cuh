@@ -126,7 +126,7 @@ SRNN_DEVICE void fill_input_rows(const Block& b) {
     }
     writer.end_row(stream);
   });
-  block_sync();
+  barrier_sync(b.barrier(), kThreads);
   finish_rows<kDim>(b, kBatch);
 }
 

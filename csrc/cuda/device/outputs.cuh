@@ -22,7 +22,7 @@ SRNN_DEVICE void multiply_pass(const Block& b, const MatrixRows& w, int first, i
   } else {
     sum_rows<kCols, kSlice, kRows>(b, w, first, own);
   }
-  block_sync();
+  barrier_sync(b.barrier(), kThreads);
 }
 
 // Adds up the parts of a row of the pass. `scale` is that of the row's weights.
@@ -55,7 +55,7 @@ SRNN_DEVICE void multiply_passes(const Block& b, const MatrixRows& w, int stream
     }
     multiply_passes<kCols, kSlice, kAll, kFirst + kRows>(b, w, streams, own);
   } else {
-    block_sync();
+    barrier_sync(b.barrier(), kThreads);
   }
 }
 

@@ -9,17 +9,34 @@
 #include "cuda/device/profile.cuh"
 #include "cuda/device/walk.cuh"
 
-SRNN_KERNEL(srnn::kThreads) srnn_generate(SRNN_PARAMETER srnn::Params all) {
+namespace srnn {
+
+// What a team of a block does in a launch. p: the arrays of the block's group.
+template <int kTeam>
+SRNN_DEVICE void run_team(const Params& p) {
+  Block b = this_block(p, kTeam);
+  begin_profile(b);
+  clear_words(b);
+  if constexpr (kTeam == 0) load(b);
+  block_sync();
+  while (b.step < p.steps && run_step<kTeam>(b)) ++b.step;
+  enter(b, kLoadPhase);
+  if constexpr (kTeam == 0) {
+    if (b.step == p.steps) save(b);
+  }
+  end_profile(b);
+}
+
+}  // namespace srnn
+
+SRNN_KERNEL(srnn::kTeams* srnn::kThreads) srnn_generate(SRNN_PARAMETER srnn::Params all) {
   using namespace srnn;
   const Params p = params_of_group(all, group_of_block());
-  Block b = this_block(p);
-  begin_profile(b);
-  load(b);
-  block_sync();
-  begin_exchanges(b);
-  while (b.step < p.steps && run_step(b)) ++b.step;
-  enter(b, kLoadPhase);
-  if (b.step == p.steps) save(b);
+  begin_exchanges(this_block(p, 0));
+  if (kTeams == 1 || thread_id() < kThreads) {
+    run_team<0>(p);
+  } else {
+    run_team<kTeams - 1>(p);
+  }
   end_exchanges();
-  end_profile(b);
 }

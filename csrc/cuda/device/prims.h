@@ -35,8 +35,25 @@ SRNN_DEVICE unsigned char* shared_memory() {
 }
 
 SRNN_DEVICE void block_sync() { __syncthreads(); }
-// A barrier of the block that returns, in every thread, whether any of them passed true.
-SRNN_DEVICE bool block_any(bool yes) { return __syncthreads_or(yes); }
+// Barriers 1 to 15 of the block, where `threads` of its threads meet, whole warps.
+SRNN_DEVICE void barrier_sync(int barrier, int threads) {
+  asm volatile("bar.sync %0, %1;" ::"r"(barrier), "r"(threads) : "memory");
+}
+// Returns, in every thread, whether any of them passed true.
+SRNN_DEVICE bool barrier_any(int barrier, int threads, bool yes) {
+  int32_t any;
+  asm volatile(
+      "{.reg .pred p, q; setp.ne.s32 p, %3, 0; bar.red.or.pred q, %1, %2, p;"
+      " selp.s32 %0, 1, 0, q;}"
+      : "=r"(any)
+      : "r"(barrier), "r"(threads), "r"(yes ? 1 : 0)
+      : "memory");
+  return any != 0;
+}
+// Comes to a barrier where others wait for it, and does not wait itself.
+SRNN_DEVICE void barrier_arrive(int barrier, int threads) {
+  asm volatile("bar.arrive %0, %1;" ::"r"(barrier), "r"(threads) : "memory");
+}
 
 // A barrier of all threads of the cluster: writes before it are visible to all of them after it.
 SRNN_DEVICE void cluster_sync() {
@@ -161,6 +178,16 @@ SRNN_DEVICE uint64_t clock_ns() {
   uint64_t now;
   asm volatile("mov.u64 %0, %globaltimer;" : "=l"(now));
   return now;
+}
+// The lower bits of clock_ticks(), and a wait until `ticks` of them have passed since `began`.
+SRNN_DEVICE uint32_t clock_low() {
+  uint32_t now;
+  asm volatile("mov.u32 %0, %%clock;" : "=r"(now)::"memory");
+  return now;
+}
+SRNN_DEVICE void wait_since(uint32_t began, uint32_t ticks) {
+  while (clock_low() - began < ticks) {
+  }
 }
 SRNN_DEVICE uint64_t clock_ticks() { return static_cast<uint64_t>(clock64()); }
 // Adds to a number of which one thread keeps count. The thread does not wait for the result.

@@ -46,8 +46,8 @@ SRNN_DEVICE Quad read_quad(const unsigned char* from) {
 }
 
 // Limit of a lane's loads that are under way at once in a loop over columns. More of them make the
-// kernel longer but not faster.
-constexpr int kLoadsAhead = 8;
+// kernel longer but not faster, and two teams have fewer registers for them.
+constexpr int kLoadsAhead = kTeams == 1 ? 8 : 4;
 
 // A row of a product, whose rows are counted gate by gate, kSlice for each gate. In its place
 // stands the gate's first row where this block owns only `own` of them; that sum is not used.

@@ -1,5 +1,5 @@
-// Measures how long each phase of a launch takes, in its first block. Without SRNN_PROFILE these
-// functions compile to nothing.
+// Measures how long each phase of a launch takes, in the first team of its first block. Without
+// SRNN_PROFILE these functions compile to nothing.
 #pragma once
 
 #include "cuda/device/block.cuh"
@@ -9,7 +9,7 @@
 namespace srnn {
 
 SRNN_DEVICE bool profiled(const Block& b) {
-  return kProfile && b.thread == 0 && b.index == 0 && b.first_stream == 0;
+  return kProfile && b.team == 0 && b.thread == 0 && b.index == 0 && b.first_stream == 0;
 }
 
 // Adds the time since the last call to the current phase.

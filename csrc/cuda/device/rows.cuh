@@ -145,7 +145,7 @@ template <int kCols>
 SRNN_DEVICE void finish_rows(const Block& b, int rows) {
   if constexpr (kInt8) {
     each_row<kTile>(b, rows, [&](int row, int number) { quantize_row<kCols>(b, row, number); });
-    block_sync();
+    barrier_sync(b.barrier(), kThreads);
   } else {
     constexpr int kPadding = padded_cols(kCols) - kCols;
     if constexpr (kPadding > 0) {  // old memory may hold NaN, and 0 times NaN is NaN
@@ -153,7 +153,7 @@ SRNN_DEVICE void finish_rows(const Block& b, int rows) {
       for (int i = b.thread; i < rows * kPadding; i += kThreads) {
         writer.put(i / kPadding, i % kPadding, 0.0f);
       }
-      block_sync();
+      barrier_sync(b.barrier(), kThreads);
     }
   }
 }

@@ -16,7 +16,10 @@ namespace srnn {
 constexpr int kWarpSize = 32;
 constexpr int kDim = SRNN_DIM, kLevels = SRNN_Q, kLayers = SRNN_N_RNN, kTaps = SRNN_TAPS;
 constexpr int kTiers = SRNN_TIERS, kHidden = SRNN_HIDDEN, kBatch = SRNN_BATCH;
-constexpr int kThreads = SRNN_THREADS, kBlocks = SRNN_BLOCKS, kWarps = kThreads / kWarpSize;
+// Threads and warps of a team. Where a block has two teams, the first makes the samples and the
+// second works ahead (walk.cuh).
+constexpr int kThreads = SRNN_THREADS, kWarps = kThreads / kWarpSize, kTeams = SRNN_TEAMS;
+constexpr int kBlocks = SRNN_BLOCKS;
 constexpr bool kLstm = SRNN_LSTM, kResetAfter = SRNN_RESET_AFTER && !kLstm;
 // This GRU needs the reset gates of all blocks before its candidate's product (cells.cuh).
 constexpr bool kResetBefore = !kLstm && !kResetAfter;
@@ -95,6 +98,7 @@ constexpr int kDrawStreams = kDrawAll ? kBatch : divide_up(kBatch, kBlocks);
 // Whether every block computes the MLP's whole input. Then blocks exchange only what the lowest
 // tier upsamples, and do so ahead of time while a frame of that tier lasts.
 constexpr bool kWholeInput = in_packets(kExchange) && kDrawAll;
+static_assert(kTeams == 1 || (kTeams == 2 && kWholeInput), "see params.h");
 static_assert((kBlocks == 1 || !kAlone) && (kCopies == 1 || kExchange == Protocol::kTagged),
               "see params.h");
 static_assert(kThreads % kWarpSize == 0 && kBlocks == divide_up(kDim, kUnits), "see params.h");

@@ -44,7 +44,7 @@ SRNN_DEVICE bool begin_step(Block& b) {
 template <class Work>
 SRNN_DEVICE void run_stage(const Params& all, const Stage& stage, const Work& work) {
   const Params p = params_of_group(all, group_of_block());
-  Block b = this_block(p);
+  Block b = this_block(p, 0);
   const Clock clock = clock_of(b);
   if (clock.stopped != 0) return;
   b.step = clock.begun - 1, b.samples = clock.samples, b.forced = clock.draws == 0;

@@ -55,7 +55,7 @@ SRNN_DEVICE void sum_tiles(const Block& b, const MatrixRows& w, int first_row, i
   }
   const int stream = eighth < kTile ? eighth : 0;
   TileSums<typename SumOf<kInt8>::Number, kEights> sums, low_sums;
-  SRNN_UNROLL(2)
+  SRNN_UNROLL(kTeams == 1 ? 2 : 1)  // two teams have half of the registers each
   for (int byte = b.warp * kTileBytes + quarter * 16; byte - quarter * 16 < kBytes;
        byte += kWarps * kTileBytes) {
     const bool inside = byte < kBytes;

@@ -1,4 +1,10 @@
 // The walk: which tier runs at which sample, and what is computed ahead of its time (Eq. 1-9).
+//
+// A block has one team of warps or two. Two share a sample: the first makes it, and the second
+// computes ahead what later samples need, so that nothing of it stands in the way of this sample.
+// They meet twice. Within a sample the second team waits until the first has filled the rows of a
+// tier's output and has read what the second prepared for this sample; the first goes on at once.
+// At the end of a sample both wait for each other.
 #pragma once
 
 #include "cuda/device/block.cuh"
@@ -42,7 +48,7 @@ SRNN_DEVICE bool run_tier(const Block& b) {
   if (!run_output<kTier>(b)) return false;
   if (kTier == 0 && b.forced) return true;
   if (!upsample<kTier>(b, frame, b.now())) return false;
-  if (kTier > 0 || !waits_for_input(b)) return true;
+  if (kTeams > 1 || kTier > 0 || !waits_for_input(b)) return true;
   enter(b, kAheadPhase);
   return multiply_recurrents<kTier>(b, frame);
 }
@@ -75,7 +81,8 @@ SRNN_DEVICE bool run_tiers_ahead(const Block& b) {
     if constexpr (kTier > 0) {
       if (!upsample_ahead<kTier>(b)) return false;
     }
-    const bool due = b.step < 0 || (b.now() % kSize == 0 && !(kTier == 0 && waits_for_input(b)));
+    const bool made = kTeams == 1 && kTier == 0 && waits_for_input(b);  // by run_tier
+    const bool due = b.step < 0 || (b.now() % kSize == 0 && !made);
     if (due && !multiply_recurrents<kTier>(b, frames_begun<kTier>(b, b.now()))) return false;
     return run_tiers_ahead<kTier + 1>(b);
   }
@@ -138,8 +145,8 @@ SRNN_DEVICE bool draw(const Block& b) {
   }
 }
 
-// Makes one sample; step -1 only prepares the first one.
-SRNN_DEVICE bool run_step(Block& b) {
+// Makes one sample with one team, which works ahead while it waits for other blocks.
+SRNN_DEVICE bool run_step_alone(Block& b) {
   bool next_forced = true;
   const auto idle = [&] { return prepare_next(b, next_forced); };
   if (!run_tiers<kTiers - 1>(b)) return false;
@@ -152,6 +159,67 @@ SRNN_DEVICE bool run_step(Block& b) {
   if (b.forced && b.step >= 0) keep_forced(b);
   b.forced = next_forced;
   return true;
+}
+
+// Two teams: where the first lets the second go on. Barriers 1 and 2 are those of the teams.
+constexpr int kReadBarrier = 3;
+
+// The end of a sample in both teams, with a barrier of the block. Returns, in both, whether neither
+// gives up.
+SRNN_DEVICE bool end_sample(Block& b, bool in_time, bool next_forced) {
+  if (!in_time) b.stop() = 1;
+  block_sync();
+  const bool stops = b.stop() != 0;
+  b.forced = next_forced;
+  return !stops;
+}
+
+// The first of two teams makes a sample. Where it gives up it still meets the other one.
+SRNN_DEVICE bool make_sample(Block& b) {
+  const auto idle = [] { return true; };
+  bool in_time = run_tiers<kTiers - 1>(b);
+  b.samples += b.forced ? 0 : 1;
+  in_time = in_time && (b.forced || run_input(b));
+  barrier_arrive(kReadBarrier, kTeams * kThreads);
+  in_time = in_time && (b.forced || (run_hidden<0>(b, idle) && run_logits(b, idle)));
+  const bool next_forced = b.step + 1 >= b.p.steps || is_forced(b, b.step + 1);
+  in_time = in_time && (b.forced || draw(b));
+  if (b.forced && b.step >= 0) keep_forced(b);
+  return end_sample(b, in_time, next_forced);
+}
+
+// Takes note of the tiers whose output rows the first team fills in this sample.
+template <int kTier>
+SRNN_DEVICE void expect_outputs(const Block& b) {
+  if constexpr (kTier < kTiers) {
+    const bool begins = b.step >= 0 && b.now() % frame_size(kTier) == 0;
+    if (begins && !(kTier == 0 && b.forced)) {
+      b.output_frames[kTier] = frames_begun<kTier>(b, b.now()) + 1;
+    }
+    expect_outputs<kTier + 1>(b);
+  }
+}
+
+// The second of two teams works ahead during a sample.
+SRNN_DEVICE bool work_ahead(Block& b) {
+  b.samples += b.forced ? 0 : 1;
+  expect_outputs<0>(b);
+  barrier_sync(kReadBarrier, kTeams * kThreads);
+  bool next_forced = true;
+  const bool in_time = prepare_next(b, next_forced) && run_ahead(b, next_forced);
+  return end_sample(b, in_time, next_forced);
+}
+
+// Makes one sample; step -1 only prepares the first one.
+template <int kTeam>
+SRNN_DEVICE bool run_step(Block& b) {
+  if constexpr (kTeams == 1) {
+    return run_step_alone(b);
+  } else if constexpr (kTeam == 0) {
+    return make_sample(b);
+  } else {
+    return work_ahead(b);
+  }
 }
 
 }  // namespace srnn

@@ -22,6 +22,7 @@ NVRTC_OPTIONS: tuple[str, ...] = (*COMPILE_OPTIONS, "-default-device")
 """The options of every compilation by NVRTC. Versions up to 13.1 take a lambda with an `auto` parameter for a function
 of the host unless `-default-device` is given. nvcc does not know that option, and does not need it."""
 _READERS_OF_A_COPY = 16  # the largest number of blocks that read one copy of a packet
+_STREAMS_WITH_TEAMS = 1  # the largest number of streams of a block with two teams
 _STREAMS_WITH_COPIES = 8  # the largest number of streams for which packets are copied
 
 
@@ -29,6 +30,12 @@ def packet_copies(batch: int, readers: int) -> int:
     """How many copies every packet has: many blocks that read one cache line at once wait for each other, and copies
     cost little where there are few streams. Not yet measured on a GPU."""
     return -(-readers // _READERS_OF_A_COPY) if batch <= _STREAMS_WITH_COPIES else 1
+
+
+def block_teams(batch: int, exchange: str) -> int:
+    """How many teams of warps a block has: a second one works ahead where blocks wait for packets. With more streams
+    two teams do not fit into the registers."""
+    return 2 if exchange in ("tagged", "cluster") and batch <= _STREAMS_WITH_TEAMS else 1
 
 
 def defines(
@@ -42,13 +49,14 @@ def defines(
     groups: int = 1,
     copies: int | None = None,
     profile: bool = False,
+    teams: int | None = None,
 ) -> dict[str, str]:
     """The compile-time constants of params.h.
 
     batch: the streams of one group. blocks: the blocks of a group, a number of `grid_blocks`. threads: the threads of a
-    block, a multiple of 32. shared_bytes: the most shared memory that the device gives a block. groups: how many groups
+    team, a multiple of 32. shared_bytes: the most shared memory that the device gives a block. groups: how many groups
     one launch has. copies: the copies of every packet, None for what suits the number of readers. profile: whether the
-    first block adds up the time of its phases.
+    first block adds up the time of its phases. teams: the teams of a block, None for what suits the streams.
     """
     assert blocks == grid_blocks(config.dim, blocks) and threads % 32 == 0, (blocks, threads)
     assert blocks == 1 or exchange != "alone", blocks
@@ -67,6 +75,7 @@ def defines(
         "BATCH": batch,
         "GROUPS": groups,
         "THREADS": threads,
+        "TEAMS": teams or block_teams(batch, exchange),
         "BLOCKS": blocks,
         "SHARED_BYTES": shared_bytes,
         "EXCHANGE": EXCHANGES.index(exchange),

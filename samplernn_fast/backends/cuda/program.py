@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from samplernn_fast._C import CudaKernel, CudaStages
 
 THREADS = 256
-"""The threads of a block. With 512, eight streams do not fit into the registers, nor does one in every mode."""
+"""The threads of a team of a block's warps; `constants.block_teams` tells how many teams a block has."""
 PERSISTENT = "srnn_generate"
 """The kernel of csrc/cuda/device/persistent.cuh."""
 
@@ -76,13 +76,13 @@ class Program:
         kernels = _load(gpu, config, dtype, group, profile, walk)
         blocks, cooperative = group.launched, group.blocks > 1 and walk is None
         for name, kernel in kernels.items():
-            shared_bytes = kernel.sizes["shared"]
+            shared_bytes, threads = kernel.sizes["shared"], _threads(group)
             with driver_errors_as(BackendUnavailable):
-                room = kernel.blocks_per_multiprocessor(THREADS, shared_bytes) * device.multiprocessors
+                room = kernel.blocks_per_multiprocessor(threads, shared_bytes) * device.multiprocessors
             needed = blocks if cooperative else 1
             if room < needed:
                 raise (NotAtOnce if cooperative else BackendUnavailable)(
-                    f"{name} needs {needed} blocks at once, but {device.name} holds {room} of {THREADS} threads "
+                    f"{name} needs {needed} blocks at once, but {device.name} holds {room} of {threads} threads "
                     f"with {kernel.registers} registers and {shared_bytes} bytes of shared memory"
                 )
         return cls._of(kernels, group, cooperative, walk)
@@ -104,7 +104,7 @@ class Program:
             if sizes["shared"] > shared_bytes or not kept:
                 continue
             with driver_errors_as(BackendUnavailable):
-                held = kernel.active_clusters(group.blocks, THREADS, sizes["shared"])
+                held = kernel.active_clusters(group.blocks, _threads(group), sizes["shared"])
             if held * group.blocks >= group.launched:
                 return cls._of(kernels, group, cooperative=False)
             if held > 0:  # smaller clusters may now have fewer streams each
@@ -127,7 +127,7 @@ class Program:
             streams=group.batch * group.groups,
             group_streams=group.batch,
             blocks=group.launched,
-            threads=THREADS,
+            threads=_threads(group),
             cooperative=cooperative,
             cluster=group.blocks if group.exchange == "cluster" else 1,
             shared_bytes=sizes["shared"],
@@ -168,6 +168,11 @@ def _load(
         first, *others = walk.kernels if walk else [PERSISTENT]
         kernels = {first: native().CudaKernel(device, cubin, first)}
         return kernels | {name: native().CudaKernel(kernels[first], name) for name in others}
+
+
+def _threads(group: grouping.Grouping) -> int:
+    """The threads of a block."""
+    return THREADS * constants.block_teams(group.batch, group.exchange)
 
 
 def _stages(kernels: "Mapping[str, CudaKernel]", walk: Walk) -> "CudaStages":

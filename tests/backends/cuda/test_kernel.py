@@ -30,8 +30,10 @@ every_form = pytest.mark.parametrize("name", FORMS)
 every_exchange = pytest.mark.parametrize("exchange", EXCHANGES)
 # The exchanges differ in how numbers travel, so each case by one of them and each form by others.
 every_case_somehow = pytest.mark.parametrize(
-    ("name", "exchange"),
-    [(name, "tagged") for name in CASES] + [(name, "cluster") for name in FORMS[1:4]],
+    ("name", "exchange", "teams"),
+    [(name, "tagged", 2) for name in CASES]
+    + [(name, "tagged", 1) for name in FORMS]
+    + [(name, "cluster", 2) for name in FORMS[1:4]],
 )
 
 
@@ -62,9 +64,9 @@ def follow(kernel: ShimKernel, levels: Tensor, schedule: int = 0) -> tuple[Tenso
 
 
 @every_case_somehow
-def test_float32_logits_and_states_are_those_of_the_reference(name, exchange):
+def test_float32_logits_and_states_are_those_of_the_reference(name, exchange, teams):
     levels = clip(CASES[name])
-    logits, hidden = follow(kernel(name, exchange=exchange), levels)
+    logits, hidden = follow(kernel(name, exchange=exchange, teams=teams), levels)
     reference = ReferenceBackend(packed(name), "cpu", "float64")
     torch.testing.assert_close(logits.double(), step_logits(reference, levels), rtol=0, atol=1e-4)
     states = [torch.from_numpy(state) for state in reference.init_hidden(3)]
@@ -74,12 +76,15 @@ def test_float32_logits_and_states_are_those_of_the_reference(name, exchange):
     torch.testing.assert_close(hidden.double(), wanted, rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize(("name", "batch"), [(name, 3) for name in FORMS] + [("prism-skips", 5), ("two-levels", 11)])
-def test_int8_has_the_bits_of_the_cpu_engine(name, batch):
+@pytest.mark.parametrize(
+    ("name", "batch", "teams"),
+    [(name, 3, 2) for name in FORMS] + [("paper-3tier", 3, 1), ("prism-skips", 5, 2), ("two-levels", 11, 1)],
+)
+def test_int8_has_the_bits_of_the_cpu_engine(name, batch, teams):
     """By sums of bytes for few streams, by tensor cores for more."""
     lookback = CASES[name].lookback
     levels = random_levels(CASES[name], batch, lookback * 2)
-    logits, hidden = follow(kernel(name, "int8", batch=batch), levels)
+    logits, hidden = follow(kernel(name, "int8", batch=batch, teams=teams), levels)
     engine = CpuBackend(packed(name), "cpu", "int8")
     states = engine.init_hidden(batch)
     wanted = engine.native.score(states, levels.numpy())
@@ -208,11 +213,12 @@ def test_a_row_of_65536_levels_is_drawn():
     assert levels[0].tolist() == draw.sample_ref(logits[0], draws[0], torch.ones(2)).tolist()
 
 
+@pytest.mark.parametrize("teams", [1, 2])
 @every_form
-def test_priming_skips_the_sample_network_and_leaves_the_same_state(name):
+def test_priming_skips_the_sample_network_and_leaves_the_same_state(name, teams):
     config = CASES[name]
     levels = clip(config)
-    subject = kernel(name)
+    subject = kernel(name, teams=teams)
     _, wanted = follow(subject, levels)
     hidden, _ = subject.initial()
     known = levels[:, config.lookback :]
@@ -220,10 +226,11 @@ def test_priming_skips_the_sample_network_and_leaves_the_same_state(name):
     assert torch.equal(made, known) and torch.equal(hidden, wanted)
 
 
+@pytest.mark.parametrize("teams", [1, 2])
 @every_exchange
-def test_a_lost_message_ends_at_the_time_limit_with_its_place(exchange):
+def test_a_lost_message_ends_at_the_time_limit_with_its_place(exchange, teams):
     """Nothing hangs: whichever store is lost, the launch ends and says which exchange was waited for."""
-    subject = kernel("theano-gru-odd-levels", exchange=exchange)
+    subject = kernel("theano-gru-odd-levels", exchange=exchange, teams=teams)
     apart = {"tagged": 7, "cluster": 28}[exchange]  # in a cluster each of 4 blocks is sent its own
     places = set()
     for number in range(0, 40, 3):
@@ -237,7 +244,7 @@ def test_a_lost_message_ends_at_the_time_limit_with_its_place(exchange):
     assert len(places) > 3
 
 
-@pytest.mark.parametrize("batch", [3, 19])
+@pytest.mark.parametrize("batch", [1, 3, 19])
 def test_logits_that_are_not_numbers_are_reported(batch):
     weights = packed("paper-3tier")
     spoiled = weights.arrays | {"mlp.output_bias": np.full_like(weights["mlp.output_bias"], np.inf)}
@@ -279,10 +286,13 @@ def test_blocks_without_a_stream_to_draw_do_not_stand_for_others(exchange):
     assert all(torch.equal(levels, made[0]) for levels in made[1:])
 
 
-@pytest.mark.parametrize(("name", "exchange"), [("paper-3tier", "tagged"), ("prism-skips", "cluster")])
-def test_a_profile_accounts_for_all_of_a_launch(name, exchange):
+@pytest.mark.parametrize(
+    ("name", "exchange", "teams"),
+    [("paper-3tier", "tagged", 1), ("paper-3tier", "tagged", 2), ("prism-skips", "cluster", 1)],
+)
+def test_a_profile_accounts_for_all_of_a_launch(name, exchange, teams):
     config, steps = CASES[name], 2 * CASES[name].lookback
-    plain, timed = (kernel(name, exchange=exchange, profile=on) for on in (0, 1))
+    plain, timed = (kernel(name, exchange=exchange, profile=on, teams=teams) for on in (0, 1))
     levels = [free_run(subject, [steps], Settings())[0] for subject in (plain, timed)]
     assert torch.equal(*levels) and plain.profile.size == 0
     *stages, whole = timed.profile.reshape(-1, 3).tolist()

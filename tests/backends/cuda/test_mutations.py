@@ -18,9 +18,14 @@ from samplernn_fast.reference.folding import PackedWeights
 from samplernn_fast.reference.weights import pack
 
 # What replaces a barrier that also decides something: this thread's own answer.
-_ALONE = {"block_sync()": "(void)0", "block_any(": "bool(", "cluster_sync()": "(void)0", "warp_sync()": "(void)0"}
+_ALONE = {
+    **{"block_sync()": "(void)0", "cluster_sync()": "(void)0", "warp_sync()": "(void)0"},
+    **{"barrier_sync(b.barrier(), kThreads)": "(void)0", "barrier_any(b.barrier(), kThreads, ": "bool("},
+    **{f"barrier_{way}(kReadBarrier, kTeams * kThreads)": "(void)0" for way in ("sync", "arrive")},
+}
 # This barrier is there for speed, as its comment says.
-_FOR_SPEED = "if constexpr (kPublishers < kThreads && in_packets(kExchange)) block_sync();"
+_FOR_SPEED = """if constexpr (kPublishers < kThreads && in_packets(kExchange))
+    barrier_sync(b.barrier(), kThreads);"""
 _WAITS = {
     "a packet's count is looked at": ("exchange.cuh", "q[i].w != sequence ? 1 : 0", "0", "tagged"),
     "two buffers are used in turn": ("exchange.cuh", "sequence % kBuffers", "sequence % 1", "tagged"),
@@ -74,6 +79,7 @@ class Run(NamedTuple):
     """Whether some samples are forced. The barrier of `is_forced` hides others."""
     logits: bool = False
     """Whether logits are wanted."""
+    teams: int | None = None
 
 
 # Shapes that no shared case has.
@@ -85,7 +91,7 @@ SHAPES = {
 
 # Small models that together pass every barrier: forms, modes, odd dims, forced samples, many streams.
 RUNS = [
-    Run("prism-skips", "float32", "tagged", 3),
+    Run("prism-skips", "float32", "tagged", 3, teams=2),
     Run("theano-gru-odd-levels", "int8", "tagged", 19),
     Run("two-levels", "float32", "tagged", 3),
     Run("logits-not-finite", "float32", "tagged", 19),
@@ -93,6 +99,8 @@ RUNS = [
     Run("two-levels", "float32", "launches", 3),
     Run("paper-3tier", "float32", "tagged", 1),
     Run("paper-3tier", "int8", "tagged", 1),
+    Run("paper-3tier", "int8", "tagged", 1, teams=1),
+    Run("paper-3tier", "int8", "cluster", 1),
     Run("33 rows of a frame", "float32", "tagged", 1, forced=False),
     Run("two-levels", "float32", "alone", 3, blocks=1),
     Run("paper-3tier", "float32", "alone", 1, blocks=1, forced=False),
@@ -131,7 +139,7 @@ def observe(run: int, kernel: ShimKernel, schedule: int) -> list[torch.Tensor]:
 
 def kernel_of(run: int, kernels: Path = KERNELS) -> ShimKernel:
     wanted = RUNS[run]
-    shape = {"blocks": wanted.blocks, "exchange": wanted.exchange}
+    shape = {"blocks": wanted.blocks, "exchange": wanted.exchange, "teams": wanted.teams}
     return ShimKernel(weights_of(wanted.name), wanted.dtype, wanted.batch, kernels=kernels, **shape)
 
 

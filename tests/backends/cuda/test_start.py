@@ -100,7 +100,7 @@ def test_a_block_that_does_not_fit_is_unavailable(gpu):
 @pytest.mark.parametrize(
     ("attribute", "value", "reason"),
     [
-        (MULTIPROCESSORS, 1, "srnn_generate needs 4 blocks at once, but Fake GPU holds 1 of 64 threads with 64"),
+        (MULTIPROCESSORS, 1, "srnn_generate needs 4 blocks at once, but Fake GPU holds 1 of 128 threads with 64"),
         (COOPERATIVE, 0, "Fake GPU has no cooperative launch"),
     ],
 )

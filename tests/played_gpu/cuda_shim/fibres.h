@@ -1,10 +1,11 @@
 // Runs a CUDA grid on a CPU: every thread is a fibre, and a seeded scheduler picks who goes on.
 //
-// It models barriers of blocks and clusters and warp collectives, and fails when threads meet at
-// different ones or when one of them leaves. It models stores to other blocks, which arrive late
-// and out of order unless a release orders them, and fails when the block that owns the memory has
-// left. It models spinning and a clock. When no thread can go on, it reports which threads wait
-// where. It does not model reordered loads or speed. Only prims_shim.h switches fibres.
+// It models barriers of blocks, of some threads and of clusters, and warp collectives, and fails
+// when threads meet at different ones or when one of them leaves. It models stores to other blocks,
+// which arrive late and out of order unless a release orders them, and fails when the block that
+// owns the memory has left. It models spinning and a clock. When no thread can go on, it reports
+// which threads wait where. It does not model reordered loads or speed. Only prims_shim.h switches
+// fibres.
 #pragma once
 
 #include <setjmp.h>
@@ -17,6 +18,7 @@
 #include <cstring>
 #include <map>
 #include <random>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -53,6 +55,17 @@ struct Meeting {
   Place place;
 };
 
+// One of the barriers of a block where only some threads meet, which are those that come. A thread
+// may come without waiting.
+struct SomeBarrier {
+  int threads = 0;  // how many meet, or 0 before the first of them has come
+  std::set<int> came;
+  std::vector<int> waiting;
+  bool any = false, seen = false;  // whether any thread passed true; what all see afterwards
+  Place place;
+};
+constexpr int kBarriers = 16;
+
 struct Store {
   unsigned char* to;
   unsigned char bytes[16];
@@ -68,6 +81,7 @@ struct Runtime {
   std::vector<Fibre> fibres;
   std::vector<int> ready;
   std::vector<Meeting> barriers, warps, clusters;
+  std::vector<std::array<SomeBarrier, kBarriers>> some;  // for each block
   std::vector<int> threads_left;  // for each block, how many threads have not ended
   int cluster_size = 1;
   std::vector<std::vector<Store>> in_flight;  // for each block, its stores that have not arrived
@@ -135,6 +149,53 @@ inline const std::vector<Given>& meet(Meeting& meeting, int slot, const Given& g
   return meeting.seen;
 }
 
+inline std::string name_of(int barrier) {
+  return "barrier " + std::to_string(barrier) + " of block " + std::to_string(current().block);
+}
+
+// Comes to a barrier of some threads. Returns whether all have come now; then it is ready for the
+// next meeting, and those that waited go on.
+inline bool come(int number, int threads, bool yes) {
+  SomeBarrier& barrier = runtime->some[current().block].at(number);
+  if (barrier.threads == 0) barrier.threads = threads;
+  if (barrier.threads != threads) fail("different numbers of threads at " + name_of(number));
+  if (!barrier.came.insert(runtime->current).second)
+    fail("a thread is twice at " + name_of(number));
+  barrier.any = barrier.any || yes;
+  if (static_cast<int>(barrier.came.size()) < threads) return false;
+  for (int waiting : barrier.waiting) runtime->ready.push_back(waiting);
+  barrier.seen = barrier.any;
+  barrier.threads = 0, barrier.any = false;
+  barrier.came.clear(), barrier.waiting.clear();
+  return true;
+}
+
+inline void arrive_at(int number, int threads) {
+  come(number, threads, false);
+  pause();
+}
+
+// Waits at a barrier of some threads. Returns whether any of them passed true.
+inline bool meet_some(int number, int threads, bool yes, const Place& place) {
+  Fibre& me = current();
+  SomeBarrier& barrier = runtime->some[me.block].at(number);
+  if (barrier.waiting.empty()) barrier.place = place;
+  if (!(barrier.place == place)) {
+    fail("threads meet at " + text(barrier.place) + " and at " + text(place) + ", at " +
+         name_of(number));
+  }
+  me.place = place;
+  if (come(number, threads, yes)) {
+    pause();
+  } else {
+    barrier.waiting.push_back(runtime->current);
+    me.waits = true;
+    to_scheduler();
+    me.waits = false;
+  }
+  return barrier.seen;
+}
+
 inline void arrive(Store& store) {
   if (store.owner >= 0 && runtime->threads_left[store.owner] == 0) {
     runtime->problem = "a store arrives in the shared memory of block " +
@@ -188,6 +249,11 @@ inline void run_fibre() {
     if (left->waiting.empty()) continue;
     fail("a thread of block " + std::to_string(me.block) + " has left, others wait at " +
          text(left->place));
+  }
+  for (const SomeBarrier& left : runtime->some[me.block]) {
+    if (left.waiting.empty()) continue;
+    fail("a thread of block " + std::to_string(me.block) + " has left, others wait at " +
+         text(left.place));
   }
   me.done = true;
   --runtime->threads_left[me.block];
@@ -258,6 +324,7 @@ inline std::string run(int blocks, int threads, int cluster_size,
   r.alive = blocks * threads;
   r.in_flight.resize(blocks);
   r.barriers.resize(blocks);
+  r.some.resize(blocks);
   r.cluster_size = cluster_size;
   r.clusters.resize(blocks / cluster_size);
   r.threads_left.assign(blocks, threads);

@@ -26,16 +26,16 @@ SRNN_DEVICE int thread_id() { return simt::current().thread; }
 SRNN_DEVICE int block_id() { return simt::current().block; }
 SRNN_DEVICE unsigned char* shared_memory() { return simt::runtime->shared[simt::current().block]; }
 
-SRNN_DEVICE bool block_any(bool yes, SRNN_HERE) {
-  simt::Meeting& barrier = simt::runtime->barriers[block_id()];
-  for (const simt::Given& given : simt::meet(barrier, thread_id(), {yes}, {file, line})) {
-    if (given[0] != 0) return true;
-  }
-  return false;
-}
 SRNN_DEVICE void block_sync(SRNN_HERE) {
   simt::meet(simt::runtime->barriers[block_id()], thread_id(), {}, {file, line});
 }
+SRNN_DEVICE void barrier_sync(int barrier, int threads, SRNN_HERE) {
+  simt::meet_some(barrier, threads, false, {file, line});
+}
+SRNN_DEVICE bool barrier_any(int barrier, int threads, bool yes, SRNN_HERE) {
+  return simt::meet_some(barrier, threads, yes, {file, line});
+}
+SRNN_DEVICE void barrier_arrive(int barrier, int threads) { simt::arrive_at(barrier, threads); }
 SRNN_DEVICE void cluster_sync(SRNN_HERE) {
   simt::release();
   const int first = simt::first_of_cluster(block_id());
@@ -151,6 +151,8 @@ SRNN_DEVICE bool claim_word(uint32_t* to, uint32_t word) {
   return first;
 }
 SRNN_DEVICE uint64_t clock_ns() { return simt::runtime->clock; }
+SRNN_DEVICE uint32_t clock_low() { return static_cast<uint32_t>(simt::runtime->clock); }
+SRNN_DEVICE void wait_since(uint32_t, uint32_t) {}  // it is for speed, which is not modelled
 SRNN_DEVICE uint64_t clock_ticks() { return simt::runtime->clock; }
 SRNN_DEVICE void add_up(uint64_t* to, uint64_t x) { *to += x; }
 SRNN_DEVICE void pause() { simt::pause(); }

@@ -91,7 +91,7 @@ std::string run(unsigned seed, const simt::Faults& faults) {
   sigaction(SIGSEGV, &action, &before_segv);
   sigaction(SIGBUS, &action, &before_bus);
   const std::string problem = simt::run(
-      kGroups * kBlocks, kThreads, kCluster ? kBlocks : 1, shared,
+      kGroups * kBlocks, kTeams * kThreads, kCluster ? kBlocks : 1, shared,
       [] { kernels.at(launch.kernel)(params, launch.stage); }, seed, faults);
   sigaction(SIGSEGV, &before_segv, nullptr);
   sigaction(SIGBUS, &before_bus, nullptr);
