@@ -4,6 +4,7 @@ import io
 import ipaddress
 import json
 import signal
+import socket as socket_module
 import threading
 import time
 import urllib.request
@@ -18,7 +19,7 @@ pytest.importorskip("samplernn_fast._C", reason="the C++ engine is not built")
 pytest.importorskip("websockets", reason="needs websockets, of the extra `serve`")
 pytest.importorskip("prometheus_client", reason="needs prometheus-client, of the extra `serve`")
 
-from live import PATIENCE, LiveServer, served_live
+from live import PATIENCE, LiveServer, served_live, until
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 import samplernn_fast
@@ -34,14 +35,6 @@ def server() -> Iterator[LiveServer]:
 
 def generated(samples: int, **settings: Any) -> np.ndarray:
     return samplernn_fast.generate("demo", duration=samples / RATE, **settings).samples[0]
-
-
-def until(reached: Any) -> None:
-    """Waits until something is so; fails where that takes too long."""
-    end = time.monotonic() + PATIENCE
-    while not reached():
-        assert time.monotonic() < end
-        time.sleep(0.02)
 
 
 def test_a_stream_is_what_generate_makes(server: LiveServer) -> None:
@@ -196,19 +189,25 @@ def test_who_breaks_the_rules_is_sent_away(server: LiveServer) -> None:
 
 def test_a_client_that_never_reads_gets_nothing_more(server: LiveServer) -> None:
     """Its connection is full after some hundred kilobytes, and then no more is made for it."""
-    with server.client(max_queue=1) as client:
-        client.play(seed=1, block=4096)
-        before = server.metric("samples_total")
-        client.say(do="want", until=10**12)
-        made = [0.0]
+    with socket_module.socket() as narrow:
+        narrow.setsockopt(socket_module.SOL_SOCKET, socket_module.SO_RCVBUF, 1 << 12)  # which stops its growth too
+        narrow.connect(("127.0.0.1", server.port))
+        with server.client(sock=narrow, max_queue=1) as client:
+            client.play(seed=1, block=4096)
+            before = server.metric("samples_total")
+            client.say(do="want", until=10**12)
+            made = [0.0]
 
-        def rests() -> bool:
-            time.sleep(0.5)
-            made.append(server.metric("samples_total") - before)
-            return made[-1] == made[-2] > 0
+            def rests() -> bool:
+                """Whether nothing was made for two seconds."""
+                time.sleep(0.5)
+                made.append(server.metric("samples_total") - before)
+                assert made[-1] < 1e5
+                return len(made) > 5 and made[-1] == made[-5] > 0
 
-        until(rests)
-        assert made[-1] < 4e6
+            until(rests)
+            assert made[-1] > 2 * RATE
+            assert server.metric("slots") == 1
 
 
 @pytest.mark.parametrize(

@@ -103,6 +103,25 @@ def test_a_shared_link_plays_the_same_again(listener: Any, live_server: Any) -> 
     assert shared_link(other) == link
 
 
+def test_a_shared_link_is_played_and_shared_exactly(listener: Any, live_server: Any) -> None:
+    """Also where its values lie between the steps of the sliders."""
+    page = opened(listener, live_server.address)
+    play(page, 2)
+    model = shared_link(page).partition("#")[2].partition("&")[0]
+    link = f"{live_server.address}#{model}&s=2&t=0.755&k=77&p=0.9871&c=1s-t0.8125"
+    page.goto("about:blank")
+    page.goto(link)
+    page.get_by_role("button", name="Play what was shared").click()
+    _, samples = last_played(page)
+    assert shared_link(page) == link
+    wanted = follow(len(samples), [(64, "t", "0.8125")], seed=2, temperature=0.755, top_k=77, top_p=0.9871)
+    np.testing.assert_array_equal(samples, wanted)
+    assert page.get_by_label("Temperature, as a number").input_value() == "0.8125"
+    press_slider(page, "Temperature", "ArrowRight")
+    assert page.get_by_label("Temperature, as a number").input_value() == "0.82"
+    page.get_by_role("button", name="Stop").click()
+
+
 def test_a_link_holds_thousands_of_changes(listener: Any, live_server: Any) -> None:
     page = opened(listener, live_server.address)
     play(page, 1)

@@ -20,7 +20,7 @@ from starlette.types import ASGIApp
 from starlette.websockets import WebSocket
 
 from samplernn_fast.audio.limits import RATES
-from samplernn_fast.errors import AudioError, ConfigError
+from samplernn_fast.errors import AudioError, ConfigError, SampleRNNError
 from samplernn_fast.serving import sockets
 from samplernn_fast.serving.access import Access
 from samplernn_fast.serving.connections import PunctualProtocol, PunctualWebSocket
@@ -104,8 +104,8 @@ class _Desk:
             raise HTTPException(400, str(error)) from None
         except Full as error:
             raise HTTPException(503, str(error)) from None
-        except StopAsyncIteration:
-            raise HTTPException(503, "this model cannot play") from None
+        except (SampleRNNError, StopAsyncIteration) as error:
+            raise HTTPException(503, f"this model cannot play: {error or 'it failed'}") from None
         return StreamingResponse(_rest(first, sound), media_type="audio/ogg")
 
     async def listen(self, websocket: WebSocket) -> None:

@@ -26,6 +26,7 @@ IDLE_SECONDS = 600.0
 MESSAGES_PER_SECOND = 200.0
 """How many short messages a client may send on average; a long one counts as several."""
 _BURST = 400.0  # messages that may come at once
+_WAITING = 100  # messages that a client may send while its stream begins
 _HEADER = struct.Struct("<dII")  # position, the change that is obeyed, the number of the play
 _POLICY, _TOO_SLOW = 1008, 1013  # codes of a closed WebSocket
 
@@ -39,6 +40,7 @@ class Connection:
 
     def __init__(self, socket: WebSocket, studio: Studio) -> None:
         self._socket, self._studio = socket, studio
+        self._inbox: asyncio.Queue[str] = asyncio.Queue(_WAITING)
         self._outbox: asyncio.Queue[tuple[int, Any]] = asyncio.Queue()
         self._player: Player | None = None
         self._seat: Seat | None = None
@@ -52,7 +54,7 @@ class Connection:
         await self._socket.accept()
         self._studio.metrics.listeners.inc()
         self._say(self._studio.hello())
-        tasks = [asyncio.create_task(part()) for part in (self._read, self._write, self._watch)]
+        tasks = [asyncio.create_task(part()) for part in (self._read, self._work, self._write, self._watch)]
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             await self._end(next(filter(None, (task.exception() for task in done)), None))
@@ -78,7 +80,16 @@ class Connection:
                 await self._socket.close(_TOO_SLOW if slow else _POLICY)
 
     async def _read(self) -> None:
+        """Takes what the client says, also while a stream begins, or nobody would see that the client has left."""
         async for text in self._texts():
+            if self._inbox.full():
+                raise _Ended("too many messages came before they could be obeyed")
+            self._inbox.put_nowait(text)
+            await asyncio.sleep(0)  # so that they are obeyed between those that came at once
+
+    async def _work(self) -> None:
+        while True:
+            text = await self._inbox.get()
             try:
                 await self._obey(parse(text))
             except RefusedPlay as error:

@@ -9,6 +9,7 @@ export class Dial {
     this.number = element(`${name}-number`);
     this.tick = element(`${name}-on`);
     this.change = change;
+    this.exact = null; // a value that was set elsewhere, until the slider is moved
     this.range.addEventListener("input", () => this.take(this.range.valueAsNumber));
     this.number.addEventListener("input", () => {
       if (this.number.value !== "" && this.number.validity.valid) this.take(this.number.valueAsNumber, false);
@@ -25,27 +26,30 @@ export class Dial {
     this.show();
   }
 
+  // value: of the listener, whom the slider keeps to its bounds and steps.
   // rewrite: whether the field is written too, which would disturb somebody who types in it.
   take(value, rewrite = true) {
-    this.range.value = value; // which keeps to its bounds and steps
+    this.range.value = value;
+    this.exact = null;
     this.show(rewrite);
     if (this.value !== this.known) this.change((this.known = this.value));
   }
 
   get value() {
-    return this.tick && !this.tick.checked ? null : this.range.valueAsNumber;
+    return this.tick && !this.tick.checked ? null : (this.exact ?? this.range.valueAsNumber);
   }
 
-  // Shows a value that was set elsewhere, without calling `change`.
+  // Shows a value that was set elsewhere, without calling `change`. It may lie between the slider's steps.
   set value(value) {
     if (this.tick) this.tick.checked = value !== null;
-    if (value !== null) this.range.value = value;
+    if (value !== null) this.range.value = this.exact = Math.min(value, this.range.max);
     this.known = this.value;
     this.show();
   }
 
   set most(most) {
     this.range.max = this.number.max = most;
+    if (this.exact !== null) this.exact = Math.min(this.exact, most);
     this.show();
   }
 
@@ -55,7 +59,7 @@ export class Dial {
   }
 
   show(rewrite = true) {
-    if (rewrite) this.number.value = this.range.value;
+    if (rewrite) this.number.value = this.exact ?? this.range.value;
     if (this.tick) this.tick.disabled = Boolean(this.off);
     this.range.disabled = this.number.disabled = Boolean(this.off) || this.value === null;
   }
