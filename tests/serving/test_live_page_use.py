@@ -157,10 +157,12 @@ def test_a_larger_buffer_leaves_no_silence(listener: Any, monkeypatch: pytest.Mo
         try:
             page = opened(listener, server.address)
             if when == "in a gap":
+                page.get_by_label("Buffer").select_option("50 ms")
                 gate.set()
                 play(page, 1)
                 last_played(page, RATE // 4)
                 gate.clear()
+                page.wait_for_timeout(400)  # which a buffer of 50 ms does not last
                 expect_text(page, "underruns", "[1-9]")
             else:
                 play(page, 1)
