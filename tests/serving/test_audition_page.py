@@ -110,7 +110,7 @@ def test_each_clip_has_its_picture_and_its_faults_in_a_word(listener: Any, serve
     assert any(row["faults"] for row in known.values())
     for number in (0, 11):
         names = ", ".join(name for name, _ in known[number]["faults"])
-        assert page.locator(f".cell[data-number='{number}'] .word").inner_text() == (names or "good")
+        assert page.locator(f".cell[data-number='{number}'] .word").inner_text() == (names or "no fault")
     drawn = "[...document.querySelectorAll('.cell canvas')].map((one) => one.toDataURL())"
     until(page, f"new Set({drawn}).size === 8")
     broken = page.get_by_role("gridcell").filter(has_text="not a readable checkpoint")

@@ -88,7 +88,8 @@ def radio(
     names.check_threads(backend, num_threads)
     names.check_device(device)
     if output is None:
-        raise ConfigError("output must be named: a folder, or - for standard output")
+        what = "a folder, or - for standard output" if replay is None else "an audio file"
+        raise ConfigError(f"output must be named: {what}")
     if replay is not None:
         begin = seconds_of(start)
         check_suffix(Path(output))

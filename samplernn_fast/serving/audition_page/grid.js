@@ -108,7 +108,7 @@ export class Grid {
     const { place, button, heart, word, title, status, heard } = this.cells[number];
     const faults = status.faults.map(([name]) => name).join(", ");
     const ready = status.state === "ready";
-    word.textContent = ready ? faults || "good" : WORDS[status.state];
+    word.textContent = ready ? faults || "no fault" : WORDS[status.state];
     word.classList.toggle("fault", Boolean(ready && faults) || status.state === "failed");
     const reasons = status.faults.map(([name, reason]) => `${name}, ${reason}`).join("; ");
     button.title = reasons || status.problem || "";

@@ -71,5 +71,7 @@ def _end_of(path: Path) -> tuple[np.ndarray, int]:
             if max(count / rate, info.seconds or 0) > LONGEST:
                 raise AudioError(f"{path}: a recording may last {LONGEST // 60} minutes; cut it")
     except AudioError as error:
-        raise AudioError(str(error).replace(str(path), "the recording")) from None
+        # The advice that follows is for whoever has the file, and names folders of this machine.
+        told = str(error).replace(str(path), "the recording").partition("; convert it")[0]
+        raise AudioError(told) from None
     return np.concatenate(list(blocks))[-SECONDS * rate :], rate

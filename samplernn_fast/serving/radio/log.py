@@ -112,5 +112,13 @@ def _check_same(found: dict[str, Any], wanted: dict[str, Any], folder: Path) -> 
     wanted = json.loads(json.dumps(wanted))  # lists for tuples
     other = [name for name in wanted if found.get(name) != wanted[name]]
     if other:
-        what = f"{other[0]} was {json.dumps(found.get(other[0]))}, and is {json.dumps(wanted[other[0]])} now"
-        raise ConfigError(f"{folder} holds another radio: {what}; choose another folder")
+        was, now = (_shown(header.get(other[0])) for header in (found, wanted))
+        what = f"models were {was}, and are" if other[0] == "models" else f"{other[0]} was {was}, and is"
+        raise ConfigError(f"{folder} holds another radio: {what} {now} now; choose another folder")
+
+
+def _shown(value: Any) -> str:
+    """An entry of a header for a message; models by their names, and by hashes, which tell two of one name apart."""
+    if isinstance(value, list) and all(isinstance(one, dict) for one in value):
+        return ", ".join(f"{one.get('name')} ({str(one.get('sha256'))[:8]}, {one.get('dtype')})" for one in value)
+    return json.dumps(value)
