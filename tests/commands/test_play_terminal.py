@@ -127,7 +127,8 @@ def test_ctrl_z_gives_the_terminal_to_the_shell_and_fg_takes_it_again(model, ter
             shell.until("ready> ")
             time.sleep(0.3)
             shell.press("jobs >&2\n")
-            assert "temperature" not in shell.until("Running")
+            # A line that was about to be drawn when the job was stopped may still come, and no other one.
+            assert shell.until("Running").count("temperature") <= 1
             assert shell.settings() == before
         shell.press("fg\n")
         shell.until("temperature 1 ")

@@ -11,9 +11,10 @@ from live_pages import PATIENCE
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    """Headless Chromium, driven by playwright. Skips where one of the two is missing."""
+    """Headless Chromium, driven by playwright. Skips where one of the two is missing. It ends with its module, because
+    the thread has an event loop until then, beside which others cannot run one."""
     playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright, of the extra `test`")
     program = next(filter(None, map(shutil.which, CHROMIUM)), None)
     if program is None:

@@ -127,7 +127,7 @@ def test_a_run_that_goes_on_keeps_the_same_models_to_audition(early, data_folder
     parts = replace(whole, out=tmp_path / "parts")
     train(replace(parts, max_steps=14))
     run = trainer(replace(parts, max_steps=28))
-    run._save = lambda: None  # it ends without a checkpoint, as if it had been killed
+    run._save = lambda log: None  # it ends without a checkpoint, as if it had been killed
     run.run([])
     train(parts)
     assert names(parts.out) == names(whole.out) and {one.step for one in kept_models(parts.out)} >= set(spread(42))

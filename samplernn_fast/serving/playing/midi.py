@@ -166,7 +166,7 @@ def open_port(name: str | None) -> Any:
     found = found or [port for port in ports if str(name).lower() in port.lower()]
     if len(found) != 1:
         problem = f"{len(found)} MIDI ports have" if found else "no MIDI port has"
-        raise ConfigError(f"{problem} {quoted(name)} in the name; --list-midi shows those there are")
+        raise ConfigError(f"{problem} {quoted(name)} in the name; list_midi shows those there are")
     try:
         return mido.open_input(found[0])
     except Exception as error:  # as above

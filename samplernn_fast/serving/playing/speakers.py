@@ -189,7 +189,7 @@ def _find(sounddevice: Any, device: str | None) -> Any:
             raise ConfigError("there is no sound card here; write elsewhere with -o") from None
         several = "; several have that name" if "Multiple" in str(error) else ""
         raise ConfigError(
-            f"there is no sound card {quoted(device)} that can play{several}; --list-devices shows those there are"
+            f"there is no sound card {quoted(device)} that can play{several}; list_devices shows those there are"
         ) from None
 
 
