@@ -103,8 +103,12 @@ class Player:
                 self.to_sound.append(now - sent + max(0.0, (position - played) / self.rate))
 
     async def _want(self) -> None:
+        wanted = 0
         while True:
-            await self._say(do="want", until=self.played() + self.lead * self.block)
+            until = (self.played() // self.block + self.lead) * self.block  # no less than a block is ever made
+            if until > wanted:
+                wanted = until
+                await self._say(do="want", until=until)
             await asyncio.sleep(self.block / self.rate / 4)
 
     async def _move(self) -> None:

@@ -218,7 +218,7 @@ def test_a_port_is_found_by_a_part_of_its_name(ports):
     assert midi.open_port("thr").name == "Through:0"
     assert midi.open_port("Keystation 49:1").name == "Keystation 49:1"
     for name, message in (("keystation", "2 MIDI ports have 'keystation'"), ("organ", "no MIDI port has 'organ'")):
-        with pytest.raises(ConfigError, match=f"{message} in the name; --list-midi"):
+        with pytest.raises(ConfigError, match=f"{message} in the name; list_midi"):
             midi.open_port(name)
     ports.clear()
     with pytest.raises(ConfigError, match="there is no MIDI port"):

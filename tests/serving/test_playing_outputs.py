@@ -170,7 +170,7 @@ def test_a_card_is_chosen_by_number_or_name(insert, device, channels):
 @pytest.mark.parametrize(("device", "message"), [("7", "'7'"), ("Micro", "'Micro'"), ("t", "several have that name")])
 def test_a_card_that_is_not_there_is_refused(insert, device, message):
     insert(Card())
-    with pytest.raises(ConfigError, match=f"there is no sound card .*{message}.*--list-devices"):
+    with pytest.raises(ConfigError, match=f"there is no sound card .*{message}.*list_devices"):
         speakers.Speakers(8000, BLOCK, BUFFER, device)
 
 
