@@ -39,3 +39,10 @@ def check_device(name: str) -> None:
     """Raises ConfigError for a word that names no device. Whether there is such a GPU, `devices` knows."""
     if not re.fullmatch(r"auto|(cpu|cuda)(:\d{1,3})?", name, re.ASCII):
         raise ConfigError(f"device must be auto, cpu, cuda or cuda:N, got {quoted(name)}")
+
+
+def check(backend: str, dtype: str, device: str, num_threads: int | None) -> None:
+    """All three, for whoever takes the same four flags. Raises ConfigError for the first that cannot be."""
+    check_backend(backend, dtype)
+    check_threads(backend, num_threads)
+    check_device(device)

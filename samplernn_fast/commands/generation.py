@@ -86,9 +86,7 @@ def generate(
             pieces besides (Goel et al. 2022).
         like: Data folder whose validation recordings say which likelihood is usual, in place of the pieces.
     """
-    names.check_backend(backend, dtype)
-    names.check_threads(backend, num_threads)
-    names.check_device(device)
+    names.check(backend, dtype, device, num_threads)
     if shard_index >= num_shards:
         raise ConfigError(f"shard_index must be 0 to num_shards - 1, got {shard_index} of {num_shards}")
     streams = range(num_samples * shard_index // num_shards, num_samples * (shard_index + 1) // num_shards)

@@ -22,6 +22,11 @@ class Terminated(KeyboardInterrupt):
     """SIGTERM came. It passes through code as ctrl-C does, so that files that are half written are taken away."""
 
 
+def signal_of(stop: KeyboardInterrupt) -> signal.Signals:
+    """The signal that ended the work: SIGTERM, or SIGINT for ctrl-C."""
+    return signal.SIGTERM if isinstance(stop, Terminated) else signal.SIGINT
+
+
 @contextlib.contextmanager
 def stopped_by_sigterm() -> Iterator[None]:
     """Within the block, SIGTERM raises Terminated, where `terminal.handled` may change what it does."""

@@ -4,11 +4,16 @@ uvicorn ends connections that are silent after an answer, and no others.
 """
 
 import asyncio
+from typing import Any
 
 import h11
+import uvicorn
+from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.http11 import Request
+
+from samplernn_fast.serving import sockets
 
 MOST_SOCKETS = 160
 """Fewer than `sockets.CONNECTIONS`, so that pages are answered however many listen."""
@@ -64,6 +69,20 @@ class PunctualProtocol(H11Protocol):
             self._wait(ANSWER_SECONDS)
         else:
             self.transport.abort()
+
+
+def config(app: ASGIApp, **other: Any) -> uvicorn.Config:
+    """How uvicorn serves an application of ours. other: what only this one needs, such as `ws`."""
+    settings: dict[str, Any] = {
+        "http": PunctualProtocol,
+        "ws": "none",
+        "log_config": None,
+        "access_log": False,  # addresses hold tokens
+        "server_header": False,
+        "limit_concurrency": sockets.CONNECTIONS,
+        "timeout_graceful_shutdown": 2,
+    }
+    return uvicorn.Config(app, **settings | other)
 
 
 class PunctualWebSocket(WebSocketsSansIOProtocol):

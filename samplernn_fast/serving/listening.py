@@ -14,7 +14,6 @@ optional packages (extra `serve`).
 """
 
 import socket
-from importlib.resources import files as package_files
 from typing import Any
 
 import uvicorn
@@ -27,21 +26,15 @@ from starlette.types import ASGIApp
 
 from samplernn_fast.errors import DataError
 from samplernn_fast.evaluation.listening.answers import AnswerBook, Listener, Refused
-from samplernn_fast.serving import sockets
-from samplernn_fast.serving.connections import PunctualProtocol
+from samplernn_fast.serving import connections
 from samplernn_fast.serving.guard import Guard
 from samplernn_fast.serving.joining import Joins
-from samplernn_fast.serving.pages import refusal
+from samplernn_fast.serving.pages import page_file, refusal
 from samplernn_fast.untrusted import Fields, Unreadable, parse_json
 
 BODY_BYTES = 2000
 """The most bytes of a request's body; an answer has fewer than 100."""
-_PAGE = {  # the files of the page and their types
-    "": ("index.html", "text/html"),
-    "page.css": ("page.css", "text/css"),
-    "page.js": ("page.js", "text/javascript"),
-    "icon.svg": ("icon.svg", "image/svg+xml"),
-}
+_PAGE = ("", "page.css", "page.js", "icon.svg")
 _CONTENT = "default-src 'self'; media-src blob:"
 
 
@@ -52,9 +45,7 @@ class _Desk:
         self._book, self._most, self._joins = book, most_listeners, Joins()
 
     async def page(self, request: Request) -> Response:
-        name, kind = _PAGE[request.url.path.lstrip("/")]
-        content = package_files(__package__).joinpath("listening_page", name).read_bytes()
-        return Response(content, media_type=kind)
+        return page_file("listening_page", request.url.path.lstrip("/") or "index.html")
 
     async def about(self, request: Request) -> Response:
         test = self._book.test
@@ -153,16 +144,7 @@ def run(book: AnswerBook, listening: socket.socket, most_listeners: int) -> None
 
 def config(book: AnswerBook, most_listeners: int) -> uvicorn.Config:
     """How uvicorn serves a test."""
-    return uvicorn.Config(
-        application(book, most_listeners),
-        http=PunctualProtocol,
-        ws="none",
-        log_config=None,
-        access_log=False,  # addresses hold the tokens of listeners
-        server_header=False,
-        limit_concurrency=sockets.CONNECTIONS,
-        timeout_graceful_shutdown=2,
-    )
+    return connections.config(application(book, most_listeners))
 
 
 async def _json_body(request: Request) -> Any:

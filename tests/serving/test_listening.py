@@ -258,7 +258,7 @@ def test_a_clip_that_is_missing_is_told_in_a_sentence(tmp_path: Path) -> None:
 
 
 def test_a_fault_of_the_program_has_the_headers_too(test: ListeningTest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(listening, "package_files", None)
+    monkeypatch.setattr(listening, "page_file", None)
     application, told = listening.application(read_book(test), 1), []
 
     async def receive() -> dict[str, Any]:

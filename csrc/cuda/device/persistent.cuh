@@ -11,7 +11,7 @@
 
 namespace srnn {
 
-// What a team of a block does in a launch. p: the arrays of the block's group.
+// Runs a launch in one team of a block. p points to the arrays of the block's group.
 template <int kTeam>
 SRNN_DEVICE void run_team(const Params& p) {
   Block b = this_block(p, kTeam);

@@ -4,7 +4,6 @@ Its first word says which part of a test is meant; each part has flags of its ow
 """
 
 import json as json_module
-import signal
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 
 from samplernn_fast.commands.flags import OptionalOut, Output, Part, run_part
-from samplernn_fast.commands.standard_streams import Terminated
+from samplernn_fast.commands.standard_streams import signal_of
 from samplernn_fast.errors import ConfigError, Interrupted
 from samplernn_fast.evaluation.listening.folder import COUNT, LUFS, MOST_LISTENERS, SECONDS, SEED, TRIALS
 from samplernn_fast.ranges import Range
@@ -123,8 +122,7 @@ def serve(
         try:
             listening.run(book, socket, max_listeners)
         except KeyboardInterrupt as stop:
-            number = signal.SIGTERM if isinstance(stop, Terminated) else signal.SIGINT
-            raise Interrupted(f"{_kept(book)} are in {test}; the same command goes on", number) from None
+            raise Interrupted(f"{_kept(book)} are in {test}; the same command goes on", signal_of(stop)) from None
 
 
 def _kept(book: "AnswerBook") -> str:

@@ -1,7 +1,6 @@
 """The `audition` command: a page to choose checkpoints, temperatures and seeds by ear. `serving.audition` does the
 work."""
 
-import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -14,7 +13,7 @@ from samplernn_fast import files, terminal
 from samplernn_fast.backends import names
 from samplernn_fast.commands import COMMANDS
 from samplernn_fast.commands.flags import OptionalOut, Part, deferred, introduction, parse, with_example
-from samplernn_fast.commands.standard_streams import Terminated
+from samplernn_fast.commands.standard_streams import signal_of
 from samplernn_fast.errors import ConfigError, DataError, Interrupted
 from samplernn_fast.models.places import model_file
 from samplernn_fast.ranges import Range
@@ -70,9 +69,7 @@ def listen(
         dtype: auto, a numeric mode of the backend, or fastest: the fastest mode that costs at most 0.005 bit a sample.
         num_threads: Threads of the cpu backend; without it, as many as the work is worth.
     """
-    names.check_backend(backend, dtype)
-    names.check_threads(backend, num_threads)
-    names.check_device(device)
+    names.check(backend, dtype, device, num_threads)
     if not models:
         raise ConfigError("name one or several run folders or .safetensors files")
     try:
@@ -106,9 +103,8 @@ def listen(
         try:
             application.run(maker, favourites, socket, token, host)
         except KeyboardInterrupt as stop:
-            number = signal.SIGTERM if isinstance(stop, Terminated) else signal.SIGINT
             kept = terminal.counted(len(favourites), "favourite")
-            raise Interrupted(f"the page is closed; {kept} and the clips are in {folder}", number) from None
+            raise Interrupted(f"the page is closed; {kept} and the clips are in {folder}", signal_of(stop)) from None
         finally:
             maker.close()
 

@@ -104,9 +104,7 @@ def play(
     if list_devices or list_midi:
         _print_lists(list_devices, list_midi)
         return
-    names.check_backend(backend, dtype)
-    names.check_threads(backend, num_threads)
-    names.check_device(device)
+    names.check(backend, dtype, device, num_threads)
     begins = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "volume": volume, "seed": seed}
     saved = _read_score(score, begins)
     where = _Where(output, format, pace, buffer / 1000, output_device, overwrite)

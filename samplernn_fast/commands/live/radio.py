@@ -84,9 +84,7 @@ def radio(
         dtype: auto, a numeric mode of the backend, or fastest: the fastest mode that costs at most 0.005 bit a sample.
         num_threads: Threads of the cpu backend; without it, as many as the work is worth.
     """
-    names.check_backend(backend, dtype)
-    names.check_threads(backend, num_threads)
-    names.check_device(device)
+    names.check(backend, dtype, device, num_threads)
     if output is None:
         what = "a folder, or - for standard output" if replay is None else "an audio file"
         raise ConfigError(f"output must be named: {what}")

@@ -1,12 +1,11 @@
 """The `serve` command: a page on which models play live. `serving.live` does the work."""
 
-import signal
 from typing import Annotated
 
 import tyro
 
 from samplernn_fast.backends import names
-from samplernn_fast.commands.standard_streams import Terminated
+from samplernn_fast.commands.standard_streams import signal_of
 from samplernn_fast.errors import ConfigError, Interrupted
 from samplernn_fast.models.places import short_name
 from samplernn_fast.ranges import Range
@@ -42,9 +41,7 @@ def serve(
         dtype: auto, a numeric mode of the backend, or fastest: the fastest mode that costs at most 0.005 bit a sample.
         num_threads: Threads of the cpu backend; without it, as many as the work is worth.
     """
-    names.check_backend(backend, dtype)
-    names.check_threads(backend, num_threads)
-    names.check_device(device)
+    names.check(backend, dtype, device, num_threads)
     try:
         from samplernn_fast.serving import access, sockets
         from samplernn_fast.serving.live import application
@@ -66,8 +63,7 @@ def serve(
         try:
             application.run(studio, socket, token, host)
         except KeyboardInterrupt as stop:
-            number = signal.SIGTERM if isinstance(stop, Terminated) else signal.SIGINT
-            raise Interrupted("the page is closed", number) from None
+            raise Interrupted("the page is closed", signal_of(stop)) from None
         finally:
             studio.close()
 

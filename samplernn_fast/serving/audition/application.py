@@ -25,11 +25,10 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from samplernn_fast.errors import DataError
-from samplernn_fast.serving import sockets
+from samplernn_fast.serving import connections
 from samplernn_fast.serving.access import Access
 from samplernn_fast.serving.audition.clips import Maker
 from samplernn_fast.serving.audition.favourites import EXPORTS, Favourite, Favourites, exported
-from samplernn_fast.serving.connections import PunctualProtocol
 from samplernn_fast.serving.guard import Guard
 from samplernn_fast.serving.pages import page_file, refusal
 from samplernn_fast.untrusted import Fields, Unreadable, parse_json
@@ -175,16 +174,7 @@ async def _not_kept(request: Request, error: Exception) -> Response:
 
 def run(maker: Maker, favourites: Favourites, listening: socket_module.socket, token: str | None, host: str) -> None:
     """Serves until ctrl-C or SIGTERM ends the program."""
-    config = uvicorn.Config(
-        application(maker, favourites, token, host),
-        http=PunctualProtocol,
-        ws="none",
-        log_config=None,
-        access_log=False,  # addresses hold the token
-        server_header=False,
-        limit_concurrency=sockets.CONNECTIONS,
-        timeout_graceful_shutdown=2,
-    )
+    config = connections.config(application(maker, favourites, token, host))
     uvicorn.Server(config).run(sockets=[listening])
 
 

@@ -21,9 +21,8 @@ from starlette.websockets import WebSocket
 
 from samplernn_fast.audio.limits import RATES
 from samplernn_fast.errors import AudioError, ConfigError, SampleRNNError
-from samplernn_fast.serving import sockets
+from samplernn_fast.serving import connections
 from samplernn_fast.serving.access import Access
-from samplernn_fast.serving.connections import PunctualProtocol, PunctualWebSocket
 from samplernn_fast.serving.guard import Guard
 from samplernn_fast.serving.live.broadcast import broadcast, wanted_by
 from samplernn_fast.serving.live.listener import Connection
@@ -156,17 +155,11 @@ def application(studio: Studio, token: str | None, host: str) -> ASGIApp:
 
 def config(studio: Studio, token: str | None, host: str) -> uvicorn.Config:
     """How uvicorn serves a studio."""
-    return uvicorn.Config(
+    return connections.config(
         application(studio, token, host),
-        http=PunctualProtocol,
-        ws=PunctualWebSocket,
+        ws=connections.PunctualWebSocket,
         ws_max_size=MESSAGE_BYTES,
         ws_per_message_deflate=False,  # sound of one block is small, and packing it takes time
-        log_config=None,
-        access_log=False,  # addresses hold the token
-        server_header=False,
-        limit_concurrency=sockets.CONNECTIONS,
-        timeout_graceful_shutdown=2,
     )
 
 
