@@ -23,16 +23,24 @@ def _start(kernel: Any, grid: tuple[int, ...], args: tuple[Any, ...], options: d
     kernel[grid](*args, **options)
 
 
+def _forget_workspaces() -> None:
+    """Lets cuBLAS allocate its workspaces anew. Before a capture, so that they lie in memory that the graph keeps for
+    as long as it lives; after it, so that no other product writes there."""
+    forget = getattr(torch._C, "_cuda_clearCublasWorkspaces", None)  # A torch for the CPU has none.
+    if forget is not None:
+        forget()
+
+
 class Replay:
-    """A fixed sequence of launches, which a GPU captures once and then starts as one CUDA graph. On other devices, or
-    where `capture` is False, every call makes the launches one by one.
+    """A fixed sequence of launches, which a GPU captures once and then starts as one CUDA graph. On other devices every
+    call makes the launches one by one.
 
     Before a capture the sequence runs once, on whatever its buffers hold, because that compiles its kernels.
     """
 
-    def __init__(self, sequence: Callable[[], None], device: torch.device, capture: bool) -> None:
+    def __init__(self, sequence: Callable[[], None], device: torch.device) -> None:
         self.sequence, self.graph = sequence, None
-        if device.type != "cuda" or not capture:
+        if device.type != "cuda":
             return
         cuda_stream = torch.cuda.Stream(device)
         cuda_stream.wait_stream(torch.cuda.current_stream(device))
@@ -40,8 +48,13 @@ class Replay:
             sequence()
         torch.cuda.current_stream(device).wait_stream(cuda_stream)
         graph = torch.cuda.CUDAGraph()
-        with _CAPTURES, torch.cuda.graph(graph, stream=cuda_stream, capture_error_mode="thread_local"):
-            sequence()
+        with _CAPTURES:
+            _forget_workspaces()
+            try:
+                with torch.cuda.graph(graph, stream=cuda_stream, capture_error_mode="thread_local"):
+                    sequence()
+            finally:
+                _forget_workspaces()
         self.graph = graph
 
     def __call__(self) -> None:

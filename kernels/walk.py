@@ -86,7 +86,7 @@ class Walk:
         self._truncate = truncate
         if truncate not in self._periods:
             self.clock.copy_(clock_values(0, self.config.lookback))
-            self._periods[truncate] = Replay(self._launch_period, self.device, capture=self.style != "library")
+            self._periods[truncate] = Replay(self._launch_period, self.device)
 
     def load(self, hidden: list[Tensor], levels: Tensor, t: int, drawing: Drawing) -> None:
         """Start at time t. levels (B, L + T) with -1 for what is drawn, and drawing for T samples; T <= columns."""

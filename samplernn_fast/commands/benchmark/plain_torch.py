@@ -105,7 +105,7 @@ class GraphedTorch(PlainTorch):
         lookback = self.config.lookback
         self.levels = torch.full((batch_size, 2 * lookback), self.config.q_zero, device=self.device)
         self.states = [h.clone() for h in self.h]
-        self.replay = Replay(self.period, self.device, capture=True)
+        self.replay = Replay(self.period, self.device)
 
     @torch.inference_mode()
     def period(self) -> None:
