@@ -228,7 +228,7 @@ def stream(
     if isinstance(model, Engine):
         engine = model
     else:
-        engine = Engine(model, backend=backend, dtype=dtype, device=device, num_threads=num_threads)
+        engine = Engine(model, backend, dtype, device, num_threads, num_streams=num_samples)
     if engine.config.sample_rate == 0:
         raise ConfigError("this model has no sample rate yet: train it, or give its config one")
     levels = None if prompt is None else _prompt_levels(engine, prompt, prompt_sample_rate)

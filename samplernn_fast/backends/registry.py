@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 _LARGE = 8 << 20  # bytes of a model's matrices in int8, from which on memory bounds its speed on most processors
 _PLAYS_ALL = "stepping"  # the backend that needs no packed weights
+_MANY_STREAMS = 64  # so many at once are made faster by large matrix products than by one persistent kernel
 
 
 class _Backends(Mapping[str, type[Backend]]):
@@ -53,7 +54,7 @@ class _Backends(Mapping[str, type[Backend]]):
 
 
 BACKENDS = _Backends()
-"""Every backend by its name, fastest first: the order in which "auto" tries them."""
+"""Every backend by its name, fastest for one stream first: the order in which "auto" tries them for few streams."""
 
 
 class Weights:
@@ -86,14 +87,16 @@ def resolve(
     device: str,
     dtype: str = "auto",
     failed: Mapping[str, str] | None = None,
+    num_streams: int = 1,
 ) -> type[Backend]:
     """The backend called `name`, or for "auto" the first that can run this model on this device in `dtype`.
 
-    failed: why backends could not be started that seemed able to run. Raises BackendUnavailable with the reasons: an
-    explicit name never turns into another one. Raises ConfigError for names of nothing.
+    failed: why backends could not be started that seemed able to run. num_streams: how many are to run at once, which
+    decides what "auto" tries first. Raises BackendUnavailable with the reasons: an explicit name never turns into
+    another one. Raises ConfigError for names of nothing.
     """
     check_backend(name, dtype)
-    reasons, players = [], list(BACKENDS) if config.packed else [_PLAYS_ALL]
+    reasons, players = [], _in_order(num_streams) if config.packed else [_PLAYS_ALL]
     for candidate in players if name == "auto" else [name]:
         if candidate not in players:
             found = [f"the {_PLAYS_ALL} backend alone plays {config.system}"]
@@ -112,6 +115,12 @@ def resolve(
     raise BackendUnavailable(f"{whose} run this model on {device}: {' | '.join(reasons)}")
 
 
+def _in_order(num_streams: int) -> list[str]:
+    """The names of the backends with packed weights, fastest first for so many streams."""
+    names = list(BACKENDS)
+    return sorted(names, key=lambda name: name != "triton") if num_streams >= _MANY_STREAMS else names
+
+
 def unavailable_reasons(name: str, config: AudioConfig, device: str) -> list[str]:
     """Why the backend of that name cannot run such a model, which is of a system that it plays, on that device. A GPU's
     backend is not loaded to say that there is no GPU."""
@@ -126,20 +135,27 @@ def unavailable_reasons(name: str, config: AudioConfig, device: str) -> list[str
         return [f"needs torch, which is installed and cannot be loaded: {error}"]
 
 
-def start(name: str, weights: Weights, device: str, dtype: str = "auto", num_threads: int | None = None) -> Backend:
+def start(
+    name: str,
+    weights: Weights,
+    device: str,
+    dtype: str = "auto",
+    num_threads: int | None = None,
+    num_streams: int = 1,
+) -> Backend:
     """The backend called `name`, ready to run in the numeric mode that `dtype` asks for.
 
     dtype "auto" is the backend's first mode, which gives the same levels as other backends and projects wherever logits
     are not very close; "fastest" is the fastest mode that keeps its promise for this model, which may be int8.
     Only name "auto" moves on, with a warning, when a backend cannot be started: a kernel that does not compile, a GPU
-    that refuses it. Raises BackendUnavailable as `resolve`, or where a mode would not keep its promise for this model,
-    and ConfigError for a mode that the backend does not have.
+    that refuses it. num_streams: as in `resolve`. Raises BackendUnavailable as `resolve`, or where a mode would not
+    keep its promise for this model, and ConfigError for a mode that the backend does not have.
     """
     if num_threads is not None:  # only the cpu backend reads it, but a number that cannot be meant is never passed over
         THREADS.check("num_threads", num_threads, whole=True)
     failed: dict[str, str] = {}
     while True:
-        chosen = resolve(name, weights.config, device, dtype, failed)
+        chosen = resolve(name, weights.config, device, dtype, failed, num_streams)
         try:
             return _open(chosen, weights, device, dtype, num_threads)
         except BackendUnavailable as error:

@@ -39,6 +39,8 @@ class Engine:
     model: a run folder, a .safetensors file, "demo" for the bundled model, or a model that is loaded already.
     backend: "auto" or a name of `registry.BACKENDS`; dtype: "auto", "fastest" or one of the backend's numeric modes
     (see `registry.start`). num_threads: of the `cpu` backend; None chooses by the model's size and the streams.
+    num_streams: about how many streams are going to run at once, by which "auto" chooses between a GPU's backends. Any
+    number may run.
     """
 
     def __init__(
@@ -48,10 +50,13 @@ class Engine:
         dtype: str = "auto",
         device: "str | torch.device" = "auto",
         num_threads: int | None = None,
+        num_streams: int = 1,
     ) -> None:
+        limits.STREAMS.check("num_streams", num_streams, whole=True)
         weights, where = _weights(model), resolve_device(device)
-        registry.resolve(backend, weights.config, where, dtype)  # refuses before the work of packing
-        started = registry.start(backend, weights, where, dtype, num_threads)
+        # This refuses before the work of packing.
+        registry.resolve(backend, weights.config, where, dtype, num_streams=num_streams)
+        started = registry.start(backend, weights, where, dtype, num_threads, num_streams)
         first_use = None
         if started.compiled_here:
             from samplernn_fast.engine.first_use import FirstUse
