@@ -27,10 +27,9 @@ struct Block {
   uint32_t samples = 0;          // samples of this launch that ran the sample-level MLP
   // Whether this sample skips the MLP: every stream's level is given, and no logits are wanted.
   bool forced = true;
-  mutable uint32_t gathers = 0;    // exchanges in packets that were read so far
-  mutable uint32_t published = 0;  // when the team last published, by clock_low()
-  mutable uint32_t passes = 0;     // passes of products so far; see b.parts
-  mutable int output = -1;  // the tier whose output rows are in use, or -1 for the common rows
+  mutable uint32_t gathers = 0;  // exchanges in packets that were read so far
+  mutable uint32_t passes = 0;   // passes of products so far; see b.parts
+  mutable int output = -1;       // the tier whose output rows are in use, or -1 for the common rows
   // For each tier, 1 + the frame whose output its rows hold, or 0.
   mutable uint32_t output_frames[kTiers] = {};
   // These are for profile.cuh.

@@ -77,10 +77,6 @@ SRNN_CONSTEXPR int publishers() {
   return kOneOwner && V::kByOwners ? kWarpSize : kThreads;
 }
 
-// Ticks between a team's own publishing and its first look at what others have published. Their
-// packets are under way for longer, and whoever looks too early waits for another trip to L2.
-constexpr uint32_t kTicksToFirstLook = kTeams > 1 && kExchange == Protocol::kTagged ? 150 : 0;
-
 // Calls send(number) for each number below kCount that is this thread's to publish, once `own` is
 // complete. The warps that do not publish wait, because their looks at what other blocks publish
 // would slow down the loads of the one that does.
@@ -94,7 +90,6 @@ SRNN_DEVICE void each_published(const Block& b, const Send& send) {
   }
   if constexpr (kPublishers < kThreads && in_packets(kExchange))
     barrier_sync(b.barrier(), kThreads);
-  if constexpr (kTicksToFirstLook > 0) b.published = clock_low();
 }
 
 // Sends this block's slice of every vector, b.own() (kRows, kSlice), to all blocks.
@@ -255,7 +250,6 @@ SRNN_DEVICE bool gather(const Block& b, int place, uint32_t sequence, int first,
   const ExchangeTime time(b);
   if constexpr (in_packets(kExchange)) {
     int32_t& late = b.late();
-    if constexpr (kTicksToFirstLook > 0) wait_since(b.published, kTicksToFirstLook);
     if (!gather_packets<V, kRows>(b, place, sequence, first, rows, take)) late = 1;
     barrier_sync(b.barrier(), kThreads);
     return late == 0;

@@ -179,16 +179,6 @@ SRNN_DEVICE uint64_t clock_ns() {
   asm volatile("mov.u64 %0, %globaltimer;" : "=l"(now));
   return now;
 }
-// The lower bits of clock_ticks(), and a wait until `ticks` of them have passed since `began`.
-SRNN_DEVICE uint32_t clock_low() {
-  uint32_t now;
-  asm volatile("mov.u32 %0, %%clock;" : "=r"(now)::"memory");
-  return now;
-}
-SRNN_DEVICE void wait_since(uint32_t began, uint32_t ticks) {
-  while (clock_low() - began < ticks) {
-  }
-}
 SRNN_DEVICE uint64_t clock_ticks() { return static_cast<uint64_t>(clock64()); }
 // Adds to a number of which one thread keeps count. The thread does not wait for the result.
 SRNN_DEVICE void add_up(uint64_t* to, uint64_t x) {

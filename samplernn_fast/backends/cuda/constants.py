@@ -3,7 +3,7 @@
 `csrc/cuda/params.h` is the contract. The compiled text works out the sizes of buffers and exports them.
 """
 
-from samplernn_fast.backends.cuda.grouping import grid_blocks
+from samplernn_fast.backends.cuda.grouping import block_teams, grid_blocks
 from samplernn_fast.models.config import PackedConfig
 from samplernn_fast.models.layout import packed_hidden
 from samplernn_fast.reference.modes import MODES
@@ -21,21 +21,14 @@ COMPILE_OPTIONS: tuple[str, ...] = ("--std=c++17", "--fmad=false")
 NVRTC_OPTIONS: tuple[str, ...] = (*COMPILE_OPTIONS, "-default-device")
 """The options of every compilation by NVRTC. Versions up to 13.1 take a lambda with an `auto` parameter for a function
 of the host unless `-default-device` is given. nvcc does not know that option, and does not need it."""
-_READERS_OF_A_COPY = 16  # the largest number of blocks that read one copy of a packet
-_STREAMS_WITH_TEAMS = 1  # the largest number of streams of a block with two teams
-_STREAMS_WITH_COPIES = 8  # the largest number of streams for which packets are copied
+_READERS_OF_A_COPY = 64  # the largest number of blocks that read one copy of a packet
+_STREAMS_WITH_COPIES = 4  # the largest number of streams for which packets are copied
 
 
 def packet_copies(batch: int, readers: int) -> int:
     """How many copies every packet has: many blocks that read one cache line at once wait for each other, and copies
-    cost little where there are few streams. Not yet measured on a GPU."""
+    cost little where there are few streams."""
     return -(-readers // _READERS_OF_A_COPY) if batch <= _STREAMS_WITH_COPIES else 1
-
-
-def block_teams(batch: int, exchange: str) -> int:
-    """How many teams of warps a block has: a second one works ahead where blocks wait for packets. With more streams
-    two teams do not fit into the registers."""
-    return 2 if exchange in ("tagged", "cluster") and batch <= _STREAMS_WITH_TEAMS else 1
 
 
 def defines(
@@ -75,7 +68,7 @@ def defines(
         "BATCH": batch,
         "GROUPS": groups,
         "THREADS": threads,
-        "TEAMS": teams or block_teams(batch, exchange),
+        "TEAMS": teams or block_teams(batch, exchange, shared_bytes),
         "BLOCKS": blocks,
         "SHARED_BYTES": shared_bytes,
         "EXCHANGE": EXCHANGES.index(exchange),

@@ -12,11 +12,27 @@ _CLUSTER_BLOCKS = (16, 8, 4)  # the sizes of thread block clusters that are trie
 # The largest number of streams of a cluster. Every block keeps the buffers of exchanges in its shared memory, and they
 # grow with the streams.
 _STREAMS_OF_A_CLUSTER = 8
+_STREAMS_WITH_TEAMS = 4  # the largest number of streams of a block with two teams, where its shared memory is large
+_LARGE = 200 << 10  # bytes of shared memory; a GPU of compute capability 9.0 has 227 KB for a block
 
 
 def grid_blocks(dim: int, most: int) -> int:
     """The largest number of blocks, at most `most`, that share `dim` units so that none of them is idle."""
     return -(-dim // -(-dim // most))
+
+
+def block_teams(batch: int, exchange: str, shared_bytes: int) -> int:
+    """The most teams of warps that a block may have: a second one works ahead where blocks wait for packets. With more
+    streams two teams do not fit into the registers, the less so where few weights stay in shared memory."""
+    most = _STREAMS_WITH_TEAMS if shared_bytes >= _LARGE else 1
+    return 2 if exchange in ("tagged", "cluster") and batch <= most else 1
+
+
+def team_threads(usual: int, batch: int, exchange: str, dtype: str, shared_bytes: int) -> int:
+    """The threads of a team, `usual` of them for the most part. One stream in float32 takes half as many more where all
+    blocks share the weights: products with weights from L2 are most of its time, and more loads are then under way."""
+    waits_for_weights = dtype == "float32" and batch == 1 and exchange == "tagged" and shared_bytes >= _LARGE
+    return usual * 3 // 2 if waits_for_weights else usual
 
 
 @dataclass(frozen=True)
@@ -27,6 +43,8 @@ class Grouping:
     groups: int
     blocks: int
     exchange: str
+    teams: int
+    """The teams of a block."""
 
     @property
     def launched(self) -> int:
@@ -41,19 +59,27 @@ def grouping(
 
     "auto" is "tagged" here. But where the matrices of a model fit into the shared memory of one block, "auto" makes
     groups of one block, which wait for nobody, one on each multiprocessor; together they may make more streams than
-    are asked for. `cluster_groupings` has what lies between.
+    are asked for. `cluster_groupings` has what lies between, and comes first where a GPU has clusters.
     """
     if exchange != "auto" or product_bytes(config, dtype) > shared_bytes:
         shared_out = "tagged" if exchange == "auto" else exchange
-        return Grouping(streams, 1, grid_blocks(config.dim, multiprocessors), shared_out)
+        return Grouping(
+            streams,
+            1,
+            grid_blocks(config.dim, multiprocessors),
+            shared_out,
+            block_teams(streams, shared_out, shared_bytes),
+        )
     together = -(-streams // multiprocessors)
-    return Grouping(together, -(-streams // together), 1, "alone")
+    return Grouping(together, -(-streams // together), 1, "alone", teams=1)
 
 
-def cluster_grouping(streams: int, blocks: int, clusters: int) -> Grouping:
+def cluster_grouping(streams: int, blocks: int, clusters: int, shared_bytes: int) -> Grouping:
     """Groups that are clusters of `blocks` blocks, on a GPU that holds `clusters` of them at a time."""
     together = -(-streams // clusters)
-    return Grouping(together, -(-streams // together), blocks, "cluster")
+    return Grouping(
+        together, -(-streams // together), blocks, "cluster", block_teams(together, "cluster", shared_bytes)
+    )
 
 
 def cluster_groupings(
@@ -65,7 +91,7 @@ def cluster_groupings(
     many clusters a GPU has room for, and whether the other arrays fit too, only the compiled kernel tells.
     """
     found = [
-        cluster_grouping(streams, blocks, multiprocessors // blocks)
+        cluster_grouping(streams, blocks, multiprocessors // blocks, shared_bytes)
         for blocks in _cluster_sizes(config, dtype, shared_bytes)
         if blocks <= multiprocessors
     ]

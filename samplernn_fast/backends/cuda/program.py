@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from samplernn_fast._C import CudaKernel, CudaStages
 
 THREADS = 256
-"""The threads of a team of a block's warps; `constants.block_teams` tells how many teams a block has."""
+"""The usual number of threads of a team of a block's warps; a `Grouping` tells how many teams a block has."""
 PERSISTENT = "srnn_generate"
 """The kernel of csrc/cuda/device/persistent.cuh."""
 
@@ -56,14 +56,14 @@ class Program:
     ) -> "Program":
         """Compile and load a model's kernels for `batch` streams, on all multiprocessors.
 
-        exchange: one of `constants.CHOICES`. "auto" takes one block for a model that fits into it, else clusters where
-        the model fits into one of them, else "tagged".
+        exchange: one of `constants.CHOICES`. "auto" takes clusters where the model and the streams fit into them, else
+        single blocks for a model that fits into one, else "tagged".
         Raises BackendUnavailable where something does not work, NotAtOnce where the GPU has no room for all blocks.
         """
         device = gpu.device
         machine = (device.multiprocessors, device.shared_bytes)
         group = grouping.grouping(config, dtype, batch, *machine, exchange)
-        if exchange == "cluster" or (exchange == "auto" and group.exchange != "alone"):
+        if exchange in ("auto", "cluster"):
             program = cls._in_clusters(gpu, config, dtype, batch, profile)
             if program is not None:
                 return program
@@ -75,8 +75,9 @@ class Program:
         walk = Walk.of(config) if group.exchange == "launches" else None
         kernels = _load(gpu, config, dtype, group, profile, walk)
         blocks, cooperative = group.launched, group.blocks > 1 and walk is None
+        threads = _team_threads(gpu, group, dtype) * group.teams
         for name, kernel in kernels.items():
-            shared_bytes, threads = kernel.sizes["shared"], _threads(group)
+            shared_bytes = kernel.sizes["shared"]
             with driver_errors_as(BackendUnavailable):
                 room = kernel.blocks_per_multiprocessor(threads, shared_bytes) * device.multiprocessors
             needed = blocks if cooperative else 1
@@ -85,7 +86,7 @@ class Program:
                     f"{name} needs {needed} blocks at once, but {device.name} holds {room} of {threads} threads "
                     f"with {kernel.registers} registers and {shared_bytes} bytes of shared memory"
                 )
-        return cls._of(kernels, group, cooperative, walk)
+        return cls._of(kernels, group, threads, cooperative, walk)
 
     @classmethod
     def _in_clusters(cls, gpu: Gpu, config: PackedConfig, dtype: str, batch: int, profile: bool) -> "Program | None":
@@ -100,15 +101,18 @@ class Program:
             group, *waiting = waiting
             kernels = _load(gpu, config, dtype, group, profile)
             kernel, sizes = kernels[PERSISTENT], kernels[PERSISTENT].sizes
+            threads = _team_threads(gpu, group, dtype) * group.teams
             kept = sizes["resident"] * group.blocks >= grouping.resident_bytes(config, dtype)
             if sizes["shared"] > shared_bytes or not kept:
+                if group.teams > 1:  # a second team takes memory too
+                    waiting.insert(0, replace(group, teams=1))
                 continue
             with driver_errors_as(BackendUnavailable):
-                held = kernel.active_clusters(group.blocks, _threads(group), sizes["shared"])
+                held = kernel.active_clusters(group.blocks, threads, sizes["shared"])
             if held * group.blocks >= group.launched:
-                return cls._of(kernels, group, cooperative=False)
+                return cls._of(kernels, group, threads, cooperative=False)
             if held > 0:  # smaller clusters may now have fewer streams each
-                fewer = grouping.cluster_grouping(batch, group.blocks, held)
+                fewer = grouping.cluster_grouping(batch, group.blocks, held, shared_bytes)
                 waiting = grouping.in_order_of_clusters([*waiting, fewer])
         return None
 
@@ -117,6 +121,7 @@ class Program:
         cls,
         kernels: "Mapping[str, CudaKernel]",
         group: grouping.Grouping,
+        threads: int,
         cooperative: bool,
         walk: Walk | None = None,
     ) -> "Program":
@@ -127,7 +132,7 @@ class Program:
             streams=group.batch * group.groups,
             group_streams=group.batch,
             blocks=group.launched,
-            threads=_threads(group),
+            threads=threads,
             cooperative=cooperative,
             cluster=group.blocks if group.exchange == "cluster" else 1,
             shared_bytes=sizes["shared"],
@@ -160,9 +165,16 @@ def _load(
     nvrtc = open_nvrtc(gpu.version, device.capability)
     arch = architecture(device.capability, nvrtc.archs())
     assert arch is not None  # open_nvrtc gives none that does not know the GPU
-    shape = (group.batch, group.blocks, THREADS, device.shared_bytes, group.exchange, group.groups)
+    shape = (
+        group.batch,
+        group.blocks,
+        _team_threads(gpu, group, dtype),
+        device.shared_bytes,
+        group.exchange,
+        group.groups,
+    )
     # A kernel of one stage is not profiled: its first block knows only the time of that stage.
-    defines = constants.defines(config, dtype, *shape, profile=profile and walk is None)
+    defines = constants.defines(config, dtype, *shape, profile=profile and walk is None, teams=group.teams)
     cubin = compile_kernel(nvrtc, KernelSource.read("stages.cuh" if walk else "persistent.cuh"), arch, defines)
     with driver_errors_as(BackendUnavailable):
         first, *others = walk.kernels if walk else [PERSISTENT]
@@ -170,9 +182,8 @@ def _load(
         return kernels | {name: native().CudaKernel(kernels[first], name) for name in others}
 
 
-def _threads(group: grouping.Grouping) -> int:
-    """The threads of a block."""
-    return THREADS * constants.block_teams(group.batch, group.exchange)
+def _team_threads(gpu: Gpu, group: grouping.Grouping, dtype: str) -> int:
+    return grouping.team_threads(THREADS, group.batch, group.exchange, dtype, gpu.device.shared_bytes)
 
 
 def _stages(kernels: "Mapping[str, CudaKernel]", walk: Walk) -> "CudaStages":

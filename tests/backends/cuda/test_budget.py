@@ -42,8 +42,9 @@ def defines(config, arch, dtype, batch, exchange, profile=False):
         group = grouping.cluster_groupings(config, dtype, batch, multiprocessors, shared_bytes)[0]
     else:
         group = grouping.grouping(config, dtype, batch, multiprocessors, shared_bytes, exchange)
-    shape = (group.batch, group.blocks, THREADS, shared_bytes, group.exchange, group.groups)
-    return constants.defines(config, dtype, *shape, profile=profile)
+    threads = grouping.team_threads(THREADS, group.batch, group.exchange, dtype, shared_bytes)
+    shape = (group.batch, group.blocks, threads, shared_bytes, group.exchange, group.groups)
+    return constants.defines(config, dtype, *shape, profile=profile, teams=group.teams)
 
 
 @pytest.fixture(scope="module")
@@ -158,7 +159,7 @@ def test_a_small_model_in_one_block(compiled):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("batch", [2, 8, 64])
+@pytest.mark.parametrize("batch", [2, 4, 8, 64])
 @pytest.mark.parametrize("dtype", modes.MODES)
 @pytest.mark.parametrize("arch", GPUS)
 def test_many_streams_in_every_mode(compiled, arch, dtype, batch):

@@ -33,13 +33,13 @@ def test_small_models_take_one_block_for_some_streams(gpu):
 @pytest.mark.parametrize(
     ("dim", "dtype", "streams", "expected"),
     [
-        (1024, "int8", 1, Grouping(1, 1, 128, "tagged")),
-        (1024, "float32", 64, Grouping(64, 1, 128, "tagged")),
-        (64, "float32", 1, Grouping(1, 1, 64, "tagged")),
-        (64, "int8", 1, Grouping(1, 1, 1, "alone")),
-        (64, "int8", 132, Grouping(1, 132, 1, "alone")),
-        (64, "int8", 133, Grouping(2, 67, 1, "alone")),
-        (64, "int8", 264, Grouping(2, 132, 1, "alone")),
+        (1024, "int8", 1, Grouping(1, 1, 128, "tagged", 2)),
+        (1024, "float32", 64, Grouping(64, 1, 128, "tagged", 1)),
+        (64, "float32", 1, Grouping(1, 1, 64, "tagged", 2)),
+        (64, "int8", 1, Grouping(1, 1, 1, "alone", 1)),
+        (64, "int8", 132, Grouping(1, 132, 1, "alone", 1)),
+        (64, "int8", 133, Grouping(2, 67, 1, "alone", 1)),
+        (64, "int8", 264, Grouping(2, 132, 1, "alone", 1)),
     ],
 )
 def test_how_streams_are_shared_out(dim, dtype, streams, expected):
@@ -51,7 +51,7 @@ def test_how_streams_are_shared_out(dim, dtype, streams, expected):
 def test_an_exchange_by_name_is_that_exchange(exchange):
     """Also of a model that fits into one block: else tests on small models would exchange nothing."""
     found = grouping.grouping(SampleRNNConfig(dim=64), "int8", 3, 132, 227 << 10, exchange)
-    assert found == Grouping(3, 1, 64, exchange)
+    assert found == Grouping(3, 1, 64, exchange, teams=2 if exchange == "tagged" else 1)
 
 
 @pytest.mark.parametrize(
@@ -95,7 +95,7 @@ def test_the_fewest_streams_of_a_cluster_come_before_its_size(cluster_gpu):
 
 
 def test_no_cluster_has_more_streams_than_it_has_room_for():
-    groups = [grouping.cluster_grouping(64, 16, clusters) for clusters in (7, 8)]
+    groups = [grouping.cluster_grouping(64, 16, clusters, 227 << 10) for clusters in (7, 8)]
     assert [group.batch for group in groups] == [10, 8]
     assert grouping.in_order_of_clusters(groups) == groups[1:]
 

@@ -151,8 +151,6 @@ SRNN_DEVICE bool claim_word(uint32_t* to, uint32_t word) {
   return first;
 }
 SRNN_DEVICE uint64_t clock_ns() { return simt::runtime->clock; }
-SRNN_DEVICE uint32_t clock_low() { return static_cast<uint32_t>(simt::runtime->clock); }
-SRNN_DEVICE void wait_since(uint32_t, uint32_t) {}  // it is for speed, which is not modelled
 SRNN_DEVICE uint64_t clock_ticks() { return simt::runtime->clock; }
 SRNN_DEVICE void add_up(uint64_t* to, uint64_t x) { *to += x; }
 SRNN_DEVICE void pause() { simt::pause(); }
