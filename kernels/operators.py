@@ -17,7 +17,7 @@ def gru_cell(gates: Tensor, h: Tensor, w_hh: Tensor, b_n: Tensor | None) -> Tens
     streams, dim = h.shape
     weights = CellWeights(w_hh.contiguous(), None if b_n is None else b_n.contiguous())
     step = CellStep(state=h, new_state=new_h, hidden=h, new_hidden=new_h, conditioning=gates.contiguous())
-    blocks = blocks_for(style_for(streams), dim, dim, h.dtype, h.device, weights.gates)
+    blocks = blocks_for(style_for(streams, w_hh.dtype), dim, dim, h.dtype, h.device, weights.gates)
     with torch.cuda.device_of(h):
         launch_cell(weights, step, CellScratch.make(streams, weights), blocks)
     return new_h
@@ -50,7 +50,7 @@ def sample_step(
     behind, here = Place(clock, taps, recent, recent.stride(0)), Place(clock, 0, levels, levels.stride(0))
     truncate = 0 < top_k < q_levels or top_p < 1
     with torch.cuda.device_of(output):
-        launch_logits(behind, given, layers, output.contiguous(), scratch, style_for(streams))
+        launch_logits(behind, given, layers, output.contiguous(), scratch, style_for(streams, output.dtype))
         bias, draws = output_bias.contiguous(), draw.contiguous()
         launch_draw(here, scratch.logits, bias, draws, None, scales(temperature)[:, None], truncate)
     return levels[:, 0]

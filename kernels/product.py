@@ -16,8 +16,9 @@ import triton.language as tl
 from torch import Tensor
 
 STYLES = ("vector", "tiles", "library")
-# Numbers of streams from which a style is used. They are guesses, not yet measured on a GPU.
-TILES_FROM, LIBRARY_FROM = 8, 128
+# Numbers of streams from which a style is used, as an H100 has measured them (docs/decisions/triton.md).
+# Products in float32 are three in a tile, so that tiles win later.
+TILES_FROM, TILES_FROM_IN_FLOAT32, LIBRARY_FROM = 8, 16, 128
 # Programs of a launch in Triton's interpreter, which runs one after another. Two are enough for a test to notice that
 # one of them overwrites the other's results.
 _INTERPRETED_PROGRAMS = 2
@@ -45,9 +46,10 @@ class Blocks:
         return triton.cdiv(units, self.units), 1 if self.style == "vector" else triton.cdiv(streams, self.streams)
 
 
-def style_for(streams: int) -> str:
-    """The style for a number of streams."""
-    return STYLES[(streams >= TILES_FROM) + (streams >= LIBRARY_FROM)]
+def style_for(streams: int, dtype: torch.dtype) -> str:
+    """The style for a number of streams and matrices of a type."""
+    tiles_from = TILES_FROM_IN_FLOAT32 if dtype == torch.float32 else TILES_FROM
+    return STYLES[(streams >= tiles_from) + (streams >= LIBRARY_FROM)]
 
 
 def interpreted() -> bool:

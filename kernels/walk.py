@@ -46,7 +46,7 @@ class Walk:
     def __init__(self, weights: DeviceWeights, streams: int, device: torch.device, style: str = "") -> None:
         self.weights, self.config, self.streams, self.device = weights, weights.config, streams, device
         config, layers = self.config, self.config.n_rnn
-        self.style = style or style_for(streams)
+        self.style = style or style_for(streams, weights["mlp.output"].dtype)
         self.tiers = range(len(config.ratios))
         self.columns = config.lookback * max(1, min(_MOST_COLUMNS, _MOST_LEVELS // streams) // config.lookback)
         self.cells = [[cell_weights(weights, tier, layer) for layer in range(layers)] for tier in self.tiers]

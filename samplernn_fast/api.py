@@ -69,8 +69,8 @@ def generate(
     prompt: what every stream has heard before; a file of any rate and length, samples (T,) or (B, T) at
     prompt_sample_rate, or Audio. The audio returned is what follows it.
     A stream's audio depends on the model, seed and stream number (from first_stream on) alone, not on num_samples
-    (but for the rounding of matrix products, on the reference backend in float32 and on triton, which multiplies
-    differently from 16 and from 128 streams on).
+    (but for the rounding of matrix products: on a GPU, where backend "auto" takes triton from 64 streams on, on triton,
+    which multiplies differently from 8, 16 and 128 streams on, and on the reference backend in float32).
     should_stop is asked several times a second; when it says so, what is done is returned.
     """
     stream_ = stream(

@@ -205,7 +205,7 @@ class TritonBackend(TeacherForced):
         name, (frames, streams) = f"tier{tier}.", gates.shape[:2]
         bias_n = self.weights[name + "bias_n"][layer] if self.config.rnn == "gru" and self.config.reset_after else None
         weights = CellWeights(self.weights[name + "recurrent"][layer], bias_n)
-        style = self.style or style_for(streams)
+        style = self.style or style_for(streams, self.matrix_type)
         blocks = blocks_for(style, self.config.dim, self.config.dim, self.matrix_type, self.device, weights.gates)
         scratch = CellScratch.make(streams, weights)
         out = torch.empty(frames + 1, streams, self.config.dim, dtype=self.matrix_type, device=self.device)

@@ -29,7 +29,7 @@ from triton.compiler import ASTSource, make_backend  # noqa: E402
 from triton.runtime.jit import create_function_from_signature  # noqa: E402
 
 from samplernn_fast.kernels import launch  # noqa: E402
-from samplernn_fast.kernels.product import LIBRARY_FROM, TILES_FROM, vector_blocks  # noqa: E402
+from samplernn_fast.kernels.product import LIBRARY_FROM, TILES_FROM, TILES_FROM_IN_FLOAT32, vector_blocks  # noqa: E402
 from samplernn_fast.kernels.walk import Walk  # noqa: E402
 
 TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
@@ -59,17 +59,17 @@ MORE = [
     ("paper", "bfloat16", LIBRARY_FROM, 90, True),
     ("paper", "float32", 1, 80, False),
     ("paper", "bfloat16", TILES_FROM, 90, False),
-    ("paper", "float32", TILES_FROM, 90, False),
-    ("paper-256", "float32", TILES_FROM, 90, False),
+    ("paper", "float32", TILES_FROM_IN_FLOAT32, 90, False),
+    ("paper-256", "float32", TILES_FROM_IN_FLOAT32, 90, False),
     ("reset-before", "bfloat16", TILES_FROM, 80, False),
     ("reset-before-stack", "bfloat16", 2, 90, False),
-    ("reset-before-stack", "float32", TILES_FROM, 80, False),
+    ("reset-before-stack", "float32", TILES_FROM_IN_FLOAT32, 80, False),
     ("lstm", "bfloat16", 1, 90, False),
     ("lstm", "bfloat16", TILES_FROM, 80, False),
-    ("lstm", "float32", TILES_FROM, 80, False),
+    ("lstm", "float32", TILES_FROM_IN_FLOAT32, 80, False),
     ("lstm-32", "bfloat16", TILES_FROM, 90, False),
     ("lstm-skips", "bfloat16", TILES_FROM, 90, False),
-    ("lstm-skips", "float32", TILES_FROM, 90, True),
+    ("lstm-skips", "float32", TILES_FROM_IN_FLOAT32, 90, True),
     ("prism-skips", "bfloat16", 3, 90, True),
     ("prism-skips", "float32", 3, 80, False),
     ("16-bit", "bfloat16", TILES_FROM, 90, True),

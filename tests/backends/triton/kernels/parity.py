@@ -76,7 +76,7 @@ def test_bfloat16_computes_what_it_defines(name, style):
 
 @pytest.mark.skipif(INTERPRETED, reason="needs a GPU: the interpreter is too slow for many streams")
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("batch", [1, 15, 16, 127, 128, 4096])
+@pytest.mark.parametrize("batch", [1, 7, 8, 15, 16, 127, 128, 4096])
 def test_every_number_of_streams(batch, dtype):
     """Forcing levels that were drawn changes nothing, and scores are right, in each style that `style_for` chooses."""
     name, steps = "dim-96", 64
