@@ -164,8 +164,8 @@ def test_a_small_model_in_one_block(compiled):
 @pytest.mark.parametrize("dtype", modes.MODES)
 @pytest.mark.parametrize("arch", GPUS)
 def test_many_streams_in_every_mode(compiled, arch, dtype, batch):
-    # Two registers of two teams, which an H100 runs faster all the same than one team without spills.
-    spilled = 8 if (arch, dtype, batch) == ("sm_90", "float32", 4) else 0
+    # Three registers of two teams, which an H100 runs faster all the same than one team without spills.
+    spilled = 12 if (arch, dtype, batch) == ("sm_90", "float32", 4) else 0
     check(*compiled(arch, dtype, batch), arch, spilled)
 
 
