@@ -3,6 +3,7 @@
 import os
 import pty
 import select
+import signal
 import subprocess
 import sys
 import termios
@@ -28,6 +29,9 @@ class Terminal:
         import fcntl
 
         fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+        # A signal that was ignored where the tests were started, as by nohup, would be ignored here too.
+        for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
+            signal.signal(number, signal.SIG_DFL)
 
     def settings(self):
         return termios.tcgetattr(self.theirs)
