@@ -53,8 +53,7 @@ def serve(
     from samplernn_fast.serving.live.studio import Studio
 
     with sockets.bind(host, port) as socket:
-        how = (backend, dtype, device, num_threads, max_listeners)
-        engines = {name: Engine(model, *how) for name, model in named(models).items()}
+        engines = {name: Engine(model, backend, dtype, device, num_threads) for name, model in named(models).items()}
         token = access.token_for(host, token)
         studio = Studio(engines, max_listeners)
         address = access.address(host, socket.getsockname()[1], token)

@@ -46,7 +46,7 @@ class Making:
 
     def engine(self, model: Path) -> Engine:
         """An engine that makes clips of a model. Raises as `Engine`."""
-        return Engine(model, self.backend, self.dtype, self.device, self.num_threads, num_streams=self.seeds)
+        return Engine(model, self.backend, self.dtype, self.device, self.num_threads)
 
 
 @dataclass(frozen=True)
