@@ -96,7 +96,7 @@ def resolve(
     another one. Raises ConfigError for names of nothing.
     """
     check_backend(name, dtype)
-    reasons, players = [], _in_order(num_streams) if config.packed else [_PLAYS_ALL]
+    reasons, players = [], _in_order(device, num_streams) if config.packed else [_PLAYS_ALL]
     for candidate in players if name == "auto" else [name]:
         if candidate not in players:
             found = [f"the {_PLAYS_ALL} backend alone plays {config.system}"]
@@ -115,10 +115,10 @@ def resolve(
     raise BackendUnavailable(f"{whose} run this model on {device}: {' | '.join(reasons)}")
 
 
-def _in_order(num_streams: int) -> list[str]:
-    """The names of the backends with packed weights, fastest first for so many streams."""
-    names = list(BACKENDS)
-    return sorted(names, key=lambda name: name != "triton") if num_streams >= _MANY_STREAMS else names
+def _in_order(device: str, num_streams: int) -> list[str]:
+    """The names of the backends with packed weights, fastest first for so many streams on a device."""
+    many = device.startswith("cuda") and num_streams >= _MANY_STREAMS
+    return sorted(BACKENDS, key=lambda name: name != "triton") if many else list(BACKENDS)
 
 
 def unavailable_reasons(name: str, config: AudioConfig, device: str) -> list[str]:

@@ -33,6 +33,13 @@ def test_many_streams_take_large_products(streams, dtype, expected):
 
 
 @pytest.mark.usefixtures("every_backend")
+def test_the_order_of_a_processor_is_one_for_any_number():
+    """Triton's interpreter can run there too, and must not come first."""
+    few, many = (registry.resolve("auto", CONFIG, "cpu", num_streams=streams) for streams in (1, 64))
+    assert few is many
+
+
+@pytest.mark.usefixtures("every_backend")
 def test_a_name_is_that_backend_for_any_number():
     assert registry.resolve("cuda", CONFIG, "cuda:0", num_streams=4096).__name__ == "CudaBackend"
 
