@@ -13,7 +13,8 @@ _CLUSTER_BLOCKS = (16, 8, 4)  # the sizes of thread block clusters that are trie
 # grow with the streams.
 _STREAMS_OF_A_CLUSTER = 8
 _STREAMS_WITH_TEAMS = 4  # the largest number of streams of a block with two teams, where its shared memory is large
-_LARGE = 200 << 10  # bytes of shared memory; a GPU of compute capability 9.0 has 227 KB for a block
+LARGE = 200 << 10
+"""Bytes of shared memory from which a block keeps most weights; compute capability 9.0 has 227 KB."""
 
 
 def grid_blocks(dim: int, most: int) -> int:
@@ -24,15 +25,8 @@ def grid_blocks(dim: int, most: int) -> int:
 def block_teams(batch: int, exchange: str, shared_bytes: int) -> int:
     """The most teams of warps that a block may have: a second one works ahead where blocks wait for packets. With more
     streams two teams do not fit into the registers, the less so where few weights stay in shared memory."""
-    most = _STREAMS_WITH_TEAMS if shared_bytes >= _LARGE else 1
+    most = _STREAMS_WITH_TEAMS if shared_bytes >= LARGE else 1
     return 2 if exchange in ("tagged", "cluster") and batch <= most else 1
-
-
-def team_threads(usual: int, batch: int, exchange: str, dtype: str, shared_bytes: int) -> int:
-    """The threads of a team, `usual` of them for the most part. One stream in float32 takes half as many more where all
-    blocks share the weights: products with weights from L2 are most of its time, and more loads are then under way."""
-    waits_for_weights = dtype == "float32" and batch == 1 and exchange == "tagged" and shared_bytes >= _LARGE
-    return usual * 3 // 2 if waits_for_weights else usual
 
 
 @dataclass(frozen=True)
@@ -63,13 +57,8 @@ def grouping(
     """
     if exchange != "auto" or product_bytes(config, dtype) > shared_bytes:
         shared_out = "tagged" if exchange == "auto" else exchange
-        return Grouping(
-            streams,
-            1,
-            grid_blocks(config.dim, multiprocessors),
-            shared_out,
-            block_teams(streams, shared_out, shared_bytes),
-        )
+        blocks, teams = grid_blocks(config.dim, multiprocessors), block_teams(streams, shared_out, shared_bytes)
+        return Grouping(streams, 1, blocks, shared_out, teams)
     together = -(-streams // multiprocessors)
     return Grouping(together, -(-streams // together), 1, "alone", teams=1)
 
@@ -77,9 +66,8 @@ def grouping(
 def cluster_grouping(streams: int, blocks: int, clusters: int, shared_bytes: int) -> Grouping:
     """Groups that are clusters of `blocks` blocks, on a GPU that holds `clusters` of them at a time."""
     together = -(-streams // clusters)
-    return Grouping(
-        together, -(-streams // together), blocks, "cluster", block_teams(together, "cluster", shared_bytes)
-    )
+    teams = block_teams(together, "cluster", shared_bytes)
+    return Grouping(together, -(-streams // together), blocks, "cluster", teams)
 
 
 def cluster_groupings(

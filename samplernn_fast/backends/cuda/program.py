@@ -75,7 +75,7 @@ class Program:
         walk = Walk.of(config) if group.exchange == "launches" else None
         kernels = _load(gpu, config, dtype, group, profile, walk)
         blocks, cooperative = group.launched, group.blocks > 1 and walk is None
-        threads = _team_threads(gpu, group, dtype) * group.teams
+        threads = team_threads(group, dtype, device.shared_bytes) * group.teams
         for name, kernel in kernels.items():
             shared_bytes = kernel.sizes["shared"]
             with driver_errors_as(BackendUnavailable):
@@ -101,7 +101,7 @@ class Program:
             group, *waiting = waiting
             kernels = _load(gpu, config, dtype, group, profile)
             kernel, sizes = kernels[PERSISTENT], kernels[PERSISTENT].sizes
-            threads = _team_threads(gpu, group, dtype) * group.teams
+            threads = team_threads(group, dtype, shared_bytes) * group.teams
             kept = sizes["resident"] * group.blocks >= grouping.resident_bytes(config, dtype)
             if sizes["shared"] > shared_bytes or not kept:
                 if group.teams > 1:  # a second team takes memory too
@@ -165,14 +165,8 @@ def _load(
     nvrtc = open_nvrtc(gpu.version, device.capability)
     arch = architecture(device.capability, nvrtc.archs())
     assert arch is not None  # open_nvrtc gives none that does not know the GPU
-    shape = (
-        group.batch,
-        group.blocks,
-        _team_threads(gpu, group, dtype),
-        device.shared_bytes,
-        group.exchange,
-        group.groups,
-    )
+    threads, shared_bytes = team_threads(group, dtype, device.shared_bytes), device.shared_bytes
+    shape = (group.batch, group.blocks, threads, shared_bytes, group.exchange, group.groups)
     # A kernel of one stage is not profiled: its first block knows only the time of that stage.
     defines = constants.defines(config, dtype, *shape, profile=profile and walk is None, teams=group.teams)
     cubin = compile_kernel(nvrtc, KernelSource.read("stages.cuh" if walk else "persistent.cuh"), arch, defines)
@@ -182,8 +176,11 @@ def _load(
         return kernels | {name: native().CudaKernel(kernels[first], name) for name in others}
 
 
-def _team_threads(gpu: Gpu, group: grouping.Grouping, dtype: str) -> int:
-    return grouping.team_threads(THREADS, group.batch, group.exchange, dtype, gpu.device.shared_bytes)
+def team_threads(group: grouping.Grouping, dtype: str, shared_bytes: int) -> int:
+    """The threads of a team. One stream in float32 takes half as many more where all blocks share the weights: products
+    with weights from L2 are most of its time, and more loads are then under way."""
+    waits_for_weights = dtype == "float32" and group.batch == 1 and group.exchange == "tagged"
+    return THREADS * 3 // 2 if waits_for_weights and shared_bytes >= grouping.LARGE else THREADS
 
 
 def _stages(kernels: "Mapping[str, CudaKernel]", walk: Walk) -> "CudaStages":
