@@ -1,0 +1,1 @@
+"""Work that many processes share: which part is whose, what is done and right, and how such processes are started."""
