@@ -28,6 +28,7 @@ class CpuBackend:
     promised: tuple[str, ...] = tuple(PROMISED_BITS)
     packed = True
     compiled_here = False
+    batch_invariant = True
     mixes = True
 
     @staticmethod

@@ -30,6 +30,8 @@ class Backend(Protocol):
     """This says whether it plays packed weights, which most systems with an RNN have, or the model itself."""
     compiled_here: bool
     """Whether its kernels are compiled on the user's machine, so that their first levels are checked."""
+    batch_invariant: bool
+    """Whether a stream's levels are the same, bit for bit, whatever runs beside it in the same call."""
     mixes: bool
     """Whether the streams of one call may be drawn in different ways: `generate` takes a `MixedDrawing` too."""
     dtype: str

@@ -64,6 +64,7 @@ class SteppingBackend:
     promised: tuple[str, ...] = ()
     packed = False
     compiled_here = False
+    batch_invariant = False
     mixes = False
 
     @staticmethod

@@ -39,6 +39,7 @@ class TritonBackend(TeacherForced):
     promised: tuple[str, ...] = ()
     packed = True
     compiled_here = True
+    batch_invariant = False
     mixes = False
 
     @staticmethod

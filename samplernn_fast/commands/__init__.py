@@ -56,7 +56,7 @@ COMMANDS = {
     "generate": Command(
         "Make new audio with a model.",
         "samplernn-fast generate run -o new.wav --duration 10 --temperature 0.95",
-        "generation",
+        "generation.command",
         "generate",
     ),
     "serve": Command(
@@ -128,6 +128,13 @@ COMMANDS = {
         "listening.command",
         "abtest",
         ("make", "serve", "tally", "export", "import_"),
+    ),
+    "jobs": Command(
+        "Share a command between many processes: submit its shards, see how far they are, check what they made.",
+        "samplernn-fast jobs status out",
+        "jobs.command",
+        "jobs",
+        ("submit", "status", "merge", "manifest"),
     ),
     "info": Command(
         "What a model is: its settings, size, hash and how it was trained.",

@@ -17,6 +17,7 @@ import tyro
 from samplernn_fast.commands import COMMANDS
 from samplernn_fast.commands.standard_streams import USAGE_STATUS
 from samplernn_fast.errors import ConfigError, did_you_mean, quoted
+from samplernn_fast.jobs.shards import COUNT, INDEX
 from samplernn_fast.ranges import check_arguments
 
 _APART, _AFTER = r"(?<![\w./\\'\"=-])", r"(?![\w/\\'\"=-]|\.\w)"  # a name that is no part of a path or a quotation
@@ -31,6 +32,10 @@ OutputText = Annotated[str | None, tyro.conf.arg(aliases=["-o", "--out"])]  # a 
 # The aliases are the names in PRiSM's and dadabots' programs; both spellings, with - and with _, are read.
 Seconds = Annotated[float, tyro.conf.arg(aliases=["--dur", "--n-secs"])]
 Pieces = Annotated[int, tyro.conf.arg(aliases=["--num-seqs", "--n-seqs"])]
+
+# What is not said is read from a scheduler's variables: `jobs.shards.Shard.of`.
+ShardIndex = Annotated[int | None, INDEX]
+NumShards = Annotated[int | None, COUNT]
 
 
 def parse(

@@ -78,10 +78,14 @@ class Shard:
             raise ConfigError(f"shard_index must be 0 to num_shards - 1, got {shard_index} of {num_shards}{where}")
         return cls(shard_index, num_shards, variable)
 
+    def numbers(self, total: int) -> range:
+        """Its part of the numbers below `total`: neighbours, and in all shards together each number once."""
+        return range(total * self.index // self.count, total * (self.index + 1) // self.count)
+
     def share(self, units: Sequence[T]) -> Sequence[T]:
-        """Its part of the units: neighbours, and in all shards together each unit once."""
-        total = len(units)
-        return units[total * self.index // self.count : total * (self.index + 1) // self.count]
+        """Its part of the units, as `numbers`."""
+        mine = self.numbers(len(units))
+        return units[mine.start : mine.stop]
 
     def __str__(self) -> str:
         return f"shard {self.index} of {self.count}" + (f", as {self.told_by} says" if self.told_by else "")

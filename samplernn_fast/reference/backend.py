@@ -29,6 +29,7 @@ class ReferenceBackend(TeacherForced):
     promised: tuple[str, ...] = ()
     packed = True
     compiled_here = False
+    batch_invariant = False
     mixes = False
 
     @staticmethod

@@ -136,6 +136,8 @@ def test_the_example_in_the_help_of_a_command_works(name, model, data_folder, tm
         for index in range(4):
             writing.write(sounds / f"{index}.wav", synthetic.plucked_music(0.3, index), RATE)
         places["data"] = tmp_path / "new-data"
+    if name == "jobs":
+        assert run("generate", model, "--duration", 0.02, "-o", tmp_path / "out", "--num-samples", 2, "--batch", 1) == 0
     if name == "fidelity":
         for word, pitch in HERTZ.items():
             write_words(tmp_path / "recordings" / word, 4, {"tone": pitch})

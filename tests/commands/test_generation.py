@@ -100,12 +100,11 @@ def test_temperatures_of_several_pieces_and_curves(model, capsys):
 def test_shards_make_the_files_of_one_process(model, tmp_path, capsys):
     args = ("--num-samples", 5, "--seed", 3, "--backend", "reference", "--dtype", "float64")
     args += ("--temperature", 0.6, 0.7, 0.8, 0.9, 1.0)
-    (tmp_path / "all").mkdir()
-    (tmp_path / "shards").mkdir()
     assert make(model, *args, "-o", "all/x.wav") == 0
     for index in range(3):
-        assert make(model, *args, "-o", "shards/x.wav", "--num-shards", 3, "--shard-index", index) == 0
-    made = {path.name: path.read_bytes() for path in (tmp_path / "shards").iterdir()}
+        shard = ("--batch", 1, "--num-shards", 3, "--shard-index", index)
+        assert make(model, *args, "-o", "shards/x.wav", *shard) == 0
+    made = {path.name: path.read_bytes() for path in (tmp_path / "shards").glob("*.wav")}
     assert sorted(made) == [f"x-{index:02d}.wav" for index in range(5)]
     assert made == {path.name: path.read_bytes() for path in (tmp_path / "all").iterdir()}
     assert len(set(made.values())) == 5
@@ -117,7 +116,7 @@ def test_a_shard_without_pieces_does_nothing(model, tmp_path, capsys):
     assert capsys.readouterr().err.count("nothing to do") == 2
     assert list(tmp_path.iterdir()) == []
     assert make(model, "--num-shards", 2, "--shard-index", 1) == 0
-    assert [path.name for path in tmp_path.iterdir()] == ["tune-seed0.wav"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["tune-seed0.job", "tune-seed0.wav"]
 
 
 def test_a_prompt_from_a_file(model, capsys):

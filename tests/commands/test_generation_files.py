@@ -85,17 +85,17 @@ def test_folders_of_a_file_are_made(model, tmp_path, capsys):
 
 def test_takes_are_padded_to_sort_by_number(model, tmp_path, capsys):
     assert make(model, "-o", "x.wav", "--num-samples", 101, "--num-shards", 50, "--shard-index", 49, duration=1e-3) == 0
-    assert names(tmp_path) == ["x-098.wav", "x-099.wav", "x-100.wav"]
+    assert [name for name in names(tmp_path) if "/" not in name] == ["x-098.wav", "x-099.wav", "x-100.wav"]
 
 
 def test_a_share_is_not_made_twice_under_other_names(model, tmp_path, capsys):
     args = ("-o", "all/", "--num-samples", 4, "--num-shards", 2)
-    assert make(model, *args, "--shard-index", 1) == 0
-    capsys.readouterr()
-    assert make(model, *args, "--shard-index", 1) == 1
-    assert "tune-seed0-02.wav exists" in assert_one_line_error(capsys)
+    for made in ("2 made, 0 were there", "0 made, 2 were there"):
+        assert make(model, *args, "--shard-index", 1) == 0
+        assert made in capsys.readouterr().out
     assert make(model, *args, "--shard-index", 0) == 0
-    assert names(tmp_path) == [f"all/tune-seed0-{index:02d}.wav" for index in range(4)]
+    found = [name for name in names(tmp_path) if ".job" not in name]
+    assert found == [f"all/tune-seed0-{index:02d}.wav" for index in range(4)]
 
 
 def test_a_random_seed_is_told_and_makes_the_same_again(model, tmp_path, capsys):

@@ -28,6 +28,7 @@ class CudaBackend:
     promised: tuple[str, ...] = tuple(mode for mode in MODES if mode in PROMISED_BITS)
     packed = True
     compiled_here = True
+    batch_invariant = True
     mixes = False
 
     @staticmethod

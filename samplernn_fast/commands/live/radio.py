@@ -17,7 +17,7 @@ from samplernn_fast import terminal
 from samplernn_fast.audio.writing import WRITABLE, check_suffix
 from samplernn_fast.backends import names
 from samplernn_fast.commands.flags import OutputText, Seconds
-from samplernn_fast.commands.generation import check_folder
+from samplernn_fast.commands.generation.places import check_folder
 from samplernn_fast.commands.live.serve import named
 from samplernn_fast.errors import AudioError, ConfigError, Interrupted, quoted
 from samplernn_fast.ranges import Range

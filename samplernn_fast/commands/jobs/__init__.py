@@ -1,0 +1,1 @@
+"""The command `jobs`: commands that many processes share, on this machine, under SLURM or in Kubernetes."""
