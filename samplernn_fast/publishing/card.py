@@ -93,6 +93,8 @@ def _metadata(facts: Facts, heading: Heading, kept: Mapping[str, Any]) -> dict[s
         "tags": tags,
         "sample_rate": facts.config.sample_rate,
     }
+    if facts.base:
+        ours["base_model"] = facts.base
     results = [
         {"type": "bits-per-sample", "value": round(bits, 4), "name": f"Bits per sample, {name} split"}
         for name, bits in _scores(facts)

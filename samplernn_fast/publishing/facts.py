@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from samplernn_fast import hub
 from samplernn_fast.data.batches import data_id
 from samplernn_fast.data.folder import AudioData
 from samplernn_fast.data.manifest import SPLITS, Recording
@@ -63,6 +64,8 @@ class Facts:
     """The score of the test split."""
     origin: str = ""
     """Where the weights come from, if not from this run alone, as a clause."""
+    base: str = ""
+    """The repository of the Hub, as owner/name, that has the model from which this one was trained on."""
 
     @property
     def seconds_heard(self) -> float:
@@ -116,6 +119,7 @@ def facts_of(
         valid_bits=_valid_bits(source, learnt),
         test=scored,
         origin=_origin(learnt),
+        base=_base(settings),
     )
 
 
@@ -129,7 +133,7 @@ def public_info(file: Path) -> dict[str, Any]:
     for place in places:
         for name in (*_FOLDERS, "file"):
             if isinstance(place.get(name), str):
-                place[name] = _last_part(place[name])
+                place[name] = place[name] if hub.is_named(place[name]) else _last_part(place[name])
     return info
 
 
@@ -194,6 +198,14 @@ def _origin(learnt: Fields) -> str:
         return f"imported from {imported}"
     known = _text(begun, "model_sha256")[:12]
     return f"trained on from another model, whose SHA-256 begins with {known}" if known else ""
+
+
+def _base(settings: Fields) -> str:
+    name = _text(settings, "init_from")
+    try:
+        return hub.repository(name).name if hub.is_named(name) else ""
+    except ConfigError:
+        return ""
 
 
 def _fields(values: Fields, name: str) -> Fields:
