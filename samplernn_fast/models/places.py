@@ -36,6 +36,11 @@ def model_path(name: str | Path) -> Path:
     return BUNDLED.get(str(name), Path(name))
 
 
+def is_no_path(name: str | Path) -> bool:
+    """Whether a model is named otherwise than by where it lies: a bundled one, or one of the Hub."""
+    return str(name) in BUNDLED or hub.is_named(name)
+
+
 def short_name(name: str | Path) -> str:
     """What a model is called beside others: a bundled one by its name, a run folder or a file by its own, without the
     suffix, and one of the Hub without its owner."""

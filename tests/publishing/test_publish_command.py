@@ -5,6 +5,11 @@ from pathlib import Path
 
 import pytest
 from command_line import assert_one_line_error, make, run
+from hub import Repo
+
+from samplernn_fast.evaluation.listening.sources import named_systems
+from samplernn_fast.serving.audition.favourites import Favourite, gone
+from samplernn_fast.serving.audition.grid import checkpoints_of, default_folder
 
 pytestmark = pytest.mark.usefixtures("elsewhere")
 
@@ -43,3 +48,18 @@ def test_publish_refuses_in_one_line(trained, capsys):
     assert (
         "out/model.safetensors exists; choose another name, or replace it with --overwrite" in capsys.readouterr().err
     )
+
+
+def test_a_model_of_the_hub_stands_wherever_one_is_named(hub, trained, data_folder, capsys):
+    hub.repos["me/tune"] = Repo(commits=[{"model.safetensors": (trained / "model.safetensors").read_bytes()}])
+    train = "--batch-size 2 --seq-len 64 --max-steps 1 --device cpu".split()
+    assert run("train", "--init-from", "hf:me/tune", "--data", data_folder, "--out", "on", *train) == 0
+    assert run("evaluate", "hf:me/tune", "--data", data_folder) == 0
+    assert run("radio", "hf:me/tune", "-o", "radio", "--duration", "0.05") == 0
+    one, other = named_systems(("hf:me/tune@main", "second=hf:me/tune"))
+    one.check()
+    assert one.is_model() and (one.name, other.source) == ("tune", "hf:me/tune")
+    (row,) = checkpoints_of(["hf:me/tune"])
+    assert (row.model, row.source, row.problem) == ("hf:me/tune", "tune", "")
+    assert gone([Favourite("a.wav", row.model, row.label, row.sha256, 1.0, 0, 1.0)]) == []
+    assert default_folder("hf:me/tune").parent == default_folder("demo").parent
