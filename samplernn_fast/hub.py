@@ -4,8 +4,8 @@ The package huggingface_hub does the work, and is loaded by the first call. It k
 the token of whoever is logged in, and reads HF_HUB_OFFLINE. What goes wrong is a CheckpointError of one line.
 """
 
-import functools
 import re
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,6 +21,8 @@ _PART = r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,94}[A-Za-z0-9_])?"
 _NAME = re.compile(rf"({_PART}/{_PART})(?:@(\S{{1,200}}))?")
 _LOG_IN = "log in with `hf auth login`, or set HF_TOKEN"
 _ENDPOINT = "https://huggingface.co"
+_NEWS_SECONDS = 60.0
+_recent: dict[tuple["Repository", str], tuple[float, Path]] = {}  # when it was asked for, and where it lies
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,6 @@ def repository(name: str | Path, revision: str | None = None) -> Repository:
     return Repository(found[1], found[2] or revision)
 
 
-@functools.lru_cache(maxsize=64)  # one command asks for the same model several times, and each would ask the Hub
 def fetch(of: Repository, file: str, others: tuple[str, ...] = (), token: str | None = None) -> Path:
     """The folder in the cache where `file` of a repository lies, once it was fetched.
 
@@ -75,6 +76,16 @@ def fetch(of: Repository, file: str, others: tuple[str, ...] = (), token: str | 
         except (hub.errors.HTTPError, OSError, ValueError, hub.errors.EntryNotFoundError):
             continue  # nothing depends on it
     return folder
+
+
+def fetched(of: Repository, file: str, others: tuple[str, ...] = ()) -> Path:
+    """As `fetch`, which is asked once a minute at most: one command looks for its model several times, and a network
+    that is gone would be waited for each time."""
+    key, now = (of, file), time.monotonic()
+    if key not in _recent or now - _recent[key][0] > _NEWS_SECONDS:
+        folder = fetch(of, file, others)
+        _recent[key] = (time.monotonic(), folder)
+    return _recent[key][1]
 
 
 def text_of(of: Repository, file: str, token: str | None = None) -> str | None:
@@ -96,12 +107,17 @@ def send(
 ) -> str:
     """Puts files into a repository as one commit, and makes the repository where it is not there; returns its address.
 
-    Raises CheckpointError where that fails, and MissingPackage.
+    private: refuse a repository that is public. Raises CheckpointError where that fails, and MissingPackage.
     """
     hub = _library()
     api = hub.HfApi(token=token)
     with _explained(of, "", sending=True):
         address = api.create_repo(of.name, private=private or None, exist_ok=True)
+        if private and not api.model_info(of.name).private:
+            raise CheckpointError(
+                f"{PREFIX}{of}: it is there already and is public, so nothing was sent; make it private on its page, or"
+                " choose another name"
+            )
         operations = [hub.CommitOperationAdd(file.name, str(file)) for file in files]
         api.create_commit(of.name, operations, commit_message=message, revision=of.revision)
     return str(address)

@@ -32,7 +32,7 @@ def model_path(name: str | Path) -> Path:
     """Where a model lies: a bundled file for "demo" and "demo-piano" (a run folder of that name is ./demo), and for
     hf:owner/name the folder that was fetched from the Hub, which raises CheckpointError where it cannot be."""
     if hub.is_named(name):
-        return hub.fetch(hub.repository(name), MODEL_FILE, (CONFIG_FILE,))
+        return hub.fetched(hub.repository(name), MODEL_FILE, (CONFIG_FILE,))
     return BUNDLED.get(str(name), Path(name))
 
 

@@ -22,6 +22,6 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Hub]:
         monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
         monkeypatch.setattr("time.sleep", lambda seconds: None)  # huggingface_hub waits before it asks again
         monkeypatch.setenv("HF_TOKEN", WRITER)
-        door.fetch.cache_clear()
+        door._recent.clear()
         yield empty
-    door.fetch.cache_clear()
+    door._recent.clear()

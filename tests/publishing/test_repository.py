@@ -107,6 +107,17 @@ def test_a_model_goes_to_the_hub_and_comes_back(hub, trained):
     assert np.array_equal(make("hf:me/strings").tokens, make(trained).tokens)
 
 
+def test_news_are_asked_for(hub, model, trained, monkeypatch):
+    srnn.push_to_hub(model, "me/news", license="mit")
+    assert same(srnn.from_pretrained("me/news"), model) and same(srnn.load("hf:me/news"), model)
+    srnn.push_to_hub(trained, "me/news", license="mit")
+    assert same(srnn.from_pretrained("me/news"), srnn.load(trained))
+    hub.asked.clear()
+    assert same(srnn.load("hf:me/news"), model) and not hub.asked  # within a minute a name stays the same model
+    monkeypatch.setattr("samplernn_fast.hub._NEWS_SECONDS", 0.0)
+    assert same(srnn.load("hf:me/news"), srnn.load(trained))
+
+
 def test_words_of_others_stay_on_the_hub(hub, model):
     hub.repos["me/page"] = Repo(commits=[{"README.md": b"---\nlanguage: en\n---\n# By hand\n", "LICENSE": b"mine"}])
     for text in ("# By hand\n", "# By hand\n"):
@@ -195,6 +206,8 @@ def test_who_may_not_write_is_told_so(hub, model, monkeypatch):
         srnn.push_to_hub(model, "me/mine", license="mit", revision="new")
     with pytest.raises(CheckpointError, match=r"this account may not write there \(403\); log in .* may write"):
         srnn.push_to_hub(model, "me/mine", license="mit", token=STRANGER)
+    with pytest.raises(CheckpointError, match="is there already and is public, so nothing was sent"):
+        srnn.push_to_hub(model, "me/mine", license="mit", private=True)
     with pytest.raises(ConfigError, match="license must say"):
         srnn.push_to_hub(model, "me/mine")
     assert len(hub.repos["me/mine"].messages) == 1

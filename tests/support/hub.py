@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
 WRITER, STRANGER = "hf_writer", "hf_stranger"
 """Tokens of somebody who may read and write everything, and of somebody who may see what is public."""
@@ -94,6 +95,10 @@ class _Handler(BaseHTTPRequestHandler):
     def _resolve(self) -> None:
         if not self._begin():
             return
+        about = re.fullmatch(r"/api/models/([^/]+/[^/]+)", self.path)
+        if about is not None:
+            known = {"id": about[1], "private": self.hub.repos[about[1]].private}
+            return self._answer(200, json.dumps(known).encode())
         found = re.fullmatch(r"/([^/]+/[^/]+)/resolve/([^/]+)/(.+)", self.path)
         if found is None:
             return self._answer(404)
@@ -132,9 +137,10 @@ class _Handler(BaseHTTPRequestHandler):
             return self._answer(200, json.dumps({"files": files}).encode())
         self._commit(name, [json.loads(line) for line in body.splitlines()])
 
-    def _create(self, asked: dict[str, str]) -> None:
+    def _create(self, asked: dict[str, Any]) -> None:
         name = f"{asked['organization']}/{asked['name']}"
-        known = self.hub.repos.setdefault(name, Repo(private=asked.get("visibility") == "private"))
+        private = asked.get("visibility") == "private" or bool(asked.get("private"))  # as versions 2 and 1 ask for it
+        known = self.hub.repos.setdefault(name, Repo(private))
         address = f"http://{self.headers['Host']}/{name}"
         self._answer(409 if known.messages else 200, json.dumps({"url": address}).encode())
 
