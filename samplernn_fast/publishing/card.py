@@ -175,7 +175,11 @@ srnn.generate(model, duration=10, seed=1).save("take.wav")
 def _data(facts: Facts) -> Iterator[str]:
     name = f" `{_plain(facts.data)}`" if facts.data else ""
     if not facts.splits:
-        yield f"The data folder{name}; how much audio it has is not recorded." if name else "Not recorded in its file."
+        yield (
+            f"The data folder{name}; how much audio it has is not recorded."
+            if name
+            else "What it was trained on is not recorded in its file."
+        )
         return
     total = terminal.audio_length(sum(split.seconds for split in facts.splits))
     yield f"The data folder{name}, {total} of audio at {facts.config.sample_rate:,} Hz:"
@@ -262,4 +266,4 @@ def _table(rows: Any, head: str = "| | |\n|---|---|") -> str:
 
 def _plain(text: str) -> str:
     """A name that may be anything, on one line of Markdown without a meaning of its own there."""
-    return re.sub(r"[`<>|\[\]*]", " ", one_line(text)).strip()
+    return " ".join(re.sub(r"[`<>|\[\]*]", " ", one_line(text)).split())

@@ -129,6 +129,12 @@ def test_ones_own_text_is_kept(model) -> None:
         card(facts, HEADING, "---\na: [\n---\ntext")
 
 
+def test_a_name_may_be_anything(model) -> None:
+    name = "A|odd `name`\n<x>: y"
+    text = card(facts_of(model), Heading(name, "mit"))
+    assert "\n# A odd name \\n x : y\n" in text and front(text)["license"] == "mit"
+
+
 def test_a_license_is_asked_for_and_never_guessed() -> None:
     assert check_license("MIT") == "mit" and check_license("openrail++") == "openrail++"
     for wrong in ("", "a license of mine", "mit\n", "-"):
