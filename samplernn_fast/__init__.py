@@ -45,6 +45,9 @@ if TYPE_CHECKING:  # what editors and type checkers see; a test compares it with
     from samplernn_fast.models.other_configs import SampleRNNGMMConfig as SampleRNNGMMConfig
     from samplernn_fast.models.other_configs import WaveNetConfig as WaveNetConfig
     from samplernn_fast.models.sample_rnn import SampleRNN as SampleRNN
+    from samplernn_fast.publishing.repository import from_pretrained as from_pretrained
+    from samplernn_fast.publishing.repository import push_to_hub as push_to_hub
+    from samplernn_fast.publishing.repository import save_pretrained as save_pretrained
     from samplernn_fast.training.config import TrainConfig as TrainConfig
     from samplernn_fast.training.run_log import TrainResult as TrainResult
     from samplernn_fast.training.trainer import train as train
@@ -67,6 +70,9 @@ _HOME = {
     "rank_clips": "evaluation.clips.ranking",
     "import_checkpoint": "importing.foreign",
     "accelerate": "importing.live",
+    "from_pretrained": "publishing.repository",
+    "save_pretrained": "publishing.repository",
+    "push_to_hub": "publishing.repository",
     "SampleRNN": "models.sample_rnn",
     "SampleRNNConfig": "models.config",
     "SparseSampleRNNConfig": "models.config",

@@ -33,7 +33,10 @@ ModelLike = Union[str, Path, "AudioModel", Engine]
 
 
 def load(path: str | Path = DEMO) -> "AudioModel":
-    """The model of a run folder, a .safetensors file or the bundled "demo", as a torch module; or a CheckpointError."""
+    """The model of a run folder, a .safetensors file, "hf:owner/name" or the bundled "demo", as a torch module.
+
+    Raises CheckpointError where it cannot be loaded.
+    """
     with needing_torch("load, unlike generate and Engine,"):
         from samplernn_fast.models.checkpoint import as_model
 
@@ -61,8 +64,8 @@ def generate(
 ) -> Audio:
     """Make `duration` seconds of new audio, `num_samples` streams of it at once.
 
-    model: a bundled one ("demo", "demo-piano"), a run folder, a .safetensors file, a model of any system, or an Engine
-    to use again.
+    model: a bundled one ("demo", "demo-piano"), a run folder, a .safetensors file, one of the Hub ("hf:owner/name"), a
+    model of any system, or an Engine to use again.
     temperature: a number, one per stream, a curve over time such as "0:0.7,10:1.1" (seconds:temperature), or a function
     of seconds; 0 always takes the likeliest level.
     seed: 64 bits; None draws one, which `info` tells.

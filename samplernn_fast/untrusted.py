@@ -93,9 +93,13 @@ def parse_json(text: str) -> Any:
 
 def read_yaml(path: Path, most: int = YAML_BYTES) -> Any:
     """The value in a YAML file of plain values. Raises Unreadable."""
+    return parse_yaml(_text(read_bytes(path, most)))
+
+
+def parse_yaml(text: str) -> Any:
+    """The value in a text of YAML, of plain values. Raises Unreadable."""
     import yaml
 
-    text = _text(read_bytes(path, most))
     try:
         _check_yaml(yaml.parse(text, yaml.SafeLoader))
         return yaml.safe_load(text)

@@ -122,6 +122,12 @@ COMMANDS = {
         "imports",
         "import_",
     ),
+    "publish": Command(
+        "Give a model to others, with a card made from its run: to the Hugging Face Hub, or into a folder.",
+        "samplernn-fast publish run -o published --license cc-by-4.0",
+        "publishing.command",
+        "publish",
+    ),
     "abtest": Command(
         "Blind listening tests of pairs, as in the paper: make one, serve its page, count the answers.",
         "samplernn-fast abtest make quick=runs/quick paper=runs/paper -o test",

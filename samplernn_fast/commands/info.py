@@ -15,7 +15,7 @@ def info(model: tyro.conf.Positional[str] = "demo", /, *, json: bool = False, pl
     """What a model is: its settings, size, hash and how it was trained.
 
     Args:
-        model: Run folder, .safetensors file, or a bundled model: demo or demo-piano.
+        model: Run folder, .safetensors file, hf:OWNER/NAME of the Hub, or a bundled model: demo or demo-piano.
         json: Print one JSON object instead of text.
         plot: A PNG file for the curve of a run folder's bits per sample; it is replaced.
     """

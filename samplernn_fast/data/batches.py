@@ -90,7 +90,7 @@ class TBPTTBatches:
         self._mine = slice(rank * batch_size // world_size, (rank + 1) * batch_size // world_size)
         self._starts, self._lengths = _chunk_table(data, recordings, seq_len)
         self._settings = {"batch_size": batch_size, "seq_len": seq_len, "seed": seed, "split": split}
-        self._data_id = _data_id(data, recordings)
+        self._data_id = data_id(data, recordings)
         self._order = _ChunkOrder(seed, self.n_chunks)
         # A turn is the number of a chunk over all epochs: epoch * n_chunks + its place in that epoch's order.
         self._turns: IntArray = np.arange(batch_size)
@@ -328,7 +328,7 @@ def _chunk_table(data: AudioData, recordings: list[Recording], multiple: int) ->
     return np.concatenate(starts), np.concatenate(lengths)
 
 
-def _data_id(data: AudioData, recordings: list[Recording]) -> str:
+def data_id(data: AudioData, recordings: list[Recording]) -> str:
     """A hash that is equal for equal audio in the same order, wherever the folder lies."""
     parts = [str(data.sample_rate), str(data.chunk_seconds), *(recording.sha256 for recording in recordings)]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()

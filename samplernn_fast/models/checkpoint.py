@@ -29,7 +29,14 @@ from samplernn_fast.models.registry import build_model
 from samplernn_fast.models.stored import arrays as stored
 from samplernn_fast.models.stored import blocks
 from samplernn_fast.models.stored.arrays import ModelArrays
-from samplernn_fast.models.stored.header import AUDIO_KINDS, CLASSIFIER_KIND, metadata, opened, usable_settings
+from samplernn_fast.models.stored.header import (
+    AUDIO_KINDS,
+    CLASSIFIER_KIND,
+    metadata,
+    opened,
+    read_header,
+    usable_settings,
+)
 
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 """The types that weights may be stored in."""
@@ -41,6 +48,19 @@ def save_model(path: Path, model: AudioModel, info: dict[str, Any] | None = None
     if isinstance(model.config, SparseSampleRNNConfig):
         tensors = {name: torch.from_numpy(one) for name, one in blocks.encoded(model.config, _arrays(model)).items()}
     _write(path, tensors, "model", {"config": model.config.to_dict(), "info": info or {}})
+
+
+def copy_model(file: Path, to: Path, info: dict[str, Any]) -> None:
+    """Write the model in `file`, which may be a training checkpoint, to a file of its own, with another `info`.
+
+    The weights keep the types that they are stored in. Raises CheckpointError as `load_model`.
+    """
+    model, header = load_model(file), read_header(file)
+    if header["kind"] != "model":
+        save_model(to, model, info)
+        return
+    tensors, _ = read(file)
+    _write(to, tensors, "model", {"config": model.config.to_dict(), "info": info})
 
 
 def save_training(path: Path, tensors: dict[str, Tensor], config: AudioConfig, progress: dict[str, Any]) -> None:

@@ -1,5 +1,5 @@
-"""Where models lie: the files of a run folder, and the bundled models. No torch, so that a command can refuse before it
-loads.
+"""Where models lie: the files of a run folder, the bundled models, those of the Hub. No torch, so that a command can
+refuse before it loads.
 """
 
 import os
@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from samplernn_fast import hub
 from samplernn_fast.errors import CheckpointError, quoted
 
 MODEL_FILE, LAST_FILE, CONFIG_FILE = "model.safetensors", "last.safetensors", "config.json"
@@ -28,13 +29,23 @@ _KEPT = re.compile(r"step-(\d+)(?:-(\d+\.\d{3}))?\.safetensors")  # as in step-0
 
 
 def model_path(name: str | Path) -> Path:
-    """Where a model lies: a bundled file for "demo" and "demo-piano" (a run folder of that name is ./demo)."""
+    """Where a model lies: a bundled file for "demo" and "demo-piano" (a run folder of that name is ./demo), and for
+    hf:owner/name the folder that was fetched from the Hub, which raises CheckpointError where it cannot be."""
+    if hub.is_named(name):
+        return hub.fetched(hub.repository(name), MODEL_FILE, (CONFIG_FILE,))
     return BUNDLED.get(str(name), Path(name))
+
+
+def is_no_path(name: str | Path) -> bool:
+    """Whether a model is named otherwise than by where it lies: a bundled one, or one of the Hub."""
+    return str(name) in BUNDLED or hub.is_named(name)
 
 
 def short_name(name: str | Path) -> str:
     """What a model is called beside others: a bundled one by its name, a run folder or a file by its own, without the
-    suffix."""
+    suffix, and one of the Hub without its owner."""
+    if hub.is_named(name):
+        return hub.repository(name).short_name
     place = Path(name).resolve()
     return str(name) if str(name) in BUNDLED else place.name if place.is_dir() else place.stem
 

@@ -50,7 +50,7 @@ def header(
     each = config.batch_size * config.seq_len
     settings = f"preset {preset}; " if preset else ""
     return [
-        f"model   {_shape(config.model)}, {parameters / 1e6:.2f} million parameters ({parameters * 4 / 1e6:.1f} MB),"
+        f"model   {shape(config.model)}, {parameters / 1e6:.2f} million parameters ({parameters * 4 / 1e6:.1f} MB),"
         f" {origin}",
         f"data    {data.folder}: {audio_length(sum(seconds.values()))} at {data.sample_rate} Hz ({splits})",
         f"work    {settings}{_place(device)}; a step reads {config.batch_size} x {config.seq_len} samples"
@@ -160,7 +160,7 @@ class Reporter:
         return f", {duration(max(0.0, 60 * minutes - seconds))} left" if minutes else ""
 
 
-def _shape(model: AudioConfig) -> str:
+def shape(model: AudioConfig) -> str:
     """The system of a model, if it is not SampleRNN itself, and its size in words."""
     system = "" if isinstance(model, SampleRNNConfig) else f"{model.system}, "
     if isinstance(model, DilatedConfig):

@@ -54,7 +54,8 @@ def generate(
     """Make new audio with a model.
 
     Args:
-        model: Run folder, .safetensors file, or a bundled model: demo (spoken digits) or demo-piano.
+        model: Run folder, .safetensors file, hf:OWNER/NAME of the Hub, or a bundled model: demo (spoken digits) or
+            demo-piano.
         output: File (.wav .flac .ogg .opus .mp3), folder, or - for a WAV on standard output. Without it, a file here
             that is named after the model, the seed and settings that are not the usual ones.
         duration: Seconds of new audio.

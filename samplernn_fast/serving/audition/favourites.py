@@ -10,7 +10,7 @@ from pathlib import Path
 from samplernn_fast import files
 from samplernn_fast.audio import takes
 from samplernn_fast.errors import DataError
-from samplernn_fast.models.places import BUNDLED
+from samplernn_fast.models.places import is_no_path
 from samplernn_fast.reference import limits
 from samplernn_fast.serving.audition.grid import Cell, Grid, number
 from samplernn_fast.untrusted import INDEX_BYTES, Fields, Unreadable, read_json
@@ -31,7 +31,7 @@ class Favourite:
     clip: str
     """The name of its file."""
     model: str
-    """The model's file, as a whole path, or the name of a bundled model."""
+    """The model's file, as a whole path, or the name of a bundled model or of one of the Hub."""
     label: str
     """What files of the model may be called."""
     sha256: str
@@ -146,7 +146,7 @@ def _command(one: Favourite) -> list[str]:
 
 def gone(favourites: Iterable[Favourite]) -> list[str]:
     """The models of favourites whose files are not there any more, each once."""
-    models = dict.fromkeys(one.model for one in favourites if one.model not in BUNDLED)
+    models = dict.fromkeys(one.model for one in favourites if not is_no_path(one.model))
     return [model for model in models if not Path(model).exists()]
 
 

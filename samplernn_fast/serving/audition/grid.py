@@ -8,7 +8,7 @@ from pathlib import Path
 from samplernn_fast.engine.engine import Engine
 from samplernn_fast.errors import CheckpointError, ConfigError
 from samplernn_fast.models.config import AudioConfig
-from samplernn_fast.models.places import BUNDLED, MODEL_FILE, MODELS_FOLDER, kept_models, model_file, short_name
+from samplernn_fast.models.places import MODEL_FILE, MODELS_FOLDER, is_no_path, kept_models, model_file, short_name
 from samplernn_fast.models.stored.arrays import read_file
 from samplernn_fast.ranges import Range
 from samplernn_fast.reference import limits
@@ -142,10 +142,10 @@ def checkpoints_of(places: Sequence[str]) -> list[Checkpoint]:
 def _named(place: str) -> list[Checkpoint]:
     """The checkpoints of a place, none of which is read yet. Raises CheckpointError where there is none."""
     run, source = Path(place), short_name(place)
-    if place in BUNDLED or not run.is_dir():
+    if is_no_path(place) or not run.is_dir():
         file = model_file(place)
-        model = place if place in BUNDLED else str(file.resolve())
-        name = place if place in BUNDLED else file.name
+        model = place if is_no_path(place) else str(file.resolve())
+        name = place if is_no_path(place) else file.name
         return [Checkpoint(file, source, (name,), source, model)]
     known = {one.path: one for one in kept_models(run)}
     files = sorted((run / MODELS_FOLDER).glob("step-*.safetensors"))
@@ -173,7 +173,7 @@ def _read(found: Checkpoint) -> Checkpoint:
 
 def default_folder(place: str) -> Path:
     """Where the clips of an audition lie that names no folder: in `auditions` beside its first run."""
-    if place in BUNDLED:
+    if is_no_path(place):
         return Path(FOLDER)
     beside = Path(place).resolve().parent
     if beside.name == MODELS_FOLDER:  # a file that a run keeps
