@@ -20,6 +20,8 @@ from samplernn_fast.commands.flags import OutputText, Pieces, Seconds
 from samplernn_fast.errors import AudioError, ConfigError, Interrupted, needing_torch
 from samplernn_fast.ranges import Range
 from samplernn_fast.reference import limits
+from samplernn_fast.stores import sending
+from samplernn_fast.stores.addresses import spelled
 
 if TYPE_CHECKING:
     from samplernn_fast.api import Saved, Stream
@@ -109,18 +111,19 @@ def generate(
     job.check_model()
     if output == _STANDARD_OUTPUT:
         _check_standard_output(streams, json, choice)
+        if streams:
+            job.play()
     else:
         stem = _stem(model, settings["seed"], temperature, top_k, top_p)
-        files = replace(_names(output, stem, streams, num_samples, num_shards), overwrite=overwrite)
-        files.paths()  # refuses, as does the next line
-        check_folder(files.path.parent)
-        choice.check_folder(files.path.parent)
+        with sending.file_at(output or ".") as place:
+            files = replace(_names(output and place, stem, streams, num_samples, num_shards), overwrite=overwrite)
+            files.paths()  # refuses, as does the next line
+            check_folder(files.path.parent)
+            choice.check_folder(files.path.parent)
+            if streams:
+                job.save(files)
     if not streams:
         print("nothing to do: this shard has no pieces", file=sys.stderr)
-    elif output == _STANDARD_OUTPUT:
-        job.play()
-    else:
-        job.save(files)
 
 
 @dataclass(frozen=True)
@@ -297,10 +300,10 @@ def _report(saved: "Saved", json: bool, chosen: "Chosen | None") -> None:
     files = saved.paths if chosen is None else [path for path, _ in chosen.kept]
     if json:
         clips = {} if chosen is None else {"clips": chosen.rows()}
-        print(json_module.dumps(saved.info | {"files": [str(path) for path in files]} | clips))
+        print(json_module.dumps(saved.info | {"files": [spelled(path) for path in files]} | clips))
         return
     for path in files:
-        print(path)
+        print(spelled(path))
     if chosen is not None:
         print(chosen.text())
     speed = f"{saved.info['x_real_time']:.3g}x real time (RTF {saved.info['rtf']:.3g})"

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from samplernn_fast.errors import CheckpointError, quoted
+from samplernn_fast.stores.reading import local
 
 MODEL_FILE, LAST_FILE, CONFIG_FILE = "model.safetensors", "last.safetensors", "config.json"
 TEACHER_FILE = "teacher.safetensors"
@@ -18,6 +19,8 @@ RUN_FILES = frozenset(
     (CONFIG_FILE, LOG_FILE, PLOT_FILE, MODEL_FILE, TEACHER_FILE, SAMPLES_FOLDER, MODELS_FOLDER, BOARD_FOLDER)
 )
 """What a run folder may hold that was stopped before its first checkpoint."""
+MARKS = (MODEL_FILE, LAST_FILE)
+"""The files that say where a run stands, in the order in which a store is given them, behind all others."""
 DEMO = "demo"
 """The name of the bundled model that is used where none is named: spoken digits at 8 kHz."""
 _BUNDLED_FOLDER = Path(__file__).parents[1] / "bundled"
@@ -28,14 +31,21 @@ _KEPT = re.compile(r"step-(\d+)(?:-(\d+\.\d{3}))?\.safetensors")  # as in step-0
 
 
 def model_path(name: str | Path) -> Path:
-    """Where a model lies: a bundled file for "demo" and "demo-piano" (a run folder of that name is ./demo)."""
-    return BUNDLED.get(str(name), Path(name))
+    """Where a model lies: a bundled file for "demo" and "demo-piano" (a run folder of that name is ./demo), and for an
+    address a copy of the model, and of what tells of it. Raises StoreError where that cannot be brought."""
+    return BUNDLED[str(name)] if str(name) in BUNDLED else local(name, _of_model)
+
+
+def _of_model(names: list[str]) -> list[str]:
+    """The files of a run folder in a store that whoever reads its model needs."""
+    model = next((name for name in (MODEL_FILE, LAST_FILE) if name in names), None)
+    return [] if model is None else [name for name in (model, CONFIG_FILE, LOG_FILE) if name in names]
 
 
 def short_name(name: str | Path) -> str:
     """What a model is called beside others: a bundled one by its name, a run folder or a file by its own, without the
     suffix."""
-    place = Path(name).resolve()
+    place = model_path(name).resolve()
     return str(name) if str(name) in BUNDLED else place.name if place.is_dir() else place.stem
 
 
