@@ -74,7 +74,7 @@ def search(inputs: PathLike | Iterable[PathLike]) -> Found:
 
 def maybe_audio(names: list[str]) -> list[str]:
     """Of the names of files in a store those that are worth bringing: what `search` would take of such a folder."""
-    return [name for name in names if _suffix(name) in READABLE | NEEDS_FFMPEG and "/." not in f"/{name}"]
+    return [name for name in names if _suffix(name) in READABLE | NEEDS_FFMPEG]
 
 
 def _search_folder(root: Path, found: Found) -> None:

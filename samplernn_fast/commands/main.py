@@ -100,10 +100,11 @@ def _command(name: str | None, rest: Sequence[str]) -> None:
 
 def _check_outputs(name: str, args: Sequence[str]) -> None:
     """Raises ConfigError where the output of a command is an address, which that command would take for a path."""
-    for flag, value in zip(args, [*args[1:], ""], strict=True):
+    for number, flag in enumerate(args):
         named, _, behind = flag.partition("=")
-        if named in ("-o", "--out", "--output") and "://" in (behind or value):
-            raise ConfigError(f"{name}: output must be a folder or file of this machine, got {quoted(behind or value)}")
+        value = behind or "".join(args[number + 1 : number + 2])
+        if named in ("-o", "--out", "--output") and "://" in value:
+            raise ConfigError(f"{name}: output must be a folder or file of this machine, got {quoted(value)}")
 
 
 def _status(error: SampleRNNError) -> int:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from samplernn_fast.errors import CheckpointError, quoted
-from samplernn_fast.stores.reading import local
+from samplernn_fast.stores.reading import left_in_store, local
 
 MODEL_FILE, LAST_FILE, CONFIG_FILE = "model.safetensors", "last.safetensors", "config.json"
 TEACHER_FILE = "teacher.safetensors"
@@ -76,8 +76,9 @@ class Kept:
 
 
 def kept_models(run: Path) -> list[Kept]:
-    """The models in a run's models/, by step."""
-    found = ((path, _KEPT.fullmatch(path.name)) for path in (run / MODELS_FOLDER).glob("step-*.safetensors"))
-    files = [(path, name) for path, name in found if name and path.is_file()]
+    """The models in a run's models/, by step. Those of a run at an address stay there until one is read."""
+    here = [path for path in (run / MODELS_FOLDER).glob("step-*.safetensors") if path.is_file()]
+    found = ((path, _KEPT.fullmatch(path.name)) for path in [*here, *left_in_store(run, MODELS_FOLDER)])
+    files = [(path, name) for path, name in found if name]
     kept = [Kept(path, int(name[1]), None if name[2] is None else float(name[2])) for path, name in files]
     return sorted(kept, key=lambda one: one.step)

@@ -21,6 +21,7 @@ from samplernn_fast.stores.store import Entry, Store
 Chooser = Callable[[list[str]], Iterable[str]]
 """Chooses, of the names of all files in a folder, those that are wanted."""
 _UNUSED_SECONDS = 24 * 3600.0  # an older version of a copy is removed when nobody has asked for it for so long
+_left: dict[Path, list[str]] = {}  # a copy -> the names that were not brought with it
 _TRIES = 3  # how often a folder that changes while it is fetched is fetched again
 
 
@@ -34,18 +35,25 @@ def local(name: PathLike, wanted: Chooser | None = None) -> Path:
     if address is None:
         return addresses.path_of(name)
     store = Store(address)
-    found = _chosen(store, wanted)
     for _ in range(_TRIES):
-        copy = _copy_of(store, found)
-        before, found = found, _chosen(store, wanted)
-        if found == before:
+        found = store.files()
+        chosen = _chosen(store, found, wanted)
+        copy, is_new = _copy_of(store, chosen)
+        if not is_new or _chosen(store, store.files(), wanted) == chosen:
             addresses.remember(copy, address)
+            _left[copy] = [name for name in found if name not in chosen]
             return copy
     raise StoreError(f"{address}: changes again and again while it is fetched; wait until it is written")
 
 
-def _chosen(store: Store, wanted: Chooser | None) -> dict[str, Entry]:
-    found = store.files()
+def left_in_store(copy: Path, folder: str) -> list[Path]:
+    """The files of a folder that was not brought with a copy, as addresses; [] for a path that is no copy."""
+    names = _left.get(copy, [])
+    at = addresses.spelled(copy)
+    return [addresses.path_of(f"{at}/{name}") for name in names if name.startswith(f"{folder}/")]
+
+
+def _chosen(store: Store, found: dict[str, Entry], wanted: Chooser | None) -> dict[str, Entry]:
     if not found:
         raise StoreError(f"{store.address}: nothing is there")
     if wanted is None or "" in found:
@@ -56,8 +64,8 @@ def _chosen(store: Store, wanted: Chooser | None) -> dict[str, Entry]:
     return {name: entry for name, entry in found.items() if name in names}
 
 
-def _copy_of(store: Store, found: Mapping[str, Entry]) -> Path:
-    """The copy of these files, which is made where there is none."""
+def _copy_of(store: Store, found: Mapping[str, Entry]) -> tuple[Path, bool]:
+    """The copy of these files, which is made where there is none, and whether it was."""
     version = addresses.digest(repr(sorted((name, entry.stamp) for name, entry in found.items())))
     versions = cache("read") / addresses.digest(store.address)
     folder = versions / version
@@ -65,7 +73,8 @@ def _copy_of(store: Store, found: Mapping[str, Entry]) -> Path:
     with making_room(store.address, versions):
         versions.mkdir(parents=True, exist_ok=True)
         with held(versions, wait=True):
-            if not folder.is_dir():
+            is_new = not folder.is_dir()
+            if is_new:
                 check_room(store.address, versions, found)
                 with replacing_folder(folder) as partial:
                     inside = partial / copy.name
@@ -74,7 +83,7 @@ def _copy_of(store: Store, found: Mapping[str, Entry]) -> Path:
             with suppress(OSError):  # a cache that may only be read serves as well
                 os.utime(folder)
             _remove_unused(versions, folder)
-    return copy
+    return copy, is_new
 
 
 def _remove_unused(versions: Path, used: Path) -> None:
@@ -83,6 +92,19 @@ def _remove_unused(versions: Path, used: Path) -> None:
         with suppress(OSError):
             if folder != used and time.time() - folder.stat().st_mtime > _UNUSED_SECONDS:
                 shutil.rmtree(folder, ignore_errors=True)
+
+
+def describe() -> str:
+    """Where copies are kept, and how much room they take."""
+    try:
+        folder = cache_folder("stores")
+    except RuntimeError as error:
+        return f"nowhere ({error})"
+    size = 0
+    for path in folder.rglob("*"):
+        with suppress(OSError):
+            size += 0 if path.is_dir() else path.stat().st_size
+    return f"{folder} ({size / 1e9:.3g} GB)" if size else str(folder)
 
 
 def cache(kind: str) -> Path:

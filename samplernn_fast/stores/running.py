@@ -129,7 +129,7 @@ class Mirror:
         with making_room(self.address, self.folder):
             bringing.mkdir(parents=True, exist_ok=True)
             with held(bringing, wait=True):
-                found = _without_hidden(store.files())
+                found = store.files()
                 if self._is_behind(store, found, marks):
                     check_room(self.address, self.folder.parent, found)
                     self._fetch(store, found)
@@ -265,7 +265,3 @@ class Mirror:
 def _digest(file: Path) -> str:
     with open(file, "rb") as opened:
         return file_digest(opened, "sha256").hexdigest()
-
-
-def _without_hidden(found: dict[str, Entry]) -> dict[str, Entry]:
-    return {name: entry for name, entry in found.items() if not any(part.startswith(".") for part in name.split("/"))}

@@ -61,7 +61,7 @@ class Store:
                 raise MissingPackage(f"{address} needs a package that is not installed: {error}") from None
 
     def files(self) -> dict[str, Entry]:
-        """Every file below the address by its name; {} where nothing is there.
+        """Every file below the address by its name, without hidden ones; {} where nothing is there.
 
         Raises StoreError for a name that leads out of the folder into which it would be brought.
         """
@@ -70,7 +70,7 @@ class Store:
             try:
                 found: dict[str, dict[str, Any]] = self._system.find(self._root, detail=True)
             except FileNotFoundError as error:
-                if "bucket" in str(error).lower():
+                if _is_without_bucket(error):
                     raise
                 found = {}
         return self._entries(found)
@@ -83,7 +83,7 @@ class Store:
             try:
                 found = self._system.ls(self._root, detail=True)
             except (FileNotFoundError, NotADirectoryError) as error:
-                if "bucket" in str(error).lower():
+                if _is_without_bucket(error):
                     raise
                 return {}
         paths = {str(info["name"]).strip("/"): info.get("type") == "directory" for info in found}
@@ -212,8 +212,11 @@ class Store:
             name = path.strip("/")[len(root) :].lstrip("/")
             if not inside or info.get("type") != "file" or path.endswith("/"):
                 continue
-            if name and any(part in ("", ".", "..") or "\0" in part for part in name.split("/")):
+            parts = name.split("/") if name else []
+            if any(part in ("", ".", "..") or "\0" in part for part in parts):
                 raise StoreError(f"{self._spoken(name)}: a file of this name cannot be brought here; rename it")
+            if any(part.startswith(".") for part in parts):
+                continue
             stamp = next((str(info[key]) for key in (*_STAMPS, *_TIMES) if info.get(key)), "")
             size = info.get("size")
             entries[name] = Entry(size if isinstance(size, int) else None, f"{size} {stamp}")
@@ -254,6 +257,11 @@ class Store:
                         bar.advance(inc)
 
             yield {"callback": Counting(title == "send")}
+
+
+def _is_without_bucket(error: BaseException) -> bool:
+    """Whether not the file is missing, but all in which it could lie."""
+    return "bucket does not exist" in str(error).lower()
 
 
 def _reason(error: BaseException) -> str:
