@@ -121,6 +121,27 @@ def test_what_was_sent_just_before_a_kill_is_known_again(memory, data_folder, st
     assert_same_run(brought(), straight)
 
 
+def test_an_older_checkpoint_that_was_sent_from_here_is_known_again(memory, data_folder, straight, monkeypatch):
+    """The first checkpoint arrives, but not the answer, and nothing after it; the copy has gone on meanwhile."""
+
+    def until_it_arrives(before):
+        def failing(self, *args):
+            if memory.exists(f"/b/runs/x/{LAST_FILE}"):
+                raise StoreError(f"{self.address}: the network is down")
+            return before(self, *args)
+
+        return failing
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "put", until_it_arrives(Store.put))
+        patch.setattr(Store, "files", until_it_arrives(Store.files))
+        with pytest.raises(StoreError, match="the network is down"):
+            train(at(data_folder, 7, save_every=3), progress=False)
+    running._mirrors.clear()
+    train(at(data_folder, 12), progress=False)
+    assert_same_run(brought(), straight)
+
+
 def test_a_network_that_fails_does_not_end_the_run(memory, data_folder, straight, monkeypatch, capsys):
     put, calls = Store.put, []
 
