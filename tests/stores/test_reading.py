@@ -3,6 +3,7 @@
 import errno
 import shutil
 import threading
+import time
 from collections import namedtuple
 from pathlib import Path
 
@@ -73,8 +74,11 @@ def test_old_versions_go_when_nobody_asked_for_them_in_a_day(memory, monkeypatch
     assert not first.exists()
 
 
-def test_threads_that_ask_at_once_fetch_once(memory, fetched):
+def test_threads_that_ask_at_once_fetch_once(memory, fetched, monkeypatch):
     memory.pipe_file("/b/x/one", b"1")
+    system = type(memory)  # each thread has a file system of its own
+    get = system.get
+    monkeypatch.setattr(system, "get", lambda *args, **kwargs: (time.sleep(0.1), get(*args, **kwargs)))
     threads = [threading.Thread(target=local, args=("memory://b/x",)) for _ in range(4)]
     for thread in threads:
         thread.start()

@@ -175,6 +175,24 @@ def test_a_run_that_cannot_be_sent_at_its_end_is_kept_and_sent_later(memory, dat
     assert_same_run(brought(), straight)
 
 
+@pytest.mark.parametrize("network", [True, False])
+def test_a_run_that_ends_by_an_error_is_sent_and_keeps_its_error(memory, data_folder, monkeypatch, capsys, network):
+    def fails(step, seconds, bits):
+        if not network:
+            monkeypatch.setattr(Store, "put", breaks)
+        raise ValueError("no more of this")
+
+    def breaks(self, name, file):
+        raise StoreError(f"{self.address}: the network is down")
+
+    with pytest.raises(ValueError, match="no more of this"):
+        train(at(data_folder, 12, save_every=5), watch=fails)
+    rows = (running.working_folder(RUN) / "log.csv").read_bytes()
+    assert (memory.cat_file("/b/runs/x/log.csv") == rows) == network
+    assert ("the run is kept in" in capsys.readouterr().err) != network
+    assert not memory.exists(f"/b/runs/x/{lease.LEASE_FILE}")
+
+
 def test_a_store_that_takes_nothing_refuses_before_training(memory, data_folder, monkeypatch):
     def forbidden(*args, **kwargs):
         raise PermissionError("Access Denied")
