@@ -62,7 +62,7 @@ class AudioData:
     @classmethod
     def open(cls, folder: str | os.PathLike[str]) -> "AudioData":
         """Opens a folder. Raises DataError when it is missing, damaged, of another version or unlike its manifest."""
-        root = local(folder, lambda names: [name for name in (MANIFEST_FILE, AUDIO_FILE) if name in names])
+        root = local(folder, lambda names: names if MANIFEST_FILE in names else [])
         if not root.is_dir():
             raise DataError(f"{root}: no such folder; make it with prepare")
         manifest = Manifest.read(root)

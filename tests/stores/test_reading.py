@@ -201,11 +201,16 @@ def test_a_model_at_an_address_makes_what_the_same_model_here_does(memory, run_f
 
 def test_data_at_an_address_is_the_same_data(memory, data_folder):
     put(memory, data_folder, "/b/data")
-    memory.pipe_file("/b/data/notes.txt", b"not fetched")
     opened, here = AudioData.open("memory://b/data"), AudioData.open(data_folder)
     assert np.array_equal(opened.audio, here.audio)
     assert opened.manifest == here.manifest
-    assert [path.name for path in opened.folder.iterdir()] and not (opened.folder / "notes.txt").exists()
+
+
+def test_a_folder_that_is_no_data_is_not_fetched(memory, fetched):
+    memory.pipe_file("/b/audio/a.wav", b"0")
+    with pytest.raises(StoreError, match=r"memory://b: holds nothing of what is looked for there, but audio/a.wav"):
+        AudioData.open("memory://b")
+    assert fetched == []
 
 
 def test_audio_at_an_address_is_found_and_read(memory, tmp_path):

@@ -83,8 +83,9 @@ def kill_at(monkeypatch, name, times):
     monkeypatch.setattr(running.Mirror, "finish", lambda self, *args, **kwargs: self.lease._done.set())
 
 
-@pytest.mark.parametrize("name", ["log.csv", MODEL_FILE, LAST_FILE])
-@pytest.mark.parametrize("elsewhere", [True, False])
+@pytest.mark.parametrize(
+    ("name", "elsewhere"), [("log.csv", True), (MODEL_FILE, False), (LAST_FILE, True), (LAST_FILE, False)]
+)
 def test_a_run_that_was_killed_while_it_sent_goes_on(
     memory, data_folder, straight, monkeypatch, another_machine, name, elsewhere
 ):
