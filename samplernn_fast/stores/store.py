@@ -243,7 +243,7 @@ class Store:
             return
         from fsspec.callbacks import Callback
 
-        with terminal.Bar(size, "B", title=title, prefixes=True) as bar:
+        with terminal.Bar(size, "byte", title=title, prefixes=True) as bar:
 
             class Counting(Callback):  # type: ignore[misc]  # fsspec ships no types
                 def __init__(self, counts: bool) -> None:
