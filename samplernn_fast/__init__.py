@@ -26,6 +26,7 @@ if TYPE_CHECKING:  # what editors and type checkers see; a test compares it with
     from samplernn_fast.errors import DataError as DataError
     from samplernn_fast.errors import MissingPackage as MissingPackage
     from samplernn_fast.errors import SampleRNNError as SampleRNNError
+    from samplernn_fast.errors import StoreError as StoreError
     from samplernn_fast.evaluation.clips.judging import JudgedClip as JudgedClip
     from samplernn_fast.evaluation.clips.measures import ClipMeasures as ClipMeasures
     from samplernn_fast.evaluation.clips.measures import measure_clip as measure_clip
@@ -93,6 +94,7 @@ _HOME = {
     "DataError": "errors",
     "CheckpointError": "errors",
     "BackendUnavailable": "errors",
+    "StoreError": "errors",
     "MissingPackage": "errors",
 }
 

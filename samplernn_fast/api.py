@@ -3,7 +3,7 @@
 import hashlib
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Union
 
@@ -21,6 +21,7 @@ from samplernn_fast.models.places import DEMO
 from samplernn_fast.models.places import model_path as model_path
 from samplernn_fast.ranges import Range, checked
 from samplernn_fast.reference import limits
+from samplernn_fast.stores import sending
 from samplernn_fast.terminal import audio_bar
 
 if TYPE_CHECKING:
@@ -171,13 +172,17 @@ class Stream:
         """
         names = path if isinstance(path, Names) else Names(Path(path), self.info()["streams"], overwrite=overwrite)
         frames, began, made = self.steps(duration), time.perf_counter(), 0
-        with Takes(names, self.info(), self.sample_rate, frames) as takes:
+        with (
+            sending.file_at(names.path if isinstance(path, Names) else path) as place,
+            Takes(replace(names, path=Path(place)), self.info(), self.sample_rate, frames) as takes,
+        ):
             for levels in self.slices(duration, progress, should_stop):
                 takes.write(self.quantizer.decode(levels))
                 made += levels.shape[1]
                 if heard is not None:
                     heard(levels)
-            paths = takes.finish() if made else []
+            made_here = takes.finish() if made else []
+        paths = made_here if isinstance(path, Names) else [sending.sent_to(file) for file in made_here]
         speed = _speed((self.state.num_streams, made), time.perf_counter() - began, self.sample_rate)
         return Saved(paths, made / self.sample_rate, self.info() | speed)
 

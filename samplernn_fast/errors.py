@@ -108,6 +108,10 @@ class DeviceError(SampleRNNError):
     """A GPU that failed or gave no answer while audio was made."""
 
 
+class StoreError(SampleRNNError):
+    """A store behind an address, such as s3://bucket/data, that cannot be reached, read or written."""
+
+
 class BackendUnavailable(SampleRNNError):
     """A backend was asked for by name and cannot run this model on this device."""
 

@@ -78,6 +78,19 @@ def write_figure(path: Path, figure: Any) -> None:
         figure.savefig(temporary, format="png", dpi=150)
 
 
+def cache_folder(kind: str) -> Path:
+    """The folder `kind` of what is kept to save time: in what SAMPLERNN_FAST_CACHE names, else in the user's own folder
+    for caches. RuntimeError where there is none."""
+    if chosen := os.environ.get("SAMPLERNN_FAST_CACHE"):
+        return Path(chosen).expanduser() / kind
+    try:
+        import platformdirs
+    except ImportError as error:  # a machine without a network may lack it
+        raise RuntimeError(str(error)) from None
+    found = platformdirs.user_cache_path("samplernn_fast", appauthor=False) / kind
+    return found if found.is_absolute() else Path.home() / ".cache" / "samplernn_fast" / kind
+
+
 @contextmanager
 def held(folder: Path, *, wait: bool = False) -> Iterator[None]:
     """Holds a folder against other processes for the block.

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from samplernn_fast.errors import AudioError
+from samplernn_fast.stores.reading import local
 
 PathLike = str | os.PathLike[str]
 
@@ -58,7 +59,8 @@ def search(inputs: PathLike | Iterable[PathLike]) -> Found:
     cannot be listed.
     """
     found = Found()
-    for path in [inputs] if isinstance(inputs, (str, os.PathLike)) else inputs:
+    for name in [inputs] if isinstance(inputs, (str, os.PathLike)) else inputs:
+        path = local(name, maybe_audio)
         if os.path.isdir(path):
             _search_folder(Path(path), found)
         elif not os.path.lexists(path):
@@ -68,6 +70,11 @@ def search(inputs: PathLike | Iterable[PathLike]) -> Found:
         else:
             found.files.add(Path(path))
     return found
+
+
+def maybe_audio(names: list[str]) -> list[str]:
+    """Of the names of files in a store those that are worth bringing: what `search` would take of such a folder."""
+    return [name for name in names if _suffix(name) in READABLE | NEEDS_FFMPEG]
 
 
 def _search_folder(root: Path, found: Found) -> None:

@@ -21,6 +21,7 @@ from samplernn_fast.audio import ffmpeg, limits, sndfile
 from samplernn_fast.audio.finding import NEEDS_FFMPEG, PathLike
 from samplernn_fast.audio.resampling import load_soxr
 from samplernn_fast.errors import AudioError, ConfigError
+from samplernn_fast.stores.reading import local
 from samplernn_fast.untrusted import Unreadable, open_file
 
 Samples = NDArray[np.float32]
@@ -66,7 +67,8 @@ class ChannelPower:
 
 def probe(path: PathLike) -> AudioInfo:
     """Reads length, rate and channels without decoding. Raises AudioError as `read_blocks` does."""
-    with _naming(Path(path)), _open(Path(path)) as decoded:
+    path = local(path)
+    with _naming(path), _open(path) as decoded:
         return AudioInfo(decoded.frames, decoded.rate, decoded.channels, decoded.seconds)
 
 
@@ -75,7 +77,7 @@ def read(path: PathLike, sample_rate: int | None = None, channels: str | int = "
 
     AudioError also where the file has more samples than `limits.WHOLE_SAMPLES`.
     """
-    path = Path(path)
+    path = local(path)
     to_come = read_blocks(path, sample_rate, channels)
     info = probe(path)
     rate = sample_rate or info.sample_rate
@@ -113,7 +115,7 @@ def read_blocks(
     if not block_seconds > 0:
         raise ConfigError(f"block_seconds must be positive, got {block_seconds}")
     channel = channel_number(channels)
-    return _read_blocks(Path(path), sample_rate, channel, block_seconds, power or ChannelPower())
+    return _read_blocks(local(path), sample_rate, channel, block_seconds, power or ChannelPower())
 
 
 def channel_number(channels: str | int) -> int | None:

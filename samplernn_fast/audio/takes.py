@@ -16,6 +16,7 @@ import numpy as np
 from samplernn_fast.audio import writing
 from samplernn_fast.errors import AudioError, exists
 from samplernn_fast.ranges import checked
+from samplernn_fast.stores import sending
 
 SPEED = ("seconds", "samples_per_second", "x_real_time", "rtf")
 """The entries of `Audio.info` that differ from run to run; a file's metadata is without them."""
@@ -45,12 +46,13 @@ class Audio:
         """Write .wav, .flac, .ogg, .opus or .mp3, with provenance in the file's own metadata; returns the paths.
 
         Several streams become out-00.wav, out-01.wav, ... by stream number. AudioError when a file exists, before any
-        is written.
+        is written. The path may be an address, such as s3://bucket/out.wav.
         """
-        names = Names(Path(path), self.info.get("streams", range(len(self.samples))), overwrite=overwrite)
-        with Takes(names, self.info, self.sample_rate, self.samples.shape[1]) as takes:
-            takes.write(self.samples)
-            return takes.finish()
+        with sending.file_at(path) as place:
+            names = Names(Path(place), self.info.get("streams", range(len(self.samples))), overwrite=overwrite)
+            with Takes(names, self.info, self.sample_rate, self.samples.shape[1]) as takes:
+                takes.write(self.samples)
+                return [sending.sent_to(file) for file in takes.finish()]
 
     def __repr__(self) -> str:
         seed = f", seed {self.info['seed']}" if "seed" in self.info else ""

@@ -3,25 +3,15 @@
 Several processes may read and write at once: files appear whole or not at all (`files.replacing`).
 """
 
-import os
 import time
 from contextlib import suppress
 from pathlib import Path
 
+from samplernn_fast.files import cache_folder as folder
+
+__all__ = ["folder", "remove_old"]
+
 _ABANDONED_SECONDS = 3600.0  # the age of a temporary file from which on a killed process must have left it
-
-
-def folder(kind: str) -> Path:
-    """The folder `kind` in what SAMPLERNN_FAST_CACHE names, else in the user's own for caches. RuntimeError where there
-    is none."""
-    if chosen := os.environ.get("SAMPLERNN_FAST_CACHE"):
-        return Path(chosen).expanduser() / kind
-    try:
-        import platformdirs
-    except ImportError as error:  # a machine without a network may lack it
-        raise RuntimeError(str(error)) from None
-    found = platformdirs.user_cache_path("samplernn_fast", appauthor=False) / kind
-    return found if found.is_absolute() else Path.home() / ".cache" / "samplernn_fast" / kind
 
 
 def remove_old(kept: Path, suffix: str, most_bytes: int) -> None:

@@ -16,12 +16,14 @@ from samplernn_fast.backends.cuda import gpu
 from samplernn_fast.backends.names import MODES
 from samplernn_fast.models.config import SampleRNNConfig
 from samplernn_fast.native import native, why_missing
+from samplernn_fast.stores import reading
 from samplernn_fast.terminal import counted
 
 _OPTIONAL = {
     "soxr": "converts sample rates",
     "tensorboard": "shows training with sound and spectrograms",
     "triton": "makes audio on NVIDIA GPUs",
+    "fsspec": "reads and writes at addresses such as s3://bucket/run",
 }
 
 
@@ -53,6 +55,7 @@ def diagnose() -> dict[str, dict[str, Any]]:
         if _wants_cuda(torch)
         else {"GPU": "this system shows no NVIDIA card, so nothing is missing"},
         "optional": {name: _version(name) or f"not installed; {what}" for name, what in _OPTIONAL.items()},
+        "stores": {"copies of what lies at addresses": reading.describe()},
     }
 
 

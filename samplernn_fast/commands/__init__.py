@@ -163,5 +163,7 @@ COMMANDS = {
     ),
 }
 """Every command by name, in the order of the overview."""
+SENDING = ("prepare", "train", "sparsify", "generate")
+"""The commands whose output may be an address, such as s3://bucket/run; every command reads models and data there."""
 TRAINING = ("train", "sparsify")
 """The commands whose flags are the settings of a `TrainConfig`. They take the words themselves."""

@@ -9,6 +9,7 @@ import tyro
 
 from samplernn_fast import terminal
 from samplernn_fast.errors import CheckpointError, ConfigError, one_line
+from samplernn_fast.stores.addresses import spelled
 
 
 def info(model: tyro.conf.Positional[str] = "demo", /, *, json: bool = False, plot: Path | None = None) -> None:
@@ -98,7 +99,7 @@ def _check_other_systems(file: Path, config: dict[str, Any]) -> None:
 def _readable(described: dict[str, Any]) -> Iterator[tuple[str, str]]:
     """What `stored.arrays.describe` says, as names and values for people; what a model does not have is left out."""
     count, learnt = described["parameters"], described["info"]
-    yield "file", one_line(described["file"])
+    yield "file", one_line(spelled(described["file"]))
     yield "made by", str(described["made_by"])
     yield "parameters", f"{count:,}" if count < 10**6 else f"{count:,} ({count / 1e6:.3g} million)"
     yield "SHA-256", described["model_sha256"]

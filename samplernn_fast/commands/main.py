@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 
 from samplernn_fast._version import __version__
-from samplernn_fast.commands import COMMANDS, TRAINING, standard_streams
+from samplernn_fast.commands import COMMANDS, SENDING, TRAINING, standard_streams
 from samplernn_fast.commands.standard_streams import FAILURE_STATUS, USAGE_STATUS
 from samplernn_fast.errors import ConfigError, Interrupted, SampleRNNError, did_you_mean, needing_torch, quoted
 
@@ -47,8 +47,9 @@ def run_command(args: Sequence[str]) -> tuple[int, str]:
         return (stop.code if isinstance(stop.code, int) else 0), ""
     except SampleRNNError as error:
         from samplernn_fast.commands.flags import spell
+        from samplernn_fast.stores.addresses import spelled
 
-        return _status(error), spell(str(error), _setting_names(name))
+        return _status(error), spell(spelled(error), _setting_names(name))
     except KeyboardInterrupt as error:
         return (
             (_TERMINATED, "terminated")
@@ -62,7 +63,9 @@ def run_command(args: Sequence[str]) -> tuple[int, str]:
     except BrokenPipeError:
         return FAILURE_STATUS, ""  # whoever read the output has seen enough
     except OSError as error:
-        return FAILURE_STATUS, f"{error.filename or 'output'}: {error.strerror or error}"
+        from samplernn_fast.stores.addresses import spelled
+
+        return FAILURE_STATUS, spelled(f"{error.filename or 'output'}: {error.strerror or error}")
     return 0, ""
 
 
@@ -84,6 +87,8 @@ def _command(name: str | None, rest: Sequence[str]) -> None:
             os.environ.setdefault("GOMP_SPINCOUNT", _SPINS)
         # Those of NumPy would spin for a tenth of a second behind every product, on the cores that make sound then.
         os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", _LOG2_CYCLES)
+    if name not in SENDING:
+        _check_outputs(name, rest)
     prog, command = f"samplernn-fast {name}", COMMANDS[name].load()
     if name in TRAINING or COMMANDS[name].parts:
         command(rest, prog)
@@ -91,6 +96,15 @@ def _command(name: str | None, rest: Sequence[str]) -> None:
         from samplernn_fast.commands.flags import deferred, introduction, parse, with_example
 
         parse(deferred(command), prog, rest, description=with_example(introduction(command), name))()
+
+
+def _check_outputs(name: str, args: Sequence[str]) -> None:
+    """Raises ConfigError where the output of a command is an address, which that command would take for a path."""
+    for number, flag in enumerate(args):
+        named, _, behind = flag.partition("=")
+        value = behind or "".join(args[number + 1 : number + 2])
+        if named in ("-o", "--out", "--output") and "://" in value:
+            raise ConfigError(f"{name}: output must be a folder or file of this machine, got {quoted(value)}")
 
 
 def _status(error: SampleRNNError) -> int:

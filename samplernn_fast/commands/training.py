@@ -19,6 +19,7 @@ from samplernn_fast.commands.flags import parse, with_example, with_long_out
 from samplernn_fast.commands.standard_streams import USAGE_STATUS
 from samplernn_fast.errors import ConfigError, Interrupted, did_you_mean, quoted
 from samplernn_fast.models.config import AudioConfig, SparseSampleRNNConfig
+from samplernn_fast.stores.addresses import spelled
 from samplernn_fast.training.config import FROM_DATA, TrainConfig
 
 _WITHOUT_PRESET = {
@@ -78,7 +79,7 @@ def run_training(config: TrainConfig, preset: str) -> None:
     if Launch.from_environment().rank:
         return
     made = f"{terminal.counted(result.steps, 'step')} in {terminal.duration(result.seconds)}"
-    print(f"{result.run}: {made}, stopped by {result.stopped}")
+    print(f"{spelled(result.run)}: {made}, stopped by {result.stopped}")
     if result.stopped == "signal":
         raise Interrupted("the run is saved; the same command goes on from here", result.signal)
     data = AudioData.open(config.data)

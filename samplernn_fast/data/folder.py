@@ -13,8 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from samplernn_fast.audio.quantize import quantizer
-from samplernn_fast.data.manifest import SPLITS, Manifest, Recording
+from samplernn_fast.data.manifest import MANIFEST_FILE, SPLITS, Manifest, Recording
 from samplernn_fast.errors import ConfigError, DataError
+from samplernn_fast.stores.reading import local
 from samplernn_fast.untrusted import Unreadable, open_file
 
 AUDIO_FILE = "audio.i16"
@@ -61,7 +62,7 @@ class AudioData:
     @classmethod
     def open(cls, folder: str | os.PathLike[str]) -> "AudioData":
         """Opens a folder. Raises DataError when it is missing, damaged, of another version or unlike its manifest."""
-        root = Path(folder)
+        root = local(folder, lambda names: names if MANIFEST_FILE in names else [])
         if not root.is_dir():
             raise DataError(f"{root}: no such folder; make it with prepare")
         manifest = Manifest.read(root)

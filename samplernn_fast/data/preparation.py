@@ -30,6 +30,9 @@ from samplernn_fast.data.splits import SplitRule
 from samplernn_fast.errors import ConfigError, DataError, exists
 from samplernn_fast.files import replacing_folder
 from samplernn_fast.ranges import checked
+from samplernn_fast.stores.addresses import placed
+from samplernn_fast.stores.reading import local
+from samplernn_fast.stores.sending import sent_to, to_address
 
 AUTO_PEAK = 0.98
 """Where gain "auto" puts the largest peak of the data set, as a share of full scale."""
@@ -42,6 +45,7 @@ _CONVERTED_AT_ONCE = 1 << 18  # samples; as float32 they take 1 MiB, which stays
 PathLike = str | os.PathLike[str]
 
 
+@to_address("out", last=(MANIFEST_FILE,))
 @checked
 def prepare(
     inputs: PathLike | Sequence[PathLike],
@@ -123,7 +127,7 @@ def prepare(
     except OSError as error:
         raise DataError(f"{folder}: preparing failed and nothing was kept: {error}") from error
     return make_report(
-        folder,
+        sent_to(folder),
         manifest,
         recordings=len(made.recordings),
         passed_over=sources.passed_over,
@@ -162,20 +166,20 @@ class _Sources:
 
 def _find(inputs: Sequence[PathLike]) -> _Sources:
     """Finds the audio files. Raises DataError where there is none, or two have one name."""
-    from samplernn_fast.audio.finding import search
+    from samplernn_fast.audio.finding import maybe_audio, search
 
-    paths = [Path(path) for path in inputs]
+    paths = [local(path, maybe_audio) for path in inputs]
     found = search(paths)
     if not found.files:
         seen = f" ({found.not_audio()} passed over)" if found.passed_over else ""
         raise DataError(
             f"{', '.join(map(str, paths)) or 'no input'}: no audio files found{seen}; name files or folders"
         )
-    roots = [os.path.abspath(path if path.is_dir() else path.parent) for path in paths]
+    roots = [placed(path) if path.is_dir() else os.path.dirname(placed(path)) for path in paths]
     root = os.path.commonpath(roots)
 
     def name(path: Path) -> str:
-        return printable(Path(os.path.abspath(path)).relative_to(root).as_posix())
+        return printable(Path(placed(path)).relative_to(root).as_posix())
 
     files: dict[str, Path] = {}
     for path in sorted({Path(os.path.abspath(file)) for file in found.files}):

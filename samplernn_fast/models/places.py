@@ -9,6 +9,7 @@ from pathlib import Path
 
 from samplernn_fast import hub
 from samplernn_fast.errors import CheckpointError, quoted
+from samplernn_fast.stores.reading import left_in_store, local
 
 MODEL_FILE, LAST_FILE, CONFIG_FILE = "model.safetensors", "last.safetensors", "config.json"
 TEACHER_FILE = "teacher.safetensors"
@@ -19,6 +20,8 @@ RUN_FILES = frozenset(
     (CONFIG_FILE, LOG_FILE, PLOT_FILE, MODEL_FILE, TEACHER_FILE, SAMPLES_FOLDER, MODELS_FOLDER, BOARD_FOLDER)
 )
 """What a run folder may hold that was stopped before its first checkpoint."""
+MARKS = (MODEL_FILE, LAST_FILE)
+"""The files that say where a run stands, in the order in which a store is given them, behind all others."""
 DEMO = "demo"
 """The name of the bundled model that is used where none is named: spoken digits at 8 kHz."""
 _BUNDLED_FOLDER = Path(__file__).parents[1] / "bundled"
@@ -30,10 +33,17 @@ _KEPT = re.compile(r"step-(\d+)(?:-(\d+\.\d{3}))?\.safetensors")  # as in step-0
 
 def model_path(name: str | Path) -> Path:
     """Where a model lies: a bundled file for "demo" and "demo-piano" (a run folder of that name is ./demo), and for
-    hf:owner/name the folder that was fetched from the Hub, which raises CheckpointError where it cannot be."""
+    hf:owner/name or an address a copy of the model, and of what tells of it. Raises CheckpointError or StoreError where
+    that cannot be fetched."""
     if hub.is_named(name):
         return hub.fetched(hub.repository(name), MODEL_FILE, (CONFIG_FILE,))
-    return BUNDLED.get(str(name), Path(name))
+    return BUNDLED[str(name)] if str(name) in BUNDLED else local(name, _of_model)
+
+
+def _of_model(names: list[str]) -> list[str]:
+    """The files of a run folder in a store that whoever reads its model needs."""
+    model = next((name for name in (MODEL_FILE, LAST_FILE) if name in names), None)
+    return [] if model is None else [name for name in (model, CONFIG_FILE, LOG_FILE) if name in names]
 
 
 def is_no_path(name: str | Path) -> bool:
@@ -46,7 +56,7 @@ def short_name(name: str | Path) -> str:
     suffix, and one of the Hub without its owner."""
     if hub.is_named(name):
         return hub.repository(name).short_name
-    place = Path(name).resolve()
+    place = model_path(name).resolve()
     return str(name) if str(name) in BUNDLED else place.name if place.is_dir() else place.stem
 
 
@@ -77,8 +87,9 @@ class Kept:
 
 
 def kept_models(run: Path) -> list[Kept]:
-    """The models in a run's models/, by step."""
-    found = ((path, _KEPT.fullmatch(path.name)) for path in (run / MODELS_FOLDER).glob("step-*.safetensors"))
-    files = [(path, name) for path, name in found if name and path.is_file()]
+    """The models in a run's models/, by step. Those of a run at an address stay there until one is read."""
+    here = [path for path in (run / MODELS_FOLDER).glob("step-*.safetensors") if path.is_file()]
+    found = ((path, _KEPT.fullmatch(path.name)) for path in [*here, *left_in_store(run, MODELS_FOLDER)])
+    files = [(path, name) for path, name in found if name]
     kept = [Kept(path, int(name[1]), None if name[2] is None else float(name[2])) for path, name in files]
     return sorted(kept, key=lambda one: one.step)

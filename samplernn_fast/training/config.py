@@ -10,6 +10,8 @@ from samplernn_fast.errors import ConfigError, DataError
 from samplernn_fast.models.config import AudioConfig, SampleRNNConfig, SparseSampleRNNConfig, require
 from samplernn_fast.models.other_configs import MixtureConfig
 from samplernn_fast.ranges import Range, check_fields
+from samplernn_fast.stores.addresses import path_of, spelled
+from samplernn_fast.stores.running import working_folder
 
 if TYPE_CHECKING:
     from samplernn_fast.data.folder import AudioData
@@ -27,9 +29,10 @@ class TrainConfig:
     """How to train. The defaults are those of the paper (section 3). Nothing that makes audio reads this."""
 
     data: Path
-    """The data folder, which `prepare` made."""
+    """The data folder, which `prepare` made; it may be at an address, such as s3://bucket/data."""
     out: Path
-    """The run folder: model, checkpoints, log. The same command goes on with the run that it finds there."""
+    """The run folder: model, checkpoints, log. The same command goes on with the run that it finds there. In place of
+    an address this has the local folder in which the run is trained."""
     model: AudioConfig = field(default_factory=default_model)
     """The model to train; its sample rate and gain come from the data, or with init_from all of it from there."""
     init_from: str | None = None
@@ -93,10 +96,11 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         for name in ("data", "out"):
-            if isinstance(getattr(self, name), str):
-                object.__setattr__(self, name, Path(getattr(self, name)))
+            if isinstance(getattr(self, name), str | Path):
+                place = path_of if name == "data" else working_folder
+                object.__setattr__(self, name, place(getattr(self, name)))
         if isinstance(self.init_from, str | Path):  # without a slash at the end, so that one folder has one name
-            object.__setattr__(self, "init_from", str(Path(self.init_from)))
+            object.__setattr__(self, "init_from", str(path_of(self.init_from)))
         check_fields(self)
         endless = self.max_steps is None and self.max_minutes is None
         require(
@@ -133,7 +137,7 @@ class TrainConfig:
     def to_dict(self) -> dict[str, Any]:
         """All settings, for JSON."""
         values = {one.name: getattr(self, one.name) for one in dataclasses.fields(self)}
-        return values | {"data": str(self.data), "out": str(self.out), "model": self.model.to_dict()}
+        return values | {"data": str(self.data), "out": spelled(self.out), "model": self.model.to_dict()}
 
 
 FROM_DATA = ("sample_rate", "gain", "mean", "std")

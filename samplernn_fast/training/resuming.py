@@ -23,8 +23,10 @@ from samplernn_fast.models import checkpoint
 from samplernn_fast.models.base import AudioModel, State
 from samplernn_fast.models.config import AudioConfig
 from samplernn_fast.models.other_configs import config_from_dict
+from samplernn_fast.models.places import TEACHER_FILE
 from samplernn_fast.models.sparse.pruning import Pruning
 from samplernn_fast.models.stored.header import config_in, read_header
+from samplernn_fast.stores.reading import local
 from samplernn_fast.training.config import TrainConfig
 from samplernn_fast.untrusted import Fields, Unreadable
 
@@ -120,7 +122,7 @@ def _source(config: TrainConfig) -> Path | None:
 
 def checkpoint_of(resume: str) -> Path:
     """The file that `resume` names: itself, or the last checkpoint in a run folder."""
-    path = Path(resume)
+    path = local(resume, lambda names: [name for name in (checkpoint.LAST_FILE, TEACHER_FILE) if name in names])
     return path / checkpoint.LAST_FILE if os.path.isdir(path) else path
 
 

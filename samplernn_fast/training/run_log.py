@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from samplernn_fast import terminal
 from samplernn_fast.errors import AudioError, CheckpointError
 from samplernn_fast.models.places import LOG_FILE, SAMPLES_FOLDER
+from samplernn_fast.stores.addresses import spelled
 from samplernn_fast.training.board import Board
 from samplernn_fast.training.pictures.album import Pictures
 from samplernn_fast.training.pictures.curves import Curve, curves_of
@@ -111,7 +112,7 @@ class RunLog:
 
     def say(self, text: str) -> None:
         """Prints a line on standard error, above the progress bar where there is one."""
-        self._bar.say(text)
+        self._bar.say(spelled(text))
 
     def sample(self, step: int, samples: "np.ndarray", sample_rate: int) -> Path:
         """Keeps generated audio (T,) as a WAV file with a spectrogram, and in TensorBoard as both; returns the file.

@@ -5,6 +5,7 @@ names, and `fit` gives a run's settings the model, sample rate and gain with whi
 functions that read models, so that the command can refuse a folder or data before that.
 """
 
+import os
 import shlex
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -22,6 +23,7 @@ from samplernn_fast.models.other_configs import MixtureConfig, RealInputConfig
 from samplernn_fast.models.sparse.blocks import block_share
 from samplernn_fast.models.stored.arrays import describe
 from samplernn_fast.models.stored.header import config_in, read_header
+from samplernn_fast.stores import running
 from samplernn_fast.training.config import TrainConfig, check_fit, default_model, fit_to_data
 from samplernn_fast.untrusted import Fields, Unreadable, read_json
 
@@ -202,6 +204,7 @@ def check_early(config: TrainConfig) -> None:
     """What can be refused before torch is loaded: the folder, and data that is missing, damaged, or at another rate or
     gain than the model of the settings. Raises ConfigError and DataError; a run checks all of it once more.
     """
+    running.bring(config.out, places.MARKS, first=os.environ.get("RANK", "0") == "0")
     check_folder(config)
     data = AudioData.open(config.data)
     some_recordings(data, "train")

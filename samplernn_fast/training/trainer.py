@@ -23,10 +23,11 @@ from samplernn_fast.errors import CheckpointError, ConfigError, DataError, Sampl
 from samplernn_fast.evaluation.likelihood import Stopped, evaluate
 from samplernn_fast.models import checkpoint
 from samplernn_fast.models.base import State
-from samplernn_fast.models.places import LOG_FILE, MODELS_FOLDER, SAMPLES_FOLDER, TEACHER_FILE
+from samplernn_fast.models.places import LOG_FILE, MARKS, MODELS_FOLDER, SAMPLES_FOLDER, TEACHER_FILE
 from samplernn_fast.models.registry import build_model
 from samplernn_fast.models.sparse.pruning import Pruning, pruning_of
 from samplernn_fast.models.sparse.teacher import cross_entropy
+from samplernn_fast.stores import running
 from samplernn_fast.training import resuming, starting
 from samplernn_fast.training.config import TrainConfig
 from samplernn_fast.training.keeping import EARLY_SHARE, Keeper, is_due, make_sound, next_sound
@@ -64,7 +65,7 @@ def train(
             torch.set_num_threads(config.num_threads)
         fast = fast_cpu_training() if device.type == "cpu" else nullcontext()
         # Nothing in the loop draws from torch's generator. It is seeded and saved for a future part that does.
-        with fast, torch.random.fork_rng(devices=[]):
+        with fast, torch.random.fork_rng(devices=[]), running.training_in(config.out, MARKS, rank == 0, progress):
             torch.manual_seed(config.seed)
             with terminal.waiting("reading the data and making the model", shown=progress and rank == 0):
                 trainer = Trainer(config, rank, world_size, device)
@@ -202,8 +203,7 @@ class Trainer:
         self.state = tuple(part.detach().float() for part in state)
         bits = self.model.bits(outputs.detach(), targets) if config.model.mixture else losses.detach()
         self.sums += torch.stack(((bits * mask).sum().double(), mask.sum().double()))
-        self.step += 1
-        self.epoch = batch.epoch
+        self.step, self.epoch = self.step + 1, batch.epoch
 
     def _finished(self, number: int) -> str:
         """Why the run stops here, in the words of `TrainResult.stopped`; "" where it goes on. number: of a signal."""
@@ -296,8 +296,7 @@ class Trainer:
         if log is None or (self.step % self.config.sample_every and self.sound_seconds > EARLY_SHARE * self.seconds):
             return
         log.note(f"making {self.config.sample_seconds:g} s of sound")
-        began = time.monotonic()
-        config = self.config
+        config, began = self.config, time.monotonic()
         sound = make_sound(self.model, config.seed, config.sample_seconds, self._is_stopping)
         file = log.sample(self.step, sound, config.model.sample_rate)
         self.sound_seconds = time.monotonic() - began
@@ -365,6 +364,7 @@ class Trainer:
             if log is not None:  # in rank 0
                 self._write_checkpoint(state)
                 log.draw()
+                running.send(self.config.out, MARKS, log.say)
 
     def _write_checkpoint(self, state: State) -> None:
         tensors = resuming.tensors_to_save(self.model, self.optimizer, self.pruning, state, self.sums)

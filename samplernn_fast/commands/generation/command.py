@@ -20,6 +20,8 @@ from samplernn_fast.errors import ConfigError
 from samplernn_fast.jobs.shards import Shard
 from samplernn_fast.ranges import Range
 from samplernn_fast.reference import limits
+from samplernn_fast.stores import sending
+from samplernn_fast.stores.addresses import address_of
 
 _STANDARD_OUTPUT = "-"
 _MOST_PIECES = 100_000
@@ -103,17 +105,22 @@ def generate(
         _check_standard_output(streams, json, choice)
         making.play()
         return
-    files = names_of(output, stem_of(model, common["seed"], temperature, top_k, top_p), num_samples)
-    check_folder(files.path.parent)
+    stem = stem_of(model, common["seed"], temperature, top_k, top_p)
     if shard is not None and not choice.wanted:
+        if output is not None and address_of(output) is not None:
+            raise ConfigError("output must be a folder that all processes share where work is shared, not an address")
+        files = names_of(output, stem, num_samples)
+        check_folder(files.path.parent)
         sharing = Sharing(model, settings, temperature, duration, json, shard, batch or "auto")
         sharing.check(seed, overwrite)
         sharing.save(files)
         return
-    files = replace(files, overwrite=overwrite)
-    files.paths()  # refuses, as does the next line
-    choice.check_folder(files.path.parent)
-    making.save(files)
+    with sending.file_at(output or ".") as place:
+        files = replace(names_of(output and place, stem, num_samples), overwrite=overwrite)
+        files.paths()  # refuses, as do the next lines
+        check_folder(files.path.parent)
+        choice.check_folder(files.path.parent)
+        making.save(files)
 
 
 def _shard(shard_index: int | None, num_shards: int | None, num_samples: int, batch: Any) -> Shard | None:

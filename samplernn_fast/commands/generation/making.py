@@ -10,6 +10,7 @@ from samplernn_fast import terminal
 from samplernn_fast.commands.clips.choosing import Choice, choose
 from samplernn_fast.commands.generation.places import make_folder
 from samplernn_fast.errors import Interrupted, needing_torch
+from samplernn_fast.stores.addresses import spelled
 
 if TYPE_CHECKING:
     from samplernn_fast.api import Saved, Stream
@@ -104,10 +105,10 @@ def _report(saved: "Saved", json: bool, chosen: "Chosen | None") -> None:
     files = saved.paths if chosen is None else [path for path, _ in chosen.kept]
     if json:
         clips = {} if chosen is None else {"clips": chosen.rows()}
-        print(json_module.dumps(saved.info | {"files": [str(path) for path in files]} | clips))
+        print(json_module.dumps(saved.info | {"files": [spelled(path) for path in files]} | clips))
         return
     for path in files:
-        print(path)
+        print(spelled(path))
     if chosen is not None:
         print(chosen.text())
     speed = f"{saved.info['x_real_time']:.3g}x real time (RTF {saved.info['rtf']:.3g})"

@@ -12,6 +12,7 @@ from samplernn_fast.models.places import MODEL_FILE, MODELS_FOLDER, is_no_path, 
 from samplernn_fast.models.stored.arrays import read_file
 from samplernn_fast.ranges import Range
 from samplernn_fast.reference import limits
+from samplernn_fast.stores.addresses import address_of
 
 MOST_CLIPS = 2000
 """So many clips a page can show, and somebody hear in a day."""
@@ -172,8 +173,9 @@ def _read(found: Checkpoint) -> Checkpoint:
 
 
 def default_folder(place: str) -> Path:
-    """Where the clips of an audition lie that names no folder: in `auditions` beside its first run."""
-    if is_no_path(place):
+    """Where the clips of an audition lie that names no folder: in `auditions` beside its first run, and here where that
+    is bundled, of the Hub or at an address."""
+    if is_no_path(place) or address_of(place) is not None:
         return Path(FOLDER)
     beside = Path(place).resolve().parent
     if beside.name == MODELS_FOLDER:  # a file that a run keeps
