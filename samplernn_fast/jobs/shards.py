@@ -28,6 +28,7 @@ class _Source:
     step: str = ""
 
 
+_TORCHRUN = _Source("RANK", "WORLD_SIZE")
 # SLURM_NTASKS would count the tasks of a batch script too, which runs once; SLURM_STEP_NUM_TASKS is srun's alone.
 _SOURCES = (
     _Source("SLURM_ARRAY_TASK_ID", "SLURM_ARRAY_TASK_COUNT", "SLURM_ARRAY_TASK_MIN", "SLURM_ARRAY_TASK_STEP"),
@@ -35,7 +36,7 @@ _SOURCES = (
     _Source("JOB_COMPLETION_INDEX", ""),
     _Source("AWS_BATCH_JOB_ARRAY_INDEX", "AWS_BATCH_JOB_ARRAY_SIZE"),
     _Source("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"),
-    _Source("RANK", "WORLD_SIZE"),
+    _TORCHRUN,
 )
 
 
@@ -50,15 +51,21 @@ class Shard:
 
     @classmethod
     def of(
-        cls, shard_index: int | None, num_shards: int | None, environment: Mapping[str, str] | None = None
+        cls,
+        shard_index: int | None,
+        num_shards: int | None,
+        environment: Mapping[str, str] | None = None,
+        *,
+        torchrun: bool = True,
     ) -> Self | None:
         """The shard that was asked for; what was not said is read from the variables of SLURM, Kubernetes (the index
-        alone), AWS Batch, Open MPI or torchrun. None where nothing says that work is shared.
+        alone), AWS Batch, Open MPI or torchrun. None where nothing says that work is shared. torchrun: whether its
+        variables count, which in a command that trains say something else.
 
         Raises ConfigError where an index is not below its count, where one of the two is said nowhere, and for a
         variable that is no number.
         """
-        told = _told(os.environ if environment is None else environment)
+        told = _told(os.environ if environment is None else environment, torchrun)
         if shard_index is None and num_shards is None:
             return None if told is None or told.count < 2 else cls(told.index, told.count, told.variable)
         variable = ""
@@ -100,9 +107,9 @@ class _Told:
     variable: str
 
 
-def _told(environment: Mapping[str, str]) -> _Told | None:
+def _told(environment: Mapping[str, str], torchrun: bool) -> _Told | None:
     """What the first scheduler says that knows of several processes. Raises ConfigError for what is no number."""
-    for source in _SOURCES:
+    for source in _SOURCES if torchrun else _SOURCES[:-1]:
         index, count = _number(environment, source.index), _number(environment, source.count)
         if index is None or (source.count and count is None):
             continue

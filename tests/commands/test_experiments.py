@@ -41,7 +41,7 @@ MEMORY = ("memory", "--voices", "a", "b", "--out", "{out}")
         ((*TABLE, "--steps", "1", "--device", "tpu"), "--device must be auto"),
         (
             (*TABLE, "--steps", "1", "--shard-index", "2", "--num-shards", "2"),
-            "--shard-index must be below --num-shards, 2, got 2",
+            "--shard-index must be 0 to --num-shards - 1, got 2 of 2",
         ),
         (("figure2", "--data", "{data}", "--out", "{out}"), "paper-2tier/seed0 is not there; train it first"),
         (MEMORY, "--data must be given, to train two models on, or else models"),

@@ -50,6 +50,11 @@ def test_what_schedulers_say(environment, found):
     assert place(**environment) == found
 
 
+def test_a_command_that_trains_does_not_read_what_torchrun_says():
+    assert Shard.of(None, None, {"RANK": "1", "WORLD_SIZE": "2"}, torchrun=False) is None
+    assert Shard.of(None, None, ARRAY | {"SLURM_ARRAY_TASK_ID": "4"}, torchrun=False) is not None
+
+
 def test_an_index_may_come_from_a_variable_that_knows_no_count():
     assert place(None, 6, JOB_COMPLETION_INDEX="5") == (5, 6, "JOB_COMPLETION_INDEX")
     assert "as JOB_COMPLETION_INDEX says" in str(Shard.of(None, 6, {"JOB_COMPLETION_INDEX": "5"}))

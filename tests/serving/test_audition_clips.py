@@ -325,3 +325,32 @@ def test_an_exported_command_makes_the_clip_and_goes_on(album: Path, tmp_path: P
     longer, _ = reading.read(tmp_path / "longer.wav")
     clip, _ = reading.read(tmp_path / maker.grid.cells[5].clip)
     assert len(longer) == 2 * len(clip) and np.array_equal(longer[: len(clip)], clip)
+
+
+# ---- shares
+
+
+def share(album: Path, folder: Path, *flags: object) -> int:
+    return run("audition", album, "--temperatures", 0.5, 1, "--seeds", 2, "--seconds", 0.2, "-o", folder, *flags)
+
+
+def test_shares_make_the_clips_that_the_page_would_make(album: Path, maker: Maker, tmp_path: Path, capsys: Any) -> None:
+    maker.want("page", range(len(maker.grid.cells)))
+    until(lambda: all(maker.status(number).state == "ready" for number in range(8)))
+    whole = {cell.clip: (tmp_path / cell.clip).read_bytes() for cell in maker.grid.cells}
+    for index in range(3):
+        assert share(album, tmp_path / "shared", "--num-shards", 3, "--shard-index", index) == 0
+    assert {path.name: path.read_bytes() for path in (tmp_path / "shared").glob("*.wav")} == whole
+    assert "8 of 8 units" in _printed(capsys, run("jobs", "status", tmp_path / "shared"))
+
+    gone, broken = sorted(whole)[:2]
+    (tmp_path / "shared" / gone).unlink()
+    os.truncate(tmp_path / "shared" / broken, 200)
+    assert "2 made, 6 were there" in _printed(capsys, share(album, tmp_path / "shared", "--num-shards", 1))
+    assert {path.name: path.read_bytes() for path in (tmp_path / "shared").glob("*.wav")} == whole
+    assert "0 made, 8 were there" in _printed(capsys, share(album, tmp_path, "--num-shards", 1))  # those of the page
+
+
+def _printed(capsys: Any, status: int) -> str:
+    assert status == 0
+    return str(capsys.readouterr().out)

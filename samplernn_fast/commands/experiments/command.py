@@ -10,15 +10,14 @@ import tyro
 
 from samplernn_fast import terminal
 from samplernn_fast.backends import names
-from samplernn_fast.commands.flags import Out, Part, run_part
+from samplernn_fast.commands.flags import NumShards, Out, Part, ShardIndex, run_part
 from samplernn_fast.errors import ConfigError
+from samplernn_fast.jobs.shards import Shard
 from samplernn_fast.ranges import Range
 
 Minutes = Annotated[float | None, Range(0, 10**7, above=True, unit="minutes")]
 Steps = Annotated[int | None, Range(1, 10**9)]
 Seeds = Annotated[tuple[int, ...], Range(0, 2**63 - 1)]
-Shard = Annotated[int, Range(0, 10**6 - 1)]
-Shards = Annotated[int, Range(1, 10**6)]
 TableName = Literal["table1", "table2", "table3", "table4", "systems"]
 
 
@@ -38,8 +37,8 @@ def tables(
     scale: Literal["small", "paper"] = "small",
     seeds: Seeds = (0,),
     device: str = "auto",
-    shard_index: Shard = 0,
-    num_shards: Shards = 1,
+    shard_index: ShardIndex = None,
+    num_shards: NumShards = None,
 ) -> None:
     """Trains what is missing, each system for the same budget, and writes the table beside the paper's numbers.
 
@@ -55,8 +54,9 @@ def tables(
         scale: small is the paper's systems at a width that learns in minutes on two cores; paper is their own size.
         seeds: Each entry is trained once with each of them.
         device: auto, cpu, cuda or cuda:N.
-        shard_index: Which part of the entries this process does, from 0; all parts share --out.
-        num_shards: How many parts there are.
+        shard_index: Which part of the entries this process does, from 0; all parts share --out. Without it, what a
+            scheduler's variables say; those of torchrun are not read, because it starts processes that train together.
+        num_shards: How many parts there are; 1 does all here.
     """
     from samplernn_fast.experiments.places import check_out
     from samplernn_fast.experiments.plan import Budget
@@ -64,15 +64,16 @@ def tables(
     names.check_device(device)
     check_out(out)
     budget = Budget(minutes, steps)
-    if shard_index >= num_shards:
-        raise ConfigError(f"shard_index must be below num_shards, {num_shards}, got {shard_index}")
+    shard = Shard.of(shard_index, num_shards, torchrun=False) or Shard(0, 1)
+    if shard.told_by:
+        terminal.say(f"{shard}; --num-shards 1 does all entries here")
     with terminal.waiting("loading torch"):
         from samplernn_fast.experiments import report
         from samplernn_fast.experiments.tables import TABLES, reproduce
 
     table = TABLES[name]
-    shard = (shard_index, num_shards)
-    rows = reproduce(table, data, out, budget, scale=scale, seeds=seeds, device=device, shard=shard)
+    own = (shard.index, shard.count)
+    rows = reproduce(table, data, out, budget, scale=scale, seeds=seeds, device=device, shard=own)
     words = ["samplernn-fast", "reproduce", name, "--data", *map(str, data), "--out", str(out)]
     words += [*_spent(minutes, steps), "--scale", scale, "--seeds", *map(str, seeds), "--device", device]
     shown = report.Shown(name, table, rows, data, budget, scale, shlex.join(words), len(seeds))

@@ -1,23 +1,38 @@
 """The `audition` command: a page to choose checkpoints, temperatures and seeds by ear. `serving.audition` does the
 work."""
 
+import importlib.util
+import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
 from samplernn_fast import files, terminal
 from samplernn_fast.backends import names
 from samplernn_fast.commands import COMMANDS
-from samplernn_fast.commands.flags import OptionalOut, Part, deferred, introduction, parse, with_example
+from samplernn_fast.commands.flags import (
+    NumShards,
+    OptionalOut,
+    Part,
+    ShardIndex,
+    deferred,
+    introduction,
+    parse,
+    with_example,
+)
 from samplernn_fast.commands.standard_streams import signal_of
 from samplernn_fast.errors import ConfigError, DataError, Interrupted
+from samplernn_fast.jobs.shards import Shard
 from samplernn_fast.models.places import model_file
 from samplernn_fast.ranges import Range
 from samplernn_fast.reference import limits
+
+if TYPE_CHECKING:
+    from samplernn_fast.serving.audition.grid import Grid
 
 _LOOPBACK = "127.0.0.1"
 
@@ -49,6 +64,8 @@ def listen(
     backend: str = "auto",
     dtype: str = "auto",
     num_threads: Annotated[int | None, limits.THREADS] = None,
+    shard_index: ShardIndex = None,
+    num_shards: NumShards = None,
 ) -> None:
     """Choose by ear on a page: checkpoints by temperatures by seeds; favourites become a playlist or commands.
 
@@ -68,17 +85,16 @@ def listen(
         backend: auto, or the name of one that `doctor` lists.
         dtype: auto, a numeric mode of the backend, or fastest: the fastest mode that costs at most 0.005 bit a sample.
         num_threads: Threads of the cpu backend; without it, as many as the work is worth.
+        shard_index: Which share of the clips to make beforehand, from 0, without a page; the page finds them later.
+            Without it, what SLURM, Kubernetes, AWS Batch, Open MPI or torchrun says.
+        num_shards: How many shares there are; 1 makes all clips here.
     """
     names.check(backend, dtype, device, num_threads)
     if not models:
         raise ConfigError("name one or several run folders or .safetensors files")
-    try:
-        from samplernn_fast.serving import access, sockets
-        from samplernn_fast.serving.audition import application
-    except ImportError as error:
-        raise ConfigError(f"an audition needs {error.name}; pip install starlette uvicorn (extra `serve`)") from None
-    from samplernn_fast.serving.audition.clips import Maker
-    from samplernn_fast.serving.audition.favourites import Favourites
+    shard = Shard.of(shard_index, num_shards)
+    if shard is None:
+        _check_packages()
     from samplernn_fast.serving.audition.grid import Grid, Making, checkpoints_of, default_folder
 
     making = Making(temperatures, seeds, seconds, device, backend, dtype, num_threads)
@@ -88,7 +104,48 @@ def listen(
         if row.problem:
             terminal.say(f"left out: {row.problem}")
     folder = default_folder(models[0]) if out is None else out
-    application.open_folder(folder)
+    if shard is None:
+        _show_page(grid, folder, host, port, token)
+    else:
+        _make_share(grid, folder, shard)
+
+
+def _check_packages() -> None:
+    """Raises ConfigError where a package for pages is missing."""
+    missing = next((name for name in ("starlette", "uvicorn") if importlib.util.find_spec(name) is None), None)
+    if missing is not None:
+        raise ConfigError(f"an audition needs {missing}; pip install starlette uvicorn (extra `serve`)")
+
+
+def _make_share(grid: "Grid", folder: Path, shard: Shard) -> None:
+    """Makes a share of the clips, and nothing else."""
+    from samplernn_fast.serving.audition.grid import open_folder
+    from samplernn_fast.serving.audition.sharing import ledger_of, make_share
+
+    if shard.told_by:
+        terminal.say(f"{shard}; --num-shards 1 makes all clips here")
+    open_folder(folder)
+    ledger = ledger_of(grid, folder)
+    mine = len(shard.share(ledger.plan.units))
+    with (
+        terminal.interrupts(signal.SIGTERM) as caught,
+        terminal.Bar(mine, "clip", title="audition") as bar,
+    ):
+        made = make_share(grid, ledger, shard, terminal.say, bar.advance, lambda: bool(caught))
+    if caught:
+        raise Interrupted(f"interrupted: {terminal.counted(made, 'clip')} were made, and are kept", caught[0])
+    print(f"{made} made, {mine - made} were there; samplernn-fast jobs status {ledger.folder}")
+
+
+def _show_page(grid: "Grid", folder: Path, host: str, port: int, token: str | None) -> None:
+    """Serves the page until ctrl-C."""
+    from samplernn_fast.serving import access, sockets
+    from samplernn_fast.serving.audition import application
+    from samplernn_fast.serving.audition.clips import Maker
+    from samplernn_fast.serving.audition.favourites import Favourites
+    from samplernn_fast.serving.audition.grid import open_folder
+
+    open_folder(folder)
     with _alone_in(folder), sockets.bind(host, port) as socket:
         files.remove_leftovers(folder)
         favourites = Favourites(folder)

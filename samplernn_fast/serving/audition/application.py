@@ -13,7 +13,6 @@ import asyncio
 import socket as socket_module
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import uvicorn
@@ -176,11 +175,3 @@ def run(maker: Maker, favourites: Favourites, listening: socket_module.socket, t
     """Serves until ctrl-C or SIGTERM ends the program."""
     config = connections.config(application(maker, favourites, token, host))
     uvicorn.Server(config).run(sockets=[listening])
-
-
-def open_folder(folder: Path) -> None:
-    """Makes the folder of clips. Raises DataError where it cannot be had."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise DataError(f"{folder}: the folder cannot be made: {error.strerror or error}") from None

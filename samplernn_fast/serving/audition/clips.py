@@ -3,7 +3,7 @@
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, zip_longest
 from pathlib import Path
@@ -18,7 +18,7 @@ from samplernn_fast.engine.together import run_together
 from samplernn_fast.errors import AudioError, CheckpointError, SampleRNNError, one_line
 from samplernn_fast.evaluation.clips.detectors import faults
 from samplernn_fast.evaluation.clips.measures import FRAME_SECONDS, LOWEST_RATE, measure_clip
-from samplernn_fast.serving.audition.grid import Grid
+from samplernn_fast.serving.audition.grid import Cell, Grid
 
 ENGINES = 2
 """How many models are held at once: the one that is listened to, and the one beside it."""
@@ -171,19 +171,7 @@ class Maker:
 
     def _found(self, number: int) -> np.ndarray | None:
         """The samples (T,) of a clip in the folder; None where it is not there, or not whole."""
-        cell = self.grid.cells[number]
-        config = self.grid.checkpoints[cell.row].config
-        path = self.folder / cell.clip
-        assert config is not None  # only what can be played is made
-        try:
-            samples, rate = reading.read(path)
-        except AudioError:
-            return None
-        return samples if (len(samples), rate) == (self._length(config.sample_rate), config.sample_rate) else None
-
-    def _length(self, sample_rate: int) -> int:
-        """The samples of a clip."""
-        return max(1, round(self.grid.making.seconds * sample_rate))
+        return found_clip(self.grid, number, self.folder)
 
     def _finish(self, number: int, samples: np.ndarray) -> None:
         config = self.grid.checkpoints[self.grid.cells[number].row].config
@@ -193,23 +181,12 @@ class Maker:
             self._set([number], Status("ready", found, loudness_gain(samples, config.sample_rate)))
 
     def _make(self, group: Sequence[int]) -> None:
-        """Makes clips of one model, and keeps them. They are those that `generate` makes, byte for byte."""
+        """Makes clips of one model, and keeps them."""
         cells = [self.grid.cells[number] for number in group]
         engine = self._engine(cells[0].row)
-        states = [engine.init_state(1, seed=cell.seed, temperature=cell.temperature) for cell in cells]
-        left, parts = self._length(engine.config.sample_rate), [list[np.ndarray]() for _ in group]
-        while left:
-            if self._closing:
-                return
-            made = run_together(engine, states, min(left, engine.pace.samples(len(group))))
-            for part, levels in zip(parts, made, strict=True):
-                part.append(levels)
-            left -= made[0].shape[1]
-        for number, cell, state, part in zip(group, cells, states, parts, strict=True):
-            stream = api.Stream(engine, state, 1)
-            samples = stream.quantizer.decode(np.concatenate(part, axis=1))[0]
-            told = takes.comment(stream.info(), 0)
-            writing.write(self.folder / cell.clip, samples, stream.sample_rate, comment=told, overwrite=True)
+        if not write_clips(engine, cells, self.grid.making.seconds, self.folder, lambda: self._closing):
+            return
+        for number, cell in zip(group, cells, strict=True):
             kept = self._found(number)
             if kept is None:
                 raise AudioError(f"{self.folder / cell.clip}: was written, and is not there as it should be")
@@ -218,15 +195,60 @@ class Maker:
     def _engine(self, row: int) -> Engine:
         """The engine of a checkpoint. Raises CheckpointError where its file is another one meanwhile."""
         if row not in self._engines:
-            checkpoint = self.grid.checkpoints[row]
             while len(self._engines) >= ENGINES:
                 self._engines.popitem(last=False)
-            engine = self.grid.making.engine(checkpoint.file)
-            if engine.model_sha256 != checkpoint.sha256:
-                raise CheckpointError(f"{checkpoint.file}: holds another model since the audition began; start it anew")
-            self._engines[row] = engine
+            self._engines[row] = engine_of(self.grid, row)
         self._engines.move_to_end(row)
         return self._engines[row]
+
+
+def engine_of(grid: Grid, row: int) -> Engine:
+    """The engine of a checkpoint. Raises CheckpointError where its file is another one since the grid was made."""
+    checkpoint = grid.checkpoints[row]
+    engine = grid.making.engine(checkpoint.file)
+    if engine.model_sha256 != checkpoint.sha256:
+        raise CheckpointError(f"{checkpoint.file}: holds another model since the audition began; start it anew")
+    return engine
+
+
+def clip_samples(seconds: float, sample_rate: int) -> int:
+    """The samples of a clip."""
+    return max(1, round(seconds * sample_rate))
+
+
+def found_clip(grid: Grid, number: int, folder: Path) -> np.ndarray | None:
+    """The samples (T,) of a cell's clip in a folder; None where it is not there, or not whole."""
+    cell = grid.cells[number]
+    config = grid.checkpoints[cell.row].config
+    assert config is not None  # only what can be played is made
+    try:
+        samples, rate = reading.read(folder / cell.clip)
+    except AudioError:
+        return None
+    length = clip_samples(grid.making.seconds, config.sample_rate)
+    return samples if (len(samples), rate) == (length, config.sample_rate) else None
+
+
+def write_clips(
+    engine: Engine, cells: Sequence[Cell], seconds: float, folder: Path, should_stop: Callable[[], bool]
+) -> bool:
+    """Makes clips of one model, side by side, and writes their files. They are those that `generate` makes, byte for
+    byte. Returns False, and has written nothing, where should_stop said so. Raises AudioError as `writing.write`."""
+    states = [engine.init_state(1, seed=cell.seed, temperature=cell.temperature) for cell in cells]
+    left, parts = clip_samples(seconds, engine.config.sample_rate), [list[np.ndarray]() for _ in cells]
+    while left:
+        if should_stop():
+            return False
+        made = run_together(engine, states, min(left, engine.pace.samples(len(cells))))
+        for part, levels in zip(parts, made, strict=True):
+            part.append(levels)
+        left -= made[0].shape[1]
+    for cell, state, part in zip(cells, states, parts, strict=True):
+        stream = api.Stream(engine, state, 1)
+        samples = stream.quantizer.decode(np.concatenate(part, axis=1))[0]
+        told = takes.comment(stream.info(), 0)
+        writing.write(folder / cell.clip, samples, stream.sample_rate, comment=told, overwrite=True)
+    return True
 
 
 def _faults(samples: np.ndarray, sample_rate: int) -> tuple[tuple[str, str], ...]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from samplernn_fast.engine.engine import Engine
-from samplernn_fast.errors import CheckpointError, ConfigError
+from samplernn_fast.errors import CheckpointError, ConfigError, DataError
 from samplernn_fast.models.config import AudioConfig
 from samplernn_fast.models.places import MODEL_FILE, MODELS_FOLDER, is_no_path, kept_models, model_file, short_name
 from samplernn_fast.models.stored.arrays import read_file
@@ -181,3 +181,11 @@ def default_folder(place: str) -> Path:
     if beside.name == MODELS_FOLDER:  # a file that a run keeps
         beside = beside.parent.parent
     return beside / FOLDER
+
+
+def open_folder(folder: Path) -> None:
+    """Makes the folder of clips. Raises DataError where it cannot be had."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"{folder}: the folder cannot be made: {error.strerror or error}") from None
