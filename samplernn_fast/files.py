@@ -9,7 +9,7 @@ import os
 import secrets
 import shutil
 import stat
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -63,6 +63,12 @@ def write_bytes(path: Path, content: bytes | memoryview) -> None:
     """Writes a file of bytes by way of `replacing`."""
     with replacing(path) as temporary:
         temporary.write_bytes(content)
+
+
+def write_in_pieces(path: Path, pieces: Iterable[bytes]) -> None:
+    """Writes a file of bytes that come in pieces, which together may be more than there is memory."""
+    with replacing(path) as temporary, open(temporary, "wb") as file:
+        file.writelines(pieces)
 
 
 def for_json(values: Mapping[str, Any]) -> dict[str, Any]:

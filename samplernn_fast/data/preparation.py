@@ -23,6 +23,7 @@ from samplernn_fast._version import __version__
 from samplernn_fast.data import arranging
 from samplernn_fast.data.decoding import FLOAT, Decoder, Take, decode_all
 from samplernn_fast.data.folder import AUDIO_FILE, SAMPLE
+from samplernn_fast.data.index import INDEX_FILE, write_manifest
 from samplernn_fast.data.manifest import MANIFEST_FILE, Manifest, Recording, printable
 from samplernn_fast.data.report import PrepareReport, loudness_warnings, make_report
 from samplernn_fast.data.settings import JOIN_SECONDS, Settings
@@ -119,7 +120,7 @@ def prepare(
                 dropped=tuple(made.dropped),
                 versions=_versions(),
             )
-            manifest.write(partial)
+            write_manifest(partial, manifest)
     except OSError as error:
         raise DataError(f"{folder}: preparing failed and nothing was kept: {error}") from error
     return make_report(
@@ -193,7 +194,7 @@ def _check_destination(folder: Path, overwrite: bool) -> None:
         raise DataError(exists(folder))
     if not folder.is_dir():
         raise ConfigError(f"{folder} is not a folder; choose another name")
-    foreign = {entry.name for entry in folder.iterdir()} - {AUDIO_FILE, MANIFEST_FILE}
+    foreign = {entry.name for entry in folder.iterdir()} - {AUDIO_FILE, MANIFEST_FILE, INDEX_FILE}
     if foreign:
         raise ConfigError(f"{folder} holds more than a data set ({min(foreign)}), so it stays; choose another folder")
 
