@@ -131,15 +131,18 @@ def remove_leftovers(folder: Path) -> None:
 
 
 @contextmanager
-def replacing_folder(folder: Path) -> Iterator[Path]:
-    """Yields a new, empty folder beside `folder` to fill. Parents of `folder` that are missing are made.
+def replacing_folder(folder: Path, within: Path | None = None) -> Iterator[Path]:
+    """Yields a new, empty folder to fill, beside `folder`, or in a folder `within` on the same disk.
+
+    Parents of `folder` that are missing are made.
 
     When the block ends well, the new folder takes `folder`'s place; one that exists already stands aside until then,
     and comes back if the renaming fails. When the block fails, `folder` is as it was, and the new folder is removed.
     Files are not flushed to the disk, unlike those of `replacing`.
     """
-    partial = folder.with_name(f"{folder.name}.partial-{os.getpid()}-{secrets.token_hex(4)}")
+    partial = (within or folder.parent) / f"{folder.name}.partial-{os.getpid()}-{secrets.token_hex(4)}"
     try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
         partial.mkdir(parents=True)
         yield partial
         _move_into_place(partial, folder)

@@ -23,7 +23,7 @@ LONGEST = 2**50
 """The most samples of a recording."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)  # there may be millions
 class Part:
     """A piece of an input file inside an entry that is not one whole input file."""
 
@@ -37,7 +37,7 @@ class Part:
     """How many samples it has."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Recording:
     """One entry of a data folder: one input file, or a medley of several that were joined."""
 
