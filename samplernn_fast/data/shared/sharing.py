@@ -6,6 +6,7 @@ code that `prepare` ends with, so it is the same byte for byte.
 """
 
 import hashlib
+import os
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -90,6 +91,7 @@ def prepare_share(
     sources = find_sources(inputs)
     found = [Source.at(name, path) for name, path in sources.files.items()]
     held_out = rule.read_lists(list(sources.files))
+    out = Path(os.path.realpath(out) if os.path.islink(out) else out)
     folder, parts = job_folder(out), divide(found)
     if not Ledger.exists(folder):
         check_destination(out, overwrite=False)
