@@ -9,7 +9,7 @@ import os
 import secrets
 import shutil
 import stat
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -63,6 +63,12 @@ def write_bytes(path: Path, content: bytes | memoryview) -> None:
     """Writes a file of bytes by way of `replacing`."""
     with replacing(path) as temporary:
         temporary.write_bytes(content)
+
+
+def write_in_pieces(path: Path, pieces: Iterable[bytes]) -> None:
+    """Writes a file of bytes that come in pieces, which together may be more than there is memory."""
+    with replacing(path) as temporary, open(temporary, "wb") as file:
+        file.writelines(pieces)
 
 
 def for_json(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -138,15 +144,18 @@ def remove_leftovers(folder: Path) -> None:
 
 
 @contextmanager
-def replacing_folder(folder: Path) -> Iterator[Path]:
-    """Yields a new, empty folder beside `folder` to fill. Parents of `folder` that are missing are made.
+def replacing_folder(folder: Path, within: Path | None = None) -> Iterator[Path]:
+    """Yields a new, empty folder to fill, beside `folder`, or in a folder `within` on the same disk.
+
+    Parents of `folder` that are missing are made.
 
     When the block ends well, the new folder takes `folder`'s place; one that exists already stands aside until then,
     and comes back if the renaming fails. When the block fails, `folder` is as it was, and the new folder is removed.
     Files are not flushed to the disk, unlike those of `replacing`.
     """
-    partial = folder.with_name(f"{folder.name}.partial-{os.getpid()}-{secrets.token_hex(4)}")
+    partial = (within or folder.parent) / f"{folder.name}.partial-{os.getpid()}-{secrets.token_hex(4)}"
     try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
         partial.mkdir(parents=True)
         yield partial
         _move_into_place(partial, folder)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import tyro
 
-from samplernn_fast.commands.flags import Out, spell
+from samplernn_fast.commands.flags import NumShards, Out, ShardIndex, spell
 from samplernn_fast.data.settings import (
     JOIN_SECONDS,
     ChunkSeconds,
@@ -14,11 +14,14 @@ from samplernn_fast.data.settings import (
     JoinSeconds,
     PadSeconds,
     SampleRate,
+    Settings,
     Shares,
     SplitSeed,
     TrimDecibels,
     Workers,
 )
+from samplernn_fast.errors import ConfigError
+from samplernn_fast.jobs.shards import Shard
 
 
 def prepare(
@@ -42,6 +45,8 @@ def prepare(
     gain: Gain = "auto",
     workers: Workers = None,
     overwrite: bool = False,
+    shard_index: ShardIndex = None,
+    num_shards: NumShards = None,
 ) -> None:
     """Turn audio files into a data folder to train on.
 
@@ -67,7 +72,29 @@ def prepare(
         gain: One factor for all audio; auto brings the largest peak to 0.98.
         workers: Files decoded at once.
         overwrite: Replace an existing data folder.
+        shard_index: Which of the shards this process is, from 0; without it, as SLURM, Kubernetes and others say.
+        num_shards: Share the work between so many processes with the same command; the last one makes the data folder.
     """
+    parameters = inspect.signature(prepare).parameters
+    shard = Shard.of(shard_index, num_shards)
+    if shard is not None:
+        settings = Settings(
+            sample_rate=sample_rate,
+            chunk_seconds=chunk_seconds,
+            split=split,
+            split_seed=split_seed,
+            cut=cut,
+            join=join,
+            join_seconds=join_seconds,
+            join_pause=join_pause,
+            pad_seconds=pad_seconds,
+            channels=channels,
+            trim_silence_db=trim_silence_db,
+            gain=gain,
+            workers=workers,
+        )
+        print(spell(_share(shard, inputs, out, settings, valid_files, test_files, overwrite), parameters))
+        return
     from samplernn_fast.data.preparation import prepare as run
 
     report = run(
@@ -91,4 +118,25 @@ def prepare(
         overwrite=overwrite,
         progress=True,
     )
-    print(spell(report.summary(), inspect.signature(prepare).parameters))
+    print(spell(report.summary(), parameters))
+
+
+def _share(
+    shard: Shard,
+    inputs: tuple[Path, ...],
+    out: Path,
+    settings: Settings,
+    valid_files: Path | None,
+    test_files: Path | None,
+    overwrite: bool,
+) -> str:
+    """Makes one shard's share. Returns what is to be printed."""
+    from samplernn_fast.data.shared.sharing import prepare_share
+
+    if overwrite:
+        raise ConfigError(
+            "overwrite=True makes no sense where work is shared: the first shard would not know of the last one; remove"
+            " the data folder, and the job's folder beside it, which ends in .job, to begin again"
+        )
+    report = prepare_share(shard, inputs, out, settings, valid_files=valid_files, test_files=test_files, progress=True)
+    return report.summary()

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
@@ -132,10 +133,9 @@ def _filled(entries: Sequence[Plan], most: int, pause: int) -> Iterator[list[Par
 
 def rearrange(source: Path, recordings: Sequence[Recording], plans: Sequence[Plan], target: Path) -> list[Recording]:
     """Writes the planned entries to `target`, a file as audio.i16, from those of `source`; returns them in order."""
-    audio = np.memmap(source, SAMPLE, mode="r").view(np.ndarray)
     starts = {recording.path: recording.offset for recording in recordings}
     made, offset = [], 0
-    with open(target, "wb") as file:
+    with open(source, "rb") as audio, open(target, "wb") as file:
         for plan in plans:
             digest = hashlib.sha256()
             for block in _blocks(audio, starts, plan.parts):
@@ -146,7 +146,7 @@ def rearrange(source: Path, recordings: Sequence[Recording], plans: Sequence[Pla
     return made
 
 
-def _blocks(audio: Int16Array, starts: Mapping[str, int], parts: Sequence[Part]) -> Iterator[Int16Array]:
+def _blocks(audio: BinaryIO, starts: Mapping[str, int], parts: Sequence[Part]) -> Iterator[Int16Array]:
     """Yields the samples of an entry, and silence between its parts, in blocks that need little memory."""
     end = 0
     for part in parts:
@@ -154,5 +154,6 @@ def _blocks(audio: Int16Array, starts: Mapping[str, int], parts: Sequence[Part])
             yield np.zeros(min(_COPIED_AT_ONCE, part.offset - first), SAMPLE)
         begin = starts[part.path] + part.start
         for first in range(begin, begin + part.length, _COPIED_AT_ONCE):
-            yield audio[first : min(first + _COPIED_AT_ONCE, begin + part.length)]
+            audio.seek(first * SAMPLE.itemsize)
+            yield np.fromfile(audio, SAMPLE, min(_COPIED_AT_ONCE, begin + part.length - first))
         end = part.offset + part.length

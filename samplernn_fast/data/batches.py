@@ -4,23 +4,22 @@ Letters: R rows of one rank's batch, B rows of a batch of evaluation, L lookback
 """
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from samplernn_fast.data.folder import AudioData, chunk_samples, chunk_step
-from samplernn_fast.data.manifest import Recording
+from samplernn_fast.data.chunks import COUNTED, SORTED, ChunkOrder, Chunks, IntArray, chunk_samples
+from samplernn_fast.data.folder import AudioData
+from samplernn_fast.data.index import Recordings
 from samplernn_fast.errors import CheckpointError, ConfigError, DataError
 from samplernn_fast.models.config import AudioConfig
 from samplernn_fast.untrusted import Fields, Unreadable
 
 if TYPE_CHECKING:
     import torch
-
-IntArray = npt.NDArray[np.int64]
 
 _MAX_TURN = 2**53  # more chunks than any run reads; JSON keeps whole numbers exactly up to here
 
@@ -88,32 +87,37 @@ class TBPTTBatches:
         recordings = _fitting_recordings(data, config, split, seq_len)
         self._rows = _Rows(data, config, seq_len)
         self._mine = slice(rank * batch_size // world_size, (rank + 1) * batch_size // world_size)
-        self._starts, self._lengths = _chunk_table(data, recordings, seq_len)
-        self._settings = {"batch_size": batch_size, "seq_len": seq_len, "seed": seed, "split": split}
+        largest = chunk_samples(data.sample_rate, data.chunk_seconds)
+        self._table = Chunks(recordings.offsets, recordings.lengths, largest, seq_len)
+        self._settings: dict[str, Any] = {"batch_size": batch_size, "seq_len": seq_len, "seed": seed, "split": split}
         self._data_id = data_id(data, recordings)
-        self._order = _ChunkOrder(seed, self.n_chunks)
+        self._order = ChunkOrder.usual(seed, self.n_chunks)
         # A turn is the number of a chunk over all epochs: epoch * n_chunks + its place in that epoch's order.
         self._turns: IntArray = np.arange(batch_size)
         self._next_turn = batch_size
-        self._chunks = self._order.chunks(self._turns)
+        self._starts, self._lengths = self._places(self._turns)
         self._positions: IntArray = np.zeros(batch_size, np.int64)
 
     @property
     def n_chunks(self) -> int:
         """How many chunks one epoch has."""
-        return len(self._starts)
+        return len(self._table)
 
     @property
     def n_samples(self) -> int:
         """How many samples one epoch has; each is a target once."""
-        return int(self._lengths.sum())
+        return self._table.samples
+
+    def _places(self, turns: IntArray) -> tuple[IntArray, IntArray]:
+        """First sample and length of the chunks at these turns."""
+        return self._table.places(self._order.chunks(turns))
 
     def __iter__(self) -> "TBPTTBatches":
         return self
 
     def __next__(self) -> Batch:
-        counts = np.minimum(self._lengths[self._chunks] - self._positions, self._rows.seq_len)
-        starts = self._starts[self._chunks] + self._positions
+        counts = np.minimum(self._lengths - self._positions, self._rows.seq_len)
+        starts = self._starts + self._positions
         mine = self._mine
         levels, reset, mask = self._rows.tensors(starts[mine], counts[mine], self._positions[mine])
         epoch = int(self._turns.min()) // self.n_chunks
@@ -123,22 +127,24 @@ class TBPTTBatches:
     def _advance(self) -> None:
         """Moves every lane on by a subsequence, and the lanes that end their chunk to the next chunk."""
         self._positions = self._positions + self._rows.seq_len
-        ended = np.flatnonzero(self._positions >= self._lengths[self._chunks])
+        ended = np.flatnonzero(self._positions >= self._lengths)
         if len(ended):
             self._turns[ended] = self._next_turn + np.arange(len(ended))
             self._next_turn += len(ended)
-            self._chunks[ended] = self._order.chunks(self._turns[ended])
+            self._starts[ended], self._lengths[ended] = self._places(self._turns[ended])
             self._positions[ended] = 0
 
     def state_dict(self) -> dict[str, Any]:
         """Where the lanes stand, for JSON; the same on every rank and for every world_size."""
-        return {
+        state = {
             "settings": dict(self._settings),
             "data": self._data_id,
             "turns": self._turns.tolist(),
             "positions": self._positions.tolist(),
             "next_turn": self._next_turn,
         }
+        # Earlier versions know one order alone, and wrote no name of it.
+        return state if self._order.name == SORTED else state | {"order": self._order.name}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Puts the lanes where they stood when `state` was taken, so that the next batch is the one that followed.
@@ -154,23 +160,30 @@ class TBPTTBatches:
                     raise ConfigError(f"{name} is {value!r} but the run to resume has {settings.shown(name)}")
             if fields.text("data") != self._data_id:
                 raise DataError("the data differs from what the run to resume was trained on; give it the same folder")
-            next_turn, turns, chunks, positions = self._read_lanes(fields)
+            order, next_turn, turns, positions = self._read_lanes(fields)
         except Unreadable as error:
             raise CheckpointError(f"the run to resume is damaged: {error}") from None
-        self._next_turn, self._turns, self._chunks, self._positions = next_turn, turns, chunks, positions
+        self._order, self._next_turn, self._turns, self._positions = order, next_turn, turns, positions
+        self._starts, self._lengths = self._places(turns)
 
-    def _read_lanes(self, fields: Fields) -> tuple[int, IntArray, IntArray, IntArray]:
-        """(next turn, turns (B,), chunks (B,), positions (B,)) of all lanes. Raises Unreadable."""
+    def _read_lanes(self, fields: Fields) -> tuple[ChunkOrder, int, IntArray, IntArray]:
+        """The order, the next turn, and turns (B,) and positions (B,) of all lanes. Raises Unreadable."""
         lanes = len(self._turns)
+        name = fields.text("order") if fields.has("order") else SORTED
+        if name not in (SORTED, COUNTED):
+            raise Unreadable(f"the order {fields.shown('order')} is none that this version knows")
+        order = self._order
+        if name != order.name:
+            order = ChunkOrder(self._settings["seed"], self.n_chunks, name)
         next_turn = fields.integer("next_turn", lanes, _MAX_TURN)
         turns = np.array(fields.integers("turns", lanes, 0, next_turn - 1), np.int64)
         if len(np.unique(turns)) < lanes:
             raise Unreadable("turns are the same for two lanes")
-        positions = np.array(fields.integers("positions", lanes, 0, int(self._lengths.max())), np.int64)
-        chunks = self._order.chunks(turns)
-        if (positions % self._rows.seq_len).any() or (positions >= self._lengths[chunks]).any():
+        positions = np.array(fields.integers("positions", lanes, 0, self._table.longest), np.int64)
+        _, lengths = self._table.places(order.chunks(turns))
+        if (positions % self._rows.seq_len).any() or (positions >= lengths).any():
             raise Unreadable("positions lie behind the end of their chunk, or between two subsequences")
-        return next_turn, turns, chunks, positions
+        return order, next_turn, turns, positions
 
 
 def whole_recordings(
@@ -187,11 +200,10 @@ def whole_recordings(
     return _read_groups(_Rows(data, config, seq_len, whole=recordings), recordings, batch_size)
 
 
-def _read_groups(rows: "_Rows", recordings: list[Recording], batch_size: int) -> Iterator[EvalBatch]:
+def _read_groups(rows: "_Rows", recordings: Recordings, batch_size: int) -> Iterator[EvalBatch]:
     import torch
 
-    offsets = np.array([recording.offset for recording in recordings])
-    lengths = np.array([recording.length for recording in recordings])
+    offsets, lengths = recordings.offsets, recordings.lengths
     by_length = np.argsort(-lengths, kind="stable")
     for first in range(0, len(by_length), batch_size):
         group = by_length[first : first + batch_size]
@@ -209,7 +221,7 @@ class _Rows:
     recordings are, from the peaks of each.
     """
 
-    def __init__(self, data: AudioData, config: AudioConfig, seq_len: int, whole: Sequence[Recording] = ()) -> None:
+    def __init__(self, data: AudioData, config: AudioConfig, seq_len: int, whole: Recordings | None = None) -> None:
         """whole: the recordings of which every row is a part, in the order of their places."""
         from samplernn_fast.audio.quantize import for_config
 
@@ -218,10 +230,9 @@ class _Rows:
         self._lookback = config.lookback
         self._silence = config.q_zero
         self._quantizer = for_config(config)
-        self._starts = np.array([recording.offset for recording in whole])
-        self._peaks: list[tuple[int, int]] = []
-        if self._quantizer.per_file and whole:
-            self._peaks = [_peaks(data.read(one.offset, one.offset + one.length)) for one in whole]
+        self._whole = whole
+        self._peaks: dict[int, tuple[int, int]] = {}
+        if self._quantizer.per_file and whole is not None:
             return
         # Data prepared with another gain than the model's is brought to the loudness that the model knows.
         table = self._quantizer.lut_int16((config.gain or data.gain) / data.gain)
@@ -249,48 +260,25 @@ class _Rows:
 
     def _levels(self, samples: npt.NDArray[np.int16], start: int) -> IntArray:
         """The levels of 16-bit samples of the recording in which `start` lies."""
-        if not self._peaks:
+        if not self._quantizer.per_file or self._whole is None:
             return np.asarray(self._level_of[samples])
-        peaks = self._peaks[int(np.searchsorted(self._starts, start, side="right")) - 1]
+        peaks = self._peaks_of(int(np.searchsorted(self._whole.offsets, start, side="right")) - 1, self._whole)
         # The rule takes a row's own peaks, so the recording's are put before the samples and left out again.
         return self._quantizer.encode(np.concatenate((peaks, samples)) / 32768.0)[2:].astype(np.int64)
+
+    def _peaks_of(self, number: int, whole: Recordings) -> tuple[int, int]:
+        """The peaks of a recording, which is read for them when it is met for the first time."""
+        if number not in self._peaks:
+            begin = int(whole.offsets[number])
+            self._peaks[number] = _peaks(self._read(begin, begin + int(whole.lengths[number])))
+        return self._peaks[number]
 
 
 def _peaks(samples: npt.NDArray[np.int16]) -> tuple[int, int]:
     return int(samples.min()), int(samples.max())
 
 
-class _ChunkOrder:
-    """Says which chunk comes at which turn.
-
-    A specification fixes the raw words of Philox, so a resumed run meets the same order under every version of numpy;
-    numpy's own `permutation` gives no such promise.
-    """
-
-    def __init__(self, seed: int, n_chunks: int) -> None:
-        self._seed = seed
-        self._n_chunks = n_chunks
-        self._epoch = -1
-        self._permutation: IntArray = np.zeros(0, np.int64)
-
-    def chunks(self, turns: IntArray) -> IntArray:
-        """The numbers (n,) of the chunks at (n,) turns."""
-        epochs, places = np.divmod(turns, self._n_chunks)
-        found = np.empty_like(turns)
-        for epoch in np.unique(epochs).tolist():
-            here = epochs == epoch
-            found[here] = self._of_epoch(epoch)[places[here]]
-        return found
-
-    def _of_epoch(self, epoch: int) -> IntArray:
-        if epoch != self._epoch:
-            words = np.random.Philox(key=np.array([self._seed, epoch], np.uint64)).random_raw(self._n_chunks)
-            self._permutation = np.argsort(words, kind="stable")
-            self._epoch = epoch
-        return self._permutation
-
-
-def _fitting_recordings(data: AudioData, config: AudioConfig, split: str, seq_len: int) -> list[Recording]:
+def _fitting_recordings(data: AudioData, config: AudioConfig, split: str, seq_len: int) -> Recordings:
     """The recordings of a split. Raises DataError and ConfigError where data, model and seq_len do not fit."""
     if data.sample_rate != config.sample_rate:
         raise DataError(
@@ -308,7 +296,7 @@ def check_frames(config: AudioConfig, seq_len: int) -> None:
         raise ConfigError(f"seq_len must be a multiple of the top frame of {config.top_frame} samples, got {seq_len}")
 
 
-def some_recordings(data: AudioData, split: str) -> list[Recording]:
+def some_recordings(data: AudioData, split: str) -> Recordings:
     """The recordings of a split. Raises DataError where there is none."""
     recordings = data.recordings(split)
     if not recordings:
@@ -316,19 +304,9 @@ def some_recordings(data: AudioData, split: str) -> list[Recording]:
     return recordings
 
 
-def _chunk_table(data: AudioData, recordings: list[Recording], multiple: int) -> tuple[IntArray, IntArray]:
-    """First sample and length of every chunk. The chunks of a recording leave no gap and do not overlap."""
-    largest = chunk_samples(data.sample_rate, data.chunk_seconds)
-    starts, lengths = [], []
-    for recording in recordings:
-        step = chunk_step(recording.length, largest, multiple)
-        begin = np.arange(0, recording.length, step)
-        starts.append(recording.offset + begin)
-        lengths.append(np.minimum(recording.length - begin, step))
-    return np.concatenate(starts), np.concatenate(lengths)
-
-
-def data_id(data: AudioData, recordings: list[Recording]) -> str:
+def data_id(data: AudioData, recordings: Recordings) -> str:
     """A hash that is equal for equal audio in the same order, wherever the folder lies."""
-    parts = [str(data.sample_rate), str(data.chunk_seconds), *(recording.sha256 for recording in recordings)]
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+    digest = hashlib.sha256(f"{data.sample_rate}\n{data.chunk_seconds}".encode())
+    for lines in recordings.hash_lines():
+        digest.update(f"\n{lines}".encode())
+    return digest.hexdigest()

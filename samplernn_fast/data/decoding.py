@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
+import numpy.typing as npt
 from numpy.typing import ArrayLike
 
 from samplernn_fast import terminal
@@ -20,6 +21,7 @@ from samplernn_fast.errors import AudioError, one_line
 
 FLOAT = np.dtype(np.float32)
 """The samples of a scratch file."""
+_OPEN = 64  # scratch files that are open at once, one for each thread of the usual machine
 _WINDOW_SECONDS = 0.02  # length of the pieces whose loudness `trim_silence` measures
 
 
@@ -41,7 +43,7 @@ def trim_silence(x: ArrayLike, rate: int, threshold_db: float) -> tuple[int, int
     return int(loud[0]) * size, min(int(loud[-1] + 1) * size, len(x))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Take:
     """A decoded recording: the samples [start, stop) of a scratch file, and its largest absolute amplitude."""
 
@@ -52,6 +54,40 @@ class Take:
     peak: float
     lost: float = 0.0
     """The share of the channels' power that its mono samples lack; near 1 where channels cancel each other."""
+
+
+Decoded = tuple[list[Take], list[tuple[str, str]]]
+"""Recordings that were decoded, and (name, reason) of the files that are dropped."""
+
+
+class Scratch:
+    """Reads pieces of scratch files, of which it keeps some open. To map them would count as memory of the process."""
+
+    def __init__(self) -> None:
+        self._open: dict[Path, BinaryIO] = {}
+
+    def __enter__(self) -> Scratch:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for file in self._open.values():
+            file.close()
+
+    def read(self, path: Path, start: int, stop: int) -> npt.NDArray[np.float32]:
+        """The samples from `start` to `stop` of a scratch file: (stop - start,) float32. Raises OSError."""
+        if path not in self._open:
+            while len(self._open) >= _OPEN:
+                self._open.pop(next(iter(self._open))).close()
+            self._open[path] = open(path, "rb", buffering=0)
+        samples = np.empty(stop - start, FLOAT)
+        file, view = self._open[path], samples.data.cast("B")
+        file.seek(start * FLOAT.itemsize)
+        while len(view):
+            count = file.readinto(view)  # type: ignore[attr-defined]  # a file without a buffer has it
+            if not count:
+                raise OSError(f"{path}: the scratch file became shorter")
+            view = view[count:]
+        return samples
 
 
 class _Stopped(Exception):
@@ -123,9 +159,7 @@ class Decoder:
         return file
 
 
-def decode_all(
-    decoder: Decoder, sources: Mapping[str, Path], workers: int, progress: bool
-) -> tuple[list[Take], list[tuple[str, str]]]:
+def decode_all(decoder: Decoder, sources: Mapping[str, Path], workers: int, progress: bool) -> Decoded:
     """Decodes `sources` (name -> path): the takes, and (name, reason) of the dropped files.
 
     Both are in the order of `sources`, whichever worker is first. progress: show a bar on standard error.

@@ -1,7 +1,7 @@
-"""The data folder: its two files, audio.i16 and manifest.json, and how its recordings are cut into chunks.
+"""The data folder: its two files, audio.i16 and manifest.json; a large manifest has an index beside it.
 
 `preparation` writes a data folder, `batches` reads one. audio.i16 holds every recording, one after another, as
-little-endian int16 without a header; manifest.json holds everything else, and `manifest` reads and writes it.
+little-endian int16 without a header; manifest.json holds everything else. `manifest` and `index` read and write that.
 """
 
 import math
@@ -13,6 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from samplernn_fast.audio.quantize import quantizer
+from samplernn_fast.data.chunks import Chunks
+from samplernn_fast.data.index import Recordings, read_manifest
 from samplernn_fast.data.manifest import MANIFEST_FILE, SPLITS, Manifest, Recording
 from samplernn_fast.errors import ConfigError, DataError
 from samplernn_fast.stores.reading import local
@@ -22,28 +24,9 @@ AUDIO_FILE = "audio.i16"
 SAMPLE = np.dtype("<i2")
 """The samples of audio.i16."""
 _PIECE = 1 << 20  # samples that are counted at once
+_LISTENED = 1 << 31  # most samples that `moments` counts: 37 hours at 16 kHz, 4 GB, half a minute
 
 Int16Array = npt.NDArray[np.int16]
-
-
-def chunk_samples(sample_rate: int, chunk_seconds: float) -> int:
-    """The largest number of samples in a chunk."""
-    return max(1, round(sample_rate * chunk_seconds))
-
-
-def chunk_count(length: int, largest: int) -> int:
-    """How many chunks of at most `largest` samples a recording of `length` samples is cut into."""
-    return -(-length // largest)
-
-
-def chunk_step(length: int, largest: int, multiple: int) -> int:
-    """How many samples lie between the starts of two chunks of a recording of `length` samples.
-
-    All chunks are about equally long, so that no short one is left at the end. The step is a multiple of `multiple`
-    (the subsequence) where `largest` allows it, so that only a last chunk needs padding.
-    """
-    even = -(-length // chunk_count(length, largest))
-    return min(largest, -(-even // multiple) * multiple)
 
 
 class AudioData:
@@ -53,6 +36,7 @@ class AudioData:
         """file: the number of the open file that `audio` maps, which is closed with this object; None maps none."""
         self.folder = folder
         self.manifest = manifest
+        self._recordings = Recordings.of(manifest.recordings)
         self.audio = audio
         """Every recording, one after another: (samples,) int16, after the gain."""
         self._file = file
@@ -65,9 +49,9 @@ class AudioData:
         root = local(folder, lambda names: names if MANIFEST_FILE in names else [])
         if not root.is_dir():
             raise DataError(f"{root}: no such folder; make it with prepare")
-        manifest = Manifest.read(root)
+        manifest = read_manifest(root)
         path = root / AUDIO_FILE
-        expected = sum(recording.length for recording in manifest.recordings) * SAMPLE.itemsize
+        expected = int(Recordings.of(manifest.recordings).lengths.sum()) * SAMPLE.itemsize
         try:
             with open_file(path) as file:
                 size = os.fstat(file.fileno()).st_size
@@ -97,24 +81,26 @@ class AudioData:
         """The length of the longest chunk, which training reads without a reset, in seconds."""
         return self.manifest.chunk_seconds
 
-    def recordings(self, split: str) -> list[Recording]:
+    def recordings(self, split: str) -> Recordings:
         """The recordings of "train", "valid" or "test", in the order of the folder; may be empty."""
         if split not in SPLITS:
             raise ConfigError(f"split must be one of {', '.join(SPLITS)}, got {split!r}")
-        return [recording for recording in self.manifest.recordings if recording.split == split]
+        return self._recordings.of_split(split)
 
     def moments(self, split: str, gain: float) -> tuple[float, float]:
         """The mean and the standard deviation of a split's amplitudes, as a model of that gain hears them.
 
-        The sums are exact, over the 16-bit samples after the gain. The deviation is at least one 16-bit step, 2^-15, so
-        that a constant signal can be divided by it; (0, 2^-15) for an empty split.
+        The sums are exact, over the 16-bit samples after the gain; of a split of more than 2^31 samples, over pieces
+        of at most a million that are spread evenly over it, so that it does not take hours. The deviation is at least
+        one 16-bit step, 2^-15, so that a constant signal can be divided by it; (0, 2^-15) for an empty split.
         """
         counts = np.zeros(65536, np.int64)
-        for recording in self.recordings(split):
-            stop = recording.offset + recording.length
-            for start in range(recording.offset, stop, _PIECE):
-                heard = self.read(start, min(start + _PIECE, stop)).astype(np.int64)
-                counts += np.bincount(heard + 32768, minlength=65536)
+        recordings = self.recordings(split)
+        pieces = Chunks(recordings.offsets, recordings.lengths, _PIECE, 1)
+        some = np.arange(0, len(pieces), -(-pieces.samples // _LISTENED) or 1)
+        for start, length in zip(*(places.tolist() for places in pieces.places(some)), strict=True):
+            heard = self.read(start, start + length).astype(np.int64)
+            counts += np.bincount(heard + 32768, minlength=65536)
         table = quantizer("linear", 65536).lut_int16(gain / self.gain)
         # Python's integers, because a sum of squares passes 64 bits after some days of audio.
         pairs = [(int(count), int(level) - 32768) for count, level in zip(counts, table, strict=True) if count]

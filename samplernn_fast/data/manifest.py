@@ -4,14 +4,14 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from samplernn_fast.data.settings import ChunkSeconds, Gain, SampleRate
 from samplernn_fast.errors import ConfigError, DataError
-from samplernn_fast.files import write_text
+from samplernn_fast.files import write_in_pieces
 from samplernn_fast.ranges import of_annotation
 from samplernn_fast.untrusted import INDEX_BYTES, Unreadable, read_json
 
@@ -19,10 +19,11 @@ FORMAT = "samplernn_fast data"
 FORMAT_VERSION = 1
 MANIFEST_FILE = "manifest.json"
 SPLITS = ("train", "valid", "test")
-_LONGEST = 2**50  # the most samples of a recording
+LONGEST = 2**50
+"""The most samples of a recording."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)  # there may be millions
 class Part:
     """A piece of an input file inside an entry that is not one whole input file."""
 
@@ -36,7 +37,7 @@ class Part:
     """How many samples it has."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Recording:
     """One entry of a data folder: one input file, or a medley of several that were joined."""
 
@@ -61,7 +62,7 @@ class Manifest:
     sample_rate: int
     gain: float
     chunk_seconds: float
-    recordings: tuple[Recording, ...]
+    recordings: Sequence[Recording]
     split_info: dict[str, Any] = field(default_factory=dict)
     dropped: tuple[tuple[str, str], ...] = ()
     versions: dict[str, str] = field(default_factory=dict)
@@ -71,11 +72,22 @@ class Manifest:
 
         The parts of entries stand under a key of their own, which versions that know none pass over.
         """
-        values: dict[str, Any] = {"format": FORMAT, "format_version": FORMAT_VERSION} | asdict(self)
-        parts = {entry["path"]: made_of for entry in values["recordings"] if (made_of := entry.pop("parts"))}
+        write_in_pieces(folder / MANIFEST_FILE, (piece.encode() for piece in self._pieces()))
+
+    def rest(self) -> dict[str, Any]:
+        """All values but the recordings, for JSON."""
+        return {one.name: getattr(self, one.name) for one in fields(self) if one.name != "recordings"}
+
+    def _pieces(self) -> Iterator[str]:
+        """Yields the text of manifest.json in pieces, so that not all of it is in memory at once."""
+        values: dict[str, Any] = {"format": FORMAT, "format_version": FORMAT_VERSION}
+        values |= {one.name: getattr(self, one.name) for one in fields(self)}
+        values["recordings"] = tuple(self.recordings)  # The encoder takes tuples and lists alone for lists.
+        parts = {entry.path: entry.parts for entry in self.recordings if entry.parts}
         if parts:
             values["parts"] = parts
-        write_text(folder / MANIFEST_FILE, json.dumps(values, indent=1) + "\n")
+        yield from json.JSONEncoder(indent=1, default=_for_json).iterencode(values)
+        yield "\n"
 
     @classmethod
     def read(cls, folder: Path) -> "Manifest":
@@ -93,13 +105,16 @@ class Manifest:
             got = _short(values.get("format_version"))
             raise DataError(f"{path}: format version {got}, this program reads {FORMAT_VERSION}; prepare again")
         try:
-            return cls._from_values(values)
+            return cls.from_values(values)
         except (ValueError, ConfigError) as error:
             raise DataError(f"{path}: damaged ({error}); prepare again") from None
 
     @classmethod
-    def _from_values(cls, values: dict[str, Any]) -> "Manifest":
-        """The manifest that JSON values stand for. Raises ValueError, or ConfigError for a number out of its range."""
+    def from_values(cls, values: dict[str, Any], recordings: Sequence[Recording] = ()) -> "Manifest":
+        """The manifest that JSON values stand for. Raises ValueError, or ConfigError for a number out of its range.
+
+        recordings: those of an index, in place of the values'.
+        """
         for name, declared in (("sample_rate", SampleRate), ("gain", Gain), ("chunk_seconds", ChunkSeconds)):
             number = _typed(values, name, (int,) if declared is SampleRate else (int, float))
             of_annotation(declared).check(name, number)  # type: ignore[union-attr]  # all three have a Range
@@ -110,7 +125,8 @@ class Manifest:
             sample_rate=values["sample_rate"],
             gain=values["gain"],
             chunk_seconds=values["chunk_seconds"],
-            recordings=_recordings(_typed(values, "recordings", (list,)), _parts(values.get("parts", {}))),
+            recordings=recordings
+            or _recordings(_typed(values, "recordings", (list,)), _parts(values.get("parts", {}))),
             split_info=_typed(values, "split_info", (dict,)),
             dropped=tuple((name, reason) for name, reason in dropped),
             versions=_typed(values, "versions", (dict,)),
@@ -119,7 +135,15 @@ class Manifest:
 
 def manifest_sha256(folder: Path) -> str:
     """The hash of a data folder's manifest, which has the hashes of its recordings."""
-    return hashlib.sha256((folder / MANIFEST_FILE).read_bytes()).hexdigest()
+    with open(folder / MANIFEST_FILE, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _for_json(value: object) -> dict[str, Any]:
+    """An entry or a part as JSON has it. An entry's parts stand elsewhere."""
+    if isinstance(value, Recording):
+        return {one.name: getattr(value, one.name) for one in fields(value) if one.name != "parts"}
+    return asdict(value)  # type: ignore[call-overload,no-any-return]  # there is nothing but entries and parts
 
 
 def printable(name: str) -> str:
@@ -133,7 +157,7 @@ def _recordings(entries: list[Any], parts: Mapping[str, tuple[Part, ...]]) -> tu
     recordings, end = [], 0
     for entry in entries:
         _check_keys("a recording", entry, {"path": str, "split": str, "offset": int, "length": int, "sha256": str})
-        if entry["split"] not in SPLITS or not 1 <= entry["length"] <= _LONGEST or entry["offset"] != end:
+        if entry["split"] not in SPLITS or not 1 <= entry["length"] <= LONGEST or entry["offset"] != end:
             raise ValueError(f"impossible split, offset or length of {_short(entry['path'])}")
         if not re.fullmatch("[0-9a-f]{64}", entry["sha256"]):
             raise ValueError(f"the hash of {_short(entry['path'])} is none")
@@ -144,6 +168,8 @@ def _recordings(entries: list[Any], parts: Mapping[str, tuple[Part, ...]]) -> tu
         recordings.append(Recording(**entry | {"path": printable(entry["path"])}, parts=made_of))
     if not recordings:
         raise ValueError("it has no recordings")
+    if end > LONGEST * 1024:  # beyond any disk; 64 bits hold every place below
+        raise ValueError("its recordings are too long together")
     return tuple(recordings)
 
 

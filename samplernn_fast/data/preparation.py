@@ -5,11 +5,13 @@ The steps: check the settings (`settings`), find the files (`audio.finding`), de
 (`arranging`), write the manifest (`folder`), report (`report`).
 """
 
+from __future__ import annotations
+
 import hashlib
 import os
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -21,8 +23,9 @@ import numpy as np
 from samplernn_fast import terminal
 from samplernn_fast._version import __version__
 from samplernn_fast.data import arranging
-from samplernn_fast.data.decoding import FLOAT, Decoder, Take, decode_all
+from samplernn_fast.data.decoding import Decoded, Decoder, Scratch, Take, decode_all
 from samplernn_fast.data.folder import AUDIO_FILE, SAMPLE
+from samplernn_fast.data.index import INDEX_FILE, write_manifest
 from samplernn_fast.data.manifest import MANIFEST_FILE, Manifest, Recording, printable
 from samplernn_fast.data.report import PrepareReport, loudness_warnings, make_report
 from samplernn_fast.data.settings import JOIN_SECONDS, Settings
@@ -107,30 +110,59 @@ def prepare(
         workers=workers,
     )
     rule = SplitRule.from_settings(split, split_seed, valid_files, test_files)
-    sources = _find([inputs] if isinstance(inputs, str | os.PathLike) else inputs)
-    _check_destination(folder, overwrite)
+    sources = find_sources([inputs] if isinstance(inputs, str | os.PathLike) else inputs)
+    check_destination(folder, overwrite)
     held_out = rule.read_lists(list(sources.files))
+
+    def decode(partial: Path) -> Decoded:
+        (partial / _SCRATCH).mkdir()
+        return decode_all(decoder_of(settings, partial / _SCRATCH), sources.files, workers or processors(), progress)
+
+    return write_folder(folder, settings, rule, held_out, sources.unread, decode, started=started, progress=progress)
+
+
+def write_folder(
+    folder: Path,
+    settings: Settings,
+    rule: SplitRule,
+    held_out: Mapping[str, str],
+    unread: Unread,
+    decode: Callable[[Path], Decoded],
+    *,
+    started: float,
+    progress: bool,
+    last: Callable[[Path], object] = lambda partial: None,
+    within: Path | None = None,
+) -> PrepareReport:
+    """Makes a data folder of decoded recordings, which appears whole or not at all, and reports it.
+
+    held_out: what the lists of `rule` name. decode: decodes, and may put scratch files into the folder that is being
+    made, which it is called with. last: is called with that folder when all is in it. within: where that folder
+    is made, unless beside `folder`. started: when the preparation
+    began. Raises what `prepare` does.
+    """
     try:
-        with replacing_folder(folder) as partial:
-            made = _make_audio(settings, sources, partial, progress)
+        with replacing_folder(folder, within) as partial:
+            made = _make_audio(settings, decode(partial), partial, progress)
             arranged = _arrange(settings, rule, *rule.assign(made.recordings, held_out), partial)
             manifest = Manifest(
-                sample_rate=int(sample_rate),
+                sample_rate=int(settings.sample_rate),
                 gain=made.gain,
-                chunk_seconds=float(chunk_seconds),
+                chunk_seconds=float(settings.chunk_seconds),
                 recordings=tuple(arranged.recordings),
                 split_info=rule.info() | arranged.info,
-                dropped=tuple(made.dropped),
-                versions=_versions(),
+                dropped=(*unread.folders, *made.dropped),
+                versions=versions(),
             )
-            manifest.write(partial)
+            write_manifest(partial, manifest)
+            last(partial)
     except OSError as error:
         raise DataError(f"{folder}: preparing failed and nothing was kept: {error}") from error
     return make_report(
         sent_to(folder),
         manifest,
         recordings=len(made.recordings),
-        passed_over=sources.passed_over,
+        passed_over=unread.passed_over,
         notes=arranged.notes,
         warnings=[*arranged.warnings, *made.warnings],
         peak=made.peak,
@@ -139,13 +171,18 @@ def prepare(
     )
 
 
-def _versions() -> dict[str, str]:
+def decoder_of(settings: Settings, folder: Path) -> Decoder:
+    """What decodes into scratch files in `folder`."""
+    return Decoder(folder, settings.sample_rate, settings.channels, settings.trim_silence_db)
+
+
+def versions() -> dict[str, str]:
     """The versions of the programs that decide the samples. soxr may be missing where no file needed it."""
     decoders = [name for name in ("soundfile", "soxr") if find_spec(name)]
     return {"samplernn_fast": __version__} | {name: version(name) for name in decoders}
 
 
-def _processors() -> int:
+def processors() -> int:
     """How many processors this process may use, which can be fewer than the machine has."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
@@ -153,18 +190,25 @@ def _processors() -> int:
 
 
 @dataclass(frozen=True)
-class _Sources:
-    """What there is to decode."""
+class Unread:
+    """What lies among the inputs and is not decoded."""
 
-    files: dict[str, Path]
-    """Every audio file by its name relative to the input folder, or to the deepest folder that holds all inputs."""
-    dropped: list[tuple[str, str]]
+    folders: tuple[tuple[str, str], ...]
     """(name, reason) of every folder that cannot be listed."""
     passed_over: str
     """How many files of which suffixes are no audio, in words."""
 
 
-def _find(inputs: Sequence[PathLike]) -> _Sources:
+@dataclass(frozen=True)
+class Sources:
+    """What there is to decode."""
+
+    files: dict[str, Path]
+    """Every audio file by its name relative to the input folder, or to the deepest folder that holds all inputs."""
+    unread: Unread
+
+
+def find_sources(inputs: Sequence[PathLike]) -> Sources:
     """Finds the audio files. Raises DataError where there is none, or two have one name."""
     from samplernn_fast.audio.finding import maybe_audio, search
 
@@ -185,11 +229,11 @@ def _find(inputs: Sequence[PathLike]) -> _Sources:
     for path in sorted({Path(os.path.abspath(file)) for file in found.files}):
         if files.setdefault(name(path), path) != path:
             raise DataError(f"{path}: another file's name is written in the same way, {name(path)}; rename one")
-    dropped = [(name(folder), reason) for folder, reason in found.unlisted]
-    return _Sources(dict(sorted(files.items())), dropped, found.not_audio())
+    folders = tuple((name(folder), reason) for folder, reason in found.unlisted)
+    return Sources(dict(sorted(files.items())), Unread(folders, found.not_audio()))
 
 
-def _check_destination(folder: Path, overwrite: bool) -> None:
+def check_destination(folder: Path, overwrite: bool) -> None:
     """Raises DataError where a data set is in the way, and ConfigError where something is that is never replaced."""
     if not os.path.lexists(folder):
         return
@@ -197,7 +241,7 @@ def _check_destination(folder: Path, overwrite: bool) -> None:
         raise DataError(exists(folder))
     if not folder.is_dir():
         raise ConfigError(f"{folder} is not a folder; choose another name")
-    foreign = {entry.name for entry in folder.iterdir()} - {AUDIO_FILE, MANIFEST_FILE}
+    foreign = {entry.name for entry in folder.iterdir()} - {AUDIO_FILE, MANIFEST_FILE, INDEX_FILE}
     if foreign:
         raise ConfigError(f"{folder} holds more than a data set ({min(foreign)}), so it stays; choose another folder")
 
@@ -214,11 +258,9 @@ class _Audio:
     warnings: list[str]
 
 
-def _make_audio(settings: Settings, sources: _Sources, folder: Path, progress: bool) -> _Audio:
-    """Decodes everything, works out the gain, and then writes audio.i16, so that each sample is rounded once."""
-    (folder / _SCRATCH).mkdir()
-    decoder = Decoder(folder / _SCRATCH, settings.sample_rate, settings.channels, settings.trim_silence_db)
-    takes, dropped = decode_all(decoder, sources.files, settings.workers or _processors(), progress)
+def _make_audio(settings: Settings, decoded: Decoded, folder: Path, progress: bool) -> _Audio:
+    """Works out the gain of what was decoded, and then writes audio.i16, so that each sample is rounded once."""
+    takes, dropped = decoded
     if not takes:
         name, reason = dropped[0]
         raise DataError(f"none of {len(dropped)} audio files can be used; the first: {name}: {reason}")
@@ -234,9 +276,9 @@ def _make_audio(settings: Settings, sources: _Sources, folder: Path, progress: b
             f"all {len(takes)} recordings are one constant value each as 16-bit samples at gain {gain:.4g}, and nothing"
             " can be learnt from them"
         )
-    shutil.rmtree(folder / _SCRATCH)
+    shutil.rmtree(folder / _SCRATCH, ignore_errors=True)
     warnings = loudness_warnings(takes, written.constant, gain, settings)
-    return _Audio(written.recordings, sources.dropped + dropped, gain, peak, written.clipped, warnings)
+    return _Audio(written.recordings, dropped, gain, peak, written.clipped, warnings)
 
 
 @dataclass
@@ -255,15 +297,18 @@ def _write_audio(takes: Sequence[Take], path: Path, gain: float, shortest: int, 
 
     progress: show how many recordings are written.
     """
-    scratch = {name: np.memmap(name, FLOAT, mode="r") for name in {take.scratch for take in takes}}
     written, offset = _Written(), 0
-    with open(path, "wb") as file, terminal.Bar(len(takes), "recording", shown=progress, title="write") as bar:
+    with (
+        Scratch() as scratch,
+        open(path, "wb") as file,
+        terminal.Bar(len(takes), "recording", shown=progress, title="write") as bar,
+    ):
         for take in takes:
             digest = hashlib.sha256()
             low, high = 32767, -32768
             for first in range(take.start, take.stop, _CONVERTED_AT_ONCE):
                 last = min(first + _CONVERTED_AT_ONCE, take.stop)
-                block = scratch[take.scratch][first:last] * np.float32(gain * 32768)
+                block = scratch.read(take.scratch, first, last) * np.float32(gain * 32768)
                 written.clipped += int(np.count_nonzero(np.abs(block) > 32768))
                 pcm = np.clip(np.rint(block), -32768, 32767).astype(SAMPLE)
                 low, high = min(low, int(pcm.min())), max(high, int(pcm.max()))

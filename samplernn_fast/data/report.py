@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from samplernn_fast.data.chunks import chunk_count, chunk_samples
 from samplernn_fast.data.decoding import Take
-from samplernn_fast.data.folder import chunk_count, chunk_samples
 from samplernn_fast.data.manifest import SPLITS, Manifest
 from samplernn_fast.data.settings import Settings
 from samplernn_fast.terminal import audio_length, counted

@@ -5,7 +5,7 @@ batch, the training forward or the kernels of a backend.
 """
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,6 +16,7 @@ from torch import Tensor
 from samplernn_fast.backends import devices
 from samplernn_fast.data.batches import EvalBatch, whole_recordings
 from samplernn_fast.data.folder import AudioData
+from samplernn_fast.data.manifest import Recording
 from samplernn_fast.evaluation import scoring
 from samplernn_fast.models.base import AudioModel
 from samplernn_fast.models.checkpoint import load_model
@@ -113,17 +114,17 @@ def evaluate(
             progress(int(batch.mask.sum()))
         if limit and int(counts.sum()) >= limit:
             break
-    return _result([recording.path for recording in recordings], measures, counts)
+    return _result(recordings, measures, counts)
 
 
-def _result(paths: list[str], measures: Tensor, counts: Tensor) -> EvalResult:
+def _result(recordings: Sequence[Recording], measures: Tensor, counts: Tensor) -> EvalResult:
     """The means of sums over recordings: measures (1 or 2, recordings), bits and for a mixture nats; counts of samples
     (recordings,)."""
     files = []
-    for path, sums, count in zip(paths, measures.t().tolist(), counts.tolist(), strict=True):
-        if count:
-            bits, *nats = (total / count for total in sums)
-            files.append(FileResult(path, bits, count, *nats))
+    for number in counts.nonzero()[:, 0].tolist():  # Where max_seconds ends the reading, most were not read.
+        count = int(counts[number])
+        bits, *nats = (total / count for total in measures[:, number].tolist())
+        files.append(FileResult(recordings[number].path, bits, count, *nats))
     samples = int(counts.sum())
     bits, *nats = (float(row.sum()) / samples for row in measures)
     return EvalResult(bits, samples, files, *nats)

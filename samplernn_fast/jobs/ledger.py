@@ -28,6 +28,7 @@ SUFFIX = ".job"
 BESIDE, INSIDE = "beside", "inside"
 """Where the files of units lie: beside the job's folder, or in its folder `parts`."""
 _PLAN_FILE, _MANIFEST_FILE = "plan.json", "manifest.json"
+_CLOSED_FILE = "closed"
 _RECORDS, _PARTS, _MAKING, _SET_ASIDE = "units", "parts", "making", "set-aside"
 _FORMAT, _VERSION = "samplernn_fast job", 1
 _MOST_UNITS = 10_000_000
@@ -111,6 +112,11 @@ class Ledger:
             return cls(folder, Plan(fields.text("command"), fields.mapping("settings"), units, place))
         except Unreadable as error:
             raise DataError(f"{path}: {error}") from None
+
+    @staticmethod
+    def exists(folder: Path) -> bool:
+        """Whether a job was begun in this folder."""
+        return (folder / _PLAN_FILE).exists()
 
     def _check_same(self, plan: Plan) -> None:
         """Raises ConfigError where the plan that is here differs from `plan`."""
@@ -242,6 +248,20 @@ class Ledger:
         except OSError as error:
             raise DataError(f"{path}: cannot be written: {error.strerror or error}") from None
         return path
+
+    def close(self) -> None:
+        """Ends a job whose units lie in its folder and are needed no more: writes manifest.json, then removes them."""
+        try:
+            if not self.is_closed():
+                self.write_manifest()
+                files.write_text(self.folder / _CLOSED_FILE, "the units were put together and removed\n")
+            shutil.rmtree(self.folder / _PARTS, ignore_errors=True)
+        except OSError as error:
+            raise DataError(f"{self.folder}: the job cannot be ended: {error.strerror or error}") from None
+
+    def is_closed(self) -> bool:
+        """Whether the job was ended by `close`, so that its units are not there any more."""
+        return (self.folder / _CLOSED_FILE).exists()
 
     def _record_path(self, name: str) -> Path:
         return self.folder / _RECORDS / f"{name}.json"

@@ -88,8 +88,14 @@ class Status:
 
 
 def status_of(ledger: Ledger, *, deep: bool = True, each: Callable[[], object] = lambda: None) -> Status:
-    """Looks at every unit of a job. deep: as `Ledger.fault`. each: is called after each unit."""
+    """Looks at every unit of a job. deep: as `Ledger.fault`. each: is called after each unit.
+
+    The units of a job that was closed count as there and right: they are in what was put together.
+    """
     missing, broken, made = [], {}, []
+    if ledger.is_closed():
+        times = sorted(ledger.made_at(name) or 0.0 for name in ledger.plan.units)
+        return Status(ledger, len(times), [], {}, [], times, time.time())
     for name in ledger.plan.units:
         fault, at = ledger.fault(name, deep=deep), ledger.made_at(name)
         if fault is None:

@@ -45,7 +45,7 @@ def header(
 ) -> list[str]:
     """What will happen. origin: where the weights come from, as a clause. preset: that of the settings, if any."""
     parameters = sum(parameter.numel() for parameter in model.parameters())
-    seconds = {split: sum(one.length for one in data.recordings(split)) / data.sample_rate for split in SPLITS}
+    seconds = {split: int(data.recordings(split).lengths.sum()) / data.sample_rate for split in SPLITS}
     splits = ", ".join(f"{split} {audio_length(seconds[split])}" for split in SPLITS if seconds[split])
     each = config.batch_size * config.seq_len
     settings = f"preset {preset}; " if preset else ""

@@ -10,6 +10,7 @@ from fuzzing import fuzz, fuzz_cases, write_case
 from mutations import mutate, mutate_value
 from recordings import RATE, write_noise
 
+from samplernn_fast.data import index
 from samplernn_fast.data.batches import TBPTTBatches
 from samplernn_fast.data.folder import AUDIO_FILE, AudioData
 from samplernn_fast.data.manifest import MANIFEST_FILE
@@ -47,3 +48,29 @@ def test_a_prepared_folder(join: bool, cases: int, tmp_path: Path) -> None:
 
     target((manifest, audio))  # loads torch, which may take longer than a case
     fuzz(target, make, cases, valid=[(manifest, audio)])
+
+
+@fuzz_cases
+def test_an_index(cases: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "data"
+    monkeypatch.setattr(index, "LEAST_INDEXED", 1)
+    joining = {"join": True, "join_seconds": 0.05}
+    prepare(write_noise(tmp_path / "in", [300, 200, 250, 220]), folder, sample_rate=RATE, **joining)
+    whole = (folder / index.INDEX_FILE).read_bytes()
+    header = 24 + int.from_bytes(whole[16:24], "little")
+
+    def make(source: random.Random) -> bytes:
+        if source.random() < 0.5:
+            return mutate(source, whole)
+        return whole[:header] + mutate(source, whole[header:])
+
+    def target(case: bytes) -> None:
+        write_case(folder / index.INDEX_FILE, case)
+        data = AudioData.open(folder)
+        for entry in data.manifest.recordings:
+            assert data.samples(entry).shape == (entry.length,)
+            assert not re.search(r"[\n\r\ud800-\udfff]", entry.path)
+        next(TBPTTBatches(data, MODEL, batch_size=2, seq_len=16, seed=0))
+
+    target(whole)
+    fuzz(target, make, cases, valid=[whole])

@@ -134,6 +134,20 @@ def test_units_may_lie_inside(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["data.job"] and ledger.fault(UNITS[0]) is None
 
 
+def test_a_job_that_is_closed_has_no_units_and_counts_as_whole(tmp_path):
+    ledger = Ledger.begin(tmp_path / "data.job", Plan("prepare", {}, UNITS, INSIDE))
+    make(ledger, *UNITS[1:])
+    with pytest.raises(DataError, match="was not made by this job"):
+        ledger.close()
+    assert not ledger.is_closed() and ledger.path(UNITS[1]).exists()
+    make(ledger, UNITS[0])
+    ledger.close()
+    ledger.close()
+    assert ledger.is_closed() and not ledger.path(UNITS[0]).exists()
+    status = status_of(Ledger.begin(ledger.folder, ledger.plan))
+    assert status.complete and status.done == len(UNITS) and "are there and right" in status.text()
+
+
 def test_rate_and_time_left(ledger):
     make(ledger, *UNITS[:4])
     now = time.time()
