@@ -2,14 +2,18 @@
 
 import json as json_module
 import math
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from samplernn_fast import terminal
+from samplernn_fast import files, terminal
 from samplernn_fast.backends import names
+from samplernn_fast.commands.flags import NumShards, OptionalOut, ShardIndex
+from samplernn_fast.errors import ConfigError, DataError, Interrupted
+from samplernn_fast.jobs.shards import Shard
 from samplernn_fast.ranges import Range
 
 if TYPE_CHECKING:
@@ -30,6 +34,9 @@ def evaluate(
     device: str = "auto",
     per_file: bool = False,
     json: bool = False,
+    out: OptionalOut = None,
+    shard_index: ShardIndex = None,
+    num_shards: NumShards = None,
 ) -> None:
     """Negative log-likelihood of a split in bits per sample, whole recordings with the state carried.
 
@@ -44,6 +51,10 @@ def evaluate(
         device: auto, cpu, cuda or cuda:N.
         per_file: Print a line for every recording too.
         json: Print one JSON object instead of text, every recording in it.
+        out: Also write that JSON object into this file; shares need it, and their job lies beside it.
+        shard_index: Which share of the recordings to read, from 0, where several processes do; without it, what SLURM,
+            Kubernetes, AWS Batch, Open MPI or torchrun says.
+        num_shards: How many shares there are; the last one to end prints and writes the result.
     """
     from samplernn_fast.data.batches import some_recordings
     from samplernn_fast.data.folder import AudioData
@@ -52,6 +63,9 @@ def evaluate(
     if backend != "forward":
         names.check_backend(backend, dtype)
     names.check_device(device)
+    shard = Shard.of(shard_index, num_shards)
+    if shard is not None and out is None:
+        raise ConfigError("out must name the file of the result where work is shared")
     model_file(model)  # refuses before torch is loaded, as do the next lines
     opened = AudioData.open(data)
     some_recordings(opened, split)
@@ -68,7 +82,16 @@ def evaluate(
             file=sys.stderr,
         )
     settings = {"batch_size": batch_size, "backend": backend, "dtype": dtype, "device": device}
-    result = score(loaded, opened, split, **settings)
+    if shard is None:
+        result = score(loaded, opened, split, **settings)
+        if out is not None:
+            _write(out, result)
+    else:
+        assert out is not None
+        shared = _share(loaded, opened, split, out, shard, settings)
+        if shared is None:
+            return
+        result = shared
     if json:
         print(json_module.dumps(result.to_dict()))
         return
@@ -77,6 +100,39 @@ def evaluate(
             nats = "" if file.nll_nats is None else f"{file.nll_nats:8.4f}  "
             print(f"{file.nll_bits:8.4f}  {nats}{file.n_samples:9d}  {file.path}")
     print(result.text(split))
+
+
+def _write(out: Path, result: "EvalResult") -> None:
+    try:
+        files.write_text(out, json_module.dumps(result.to_dict()) + "\n")
+    except OSError as error:
+        raise DataError(f"{out}: cannot be written: {error.strerror or error}") from None
+
+
+def _share(
+    model: "AudioModel", data: "AudioData", split: str, out: Path, shard: Shard, settings: dict[str, Any]
+) -> "EvalResult | None":
+    """Reads one share. Returns the result of all where this was the last."""
+    from samplernn_fast.evaluation.sharing import put_together, share_of
+    from samplernn_fast.jobs.status import status_of
+
+    if shard.told_by:
+        terminal.say(f"{shard}; --num-shards 1 reads all recordings here")
+    share = share_of(model, data, split, out, shard, settings)
+    groups = share.left(terminal.say)
+    with (
+        terminal.interrupts(signal.SIGTERM) as caught,
+        terminal.Bar(share.samples(groups), "sample", title=split, prefixes=True) as bar,
+    ):
+        done = share.read(groups, bar.advance, lambda: bool(caught))
+    if caught:
+        raise Interrupted(f"interrupted: {terminal.counted(done, 'group')} of recordings are kept", caught[0])
+    missing = len(status_of(share.ledger, deep=False).missing)
+    if not missing:
+        return put_together(share.ledger, out)
+    left = f"{terminal.counted(missing, 'group')} of recordings are missing"
+    print(f"{left}; samplernn-fast jobs status {share.ledger.folder}")
+    return None
 
 
 def score(model: "Path | AudioModel", data: "AudioData", split: str, **settings: Any) -> "EvalResult":

@@ -4,7 +4,7 @@ Letters: R rows of one rank's batch, B rows of a batch of evaluation, L lookback
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -187,25 +187,34 @@ class TBPTTBatches:
 
 
 def whole_recordings(
-    data: AudioData, config: AudioConfig, split: str, batch_size: int, seq_len: int
+    data: AudioData,
+    config: AudioConfig,
+    split: str,
+    batch_size: int,
+    seq_len: int,
+    only: Collection[int] | None = None,
 ) -> Iterator[EvalBatch]:
     """Yields every recording of a split from start to end, for evaluation with the state carried from step to step.
 
     The recordings are sorted by length, longest first, and read in groups of `batch_size` rows (the last group may
-    have fewer). Raises as TBPTTBatches does.
+    have fewer). only: the numbers of the groups that are read; None reads all. Raises as TBPTTBatches does.
     """
     if batch_size < 1:
         raise ConfigError(f"batch_size must be at least 1, got {batch_size}")
     recordings = _fitting_recordings(data, config, split, seq_len)
-    return _read_groups(_Rows(data, config, seq_len, whole=recordings), recordings, batch_size)
+    return _read_groups(_Rows(data, config, seq_len, whole=recordings), recordings, batch_size, only)
 
 
-def _read_groups(rows: "_Rows", recordings: Recordings, batch_size: int) -> Iterator[EvalBatch]:
+def _read_groups(
+    rows: "_Rows", recordings: Recordings, batch_size: int, only: Collection[int] | None
+) -> Iterator[EvalBatch]:
     import torch
 
     offsets, lengths = recordings.offsets, recordings.lengths
     by_length = np.argsort(-lengths, kind="stable")
-    for first in range(0, len(by_length), batch_size):
+    for number, first in enumerate(range(0, len(by_length), batch_size)):
+        if only is not None and number not in only:
+            continue
         group = by_length[first : first + batch_size]
         for position in range(0, int(lengths[group].max()), rows.seq_len):
             group = group[lengths[group] > position]

@@ -5,7 +5,7 @@ batch, the training forward or the kernels of a backend.
 """
 
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,7 +16,6 @@ from torch import Tensor
 from samplernn_fast.backends import devices
 from samplernn_fast.data.batches import EvalBatch, whole_recordings
 from samplernn_fast.data.folder import AudioData
-from samplernn_fast.data.manifest import Recording
 from samplernn_fast.evaluation import scoring
 from samplernn_fast.models.base import AudioModel
 from samplernn_fast.models.checkpoint import load_model
@@ -92,6 +91,59 @@ def evaluate(
     if not isinstance(model, AudioModel):
         model = load_model(model).to(devices.resolve_device(device))
     data = data if isinstance(data, AudioData) else AudioData.open(data)
+    sums = sums_of(
+        model,
+        data,
+        split,
+        batch_size=batch_size,
+        backend=backend,
+        dtype=dtype,
+        device=device,
+        max_seconds=max_seconds,
+        progress=progress,
+        should_stop=should_stop,
+    )
+    recordings = data.recordings(split)
+    return sums.result(lambda number: recordings[number].path)
+
+
+@dataclass(frozen=True)
+class Sums:
+    """What was added up for the recordings of a split, in float64. Those that were not read have counts of 0."""
+
+    measures: Tensor
+    """(1 or 2, recordings): bits, and for a mixture nats too."""
+    counts: Tensor
+    """(recordings,): samples."""
+
+    def result(self, path_of: Callable[[int], str]) -> EvalResult:
+        """The means. path_of: the path of a recording by its number."""
+        files = []
+        for number in self.counts.nonzero()[:, 0].tolist():  # Where max_seconds ends the reading, most were not read.
+            count = int(self.counts[number])
+            bits, *nats = (total / count for total in self.measures[:, number].tolist())
+            files.append(FileResult(path_of(number), bits, count, *nats))
+        samples = int(self.counts.sum())
+        bits, *nats = (float(row.sum()) / samples for row in self.measures)
+        return EvalResult(bits, samples, files, *nats)
+
+
+def sums_of(
+    model: AudioModel,
+    data: AudioData,
+    split: str,
+    *,
+    batch_size: int,
+    backend: str,
+    dtype: str,
+    device: str,
+    groups: Collection[int] | None = None,
+    max_seconds: float = 0,
+    progress: Callable[[int], object] | None = None,
+    should_stop: Callable[[], bool] | None = None,
+) -> Sums:
+    """What `evaluate` divides. groups: the numbers of the groups of `batch_size` recordings that are read, as
+    `whole_recordings` makes them; None reads all. Other arguments and errors as in `evaluate`."""
     config = model.config
     seq_len = scoring.steps_at_once(config, batch_size)
     target = scoring.device_of(model, device)
@@ -101,7 +153,7 @@ def evaluate(
     counts = torch.zeros(len(recordings), dtype=torch.int64)
     limit = int(max_seconds * config.sample_rate)
     piece = scoring.piece_samples(model, target)
-    for batch in whole_recordings(data, config, split, batch_size, seq_len):
+    for batch in whole_recordings(data, config, split, batch_size, seq_len, groups):
         parts = []
         for part in _pieces(batch, config, piece):
             if should_stop is not None and should_stop():
@@ -114,20 +166,7 @@ def evaluate(
             progress(int(batch.mask.sum()))
         if limit and int(counts.sum()) >= limit:
             break
-    return _result(recordings, measures, counts)
-
-
-def _result(recordings: Sequence[Recording], measures: Tensor, counts: Tensor) -> EvalResult:
-    """The means of sums over recordings: measures (1 or 2, recordings), bits and for a mixture nats; counts of samples
-    (recordings,)."""
-    files = []
-    for number in counts.nonzero()[:, 0].tolist():  # Where max_seconds ends the reading, most were not read.
-        count = int(counts[number])
-        bits, *nats = (total / count for total in measures[:, number].tolist())
-        files.append(FileResult(recordings[number].path, bits, count, *nats))
-    samples = int(counts.sum())
-    bits, *nats = (float(row.sum()) / samples for row in measures)
-    return EvalResult(bits, samples, files, *nats)
+    return Sums(measures, counts)
 
 
 class Stopped(Exception):

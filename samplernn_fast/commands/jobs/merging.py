@@ -7,16 +7,20 @@ from samplernn_fast import terminal
 from samplernn_fast.jobs.ledger import Ledger
 from samplernn_fast.jobs.status import check_complete, status_of
 
-_PREPARE = "prepare"
+_PREPARE, _EVALUATE = "prepare", "evaluate"
 
 
 def merge(ledger: Ledger) -> None:
-    """Checks every unit by its hash and writes the manifest; makes the data folder of `prepare`. Prints what there is.
+    """Checks every unit by its hash, writes the manifest, and makes the data folder of `prepare` or the scores of
+    `evaluate`. Prints what there is then.
 
     Raises DataError, which says what to do, where a unit is missing or wrong.
     """
     if ledger.plan.command == _PREPARE:
         _make_data(ledger)
+        return
+    if ledger.plan.command == _EVALUATE:
+        _make_scores(ledger)
         return
     with terminal.Bar(len(ledger.plan.units), "unit", title="check", shown=sys.stderr.isatty()) as bar:
         status = status_of(ledger, each=bar.advance)
@@ -38,3 +42,11 @@ def _make_data(ledger: Ledger) -> None:
         print(f"the data folder of {ledger.folder} is there")
     else:
         print(f"another process is making the data folder of {ledger.folder}")
+
+
+def _make_scores(ledger: Ledger) -> None:
+    """Writes the result of `evaluate`, which is called as the job."""
+    from samplernn_fast.evaluation.sharing import put_together
+
+    out = ledger.folder.with_suffix(".json")
+    print(f"{put_together(ledger, out).text(str(ledger.plan.settings['split']))}: {out}")
