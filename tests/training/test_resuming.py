@@ -262,7 +262,7 @@ def test_a_signal_saves_and_exits_with_its_status(number, data_folder, tmp_path)
 
 def test_two_processes_equal_one_and_one_goes_on_for_two(data_folder, tmp_path):
     one = tiny(data_folder, tmp_path / "one", steps=6)
-    two = replace(one, out=tmp_path / "two")
+    two = replace(one, out=tmp_path / "two", accumulate=2)
     process = launch(two, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", *LAUNCH)
     train(one)
     finish(process)
