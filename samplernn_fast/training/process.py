@@ -155,9 +155,10 @@ def _name_of_meeting(store: dist.Store, launch: Launch) -> str:
     waiting, name = set(range(1, launch.world_size)) if launch.rank == 0 else {launch.rank}, own
     while waiting:
         if launch.rank == 0:
-            for rank in [rank for rank in waiting if read(f"{own}/{rank}/greets")]:
-                store.set(f"{own}/{rank}/answer", read(f"{own}/{rank}/greets"))
-                waiting.remove(rank)
+            for rank in sorted(waiting):
+                if greeting := read(f"{own}/{rank}/greets"):
+                    store.set(f"{own}/{rank}/answer", greeting)
+                    waiting.remove(rank)
         elif name := read(_FIRST):
             store.set(f"{name}/{launch.rank}/greets", own)
             waiting -= {launch.rank} if read(f"{name}/{launch.rank}/answer") == own else set()

@@ -2,7 +2,8 @@
 
 `train` is the way in, and `Trainer` has the loop. A run can be killed at any moment: the same command goes on from
 last.safetensors and ends with the same bits (see `resuming`). Under torchrun every process has its own rows of the
-batch, and the result is that of one process. `process` prepares the process, `run_log` shows how the run goes.
+batch, and the result is that of one process but for rounding. `updates` is what an update consists of, `process` has
+what several processes do together, and `run_log` shows how the run goes.
 """
 
 import json

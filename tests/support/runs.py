@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import IO
 
 import torch
 
@@ -83,8 +84,11 @@ def assert_same_run(one: Path, two: Path) -> None:
     assert_equal(checkpoint.load_model(one).state_dict(), checkpoint.load_model(two).state_dict())
 
 
-def launch(config: TrainConfig, *python: str) -> subprocess.Popen[str]:
-    """The command line's own training process, with the settings of `config`."""
+def launch(config: TrainConfig, *python: str, errors: int | IO[str] = subprocess.PIPE) -> subprocess.Popen[str]:
+    """The command line's own training process, with the settings of `config`.
+
+    errors: where its standard error goes. Who does not read it while the process runs takes a file: a pipe gets full.
+    """
     names = ("data", "out", "max_steps", "batch_size", "seq_len", "lr", "log_every", "save_every", "eval_every")
     names += ("accumulate", "weight_decay", "ema")
     flags = [text for name in names for text in (f"--{name.replace('_', '-')}", str(getattr(config, name)))]
@@ -105,11 +109,11 @@ def launch(config: TrainConfig, *python: str) -> subprocess.Popen[str]:
         "0",
     ]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True, env=environment)
 
 
 def finish(process: subprocess.Popen[str], status: int = 0) -> str:
     """What a process has printed that ends with this status."""
     out, err = process.communicate(timeout=240)
     assert process.returncode == status, err
-    return out + err
+    return out + (err or "")
