@@ -182,7 +182,8 @@ def _meeting() -> Iterator[None]:
         reason = re.sub(place, "", str(error).strip()).partition("\n")[0].partition(". ")[0][:200]
         raise LostProcess(
             f"process {dist.get_rank()} of {dist.get_world_size()} lost another process of this run ({reason});"
-            " torchrun starts such a run again as often as it may, and the same command goes on from its last checkpoint"
+            " torchrun starts such a run again as often as it may, and the same command goes on from its last"
+            " checkpoint"
         ) from None
 
 
