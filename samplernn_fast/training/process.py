@@ -44,10 +44,12 @@ class Launch:
     """The number of this process's GPU; None where no variable says it."""
     restarts: int = 0
     """How often torchrun has started the processes of this run again because one of them had ended."""
+    max_restarts: int = 0
+    """How often it may."""
 
     @classmethod
     def from_environment(cls) -> Self:
-        """Reads WORLD_SIZE, RANK, LOCAL_RANK and TORCHELASTIC_RESTART_COUNT; an empty variable is as good as none.
+        """Reads WORLD_SIZE, RANK, LOCAL_RANK and two that begin with TORCHELASTIC; an empty one is as good as none.
 
         Raises ConfigError where one is no number, where they contradict each other, or where some are missing that
         several processes need.
@@ -55,7 +57,8 @@ class Launch:
         world_size = _number_of("WORLD_SIZE", 1, _MOST_PROCESSES)
         rank = _number_of("RANK", 0, (world_size or _MOST_PROCESSES) - 1)
         local_rank = _number_of("LOCAL_RANK", 0, _MOST_PROCESSES)
-        restarts = _number_of("TORCHELASTIC_RESTART_COUNT", 0, _MOST_RESTARTS)
+        restarts = _number_of("TORCHELASTIC_RESTART_COUNT", 0, _MOST_RESTARTS) or 0
+        max_restarts = _number_of("TORCHELASTIC_MAX_RESTARTS", 0, _MOST_RESTARTS) or 0
         if world_size is None and rank:
             raise ConfigError(f"the environment variable RANK is {rank}, but WORLD_SIZE is not set; {_ADVICE}")
         if (world_size or 1) > 1:
@@ -64,7 +67,7 @@ class Launch:
             if missing:
                 names = f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} not set"
                 raise ConfigError(f"the environment variable WORLD_SIZE is {world_size}, but {names}; {_ADVICE}")
-        return cls(rank or 0, world_size or 1, local_rank, restarts or 0)
+        return cls(rank or 0, world_size or 1, local_rank, restarts, max_restarts)
 
 
 _ADVICE = "start several processes by torchrun, or unset these variables to train in one"

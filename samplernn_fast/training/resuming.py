@@ -101,7 +101,7 @@ def find(config: TrainConfig) -> Saved | None:
     given = {_place(checkpoint_of(resume)) for resume in (config.resume, saved.settings["resume"])}
     last = config.out / checkpoint.LAST_FILE
     own = _place(checkpoint_of(config.resume)) == _place(last)
-    if config.resume not in ("auto", "never") and source == last and not own and len(given) > 1:
+    if config.resume != "auto" and source == last and not own and len(given) > 1:
         raise ConfigError(f"{config.out} holds another run; choose another folder to go on from {config.resume}")
     return saved
 
@@ -120,14 +120,18 @@ def model_begun(config: TrainConfig) -> AudioConfig | None:
 
 def _source(config: TrainConfig) -> Path | None:
     """The file that `find` reads; None where a run begins. Raises ConfigError where it must not go on."""
-    last, resume = config.out / checkpoint.LAST_FILE, config.resume
-    if resume == "never" and not Launch.from_environment().restarts:
+    last = config.out / checkpoint.LAST_FILE
+    if config.resume == "never":
+        if Launch.from_environment().max_restarts:
+            raise ConfigError(
+                'resume="never" would refuse the run when torchrun starts it again; leave it out, and take a new folder'
+            )
         if last.exists() or (config.out / checkpoint.MODEL_FILE).exists():
             raise ConfigError(f'{config.out} holds a run already; choose another folder, or leave out resume="never"')
         return None
-    if last.exists():  # where torchrun has started this run again, "never" did not mean its own checkpoint
-        return last
-    return None if resume in ("auto", "never") else checkpoint_of(resume)
+    if config.resume == "auto" and not last.exists():
+        return None
+    return last if last.exists() else checkpoint_of(config.resume)
 
 
 def checkpoint_of(resume: str) -> Path:

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.distributed as dist
-from runs import LAUNCH, assert_same_run, curve, finish, launch, tiny, trainer
+from runs import LAUNCH, assert_same_run, finish, launch, tiny, trainer
 
 from samplernn_fast.errors import CheckpointError, ConfigError
 from samplernn_fast.files import held
@@ -124,16 +124,18 @@ def test_processes_that_find_different_checkpoints_are_told(data_folder, tmp_pat
     resuming.check_same_everywhere(None, config, "cpu")
 
 
-def test_a_run_that_must_be_new_goes_on_where_torchrun_starts_it_again(data_folder, tmp_path, monkeypatch):
+def test_a_run_that_must_be_new_cannot_be_started_again(data_folder, tmp_path, monkeypatch):
+    """It would be refused by its own folder; and taking that for its own, it would go on with anybody's."""
     config = tiny(data_folder, tmp_path / "run", steps=3, resume="never")
-    train(config)
-    with pytest.raises(ConfigError, match="holds a run already"):
-        train(replace(config, max_steps=5))
-    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
-    assert train(replace(config, max_steps=5)).steps == 5
-    whole = replace(config, out=tmp_path / "whole", max_steps=5)
-    assert train(whole).steps == 5  # killed before its first checkpoint, it begins anew
-    assert curve(config.out)[-1] == curve(whole.out)[-1]
+    monkeypatch.setenv("TORCHELASTIC_MAX_RESTARTS", "3")
+    for restarts in ("0", "1"):
+        monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", restarts)
+        with pytest.raises(ConfigError, match="would refuse the run when torchrun starts it again"):
+            train(config)
+    assert not config.out.exists()
+    monkeypatch.setenv("TORCHELASTIC_MAX_RESTARTS", "0")
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "0")
+    assert train(config).steps == 3
 
 
 def test_a_run_that_is_started_again_waits_for_the_folder(data_folder, tmp_path, monkeypatch, capsys):
