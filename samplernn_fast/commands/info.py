@@ -115,6 +115,9 @@ def _readable(described: dict[str, Any]) -> Iterator[tuple[str, str]]:
     for name, label, unit in _LEARNT:
         if learnt.get(name) is not None:
             yield label, _value(learnt[name]) + unit
+    settings = learnt.get("training")
+    if isinstance(settings, dict) and settings.get("ema"):
+        yield "weights", f"averaged over updates (ema {_value(settings['ema'])})"
     if isinstance(learnt.get("seconds"), int | float):
         yield "trained for", terminal.duration(learnt["seconds"])
 

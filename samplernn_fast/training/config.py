@@ -42,7 +42,9 @@ class TrainConfig:
     max_minutes: Annotated[float | None, Range(0, 10**7, above=True, unit="minutes")] = None
     """Training stops after this much time in all, resumed parts added up."""
     batch_size: Annotated[int, Range(1, 10**6)] = 128
-    """How many subsequences one update reads, over all processes (paper: 128)."""
+    """How many subsequences one update reads, over all processes and parts (paper: 128)."""
+    accumulate: Annotated[int, Range(1, 10**6)] = 1
+    """In how many parts an update reads its batch, one after another: memory then holds one part of it."""
     seq_len: Annotated[int, Range(1, 10**6)] = 512
     """How many samples a subsequence of truncated back-propagation has (paper: 512, Table 3)."""
     lr: Annotated[float, Range(0, 1e30, above=True)] = 1e-3
@@ -53,6 +55,12 @@ class TrainConfig:
     """"cosine" falls to a hundredth of `lr` at max_steps, or without it at max_minutes; the paper keeps it constant."""
     warmup_steps: Annotated[int, Range(0, _STEPS)] = 0
     """Over how many updates the learning rate rises from 0."""
+    weight_decay: Annotated[float, Range(0, 100)] = 0.0
+    """AdamW in place of Adam: before each update matrices shrink by lr times this. Biases, gains, initial states and
+    embeddings do not; 0, the paper's, leaves all as they are."""
+    ema: Annotated[float, Range(0, 0.999999)] = 0.0
+    """Which share of an average of the weights stays at each update, such as 0.999: the averages, which then are over
+    about 1 / (1 - ema) updates, are what is validated, kept as models and heard; 0 makes none."""
     prune_until: Annotated[float, Range(0, 1)] = 0.5
     """After which share of the run a sparse model has its density; from its start on blocks become zero. Other models
     are not pruned."""

@@ -31,13 +31,15 @@ _CGROUP_FILES = (
 
 
 def update_bytes(config: TrainConfig, rows: int) -> int:
-    """About how many bytes an update takes on `rows` rows: activations for the backward pass, weights, Adam's moments.
+    """About how many bytes an update takes whose largest part has `rows` rows: activations for the backward pass,
+    weights, Adam's moments.
 
     It was within a factor of 1.4 of what was measured on five models (laptop, paper-3tier at 256 units, dadabots and
     rnn at 128, wavenet), at a batch of 0.2 to 1 GB.
     """
     half = 0.5 if config.precision == "bf16" else 1.0
     floats, weights = half * _floats_per_sample(config.model, config.seq_len), _STATE_BYTES * config.model.least_values
+    weights += 4 * config.model.least_values if config.ema else 0
     if isinstance(config.model, SparseSampleRNNConfig) and config.distill and config.init_from is not None:
         floats += 4 * config.model.q_levels  # both models' probabilities, and two steps from them to the loss
         weights += 4 * config.model.least_values
@@ -49,12 +51,16 @@ def check_memory(config: TrainConfig, world_size: int, device: torch.device) -> 
 
     Raises ConfigError where it needs more than the estimate can be wrong by: nobody has to overrule a refusal then.
     """
-    needed, free = update_bytes(config, config.batch_size // world_size), _free_bytes(device)
+    rows = max(1, -(-(config.batch_size // world_size) // config.accumulate))  # of the largest part
+    needed, free = update_bytes(config, rows), _free_bytes(device)
     if free is None or needed <= free:
         return ""
     where = "of this GPU's memory" if device.type == "cuda" else "of memory"
     found = f"an update needs about {needed / 1e9:.3g} GB, and {free / 1e9:.3g} GB {where} are free"
-    lower = f"lower batch_size (now {config.batch_size}), seq_len (now {config.seq_len}) or the size of the model"
+    lower = (
+        f"lower batch_size (now {config.batch_size}), seq_len (now {config.seq_len}) or the size of the model, or raise"
+        f" accumulate (now {config.accumulate}), which makes an update in parts"
+    )
     if needed > _ERROR * free:
         raise ConfigError(f"{found}; {lower}")
     return f"{found}; where that is too little, the system ends the run without a word; then {lower}"

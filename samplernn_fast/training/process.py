@@ -1,11 +1,12 @@
 """What a training run needs of its process: the others under torchrun, a working compiler, fast settings of the CPU."""
 
 import ctypes
-import gc
 import os
 import re
+import secrets
 import signal
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from typing import Any, Self
 
 import torch
 import torch.distributed as dist
+from torch import Tensor
 from torch.distributed.rendezvous import rendezvous
 
 from samplernn_fast import terminal
@@ -21,10 +23,13 @@ from samplernn_fast.backends import devices
 from samplernn_fast.errors import BackendUnavailable, ConfigError, SampleRNNError
 from samplernn_fast.models.base import AudioModel
 from samplernn_fast.models.layers.cells import keep_scans_uncompiled
+from samplernn_fast.terminal import duration
 
 _MEETING = timedelta(minutes=10)
 """How long the processes of a run wait for each other when they start."""
+_FIRST, _LOOK_AGAIN = "samplernn_fast/first", 0.02  # the key of the first process's name, and seconds between two looks
 _MOST_PROCESSES = 10**6
+_MOST_RESTARTS = 10**9
 
 
 @dataclass(frozen=True)
@@ -37,10 +42,14 @@ class Launch:
     """How many processes train together."""
     local_rank: int | None = None
     """The number of this process's GPU; None where no variable says it."""
+    restarts: int = 0
+    """How often torchrun has started the processes of this run again because one of them had ended."""
+    max_restarts: int = 0
+    """How often it may."""
 
     @classmethod
     def from_environment(cls) -> Self:
-        """Reads WORLD_SIZE, RANK and LOCAL_RANK; a variable that is empty is as good as none.
+        """Reads WORLD_SIZE, RANK, LOCAL_RANK and two that begin with TORCHELASTIC; an empty one is as good as none.
 
         Raises ConfigError where one is no number, where they contradict each other, or where some are missing that
         several processes need.
@@ -48,6 +57,8 @@ class Launch:
         world_size = _number_of("WORLD_SIZE", 1, _MOST_PROCESSES)
         rank = _number_of("RANK", 0, (world_size or _MOST_PROCESSES) - 1)
         local_rank = _number_of("LOCAL_RANK", 0, _MOST_PROCESSES)
+        restarts = _number_of("TORCHELASTIC_RESTART_COUNT", 0, _MOST_RESTARTS) or 0
+        max_restarts = _number_of("TORCHELASTIC_MAX_RESTARTS", 0, _MOST_RESTARTS) or 0
         if world_size is None and rank:
             raise ConfigError(f"the environment variable RANK is {rank}, but WORLD_SIZE is not set; {_ADVICE}")
         if (world_size or 1) > 1:
@@ -56,7 +67,7 @@ class Launch:
             if missing:
                 names = f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} not set"
                 raise ConfigError(f"the environment variable WORLD_SIZE is {world_size}, but {names}; {_ADVICE}")
-        return cls(rank or 0, world_size or 1, local_rank)
+        return cls(rank or 0, world_size or 1, local_rank, restarts, max_restarts)
 
 
 _ADVICE = "start several processes by torchrun, or unset these variables to train in one"
@@ -93,8 +104,7 @@ def process_group(device_name: str) -> Iterator[tuple[int, int, torch.device]]:
         yield launch.rank, launch.world_size, device
     finally:
         # The threads of a group end when nothing holds it. One that still runs while Python ends may free a tensor of
-        # Python's then, which kills the process. What averages gradients holds the group, and lies in a cycle.
-        gc.collect()
+        # Python's then, which kills the process.
         dist.destroy_process_group()
 
 
@@ -118,10 +128,11 @@ def _meet(launch: Launch, backend: str) -> None:
         # Python hears nothing while torch waits, so ctrl-C and SIGTERM end the process without it.
         with terminal.handled(signal.SIG_DFL, signal.SIGINT, signal.SIGTERM):
             store, _, _ = next(rendezvous("env://", launch.rank, launch.world_size, timeout=_MEETING))
-        # The other ranks wait while the first one validates, which may take longer than torch's limit of ten minutes.
-        dist.init_process_group(
-            backend, store=store, rank=launch.rank, world_size=launch.world_size, timeout=timedelta(hours=12)
-        )
+            store = dist.PrefixStore(_name_of_meeting(store, launch), store)
+            # The others wait while the first one validates, which may take longer than torch's limit of ten minutes.
+            dist.init_process_group(
+                backend, store=store, rank=launch.rank, world_size=launch.world_size, timeout=timedelta(hours=12)
+            )
     except (RuntimeError, ValueError) as error:  # a network, a name or a port that is none, and who does not come
         where = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
         raise BackendUnavailable(
@@ -130,11 +141,89 @@ def _meet(launch: Launch, backend: str) -> None:
         ) from None
 
 
+def _name_of_meeting(store: dist.Store, launch: Launch) -> str:
+    """A name that only the processes of this very start have, under which they find each other in torchrun's store.
+
+    torchrun keeps one store while it starts processes again, where the addresses of the dead would be found. So the
+    first process draws a name, and each of the others greets it with a name of its own, until that comes back: who
+    answers is alive. Raises RuntimeError where somebody does not come.
+    """
+    own, deadline = secrets.token_hex(8), time.monotonic() + _MEETING.total_seconds()
+
+    def read(key: str) -> str:
+        return store.get(key).decode() if store.check([key]) else ""
+
+    if launch.rank == 0:
+        store.set(_FIRST, own)
+    waiting, name = set(range(1, launch.world_size)) if launch.rank == 0 else {launch.rank}, own
+    while waiting:
+        if launch.rank == 0:
+            for rank in sorted(waiting):
+                if greeting := read(f"{own}/{rank}/greets"):
+                    store.set(f"{own}/{rank}/answer", greeting)
+                    waiting.remove(rank)
+        elif name := read(_FIRST):
+            store.set(f"{name}/{launch.rank}/greets", own)
+            waiting -= {launch.rank} if read(f"{name}/{launch.rank}/answer") == own else set()
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"timed out after {duration(_MEETING.total_seconds())}")
+        time.sleep(_LOOK_AGAIN if waiting else 0)
+    return name
+
+
+class LostProcess(SampleRNNError):
+    """Another process of this run ended while this one waited for it."""
+
+
+@contextmanager
+def _meeting() -> Iterator[None]:
+    """Around what all processes of a run do together. Raises LostProcess where one of them is gone."""
+    try:
+        yield
+    except RuntimeError as error:  # torch has no class of its own for that
+        place = r"^\[[^]]*\] *"  # in torch's source
+        reason = re.sub(place, "", str(error).strip()).partition("\n")[0].partition(". ")[0][:200]
+        raise LostProcess(
+            f"process {dist.get_rank()} of {dist.get_world_size()} lost another process of this run ({reason});"
+            " torchrun starts such a run again as often as it may, and the same command goes on from its last"
+            " checkpoint"
+        ) from None
+
+
+def added(tensor: Tensor) -> Tensor:
+    """`tensor`, which now holds the sum over all processes; they call this and what follows at the same point."""
+    with _meeting():
+        dist.all_reduce(tensor)
+    return tensor
+
+
+def gathered(tensor: Tensor, world_size: int) -> list[Tensor]:
+    """The tensors of all processes, of one shape, in the order of their ranks."""
+    found = [torch.empty_like(tensor) for _ in range(world_size)]
+    with _meeting():
+        dist.all_gather(found, tensor.contiguous())
+    return found
+
+
 def highest(numbers: Sequence[float], device: torch.device) -> list[float]:
-    """The highest of each number over all processes, which all of them call at the same point."""
+    """The highest of each number over all processes."""
     shared = torch.tensor(list(numbers), dtype=torch.float64, device=device)
-    dist.all_reduce(shared, dist.ReduceOp.MAX)
-    return shared.tolist()
+    with _meeting():
+        dist.all_reduce(shared, dist.ReduceOp.MAX)
+        return shared.tolist()
+
+
+def most_restarts(world_size: int, device: torch.device) -> int:
+    """How often torchrun has started this run again; each machine counts for itself, and the highest count is it."""
+    own = Launch.from_environment().restarts
+    return own if world_size == 1 else int(highest([own], device)[0])
+
+
+def take_from_first(model: AudioModel) -> None:
+    """Gives every process the weights of the first one: initial ones may differ between kinds of processors."""
+    with _meeting():
+        for tensor in model.state_dict().values():
+            dist.broadcast(tensor, src=0)
 
 
 @contextmanager
@@ -148,22 +237,25 @@ def first_process_alone(world_size: int, device: torch.device) -> Iterator[None]
         yield
     except Exception as error:
         failure = error
-    if world_size > 1 and any(highest([failure is not None], device)) and failure is None:
-        raise SampleRNNError("the first process of this run failed; its message says why")
+    if world_size > 1:
+        try:
+            failed = any(highest([failure is not None], device))
+        except LostProcess:
+            if failure is None:
+                raise
+        else:
+            if failed and failure is None:
+                raise SampleRNNError("the first process of this run failed; its message says why")
     if failure is not None:
         raise failure
 
 
-def forward_of(model: AudioModel, compiled: bool, world_size: int, device: torch.device) -> Any:
-    """The model as the loop calls it: compiled if asked for, and averaging gradients over several processes."""
-    forward: Any = model
-    if compiled:
-        keep_scans_uncompiled(model)
-        forward = torch.compile(model)
-    if world_size > 1:
-        ids = [device.index] if device.type == "cuda" else None
-        forward = torch.nn.parallel.DistributedDataParallel(forward, device_ids=ids, broadcast_buffers=False)
-    return forward
+def forward_of(model: AudioModel, compiled: bool) -> Any:
+    """The model as the loop calls it: compiled if asked for."""
+    if not compiled:
+        return model
+    keep_scans_uncompiled(model)
+    return torch.compile(model)
 
 
 def check_compiler(device: torch.device) -> None:

@@ -48,13 +48,14 @@ def header(
     seconds = {split: int(data.recordings(split).lengths.sum()) / data.sample_rate for split in SPLITS}
     splits = ", ".join(f"{split} {audio_length(seconds[split])}" for split in SPLITS if seconds[split])
     each = config.batch_size * config.seq_len
+    parts = f" in {config.accumulate} parts" if config.accumulate > 1 else ""
     settings = f"preset {preset}; " if preset else ""
     return [
         f"model   {shape(config.model)}, {parameters / 1e6:.2f} million parameters ({parameters * 4 / 1e6:.1f} MB),"
         f" {origin}",
         f"data    {data.folder}: {audio_length(sum(seconds.values()))} at {data.sample_rate} Hz ({splits})",
         f"work    {settings}{_place(device)}; a step reads {config.batch_size} x {config.seq_len} samples"
-        f" ({each / data.sample_rate:.3g} s of audio); {_limit(config)}",
+        f" ({each / data.sample_rate:.3g} s of audio){parts}; {_limit(config)}",
         f"output  {config.out}: {_outputs(config, bool(seconds['valid']))}",
     ]
 
@@ -101,6 +102,16 @@ def forecast(config: TrainConfig, step: int, seconds: float, elapsed: float, *, 
     parts = [f"{name} in {duration(steps * seconds)}" for steps, name in coming if left is None or steps <= left]
     parts += [f"{end} in {duration(left * seconds)}"] if left is not None else []
     return f"speed   {_short(seconds)} a step, {rate:.3g} s of audio a second; {', '.join(parts)}"
+
+
+def validated(step: int, bits: float, train: float, best: float, ramping: bool) -> str:
+    """A validation's bits, beside the latest ones of training, which are NaN where there are none, and the best before.
+
+    ramping: whether the model is still being pruned, so that its bits do not count."""
+    beside = "" if math.isnan(train) else f", train {train:.3f}"
+    how = "the best so far, kept" if bits < best else f"best {best:.3f}"
+    how = "not yet as sparse as it will be" if ramping else how
+    return f"step {step}: valid {bits:.3f}{beside} bits per sample ({how})"
 
 
 def _end(config: TrainConfig, step: int, seconds: float, elapsed: float) -> tuple[int | None, str]:
@@ -189,14 +200,16 @@ def _limit(config: TrainConfig) -> str:
     limits = [counted(config.max_steps, "step")] if config.max_steps else []
     limits += [counted(config.max_minutes, "minute")] if config.max_minutes else []
     rate = f"learning rate {config.lr:g}, {config.lr_schedule}"
+    rate += f" behind {counted(config.warmup_steps, 'step')} of warm-up" if config.warmup_steps else ""
+    rate += f", weight decay {config.weight_decay:g}" if config.weight_decay else ""
     if config.change_lr is not None:
         rate = f"learning rate {config.change_lr:g} from here on"
     return (" or ".join(limits) if limits else "it goes on until ctrl-C") + f" in all; {rate}"
 
 
 def _outputs(config: TrainConfig, validates: bool) -> str:
-    kept = "model.safetensors, the best so far"
-    parts = [kept if validates else "model.safetensors"]
+    kept = "model.safetensors" + (", the best so far" if validates else "")
+    parts = [kept + (f", averaged over updates (ema {config.ema:g})" if config.ema else "")]
     if validates:
         within = not config.max_steps or config.eval_every < config.max_steps
         parts.append(

@@ -1,9 +1,10 @@
 """Exact resumption: what a run writes to last.safetensors, and how it goes on from there.
 
-The file holds everything that the next update depends on: the weights, Adam's moments, the hidden state of the whole
-batch, torch's generator, and the sums since the last row of the log. JSON beside the tensors says where the batches
-and the run stand, and with which settings it was trained. So a resumed run ends with the same bits, on another number
-of processes too. `trainer` decides when this is written; `models.checkpoint` knows the format of the file.
+The file holds everything that the next update depends on: the weights and their average, Adam's moments, the hidden
+state of the whole batch, torch's generator, and the sums since the last row of the log. JSON beside the tensors says
+where the batches and the run stand, and with which settings it was trained. So a resumed run ends with the same bits;
+on another number of processes or parts it goes on too, and `other_sums` says what is no longer equal then. `trainer`
+decides when this is written; `models.checkpoint` knows the format of the file.
 """
 
 import json
@@ -15,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from torch import Tensor
 
 from samplernn_fast.errors import CheckpointError, ConfigError
@@ -28,18 +28,24 @@ from samplernn_fast.models.sparse.pruning import Pruning
 from samplernn_fast.models.stored.header import config_in, read_header
 from samplernn_fast.stores.reading import local
 from samplernn_fast.training.config import TrainConfig
+from samplernn_fast.training.process import Launch, added, gathered, highest
+from samplernn_fast.training.updates.averaging import Average
 from samplernn_fast.untrusted import Fields, Unreadable
 
 FREE_SETTINGS = frozenset(
-    "data out max_steps max_minutes resume device num_threads change_lr".split()
+    "data out max_steps max_minutes resume device num_threads change_lr accumulate".split()
     + "save_every log_every eval_every eval_seconds sample_every sample_seconds keep keep_every audition".split()
 )
-"""Settings that may differ between two parts of one run: where it is, when it ends, and what is looked at meanwhile."""
+"""Settings that may differ between two parts of one run: where it is, when it ends, how much of an update is made at a
+time, and what is looked at meanwhile."""
 
-_LATER = ("prune_until", "distill")
+_LATER = ("prune_until", "distill", "weight_decay", "ema")
 """Settings that runs of earlier versions did not write, and which changed nothing there."""
+_AVERAGE = "ema."
+"""The prefix of averaged weights in a training checkpoint."""
 PENDING = ("validation", "keep", "sample")
 """What a run that a signal stopped may still have to make at its last step."""
+_MOST_PROCESSES = 10**6  # and parts
 _MOST_STEPS = 2**53  # JSON keeps whole numbers exactly up to here
 _MOST_BITS = 1e308  # a run whose rate is far too high has losses beyond all reason that are still numbers
 
@@ -70,6 +76,10 @@ class Saved:
     """What is to be made before the next update, of `PENDING`."""
     initialized_from: dict[str, Any] | None
     """Which model the run started from, where it did."""
+    processes: int | None
+    """On how many processes it was trained; None where an earlier version did not write it."""
+    accumulate: int
+    """In how many parts an update was made."""
 
 
 def find(config: TrainConfig) -> Saved | None:
@@ -112,6 +122,10 @@ def _source(config: TrainConfig) -> Path | None:
     """The file that `find` reads; None where a run begins. Raises ConfigError where it must not go on."""
     last = config.out / checkpoint.LAST_FILE
     if config.resume == "never":
+        if Launch.from_environment().max_restarts:
+            raise ConfigError(
+                'resume="never" would refuse the run when torchrun starts it again; leave it out, and take a new folder'
+            )
         if last.exists() or (config.out / checkpoint.MODEL_FILE).exists():
             raise ConfigError(f'{config.out} holds a run already; choose another folder, or leave out resume="never"')
         return None
@@ -140,6 +154,7 @@ def _read(source: Path, tensors: dict[str, Tensor], header: dict[str, Any]) -> S
     progress = fields.fields("progress")
     settings = progress.fields("training")
     settings.text("resume")
+    accumulate = settings.integer("accumulate", 1, _MOST_PROCESSES) if settings.has("accumulate") else 1
     try:
         model = config_from_dict(fields.mapping("config"))
     except (TypeError, ValueError, OverflowError) as error:
@@ -165,19 +180,59 @@ def _read(source: Path, tensors: dict[str, Tensor], header: dict[str, Any]) -> S
         valid_bits=progress.number_or_none("valid_bits", 0, _MOST_BITS),
         pending=pending,
         initialized_from=progress.mapping("initialized_from") if begun else None,
+        processes=progress.integer("processes", 1, _MOST_PROCESSES) if progress.has("processes") else None,
+        accumulate=accumulate,
     )
 
 
-def restore(saved: Saved, model: AudioModel, optimizer: torch.optim.Optimizer, initial: State, rows: slice) -> State:
-    """Copies weights, Adam's moments and torch's generator out of a checkpoint; returns the hidden state of `rows`.
+def other_sums(saved: Saved, config: TrainConfig, world_size: int) -> str:
+    """What to say of a run that goes on with other processes or parts than those of its checkpoint, else nothing."""
+    if saved.processes is None or (saved.processes, saved.accumulate) == (world_size, config.accumulate):
+        return ""
+    return (
+        f"an update is made by {_work(world_size, config.accumulate)}, and was made by"
+        f" {_work(saved.processes, saved.accumulate)}: gradients are added in another order, so weights and bits from"
+        " here on are those of an undisturbed run up to rounding, and no longer to the last bit"
+    )
+
+
+def check_same_everywhere(saved: Saved | None, config: TrainConfig, device: torch.device) -> None:
+    """Raises CheckpointError where the processes of a run have found checkpoints of different steps, or only some have
+    found one. Every process calls it."""
+    step = 0 if saved is None else saved.step
+    latest, negative = highest([step, -step], device)
+    if latest != -negative:
+        raise CheckpointError(
+            f"{config.out}: the processes of this run find different checkpoints in it, from step {-negative:.0f} to"
+            f" {latest:.0f} (0 is none); give them a folder that all of them see"
+        )
+
+
+def _work(processes: int, parts: int) -> str:
+    """On how many processes, and in how many parts, an update is made."""
+    words = f"{processes} process{'' if processes == 1 else 'es'}"
+    return words if parts == 1 else f"{words} in {parts} parts"
+
+
+def restore(
+    saved: Saved,
+    model: AudioModel,
+    optimizer: torch.optim.Optimizer,
+    average: Average | None,
+    initial: State,
+    rows: slice,
+) -> State:
+    """Copies weights, their average, Adam's moments and torch's generator out of a checkpoint; returns the hidden state
+    of `rows`.
 
     initial: the hidden state of all rows before the first update, of which `rows` are this process's. Raises
     CheckpointError, which names the tensor, for one that does not fit.
     """
     tensors, source = saved.tensors, saved.source
-    weights = {name.removeprefix("model."): t for name, t in tensors.items() if name.startswith("model.")}
-    checkpoint.check(weights, model.state_dict(), source, exactly=True)
-    checkpoint.fill(model, weights, source)
+    for prefix, filled in ({"model.": model} | ({_AVERAGE: average.model} if average is not None else {})).items():
+        weights = {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
+        checkpoint.check(weights, filled.state_dict(), source, exactly=True)
+        checkpoint.fill(filled, weights, source)
     checkpoint.check(tensors, _beside_weights(model, initial), source, exactly=True)
     for name, tensor in tensors.items():
         # Adam takes the root of the second moments, and its steps begin at 1.
@@ -196,13 +251,20 @@ def restore(saved: Saved, model: AudioModel, optimizer: torch.optim.Optimizer, i
 
 
 def tensors_to_save(
-    model: AudioModel, optimizer: torch.optim.Optimizer, pruning: Pruning | None, state: State, sums: Tensor
+    model: AudioModel,
+    optimizer: torch.optim.Optimizer,
+    average: Average | None,
+    pruning: Pruning | None,
+    state: State,
+    sums: Tensor,
 ) -> dict[str, Tensor]:
     """The tensors of a training checkpoint by name. `state` and `sums` are those of the whole batch, from `gather`."""
     tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
     for name, parameter in model.named_parameters():
         for key, value in optimizer.state[parameter].items():
             tensors[f"adam.{key}.{name}"] = value
+    if average is not None:
+        tensors |= {_AVERAGE + name: tensor for name, tensor in average.model.state_dict().items()}
     tensors |= pruning.tensors() if pruning is not None else {}
     tensors |= {f"state.{tier}": part for tier, part in enumerate(state)}
     return tensors | {"rng.torch": torch.get_rng_state(), "sums": sums}
@@ -217,14 +279,9 @@ def gather(state: State, sums: Tensor, rank: int, world_size: int) -> tuple[Stat
     """
     if world_size == 1:
         return state, sums
-    parts = []
-    for mine in state:
-        rows = [torch.empty_like(mine) for _ in range(world_size)]
-        dist.all_gather(rows, mine.contiguous())
-        parts.append(torch.cat(rows, dim=1))
-    total = sums.clone()
-    dist.all_reduce(total)
-    return tuple(parts), total if rank == 0 else torch.zeros_like(total)
+    whole = tuple(torch.cat(gathered(mine, world_size), dim=1) for mine in state)
+    total = added(sums.clone())
+    return whole, total if rank == 0 else torch.zeros_like(total)
 
 
 def _beside_weights(model: AudioModel, initial: State) -> dict[str, Tensor]:

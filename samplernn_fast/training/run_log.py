@@ -17,6 +17,7 @@ from samplernn_fast.errors import AudioError, CheckpointError
 from samplernn_fast.models.places import LOG_FILE, SAMPLES_FOLDER
 from samplernn_fast.stores.addresses import spelled
 from samplernn_fast.training.board import Board
+from samplernn_fast.training.config import TrainConfig
 from samplernn_fast.training.pictures.album import Pictures
 from samplernn_fast.training.pictures.curves import Curve, curves_of
 from samplernn_fast.untrusted import INDEX_BYTES, Unreadable, read_bytes
@@ -147,6 +148,14 @@ class RunLog:
         self.draw(last=True)
         self._board.close()
         self._bar.close()
+
+
+def row(config: TrainConfig, step: int, epoch: int, seconds: float, **bits: float) -> dict[str, Any]:
+    """One row of log.csv behind the update number `step`. Bits are written with all their digits."""
+    audio = step * config.batch_size * config.seq_len / config.model.sample_rate
+    values: dict[str, Any] = {"step": step, "epoch": epoch, "lr": f"{config.learning_rate(step, seconds):.3g}"}
+    values |= {"audio_seconds": f"{audio:.1f}", "seconds": f"{seconds:.1f}"}
+    return values | {name: repr(value) for name, value in bits.items()}
 
 
 def _open_existing(path: str, flags: int) -> int:

@@ -7,12 +7,14 @@ functions that read models, so that the command can refuse a folder or data befo
 
 import os
 import shlex
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from samplernn_fast import terminal
 from samplernn_fast.data.batches import check_frames, some_recordings
 from samplernn_fast.data.folder import AudioData
 from samplernn_fast.errors import CheckpointError, ConfigError, DataError
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
     from samplernn_fast.training.resuming import Saved
 
 
+_LOOK_AGAIN = 0.1  # seconds between two looks whether a folder is free
 CAN_BE_SPARSE = (SampleRNNConfig, RealInputConfig, SparseSampleRNNConfig)
 """The configs of models whose folded matrices can be pruned."""
 
@@ -253,6 +256,25 @@ def alone_in(folder: Path, rank: int) -> Iterator[None]:
             except OSError as error:
                 raise CheckpointError(f"{folder}: the run folder cannot be made: {error.strerror}") from None
         yield
+
+
+def wait_for_earlier(
+    folder: Path, rank: int, restarts: int, should_stop: Callable[[], bool], *, shown: bool = True, seconds: float = 120
+) -> None:
+    """Where torchrun has started a run again, waits until its first process of before has left `folder`, but no longer
+    than so many seconds, or until `should_stop` says so. Only the process of rank 0 does anything.
+
+    On one machine nobody is there any more. The file system of several may hold a folder for one that is gone.
+    """
+    if rank:
+        return
+    if shown:
+        terminal.say(f"torchrun has started this run again (restart {restarts})")
+    deadline = time.monotonic() + seconds
+    while folder.is_dir() and time.monotonic() < deadline and not should_stop():
+        with suppress(BlockingIOError), held(folder):
+            return
+        time.sleep(_LOOK_AGAIN)
 
 
 def check_unsaved(config: TrainConfig) -> None:

@@ -2,7 +2,8 @@
 
 `train` is the way in, and `Trainer` has the loop. A run can be killed at any moment: the same command goes on from
 last.safetensors and ends with the same bits (see `resuming`). Under torchrun every process has its own rows of the
-batch, and the result is that of one process. `process` prepares the process, `run_log` shows how the run goes.
+batch, and the result is that of one process but for rounding. `updates` is what an update consists of, `process` has
+what several processes do together, and `run_log` shows how the run goes.
 """
 
 import json
@@ -14,7 +15,6 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-import torch.distributed as dist
 
 from samplernn_fast import files, terminal
 from samplernn_fast.data.batches import Batch, TBPTTBatches
@@ -22,26 +22,31 @@ from samplernn_fast.data.folder import AudioData
 from samplernn_fast.errors import CheckpointError, ConfigError, DataError, SampleRNNError
 from samplernn_fast.evaluation.likelihood import Stopped, evaluate
 from samplernn_fast.models import checkpoint
-from samplernn_fast.models.base import State
+from samplernn_fast.models.base import AudioModel, State
 from samplernn_fast.models.places import LOG_FILE, MARKS, MODELS_FOLDER, SAMPLES_FOLDER, TEACHER_FILE
 from samplernn_fast.models.registry import build_model
 from samplernn_fast.models.sparse.pruning import Pruning, pruning_of
-from samplernn_fast.models.sparse.teacher import cross_entropy
 from samplernn_fast.stores import running
 from samplernn_fast.training import resuming, starting
 from samplernn_fast.training.config import TrainConfig
 from samplernn_fast.training.keeping import EARLY_SHARE, Keeper, is_due, make_sound, next_sound
 from samplernn_fast.training.memory import check_memory
 from samplernn_fast.training.process import (
+    added,
     check_compiler,
     fast_cpu_training,
     first_process_alone,
     forward_of,
     highest,
+    most_restarts,
     process_group,
+    take_from_first,
 )
-from samplernn_fast.training.progress import Reporter, opening
-from samplernn_fast.training.run_log import RunLog, TrainResult, Watch, read_log
+from samplernn_fast.training.progress import Reporter, opening, validated
+from samplernn_fast.training.run_log import RunLog, TrainResult, Watch, read_log, row
+from samplernn_fast.training.updates.averaging import Average
+from samplernn_fast.training.updates.gradients import Gradients, parts
+from samplernn_fast.training.updates.optimizer import optimizer_of
 
 
 def train(
@@ -67,6 +72,9 @@ def train(
         # Nothing in the loop draws from torch's generator. It is seeded and saved for a future part that does.
         with fast, torch.random.fork_rng(devices=[]), running.training_in(config.out, MARKS, rank == 0, progress):
             torch.manual_seed(config.seed)
+            if restarts := most_restarts(world_size, device):
+                with first_process_alone(world_size, device):
+                    starting.wait_for_earlier(config.out, rank, restarts, lambda: bool(caught), shown=progress)
             with terminal.waiting("reading the data and making the model", shown=progress and rank == 0):
                 trainer = Trainer(config, rank, world_size, device)
                 trainer.watch = watch
@@ -91,6 +99,8 @@ class Trainer:
         starting.check_folder(config)
         self.data = AudioData.open(config.data)
         saved = resuming.find(config)
+        if world_size > 1:
+            resuming.check_same_everywhere(saved, config, device)
         source = starting.read_source(config.init_from) if config.init_from and saved is None else None
         known = source.model.config if source is not None else saved.model if saved is not None else None
         self.config = config = starting.fit(config, self.data, known)
@@ -105,6 +115,8 @@ class Trainer:
             self.model.load_state_dict(source.state_dict(config.model))
             self.initialized_from = source.provenance()
         self.model.to(device)
+        if world_size > 1:
+            take_from_first(self.model)
         self.pruning = pruning_of(self.model, config.prune_until, (self.initialized_from or {}).get("density"))
         self.batches = TBPTTBatches(
             self.data,
@@ -115,8 +127,8 @@ class Trainer:
             rank=rank,
             world_size=world_size,
         )
-        # The fused update is one pass over the weights; torch has it for these devices only.
-        self.optimizer = torch.optim.Adam(self.model.parameters(), lr=config.lr, fused=device.type in ("cpu", "cuda"))
+        self.optimizer = optimizer_of(self.model, config, device)
+        self.average = Average(self.model, config.ema) if config.ema else None
         self.state: State | None = None
         self.step, self.epoch, self.seconds, self.validated_step = 0, 0, 0.0, -1
         self.best_bits, self.train_bits = math.inf, math.nan
@@ -130,14 +142,22 @@ class Trainer:
         # Bits and samples since the last row of the log. They stay on the device: reading them makes a GPU wait.
         self.sums = torch.zeros(2, dtype=torch.float64, device=device)
         self.is_saved = True  # False where a checkpoint was taken over that this folder does not have
+        self.other_sums = ""  # what is to be said where a run goes on with other processes
         if saved is not None:
             self._resume(saved)
+            self.other_sums = resuming.other_sums(saved, config, world_size)
             self.is_saved = saved.source == config.out / checkpoint.LAST_FILE
             if not self.is_saved:
                 self.best_bits = math.inf  # the best model of the other run is not in this folder
         elif config.change_lr is not None:
             raise ConfigError(f"change_lr is for a run that goes on, and {config.out} holds none; set lr instead")
-        self.forward = forward_of(self.model, config.compile, world_size, device)
+        forward = forward_of(self.model, config.compile)
+        self.gradients = Gradients(self.model, forward, self.teacher, config, world_size)
+
+    @property
+    def result(self) -> AudioModel:
+        """The model that is validated, kept and heard: the average over updates, or else the one that is trained."""
+        return self.model if self.average is None else self.average.model
 
     def run(self, caught: list[int], *, progress: bool = True, header: bool = True, preset: str = "") -> TrainResult:
         """Trains until max_steps, max_minutes or a signal in `caught`. Rank 0 writes everything. Else as `train`."""
@@ -145,6 +165,8 @@ class Trainer:
         log = self._open_log(progress, header=header, preset=preset)
         reporter = None if log is None else Reporter(log, config, validates=bool(self.data.recordings("valid")))
         began = time.monotonic() - self.seconds
+        if log is not None and self.other_sums:
+            log.say(self.other_sums)
         try:
             _, number = self._agree(self.seconds)
             if self.pending and not number:
@@ -160,6 +182,8 @@ class Trainer:
                 self.seconds, number = self._agree(time.monotonic() - began)
                 if self.pruning is not None:
                     self.pruning.after_update(self.step, config.done(self.step, self.seconds))
+                if self.average is not None:
+                    self.average.after_update(self.model, self.step, self.pruning)
                 if self.step % config.log_every == 0:
                     self._write_row(log)
                 if reporter is not None:
@@ -173,36 +197,20 @@ class Trainer:
             if log is not None and stopped.startswith("max") and (ramping := self._ramping()) is not None:
                 log.say(ramping.unfinished(stopped))
         finally:
-            del self.forward  # it holds the group of processes, see `process_group`
             if log is not None:
                 log.close()
         number = number if stopped == "signal" else 0
         return TrainResult(config.out, self.step, self.seconds, self.train_bits, self.valid_bits, stopped, number)
 
     def update(self, batch: Batch) -> None:
-        """One update by Adam on one subsequence. The state goes on to the next update, without its gradients."""
-        config = self.config
-        levels, reset, mask = (
-            part.to(self.device, non_blocking=True) for part in (batch.levels, batch.reset, batch.mask)
-        )
+        """One update on one subsequence. The state goes on to the next update, without its gradients."""
         for group in self.optimizer.param_groups:
-            group["lr"] = config.learning_rate(self.step, self.seconds)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=config.precision == "bf16"):
-            outputs, state = self.forward(levels, self.state, reset)
-            expected = None if self.teacher is None else self.teacher.expect(levels, reset)
-        targets = levels[:, config.model.lookback :]
-        losses = self.model.losses(outputs, targets)
-        learnt = losses if expected is None else cross_entropy(expected, outputs)
-        total = (learnt * mask).sum()
-        # Every process divides by the count of all. DDP averages the gradients, and world_size undoes its division.
-        loss = total * (self.world_size / batch.n_valid_global)
+            group["lr"] = self.config.learning_rate(self.step, self.seconds)
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_value_(self.model.parameters(), config.grad_clip)
+        self.state, sums = self.gradients.add(batch, self.state)
+        torch.nn.utils.clip_grad_value_(self.model.parameters(), self.config.grad_clip)
         self.optimizer.step()
-        self.state = tuple(part.detach().float() for part in state)
-        bits = self.model.bits(outputs.detach(), targets) if config.model.mixture else losses.detach()
-        self.sums += torch.stack(((bits * mask).sum().double(), mask.sum().double()))
+        self.sums += sums
         self.step, self.epoch = self.step + 1, batch.epoch
 
     def _finished(self, number: int) -> str:
@@ -240,9 +248,7 @@ class Trainer:
 
     def _write_row(self, log: RunLog | None) -> None:
         """Logs the bits per sample since the last row, over all processes. Raises SampleRNNError for a NaN."""
-        sums = self.sums.clone()
-        if self.world_size > 1:
-            dist.all_reduce(sums)
+        sums = self.sums.clone() if self.world_size == 1 else added(self.sums.clone())
         self.sums.zero_()
         self.train_bits = (sums[0] / sums[1]).item()
         if not math.isfinite(self.train_bits):
@@ -258,12 +264,8 @@ class Trainer:
         )
 
     def _row(self, **bits: float) -> dict[str, Any]:
-        """One row of the log. Bits are written with all their digits."""
-        rate = self.config.learning_rate(self.step, self.seconds)
-        audio = self.step * self.config.batch_size * self.config.seq_len / self.config.model.sample_rate
-        row: dict[str, Any] = {"step": self.step, "epoch": self.epoch, "lr": f"{rate:.3g}"}
-        row |= {"audio_seconds": f"{audio:.1f}", "seconds": f"{self.seconds:.1f}"}
-        return row | {name: repr(value) for name, value in bits.items()}
+        """One row of the log."""
+        return row(self.config, self.step, self.epoch, self.seconds, **bits)
 
     def _recent_bits(self) -> float:
         """Bits per sample since the last row of the log, of this process; those of that row, where it was just made."""
@@ -276,15 +278,11 @@ class Trainer:
             return
         log.note("validating")
         result = evaluate(
-            self.model, self.data, "valid", max_seconds=self.config.eval_seconds, should_stop=self._is_stopping
+            self.result, self.data, "valid", max_seconds=self.config.eval_seconds, should_stop=self._is_stopping
         )
         self.valid_bits, self.validated_step = result.nll_bits, self.step
         log.row(self._row(valid_bits=result.nll_bits))
-        recent = self._recent_bits()
-        train = "" if math.isnan(recent) else f", train {recent:.3f}"
-        best = " (the best so far, kept)" if result.nll_bits < self.best_bits else f" (best {self.best_bits:.3f})"
-        best = " (not yet as sparse as it will be)" if self._ramping() else best
-        log.say(f"step {self.step}: valid {result.nll_bits:.3f}{train} bits per sample{best}")
+        log.say(validated(self.step, result.nll_bits, self._recent_bits(), self.best_bits, bool(self._ramping())))
         if result.nll_bits < self.best_bits:
             self.best_bits = math.inf if self._ramping() else result.nll_bits
             self._save_model()
@@ -297,7 +295,7 @@ class Trainer:
             return
         log.note(f"making {self.config.sample_seconds:g} s of sound")
         config, began = self.config, time.monotonic()
-        sound = make_sound(self.model, config.seed, config.sample_seconds, self._is_stopping)
+        sound = make_sound(self.result, config.seed, config.sample_seconds, self._is_stopping)
         file = log.sample(self.step, sound, config.model.sample_rate)
         self.sound_seconds = time.monotonic() - began
         log.say(f"step {self.step}: {config.sample_seconds:g} s of sound in {file}")
@@ -344,7 +342,7 @@ class Trainer:
         """Writes the model to `file`, or to model.safetensors, with what the run knows about it."""
         info = {"data": str(self.config.data), "training": self.config.to_dict()} | self._numbers()
         best = self._in_folder(checkpoint.MODEL_FILE)
-        checkpoint.save_model(file or best, self.model, info)
+        checkpoint.save_model(file or best, self.result, info)
 
     def _numbers(self) -> dict[str, Any]:
         """Where the run stands and began, for JSON. What was not measured yet is None there, NaN or infinite here."""
@@ -358,8 +356,7 @@ class Trainer:
         if not all(bool(torch.isfinite(parameter).all()) for parameter in self.model.parameters()):
             raise self._diverged()
         assert self.state is not None  # nothing is saved before the first step
-        carried = self.state if self.teacher is None else self.teacher.behind(self.state)
-        state, self.sums = resuming.gather(carried, self.sums, self.rank, self.world_size)
+        state, self.sums = resuming.gather(self.state, self.sums, self.rank, self.world_size)
         with first_process_alone(self.world_size, self.device):
             if log is not None:  # in rank 0
                 self._write_checkpoint(state)
@@ -367,9 +364,10 @@ class Trainer:
                 running.send(self.config.out, MARKS, log.say)
 
     def _write_checkpoint(self, state: State) -> None:
-        tensors = resuming.tensors_to_save(self.model, self.optimizer, self.pruning, state, self.sums)
+        learnt = (self.model, self.optimizer, self.average, self.pruning)
+        tensors = resuming.tensors_to_save(*learnt, state, self.sums)
         progress = {"batches": self.batches.state_dict(), "training": self.config.to_dict(), "pending": self.pending}
-        progress |= self._numbers()
+        progress |= self._numbers() | {"processes": self.world_size}
         checkpoint.save_training(self._in_folder(checkpoint.LAST_FILE), tensors, self.config.model, progress)
         if not self.data.recordings("valid") or not (self.config.out / checkpoint.MODEL_FILE).exists():
             self._save_model()
@@ -377,15 +375,12 @@ class Trainer:
     def _resume(self, saved: resuming.Saved) -> None:
         """Takes everything from a checkpoint. Raises ConfigError and DataError where it is of another run."""
         resuming.check_same_run(self.config, saved.settings, saved.source)
-        rows, rank, world_size = self.config.batch_size, self.rank, self.world_size
-        mine = slice(rank * rows // world_size, (rank + 1) * rows // world_size)
-        of_teacher = () if self.teacher is None else self.teacher.init_state(rows)
-        initial = (*self.model.init_state(rows), *of_teacher)
-        carried = resuming.restore(saved, self.model, self.optimizer, initial, mine)
-        self.state = carried if self.teacher is None else self.teacher.take(carried)
+        rows, mine = self.config.batch_size, parts(self.config.batch_size, self.world_size)[self.rank]
+        initial = (*self.model.init_state(rows), *(self.teacher.model.init_state(rows) if self.teacher else ()))
+        self.state = resuming.restore(saved, self.model, self.optimizer, self.average, initial, mine)
         if self.pruning is not None:
             self.pruning.restore(saved.tensors, saved.source)
-        if rank == 0:
+        if self.rank == 0:
             self.sums = saved.tensors["sums"].to(self.device)
         try:
             self.batches.load_state_dict(saved.batches)

@@ -1,6 +1,10 @@
 """Small training runs, and what is looked at when they end."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
+from typing import IO
 
 import torch
 
@@ -11,6 +15,9 @@ from samplernn_fast.training.run_log import read_log
 from samplernn_fast.training.trainer import Trainer
 
 TINY = {"dim": 16, "emb_size": 8, "q_levels": 64, "frame_sizes": (2, 2, 8), "sample_rate": 0, "gain": 0.0}
+
+LAUNCH = ("-m", "samplernn_fast")
+"""How Python starts the command line."""
 
 DENSE = SampleRNNConfig(**TINY | {"dim": 40})
 """A model that a sparse one is made of: 40 units are five groups of blocks."""
@@ -75,3 +82,38 @@ def assert_same_run(one: Path, two: Path) -> None:
     assert_equal(everything(one), everything(two))
     assert curve(one) == curve(two)
     assert_equal(checkpoint.load_model(one).state_dict(), checkpoint.load_model(two).state_dict())
+
+
+def launch(config: TrainConfig, *python: str, errors: int | IO[str] = subprocess.PIPE) -> subprocess.Popen[str]:
+    """The command line's own training process, with the settings of `config`.
+
+    errors: where its standard error goes. Who does not read it while the process runs takes a file: a pipe gets full.
+    """
+    names = ("data", "out", "max_steps", "batch_size", "seq_len", "lr", "log_every", "save_every", "eval_every")
+    names += ("accumulate", "weight_decay", "ema")
+    flags = [text for name in names for text in (f"--{name.replace('_', '-')}", str(getattr(config, name)))]
+    for name in ("dim", "emb_size", "q_levels"):
+        flags += [f"--{name.replace('_', '-')}", str(getattr(config.model, name))]
+    flags += ["--frame-sizes", *map(str, config.model.frame_sizes)]
+    command = [
+        sys.executable,
+        *(python or LAUNCH),
+        "train",
+        "paper-3tier",
+        *flags,
+        "--num-threads",
+        "1",
+        "--sample-every",
+        "0",
+        "--keep",
+        "0",
+    ]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True, env=environment)
+
+
+def finish(process: subprocess.Popen[str], status: int = 0) -> str:
+    """What a process has printed that ends with this status."""
+    out, err = process.communicate(timeout=240)
+    assert process.returncode == status, err
+    return out + (err or "")

@@ -91,13 +91,16 @@ def test_damaged_training_states_are_named_and_left(data_folder, tmp_path):
     tensors, header = checkpoint.read(last)
     model, progress = SampleRNNConfig.from_dict(header["config"]), header["progress"]
     without = [{key: value for key, value in progress.items() if key != gone} for gone in progress]
-    damaged = [values for values in without if "pending" in values]  # version 0.1.0 wrote no pending work
+    later = ("pending", "processes")  # version 0.1.0 wrote neither
+    damaged = [values for values in without if all(name in values for name in later)]
     damaged += [progress | {"batches": value} for value in (None, [], {}, progress["batches"] | {"turns": [0]})]
     damaged += [progress | {"training": value} for value in (None, [], {}, progress["training"] | {"model": 3})]
     damaged += [progress | {"step": value} for value in (0, -1, 2.5, "3", None, True, 2**60)]
     damaged += [progress | {"best_bits": value} for value in (-1, "4", [], True)]
     damaged += [progress | {"seconds": value} for value in (-1, None, "1")]
     damaged += [progress | {"pending": value} for value in (None, "validation", ["lunch"], [[]], 3)]
+    damaged += [progress | {"processes": value} for value in (None, 0, "1", 2.5)]
+    damaged += [progress | {"training": progress["training"] | {"accumulate": value}} for value in (None, 0, "1")]
     cases = [(tensors, values) for values in damaged]
     for name in ("rng.torch", "sums", "state.0", "adam.step.mlp.output.bias", "model.mlp.output.bias"):
         tensor = tensors[name]

@@ -12,7 +12,8 @@ from samplernn_fast.errors import BackendUnavailable, ConfigError
 from samplernn_fast.training import process
 from samplernn_fast.training.process import Launch
 
-VARIABLES = ("WORLD_SIZE", "RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
+ELASTIC = {"TORCHELASTIC_RESTART_COUNT": "2", "TORCHELASTIC_MAX_RESTARTS": "9"}
+VARIABLES = ("WORLD_SIZE", "RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT", *ELASTIC)
 MEETING = {"WORLD_SIZE": "2", "RANK": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"}
 
 
@@ -36,6 +37,7 @@ def environment(monkeypatch):
         ({"WORLD_SIZE": "", "RANK": ""}, Launch()),
         ({"WORLD_SIZE": "1", "RANK": "0", "LOCAL_RANK": "0"}, Launch(local_rank=0)),
         (MEETING | {"LOCAL_RANK": "3"}, Launch(1, 2, 3)),
+        (ELASTIC, Launch(restarts=2, max_restarts=9)),
     ],
 )
 def test_what_torchrun_says_is_read(values, expected, environment):
@@ -54,6 +56,7 @@ def test_what_torchrun_says_is_read(values, expected, environment):
         (MEETING | {"RANK": "2"}, "RANK must be a whole number, 0 to 1, got '2'"),
         ({"LOCAL_RANK": "-1"}, "LOCAL_RANK must be .*got '-1'"),
         ({"WORLD_SIZE": "2"}, "WORLD_SIZE is 2, but RANK and MASTER_ADDR and MASTER_PORT are not set"),
+        ({"TORCHELASTIC_RESTART_COUNT": "often"}, "TORCHELASTIC_RESTART_COUNT must be a whole number"),
         (MEETING | {"MASTER_PORT": "http"}, "MASTER_PORT must be a whole number, 0 to 65535, got 'http'"),
     ],
 )

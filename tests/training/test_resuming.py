@@ -4,20 +4,18 @@ import os
 import random
 import signal
 import subprocess
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from runs import assert_equal, assert_same_run, curve, everything, files, tiny, trainer
+from runs import LAUNCH, assert_equal, assert_same_run, curve, everything, files, finish, launch, tiny, trainer
 
 from samplernn_fast.errors import CheckpointError, ConfigError, DataError
 from samplernn_fast.models import checkpoint
 from samplernn_fast.models.stored.arrays import describe
 from samplernn_fast.training import trainer as trainer_module
-from samplernn_fast.training.config import TrainConfig
 from samplernn_fast.training.run_log import read_log
 from samplernn_fast.training.trainer import Trainer, train
 
@@ -27,7 +25,6 @@ CELLS = {
     "lstm": {"rnn": "lstm", "n_rnn": 2, "skip": "full"},
     "fixed-h0": {"learn_h0": False},
 }
-LAUNCH = ("-m", "samplernn_fast")
 
 
 def interrupt_at(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
@@ -215,37 +212,6 @@ def test_a_finished_run_is_left_alone(data_folder, tmp_path):
     assert files(config.out) == before
 
 
-def launch(config: TrainConfig, *python: str) -> subprocess.Popen[str]:
-    """The command line's own training process, with the settings of `config`."""
-    names = ("data", "out", "max_steps", "batch_size", "seq_len", "lr", "log_every", "save_every", "eval_every")
-    flags = [text for name in names for text in (f"--{name.replace('_', '-')}", str(getattr(config, name)))]
-    for name in ("dim", "emb_size", "q_levels"):
-        flags += [f"--{name.replace('_', '-')}", str(getattr(config.model, name))]
-    flags += ["--frame-sizes", *map(str, config.model.frame_sizes)]
-    command = [
-        sys.executable,
-        *(python or LAUNCH),
-        "train",
-        "paper-3tier",
-        *flags,
-        "--num-threads",
-        "1",
-        "--sample-every",
-        "0",
-        "--keep",
-        "0",
-    ]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
-
-
-def finish(process: subprocess.Popen[str], status: int = 0) -> str:
-    """What a process has printed that ends with this status."""
-    out, err = process.communicate(timeout=240)
-    assert process.returncode == status, err
-    return out + err
-
-
 def wait_for_a_new_log(process: subprocess.Popen[str], log: Path, before: int) -> None:
     deadline = time.monotonic() + 60
     while process.poll() is None and time.monotonic() < deadline:
@@ -296,7 +262,7 @@ def test_a_signal_saves_and_exits_with_its_status(number, data_folder, tmp_path)
 
 def test_two_processes_equal_one_and_one_goes_on_for_two(data_folder, tmp_path):
     one = tiny(data_folder, tmp_path / "one", steps=6)
-    two = replace(one, out=tmp_path / "two")
+    two = replace(one, out=tmp_path / "two", accumulate=2)
     process = launch(two, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", *LAUNCH)
     train(one)
     finish(process)

@@ -93,6 +93,12 @@ class Pruning:
             self._choose(self.density(done))
         self._apply()
 
+    @torch.no_grad()
+    def clear(self, model: AudioModel) -> None:
+        """Makes the blocks that are not left zero in another model of the same settings, such as an average."""
+        for name, zero in self._zero.items():
+            model.get_parameter(name).masked_fill_(zero, 0.0)
+
     def tensors(self) -> dict[str, Tensor]:
         """What a training checkpoint has of this, by name."""
         return {_PREFIX + name: left for name, left in self._left.items()}
