@@ -89,8 +89,7 @@ class LocalTeam:
         how many run beside each other; a task is called with its place among them, from 0."""
         submitit = _submitit()
         self._executor = submitit.LocalExecutor(logs)
-        gpus = _visible_gpus()
-        self._executor.update_parameters(timeout_min=_YEAR, gpus_per_node=len(gpus), visible_gpus=gpus)
+        self._executor.update_parameters(timeout_min=_YEAR)
         self._tasks, self._restarts, self._report, self._at_once = list(tasks), restarts, report, at_once
         self._jobs: list[Any] = [None] * len(self._tasks)
 
@@ -158,12 +157,12 @@ def _submitit() -> Any:
     return submitit
 
 
-def _visible_gpus() -> list[int]:
-    """The GPUs that processes may see: submitit hides all that it is not told of."""
+def visible_gpus() -> tuple[str, ...]:
+    """The GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them. No driver is loaded."""
     text = os.environ.get("CUDA_VISIBLE_DEVICES")
     if text is not None:
-        return [int(part) for part in text.split(",") if part.strip().isdigit()]
-    return sorted(int(path.name) for path in Path("/proc/driver/nvidia/gpus").glob("*") if path.name.isdigit())
+        return tuple(part.strip() for part in text.split(",") if part.strip())
+    return tuple(str(number) for number, _ in enumerate(Path("/proc/driver/nvidia/gpus").glob("*")))
 
 
 def _last_line(text: str) -> str:

@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 from command_line import run
 
+from samplernn_fast.commands.jobs import task
+from samplernn_fast.jobs import cluster
 from samplernn_fast.jobs.ledger import Ledger
 
 pytest.importorskip("submitit", reason="jobs submit needs submitit")
@@ -199,6 +201,22 @@ def test_what_is_refused(words, message, capsys):
     assert run("jobs", *words.split()) == 2
     assert message in capsys.readouterr().err
     assert not list(Path().iterdir())
+
+
+def test_processes_take_processors_and_gpus_in_turn(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", " GPU-1a, 3,")
+    gpus, seen = cluster.visible_gpus(), []
+    assert gpus == ("GPU-1a", "3")
+    monkeypatch.setattr(
+        task, "run_command", lambda words: (seen.append(os.environ["CUDA_VISIBLE_DEVICES"]), (0, ""))[1]
+    )
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0, 1, 2, 3, 4})
+    monkeypatch.setattr(os, "sched_setaffinity", lambda process, mine: seen.append(sorted(mine)))
+    for place in range(3):
+        assert task.Task(("generate",), place, 3, beside=3, gpus=gpus)(place) == ""
+    assert seen == [[0], "GPU-1a", [1, 2], "3", [3, 4], "GPU-1a"]
+    task._pin(7, 8)
+    assert seen[-1] == [4]
 
 
 def test_where_there_is_no_slurm_or_no_job(capsys, monkeypatch):

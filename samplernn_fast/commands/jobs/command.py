@@ -100,7 +100,8 @@ def _run_here(words: tuple[str, ...], processes: int, shards: int, logs: Path, r
     if shards < processes:
         raise ConfigError(f"shards must be at least the number of processes, {processes}, got {shards}")
     place, began = Path(output_of(words) or "."), time.time()
-    tasks = [Task(words, index, shards, beside=processes) for index in range(shards)]
+    gpus = cluster.visible_gpus()
+    tasks = [Task(words, index, shards, beside=processes, gpus=gpus) for index in range(shards)]
     team = cluster.LocalTeam(tasks, logs, restarts, terminal.say, processes)
     with terminal.Bar(None, "unit", title=words[0]) as bar:
         counter = _Counter(place, began, bar)

@@ -23,6 +23,8 @@ class Task:
     count: int
     beside: int = 0
     """How many such processes share this machine's processors, of which each gets its own; 0: it may use all."""
+    gpus: tuple[str, ...] = ()
+    """The GPUs that processes beside each other share, each of which takes one of them in turn."""
     queued_again: bool = False
     """Whether a scheduler queues it again where it is stopped before its end."""
 
@@ -33,6 +35,8 @@ class Task:
         """
         if self.beside:
             _pin(place, self.beside)
+            # submitit's local executor hides all GPUs. Nothing has loaded the driver yet.
+            os.environ["CUDA_VISIBLE_DEVICES"] = self.gpus[place % len(self.gpus)] if self.gpus else ""
         shard = ("--shard-index", str(self.index), "--num-shards", str(self.count))
         # A scheduler that preempts a process sends SIGTERM some time before it kills it. A process that ended by itself
         # then would count as finished, and would not be queued again. What it is making meanwhile may still be ready.
