@@ -352,6 +352,25 @@ def test_the_command_takes_its_share_from_the_scheduler(inputs, tmp_path, monkey
     assert "--overwrite makes no sense where work is shared" in capsys.readouterr().err
 
 
+def test_jobs_merge_and_status(inputs, tmp_path, monkeypatch, capsys):
+    plain = prepare(inputs, tmp_path / "plain", sample_rate=RATE)
+    with monkeypatch.context() as patched:
+        patched.setattr(sharing, "put_together", lambda ledger, progress: None)
+        share(inputs, tmp_path / "data", 0, 2)
+        ledger = Ledger.open(tmp_path / "data.job")
+        with pytest.raises(DataError, match="4 of 7 units are still to be made"):
+            put_together(ledger)
+        share(inputs, tmp_path / "data", 1, 2)
+    capsys.readouterr()
+    assert run("jobs", "merge", tmp_path / "data") == 0
+    shown = capsys.readouterr().out.strip().replace("--channels left", 'channels="left"')  # the command's spelling
+    assert text(shown) == text(plain)
+    assert content(tmp_path / "data") == content(tmp_path / "plain")
+    for part in ("merge", "status"):
+        assert run("jobs", part, tmp_path / "data") == 0
+        assert {"merge": "the data folder of", "status": "7 of 7 units"}[part] in capsys.readouterr().out
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("count", [1, 3, 7])
 def test_two_thousand_files(count, tmp_path):
