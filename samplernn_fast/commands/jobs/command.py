@@ -101,8 +101,8 @@ def submit(
     resources = cluster.Resources(minutes, concurrency, partition, account, qos, cpus, gpus, memory_gb, setup, others)
     tasks = [Task(words, index, shards, queued_again=True) for index in range(shards)]
     number = cluster.to_slurm(tasks, logs, resources, name, restarts)
-    where = output_of(words) or "."
-    print(f"SLURM has the array {number} of {shards} shards; samplernn-fast jobs status {where}, logs in {logs}")
+    where, parts = output_of(words) or ".", terminal.counted(shards, "shard")
+    print(f"SLURM has the array {number} of {parts}; samplernn-fast jobs status {where}, logs in {logs}")
 
 
 def _run_here(words: tuple[str, ...], processes: int, shards: int, logs: Path, restarts: int) -> None:
