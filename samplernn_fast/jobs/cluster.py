@@ -1,9 +1,11 @@
 """Starting the processes of a job: through submitit, which knows SLURM and starts processes on this machine."""
 
+import io
 import os
 import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import redirect_stderr
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,12 @@ from samplernn_fast.errors import BackendUnavailable, MissingPackage, SampleRNNE
 from samplernn_fast.terminal import handled
 
 _YEAR = 365 * 24 * 60  # minutes; processes on this machine have no limit, and submitit wants one
-_SIGNAL_SECONDS = 90  # how long before a limit of time SLURM warns a process, which is then queued again
+# How long before a limit of time SLURM warns a process, which is then queued again: at most so long, and no more than
+# so much of the limit. SLURM itself warns up to a minute earlier.
+_SIGNAL_SECONDS, _SIGNAL_SECONDS_A_MINUTE = 90, 10
+# From SLURM 22.05 on, srun does not take the processors of a task over from sbatch, and where a cluster binds tasks to
+# processors, ours would have one.
+_PASS_CPUS = '[ -z "$SLURM_CPUS_PER_TASK" ] || export SRUN_CPUS_PER_TASK="$SLURM_CPUS_PER_TASK"'
 _LOOK_SECONDS = 0.2
 _ASK_SECONDS = 1.0
 
@@ -32,7 +39,7 @@ class Resources:
     setup: Sequence[str] = ()
     """Lines of shell before each process, such as `module load`."""
     others: Mapping[str, str] = field(default_factory=dict)
-    """Any other option of sbatch, by its name without dashes."""
+    """Any other option of sbatch, by its name without dashes; the value is empty where it takes none."""
 
     def parameters(self, name: str, tasks: int) -> dict[str, Any]:
         """As submitit takes them, for an array of so many tasks."""
@@ -43,14 +50,15 @@ class Resources:
             "cpus_per_task": self.cpus or None,
             "slurm_gpus_per_task": self.gpus or None,
             "mem_gb": self.memory_gb or None,
-            "slurm_setup": list(self.setup) or None,
+            "slurm_setup": [_PASS_CPUS, *self.setup],
         }
+        others = {key: value or True for key, value in self.others.items()}  # True becomes an option without a value
         return {key: value for key, value in given.items() if value is not None} | {
             "name": name,
             "timeout_min": self.minutes,
             "slurm_array_parallelism": self.concurrency or tasks,
-            "slurm_signal_delay_s": _SIGNAL_SECONDS,
-            "slurm_additional_parameters": {"requeue": True, **self.others},
+            "slurm_signal_delay_s": min(_SIGNAL_SECONDS, _SIGNAL_SECONDS_A_MINUTE * self.minutes),
+            "slurm_additional_parameters": {"requeue": True, **others},
         }
 
 
@@ -64,11 +72,11 @@ def to_slurm(tasks: Sequence[Callable[[], str]], logs: Path, resources: Resource
     try:
         executor = submitit.AutoExecutor(logs, cluster="slurm", slurm_max_num_timeout=restarts)
         executor.update_parameters(**resources.parameters(name, len(tasks)))
-        with executor.batch():
+        with redirect_stderr(io.StringIO()), executor.batch():  # submitit prints what sbatch said, which we say below
             jobs = [executor.submit(task) for task in tasks]
         return str(jobs[0].job_id).partition("_")[0]
     except (RuntimeError, submitit.core.utils.FailedJobError) as error:  # it is no cluster, or sbatch has refused
-        raise BackendUnavailable(f"SLURM did not take the job: {_last_line(str(error))}") from None
+        raise BackendUnavailable(f"SLURM did not take the job: {_complaint(str(error))}") from None
 
 
 class LocalTeam:
@@ -163,6 +171,14 @@ def visible_gpus() -> tuple[str, ...]:
     if text is not None:
         return tuple(part.strip() for part in text.split(",") if part.strip())
     return tuple(str(number) for number, _ in enumerate(Path("/proc/driver/nvidia/gpus").glob("*")))
+
+
+def _complaint(text: str) -> str:
+    """What sbatch has against a job, in one line."""
+    lines = [line for line in text.splitlines() if line.startswith("sbatch: ")]  # another one points at its --help
+    said = [line.removeprefix("sbatch: ").removeprefix("error: ") for line in lines] or [_last_line(text)]
+    limit = "; scontrol show config | grep MaxArraySize says how many shards an array may have"
+    return "; ".join(said) + (limit if "Invalid job array" in text else "")
 
 
 def _last_line(text: str) -> str:

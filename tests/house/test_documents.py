@@ -21,7 +21,7 @@ MOST_COLUMNS, MOST_LINES = 120, 40  # of a line of a decision, and of an entry, 
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 SPAN = re.compile(r"`([^`]+)`")
 PATH = re.compile(r"[\w.*-]+(?:/[\w.*-]+)+/?")  # a word with slashes inside; * stands for part of a name
-TOP_FOLDERS = ("samplernn_fast", "kernels", "csrc", "bench", "tests", "docs")
+TOP_FOLDERS = ("samplernn_fast", "kernels", "csrc", "bench", "examples", "tests", "docs")
 READS_VARIABLE = re.compile(r"""(?:environ(?:\.get\(|\.setdefault\(|\[)|getenv\(|number_of\()["']([A-Z][A-Z_]*)["']""")
 
 

@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 ARCHITECTURE = ROOT / "docs" / "architecture.md"
-LISTED = ("samplernn_fast", "kernels", "csrc", "bench")
+LISTED = ("samplernn_fast", "kernels", "csrc", "bench", "examples")
 MOST_MODULES, MOST_LEVELS = 12, 3  # of one folder of the package, __init__.py included, and from samplernn_fast down
 MOST_LINES = 400  # of one source file
 SOURCES = (".py", ".h", ".cpp", ".cuh")

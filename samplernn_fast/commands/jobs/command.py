@@ -27,6 +27,8 @@ _Words = tyro.conf.Positional[tuple[str, ...]]
 _Place = tyro.conf.Positional[Path]
 _LOGS = Path("job-logs")
 _NUMBERS = Range(0, 1_000_000)
+# Said once for each value. As words behind one flag, a second flag would replace the first without a word.
+_Repeated = tyro.conf.UseAppendAction[tuple[str, ...]]
 
 
 def jobs(args: Sequence[str], prog: str) -> None:
@@ -51,8 +53,8 @@ def submit(
     cpus: Annotated[int, _NUMBERS] = 0,
     gpus: Annotated[int, _NUMBERS] = 0,
     memory_gb: Annotated[float, _NUMBERS] = 0,
-    setup: tuple[str, ...] = (),
-    slurm: tuple[str, ...] = (),
+    setup: _Repeated = (),
+    slurm: _Repeated = (),
 ) -> None:
     """Start the shards of a command: under SLURM as one array, or with --local on this machine.
 
@@ -73,14 +75,22 @@ def submit(
         cpus: Processors of one job.
         gpus: GPUs of one job.
         memory_gb: Memory of one job.
-        setup: Lines of shell before each job, such as "module load cuda".
-        slurm: Other options of sbatch as NAME=VALUE, such as constraint=a100.
+        setup: A line of shell before each job, such as "module load cuda"; may be given again.
+        slurm: Another option of sbatch as NAME=VALUE, such as constraint=a100, or as NAME= where it has no value; may
+            be given again.
     """
     words = tuple(command)
     check_words(words)
     if local is not None:
-        given = {"concurrency": concurrency, "partition": partition, "account": account, "qos": qos}
-        flag = next((name for name, value in given.items() if value is not None), None)
+        given: dict[str, object] = {
+            "concurrency": concurrency,
+            "partition": partition,
+            "account": account,
+            "qos": qos,
+            "cpus": cpus,
+        }
+        given |= {"gpus": gpus, "memory_gb": memory_gb, "setup": setup, "slurm": slurm}
+        flag = next((name for name, value in given.items() if value), None)
         if flag is not None:
             raise ConfigError(f"{flag} must be left out beside local, because it is SLURM's")
         _run_here(words, local, shards or local, logs, restarts)
@@ -91,8 +101,8 @@ def submit(
     resources = cluster.Resources(minutes, concurrency, partition, account, qos, cpus, gpus, memory_gb, setup, others)
     tasks = [Task(words, index, shards, queued_again=True) for index in range(shards)]
     number = cluster.to_slurm(tasks, logs, resources, name, restarts)
-    where = output_of(words) or "."
-    print(f"SLURM has the array {number} of {shards} shards; samplernn-fast jobs status {where}, logs in {logs}")
+    where, parts = output_of(words) or ".", terminal.counted(shards, "shard")
+    print(f"SLURM has the array {number} of {parts}; samplernn-fast jobs status {where}, logs in {logs}")
 
 
 def _run_here(words: tuple[str, ...], processes: int, shards: int, logs: Path, restarts: int) -> None:

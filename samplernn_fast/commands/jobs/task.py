@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,8 +10,11 @@ from typing import Any
 from samplernn_fast.commands import COMMANDS
 from samplernn_fast.commands.main import run_command
 from samplernn_fast.commands.standard_streams import stopped_by_sigterm
-from samplernn_fast.errors import ConfigError, did_you_mean, quoted
+from samplernn_fast.errors import ConfigError, SampleRNNError, did_you_mean, quoted
 from samplernn_fast.terminal import handled
+
+_QUEUED_AGAIN = -1
+"""With this exit status submitit ends a process that it has queued again, from the handler of a signal."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +35,8 @@ class Task:
     def __call__(self, place: int = 0) -> str:
         """Runs the command. Returns why it failed, in one line, or "" where it did not.
 
-        place: which of the processes `beside` each other this is.
+        place: which of the processes `beside` each other this is. Raises SampleRNNError where it failed and is
+        `queued_again`: only the end of its process tells a scheduler.
         """
         if self.beside:
             _pin(place, self.beside)
@@ -43,7 +48,12 @@ class Task:
         scheduled = handled(signal.SIG_IGN, signal.SIGTERM)
         with scheduled if self.queued_again else stopped_by_sigterm():
             status, message = run_command([*self.words, *shard])
-        return message or ("" if status == 0 else f"it ended with exit status {status}")
+        if status == _QUEUED_AGAIN:
+            sys.exit(status)
+        message = message or ("" if status == 0 else f"it ended with exit status {status}")
+        if message and self.queued_again:
+            raise SampleRNNError(message)
+        return message
 
     def checkpoint(self) -> Any:
         """What submitit runs in its place where its time is over: the same, which leaves out what is made."""
