@@ -34,6 +34,7 @@ _FORMAT, _VERSION = "samplernn_fast job", 1
 _MOST_UNITS = 10_000_000
 _MOST_BYTES = 2**60
 _FORGOTTEN = 86400.0  # After so many seconds without a change, what a process was making is left over.
+_FILES = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".json")
 _NAME = re.compile(r"[^/\\\x00-\x1f.][^/\\\x00-\x1f]{0,199}")
 
 
@@ -91,6 +92,7 @@ class Ledger:
             ledger = cls.open(folder)
             ledger._check_same(plan)
             ledger._remove_forgotten(_FORGOTTEN)
+            os.utime(folder / _MAKING)  # whoever waits for this job sees that it was taken up
         except OSError as error:
             raise DataError(f"{folder}: the job cannot be kept there: {error.strerror or error}") from None
         return ledger
@@ -288,7 +290,8 @@ def sha256(path: Path) -> str:
 
 def job_folder(output: Path) -> Path:
     """The folder of the job that makes `output`: beside it, with the suffix .job in place of the file's own."""
-    return output.with_name(output.stem + SUFFIX) if output.suffix else output.with_name(output.name + SUFFIX)
+    # The name of a folder may have a dot in it, as v1.2 has, and v1.3 is another one.
+    return output.with_name((output.stem if output.suffix.lower() in _FILES else output.name) + SUFFIX)
 
 
 def find_jobs(place: Path) -> Sequence[Path]:

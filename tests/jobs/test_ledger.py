@@ -165,6 +165,8 @@ def test_jobs_are_found_by_their_folder_their_output_or_where_they_lie(ledger, t
     with pytest.raises(DataError, match="no job is there"):
         find_jobs(tmp_path / "other.wav")
     assert job_folder(tmp_path / "data") == tmp_path / "data.job"
+    assert job_folder(tmp_path / "v1.2") == tmp_path / "v1.2.job"  # a folder
+    assert job_folder(tmp_path / "a.b.FLAC") == tmp_path / "a.b.job"
 
 
 @pytest.mark.parametrize(

@@ -110,6 +110,14 @@ def restart_and_kill(whole, kills, generator):
     return died
 
 
+def test_a_job_that_is_whole_is_checked_again(capsys):
+    words = (*WORDS[:4], "--num-samples", 2, "--duration", "0.02", "--batch", 1)
+    assert run(*words, "--num-shards", 1) == 0
+    capsys.readouterr()
+    assert run("jobs", "submit", "--local", 1, "--", *words) == 0
+    assert "2 units of generate are there and right" in capsys.readouterr().out
+
+
 def test_killed_processes_and_other_numbers_of_shards_make_the_same_files(whole):
     assert restart_and_kill(whole, 1, random.Random(0)) >= 1
     manifest = Path("out/demo-seed0.job/manifest.json").read_bytes()

@@ -75,8 +75,8 @@ class Sharing:
             )
             return
         with terminal.waiting("looking at the pieces that are there"):
-            wanted = ledger.to_make([units[stream] for group in mine for stream in group], terminal.say)
-        left = {stream for stream in range(len(units)) if units[stream] in set(wanted)}
+            wanted = set(ledger.to_make([units[stream] for group in mine for stream in group], terminal.say))
+        left = {stream for group in mine for stream in group if units[stream] in wanted}
         work = [one for one in mine if left & set(one)] if fixed else list(_runs(sorted(left), batch))
         there = sum(map(len, mine)) - len(left)
         self._work(engine, ledger, units, work, left, there, batch)

@@ -129,7 +129,7 @@ class _Counter:
 
     def __init__(self, place: Path, began: float, bar: terminal.Bar) -> None:
         self._place, self._began, self._bar = place, began, bar
-        self._seen = 0
+        self._seen, self._looked = 0, 0.0
 
     def ledgers(self) -> list[Ledger]:
         """The jobs at this place whose folders were touched since."""
@@ -140,7 +140,10 @@ class _Counter:
         return [Ledger.open(one) for one in folders if os.stat(one / "making").st_mtime >= self._began - 1]
 
     def look(self) -> None:
-        """Moves the bar on."""
+        """Moves the bar on, at most once a second: a large job has many files."""
+        if time.monotonic() - self._looked < 1:
+            return
+        self._looked = time.monotonic()
         count = sum(ledger.recorded() for ledger in self.ledgers())
         self._bar.advance(count - self._seen)
         self._seen = count
