@@ -64,7 +64,7 @@ def fetch(of: Repository, file: str, others: tuple[str, ...] = (), token: str | 
 
     others: files that are fetched too where they are there. Raises CheckpointError, or MissingPackage.
     """
-    hub = _library()
+    hub, token = _library(), _checked(token)
     options: dict[str, Any] = {"revision": of.revision, "token": token}
     with _explained(of, file):
         folder = Path(hub.hf_hub_download(of.name, file, **options)).parent
@@ -90,7 +90,7 @@ def fetched(of: Repository, file: str, others: tuple[str, ...] = ()) -> Path:
 
 def text_of(of: Repository, file: str, token: str | None = None) -> str | None:
     """A file of text as the Hub has it now; None where the repository or the file is not there."""
-    hub = _library()
+    hub, token = _library(), _checked(token)
     missing = (hub.errors.RepositoryNotFoundError, hub.errors.EntryNotFoundError, hub.errors.RevisionNotFoundError)
     with _explained(of, file):
         try:
@@ -109,7 +109,7 @@ def send(
 
     private: refuse a repository that is public. Raises CheckpointError where that fails, and MissingPackage.
     """
-    hub = _library()
+    hub, token = _library(), _checked(token)
     api = hub.HfApi(token=token)
     with _explained(of, "", sending=True):
         address = api.create_repo(of.name, private=private or None, exist_ok=True)
@@ -121,6 +121,15 @@ def send(
         operations = [hub.CommitOperationAdd(file.name, str(file)) for file in files]
         api.create_commit(of.name, operations, commit_message=message, revision=of.revision)
     return str(address)
+
+
+def _checked(token: str | None) -> str | None:
+    """A token without spaces around it. Raises ConfigError, without its text, for one that is no word: an error of the
+    network would print it."""
+    token = None if token is None else token.strip()
+    if token is not None and (not token.isascii() or not token.isprintable() or " " in token):
+        raise ConfigError("token must be one word, as the page of the Hub's settings shows it")
+    return token
 
 
 def _library() -> ModuleType:

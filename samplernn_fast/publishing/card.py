@@ -219,7 +219,12 @@ def _training_rows(facts: Facts) -> Iterator[tuple[str, str]]:
         schedule = facts.settings.has("lr_schedule") and facts.settings.value("lr_schedule") == "cosine"
         falls = ", falling by a cosine" if schedule and changed is None else ""
         last = "" if changed is None else f", in the end {changed:g}"
-        yield "learning rate", f"{rate:g} (Adam){falls}{last}"
+        decay = facts.setting("weight_decay") or 0
+        optimizer = f"AdamW, weight decay {decay:g}" if decay else "Adam"
+        yield "learning rate", f"{rate:g} ({optimizer}){falls}{last}"
+    average = facts.setting("ema") or 0
+    if average:
+        yield "weights", f"the moving average of those of all updates, which keeps {average:g} of itself at each"
     seed = facts.setting("seed")
     if seed is not None:
         yield "seed", f"{seed:.0f}"

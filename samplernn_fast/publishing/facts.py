@@ -3,6 +3,7 @@
 A file may come from anywhere, so what it says of itself is taken where it can be true, and left out where it cannot.
 """
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ from samplernn_fast import hub
 from samplernn_fast.data.batches import data_id
 from samplernn_fast.data.folder import AudioData
 from samplernn_fast.data.manifest import SPLITS, Recording
-from samplernn_fast.errors import CheckpointError, ConfigError, DataError, one_line
+from samplernn_fast.errors import CheckpointError, ConfigError, DataError, MissingPackage, StoreError, one_line
 from samplernn_fast.evaluation.likelihood import EvalResult, evaluate
 from samplernn_fast.models import checkpoint
 from samplernn_fast.models.base import AudioModel
@@ -20,6 +21,7 @@ from samplernn_fast.models.config import AudioConfig
 from samplernn_fast.models.places import LAST_FILE, kept_models, model_file
 from samplernn_fast.models.stored.arrays import describe
 from samplernn_fast.models.stored.header import read_header
+from samplernn_fast.stores.addresses import address_of, path_of
 from samplernn_fast.training.config import check_fit
 from samplernn_fast.untrusted import Fields, Unreadable
 
@@ -143,10 +145,12 @@ def _data_of(source: Path | None, settings: Fields, config: AudioConfig, given: 
     if given is None and (source is None or not _text(settings, "data")):
         return None
     known = None if source is None else _data_id(source)
+    if given is None and known is None:
+        return None  # nobody knows what the folder held; and a file of somebody else may name any place
     try:
-        data = AudioData.open(given if given is not None else Path(_text(settings, "data")))
+        data = AudioData.open(given if given is not None else path_of(_text(settings, "data")))
         check_fit(config, data, config.gain)
-    except DataError:
+    except (DataError, StoreError, MissingPackage, ConfigError):
         if given is None:
             return None
         raise
@@ -238,5 +242,8 @@ def _name_of(folder: str) -> str:
 
 
 def _last_part(path: str) -> str:
-    """The name of a file or folder without where it lies."""
+    """The name of a file or folder without where it lies; of an address without what stands behind ? or #, which may
+    be a key."""
+    if "://" in path or address_of(path) is not None:
+        path = re.split(r"[?#]", path)[0]
     return path.replace("\\", "/").rstrip("/").rpartition("/")[2]

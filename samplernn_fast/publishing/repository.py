@@ -1,6 +1,7 @@
 """`save_pretrained`, `push_to_hub`, `from_pretrained`: a model in a folder with its card, and on the Hub."""
 
 import json
+import os
 import tempfile
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from samplernn_fast.publishing.card import Heading, card
 from samplernn_fast.publishing.facts import Facts, Progress, facts_of, public_info
 from samplernn_fast.publishing.licenses import check_license
 from samplernn_fast.ranges import checked
+from samplernn_fast.stores.addresses import address_of
 from samplernn_fast.untrusted import Unreadable, read_bytes
 
 CARD_FILE = "README.md"
@@ -50,6 +52,8 @@ def save_pretrained(
     Returns the folder. Raises ConfigError without a license and for what is in the way, CheckpointError, DataError.
     """
     licensed, target = check_license(license), Path(folder)
+    if address_of(folder) is not None:
+        raise ConfigError(f"folder must lie on this machine, and {folder} is an address; copy it there afterwards")
     _check_folder(target, overwrite)
     existing = _text_in(target / CARD_FILE)
     heading = Heading(name or target.resolve().name, licensed, about)
@@ -105,7 +109,7 @@ def from_pretrained(name: str | Path, *, revision: str | None = None, token: str
     Raises CheckpointError where there is no such model, the Hub cannot be reached or the file is no model, and
     MissingPackage without huggingface_hub.
     """
-    if Path(name).exists():
+    if os.path.exists(name):
         if revision is not None:
             raise ConfigError(f"revision is one of a repository of the Hub, and {name} is a folder or file here")
         return checkpoint.load_model(name)

@@ -9,6 +9,8 @@ import os
 import re
 from pathlib import Path, PosixPath
 
+from samplernn_fast.errors import ConfigError
+
 PathLike = str | os.PathLike[str]
 
 _ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):(//?)(.*)", re.DOTALL)
@@ -28,7 +30,11 @@ class AddressPath(PosixPath):
 
 
 def address_of(name: object) -> str | None:
-    """The address that a text or a Path is, without a slash at its end; None where it is a path of this machine."""
+    """The address that a text or a Path is, without a slash at its end; None where it is a path of this machine.
+
+    Raises ConfigError for one with a part . or .., which would lead out of the folder of its copy, and for one with a
+    password, which would be written into settings and messages.
+    """
     if not isinstance(name, str | os.PathLike):
         return None
     text = os.fspath(name)
@@ -38,6 +44,13 @@ def address_of(name: object) -> str | None:
     scheme, slashes, rest = found.groups()
     if slashes == "/" and (scheme not in _schemes() or os.path.lexists(f"{scheme}:")):
         return None
+    host = rest.lstrip("/").partition("/")[0]
+    if ":" in host.rpartition("@")[0]:
+        raise ConfigError(
+            f"{scheme}://: an address must not hold a password; give it to the package behind {scheme}://"
+        )
+    if any(part in (".", "..") for part in rest.split("/")):
+        raise ConfigError(f"{text[:200]}: an address must not have . or .. as a part")
     address = f"{scheme}://{rest.strip('/') if scheme == 'memory' else rest.rstrip('/')}"
     if slashes == "/":
         remember(text, address)

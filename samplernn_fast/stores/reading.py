@@ -6,6 +6,7 @@ again, and one that did not is not. A copy never changes: a process that has map
 
 import errno
 import os
+import secrets
 import shutil
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -67,6 +68,8 @@ def _chosen(store: Store, found: dict[str, Entry], wanted: Chooser | None) -> di
 def _copy_of(store: Store, found: Mapping[str, Entry]) -> tuple[Path, bool]:
     """The copy of these files, which is made where there is none, and whether it was."""
     version = addresses.digest(repr(sorted((name, entry.stamp) for name, entry in found.items())))
+    if not all(entry.tells_changes for entry in found.values()):
+        version = secrets.token_hex(8)  # nobody knows whether an earlier copy is still right
     versions = cache("read") / addresses.digest(store.address)
     folder = versions / version
     copy = folder / addresses.last_part(store.address)

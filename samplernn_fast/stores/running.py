@@ -161,7 +161,8 @@ class Mirror:
             self._put_changes(marks)
         except (StoreError, ConfigError) as error:
             addresses.forget(self.folder)
-            text = f"{error}; the run is kept in {self.folder}, and the same command sends it from there"
+            later = ", and the same command sends it from there" if isinstance(error, StoreError) else ""
+            text = f"{error}; the run is kept in {self.folder}{later}"
             if failed is None:
                 raise StoreError(text) from None
             terminal.say(f"warning: {text}")
@@ -191,6 +192,12 @@ class Mirror:
         known, state = self._known(), state_of(self.folder) if self.folder.is_dir() else {}
         if not state:
             return bool(found)
+        if any(known.get(name) for name in marks) and not any(name in found for name in marks):
+            addresses.forget(self.folder)
+            raise ConfigError(
+                f"{self.address} holds nothing of this run any more, and its copy is in {self.folder}; move that away"
+                " to begin anew, or put it back there"
+            )
         ahead, behind = [], []
         for name in marks:
             stamp = found[name].stamp if name in found else None

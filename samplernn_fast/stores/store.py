@@ -16,9 +16,9 @@ from samplernn_fast import terminal
 from samplernn_fast.errors import ConfigError, MissingPackage, SampleRNNError, StoreError
 
 _PUTS_ARE_WHOLE = frozenset("s3 s3a gs gcs hf az abfs abfss adl abs oci oss cos tos obs".split())
-_STAMPS = "ETag etag md5Hash md5 generation blob_id content_md5".split()
+_STAMPS = "ETag etag md5Hash md5 generation blob_id content_md5 Content-MD5 Digest".split()
 """What stores call a name of a file's content; the first that is there is taken."""
-_TIMES = "LastModified last_modified updated mtime modified created".split()
+_TIMES = "LastModified last_modified Last-Modified updated mtime modified modificationTime modify created".split()
 """What stores call the time of a file's last change, for those that name no content."""
 _LONG_BYTES = 8 << 20  # from here on it is shown how far a transfer is
 
@@ -30,7 +30,9 @@ class Entry:
     size: int | None
     """Its bytes; None where the store does not say it."""
     stamp: str
-    """Differs after every change of the file."""
+    """Differs after every change of the file, where `tells_changes`."""
+    tells_changes: bool = True
+    """Whether the store says anything of a file by which a change is seen."""
 
 
 class Store:
@@ -67,13 +69,25 @@ class Store:
         """
         with self._guarded("cannot be listed"):
             self._system.invalidate_cache()
+            # fsspec's own search leaves out a folder that cannot be listed, as if nothing were in it.
+            strict = {"on_error": "raise"} if self._inherits("find") else {}
             try:
-                found: dict[str, dict[str, Any]] = self._system.find(self._root, detail=True)
-            except FileNotFoundError as error:
+                found: dict[str, dict[str, Any]] = self._system.find(self._root, detail=True, **strict)
+            except (FileNotFoundError, NotADirectoryError) as error:
                 if _is_without_bucket(error):
                     raise
                 found = {}
+            found = {path: info if _stamp(info) else self._asked(path, info) for path, info in found.items()}
         return self._entries(found)
+
+    def _asked(self, path: str, info: Mapping[str, Any]) -> dict[str, Any]:
+        """What a store says of a file when it is asked for that alone, which may be more than its lists tell."""
+        if info.get("type") == "directory":
+            return dict(info)
+        try:
+            return {**info, **self._system.info(path)}
+        except FileNotFoundError:  # it was removed meanwhile
+            return {}
 
     def in_folder(self) -> dict[str, bool]:
         """The names directly at the address, without hidden ones, and whether each is a folder; {} where nothing is."""
@@ -109,10 +123,10 @@ class Store:
                 self._system.put_file(str(file), self._path(name), **callback)
                 return
             temporary = self._beside(name)
-            self._system.makedirs(self._system._parent(self._path(name)), exist_ok=True)
+            self._make_parent(name)
             try:
                 self._system.put_file(str(file), self._path(temporary), **callback)
-                self._system.mv(self._path(temporary), self._path(name))
+                self._rename(temporary, name)
             except BaseException:
                 self._forget(temporary)
                 raise
@@ -134,14 +148,19 @@ class Store:
         try:
             for name in order:
                 self.put(beside.get(name, name), files[name])
-            with self._guarded("cannot be replaced"):
-                self._system.rm_file(self._path(there[-1]))
-                for name in there:
-                    self._system.mv(self._path(beside[name]), self._path(name))
         except BaseException:
             for temporary in beside.values():
                 self._forget(temporary)
             raise
+        with self._guarded("cannot be replaced"):
+            self._system.rm_file(self._path(there[-1]))
+        for name in there:
+            try:
+                with self._guarded("cannot be replaced", name):
+                    self._rename(beside[name], name)
+            except StoreError:  # the earlier version is half replaced by now, so going on is what saves it
+                self.put(name, files[name])
+                self._forget(beside[name])
 
     def has(self, name: str) -> bool:
         """Whether there is a file of that name."""
@@ -171,6 +190,7 @@ class Store:
     def write(self, name: str, content: bytes) -> None:
         """Writes a small file, which replaces what is there."""
         with self._guarded("cannot be written", name):
+            self._make_parent(name)
             self._system.pipe_file(self._path(name), content)
 
     def create(self, name: str, content: bytes) -> bool:
@@ -179,6 +199,7 @@ class Store:
         if self.has(name):  # some stores take the condition below, and do not keep it
             return False
         with self._guarded("cannot be written", name):
+            self._make_parent(name)
             try:
                 self._system.pipe_file(self._path(name), content, mode="create")
             except FileExistsError:
@@ -189,6 +210,25 @@ class Store:
                     raise
                 self._system.pipe_file(self._path(name), content)
         return True
+
+    def _make_parent(self, name: str) -> None:
+        """Makes the folder that a file lies in, in a store that has folders."""
+        if self._scheme not in _PUTS_ARE_WHOLE:
+            self._system.makedirs(self._system._parent(self._path(name)), exist_ok=True)
+
+    def _rename(self, old: str, new: str) -> None:
+        """Renames a file. fsspec's own way would read [ and * in a name as a pattern."""
+        if self._inherits("mv"):
+            self._system.cp_file(self._path(old), self._path(new))
+            self._system.rm_file(self._path(old))
+        else:
+            self._system.mv(self._path(old), self._path(new))
+
+    def _inherits(self, method: str) -> bool:
+        """Whether a method is fsspec's own, and not one of this kind of store."""
+        from fsspec.spec import AbstractFileSystem
+
+        return getattr(type(self._system), method) is getattr(AbstractFileSystem, method)
 
     def _path(self, name: str) -> str:
         return f"{self._root.rstrip('/')}/{name}" if name else self._root
@@ -218,9 +258,9 @@ class Store:
                 raise StoreError(f"{self._spoken(name)}: a file of this name cannot be brought here; rename it")
             if any(part.startswith(".") for part in parts):
                 continue
-            stamp = next((str(info[key]) for key in (*_STAMPS, *_TIMES) if info.get(key)), "")
+            stamp = _stamp(info)
             size = info.get("size")
-            entries[name] = Entry(size if isinstance(size, int) else None, f"{size} {stamp}")
+            entries[name] = Entry(size if isinstance(size, int) else None, f"{size} {stamp}", bool(stamp))
         return dict(sorted(entries.items()))
 
     @contextmanager
@@ -258,6 +298,11 @@ class Store:
                         bar.advance(inc)
 
             yield {"callback": Counting(title == "send")}
+
+
+def _stamp(info: Mapping[str, Any]) -> str:
+    """What tells one content of a file from another; "" where the store says nothing of that."""
+    return next((str(info[key]) for key in (*_STAMPS, *_TIMES) if info.get(key)), "")
 
 
 def _is_without_bucket(error: BaseException) -> bool:

@@ -26,6 +26,7 @@ from samplernn_fast.models.other_configs import config_from_dict
 from samplernn_fast.models.places import TEACHER_FILE
 from samplernn_fast.models.sparse.pruning import Pruning
 from samplernn_fast.models.stored.header import config_in, read_header
+from samplernn_fast.stores.addresses import address_of
 from samplernn_fast.stores.reading import local
 from samplernn_fast.training.config import TrainConfig
 from samplernn_fast.training.process import Launch, added, gathered, highest
@@ -98,10 +99,9 @@ def find(config: TrainConfig) -> Saved | None:
         saved = _read(source, tensors, header)
     except Unreadable as error:
         raise CheckpointError(f"{source}: damaged, and left as it is: {error}") from None
-    given = {_place(checkpoint_of(resume)) for resume in (config.resume, saved.settings["resume"])}
     last = config.out / checkpoint.LAST_FILE
-    own = _place(checkpoint_of(config.resume)) == _place(last)
-    if config.resume != "auto" and source == last and not own and len(given) > 1:
+    known = (_named(saved.settings["resume"]), _place(last))
+    if config.resume != "auto" and source == last and _named(config.resume) not in known:
         raise ConfigError(f"{config.out} holds another run; choose another folder to go on from {config.resume}")
     return saved
 
@@ -138,6 +138,13 @@ def checkpoint_of(resume: str) -> Path:
     """The file that `resume` names: itself, or the last checkpoint in a run folder."""
     path = local(resume, lambda names: [name for name in (checkpoint.LAST_FILE, TEACHER_FILE) if name in names])
     return path / checkpoint.LAST_FILE if os.path.isdir(path) else path
+
+
+def _named(resume: str) -> str:
+    """Which run or checkpoint `resume` names, so that two names of one are equal. What is at an address is not fetched:
+    it may be gone when the run has long gone on from it."""
+    address = address_of(resume)
+    return address.removesuffix(f"/{checkpoint.LAST_FILE}") if address else _place(checkpoint_of(resume))
 
 
 def _place(path: Path) -> str:

@@ -14,7 +14,7 @@ from samplernn_fast.errors import ConfigError, DataError
 from samplernn_fast.models import checkpoint
 from samplernn_fast.models.registry import SYSTEMS
 from samplernn_fast.publishing.card import MARKER, Heading, card
-from samplernn_fast.publishing.facts import facts_of
+from samplernn_fast.publishing.facts import facts_of, public_info
 from samplernn_fast.publishing.licenses import check_license
 
 HEADING = Heading("Piano", "cc-by-4.0")
@@ -133,6 +133,23 @@ def test_a_name_may_be_anything(model) -> None:
     name = "A|odd `name`\n<x>: y"
     text = card(facts_of(model), Heading(name, "mit"))
     assert "\n# A odd name \\n x : y\n" in text and front(text)["license"] == "mit"
+
+
+def test_the_card_says_how_it_was_trained(data_folder: Path, tmp_path: Path) -> None:
+    srnn.train(tiny(data_folder, tmp_path / "run", steps=2, weight_decay=0.125, ema=0.5), progress=False)
+    text = card(facts_of(tmp_path / "run"), HEADING)
+    assert "(AdamW, weight decay 0.125)" in text and "which keeps 0.5 of itself" in text and "(Adam)" not in text
+
+
+def test_no_place_is_opened_that_a_file_of_somebody_else_names(tmp_path: Path, model, monkeypatch) -> None:
+    """Nor is a key told that an address has in it."""
+    address = "s3://bucket/model.safetensors?key=SECRET#SECRET"
+    file = tmp_path / "model.safetensors"
+    checkpoint.save_model(file, model, {"training": {"data": "http://127.0.0.1:9/x", "init_from": address}})
+    opened: list[object] = []
+    monkeypatch.setattr("samplernn_fast.data.folder.AudioData.open", opened.append)
+    assert facts_of(file).splits == () and not opened
+    assert public_info(file)["training"] == {"data": "x", "init_from": "model.safetensors"}
 
 
 def test_a_license_is_asked_for_and_never_guessed() -> None:

@@ -12,6 +12,7 @@ from hub import STRANGER, Repo, commit_hash
 from small import assert_one_line, make
 
 import samplernn_fast as srnn
+from samplernn_fast import hub as hub_module
 from samplernn_fast.errors import CheckpointError, ConfigError, MissingPackage
 from samplernn_fast.models import checkpoint
 from samplernn_fast.models.stored.header import read_header
@@ -211,6 +212,27 @@ def test_who_may_not_write_is_told_so(hub, model, monkeypatch):
     with pytest.raises(ConfigError, match="license must say"):
         srnn.push_to_hub(model, "me/mine")
     assert len(hub.repos["me/mine"].messages) == 1
+
+
+@pytest.mark.parametrize("token", ["hf_SECRET x", "hf_SECRET\nx", "hf_SECR\u00c9T"])
+def test_a_token_that_is_none_is_not_printed(hub, model, token):
+    for call in (
+        lambda: srnn.from_pretrained("me/album", token=token),
+        lambda: srnn.push_to_hub(model, "me/album", license="mit", token=token),
+    ):
+        with pytest.raises(ConfigError, match="token must be one word") as refused:
+            call()
+        assert "SECR" not in str(refused.value)
+    assert hub_module._checked(" hf_word \n") == "hf_word"
+
+
+def test_an_address_or_a_long_name_is_no_folder(model, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match="is an address"):
+        srnn.save_pretrained(model, "s3://bucket/album", license="mit")
+    with pytest.raises(CheckpointError, match="no such folder"):
+        srnn.from_pretrained("a" * 5000)
+    assert not list(tmp_path.iterdir())
 
 
 def test_without_huggingface_hub_it_is_named(monkeypatch, model):

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from samplernn_fast.errors import ConfigError
 from samplernn_fast.stores import addresses
 from samplernn_fast.stores.addresses import address_of, path_of, placed, spelled
 
@@ -62,3 +63,22 @@ def test_messages_name_the_address_in_place_of_the_copy(tmp_path):
     assert placed(tmp_path / "copy" / "x" / "a.wav") == "/s3:/bucket/x/a.wav"
     addresses.forget(tmp_path / "copy" / "x")
     assert spelled(text) == text
+
+
+@pytest.mark.parametrize(
+    ("address", "message"),
+    [
+        ("s3://bucket/..", "must not have . or .. as a part"),
+        ("memory://a/../b", "must not have . or .. as a part"),
+        ("s3://bucket/./x", "must not have . or .. as a part"),
+        ("sftp://me:SECRET@host/run", "must not hold a password"),
+    ],
+)
+def test_what_no_address_may_be(address, message):
+    for named in (address, Path(address)):
+        if "/./" in address and isinstance(named, Path):
+            continue  # a Path has no such part any more
+        with pytest.raises(ConfigError, match=message) as refused:
+            address_of(named)
+        assert "SECRET" not in str(refused.value)
+    assert address_of("sftp://me@host/run") == "sftp://me@host/run"

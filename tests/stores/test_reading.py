@@ -221,3 +221,18 @@ def test_audio_at_an_address_is_found_and_read(memory, tmp_path):
     for name in ("memory://b/in/a.wav", Path("memory://b/in/a.wav")):
         assert np.array_equal(audio.read(name)[0], audio.read(tmp_path / "a.wav")[0])
         assert audio.probe(name).frames == 100
+
+
+def test_a_store_that_tells_nothing_of_changes_is_read_anew(memory, monkeypatch):
+    """As the list of a web server's folder, which has neither times nor sizes."""
+    from samplernn_fast.stores.store import Store
+
+    bare = {"type": "file", "size": None}
+    memory.pipe({"/b/x/a": b"AAAA"})
+    monkeypatch.setattr(memory, "find", lambda root, **kwargs: {"/b/x/a": {**bare, "name": "/b/x/a"}})
+    monkeypatch.setattr(memory, "info", lambda path, **kwargs: {**bare, "name": path})
+    assert local("memory://b/x").joinpath("a").read_bytes() == b"AAAA"
+    memory.pipe({"/b/x/a": b"BBBB"})
+    assert local("memory://b/x").joinpath("a").read_bytes() == b"BBBB"
+    monkeypatch.setattr(memory, "info", lambda path, **kwargs: {**bare, "name": path, "ETag": "1"})
+    assert Store("memory://b/x").files()["a"].stamp == Store("memory://b/x").files()["a"].stamp

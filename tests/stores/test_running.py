@@ -9,6 +9,10 @@ import pytest
 from command_line import TINY, run
 from runs import assert_same_run, tiny
 
+pytest.importorskip("fsspec", reason="needs the extra `store`")
+
+from fsspec.spec import AbstractFileSystem
+
 from samplernn_fast.errors import ConfigError, StoreError
 from samplernn_fast.models.places import LAST_FILE, MARKS, MODEL_FILE
 from samplernn_fast.stores import lease, running
@@ -313,3 +317,42 @@ def test_a_run_starts_from_and_resumes_another_at_an_address(memory, data_folder
     begun = tiny(data_folder, tmp_path / "begun", steps=2, init_from="memory://b/other")
     assert begun.init_from == "memory://b/other"
     assert train(begun, progress=False).steps == 2
+
+
+def test_a_store_that_lists_nothing_takes_nothing_away(memory, data_folder, monkeypatch):
+    run_ = train(at(data_folder, 6), progress=False).run
+    kept = {path.name for path in running_folder().iterdir()}
+    assert LAST_FILE in kept and run_
+    listed = memory.ls
+
+    def fails(path, **kwargs):
+        raise ConnectionResetError("the server hung up")
+
+    # Stores without a search of their own have fsspec's, which leaves out what cannot be listed.
+    monkeypatch.setattr(type(memory), "find", AbstractFileSystem.find)
+    monkeypatch.setattr(memory, "ls", fails)
+    with pytest.raises(StoreError, match="hung up"):
+        train(at(data_folder, 9), progress=False)
+    monkeypatch.setattr(memory, "ls", listed)
+    memory.rm("/b/runs/x", recursive=True)
+    with pytest.raises(ConfigError, match="holds nothing of this run any more, and its copy is in"):
+        train(at(data_folder, 9), progress=False)
+    assert {path.name for path in running_folder().iterdir()} >= kept
+
+
+def running_folder():
+    """The folder in the cache where the run at `RUN` is trained."""
+    from samplernn_fast import files
+
+    return next(path.parent for path in files.cache_folder("stores").rglob(LAST_FILE) if "runs" in path.parts)
+
+
+def test_a_run_goes_on_when_what_it_began_with_is_gone(memory, data_folder):
+    train(at(data_folder, 4), progress=False)
+    there = "memory://b/runs/y"
+    train(tiny(data_folder, there, steps=6, resume=RUN), progress=False)
+    memory.rm("/b/runs/x", recursive=True)
+    for steps, resume in ((7, RUN), (8, f"{RUN}/{LAST_FILE}"), (9, "auto")):
+        assert train(tiny(data_folder, there, steps=steps, resume=resume), progress=False).steps == steps
+    with pytest.raises(ConfigError, match="holds another run"):
+        train(tiny(data_folder, there, steps=10, resume="memory://b/runs/z"), progress=False)

@@ -106,11 +106,39 @@ def test_several_that_replace_others_do_so_when_all_have_arrived(memory, monkeyp
         Store("memory://b/x").put_all(files, last=["index"])
     assert files_at(memory, "/b/x") == {"audio": b"old", "index": b"old"}
     monkeypatch.undo()
-    order, move = [], memory.mv
-    monkeypatch.setattr(memory, "mv", lambda one, two, **kwargs: (order.append(two), move(one, two, **kwargs)))
+    order, copy = [], memory.cp_file
+    monkeypatch.setattr(memory, "cp_file", lambda one, two, **kwargs: (order.append(two), copy(one, two, **kwargs)))
     Store("memory://b/x").put_all(files, last=["index"])
     assert files_at(memory, "/b/x") == {"audio": b"new", "index": b"new"}
     assert [name for name in order if not name.endswith(".tmp")] == ["/b/x/audio", "/b/x/index"]
+
+    def fails(one, two, **kwargs):
+        raise ConnectionError("the network is down")
+
+    for name in files:
+        files[name].write_bytes(b"newer")
+    monkeypatch.setattr(memory, "cp_file", fails)  # the first renaming, when the old index is away already
+    monkeypatch.setattr(Store, "put", _without_renames)
+    Store("memory://b/x").put_all(files, last=["index"])
+    assert files_at(memory, "/b/x") == {"audio": b"newer", "index": b"newer"}
+
+
+def _without_renames(store, name, file):
+    store._system.put_file(str(file), store._path(name))
+
+
+@pytest.mark.parametrize("folder", ["take [1]", "what*", "a?b"])
+def test_names_are_no_patterns(memory, folder, tmp_path):
+    files = {}
+    for name in ("audio", "index"):
+        files[name] = tmp_path / name
+        files[name].write_bytes(b"old")
+    store = Store(f"memory://b/{folder}")
+    for content in (b"old", b"new"):
+        for file in files.values():
+            file.write_bytes(content)
+        store.put_all(files, last=["index"])
+        assert files_at(memory, f"/b/{folder}") == {"audio": content, "index": content}
 
 
 def test_prepare_reads_and_writes_at_addresses(memory, wavs, tmp_path):
