@@ -32,8 +32,7 @@ class AddressPath(PosixPath):
 def address_of(name: object) -> str | None:
     """The address that a text or a Path is, without a slash at its end; None where it is a path of this machine.
 
-    Raises ConfigError for one with a part . or .., which would lead out of the folder of its copy, and for one with a
-    password, which would be written into settings and messages.
+    Raises ConfigError for an address that holds a password, and for one with a part that would lead out of a folder.
     """
     if not isinstance(name, str | os.PathLike):
         return None
@@ -44,13 +43,7 @@ def address_of(name: object) -> str | None:
     scheme, slashes, rest = found.groups()
     if slashes == "/" and (scheme not in _schemes() or os.path.lexists(f"{scheme}:")):
         return None
-    host = rest.lstrip("/").partition("/")[0]
-    if ":" in host.rpartition("@")[0]:
-        raise ConfigError(
-            f"{scheme}://: an address must not hold a password; give it to the package behind {scheme}://"
-        )
-    if any(part in (".", "..") for part in rest.split("/")):
-        raise ConfigError(f"{text[:200]}: an address must not have . or .. as a part")
+    _check(scheme, rest)
     address = f"{scheme}://{rest.strip('/') if scheme == 'memory' else rest.rstrip('/')}"
     if slashes == "/":
         remember(text, address)
@@ -110,6 +103,20 @@ def placed(path: Path) -> str:
     absolute = os.path.abspath(path)
     address = spelled(absolute)
     return absolute if address == absolute else f"/{address.replace('://', ':/', 1)}"
+
+
+def _check(scheme: str, rest: str) -> None:
+    """Raises ConfigError for an address that is refused. Nothing of a password is in the message."""
+    user, at, _ = rest.lstrip("/").partition("/")[0].rpartition("@")
+    if at and ":" in user:
+        raise ConfigError(
+            f"an address may hold a user's name, but no password, and that of a {scheme}:// address does: it would be"
+            f" shown and written into files; give it by the environment or the configuration of the package for"
+            f" {scheme}://"
+        )
+    parts = rest.split("/")
+    if "." in parts or ".." in parts or "\0" in rest:
+        raise ConfigError(f"{scheme}://{rest}: no part of an address may be . or .. or hold a zero byte; write it out")
 
 
 def _schemes() -> frozenset[str]:

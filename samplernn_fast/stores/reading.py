@@ -11,13 +11,15 @@ import shutil
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
+from hashlib import file_digest
 from pathlib import Path
 
 from samplernn_fast.errors import StoreError
 from samplernn_fast.files import cache_folder, held, replacing_folder
 from samplernn_fast.stores import addresses
 from samplernn_fast.stores.addresses import PathLike
-from samplernn_fast.stores.store import Entry, Store
+from samplernn_fast.stores.listing import Entry
+from samplernn_fast.stores.store import Store
 
 Chooser = Callable[[list[str]], Iterable[str]]
 """Chooses, of the names of all files in a folder, those that are wanted."""
@@ -66,12 +68,14 @@ def _chosen(store: Store, found: dict[str, Entry], wanted: Chooser | None) -> di
 
 
 def _copy_of(store: Store, found: Mapping[str, Entry]) -> tuple[Path, bool]:
-    """The copy of these files, which is made where there is none, and whether it was."""
+    """The copy of these files, which is made where there is none, and whether it was.
+
+    Where the store does not say whether a file changed, all are fetched anew, and the copy is named by their content.
+    """
     version = addresses.digest(repr(sorted((name, entry.stamp) for name, entry in found.items())))
-    if not all(entry.tells_changes for entry in found.values()):
-        version = secrets.token_hex(8)  # nobody knows whether an earlier copy is still right
     versions = cache("read") / addresses.digest(store.address)
-    folder = versions / version
+    is_told = all(entry.stamp for entry in found.values())
+    folder = versions / (version if is_told else secrets.token_hex(8))
     copy = folder / addresses.last_part(store.address)
     with making_room(store.address, versions):
         versions.mkdir(parents=True, exist_ok=True)
@@ -83,10 +87,27 @@ def _copy_of(store: Store, found: Mapping[str, Entry]) -> tuple[Path, bool]:
                     inside = partial / copy.name
                     places = {name: inside / name if name else inside for name in found}
                     store.fetch(found, places)
+                if not is_told:
+                    folder = _named_by_content(folder)
             with suppress(OSError):  # a cache that may only be read serves as well
                 os.utime(folder)
             _remove_unused(versions, folder)
-    return copy, is_new
+    return folder / copy.name, is_new
+
+
+def _named_by_content(folder: Path) -> Path:
+    """Renames a new copy so that equal ones have one name; removes it where there is one of that name."""
+    digests = []
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            with open(path, "rb") as opened:
+                digests.append((path.relative_to(folder).as_posix(), file_digest(opened, "sha256").hexdigest()))
+    named = folder.with_name(addresses.digest(repr(digests)))
+    if named.is_dir():
+        shutil.rmtree(folder)
+    else:
+        os.rename(folder, named)
+    return named
 
 
 def _remove_unused(versions: Path, used: Path) -> None:

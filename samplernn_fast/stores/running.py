@@ -8,6 +8,7 @@ killed, or the store, to which another machine has sent more. Where both are, th
 import json
 import os
 import secrets
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from hashlib import file_digest
@@ -19,9 +20,10 @@ from samplernn_fast.files import held, replacing_folder, write_text
 from samplernn_fast.stores import addresses
 from samplernn_fast.stores.addresses import PathLike
 from samplernn_fast.stores.lease import Lease
+from samplernn_fast.stores.listing import Entry
 from samplernn_fast.stores.reading import cache, check_room, making_room
 from samplernn_fast.stores.sending import state_of
-from samplernn_fast.stores.store import Entry, Store
+from samplernn_fast.stores.store import Store
 
 _KNOWN_FILE, _OWNER_FILE = ".store.json", "owner"
 _mirrors: dict[Path, "Mirror"] = {}  # of this process, by the local folder
@@ -69,7 +71,7 @@ def training_in(folder: Path, marks: Sequence[str], first: bool, say: bool = Tru
         return
     with mirror.alone():
         mirror.bring(marks)
-        mirror.start()
+        mirror.start(marks)
         if say:
             terminal.say(f"store   {mirror.address}: sent there at every checkpoint; trained in {folder}")
         try:
@@ -113,13 +115,18 @@ class Mirror:
                 ) from None
             yield
 
-    def start(self) -> None:
-        """Takes the lease at the address."""
+    def start(self, marks: Sequence[str]) -> None:
+        """Takes the lease at the address, and brings what its last holder sent while this waited for it."""
         owner = self.folder.parent / _OWNER_FILE
         if not owner.exists():
             write_text(owner, secrets.token_hex(8))
         lease = Lease(Store(self.address), owner.read_text())
-        lease.take()
+        if lease.take():
+            try:
+                self.bring(marks)
+            except BaseException:
+                lease.release()
+                raise
         self.lease, self._complained = lease, False
 
     def bring(self, marks: Sequence[str]) -> None:
@@ -129,6 +136,7 @@ class Mirror:
         with making_room(self.address, self.folder):
             bringing.mkdir(parents=True, exist_ok=True)
             with held(bringing, wait=True):
+                self._remove_leftovers()
                 found = store.files()
                 if self._is_behind(store, found, marks):
                     check_room(self.address, self.folder.parent, found)
@@ -161,8 +169,9 @@ class Mirror:
             self._put_changes(marks)
         except (StoreError, ConfigError) as error:
             addresses.forget(self.folder)
-            later = ", and the same command sends it from there" if isinstance(error, StoreError) else ""
-            text = f"{error}; the run is kept in {self.folder}{later}"
+            text = f"{error}; the run is kept in {self.folder}"
+            if isinstance(error, StoreError):  # and not a run that another machine has taken over
+                text += ", and the same command sends it from there"
             if failed is None:
                 raise StoreError(text) from None
             terminal.say(f"warning: {text}")
@@ -188,20 +197,26 @@ class Mirror:
         self._remember(after, [])
 
     def _is_behind(self, store: Store, found: dict[str, Entry], marks: Sequence[str]) -> bool:
-        """Whether the store has gone on from what is here. Raises ConfigError where both have."""
+        """Whether the store has gone on from what is here. Raises ConfigError where both have, and where the store has
+        lost what was sent to it, which is no way to go on."""
         known, state = self._known(), state_of(self.folder) if self.folder.is_dir() else {}
         if not state:
             return bool(found)
-        if any(known.get(name) for name in marks) and not any(name in found for name in marks):
+        lost = [name for name in marks if name in known and name not in found]
+        if lost:
             addresses.forget(self.folder)
             raise ConfigError(
-                f"{self.address} holds nothing of this run any more, and its copy is in {self.folder}; move that away"
-                " to begin anew, or put it back there"
+                f"{self.address} has no {lost[0]} any more, and its copy in {self.folder} is kept; move that copy away"
+                " to begin anew or with what is left there, or train on from it at another address by resume"
             )
         ahead, behind = [], []
         for name in marks:
             stamp = found[name].stamp if name in found else None
-            there, here = stamp != known.get(name, [None] * 3)[2], list(state.get(name, ())) != known.get(name, [])[:2]
+            # A store that gives no stamps may have gone on at any time.
+            there, here = (
+                stamp == "" or stamp != known.get(name, [None] * 3)[2],
+                list(state.get(name, ())) != known.get(name, [])[:2],
+            )
             if there and here and self._is_own(store, found, name):
                 there = False
             if there:
@@ -231,13 +246,23 @@ class Mirror:
         own = [self._content_of(name)] if (self.folder / name).is_file() else []
         return content in [*own, *self._sent()]
 
+    def _remove_leftovers(self) -> None:
+        """Removes what a process that was killed while it brought the run left beside it."""
+        for path in self.folder.parent.iterdir():
+            if path == self.folder or path.name.startswith("."):
+                continue
+            if path.name.startswith(f"{self.folder.name}.partial-"):
+                shutil.rmtree(path, ignore_errors=True)
+            elif path.suffix == ".tmp":
+                path.unlink(missing_ok=True)
+
     def _fetch(self, store: Store, found: dict[str, Entry]) -> None:
         """Brings the folder to what the store has; a file that is the same already is linked, not fetched."""
         known, state = self._known(), state_of(self.folder) if self.folder.is_dir() else {}
         with replacing_folder(self.folder) as partial:
             wanted = dict(found)
             for name, entry in found.items():
-                if known.get(name) == [*state.get(name, ()), entry.stamp]:
+                if entry.stamp and known.get(name) == [*state.get(name, ()), entry.stamp]:
                     (partial / name).parent.mkdir(parents=True, exist_ok=True)
                     os.link(self.folder / name, partial / name)
                     del wanted[name]

@@ -8,31 +8,18 @@ import errno
 import secrets
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from samplernn_fast import terminal
 from samplernn_fast.errors import ConfigError, MissingPackage, SampleRNNError, StoreError
+from samplernn_fast.stores import listing
+from samplernn_fast.stores.listing import Entry
 
 _PUTS_ARE_WHOLE = frozenset("s3 s3a gs gcs hf az abfs abfss adl abs oci oss cos tos obs".split())
-_STAMPS = "ETag etag md5Hash md5 generation blob_id content_md5 Content-MD5 Digest".split()
-"""What stores call a name of a file's content; the first that is there is taken."""
-_TIMES = "LastModified last_modified Last-Modified updated mtime modified modificationTime modify created".split()
-"""What stores call the time of a file's last change, for those that name no content."""
+_KEEP_WHAT_IS_THERE = frozenset("smb hdfs arrow_hdfs webhdfs webHDFS".split())
+"""Stores whose renaming does not replace a file."""
 _LONG_BYTES = 8 << 20  # from here on it is shown how far a transfer is
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A file in a store."""
-
-    size: int | None
-    """Its bytes; None where the store does not say it."""
-    stamp: str
-    """Differs after every change of the file, where `tells_changes`."""
-    tells_changes: bool = True
-    """Whether the store says anything of a file by which a change is seen."""
 
 
 class Store:
@@ -51,7 +38,7 @@ class Store:
             raise MissingPackage(
                 f"{address} needs fsspec, which is not installed; pip install 'samplernn-fast[store]'"
             ) from None
-        known = self._scheme in fsspec.available_protocols()
+        known = self._scheme in fsspec.available_protocols() or self._scheme in fsspec.registry
         if not known:
             raise ConfigError(
                 f"{address}: no kind of store is called {self._scheme}; name a path, or s3://, gs://, hf://"
@@ -69,25 +56,13 @@ class Store:
         """
         with self._guarded("cannot be listed"):
             self._system.invalidate_cache()
-            # fsspec's own search leaves out a folder that cannot be listed, as if nothing were in it.
-            strict = {"on_error": "raise"} if self._inherits("find") else {}
             try:
-                found: dict[str, dict[str, Any]] = self._system.find(self._root, detail=True, **strict)
-            except (FileNotFoundError, NotADirectoryError) as error:
+                found = listing.below(self._system, self._root)
+            except FileNotFoundError as error:
                 if _is_without_bucket(error):
                     raise
                 found = {}
-            found = {path: info if _stamp(info) else self._asked(path, info) for path, info in found.items()}
-        return self._entries(found)
-
-    def _asked(self, path: str, info: Mapping[str, Any]) -> dict[str, Any]:
-        """What a store says of a file when it is asked for that alone, which may be more than its lists tell."""
-        if info.get("type") == "directory":
-            return dict(info)
-        try:
-            return {**info, **self._system.info(path)}
-        except FileNotFoundError:  # it was removed meanwhile
-            return {}
+            return listing.entries(self._system, self._root, self.address, found)
 
     def in_folder(self) -> dict[str, bool]:
         """The names directly at the address, without hidden ones, and whether each is a folder; {} where nothing is."""
@@ -102,10 +77,13 @@ class Store:
                 return {}
         paths = {str(info["name"]).strip("/"): info.get("type") == "directory" for info in found}
         names = {path.rpartition("/")[2]: folder for path, folder in paths.items() if path != root}
+        for name in names:
+            listing.check_name(name, self._spoken(name))
         return {name: folder for name, folder in names.items() if not name.startswith(".")}
 
     def fetch(self, names: Mapping[str, Entry], places: Mapping[str, Path]) -> None:
         """Brings files to `places`, whose folders are made. Raises StoreError where one changed meanwhile."""
+        listing.check_places(names, self.address)
         total = sum(entry.size or 0 for entry in names.values())
         for place in places.values():
             place.parent.mkdir(parents=True, exist_ok=True)
@@ -123,10 +101,10 @@ class Store:
                 self._system.put_file(str(file), self._path(name), **callback)
                 return
             temporary = self._beside(name)
-            self._make_parent(name)
+            self._make_folder_of(name)
             try:
                 self._system.put_file(str(file), self._path(temporary), **callback)
-                self._rename(temporary, name)
+                self._move(temporary, name)
             except BaseException:
                 self._forget(temporary)
                 raise
@@ -136,7 +114,7 @@ class Store:
 
         Where two or more replace what is there, these are put beside their places first, and renamed when all have
         arrived: until then everything is as it was. The last of them, which speaks of the others, is taken away while
-        that is done, so that it never speaks of files that are not its own.
+        that is done, so that it never speaks of files that are not its own. What cannot be renamed is sent once more.
         """
         order = [name for name in sorted(files) if name not in set(last)] + [name for name in last if name in files]
         there = [name for name in order if self.has(name)]
@@ -148,18 +126,22 @@ class Store:
         try:
             for name in order:
                 self.put(beside.get(name, name), files[name])
+            self._take_away(there[-1])
         except BaseException:
             for temporary in beside.values():
                 self._forget(temporary)
             raise
-        with self._guarded("cannot be replaced"):
-            self._system.rm_file(self._path(there[-1]))
-        for name in there:
-            try:
-                with self._guarded("cannot be replaced", name):
-                    self._rename(beside[name], name)
-            except StoreError:  # the earlier version is half replaced by now, so going on is what saves it
+        # From here on the earlier version is no more, so the new files stay under their hidden names until all is done.
+        left = list(there)
+        try:
+            with self._guarded("cannot be replaced"):
+                while left:
+                    self._move(beside[left[0]], left[0])
+                    left.pop(0)
+        except StoreError:
+            for name in left:
                 self.put(name, files[name])
+            for name in left:
                 self._forget(beside[name])
 
     def has(self, name: str) -> bool:
@@ -190,7 +172,7 @@ class Store:
     def write(self, name: str, content: bytes) -> None:
         """Writes a small file, which replaces what is there."""
         with self._guarded("cannot be written", name):
-            self._make_parent(name)
+            self._make_folder_of(name)
             self._system.pipe_file(self._path(name), content)
 
     def create(self, name: str, content: bytes) -> bool:
@@ -199,7 +181,7 @@ class Store:
         if self.has(name):  # some stores take the condition below, and do not keep it
             return False
         with self._guarded("cannot be written", name):
-            self._make_parent(name)
+            self._make_folder_of(name)
             try:
                 self._system.pipe_file(self._path(name), content, mode="create")
             except FileExistsError:
@@ -211,30 +193,38 @@ class Store:
                 self._system.pipe_file(self._path(name), content)
         return True
 
-    def _make_parent(self, name: str) -> None:
-        """Makes the folder that a file lies in, in a store that has folders."""
-        if self._scheme not in _PUTS_ARE_WHOLE:
-            self._system.makedirs(self._system._parent(self._path(name)), exist_ok=True)
-
-    def _rename(self, old: str, new: str) -> None:
-        """Renames a file. fsspec's own way would read [ and * in a name as a pattern."""
-        if self._inherits("mv"):
-            self._system.cp_file(self._path(old), self._path(new))
-            self._system.rm_file(self._path(old))
-        else:
-            self._system.mv(self._path(old), self._path(new))
-
-    def _inherits(self, method: str) -> bool:
-        """Whether a method is fsspec's own, and not one of this kind of store."""
-        from fsspec.spec import AbstractFileSystem
-
-        return getattr(type(self._system), method) is getattr(AbstractFileSystem, method)
-
     def _path(self, name: str) -> str:
         return f"{self._root.rstrip('/')}/{name}" if name else self._root
 
     def _beside(self, name: str) -> str:
         return str(PurePosixPath(name).with_name(f".{secrets.token_hex(8)}.tmp"))
+
+    def _make_folder_of(self, name: str) -> None:
+        """Makes the folder of a file in a store that has folders."""
+        if self._scheme not in _PUTS_ARE_WHOLE:
+            self._system.makedirs(self._system._parent(self._path(name)), exist_ok=True)
+
+    def _move(self, name: str, to: str) -> None:
+        """Gives a file another name, where it replaces what is there."""
+        from fsspec import AbstractFileSystem
+
+        source, target = self._path(name), self._path(to)
+        if type(self._system).mv is AbstractFileSystem.mv:  # which takes [, ? and * in a name for a pattern
+            self._system.cp_file(source, target)
+            self._system.rm_file(source)
+            return
+        if self._scheme in _KEEP_WHAT_IS_THERE and self._system.isfile(target):
+            self._system.rm_file(target)
+        self._system.mv(source, target)
+
+    def _take_away(self, name: str) -> None:
+        """Removes a file. An error after which it is gone all the same is none."""
+        try:
+            with self._guarded("cannot be replaced", name):
+                self._system.rm_file(self._path(name))
+        except StoreError:
+            if self.has(name):
+                raise
 
     def _forget(self, name: str) -> None:
         """Removes a temporary file, where that can be done."""
@@ -245,23 +235,6 @@ class Store:
 
     def _spoken(self, name: str) -> str:
         return f"{self.address}/{name}" if name else self.address
-
-    def _entries(self, found: Mapping[str, Mapping[str, Any]]) -> dict[str, Entry]:
-        entries, root = {}, self._root.strip("/")
-        for path, info in found.items():
-            inside = not root or path.strip("/") == root or path.strip("/").startswith(f"{root}/")
-            name = path.strip("/")[len(root) :].lstrip("/")
-            if not inside or info.get("type") != "file" or path.endswith("/"):
-                continue
-            parts = name.split("/") if name else []
-            if any(part in ("", ".", "..") or "\0" in part for part in parts):
-                raise StoreError(f"{self._spoken(name)}: a file of this name cannot be brought here; rename it")
-            if any(part.startswith(".") for part in parts):
-                continue
-            stamp = _stamp(info)
-            size = info.get("size")
-            entries[name] = Entry(size if isinstance(size, int) else None, f"{size} {stamp}", bool(stamp))
-        return dict(sorted(entries.items()))
 
     @contextmanager
     def _guarded(self, failed: str, name: str = "") -> Iterator[None]:
@@ -298,11 +271,6 @@ class Store:
                         bar.advance(inc)
 
             yield {"callback": Counting(title == "send")}
-
-
-def _stamp(info: Mapping[str, Any]) -> str:
-    """What tells one content of a file from another; "" where the store says nothing of that."""
-    return next((str(info[key]) for key in (*_STAMPS, *_TIMES) if info.get(key)), "")
 
 
 def _is_without_bucket(error: BaseException) -> bool:

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from samplernn_fast.errors import CheckpointError, ConfigError
+from samplernn_fast.errors import CheckpointError, ConfigError, StoreError
 from samplernn_fast.models import checkpoint
 from samplernn_fast.models.base import AudioModel, State
 from samplernn_fast.models.config import AudioConfig
@@ -26,7 +26,7 @@ from samplernn_fast.models.other_configs import config_from_dict
 from samplernn_fast.models.places import TEACHER_FILE
 from samplernn_fast.models.sparse.pruning import Pruning
 from samplernn_fast.models.stored.header import config_in, read_header
-from samplernn_fast.stores.addresses import address_of
+from samplernn_fast.stores.addresses import address_of, path_of, spelled
 from samplernn_fast.stores.reading import local
 from samplernn_fast.training.config import TrainConfig
 from samplernn_fast.training.process import Launch, added, gathered, highest
@@ -100,9 +100,10 @@ def find(config: TrainConfig) -> Saved | None:
     except Unreadable as error:
         raise CheckpointError(f"{source}: damaged, and left as it is: {error}") from None
     last = config.out / checkpoint.LAST_FILE
-    known = (_named(saved.settings["resume"]), _place(last))
-    if config.resume != "auto" and source == last and _named(config.resume) not in known:
-        raise ConfigError(f"{config.out} holds another run; choose another folder to go on from {config.resume}")
+    if config.resume != "auto" and source == last:
+        # Compared as names, because what a run once began from may be gone, or out of reach, when it goes on.
+        if _named(config.resume) not in (_named(str(config.out)), _named(saved.settings["resume"])):
+            raise ConfigError(f"{config.out} holds another run; choose another folder to go on from {config.resume}")
     return saved
 
 
@@ -135,22 +136,27 @@ def _source(config: TrainConfig) -> Path | None:
 
 
 def checkpoint_of(resume: str) -> Path:
-    """The file that `resume` names: itself, or the last checkpoint in a run folder."""
-    path = local(resume, lambda names: [name for name in (checkpoint.LAST_FILE, TEACHER_FILE) if name in names])
+    """The file that `resume` names: itself, or the last checkpoint in a run folder. Of an address the teacher of a
+    distilled run comes with it."""
+    address = address_of(resume)
+    folder = address.removesuffix(f"/{checkpoint.LAST_FILE}") if address else resume
+    try:
+        path = local(folder, lambda names: [name for name in (checkpoint.LAST_FILE, TEACHER_FILE) if name in names])
+    except StoreError:
+        if folder in (address, resume):
+            raise
+        path = local(resume)  # some stores show single files only
     return path / checkpoint.LAST_FILE if os.path.isdir(path) else path
 
 
 def _named(resume: str) -> str:
-    """Which run or checkpoint `resume` names, so that two names of one are equal. What is at an address is not fetched:
-    it may be gone when the run has long gone on from it."""
-    address = address_of(resume)
-    return address.removesuffix(f"/{checkpoint.LAST_FILE}") if address else _place(checkpoint_of(resume))
-
-
-def _place(path: Path) -> str:
-    """Where a path leads, links followed; a path that can lead nowhere, because a file holds it, is itself."""
+    """One text for all names of a checkpoint, links followed; a path that can lead nowhere, because a file holds it, is
+    itself. Of an address, or of its copy, it is the address, and nothing is fetched."""
+    if address := address_of(spelled(resume)):
+        return address.removesuffix(f"/{checkpoint.LAST_FILE}")
+    path = path_of(resume)
     try:
-        return os.path.realpath(path)
+        return os.path.realpath(path / checkpoint.LAST_FILE if os.path.isdir(path) else path)
     except (OSError, ValueError):  # a name that is too long, or holds a zero byte
         return str(path)
 

@@ -26,6 +26,7 @@ from samplernn_fast.models.sparse.blocks import block_share
 from samplernn_fast.models.stored.arrays import describe
 from samplernn_fast.models.stored.header import config_in, read_header
 from samplernn_fast.stores import running
+from samplernn_fast.stores.addresses import path_of, spelled
 from samplernn_fast.training.config import TrainConfig, check_fit, default_model, fit_to_data
 from samplernn_fast.untrusted import Fields, Unreadable, read_json
 
@@ -322,9 +323,10 @@ def other_data(config: TrainConfig) -> DataError:
 
 def command(config: TrainConfig, *, init_from: str) -> str:
     """The command that starts a run from a model, in a folder that does not exist yet."""
-    out, number = config.out, 2
-    while out.exists():
-        out, number = config.out.with_name(f"{config.out.name}-{number}"), number + 1
+    named = path_of(spelled(config.out))  # the address, where the folder stands for one
+    out, number = named, 2
+    while out.exists() or (number == 2 and config.out.exists()):
+        out, number = named.with_name(f"{named.name}-{number}"), number + 1
     parts = ["samplernn-fast", "train", "--init-from", init_from, "--data", str(config.data), "--out", str(out)]
     return shlex.join(parts)
 

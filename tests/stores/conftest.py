@@ -2,6 +2,7 @@
 
 import fsspec
 import pytest
+from fsspec.implementations.local import LocalFileSystem
 
 from samplernn_fast.stores import running
 
@@ -35,3 +36,22 @@ def another_machine(monkeypatch, tmp_path):
         running._mirrors.clear()
 
     return move
+
+
+class Tree(LocalFileSystem):
+    """A store with folders, in one of this machine: it makes no parents, renames by itself, and is found by walking."""
+
+    protocol = "tree"
+
+    @classmethod
+    def _strip_protocol(cls, path):
+        return super()._strip_protocol(str(path).removeprefix("tree://"))
+
+
+@pytest.fixture
+def tree(tmp_path):
+    """(the file system of tree://, a folder in it); the address of the folder is tree:// and its path."""
+    fsspec.register_implementation("tree", Tree, clobber=True)
+    (tmp_path / "tree").mkdir()
+    Tree.clear_instance_cache()
+    return fsspec.filesystem("tree"), tmp_path / "tree"
