@@ -25,7 +25,7 @@ from samplernn_fast.models.other_configs import MixtureConfig, RealInputConfig
 from samplernn_fast.models.sparse.blocks import block_share
 from samplernn_fast.models.stored.arrays import describe
 from samplernn_fast.models.stored.header import config_in, read_header
-from samplernn_fast.stores import running
+from samplernn_fast.stores import addresses, running
 from samplernn_fast.training.config import TrainConfig, check_fit, default_model, fit_to_data
 from samplernn_fast.untrusted import Fields, Unreadable, read_json
 
@@ -321,8 +321,13 @@ def other_data(config: TrainConfig) -> DataError:
 
 
 def command(config: TrainConfig, *, init_from: str) -> str:
-    """The command that starts a run from a model, in a folder that does not exist yet."""
-    out, number = config.out, 2
+    """The command that starts a run from a model, in a folder that does not exist yet.
+
+    For a run at an address the address gets the number; the store is not asked, so something may be there already,
+    which the new run then refuses.
+    """
+    address = addresses.address_of(addresses.spelled(config.out))
+    out, number = config.out if address is None else addresses.path_of(f"{address}-2"), 2
     while out.exists():
         out, number = config.out.with_name(f"{config.out.name}-{number}"), number + 1
     parts = ["samplernn-fast", "train", "--init-from", init_from, "--data", str(config.data), "--out", str(out)]
