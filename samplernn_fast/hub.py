@@ -66,7 +66,7 @@ def fetch(of: Repository, file: str, others: tuple[str, ...] = (), token: str | 
     """
     hub, token = _library(), _checked(token)
     options: dict[str, Any] = {"revision": of.revision, "token": token}
-    with _explained(of, file):
+    with _explained(of, file, token):
         folder = Path(hub.hf_hub_download(of.name, file, **options)).parent
     for other in others:
         if (folder / other).exists():
@@ -92,7 +92,7 @@ def text_of(of: Repository, file: str, token: str | None = None) -> str | None:
     """A file of text as the Hub has it now; None where the repository or the file is not there."""
     hub, token = _library(), _checked(token)
     missing = (hub.errors.RepositoryNotFoundError, hub.errors.EntryNotFoundError, hub.errors.RevisionNotFoundError)
-    with _explained(of, file):
+    with _explained(of, file, token):
         try:
             path = hub.hf_hub_download(of.name, file, revision=of.revision, token=token)
         except hub.errors.LocalEntryNotFoundError:  # an EntryNotFoundError too, of a Hub that gives no answer
@@ -107,11 +107,20 @@ def send(
 ) -> str:
     """Puts files into a repository as one commit, and makes the repository where it is not there; returns its address.
 
-    private: refuse a repository that is public. Raises CheckpointError where that fails, and MissingPackage.
+    private: refuse a repository that is public. Raises CheckpointError where that fails, and MissingPackage. A branch
+    that is missing is refused before the repository is made.
     """
     hub, token = _library(), _checked(token)
     api = hub.HfApi(token=token)
-    with _explained(of, "", sending=True):
+    with _explained(of, "", token, sending=True):
+        if of.revision not in (None, "main"):
+            try:
+                api.model_info(of.name, revision=of.revision)
+            except hub.errors.RepositoryNotFoundError:
+                raise CheckpointError(
+                    f"{PREFIX}{of}: no such repository, or none that this account may read, so nothing was sent; leave"
+                    f" revision out, because a new one has no branch {quoted(of.revision)}"
+                ) from None
         address = api.create_repo(of.name, private=private or None, exist_ok=True)
         if private and not api.model_info(of.name).private:
             raise CheckpointError(
@@ -127,7 +136,7 @@ def _checked(token: str | None) -> str | None:
     """A token without spaces around it. Raises ConfigError, without its text, for one that is no word: an error of the
     network would print it."""
     token = None if token is None else token.strip()
-    if token is not None and (not token.isascii() or not token.isprintable() or " " in token):
+    if token is not None and (not token or not token.isascii() or not token.isprintable() or " " in token):
         raise ConfigError("token must be one word, as the page of the Hub's settings shows it")
     return token
 
@@ -144,14 +153,17 @@ def _library() -> ModuleType:
 
 
 @contextmanager
-def _explained(of: Repository, file: str, *, sending: bool = False) -> Iterator[None]:
+def _explained(of: Repository, file: str, token: str | None, *, sending: bool = False) -> Iterator[None]:
     """What huggingface_hub raises in the block becomes a CheckpointError that says what to do."""
     errors: Any = _library().errors
     kinds = (errors.HTTPError, errors.EntryNotFoundError, OSError, ValueError)
     try:
         yield
     except kinds as error:
-        _refuse(of, file, error, errors, sending)
+        try:
+            _refuse(of, file, error, errors, sending)
+        except CheckpointError as explained:
+            raise CheckpointError(_without_token(str(explained), token)) from None
 
 
 def _refuse(of: Repository, file: str, error: Exception, errors: Any, sending: bool) -> NoReturn:
@@ -182,6 +194,12 @@ def _refuse(of: Repository, file: str, error: Exception, errors: Any, sending: b
     else:
         reason = f"the Hub cannot be reached ({_first_line(cause)}); look at the network, and try again"
     raise CheckpointError(f"{PREFIX}{of}: {reason}") from None
+
+
+def _without_token(text: str, token: str | None) -> str:
+    """A message with stars in place of the token that was given, and of what a library shows of a header with one."""
+    text = text if not token else text.replace(token, "***")
+    return re.sub(r"(?i)\bbearer [^;]*", "Bearer ***", text)
 
 
 def _first_line(error: BaseException) -> str:

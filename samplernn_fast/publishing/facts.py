@@ -13,7 +13,7 @@ from samplernn_fast import hub
 from samplernn_fast.data.batches import data_id
 from samplernn_fast.data.folder import AudioData
 from samplernn_fast.data.manifest import SPLITS, Recording
-from samplernn_fast.errors import CheckpointError, ConfigError, DataError, MissingPackage, StoreError, one_line
+from samplernn_fast.errors import CheckpointError, ConfigError, DataError, one_line
 from samplernn_fast.evaluation.likelihood import EvalResult, evaluate
 from samplernn_fast.models import checkpoint
 from samplernn_fast.models.base import AudioModel
@@ -114,7 +114,7 @@ def facts_of(
         size,
         sha256,
         settings,
-        data=_name_of(data.resolve().name if data is not None else _text(settings, "data")),
+        data=_name_of(_text(settings, "data") if data is None else address_of(data) or data.resolve().name),
         splits=() if folder is None else tuple(_splits(folder)),
         steps=None if steps is None else int(steps),
         seconds=_number(learnt, "seconds", 1, _LARGEST),
@@ -141,16 +141,17 @@ def public_info(file: Path) -> dict[str, Any]:
 
 def _data_of(source: Path | None, settings: Fields, config: AudioConfig, given: Path | None) -> AudioData | None:
     """The data folder of a model, given or where its run read it; None where that is not there, or not known to be the
-    same. Raises DataError for a given one that is another."""
-    if given is None and (source is None or not _text(settings, "data")):
+    same. Raises DataError for a given one that is another.
+
+    A file that came from elsewhere must not choose whom this machine asks, so an address that it names is not opened.
+    """
+    named, known = _text(settings, "data"), None if source is None else _data_id(source)
+    if given is None and (known is None or not named or _address_in(named) is not None):
         return None
-    known = None if source is None else _data_id(source)
-    if given is None and known is None:
-        return None  # nobody knows what the folder held; and a file of somebody else may name any place
     try:
-        data = AudioData.open(given if given is not None else path_of(_text(settings, "data")))
+        data = AudioData.open(given if given is not None else path_of(named))
         check_fit(config, data, config.gain)
-    except (DataError, StoreError, MissingPackage, ConfigError):
+    except (DataError, ConfigError):
         if given is None:
             return None
         raise
@@ -242,8 +243,21 @@ def _name_of(folder: str) -> str:
 
 
 def _last_part(path: str) -> str:
-    """The name of a file or folder without where it lies; of an address without what stands behind ? or #, which may
-    be a key."""
-    if "://" in path or address_of(path) is not None:
-        path = re.split(r"[?#]", path)[0]
+    """The name of a file or folder without where it lies. That of an address has nothing of its user, its password, its
+    query or its fragment."""
+    address = _address_in(path)
+    if address is not None:
+        path, *behind = re.split(r"[?#]", re.split(r":/{1,2}", address, maxsplit=1)[1])
+        if any("@" in part for part in behind):  # a password may have such a character too
+            return ""
+        before, at, after = path.rpartition("@")
+        path = after if at and (":" in before or "/" not in before) else path
     return path.replace("\\", "/").rstrip("/").rpartition("/")[2]
+
+
+def _address_in(text: str) -> str | None:
+    """The address that a header names, also one that is refused wherever it is asked for; None for a path."""
+    try:
+        return address_of(text)
+    except ConfigError:
+        return text

@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -164,3 +165,42 @@ def test_a_model_without_a_sample_rate_has_no_card() -> None:
     with pytest.raises(ConfigError, match="no sample rate yet"):
         facts_of(srnn.SampleRNN(config))
     assert torch.is_tensor(next(srnn.SampleRNN(config).parameters()))
+
+
+def test_an_address_that_a_file_names_is_not_asked(run: Path, tmp_path: Path, model, monkeypatch) -> None:
+    opened: list[object] = []
+    monkeypatch.setattr("samplernn_fast.publishing.facts.AudioData.open", lambda data: opened.append(data))
+    moved = tmp_path / "moved"
+    shutil.copytree(run, moved)
+    for place in ("http://127.0.0.1:9/album", "s3:/bucket/album"):
+        for folder in (tmp_path, moved):
+            checkpoint.save_model(folder / "model.safetensors", model, {"training": {"data": place}})
+            facts = facts_of(folder / "model.safetensors")
+            assert facts.splits == () and facts.data == "album"
+    assert opened == []
+
+
+@pytest.mark.parametrize(
+    ("place", "name"),
+    [
+        ("https://host/album/take?sig=SECRET", "take"),
+        ("https://host/album/take#SECRET", "take"),
+        ("https:/host/take?sig=SECRET/more", "take"),
+        ("memory://me:SECRET@host", "host"),
+        ("memory://SECRET@host/", "host"),
+        ("ftp://me:SECRET@host/run2", "run2"),
+        ("ftp://me:SEC/RET@host", "host"),
+        ("ftp://me:SEC#RET@host", ""),
+        ("hf://datasets/me/piano@v1", "piano@v1"),
+        ("/music/take #2?", "take #2?"),
+    ],
+)
+def test_nothing_secret_of_an_address_is_published(tmp_path: Path, model, place: str, name: str) -> None:
+    names = ("data", "out", "init_from", "resume")
+    file = tmp_path / "model.safetensors"
+    begun = {"file": place, "model_sha256": "ab" * 32}
+    checkpoint.save_model(file, model, {"training": dict.fromkeys(names, place), "initialized_from": begun})
+    info = public_info(file)
+    assert {info["training"][one] for one in names} | {info["initialized_from"]["file"]} == {name}
+    text = card(facts_of(file), HEADING)
+    assert "SEC" not in text and "RET" not in text

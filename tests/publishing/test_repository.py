@@ -214,7 +214,7 @@ def test_who_may_not_write_is_told_so(hub, model, monkeypatch):
     assert len(hub.repos["me/mine"].messages) == 1
 
 
-@pytest.mark.parametrize("token", ["hf_SECRET x", "hf_SECRET\nx", "hf_SECR\u00c9T"])
+@pytest.mark.parametrize("token", ["hf_SECRET x", "hf_SECRET\nx", "hf_SECR\u00c9T", " "])
 def test_a_token_that_is_none_is_not_printed(hub, model, token):
     for call in (
         lambda: srnn.from_pretrained("me/album", token=token),
@@ -242,3 +242,28 @@ def test_without_huggingface_hub_it_is_named(monkeypatch, model):
     with pytest.raises(MissingPackage):
         srnn.push_to_hub(model, "me/any", license="mit")
     srnn.save_pretrained(model, "out", license="mit")  # a folder needs none
+
+
+def test_a_token_of_the_environment_is_not_shown_either(hub, monkeypatch):
+    def fail(*args, **kwargs):
+        raise ValueError("Illegal header value b'Bearer hf_SEC RET'")
+
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", fail)
+    with pytest.raises(CheckpointError, match=r"Bearer \*\*\*") as raised:
+        srnn.from_pretrained("me/none")
+    assert "SEC" not in str(raised.value) and "RET" not in str(raised.value)
+
+
+def test_no_repository_is_made_for_a_branch_that_it_would_not_have(hub, model):
+    with pytest.raises(CheckpointError, match=r"hf:me/new@draft: no such repository.*; leave revision out"):
+        srnn.push_to_hub(model, "me/new", license="mit", revision="draft")
+    assert "me/new" not in hub.repos
+    srnn.push_to_hub(model, "me/new", license="mit", revision="main")
+    assert hub.repos["me/new"].messages
+
+
+def test_a_name_of_any_length_is_refused_in_one_line():
+    for name in ("a" * 5000, "a/" * 3000, "a\0b"):
+        with pytest.raises(CheckpointError, match="no such folder, and not owner/name") as raised:
+            srnn.from_pretrained(name)
+        assert_one_line(raised)

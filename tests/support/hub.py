@@ -95,7 +95,11 @@ class _Handler(BaseHTTPRequestHandler):
     def _resolve(self) -> None:
         if not self._begin():
             return
-        about = re.fullmatch(r"/api/models/([^/]+/[^/]+)", self.path)
+        about = re.fullmatch(r"/api/models/([^/]+/[^/]+)(?:/revision/([^/]+))?", self.path)
+        if about is not None and about[1] not in self.hub.repos:
+            return self._answer(404, X_Error_Code="RepoNotFound")
+        if about is not None and about[2] and self.hub.repos[about[1]].at(about[2]) is None:
+            return self._answer(404, X_Error_Code="RevisionNotFound")
         if about is not None:
             known = {"id": about[1], "private": self.hub.repos[about[1]].private}
             return self._answer(200, json.dumps(known).encode())

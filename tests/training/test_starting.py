@@ -19,6 +19,8 @@ from samplernn_fast.models import checkpoint
 from samplernn_fast.models.config import OneTierConfig, SampleRNNConfig
 from samplernn_fast.models.stored import arrays
 from samplernn_fast.models.stored.arrays import describe
+from samplernn_fast.stores.running import working_folder
+from samplernn_fast.training import starting
 from samplernn_fast.training.config import TrainConfig
 from samplernn_fast.training.run_log import read_log
 from samplernn_fast.training.starting import alone_in
@@ -311,3 +313,12 @@ def test_the_bundled_model_can_be_a_start(data_folder, tmp_path):
         checkpoint.load_model(tmp_path / "run").mlp.embedding.weight,
         checkpoint.load_model(checkpoint.model_path("demo")).mlp.embedding.weight,
     )
+
+
+def test_the_advice_for_a_run_at_an_address_names_an_address(tmp_path, monkeypatch):
+    pytest.importorskip("fsspec", reason="needs fsspec, of the extra `store`")
+    monkeypatch.setenv("SAMPLERNN_FAST_CACHE", str(tmp_path / "cache"))
+    out = working_folder("memory://bucket/run")
+    out.mkdir(parents=True)
+    advice = starting.command(TrainConfig(tmp_path / "data", out), init_from="demo")
+    assert advice.endswith(" --out memory://bucket/run-2")
