@@ -5,6 +5,7 @@ errors to standard error. An error of the package is one line without a tracebac
 """
 
 import os
+import re
 import signal
 import sys
 from collections.abc import Sequence
@@ -39,6 +40,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def run_command(args: Sequence[str]) -> tuple[int, str]:
     """Runs a command. Returns its exit status, and the line that says why, or "" where nothing is to be said."""
+    args = [_path(word) for word in args]
     name = args[0] if args else None
     try:
         with needing_torch(f"the command {name}"):
@@ -105,6 +107,16 @@ def _check_outputs(name: str, args: Sequence[str]) -> None:
         value = behind or "".join(args[number + 1 : number + 2])
         if named in ("-o", "--out", "--output") and "://" in value:
             raise ConfigError(f"{name}: output must be a folder or file of this machine, got {quoted(value)}")
+
+
+def _path(word: str) -> str:
+    """A word with a path in place of the file:// address that it is, or that is its value: a Path would lose a slash,
+    and then it would be another place."""
+    for scheme in ("file", "local"):
+        flag, found, path = word.partition(f"{scheme}:///")
+        if found and re.fullmatch(r"(--?[\w-]+=)?", flag):
+            return f"{flag}/{path}"
+    return word
 
 
 def _status(error: SampleRNNError) -> int:

@@ -14,6 +14,7 @@ import torch
 
 from samplernn_fast import files
 from samplernn_fast._version import __version__
+from samplernn_fast.data.batches import whole_recordings
 from samplernn_fast.data.folder import AudioData
 from samplernn_fast.data.manifest import manifest_sha256
 from samplernn_fast.errors import DataError
@@ -90,6 +91,8 @@ def share_of(
     """
     from samplernn_fast.models.checkpoint import arrays_of
 
+    # What does not fit is refused before the job is begun.
+    whole_recordings(data, model.config, split, settings["batch_size"], model.config.top_frame, only=())
     total = len(data.recordings(split))
     units = tuple(f"group-{number:05d}.json" for number in range(-(-total // settings["batch_size"])))
     plan = {

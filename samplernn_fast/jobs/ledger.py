@@ -225,7 +225,9 @@ class Ledger:
 
     def unknown_files(self) -> list[str]:
         """Files among those of the units that have the names of none: same beginning and end, other number."""
-        numbered = re.fullmatch(r"(.*?)[0-9]+(\.[A-Za-z0-9]+)", self.plan.units[0]) if self.plan.units else None
+        # One piece alone has no number: what its name ends in is its seed, and other seeds are other jobs.
+        many = len(self.plan.units) > 1
+        numbered = re.fullmatch(r"(.*?)[0-9]+(\.[A-Za-z0-9]+)", self.plan.units[0]) if many else None
         if numbered is None:
             return []
         pattern = re.compile(re.escape(numbered[1]) + "[0-9]+" + re.escape(numbered[2]))
@@ -302,7 +304,8 @@ def find_jobs(place: Path) -> Sequence[Path]:
     if (place / _PLAN_FILE).exists():
         return [place]
     inside = sorted(path.parent for path in place.glob(f"*{SUFFIX}/{_PLAN_FILE}"))
-    beside = [path for path in (job_folder(place),) if (path / _PLAN_FILE).exists()]
+    named = place if place.name else place.absolute()  # "." has no name
+    beside = [job_folder(named)] if named.name and (job_folder(named) / _PLAN_FILE).exists() else []
     if not (inside or beside):
         raise DataError(f"{place}: no job is there: neither {_PLAN_FILE}, nor a folder that ends in {SUFFIX}")
     return [*beside, *inside]

@@ -76,7 +76,8 @@ class Status:
             parts.append(f"{len(self.broken)} broken")
         rate, left = self.units_per_hour, self.hours_left
         if not self.complete and rate is not None and left is not None:
-            parts.append(f"{rate:.3g} an hour, {_hours(left)} left at that rate")
+            shown = f"{rate:,.0f}" if rate >= 10 else f"{rate:.2g}"
+            parts.append(f"{shown} an hour, {_hours(left)} left at that rate")
             parts.append(f"the last one {_hours((self.now - self.made_at[-1]) / 3600)} ago")
         lines = [f"{self.ledger.folder}: {', '.join(parts)}"]
         wrong = [f"  {self.ledger.path(name)} {fault}" for name, fault in self.broken.items()]

@@ -85,8 +85,11 @@ def to_address(argument: str, last: Sequence[str] = ()) -> Callable[[Callable[P,
                 given = inspect.signature(function).bind(*args, **kwargs)
             except TypeError:  # the function itself says what is missing
                 return function(*args, **kwargs)
-            if addresses.address_of(given.arguments.get(argument)) is None:
-                return function(*args, **kwargs)
+            value = given.arguments.get(argument)
+            if addresses.address_of(value) is None:
+                if isinstance(value, str) and not addresses.is_plain(value):  # a file:// address
+                    given.arguments[argument] = addresses.path_of(value)
+                return function(*given.args, **given.kwargs)
             with folder_at(given.arguments[argument], last) as given.arguments[argument]:
                 return function(*given.args, **given.kwargs)
 

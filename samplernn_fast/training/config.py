@@ -110,6 +110,7 @@ class TrainConfig:
         if isinstance(self.init_from, str | Path):  # without a slash at the end, so that one folder has one name
             object.__setattr__(self, "init_from", str(path_of(self.init_from)))
         check_fields(self)
+        require(self.accumulate <= self.batch_size, "accumulate must be at most batch_size", self.accumulate)
         endless = self.max_steps is None and self.max_minutes is None
         require(
             not (endless and self.lr_schedule == "cosine"),

@@ -50,6 +50,11 @@ def test_what_cannot_be_shared(words, data_folder, trained, capsys):
     assert "batch_size is 2 there and 3 here" in capsys.readouterr().err.replace("--batch-size", "batch_size")
 
 
+def test_what_does_not_fit_leaves_no_job(data_folder, capsys):
+    assert run("evaluate", "demo-piano", "--data", data_folder, "-o", "scores.json", "--num-shards", 1) == 1
+    assert "Hz" in capsys.readouterr().err and not list(Path().iterdir())
+
+
 def test_a_mixture_has_two_sums(data_folder, capsys):
     flags = (
         "--dim 16 --frame-sizes 2 2 4 --batch-size 4 --seq-len 64 --device cpu --max-steps 2 --sample-every 0".split()

@@ -3,6 +3,7 @@
 import json
 import os
 import time
+from pathlib import Path
 
 import pytest
 
@@ -159,11 +160,15 @@ def test_rate_and_time_left(ledger):
     assert status.to_dict()["seconds_since_last"] == pytest.approx(120, abs=5)
 
 
-def test_jobs_are_found_by_their_folder_their_output_or_where_they_lie(ledger, tmp_path):
+def test_jobs_are_found_by_their_folder_their_output_or_where_they_lie(ledger, tmp_path, monkeypatch):
     for place in (ledger.folder, tmp_path, tmp_path / "tune.wav", tmp_path / "tune"):
         assert find_jobs(place) == [ledger.folder]
+    monkeypatch.chdir(tmp_path)
+    assert find_jobs(Path(".")) == [Path("tune.job")]
     with pytest.raises(DataError, match="no job is there"):
         find_jobs(tmp_path / "other.wav")
+    with pytest.raises(DataError, match="no job is there"):
+        find_jobs(Path("/"))
     assert job_folder(tmp_path / "data") == tmp_path / "data.job"
     assert job_folder(tmp_path / "v1.2") == tmp_path / "v1.2.job"  # a folder
     assert job_folder(tmp_path / "a.b.FLAC") == tmp_path / "a.b.job"

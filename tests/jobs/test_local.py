@@ -198,6 +198,7 @@ def test_a_shard_that_fails_is_told_with_its_reason(tmp_path, capsys):
         ("submit --local 2 -- generate demo --num-shards 2", "--num-shards is given by jobs itself"),
         ("submit --local 2 -- generate demo --shard_index=2", "--shard_index=2 is given by jobs itself"),
         ("submit --local 2 -- generate demo --tempo 3", "--tempo"),
+        ("submit --local 2 generate demo --seed 3", "put -- before the command that is shared, as in samplernn-fast"),
         ("submit -- generate demo", "--shards must say how many parts"),
         ("submit --local 4 --shards 2 -- generate demo", "--shards must be at least the number of processes, 4, got 2"),
         ("submit --local 2 --partition gpu -- generate demo", "--partition must be left out beside local"),

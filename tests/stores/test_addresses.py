@@ -4,6 +4,7 @@ import pickle
 from pathlib import Path
 
 import pytest
+from command_line import run
 
 from samplernn_fast.errors import ConfigError
 from samplernn_fast.stores import addresses
@@ -83,3 +84,22 @@ def test_a_password_is_refused_and_not_shown(name):
 @pytest.mark.parametrize("name", ["sftp://me@host/a:b@c", "sftp://host:22/x", "abfs://box@account/x", "s3://b/...x"])
 def test_a_user_alone_is_no_password(name):
     assert address_of(name) == name
+
+
+def test_a_file_address_is_a_path_wherever_it_stands(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    there = tmp_path / "out"
+    for words in (
+        ("-o", f"file://{there}/"),
+        (f"--output=file://{there}/",),
+        ("-o", f"local://{there}/", "--batch", 1),
+    ):
+        assert run("generate", "demo", "--duration", 0.01, *words) == 0
+    assert run("jobs", "status", f"file://{there}") == 0
+    assert sorted(path.name for path in there.iterdir()) == [
+        "demo-seed0-2.wav",
+        "demo-seed0.job",
+        "demo-seed0.wav",
+    ]
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    assert "1 of 1 units" in capsys.readouterr().out

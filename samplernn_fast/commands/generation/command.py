@@ -127,7 +127,7 @@ def _shard(shard_index: int | None, num_shards: int | None, num_samples: int, ba
     """The share that is asked for; None where all pieces are made at once. A single piece is not shared because a
     scheduler's variables are there: an array of jobs may make one of each seed."""
     if shard_index is None and num_shards is None and num_samples == 1:
-        return None
+        return None if batch is None else Shard(0, 1)
     shard = Shard.of(shard_index, num_shards)
     return Shard(0, 1) if shard is None and batch is not None else shard
 

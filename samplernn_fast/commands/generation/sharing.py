@@ -65,7 +65,8 @@ class Sharing:
         with terminal.waiting("loading the model"):
             engine = self._engine()
         make_folder(names.path.parent)
-        batch, fixed = self._batch(engine, len(self.shard.share(units)))
+        fixed = not engine.backend.batch_invariant
+        batch = self._fixed_batch(engine)
         ledger = Ledger.begin(job_folder(names.path), self._plan(engine, units, batch if fixed else None))
         groups = [range(start, min(start + batch, len(units))) for start in range(0, len(units), batch)]
         mine = list(self.shard.share(groups)) if fixed else [self.shard.numbers(len(units))]
@@ -77,6 +78,8 @@ class Sharing:
         with terminal.waiting("looking at the pieces that are there"):
             wanted = set(ledger.to_make([units[stream] for group in mine for stream in group], terminal.say))
         left = {stream for group in mine for stream in group if units[stream] in wanted}
+        if not fixed and left:
+            batch = self._measured_batch(engine, len(left))
         work = [one for one in mine if left & set(one)] if fixed else list(_runs(sorted(left), batch))
         there = sum(map(len, mine)) - len(left)
         self._work(engine, ledger, units, work, left, there, batch)
@@ -145,19 +148,19 @@ class Sharing:
         given = self.settings(range(1))
         return Engine(self.model, given["backend"], given["dtype"], given["device"], given["num_threads"])
 
-    def _batch(self, engine: "Engine", most: int) -> tuple[int, bool]:
-        """How many pieces are made at a time, and whether the audio depends on it, so that all shards must agree."""
-        if engine.backend.batch_invariant:
-            if self.batch != "auto":
-                return self.batch, False
-            from samplernn_fast.engine.filling import fill
+    def _fixed_batch(self, engine: "Engine") -> int:
+        """How many pieces are made at a time where the audio depends on it, so that all shards must agree."""
+        return self.batch if self.batch != "auto" else _BATCH if engine.device == "cpu" else _GPU_BATCH
 
-            filling = fill(engine, most)
-            terminal.say(filling.text())
-            return filling.streams, False
+    def _measured_batch(self, engine: "Engine", most: int) -> int:
+        """How many pieces are made at a time where the audio does not depend on it."""
         if self.batch != "auto":
-            return self.batch, True
-        return (_BATCH if engine.device == "cpu" else _GPU_BATCH), True
+            return self.batch
+        from samplernn_fast.engine.filling import fill
+
+        filling = fill(engine, most)
+        terminal.say(filling.text())
+        return filling.streams
 
     def _plan(self, engine: "Engine", units: list[str], batch: int | None) -> Plan:
         """The job's plan: all that decides the bytes of the files. batch: where they depend on it."""

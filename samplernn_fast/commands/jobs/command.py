@@ -33,6 +33,8 @@ _Repeated = tyro.conf.UseAppendAction[tuple[str, ...]]
 
 def jobs(args: Sequence[str], prog: str) -> None:
     """Share a command between many processes: submit its shards, see how far they are, check what they made."""
+    if args and args[0] in ("submit", "manifest") and "--" not in args and any(word in COMMANDS for word in args[1:]):
+        raise ConfigError(f"put -- before the command that is shared, as in {PARTS['submit'].example}")
     run_part("jobs", PARTS, args, prog)
 
 
@@ -96,7 +98,7 @@ def submit(
         _run_here(words, local, shards or local, logs, restarts)
         return
     if shards is None:
-        raise ConfigError("shards must say how many parts the work has, or local how many processes to start here")
+        raise ConfigError("--shards must say how many parts the work has, or --local how many processes to start here")
     others = dict(_pair(text) for text in slurm)
     resources = cluster.Resources(minutes, concurrency, partition, account, qos, cpus, gpus, memory_gb, setup, others)
     tasks = [Task(words, index, shards, queued_again=True) for index in range(shards)]
@@ -165,8 +167,9 @@ def status(place: _Place = Path("."), /, *, quick: bool = False, json: bool = Fa
         print(json_module.dumps(found.to_dict()) if json else found.text())
         wrong += len(found.broken) + len(found.unknown)
     if wrong:
+        verb = "is" if wrong == 1 else "are"
         raise DataError(
-            f"{terminal.counted(wrong, 'file')} are not what these jobs made; running the command again repairs that"
+            f"{terminal.counted(wrong, 'file')} {verb} not what these jobs made; running the command again repairs that"
         )
 
 

@@ -26,7 +26,8 @@ def merge(ledger: Ledger) -> None:
         status = status_of(ledger, each=bar.advance)
     check_complete(status)
     path = ledger.write_manifest()
-    print(f"{terminal.counted(status.total, 'unit')} of {ledger.plan.command} are there and right: {path}")
+    verb = "is" if status.total == 1 else "are"
+    print(f"{terminal.counted(status.total, 'unit')} of {ledger.plan.command} {verb} there and right: {path}")
 
 
 def _make_data(ledger: Ledger) -> None:
