@@ -64,6 +64,8 @@ def evaluate(
         names.check_backend(backend, dtype)
     names.check_device(device)
     shard = Shard.of(shard_index, num_shards)
+    if shard is not None and out is None and shard.told_by:
+        shard = None  # an array of jobs may evaluate one model in each
     if shard is not None and out is None:
         raise ConfigError("out must name the file of the result where work is shared")
     model_file(model)  # refuses before torch is loaded, as do the next lines

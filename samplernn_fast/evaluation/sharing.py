@@ -100,6 +100,7 @@ def share_of(
         "model_sha256": arrays_of(model).sha256,
         "data_sha256": manifest_sha256(data.folder),
         "split": split,
+        "out": out.name,
         **settings,
         "recordings": total,
     }

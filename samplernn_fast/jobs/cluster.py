@@ -109,6 +109,15 @@ class LocalTeam:
         A task returns why it failed, or "". Raises SampleRNNError with the first reason where one has failed, or was
         killed too often. The others run to their end first.
         """
+        try:
+            self._run(each, should_stop)
+        except SampleRNNError:
+            raise
+        except BaseException:
+            self._stop()
+            raise
+
+    def _run(self, each: Callable[[], object], should_stop: Callable[[], bool]) -> None:
         failures: list[str] = []
         waiting, places = list(range(len(self._tasks))), list(range(self._at_once))
         running: dict[int, int] = {}  # which place each task has that runs

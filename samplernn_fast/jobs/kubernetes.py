@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from samplernn_fast import files
-from samplernn_fast.errors import ConfigError, DataError
+from samplernn_fast.errors import ConfigError, DataError, exists
 
 JOB_FILE, DOCKER_FILE = "job.yaml", "Dockerfile"
 _USER = 10001  # of the image; no name is needed, and Kubernetes checks that it is not root
@@ -90,10 +90,20 @@ def job(words: Sequence[str], pods: Pods, shards: int, at_once: int, restarts: i
     }
 
 
-def write(folder: Path, words: Sequence[str], pods: Pods, shards: int, at_once: int, restarts: int) -> list[Path]:
+def write(
+    folder: Path,
+    words: Sequence[str],
+    pods: Pods,
+    shards: int,
+    at_once: int,
+    restarts: int,
+    *,
+    overwrite: bool = False,
+) -> list[Path]:
     """Writes job.yaml and the Dockerfile into a folder, and returns their paths.
 
-    Raises ConfigError for a name that Kubernetes does not take, DataError where the files cannot be written.
+    Raises ConfigError for a name that Kubernetes does not take, DataError where the files cannot be written, or others
+    are there and `overwrite` does not replace them.
     """
     import re
 
@@ -105,10 +115,14 @@ def write(folder: Path, words: Sequence[str], pods: Pods, shards: int, at_once: 
     if not pods.mount.startswith("/"):
         raise ConfigError(f"mount must be an absolute path, got {pods.mount!r}")
     text = yaml.safe_dump(job(words, pods, shards, at_once, restarts), sort_keys=False)
+    content = {folder / JOB_FILE: text, folder / DOCKER_FILE: DOCKERFILE}
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        files.write_text(folder / JOB_FILE, text)
-        files.write_text(folder / DOCKER_FILE, DOCKERFILE)
+        for path in content:
+            if not overwrite and path.exists() and path.read_bytes() != content[path].encode():
+                raise DataError(exists(path))
+        for path, written in content.items():
+            files.write_text(path, written)
     except OSError as error:
         raise DataError(f"{folder}: cannot be written: {error.strerror or error}") from None
-    return [folder / JOB_FILE, folder / DOCKER_FILE]
+    return list(content)

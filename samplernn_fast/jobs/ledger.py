@@ -33,9 +33,13 @@ _RECORDS, _PARTS, _MAKING, _SET_ASIDE = "units", "parts", "making", "set-aside"
 _FORMAT, _VERSION = "samplernn_fast job", 1
 _MOST_UNITS = 10_000_000
 _MOST_BYTES = 2**60
+_QUIET = 3600.0  # The same where all units are there: a process may still be making one of them once more.
 _FORGOTTEN = 86400.0  # After so many seconds without a change, what a process was making is left over.
 _FILES = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".json")
 _NAME = re.compile(r"[^/\\\x00-\x1f.][^/\\\x00-\x1f]{0,199}")
+
+on_begin: list[Callable[[Path], object]] = []
+"""What is called with the folder of each job that this process begins or takes up again."""
 
 
 @dataclass(frozen=True)
@@ -92,9 +96,10 @@ class Ledger:
             ledger = cls.open(folder)
             ledger._check_same(plan)
             ledger._remove_forgotten(_FORGOTTEN)
-            os.utime(folder / _MAKING)  # whoever waits for this job sees that it was taken up
         except OSError as error:
             raise DataError(f"{folder}: the job cannot be kept there: {error.strerror or error}") from None
+        for told in on_begin:
+            told(folder)
         return ledger
 
     @classmethod
@@ -164,9 +169,10 @@ class Ledger:
 
         deep: compares its bytes with the hash that was recorded, and not their number alone.
         """
-        path, record = self.path(name), self.record(name)
+        path = self.path(name)
         try:
-            size = path.stat().st_size
+            size = path.stat().st_size  # before its record, which another process writes before the file
+            record = self.record(name)
             if record is None:
                 return "was not made by this job"
             if size != record.bytes:
@@ -248,7 +254,7 @@ class Ledger:
         path = self.folder / _MANIFEST_FILE
         try:
             files.write_text(path, json.dumps(self.plan.to_dict() | {"units": rows}, indent=1) + "\n")
-            self._remove_forgotten(0)
+            self._remove_forgotten(_QUIET)
         except OSError as error:
             raise DataError(f"{path}: cannot be written: {error.strerror or error}") from None
         return path
@@ -260,6 +266,7 @@ class Ledger:
                 self.write_manifest()
                 files.write_text(self.folder / _CLOSED_FILE, "the units were put together and removed\n")
             shutil.rmtree(self.folder / _PARTS, ignore_errors=True)
+            self._remove_forgotten(0)  # nobody needs what is made here any more
         except OSError as error:
             raise DataError(f"{self.folder}: the job cannot be ended: {error.strerror or error}") from None
 
@@ -273,7 +280,8 @@ class Ledger:
     def _remove_forgotten(self, seconds: float) -> None:
         """Removes what processes that were killed had begun: where nothing has changed for so many seconds."""
         now = time.time()
-        for folder in (self.folder / _MAKING).iterdir():
+        making = self.folder / _MAKING
+        for folder in making.iterdir() if making.is_dir() else ():
             with suppress(OSError):
                 newest = max(path.stat().st_mtime for path in (folder, *folder.iterdir()))
                 if now - newest >= seconds:

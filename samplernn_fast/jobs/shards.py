@@ -76,6 +76,10 @@ class Shard:
                 raise ConfigError(f"shard_index must say which of the {num_shards} shards this is, from 0")
             else:
                 shard_index, variable = told.index, told.variable
+        if variable and num_shards is not None and told is not None and told.count not in (0, num_shards):
+            raise ConfigError(
+                f"num_shards must be the {told.count} of {variable}, got {num_shards}; or say shard_index too"
+            )
         if num_shards is None:
             if told is None or not told.count:
                 raise ConfigError("num_shards must say how many shards there are, beside shard_index")

@@ -50,6 +50,20 @@ def test_what_cannot_be_shared(words, data_folder, trained, capsys):
     assert "batch_size is 2 there and 3 here" in capsys.readouterr().err.replace("--batch-size", "batch_size")
 
 
+def test_an_array_of_jobs_may_evaluate_one_model_in_each(words, monkeypatch, capsys):
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert run(*words) == 0
+    assert "train NLL" in capsys.readouterr().out
+
+
+def test_merge_writes_the_file_that_was_named(words, capsys):
+    Path("scores.json").write_text("mine")
+    assert run(*words, "-o", "scores.txt", "--num-shards", 1) == 0
+    assert run("jobs", "merge", "scores.txt") == 0
+    assert Path("scores.json").read_text() == "mine"
+
+
 def test_what_does_not_fit_leaves_no_job(data_folder, capsys):
     assert run("evaluate", "demo-piano", "--data", data_folder, "-o", "scores.json", "--num-shards", 1) == 1
     assert "Hz" in capsys.readouterr().err and not list(Path().iterdir())

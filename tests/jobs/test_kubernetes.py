@@ -16,7 +16,7 @@ FLAGS = ("manifest", "--shards", 16, "--concurrency", 4, "--image", "lab/sampler
 
 
 def written(*flags):
-    assert run("jobs", *FLAGS, *flags, *WORDS) == 0
+    assert run("jobs", *FLAGS, "--overwrite", *flags, *WORDS) == 0
     return yaml.safe_load(Path("k8s/job.yaml").read_text())
 
 
@@ -55,6 +55,16 @@ def test_the_dockerfile_has_no_complaints():
     Path("k8s/Dockerfile").write_text(text.replace("--no-install-recommends ", ""))
     checked = subprocess.run([hadolint, "k8s/Dockerfile"], capture_output=True, text=True, timeout=60)
     assert checked.returncode != 0  # it can complain
+
+
+def test_a_file_that_is_there_is_kept(capsys):
+    Path("k8s").mkdir()
+    Path("k8s/Dockerfile").write_text("mine")
+    assert run("jobs", *FLAGS, *WORDS) == 1
+    assert "k8s/Dockerfile exists" in capsys.readouterr().err
+    assert Path("k8s/Dockerfile").read_text() == "mine" and not Path("k8s/job.yaml").exists()
+    written()
+    assert run("jobs", *FLAGS, *WORDS) == 0  # the same files
 
 
 @pytest.mark.parametrize(

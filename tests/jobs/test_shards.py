@@ -68,6 +68,7 @@ def test_an_index_may_come_from_a_variable_that_knows_no_count():
         ((1, None), {}, "num_shards must say how many shards there are"),
         ((1, None), {"JOB_COMPLETION_INDEX": "1"}, "num_shards must say how many"),
         ((None, 2), {"JOB_COMPLETION_INDEX": "2"}, "got 2 of 2, as JOB_COMPLETION_INDEX says"),
+        ((None, 8), {"RANK": "1", "WORLD_SIZE": "2"}, "num_shards must be the 2 of RANK, got 8"),
         ((None, None), {"RANK": "two", "WORLD_SIZE": "2"}, "RANK must be a whole number, 0 or more, got 'two'"),
         ((None, None), ARRAY | {"SLURM_ARRAY_TASK_ID": "9"}, "SLURM_ARRAY_TASK_ID is 9, but SLURM_ARRAY_TASK_COUNT"),
     ],

@@ -1,11 +1,12 @@
 """The `jobs` command: its parts start a command's shards, say how far they are, and check what they made."""
 
 import json as json_module
-import os
+import secrets
 import signal
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -111,15 +112,16 @@ def _run_here(words: tuple[str, ...], processes: int, shards: int, logs: Path, r
     """Runs all shards on this machine, and then checks what they made."""
     if shards < processes:
         raise ConfigError(f"shards must be at least the number of processes, {processes}, got {shards}")
-    place, began = Path(output_of(words) or "."), time.time()
     gpus = cluster.visible_gpus()
-    tasks = [Task(words, index, shards, beside=processes, gpus=gpus) for index in range(shards)]
+    logs.mkdir(parents=True, exist_ok=True)
+    notes = logs.absolute() / f"jobs-{secrets.token_hex(4)}.txt"
+    tasks = [Task(words, index, shards, processes, gpus, notes=str(notes)) for index in range(shards)]
     team = cluster.LocalTeam(tasks, logs, restarts, terminal.say, processes)
     with terminal.Bar(None, "unit", title=words[0]) as bar:
-        counter = _Counter(place, began, bar)
+        counter = _Counter(notes, bar)
         with terminal.interrupts(signal.SIGTERM, notice="stopping; what is whole is kept") as caught:
             team.run(counter.look, lambda: bool(caught))
-        counter.look()
+        counter.look(at_once=True)
     if caught:
         raise Interrupted("interrupted; the same command goes on", caught[0])
     for ledger in counter.ledgers():
@@ -127,23 +129,24 @@ def _run_here(words: tuple[str, ...], processes: int, shards: int, logs: Path, r
 
 
 class _Counter:
-    """Counts the units that appear in the jobs that were begun, or taken up again, since a time."""
+    """Counts the units of the jobs that the processes note when they begin them, or take them up again."""
 
-    def __init__(self, place: Path, began: float, bar: terminal.Bar) -> None:
-        self._place, self._began, self._bar = place, began, bar
+    def __init__(self, notes: Path, bar: terminal.Bar) -> None:
+        self._notes, self._bar = notes, bar
         self._seen, self._looked = 0, 0.0
 
     def ledgers(self) -> list[Ledger]:
-        """The jobs at this place whose folders were touched since."""
-        try:
-            folders = find_jobs(self._place)
-        except DataError:
-            return []
-        return [Ledger.open(one) for one in folders if os.stat(one / "making").st_mtime >= self._began - 1]
+        """These jobs. One that cannot be read is left out here; its processes say why."""
+        found = []
+        with suppress(OSError):
+            for line in dict.fromkeys(self._notes.read_text(encoding="utf-8").splitlines()):
+                with suppress(DataError):
+                    found.append(Ledger.open(Path(line)))
+        return found
 
-    def look(self) -> None:
-        """Moves the bar on, at most once a second: a large job has many files."""
-        if time.monotonic() - self._looked < 1:
+    def look(self, *, at_once: bool = False) -> None:
+        """Moves the bar on, at most once a second unless at_once: a large job has many files."""
+        if time.monotonic() - self._looked < 1 and not at_once:
             return
         self._looked = time.monotonic()
         count = sum(ledger.recorded() for ledger in self.ledgers())
@@ -198,6 +201,7 @@ def manifest(
     cpus: Annotated[float, _NUMBERS] = 1,
     gpus: Annotated[int, _NUMBERS] = 0,
     memory_gb: Annotated[float, _NUMBERS] = 4,
+    overwrite: bool = False,
 ) -> None:
     """Write a Kubernetes Indexed Job of a command's shards, job.yaml, and the Dockerfile of its image.
 
@@ -214,11 +218,12 @@ def manifest(
         cpus: Processors of one pod.
         gpus: GPUs of one pod.
         memory_gb: Memory of one pod.
+        overwrite: Replace files of these names that are there.
     """
     words = tuple(command)
     check_words(words)
     pods = kubernetes.Pods(name, image, claim, mount, cpus, gpus, memory_gb)
-    for path in kubernetes.write(out, words, pods, shards, concurrency or shards, restarts):
+    for path in kubernetes.write(out, words, pods, shards, concurrency or shards, restarts, overwrite=overwrite):
         print(path)
 
 

@@ -2,6 +2,7 @@
 
 import inspect
 import sys
+from pathlib import Path
 
 from samplernn_fast import terminal
 from samplernn_fast.jobs.ledger import Ledger
@@ -46,8 +47,8 @@ def _make_data(ledger: Ledger) -> None:
 
 
 def _make_scores(ledger: Ledger) -> None:
-    """Writes the result of `evaluate`, which is called as the job."""
+    """Writes the result of `evaluate` where it was to be."""
     from samplernn_fast.evaluation.sharing import put_together
 
-    out = ledger.folder.with_suffix(".json")
+    out = ledger.folder.parent / Path(str(ledger.plan.settings.get("out"))).name
     print(f"{put_together(ledger, out).text(str(ledger.plan.settings['split']))}: {out}")

@@ -5,12 +5,14 @@ import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from samplernn_fast.commands import COMMANDS
 from samplernn_fast.commands.main import run_command
 from samplernn_fast.commands.standard_streams import stopped_by_sigterm
 from samplernn_fast.errors import ConfigError, SampleRNNError, did_you_mean, quoted
+from samplernn_fast.jobs import ledger
 from samplernn_fast.terminal import handled
 
 _QUEUED_AGAIN = -1
@@ -29,6 +31,8 @@ class Task:
     """How many such processes share this machine's processors, of which each gets its own; 0: it may use all."""
     gpus: tuple[str, ...] = ()
     """The GPUs that processes beside each other share, each of which takes one of them in turn."""
+    notes: str = ""
+    """A file to which the folders of the jobs are added that the command works on; empty for none."""
     queued_again: bool = False
     """Whether a scheduler queues it again where it is stopped before its end."""
 
@@ -42,6 +46,8 @@ class Task:
             _pin(place, self.beside)
             # submitit's local executor hides all GPUs. Nothing has loaded the driver yet.
             os.environ["CUDA_VISIBLE_DEVICES"] = self.gpus[place % len(self.gpus)] if self.gpus else ""
+        if self.notes:
+            ledger.on_begin.append(self._note)
         shard = ("--shard-index", str(self.index), "--num-shards", str(self.count))
         # A scheduler that preempts a process sends SIGTERM some time before it kills it. A process that ended by itself
         # then would count as finished, and would not be queued again. What it is making meanwhile may still be ready.
@@ -54,6 +60,10 @@ class Task:
         if message and self.queued_again:
             raise SampleRNNError(message)
         return message
+
+    def _note(self, folder: Path) -> None:
+        with open(self.notes, "a", encoding="utf-8") as notes:
+            notes.write(f"{folder.absolute()}\n")
 
     def checkpoint(self) -> Any:
         """What submitit runs in its place where its time is over: the same, which leaves out what is made."""

@@ -123,6 +123,9 @@ def _begin(folder: Path, found: Sequence[Source], plan: Plan) -> Ledger:
         raise DataError(
             f"{folder} began with other audio files: {_difference(there, found)}; remove that folder to begin again"
         )
+    if there and there.plan.command == COMMAND and "passed_over" in there.plan.settings:
+        # It decides a line of the report alone, and what the job itself writes beside the recordings adds to it.
+        plan = replace(plan, settings={**plan.settings, "passed_over": there.plan.settings["passed_over"]})
     return Ledger.begin(folder, plan)
 
 
