@@ -18,6 +18,7 @@ from command_line import run
 from recordings import RATE, noise, write, write_noise
 
 from samplernn_fast import files
+from samplernn_fast.data import preparation
 from samplernn_fast.data.preparation import prepare
 from samplernn_fast.data.settings import Settings
 from samplernn_fast.data.shared import parts, sharing
@@ -259,6 +260,31 @@ def test_two_processes_may_put_it_together_at_once(locks, inputs, tmp_path, monk
     assert sum(report is not None for report in reports) in ((1,) if locks else (1, 2))
     assert content(tmp_path / "data") == content(tmp_path / "plain")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "data.job", "in", "plain"]
+
+
+def test_a_process_whose_folder_is_being_removed_puts_nothing_in_place(inputs, tmp_path, monkeypatch):
+    """Where folders cannot be held, the quicker process removes what the slower one is making, file by file."""
+    prepare(inputs, tmp_path / "plain", sample_rate=RATE)
+    with monkeypatch.context() as patched:
+        patched.setattr(sharing, "put_together", lambda ledger, progress: None)
+        share(inputs, tmp_path / "data", 0, 1)
+    monkeypatch.setattr(files, "held", lambda folder, wait=False: contextlib.nullcontext())
+    ledger, write_manifest, reports = Ledger.open(tmp_path / "data.job"), preparation.write_manifest, []
+
+    def remove_audio_alone(folder: Path, ignore_errors: bool = False) -> None:
+        for path in folder.glob("**/audio.i16"):
+            path.unlink()
+
+    def be_overtaken(*args: object) -> None:
+        with monkeypatch.context() as patched:
+            patched.setattr(preparation, "write_manifest", write_manifest)
+            patched.setattr(shutil, "rmtree", remove_audio_alone)
+            reports.append(put_together(ledger))
+        write_manifest(*args)
+
+    monkeypatch.setattr(preparation, "write_manifest", be_overtaken)
+    assert put_together(ledger) is None and reports[0].recordings == 18
+    assert content(tmp_path / "data") == content(tmp_path / "plain")
 
 
 def test_it_is_put_together_from_the_parts_alone(inputs, tmp_path, monkeypatch):
