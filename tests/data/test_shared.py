@@ -22,7 +22,6 @@ from samplernn_fast.data import preparation
 from samplernn_fast.data.preparation import prepare
 from samplernn_fast.data.settings import Settings
 from samplernn_fast.data.shared import parts, sharing
-from samplernn_fast.data.shared.parts import Source, divide, read_part
 from samplernn_fast.data.shared.sharing import ShareReport, prepare_share, put_together
 from samplernn_fast.errors import ConfigError, DataError
 from samplernn_fast.jobs.ledger import Ledger
@@ -103,13 +102,6 @@ def test_lists_and_cutting_are_decided_over_all_files(inputs, tmp_path):
     assert share(tmp_path / "long", tmp_path / "data-2", 0, 2).missing == 1
     assert share(tmp_path / "long", tmp_path / "data-2", 1, 2).whole.splits["valid"].entries
     assert content(tmp_path / "data-2") == content(tmp_path / "plain-2")
-
-
-def test_parts_do_not_depend_on_the_number_of_processes(small_parts, monkeypatch):
-    monkeypatch.setattr(parts, "MOST_BYTES", 100)
-    sizes = [10, 10, 10, 10, 95, 10, 300, 1, 1]
-    found = divide([Source(str(n), size, 0) for n, size in enumerate(sizes)])
-    assert [[source.bytes for source in part] for part in found] == [[10] * 3, [10], [95], [10], [300], [1, 1]]
 
 
 def test_a_shard_that_is_killed_goes_on(tmp_path):
@@ -340,16 +332,6 @@ def test_a_plan_that_cannot_be_followed_is_refused(settings, words, inputs, tmp_
     ledger.plan.settings.update(settings)
     with pytest.raises(DataError, match=words):
         put_together(ledger)
-
-
-def test_a_damaged_description_of_a_part_is_an_error(inputs, tmp_path):
-    share(inputs, tmp_path / "data", 0, 2)
-    path = tmp_path / "data.job" / "parts" / "part-00000.f32"
-    whole = path.read_bytes()
-    for damaged in (b"", whole[:-1], whole[4:], whole.replace(b'"peak"', b'"beak"'), whole.replace(b"[{", b"{[")):
-        path.write_bytes(damaged)
-        with pytest.raises(DataError, match="no part of a data set"):
-            read_part(path)
 
 
 def test_putting_together_takes_no_more_memory_for_more_audio(tmp_path, monkeypatch):
