@@ -278,14 +278,20 @@ class Ledger:
         return self.folder / _RECORDS / f"{name}.json"
 
     def _remove_forgotten(self, seconds: float) -> None:
-        """Removes what processes that were killed had begun: where nothing has changed for so many seconds."""
+        """Removes what processes that were killed had begun: where nothing has changed for so many seconds.
+
+        Each folder loses its name first. A process that lives and makes something there, which happens where folders
+        cannot be held, meets an error then, and gives its name to nothing that is half removed.
+        """
         now = time.time()
         making = self.folder / _MAKING
         for folder in making.iterdir() if making.is_dir() else ():
             with suppress(OSError):
                 newest = max(path.stat().st_mtime for path in (folder, *folder.iterdir()))
                 if now - newest >= seconds:
-                    shutil.rmtree(folder, ignore_errors=True)
+                    gone = folder.with_name(secrets.token_hex(8))
+                    os.rename(folder, gone)
+                    shutil.rmtree(gone, ignore_errors=True)
 
 
 MISSING = "missing"

@@ -18,10 +18,10 @@ from command_line import run
 from recordings import RATE, noise, write, write_noise
 
 from samplernn_fast import files
+from samplernn_fast.data import preparation
 from samplernn_fast.data.preparation import prepare
 from samplernn_fast.data.settings import Settings
 from samplernn_fast.data.shared import parts, sharing
-from samplernn_fast.data.shared.parts import Source, divide, read_part
 from samplernn_fast.data.shared.sharing import ShareReport, prepare_share, put_together
 from samplernn_fast.errors import ConfigError, DataError
 from samplernn_fast.jobs.ledger import Ledger
@@ -102,13 +102,6 @@ def test_lists_and_cutting_are_decided_over_all_files(inputs, tmp_path):
     assert share(tmp_path / "long", tmp_path / "data-2", 0, 2).missing == 1
     assert share(tmp_path / "long", tmp_path / "data-2", 1, 2).whole.splits["valid"].entries
     assert content(tmp_path / "data-2") == content(tmp_path / "plain-2")
-
-
-def test_parts_do_not_depend_on_the_number_of_processes(small_parts, monkeypatch):
-    monkeypatch.setattr(parts, "MOST_BYTES", 100)
-    sizes = [10, 10, 10, 10, 95, 10, 300, 1, 1]
-    found = divide([Source(str(n), size, 0) for n, size in enumerate(sizes)])
-    assert [[source.bytes for source in part] for part in found] == [[10] * 3, [10], [95], [10], [300], [1, 1]]
 
 
 def test_a_shard_that_is_killed_goes_on(tmp_path):
@@ -261,6 +254,31 @@ def test_two_processes_may_put_it_together_at_once(locks, inputs, tmp_path, monk
     assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "data.job", "in", "plain"]
 
 
+def test_a_process_whose_folder_is_being_removed_puts_nothing_in_place(inputs, tmp_path, monkeypatch):
+    """Where folders cannot be held, the quicker process removes what the slower one is making, file by file."""
+    prepare(inputs, tmp_path / "plain", sample_rate=RATE)
+    with monkeypatch.context() as patched:
+        patched.setattr(sharing, "put_together", lambda ledger, progress: None)
+        share(inputs, tmp_path / "data", 0, 1)
+    monkeypatch.setattr(files, "held", lambda folder, wait=False: contextlib.nullcontext())
+    ledger, write_manifest, reports = Ledger.open(tmp_path / "data.job"), preparation.write_manifest, []
+
+    def remove_audio_alone(folder: Path, ignore_errors: bool = False) -> None:
+        for path in folder.glob("**/audio.i16"):
+            path.unlink()
+
+    def be_overtaken(*args: object) -> None:
+        with monkeypatch.context() as patched:
+            patched.setattr(preparation, "write_manifest", write_manifest)
+            patched.setattr(shutil, "rmtree", remove_audio_alone)
+            reports.append(put_together(ledger))
+        write_manifest(*args)
+
+    monkeypatch.setattr(preparation, "write_manifest", be_overtaken)
+    assert put_together(ledger) is None and reports[0].recordings == 18
+    assert content(tmp_path / "data") == content(tmp_path / "plain")
+
+
 def test_it_is_put_together_from_the_parts_alone(inputs, tmp_path, monkeypatch):
     prepare(inputs, tmp_path / "plain", sample_rate=RATE)
     with monkeypatch.context() as patched:
@@ -314,16 +332,6 @@ def test_a_plan_that_cannot_be_followed_is_refused(settings, words, inputs, tmp_
     ledger.plan.settings.update(settings)
     with pytest.raises(DataError, match=words):
         put_together(ledger)
-
-
-def test_a_damaged_description_of_a_part_is_an_error(inputs, tmp_path):
-    share(inputs, tmp_path / "data", 0, 2)
-    path = tmp_path / "data.job" / "parts" / "part-00000.f32"
-    whole = path.read_bytes()
-    for damaged in (b"", whole[:-1], whole[4:], whole.replace(b'"peak"', b'"beak"'), whole.replace(b"[{", b"{[")):
-        path.write_bytes(damaged)
-        with pytest.raises(DataError, match="no part of a data set"):
-            read_part(path)
 
 
 def test_putting_together_takes_no_more_memory_for_more_audio(tmp_path, monkeypatch):
