@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from samplernn_fast import files, terminal
+from samplernn_fast import terminal
 from samplernn_fast.backends import names
 from samplernn_fast.commands.flags import NumShards, OptionalOut, ShardIndex
-from samplernn_fast.errors import ConfigError, DataError, Interrupted
+from samplernn_fast.errors import ConfigError, Interrupted
 from samplernn_fast.jobs.shards import Shard
 from samplernn_fast.ranges import Range
 
@@ -87,7 +87,7 @@ def evaluate(
     if shard is None:
         result = score(loaded, opened, split, **settings)
         if out is not None:
-            _write(out, result)
+            result.write(out)
     else:
         assert out is not None
         shared = _share(loaded, opened, split, out, shard, settings)
@@ -102,13 +102,6 @@ def evaluate(
             nats = "" if file.nll_nats is None else f"{file.nll_nats:8.4f}  "
             print(f"{file.nll_bits:8.4f}  {nats}{file.n_samples:9d}  {file.path}")
     print(result.text(split))
-
-
-def _write(out: Path, result: "EvalResult") -> None:
-    try:
-        files.write_text(out, json_module.dumps(result.to_dict()) + "\n")
-    except OSError as error:
-        raise DataError(f"{out}: cannot be written: {error.strerror or error}") from None
 
 
 def _share(

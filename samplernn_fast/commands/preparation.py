@@ -2,6 +2,7 @@
 
 import inspect
 from pathlib import Path
+from typing import Any
 
 import tyro
 
@@ -77,46 +78,28 @@ def prepare(
     """
     parameters = inspect.signature(prepare).parameters
     shard = Shard.of(shard_index, num_shards)
+    given: dict[str, Any] = {
+        "sample_rate": sample_rate,
+        "chunk_seconds": chunk_seconds,
+        "split": split,
+        "split_seed": split_seed,
+        "cut": cut,
+        "join": join,
+        "join_seconds": join_seconds,
+        "join_pause": join_pause,
+        "pad_seconds": pad_seconds,
+        "channels": channels,
+        "trim_silence_db": trim_silence_db,
+        "gain": gain,
+        "workers": workers,
+    }
     if shard is not None:
-        settings = Settings(
-            sample_rate=sample_rate,
-            chunk_seconds=chunk_seconds,
-            split=split,
-            split_seed=split_seed,
-            cut=cut,
-            join=join,
-            join_seconds=join_seconds,
-            join_pause=join_pause,
-            pad_seconds=pad_seconds,
-            channels=channels,
-            trim_silence_db=trim_silence_db,
-            gain=gain,
-            workers=workers,
-        )
-        print(spell(_share(shard, inputs, out, settings, valid_files, test_files, overwrite), parameters))
+        print(spell(_share(shard, inputs, out, Settings(**given), valid_files, test_files, overwrite), parameters))
         return
     from samplernn_fast.data.preparation import prepare as run
 
     report = run(
-        inputs,
-        out,
-        sample_rate=sample_rate,
-        chunk_seconds=chunk_seconds,
-        split=split,
-        split_seed=split_seed,
-        valid_files=valid_files,
-        test_files=test_files,
-        cut=cut,
-        join=join,
-        join_seconds=join_seconds,
-        join_pause=join_pause,
-        pad_seconds=pad_seconds,
-        channels=channels,
-        trim_silence_db=trim_silence_db,
-        gain=gain,
-        workers=workers,
-        overwrite=overwrite,
-        progress=True,
+        inputs, out, **given, valid_files=valid_files, test_files=test_files, overwrite=overwrite, progress=True
     )
     print(spell(report.summary(), parameters))
 

@@ -137,9 +137,8 @@ def write_folder(
     """Makes a data folder of decoded recordings, which appears whole or not at all, and reports it.
 
     held_out: what the lists of `rule` name. decode: decodes, and may put scratch files into the folder that is being
-    made, which it is called with. last: is called with that folder when all is in it. within: where that folder
-    is made, unless beside `folder`. started: when the preparation
-    began. Raises what `prepare` does.
+    made, which it is called with. last: is called with that folder when all is in it. within: where that folder is
+    made, unless beside `folder`. started: when the preparation began. Raises what `prepare` does.
     """
     try:
         with replacing_folder(folder, within) as partial:

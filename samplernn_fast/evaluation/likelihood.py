@@ -5,6 +5,7 @@ batch, the training forward or the kernels of a backend.
 """
 
 import dataclasses
+import json
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,9 +14,11 @@ from typing import Annotated, Any
 import torch
 from torch import Tensor
 
+from samplernn_fast import files
 from samplernn_fast.backends import devices
 from samplernn_fast.data.batches import EvalBatch, whole_recordings
 from samplernn_fast.data.folder import AudioData
+from samplernn_fast.errors import DataError
 from samplernn_fast.evaluation import scoring
 from samplernn_fast.models.base import AudioModel
 from samplernn_fast.models.checkpoint import load_model
@@ -51,6 +54,13 @@ class EvalResult:
             if part["nll_nats"] is None:
                 del part["nll_nats"]
         return values
+
+    def write(self, out: Path) -> None:
+        """Writes `to_dict` as a JSON file. Raises DataError where that cannot be done."""
+        try:
+            files.write_text(out, json.dumps(self.to_dict()) + "\n")
+        except OSError as error:
+            raise DataError(f"{out}: cannot be written: {error.strerror or error}") from None
 
     def text(self, split: str) -> str:
         """One line for a person."""
@@ -118,14 +128,14 @@ class Sums:
 
     def result(self, path_of: Callable[[int], str]) -> EvalResult:
         """The means. path_of: the path of a recording by its number."""
-        files = []
+        per_file = []
         for number in self.counts.nonzero()[:, 0].tolist():  # Where max_seconds ends the reading, most were not read.
             count = int(self.counts[number])
             bits, *nats = (total / count for total in self.measures[:, number].tolist())
-            files.append(FileResult(path_of(number), bits, count, *nats))
+            per_file.append(FileResult(path_of(number), bits, count, *nats))
         samples = int(self.counts.sum())
         bits, *nats = (float(row.sum()) / samples for row in self.measures)
-        return EvalResult(bits, samples, files, *nats)
+        return EvalResult(bits, samples, per_file, *nats)
 
 
 def sums_of(

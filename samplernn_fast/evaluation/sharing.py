@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 
-from samplernn_fast import files
 from samplernn_fast._version import __version__
 from samplernn_fast.data.batches import whole_recordings
 from samplernn_fast.data.folder import AudioData
@@ -122,10 +121,7 @@ def put_together(ledger: Ledger, out: Path) -> EvalResult:
         raise DataError(f"{ledger.folder}: {error}") from None
     result = sums.result(paths.__getitem__)
     ledger.write_manifest()
-    try:
-        files.write_text(out, json.dumps(result.to_dict()) + "\n")
-    except OSError as error:
-        raise DataError(f"{out}: cannot be written: {error.strerror or error}") from None
+    result.write(out)
     return result
 
 

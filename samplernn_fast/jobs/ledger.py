@@ -33,8 +33,8 @@ _RECORDS, _PARTS, _MAKING, _SET_ASIDE = "units", "parts", "making", "set-aside"
 _FORMAT, _VERSION = "samplernn_fast job", 1
 _MOST_UNITS = 10_000_000
 _MOST_BYTES = 2**60
-_QUIET = 3600.0  # The same where all units are there: a process may still be making one of them once more.
 _FORGOTTEN = 86400.0  # After so many seconds without a change, what a process was making is left over.
+_QUIET = 3600.0  # The same where all units are there: a process may still be making one of them once more.
 _FILES = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".json")
 _NAME = re.compile(r"[^/\\\x00-\x1f.][^/\\\x00-\x1f]{0,199}")
 

@@ -134,15 +134,16 @@ class _Counter:
     def __init__(self, notes: Path, bar: terminal.Bar) -> None:
         self._notes, self._bar = notes, bar
         self._seen, self._looked = 0, 0.0
+        self._known: dict[str, Ledger] = {}  # a plan may be large, so each is read once
 
     def ledgers(self) -> list[Ledger]:
         """These jobs. One that cannot be read is left out here; its processes say why."""
-        found = []
         with suppress(OSError):
-            for line in dict.fromkeys(self._notes.read_text(encoding="utf-8").splitlines()):
+            for line in self._notes.read_text(encoding="utf-8").splitlines():
                 with suppress(DataError):
-                    found.append(Ledger.open(Path(line)))
-        return found
+                    if line not in self._known:
+                        self._known[line] = Ledger.open(Path(line))
+        return list(self._known.values())
 
     def look(self, *, at_once: bool = False) -> None:
         """Moves the bar on, at most once a second unless at_once: a large job has many files."""
