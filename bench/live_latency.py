@@ -1,10 +1,10 @@
 """How soon a live server obeys, and how even its sound is: block sizes and listeners, on loopback.
 
     python bench/live_latency.py [MODEL] [--listeners 1 4 16 64] [--blocks 64 128 256] [--seconds 10]
-        [--flags '--dtype fastest'] [--json FILE]
+        [--lead 2] [--clients 16] [--check-all] [--flags '--dtype fastest'] [--json FILE]
 
 Each listener is a WebSocket client that plays in real time as the page does: it wants what was played, and `--lead`
-blocks besides, and moves the temperature twice a second. Three times are reported.
+blocks besides, and moves the temperature twice a second. `--clients` of them share a process. Three times are reported.
 
   block       how long the engine took for a block, in the time that it sounds; below 1 sound can go on
   to block    from a setting that is sent to the arrival of the first block that obeys it
@@ -13,181 +13,82 @@ blocks besides, and moves the temperature twice a second. Three times are report
 
 An underrun is a moment at which a client has to play a sample that it does not have yet. Every client's sound is
 compared with that of a slot that is alone, made from the changes that the server reported. What a call of the engine
-costs beside its samples is measured first, without the server.
+costs beside its samples is measured first, without the server. `memory_mb` is the largest memory of the server in each
+quarter of the time.
 """
 
 import argparse
-import asyncio
-import json
-import re
+import multiprocessing
 import shlex
 import statistics
-import struct
-import subprocess
 import sys
 import time
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from websockets.asyncio.client import ClientConnection, connect
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 from bench.common import record
+from bench.live import client
+from bench.live.server import Server
 from samplernn_fast.engine.engine import Engine
 from samplernn_fast.reference.randomness import MixedDrawing
 from samplernn_fast.serving.live.settings import Settings
-from samplernn_fast.serving.live.slot import Slot, advance
+from samplernn_fast.serving.live.slot import MOST_CHANGES, Slot, advance
 
-_HEADER = struct.Struct("<dII")
 _CHECKED = 4096  # samples of each client that are compared
 
 
-class Player:
-    """A client that plays in real time, and what it noticed."""
-
-    def __init__(self, socket: ClientConnection, model: str, seed: int, block: int, lead: int) -> None:
-        self.socket, self.model, self.seed, self.block, self.lead = socket, model, seed, block, lead
-        self.to_block: list[float] = []
-        self.to_sound: list[float] = []
-        self.underruns, self.received = 0, 0
-        self.sound: list[np.ndarray] = []
-        self.score: list[tuple[int, dict[str, Any]]] = []
-        self.began: float | None = None
-        self._asked: dict[int, float] = {}
-
-    def played(self) -> int:
-        """How many samples were played by now. An underrun moves the rest, as silence does in a real player."""
-        if self.began is None:
-            return 0
-        at = int((time.perf_counter() - self.began) * self.rate)
-        if at > self.received:
-            self.underruns += 1
-            self.began += (at - self.received) / self.rate
-            at = self.received
-        return at
-
-    async def play(self, seconds: float) -> None:
-        """Plays for so long."""
-        await self.socket.recv()
-        await self._say(do="play", model=self.model, seed=self.seed, block=self.block)
-        answer = json.loads(await self.socket.recv())
-        if answer["is"] != "playing":
-            raise SystemExit(answer["message"])
-        self.rate, self.block = answer["rate"], answer["block"]
-        parts = [asyncio.ensure_future(part) for part in (self._receive(), self._want(), self._move())]
-        done, _ = await asyncio.wait(parts, timeout=seconds, return_when=asyncio.FIRST_EXCEPTION)
-        for part in parts:
-            part.cancel()
-        await asyncio.gather(*parts, return_exceptions=True)
-        for part in done:
-            part.result()
-
-    async def _receive(self) -> None:
-        async for message in self.socket:
-            if isinstance(message, str):
-                event = json.loads(message)
-                if event["is"] == "set":
-                    self.score.append((event["at"], event["changes"]))
-                continue
-            now, (position, obeys, _) = time.perf_counter(), _HEADER.unpack(message[: _HEADER.size])
-            self.sound.append(np.frombuffer(message[_HEADER.size :], "<f4"))
-            played = self.played()
-            self.received = int(position) + len(self.sound[-1])
-            if self.began is None and self.received >= self.lead * self.block:
-                self.began = now
-            sent = self._asked.pop(obeys, None)
-            if sent is not None:
-                self.to_block.append(now - sent)
-                self.to_sound.append(now - sent + max(0.0, (position - played) / self.rate))
-
-    async def _want(self) -> None:
-        wanted = 0
-        while True:
-            until = (self.played() // self.block + self.lead) * self.block  # no less than a block is ever made
-            if until > wanted:
-                wanted = until
-                await self._say(do="want", until=until)
-            await asyncio.sleep(self.block / self.rate / 4)
-
-    async def _move(self) -> None:
-        generator = np.random.default_rng(self.seed)
-        for number in range(1, 1 << 20):
-            await asyncio.sleep(float(generator.uniform(0.3, 0.7)))
-            self._asked[number] = time.perf_counter()
-            await self._say(do="set", id=number, temperature=round(float(generator.uniform(0.7, 1.0)), 2))
-
-    async def _say(self, **message: Any) -> None:
-        await self.socket.send(json.dumps(message))
-
-
-class Server:
-    """`samplernn-fast serve` for the measurement."""
-
-    def __init__(self, model: str, listeners: int, flags: list[str]) -> None:
-        words = ["serve", model, "--port", "0", "--max-listeners", str(listeners), *flags]
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "samplernn_fast", *words], stdout=subprocess.PIPE, text=True
-        )
-        assert self.process.stdout is not None
-        found = re.search(r"^(\S+) at http://(\S+:\d+)/", self.process.stdout.readline())
-        if not found:
-            raise SystemExit("the server did not begin")
-        self.model, self.place = found[1], found[2]
-
-    def loads(self) -> np.ndarray:
-        """The counts of the classes of load, and the bounds of these, (2, classes)."""
-        import urllib.request
-
-        with urllib.request.urlopen(f"http://{self.place}/metrics") as answer:
-            text = answer.read().decode()
-        rows = re.findall(r'samplernn_load_bucket{le="([^"]+)",[^}]*} (\S+)', text)
-        return np.array([[float(bound), float(count)] for bound, count in rows]).T
-
-    def close(self) -> None:
-        """Ends the process."""
-        self.process.kill()
-        self.process.wait()
-
-
-async def measure(args: argparse.Namespace, listeners: int, block: int) -> dict[str, Any]:
+def measure(args: argparse.Namespace, listeners: int, block: int) -> dict[str, Any]:
     """One row of the table: so many listeners with blocks of this size."""
-    server = Server(args.model, listeners, args.flags)
-    try:
-        sockets = [await connect(f"ws://{server.place}/ws", max_size=None) for _ in range(listeners)]
-        players = [Player(one, server.model, seed, block, args.lead) for seed, one in enumerate(sockets)]
-        await asyncio.gather(*(player.play(args.seconds) for player in players))
-        bounds, counts = server.loads()
-        for one in sockets:
-            await one.close()
-    finally:
-        server.close()
-    check(args, players)
-    loads = {f"load_p{part}": float(bounds[np.searchsorted(counts, counts[-1] * part / 100)]) for part in (50, 99)}
-    return {
+    with Server(args.model, listeners, args.flags) as server:
+        heard = heard_by_all(args, server, listeners, block)
+        loads = {f"load_p{part}": server.load(part) for part in (50, 99)}
+    check(args, heard)
+    row = {
         "model": args.model,
         "listeners": listeners,
-        "block": players[0].block,
-        "block_ms": round(1e3 * players[0].block / players[0].rate, 2),
+        "block": heard[0].block,
+        "block_ms": round(1e3 * heard[0].block / heard[0].rate, 2),
+        "lead": args.lead,
         "seconds": args.seconds,
-        "changes": sum(len(player.to_block) for player in players),
+        "changes": sum(len(one.to_block) for one in heard),
         **loads,
-        **percentiles("to_block_ms", [one for player in players for one in player.to_block]),
-        **percentiles("to_sound_ms", [one for player in players for one in player.to_sound]),
-        "underruns": sum(player.underruns for player in players),
+        **percentiles("to_block_ms", [time for one in heard for time in one.to_block]),
+        **percentiles("to_sound_ms", [time for one in heard for time in one.to_sound]),
+        "underruns": sum(len(one.underruns) for one in heard),
     }
+    quarter = len(server.memory) // 4
+    if quarter:
+        row["memory_mb"] = [round(max(server.memory[part * quarter : (part + 1) * quarter])) for part in range(4)]
+    return row
 
 
-def check(args: argparse.Namespace, players: list[Player]) -> None:
+def heard_by_all(args: argparse.Namespace, server: Server, listeners: int, block: int) -> list[client.Heard]:
+    """What all clients noticed, which play at the same time in processes of `--clients` each."""
+    seeds = [range(first, min(first + args.clients, listeners)) for first in range(0, listeners, args.clients)]
+    sessions = [client.Session(server.place, server.model, own, block, args.lead, args.seconds) for own in seeds]
+    processes = multiprocessing.get_context("spawn")
+    with processes.Manager() as manager:
+        wait = manager.Barrier(len(sessions)).wait
+        with ProcessPoolExecutor(len(sessions), mp_context=processes) as pool:
+            return [one for part in pool.map(client.play, sessions, [wait] * len(sessions)) for one in part]
+
+
+def check(args: argparse.Namespace, heard: list[client.Heard]) -> None:
     """Ends the program where a client did not hear what its slot sounds like alone."""
-    engine = Engine(args.model, dtype=flag(args.flags, "--dtype"), num_threads=1)
-    for player in players:
-        sound = np.concatenate(player.sound)[:_CHECKED]
-        slot = Slot(engine, player.seed, Settings(), score=player.score)
+    engine = Engine(args.model, dtype=flag(args.flags, "--dtype"))
+    for one in heard:
+        sound = one.sound if args.check_all else one.sound[:_CHECKED]
+        slot = Slot(engine, one.seed, Settings(), score=one.score[:MOST_CHANGES])
+        if len(one.score) > MOST_CHANGES:  # a score takes no more of them
+            sound = sound[: one.score[MOST_CHANGES][0]]
         alone = advance(engine, [slot], -(-len(sound) // slot.grain) * slot.grain)[0][: len(sound)]
         if not np.array_equal(sound, alone):
-            raise SystemExit(f"listener {player.seed} did not hear its own sound")
+            raise SystemExit(f"listener {one.seed} did not hear its own sound")
 
 
 def flag(flags: list[str], name: str) -> str:
@@ -238,6 +139,8 @@ def main() -> None:
     parser.add_argument("--blocks", type=int, nargs="+", default=[64, 128, 256])
     parser.add_argument("--seconds", type=float, default=10.0)
     parser.add_argument("--lead", type=int, default=2, help="blocks that are wanted ahead of the ears")
+    parser.add_argument("--clients", type=int, default=16, help="in a process")
+    parser.add_argument("--check-all", action="store_true", help="compare all of the sound, and not its beginning only")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--flags", type=shlex.split, default=[], help="for serve, as one word: '--dtype fastest'")
     args = parser.parse_args()
@@ -247,7 +150,7 @@ def main() -> None:
         rows.append(row)
     for listeners in args.listeners:
         for block in args.blocks:
-            row = asyncio.run(measure(args, listeners, block))
+            row = measure(args, listeners, block)
             print("  ".join(f"{name} {value}" for name, value in row.items()), flush=True)
             rows.append(row)
     if args.json:

@@ -27,9 +27,9 @@ struct Block {
   uint32_t samples = 0;          // samples of this launch that ran the sample-level MLP
   // Whether this sample skips the MLP: every stream's level is given, and no logits are wanted.
   bool forced = true;
-  mutable uint32_t gathers = 0;  // exchanges in packets that were read so far
-  mutable uint32_t passes = 0;   // passes of products so far; see b.parts
-  mutable int output = -1;       // the tier whose output rows are in use, or -1 for the common rows
+  mutable uint32_t passes = 0;     // passes of products so far; see b.parts
+  mutable float row_scale = 0.0f;  // int8: the scale of the row that this thread made codes of last
+  mutable int output = -1;  // the tier whose output rows are in use, or -1 for the common rows
   // For each tier, 1 + the frame whose output its rows hold, or 0.
   mutable uint32_t output_frames[kTiers] = {};
   // These are for profile.cuh.
@@ -41,16 +41,6 @@ struct Block {
   // The number of the team's barrier, where kThreads threads meet.
   SRNN_DEVICE_MEMBER int barrier() const { return 1 + team; }
 
-  // Two teams: whether one of them gives up in this sample. There are two words, used in turn,
-  // because a thread may be late to read this one when the next sample is given up.
-  SRNN_DEVICE_MEMBER int32_t& stop() const { return at<int32_t>(kArrays.stop)[step & 1]; }
-
-  // This word says whether the time of the next exchange in packets was up in any thread. It is
-  // written before a barrier and read after it. There are two, used in turn, because a thread may
-  // be late for the next exchange before another has read the word of this one.
-  SRNN_DEVICE_MEMBER int32_t& late() const {
-    return of_team<int32_t>(kTeamArrays.late)[++gathers % 2];
-  }
   // Rows in float32: logits for the draw, and in int8 the vectors that are quantized.
   SRNN_DEVICE_MEMBER float* raw(int row) const {
     return of_team<float>(kTeamArrays.raw) + row * kRawCols;

@@ -86,6 +86,9 @@ SRNN_DEVICE bool gather_state(const Block& b, int layer, uint32_t frame, int fir
 
 template <int kTier>
 SRNN_DEVICE bool fill_state_rows(const Block& b, int layer, uint32_t frame, int first, int rows) {
+  if (kSmallPackets && frame > 0) {
+    return fill_rows<UnitVectors>(b, state_place(kTier, layer), frame, first, rows);
+  }
   if (!gather_state<kTier>(b, layer, frame, first, rows, 0)) return false;
   finish_rows<kDim>(b, rows);
   return true;

@@ -17,9 +17,8 @@ struct WarpTeam {
 };
 
 constexpr int32_t kLowestOrder = ~0x7f800000;  // of minus infinity, whose weight is 0
-constexpr int kLaneLevels = divide_up(kLevels, kWarpSize);
-// This says whether the sum of all weights, which are at most 2^23 each, has 32 bits.
-constexpr bool kShortSums = kLevels < 512;
+constexpr int kBehind =
+    kLaneLevels * kWarpSize - kLevels;  // levels of the lanes that there are not
 
 // The level that is given to a stream for a sample of this launch, or -1.
 SRNN_DEVICE int forced_level(const Block& b, int stream, int step) {
@@ -43,61 +42,116 @@ SRNN_DEVICE void prepare_draws(const Block& b, int first) {
   }
 }
 
-// Does what sample_level does where no weight is dropped and the temperature is not 0. Everything
-// stays in registers, so a lane's levels are computed side by side.
-SRNN_DEVICE int draw_from_all(const Block& b, const float* logits, const Draw& draw) {
-  const int first = b.lane * kLaneLevels;
-  float x[kLaneLevels];
-  int32_t highest = kLowestOrder, lowest = ~kLowestOrder;
-  for (int i = 0; i < kLaneLevels; ++i) {
-    x[i] = kLevels % kWarpSize == 0 || first + i < kLevels ? logits[first + i]
-                                                           : float_of_order(kLowestOrder);
-    const int32_t order = order_of(x[i]);
-    highest = order > highest ? order : highest;
-    lowest = order < lowest ? order : lowest;
+// The largest of kCount logits that are numbers. Halves are compared side by side.
+template <int kCount>
+SRNN_DEVICE float largest_of(const float* x) {
+  if constexpr (kCount == 1) {
+    return x[0];
+  } else {
+    return max_number(largest_of<kCount / 2>(x), largest_of<kCount - kCount / 2>(x + kCount / 2));
   }
-  highest = warp_max(highest), lowest = ~warp_max(~lowest);
-  if (!are_finite(highest, lowest)) return -1;
+}
+
+// Draws from the logits x of each lane's levels, and calls take(level) in one lane: in the one that
+// has the level, or in the first one with -1 where the logits are not finite. It does what
+// sample_level does where no weight is dropped and the temperature is not 0. Everything stays in
+// registers, so a lane's levels are computed side by side.
+template <class Take>
+SRNN_DEVICE void draw_from_all(const Block& b, const float (&x)[kLaneLevels], const Draw& draw,
+                               const Take& take) {
+  const int32_t highest = warp_max(order_of(largest_of<kLaneLevels>(x)));
+  bool numbers = true;
+  for (int i = 0; i < kLaneLevels; ++i) numbers = numbers && x[i] == x[i];
+  const bool finite = warp_all(numbers) && are_finite(highest, highest);
   const float max = float_of_order(highest);
   uint32_t weight[kLaneLevels], own = 0;
   for (int i = 0; i < kLaneLevels; ++i) own += weight[i] = sampler_weight(x[i], max, draw.scale);
   const uint32_t before = warp_before(own), total = warp_sum(own);
   const uint32_t rank = static_cast<uint32_t>(scale_by_fraction(draw.draw, total));
   uint32_t prefix = before;
-  int level = first;
+  int level = b.lane * kLaneLevels;
   for (int i = 0; i < kLaneLevels; ++i) {
     prefix += weight[i];
     // Adds 1 where prefix <= rank. In the lane that has the level both lie between the same sums,
     // so the sign of their difference tells. The result of other lanes is not used.
     level += 1 + (static_cast<int32_t>(rank - prefix) >> 31);
   }
-  return warp_max(before <= rank && rank < prefix ? level : -1);
+  // Where logits are not finite, what was drawn from them means nothing.
+  if (finite ? before <= rank && rank < prefix : b.lane == 0) take(finite ? level : -1);
 }
 
-// Draws the level of one stream from its logits in b.raw(row), or returns the forced one. The
-// result is -1 where the logits are not finite. All lanes of a warp call it.
-SRNN_DEVICE int draw_level(const Block& b, int row, int stream) {
-  const Draw& draw = b.draw(stream, b.step);
-  const float* logits = b.raw(row);
-  if (draw.from_all != 0) return draw_from_all(b, logits, draw);
-  if (draw.forced >= 0) return draw.forced;
+// Draws the level of a stream from its logits in b.raw(row), where draw_from_all does not, or takes
+// the forced one; it calls take(level) in one lane.
+template <class Take>
+SRNN_DEVICE void draw_from_row(const Block& b, int row, const Draw& draw, const Take& take) {
   const SamplerSettings settings = {b.p.top_k, b.p.use_top_p != 0, b.p.top_p_fraction};
-  const int first = b.lane * kLaneLevels < kLevels ? b.lane * kLaneLevels : kLevels;
-  const int count = kLevels - first < kLaneLevels ? kLevels - first : kLaneLevels;
-  return sample_level(logits + first, first, count, kLevels, draw.draw, draw.temperature, settings,
-                      b.draw_weights(row) + first, WarpTeam());
+  const int first = smaller(b.lane * kLaneLevels, kLevels);
+  const int count = smaller(kLevels - first, kLaneLevels);
+  int level = draw.forced;
+  if (level < 0) {
+    level = sample_level(b.raw(row) + first, first, count, kLevels, draw.draw, draw.temperature,
+                         settings, b.draw_weights(row) + first, WarpTeam());
+  }
+  if (b.lane == 0) take(level);
 }
 
-// Writes a stream's logits into the output, where they are wanted, and reports a level that could
-// not be drawn. All lanes of a warp call it.
-SRNN_DEVICE void finish_draw(const Block& b, int row, int stream, int level) {
-  if (b.p.logits != nullptr && (!kDrawAll || b.index == stream % kBlocks)) {
-    float* to = b.p.logits + (int64_t{1} * stream * b.p.steps + b.step) * kLevels;
-    for (int i = b.lane; i < kLevels; i += kWarpSize) to[i] = b.raw(row)[i];
+// Writes a stream's logits into the output, where they are wanted. All lanes of a warp call it.
+SRNN_DEVICE void output_logits(const Block& b, int row, int stream) {
+  if (b.p.logits == nullptr || (kDrawAll && b.index != stream % kBlocks)) return;
+  float* to = b.p.logits + (int64_t{1} * stream * b.p.steps + b.step) * kLevels;
+  for (int i = b.lane; i < kLevels; i += kWarpSize) to[i] = b.raw(row)[i];
+}
+
+// Draws the level of a stream from its logits, which b.raw(row) has, and reports it where it could
+// not be drawn; calls take(stream, level) in one lane. All lanes of a warp call it.
+template <class Take>
+SRNN_DEVICE void draw_stream(const Block& b, int row, int stream, const Take& take) {
+  const auto give = [&](int level) {
+    take(stream, level);
+    if (level < 0) report(b, kNotFinite, static_cast<uint32_t>(b.first_stream + stream), 0);
+  };
+  const Draw& draw = b.draw(stream, b.step);
+  if constexpr (kShortSums) {
+    if (draw.from_all != 0) {
+      float x[kLaneLevels];
+      for (int i = 0; i < kLaneLevels; ++i) {
+        const int level = b.lane * kLaneLevels + i;
+        x[i] = kBehind == 0 || level < kLevels ? b.raw(row)[level] : float_of_order(kLowestOrder);
+      }
+      draw_from_all(b, x, draw, give);
+    } else {
+      draw_from_row(b, row, draw, give);
+    }
+  } else {
+    draw_from_row(b, row, draw, give);
   }
-  if (level < 0 && b.lane == 0) {
-    report(b, kNotFinite, static_cast<uint32_t>(b.first_stream + stream), 0);
+  output_logits(b, row, stream);
+}
+
+// kWarpDraws: the same from logits that the warp reads itself. Where their time is up, the level is
+// -1, and an error has been reported before.
+template <class V, class Take>
+SRNN_DEVICE void await_draw(const Block& b, const Take& take) {
+  const Draw draw = b.draw(0, b.step);  // before the wait
+  float x[V::kGroup];
+  if (!await_groups<V, 1, kWarpSize, kLaneLevels>(b, kLogitPlace, b.samples, b.lane, x)) {
+    x[0] = float_of(0x7fc00000u);  // not a number, so nothing is drawn
   }
+  for (int i = 0; kBehind > 0 && i < kLaneLevels; ++i) {
+    if (b.lane * kLaneLevels + i >= kLevels) x[i] = float_of_order(kLowestOrder);
+  }
+  const auto give = [&](int level) {
+    take(0, level);
+    if (level < 0) report(b, kNotFinite, static_cast<uint32_t>(b.first_stream), 0);
+  };
+  if (draw.from_all != 0 && b.p.logits == nullptr) return draw_from_all(b, x, draw, give);
+  for (int i = 0; i < kLaneLevels; ++i) {
+    const int level = b.lane * kLaneLevels + i;
+    if (kBehind == 0 || level < kLevels) b.raw(0)[level] = x[i];
+  }
+  warp_sync();
+  draw_from_row(b, 0, draw, give);
+  output_logits(b, 0, 0);
 }
 
 struct LogitKeeper {
@@ -130,25 +184,22 @@ SRNN_DEVICE bool draw_streams(const Block& b, int first, int rows, const Take& t
   if (!gather<LogitVectors, kRows>(b, kLogitPlace, b.samples, first, rows, LogitKeeper{b})) {
     return false;
   }
-  for (int row = b.warp; row < rows; row += kWarps) {
-    const int level = draw_level(b, row, first + row);
-    if (b.lane == 0) take(first + row, level);
-    finish_draw(b, row, first + row, level);
-  }
+  for (int row = b.warp; row < rows; row += kWarps) draw_stream(b, row, first + row, take);
   return true;
 }
 
-// kDrawAll: draws all streams in every block, so that no levels need to be exchanged.
+// kDrawAll: draws all streams in every block, so that no levels need to be exchanged. Where a block
+// has two teams, the sample ends with a barrier, and a thread tells only what it knows itself.
+template <bool kByWarp = kWarpDraws>
 SRNN_DEVICE bool draw_all(const Block& b) {
-  const auto take = [&](int stream, int level) {
-    if (!keep_level(b, stream, level) && kTeams > 1) b.stop() = 1;
-  };
-  if (!draw_streams(b, 0, kBatch, take)) return false;
-  if constexpr (kTeams > 1) return true;  // the sample ends with a barrier
-  barrier_sync(b.barrier(), kThreads);
-  bool sound = true;
-  for (int stream = 0; stream < kBatch; ++stream) sound = sound && b.level(stream, b.now()) >= 0;
-  return sound;
+  bool sound = true;  // whether all numbers that this thread kept are levels
+  const auto take = [&](int stream, int level) { sound = keep_level(b, stream, level) && sound; };
+  if constexpr (kByWarp) {
+    if (b.warp == 0) await_draw<LogitVectors>(b, take);
+  } else {
+    if (!draw_streams(b, 0, kBatch, take)) return false;
+  }
+  return kTeams > 1 ? sound : !barrier_any(b.barrier(), kThreads, !sound);
 }
 
 // Draws this block's streams and publishes their levels.

@@ -70,11 +70,12 @@ SRNN_DEVICE Quad packet_of(const Block& b, const float* own, int packet, uint32_
   return {word[0], word[1], word[2], sequence};
 }
 
-// Threads of a block that publish a slice of kRows vectors: the first warp, where it owns all of
-// it, so that no barrier of the block stands between the numbers and their way to other blocks.
-template <class V>
+// Threads of a block that publish kCount numbers or packets: the first warp, where it owns all of
+// them, so that no barrier of the block stands between the numbers and their way to other blocks.
+// Where it would have to send many, all threads do.
+template <class V, int kCount>
 SRNN_CONSTEXPR int publishers() {
-  return kOneOwner && V::kByOwners ? kWarpSize : kThreads;
+  return kOneOwner && V::kByOwners && kCount <= 4 * kWarpSize ? kWarpSize : kThreads;
 }
 
 // Calls send(number) for each number below kCount that is this thread's to publish, once `own` is
@@ -82,7 +83,7 @@ SRNN_CONSTEXPR int publishers() {
 // would slow down the loads of the one that does.
 template <class V, int kCount, class Send>
 SRNN_DEVICE void each_published(const Block& b, const Send& send) {
-  constexpr int kPublishers = publishers<V>();
+  constexpr int kPublishers = publishers<V, kCount>();
   if constexpr (kPublishers == kThreads) barrier_sync(b.barrier(), kThreads);
   if (b.thread < kPublishers) {
     if constexpr (kPublishers < kThreads) warp_sync();
@@ -92,6 +93,26 @@ SRNN_DEVICE void each_published(const Block& b, const Send& send) {
     barrier_sync(b.barrier(), kThreads);
 }
 
+// How often a packet is sent: for each copy of the buffer, or for each block of the cluster.
+constexpr int kTimes = kCluster ? kBlocks : kCopies;
+
+// Small packets: sends number `row` of this block's slice, whose packet lies at `to`, to one copy
+// of the buffer or to one block.
+template <class V>
+SRNN_DEVICE void send_small(const Block& b, unsigned char* to, int row, int reader, uint32_t bits,
+                            uint32_t sequence) {
+  const auto send = [&](unsigned char* at, uint32_t number) {
+    if constexpr (kCluster) {
+      push_small_packet(at, (b.index + reader) % kBlocks, number, sequence);
+    } else {
+      put_small_packet(at + reader * copy_bytes<V>(), number, sequence);
+    }
+  };
+  send(to, bits);
+  // Two packets are read at once, so an odd vector has one more.
+  if (V::kCols % 2 != 0 && b.index * V::kSlice + row + 1 == V::kCols) send(to + 8, 0);
+}
+
 // Sends this block's slice of every vector, b.own() (kRows, kSlice), to all blocks.
 template <class V>
 SRNN_DEVICE void publish(const Block& b, int place, uint32_t sequence) {
@@ -99,9 +120,15 @@ SRNN_DEVICE void publish(const Block& b, int place, uint32_t sequence) {
   constexpr int kPackets = packets<V>(), kAll = V::kRows * kPackets;
   unsigned char* buffer = buffer_of<V>(b, place, sequence);
   const float* own = b.own();
-  if constexpr (in_packets(kExchange)) {
-    // Packets of a block for each copy of the buffer, or for each block of the cluster.
-    constexpr int kTimes = kCluster ? kBlocks : kCopies;
+  if constexpr (kSmallPackets) {
+    each_published<V, V::kSlice * kTimes>(b, [&](int i) {
+      const int row = i % V::kSlice, number = b.index * V::kSlice + row;
+      unsigned char* to = buffer + small_packet_at<V>(number);
+      if (number < V::kCols) {
+        send_small<V>(b, to, row, i / V::kSlice, bits_of(own[row]), sequence);
+      }
+    });
+  } else if constexpr (in_packets(kExchange)) {
     each_published<V, kAll * kTimes>(b, [&](int i) {
       const int row = i % kAll / kPackets, packet = i % kPackets, reader = i / kAll;
       const Quad q = packet_of<V>(b, own + row * V::kSlice, packet, sequence);
@@ -125,10 +152,15 @@ SRNN_DEVICE void publish(const Block& b, int place, uint32_t sequence) {
   }
 }
 
-// Reads a packet if it is wanted. There is no branch, which the next read would wait for.
+// Reads a packet of 16 bytes, or two small ones, if it is wanted. There is no branch, which the
+// next read would wait for.
 SRNN_DEVICE void read_packet(const unsigned char* from, bool wanted, Quad& q) {
-  if constexpr (kExchange == Protocol::kCluster) {
+  if constexpr (kCluster && kSmallPackets) {
+    get_small_pushed(from, wanted, q);
+  } else if constexpr (kCluster) {
     get_pushed(from, wanted, q);
+  } else if constexpr (kSmallPackets) {
+    get_small_packets(from, wanted, q);
   } else {
     get_packet(from, wanted, q);
   }
@@ -138,35 +170,65 @@ SRNN_DEVICE void read_packet(const unsigned char* from, bool wanted, Quad& q) {
 // none has arrived. More of the latter would slow down the other reads of L2.
 constexpr int kReadsAhead = 8, kRepeatedReads = 2;
 
-// Waits for packets with this sequence number: packet `first` of those at `from` and every kStep-th
-// after it, at most kCount of them and only those below `end`. All reads are issued before the
-// first one is checked, and only packets that were missing are read again. Returns false when the
-// time is up.
-template <int kCount, int kStep>
-SRNN_DEVICE bool await_packets(const Block& b, int place, uint32_t sequence,
-                               const unsigned char* from, int first, int end, Quad (&q)[kCount]) {
-  const auto read = [&](int i, bool wanted) {
-    read_packet(from + (first + i * kStep) * 16, wanted, q[i]);
-  };
+// Waits for what is read at at(0), ..., at(kCount - 1) to have this sequence number, but only for
+// those that are wanted(i); the others become zeros. All reads are issued before the first one is
+// checked, and only packets that were missing are read again: all of them where there are at most
+// kRepeated, else one at a time until it comes. Returns false when the time is up.
+template <int kCount, int kRepeated = kRepeatedReads, class At, class Wanted>
+SRNN_DEVICE bool await_packets(const Block& b, int place, uint32_t sequence, const At& at,
+                               const Wanted& wanted, Quad (&q)[kCount]) {
   for (int i = 0; i < kCount; ++i) {
-    q[i] = {0, 0, 0, sequence};
-    read(i, first + i * kStep < end);
+    q[i] = {0, kSmallPackets ? sequence : 0, 0, sequence};
+    read_packet(at(i), wanted(i), q[i]);
   }
+  // Not 0 where a packet is absent.
+  const auto absent = [&](int i) {
+    return (q[i].w ^ sequence) | (kSmallPackets ? q[i].y ^ sequence : 0);
+  };
   TimeLimit limit(b, place, sequence);
   for (int missing = kCount;;) {
+    if constexpr (kRepeated >= kCount) {
+      uint32_t any = 0;
+      for (int i = 0; i < kCount; ++i) any |= absent(i);
+      if (any == 0) return true;
+      if (!limit.read_again()) return false;
+      for (int i = 0; i < kCount; ++i) read_packet(at(i), absent(i) != 0, q[i]);
+      continue;
+    }
     int left = 0;
-    for (int i = 0; i < kCount; ++i) left += q[i].w != sequence ? 1 : 0;
+    for (int i = 0; i < kCount; ++i) left += absent(i) != 0 ? 1 : 0;
     if (left == 0) return true;
     if (!limit.read_again()) return false;
-    const bool all = kCount <= kRepeatedReads || left < missing;  // others may have arrived, too
+    const bool all = left < missing;  // others may have arrived, too
     missing = left;
     bool before = false;  // whether an earlier packet is missing
     for (int i = 0; i < kCount; ++i) {
-      const bool absent = q[i].w != sequence;
-      read(i, absent && (all || !before));
-      before = before || absent;
+      const bool again = absent(i) != 0;
+      read_packet(at(i), again && (all || !before), q[i]);
+      before = before || again;
     }
   }
+}
+
+// Small packets: waits for groups `first`, first + kStep, ... of a vector, kGroups of them, as far
+// as it has them, and puts their numbers into x. Returns false when the time is up.
+template <class V, int kGroups, int kStep, int kRepeated = kRepeatedReads>
+SRNN_DEVICE bool await_groups(const Block& b, int place, uint32_t sequence, int first,
+                              float (&x)[kGroups * V::kGroup]) {
+  constexpr int kPairs = V::kGroup / 2;
+  const unsigned char* buffer = buffer_of<V>(b, place, sequence, b.index % kCopies);
+  const auto group_of = [&](int i) { return first + i / kPairs * kStep; };
+  const auto at = [&](int i) {
+    return buffer + small_packet_at<V>(group_of(i) * V::kGroup + i % kPairs * 2);
+  };
+  const auto wanted = [&](int i) { return group_of(i) * V::kGroup + i % kPairs * 2 < V::kCols; };
+  Quad q[kGroups * kPairs];
+  const bool in_time =
+      await_packets<kGroups * kPairs, kRepeated>(b, place, sequence, at, wanted, q);
+  for (int i = 0; i < kGroups * kPairs; ++i) {
+    x[2 * i] = float_of(q[i].x), x[2 * i + 1] = float_of(q[i].z);
+  }
+  return in_time;
 }
 
 // Vectors of V that are read at once.
@@ -209,9 +271,9 @@ SRNN_DEVICE bool gather_packets(const Block& b, int place, uint32_t sequence, in
     for (int turn = 0; turn < kReads; turn += kAhead) {
       const int begin = number + turn * kStep;
       Quad q[kAhead];
-      in_time = await_packets<kAhead, kStep>(b, place, sequence, buffer + row * kBytes, begin,
-                                             kRowPackets, q) &&
-                in_time;
+      const auto at = [&](int i) { return buffer + row * kBytes + (begin + i * kStep) * 16; };
+      const auto wanted = [&](int i) { return begin + i * kStep < kRowPackets; };
+      in_time = await_packets<kAhead>(b, place, sequence, at, wanted, q) && in_time;
       for (int i = 0; i < kAhead; ++i) {
         const int packet = begin + i * kStep;
         if (packet < kRowPackets) take_packet<V>(row, packet, q[i], take);
@@ -219,6 +281,29 @@ SRNN_DEVICE bool gather_packets(const Block& b, int place, uint32_t sequence, in
     }
     take.end_row(row);
   });
+  return in_time;
+}
+
+// Reads the one vector of an exchange in small packets, in the same way.
+template <class V, class Take>
+SRNN_DEVICE bool gather_groups(const Block& b, int place, uint32_t sequence, const Take& take) {
+  constexpr int kGroup = V::kGroup, kTurns = divide_up(groups<V>(), kThreads);
+  constexpr int kAhead = divide_up(kTurns, divide_up(kTurns * kGroup, 2 * kReadsAhead));
+  bool in_time = true;
+  for (int turn = 0; turn < kTurns; turn += kAhead) {
+    float x[kAhead * kGroup];
+    const int first = b.thread + turn * kThreads;
+    in_time = await_groups<V, kAhead, kThreads>(b, place, sequence, first, x) && in_time;
+    for (int i = 0; i < kAhead; ++i) {
+      float numbers[kGroup];
+      const int col = (first + i * kThreads) * kGroup;
+      for (int k = 0; k < kGroup; ++k) numbers[k] = x[i * kGroup + k];
+      if (col < V::kCols)
+        take(0, col, numbers, smaller(kGroup, V::kCols - col),
+             Constant<V::kCols % kGroup == 0 ? kGroup : 1>());
+    }
+  }
+  take.end_row(0);
   return in_time;
 }
 
@@ -249,10 +334,13 @@ SRNN_DEVICE bool gather(const Block& b, int place, uint32_t sequence, int first,
                         const Take& take) {
   const ExchangeTime time(b);
   if constexpr (in_packets(kExchange)) {
-    int32_t& late = b.late();
-    if (!gather_packets<V, kRows>(b, place, sequence, first, rows, take)) late = 1;
-    barrier_sync(b.barrier(), kThreads);
-    return late == 0;
+    bool in_time;
+    if constexpr (kSmallPackets) {
+      in_time = gather_groups<V>(b, place, sequence, take);
+    } else {
+      in_time = gather_packets<V, kRows>(b, place, sequence, first, rows, take);
+    }
+    return !barrier_any(b.barrier(), kThreads, !in_time);
   } else if constexpr (kExchange == Protocol::kAlone) {
     constexpr uint64_t kBytes = vector_bytes<V>();
     const unsigned char* buffer = buffer_of<V>(b, place, sequence) + first * kBytes;

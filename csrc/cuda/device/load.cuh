@@ -93,13 +93,6 @@ SRNN_DEVICE void visit_state(const Block& b, Number* states, const Visit& visit)
   }
 }
 
-// Clears the words by which threads of a team, and the teams, tell each other that they give up.
-SRNN_DEVICE void clear_words(const Block& b) {
-  if (b.thread >= 2) return;
-  b.of_team<int32_t>(kTeamArrays.late)[b.thread] = 0;
-  if (kTeams > 1 && b.team == 0) b.at<int32_t>(kArrays.stop)[b.thread] = 0;
-}
-
 SRNN_DEVICE void load(const Block& b) {
   constexpr Resident kOutput = kResidents.output;
   constexpr uint64_t kOutputAt = kOffsets.output;

@@ -56,12 +56,11 @@ constexpr bool kKeepOutputRows =
 
 // Offsets of the arrays that a team of a block works on.
 struct TeamArrays {
-  uint64_t late, scales, peaks, raw, codes, parts, products, own, end;
+  uint64_t scales, peaks, raw, codes, parts, products, own, end;
 };
 SRNN_CONSTEXPR TeamArrays make_team_arrays() {
   TeamArrays to = {};
   uint64_t at = 0;
-  to.late = at, at += 16;
   to.scales = at, at += round_up(kTile * 4, 16);
   to.peaks = at, at += kInt8 ? round_up(uint64_t{4} * kTile * kWarpsOfRow, 16) : 0;
   to.raw = at, at += uint64_t{4} * kTile * kRawCols;
@@ -79,13 +78,12 @@ constexpr TeamArrays kTeamArrays = make_team_arrays();
 // Offsets of the arrays that a block works on. They come first into shared memory; where it is too
 // small, they are in the workspace.
 struct BlockArrays {
-  uint64_t teams, stop, draws, outputs, exchange, weights, end;
+  uint64_t teams, draws, outputs, exchange, weights, end;
 };
 SRNN_CONSTEXPR BlockArrays make_block_arrays() {
   BlockArrays to = {};
   uint64_t at = 0;
   to.teams = at, at += kTeams * kTeamArrays.end;
-  to.stop = at, at += kTeams == 1 ? 0 : 16;
   to.draws = at, at += round_up(uint64_t{2} * kBatch * kDrawsAhead * sizeof(Draw), 16);
   to.outputs = at, at += kKeepOutputRows ? kTiers * kOutputRowsBytes : 0;
   to.exchange = at, at += in_own_memory(kExchange) ? kExchangeBytes : 0;

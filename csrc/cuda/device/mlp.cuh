@@ -73,8 +73,12 @@ struct InputKeeper {
   template <int kCount, class Sure>
   SRNN_DEVICE_MEMBER void operator()(int row, int col, const float (&numbers)[kCount], int count,
                                      Sure) const {
-    for (int k = 0; k < kCount; ++k) {
-      if (k < Sure::value || k < count) b.input(row)[col + k] = numbers[k];
+    if constexpr (kCount == 4) {
+      write_four(b.input(row), col, {numbers[0], numbers[1], numbers[2], numbers[3]});
+    } else {
+      for (int k = 0; k < kCount; ++k) {
+        if (k < Sure::value || k < count) b.input(row)[col + k] = numbers[k];
+      }
     }
   }
   SRNN_DEVICE_MEMBER void end_row(int) const {}
@@ -102,8 +106,28 @@ struct InputWriter {
   SRNN_DEVICE_MEMBER void end_row(int row) const { writer.end_row(row); }
 };
 
+// Small packets: this thread's share of the table row of the newest level. It is asked for before
+// anything else in a sample, because it comes from L2.
+struct NewestRow {
+  Four share[kSmallPackets ? kShares : 1] = {};
+  SRNN_DEVICE_MEMBER explicit NewestRow(const Block& b) {
+    if (!kSmallPackets || b.forced) return;
+    const float* row = row_of_tap(b, 0, kTaps - 1, b.now());
+    for (int i = 0; i < kShares; ++i) {
+      if (in_vector(share_col(b, i))) share[i] = read_four<true>(row, share_col(b, i));
+    }
+  }
+};
+
 // kWholeInput: adds the row of the newest level to b.taps.
-SRNN_DEVICE void complete_taps(const Block& b) {
+SRNN_DEVICE void complete_taps(const Block& b, const NewestRow& row) {
+  if constexpr (kSmallPackets) {
+    for (int i = 0; i < kShares; ++i) {
+      const int col = share_col(b, i);
+      if (in_vector(col)) write_four(b.taps(0), col, read_four(b.taps(0), col) + row.share[i]);
+    }
+    return;
+  }
   each_four(b, [&](int stream, int col) {
     const float* newest = row_of_tap(b, stream, kTaps - 1, b.now());
     write_four(b.taps(stream), col, read_four(b.taps(stream), col) + read_four<true>(newest, col));
@@ -111,8 +135,17 @@ SRNN_DEVICE void complete_taps(const Block& b) {
 }
 
 // kWholeInput: fills rows with all units of the input. b.input must be complete, and b.taps but for
-// the newest tap.
-SRNN_DEVICE void fill_input_rows(const Block& b) {
+// the newest tap. Returns true.
+SRNN_DEVICE bool fill_input_rows(const Block& b, const NewestRow& row) {
+  if constexpr (kSmallPackets) {
+    Four x[kShares] = {};
+    for (int i = 0; i < kShares; ++i) {
+      const int col = share_col(b, i);
+      if (!in_vector(col)) continue;
+      x[i] = relu(read_four(b.taps(0), col) + row.share[i] + read_four(b.input(0), col));
+    }
+    return write_shares(b, x, true);
+  }
   constexpr int kStep = threads_of_row<kBatch>() * 4;
   const RowWriter writer{b, 0};
   each_row<kBatch>(b, kBatch, [&](int stream, int number) {
@@ -128,11 +161,17 @@ SRNN_DEVICE void fill_input_rows(const Block& b) {
   });
   barrier_sync(b.barrier(), kThreads);
   finish_rows<kDim>(b, kBatch);
+  return true;
 }
 
 // kWholeInput: fills rows with all units of the input, when complete_taps was called before a
 // barrier and what the lowest tier upsampled is on its way. Returns false when the time is up.
 SRNN_DEVICE bool gather_input_rows(const Block& b) {
+  if constexpr (kSmallPackets) {
+    return fill_shares<UnitVectors>(b, kMlpPlace, b.samples, [&](int col, Four upsampled) {
+      return relu(read_four(b.taps(0), col) + upsampled);
+    });
+  }
   const InputWriter take{b, RowWriter{b, 0}};
   if (!gather<UnitVectors>(b, kMlpPlace, b.samples, 0, kBatch, take)) return false;
   finish_rows<kDim>(b, kBatch);
@@ -152,17 +191,11 @@ SRNN_DEVICE bool run_hidden_layer(const Block& b) {
   constexpr Resident kStay = kResidents.hidden[kLayer];
   enter(b, kHiddenPhase + kLayer);
   const MatrixRows w = own_rows<kDim, kDim, kUnits>(b, kStay, kAt, kDim, 0);
-  for (int first = 0; first < kBatch; first += kTile) {
-    const int rows = rows_of_tile(first);
-    if (!fill_layer_rows<kLayer>(b, first, rows)) return false;
-    const auto take = [&](int u, int stream, const float (&terms)[1]) {
-      const float bias = b.biases()[kLayer * kUnits + u];
-      b.own()[stream * kUnits + u] = relu(bias + terms[0]);
-    };
-    each_product<kDim, 1, kUnits>(b, w, b.units, first, rows, take);
-  }
-  publish<UnitVectors>(b, kMlpPlace + kLayer + 1, b.samples);
-  return true;
+  const auto fill = [&](int first, int rows) { return fill_layer_rows<kLayer>(b, first, rows); };
+  const auto finish = [](float bias, float product) { return relu(bias + product); };
+  const float* biases = b.biases() + kLayer * kUnits;
+  const int place = kMlpPlace + kLayer + 1;
+  return publish_product<UnitVectors, kDim>(b, w, b.units, place, b.samples, biases, fill, finish);
 }
 
 // Runs hidden layer kLayer and those after it. With kWholeInput it calls idle() after the first one
@@ -186,16 +219,13 @@ SRNN_DEVICE bool run_logits(const Block& b, const Idle& idle) {
   const MatrixRows w = own_rows<kDim, kLevels, kLogitRows>(b, kStay, kAt, kLevels, 0);
   const int first_row = b.index * kLogitRows;
   const int own = part_of<kLevels, kLogitRows, kBlocks>(first_row);
-  for (int first = 0; first < kBatch; first += kTile) {
-    const int rows = rows_of_tile(first);
-    if (!fill_layer_rows<kHidden>(b, first, rows)) return false;
-    const auto take = [&](int row, int stream, const float (&terms)[1]) {
-      const float bias = b.biases()[kLogitBias + row];
-      b.own()[stream * kLogitRows + row] = bias + terms[0];
-    };
-    each_product<kDim, 1, kLogitRows>(b, w, own, first, rows, take);
+  const auto fill = [&](int first, int rows) { return fill_layer_rows<kHidden>(b, first, rows); };
+  const auto finish = [](float bias, float product) { return bias + product; };
+  const float* biases = b.biases() + kLogitBias;
+  if (!publish_product<LogitVectors, kDim>(b, w, own, kLogitPlace, b.samples, biases, fill,
+                                           finish)) {
+    return false;
   }
-  publish<LogitVectors>(b, kLogitPlace, b.samples);
   return !kWholeInput || kHidden > 0 || idle();
 }
 

@@ -6,6 +6,7 @@
 #pragma once
 
 #include "cuda/device/block.cuh"
+#include "cuda/device/exchange.cuh"
 #include "cuda/device/prims.h"
 #include "cuda/device/product.cuh"
 #include "cuda/device/shape.cuh"
@@ -25,12 +26,19 @@ SRNN_DEVICE void multiply_pass(const Block& b, const MatrixRows& w, int first, i
   barrier_sync(b.barrier(), kThreads);
 }
 
+// The number that an int8 sum stands for. `scale` is that of the row's weights.
+SRNN_DEVICE float number_of(const Block& b, uint32_t sum, int stream, float scale) {
+  // One stream: this thread has made codes of the same row, unless a tier's output rows are in use.
+  const bool known = kSmallPackets && b.output < 0;
+  return float_rn(static_cast<int32_t>(sum)) * (scale * (known ? b.row_scale : b.scales()[stream]));
+}
+
 // Adds up the parts of a row of the pass. `scale` is that of the row's weights.
 SRNN_DEVICE float sum_parts(const Block& b, int row, int stream, float scale) {
   if constexpr (kInt8) {
     uint32_t sum = 0;
     for (int part = 0; part < kParts; ++part) sum += b.parts(part, row)[stream];
-    return float_rn(static_cast<int32_t>(sum)) * (scale * b.scales()[stream]);
+    return number_of(b, sum, stream, scale);
   } else {
     float sum = float_of(b.parts(0, row)[stream]);
     for (int part = 1; part < kParts; ++part) sum += float_of(b.parts(part, row)[stream]);
@@ -80,6 +88,77 @@ SRNN_DEVICE void each_product(const Block& b, const MatrixRows& w, int own, int 
     }
     take(row, stream, terms);
   });
+}
+
+// Whether a warp sends the product of its row itself. Tensor cores leave parts of it to all warps.
+constexpr bool kWarpsSend = kSmallPackets && !kTensor;
+
+// kWarpsSend: rows of a slice of V whose products a warp sends itself, and what it needs for that.
+template <class V, int kCols>
+struct SentRows {
+  using Rows = WarpRows<kCols, V::kSlice, V::kSlice>;
+  const int own;
+  const Rows rows;
+  unsigned char* to[Rows::kTogether];
+  float scale[Rows::kTogether], bias[Rows::kTogether];
+
+  SRNN_DEVICE_MEMBER SentRows(const Block& b, const MatrixRows& w, int begin, int own_,
+                              unsigned char* buffer, const float* biases)
+      : own(own_), rows(w, 0, begin, own_) {
+    for (int i = 0; i < Rows::kTogether; ++i) {
+      const int row = rows.number(i);
+      to[i] = buffer + small_packet_at<V>(b.index * V::kSlice + row);
+      scale[i] = scale_of(w, row, 0);
+      bias[i] = biases == nullptr ? 0.0f : biases[row];
+    }
+  }
+
+  // Sends finish(bias, product) of each row. A lane sends it to one copy of the buffer, or one
+  // block.
+  template <class Finish>
+  SRNN_DEVICE_MEMBER void send(const Block& b, uint32_t sequence, const Finish& finish) const {
+    rows.multiply(b, [&](int i, int, uint32_t sum) {
+      if (rows.number(i) >= own) return;
+      const float product = kInt8 ? number_of(b, sum, 0, scale[i]) : float_of(sum);
+      const uint32_t x = bits_of(finish(bias[i], product));
+      each_step<kTimes, kWarpSize>(b.lane, [&](int reader) {
+        send_small<V>(b, to[i], rows.number(i), reader, x, sequence);
+      });
+    });
+  }
+};
+
+// Multiplies `own` rows of a slice of V with the rows of every stream, which fill(first stream,
+// streams) fills, and sends finish(bias, product) to all blocks; `biases` are those of own rows, or
+// null. Returns false when the time is up.
+template <class V, int kCols, class Fill, class Finish>
+SRNN_DEVICE bool publish_product(const Block& b, const MatrixRows& w, int own, int place,
+                                 uint32_t sequence, const float* biases, const Fill& fill,
+                                 const Finish& finish) {
+  if constexpr (kWarpsSend) {
+    using Sent = SentRows<V, kCols>;
+    unsigned char* buffer = buffer_of<V>(b, place, sequence);
+    const Sent sent(b, w, b.warp, own, buffer, biases);  // before the wait for what fills rows
+    if (!fill(0, 1)) return false;
+    if (b.warp < V::kSlice) sent.send(b, sequence, finish);
+    for (int begin = b.warp + Sent::Rows::kStep; begin < V::kSlice; begin += Sent::Rows::kStep) {
+      Sent(b, w, begin, own, buffer, biases).send(b, sequence, finish);
+    }
+    // In int8 the next row is written behind a barrier anyway (write_shares).
+    if constexpr (!kInt8) barrier_sync(b.barrier(), kThreads);
+  } else {
+    for (int first = 0; first < kBatch; first += kTile) {
+      const int rows = rows_of_tile(first);
+      if (!fill(first, rows)) return false;
+      const auto take = [&](int row, int stream, const float (&terms)[1]) {
+        const float bias = biases == nullptr ? 0.0f : biases[row];
+        b.own()[stream * V::kSlice + row] = finish(bias, terms[0]);
+      };
+      each_product<kCols, 1, V::kSlice>(b, w, own, first, rows, take);
+    }
+    publish<V>(b, place, sequence);
+  }
+  return true;
 }
 
 // Computes `parts` products of kCount gates for every own unit and stream, with rows that

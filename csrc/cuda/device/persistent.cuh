@@ -16,7 +16,6 @@ template <int kTeam>
 SRNN_DEVICE void run_team(const Params& p) {
   Block b = this_block(p, kTeam);
   begin_profile(b);
-  clear_words(b);
   if constexpr (kTeam == 0) load(b);
   block_sync();
   while (b.step < p.steps && run_step<kTeam>(b)) ++b.step;

@@ -78,14 +78,18 @@ SRNN_DEVICE uint64_t warp_sum(uint64_t x) {
   return x;
 }
 SRNN_DEVICE int32_t warp_max(int32_t x) { return __reduce_max_sync(kAllLanes, x); }
-// The sum over the lanes before this one.
+// Whether all lanes passed true.
+SRNN_DEVICE bool warp_all(bool x) { return __all_sync(kAllLanes, x) != 0; }
+// The sum over the lanes before this one. Each of three rounds adds the sums of three groups of
+// lanes below, which are fetched side by side.
 template <class Number>
 SRNN_DEVICE Number warp_before(Number x) {
   const int lane = threadIdx.x % 32;
   Number sum = x;
-  for (int step = 1; step < 32; step *= 2) {
-    const Number lower = __shfl_up_sync(kAllLanes, sum, step);
-    if (lane >= step) sum += lower;
+  for (int step = 1; step < 32; step *= 4) {
+    Number lower[3];
+    for (int k = 0; k < 3; ++k) lower[k] = __shfl_up_sync(kAllLanes, sum, (k + 1) * step % 32);
+    for (int k = 0; k < 3; ++k) sum += lane >= (k + 1) * step ? lower[k] : 0;
   }
   return sum - x;
 }
@@ -141,6 +145,24 @@ SRNN_DEVICE void get_packet(const void* from, bool wanted, Quad& q) {
       : "memory");
 }
 
+// A small packet has 8 bytes: a number and its sequence number.
+SRNN_DEVICE void put_small_packet(void* to, uint32_t number, uint32_t sequence) {
+  asm volatile("{.reg .b64 r; mov.b64 r, {%1, %2}; st.relaxed.gpu.global.b64 [%0], r;}" ::"l"(to),
+               "r"(number), "r"(sequence)
+               : "memory");
+}
+// Reads two neighbouring ones into q if they are wanted. Each of them is an access of its own.
+SRNN_DEVICE void get_small_packets(const void* from, bool wanted, Quad& q) {
+  asm volatile(
+      "{.reg .pred p; .reg .b64 l, h; setp.ne.s32 p, %5, 0;"
+      " mov.b64 l, {%0, %1}; mov.b64 h, {%2, %3};"
+      " @p ld.relaxed.gpu.global.v2.b64 {l, h}, [%4];"
+      " mov.b64 {%0, %1}, l; mov.b64 {%2, %3}, h;}"
+      : "+r"(q.x), "+r"(q.y), "+r"(q.z), "+r"(q.w)
+      : "l"(from), "r"(wanted ? 1 : 0)
+      : "memory");
+}
+
 // The address of a block's own shared memory, as instructions for shared memory take it.
 SRNN_DEVICE uint32_t shared_address(const void* own) {
   return static_cast<uint32_t>(__cvta_generic_to_shared(own));
@@ -160,6 +182,24 @@ SRNN_DEVICE void get_pushed(const void* own, bool wanted, Quad& q) {
       "{.reg .pred p; .reg .b128 r; .reg .b64 l, h; setp.ne.s32 p, %5, 0;"
       " mov.b64 l, {%0, %1}; mov.b64 h, {%2, %3}; mov.b128 r, {l, h};"
       " @p ld.relaxed.cluster.shared::cta.b128 r, [%4]; mov.b128 {l, h}, r;"
+      " mov.b64 {%0, %1}, l; mov.b64 {%2, %3}, h;}"
+      : "+r"(q.x), "+r"(q.y), "+r"(q.z), "+r"(q.w)
+      : "r"(shared_address(own)), "r"(wanted ? 1 : 0)
+      : "memory");
+}
+
+SRNN_DEVICE void push_small_packet(void* own, int block, uint32_t number, uint32_t sequence) {
+  asm volatile(
+      "{.reg .b32 to; .reg .b64 r; mapa.shared::cluster.u32 to, %0, %1; mov.b64 r, {%2, %3};"
+      " st.relaxed.cluster.shared::cluster.b64 [to], r;}" ::"r"(shared_address(own)),
+      "r"(block), "r"(number), "r"(sequence)
+      : "memory");
+}
+SRNN_DEVICE void get_small_pushed(const void* own, bool wanted, Quad& q) {
+  asm volatile(
+      "{.reg .pred p; .reg .b64 l, h; setp.ne.s32 p, %5, 0;"
+      " mov.b64 l, {%0, %1}; mov.b64 h, {%2, %3};"
+      " @p ld.relaxed.cluster.shared::cta.v2.b64 {l, h}, [%4];"
       " mov.b64 {%0, %1}, l; mov.b64 {%2, %3}, h;}"
       : "+r"(q.x), "+r"(q.y), "+r"(q.z), "+r"(q.w)
       : "r"(shared_address(own)), "r"(wanted ? 1 : 0)
@@ -193,6 +233,8 @@ SRNN_DEVICE void pause() {}
 SRNN_DEVICE uint32_t bits_of(float x) { return __float_as_uint(x); }
 SRNN_DEVICE float float_of(uint32_t bits) { return __uint_as_float(bits); }
 SRNN_DEVICE float magnitude(float x) { return fabsf(x); }
+// The larger of two floats, or the one that is a number.
+SRNN_DEVICE float max_number(float a, float b) { return fmaxf(a, b); }
 SRNN_DEVICE float fma_rn(float a, float b, float c) { return __fmaf_rn(a, b, c); }
 SRNN_DEVICE float divide_rn(float a, float b) { return __fdiv_rn(a, b); }
 // a + b, rounded towards zero.
@@ -205,6 +247,13 @@ SRNN_DEVICE float reciprocal_rn(float x) {
   return __fmaf_rn(y, __fmaf_rn(-x, y, 1.0f), y);
 }
 SRNN_DEVICE float float_rn(int32_t x) { return __int2float_rn(x); }
+// The nearest bfloat16 of two numbers, ties to even, `low` in the lower half of the word. NaN stays
+// NaN.
+SRNN_DEVICE uint32_t bfloat16_pair(float low, float high) {
+  uint32_t pair;
+  asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));
+  return pair;
+}
 // `sum` plus the four products of the signed bytes of a and b.
 SRNN_DEVICE int32_t add_bytes(uint32_t a, uint32_t b, int32_t sum) {
   int32_t result;

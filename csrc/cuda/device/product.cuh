@@ -70,20 +70,23 @@ struct FloatSum {
   }
   SRNN_DEVICE_MEMBER uint32_t of_warp() const { return bits_of(warp_sum(sum)); }
 };
-// In int8 the sums are integers, one of each plane.
+// In int8 the sums are integers, two of each plane, so that fewer additions wait for each other.
 struct CodeSum {
-  int32_t high = 0, low = 0;
+  int32_t high[2] = {0, 0}, low[2] = {0, 0};
   // Adds the products of sixteen weights.
   SRNN_DEVICE_MEMBER void add(const Block& b, Quad w, int stream, int col) {
     const Quad h = read_quad(b.codes(stream) + col), l = read_quad(b.codes(kTile + stream) + col);
-    high = add_bytes(w.x, h.x, high), low = add_bytes(w.x, l.x, low);
-    high = add_bytes(w.y, h.y, high), low = add_bytes(w.y, l.y, low);
-    high = add_bytes(w.z, h.z, high), low = add_bytes(w.z, l.z, low);
-    high = add_bytes(w.w, h.w, high), low = add_bytes(w.w, l.w, low);
+    high[0] = add_bytes(w.x, h.x, high[0]), low[0] = add_bytes(w.x, l.x, low[0]);
+    high[1] = add_bytes(w.y, h.y, high[1]), low[1] = add_bytes(w.y, l.y, low[1]);
+    high[0] = add_bytes(w.z, h.z, high[0]), low[0] = add_bytes(w.z, l.z, low[0]);
+    high[1] = add_bytes(w.w, h.w, high[1]), low[1] = add_bytes(w.w, l.w, low[1]);
   }
   // The sum is unsigned, because a part may pass 2^31; the whole sum does not.
   SRNN_DEVICE_MEMBER uint32_t of_warp() const {
-    return warp_sum((static_cast<uint32_t>(high) << 7) + static_cast<uint32_t>(low));
+    const auto whole = [](const int32_t (&x)[2]) {
+      return static_cast<uint32_t>(x[0]) + static_cast<uint32_t>(x[1]);
+    };
+    return warp_sum((whole(high) << 7) + whole(low));
   }
 };
 template <bool kCodes>
@@ -95,26 +98,35 @@ struct LaneSum<true> {
   typedef CodeSum Type;
 };
 
-// Puts the sums of rows `first` to first + kRows - 1 with every stream into b.parts. A warp
-// computes several rows at a time. A sum is added up in the same order for any number of streams:
-// first the inputs of each lane, then a tree over the lanes.
+// The rows of a product that a warp computes together: of kRows rows, number `begin`, begin +
+// kWarps,
+// ... , where 0 is row `first` of the matrix. A sum is added up in the same order for any number of
+// streams: first the inputs of each lane, then a tree over the lanes.
 template <int kCols, int kSlice, int kRows>
-SRNN_DEVICE void sum_rows(const Block& b, const MatrixRows& w, int first, int own) {
-  constexpr int kTogether = smaller(divide_up(kRows, kWarps), 4), kLoads = kInt8 ? 2 : 1;
-  constexpr int kPadded = padded_cols(kCols), kStep = kWarpSize * kRowUnit;
-  constexpr int kAhead = larger(1, kLoadsAhead / kLoads / kTogether);
-  SRNN_UNROLL(1)
-  for (int begin = b.warp; begin < kRows; begin += kWarps * kTogether) {
-    const unsigned char* row[kTogether];
+struct WarpRows {
+  static constexpr int kTogether = smaller(divide_up(kRows, kWarps), 4);
+  static constexpr int kStep = kWarps * kTogether;
+  int begin;
+  const unsigned char* row[kTogether];
+
+  SRNN_DEVICE_MEMBER WarpRows(const MatrixRows& w, int first, int begin_, int own) : begin(begin_) {
+    for (int i = 0; i < kTogether; ++i) row[i] = row_of<kSlice>(w, first + number(i), own);
+  }
+
+  // The number of row i, in whose place the last one stands where there is none.
+  SRNN_DEVICE_MEMBER int number(int i) const { return smaller(begin + i * kWarps, kRows - 1); }
+
+  // Calls take(i, stream, sum) for each of the rows and every stream, in all lanes.
+  template <class Take>
+  SRNN_DEVICE_MEMBER void multiply(const Block& b, const Take& take) const {
+    constexpr int kLoads = kInt8 ? 2 : 1, kPadded = padded_cols(kCols);
+    constexpr int kColStep = kWarpSize * kRowUnit;
+    constexpr int kAhead = larger(1, kLoadsAhead / kLoads / kTogether);
     typename LaneSum<kInt8>::Type sums[kTogether][kTile];
-    SRNN_UNROLL(kTogether)
-    for (int i = 0; i < kTogether; ++i) {
-      row[i] = row_of<kSlice>(w, first + smaller(begin + i * kWarps, kRows - 1), own);
-    }
     SRNN_UNROLL(kAhead)
-    for (int step = 0; step < divide_up(kPadded, kStep); ++step) {
-      const int col = step * kStep + b.lane * kRowUnit;
-      if (kPadded % kStep != 0 && col >= kPadded) break;
+    for (int step = 0; step < divide_up(kPadded, kColStep); ++step) {
+      const int col = step * kColStep + b.lane * kRowUnit;
+      if (kPadded % kColStep != 0 && col >= kPadded) break;
       SRNN_UNROLL(kTogether)
       for (int i = 0; i < kTogether; ++i) {
         const Quad quad = read_quad(row[i] + col * kWeightSize);
@@ -127,11 +139,22 @@ SRNN_DEVICE void sum_rows(const Block& b, const MatrixRows& w, int first, int ow
       SRNN_UNROLL(kTile)
       for (int s = 0; s < kTile; ++s) {
         const uint32_t sum = sums[i][s].of_warp();
-        const int at = begin + i * kWarps;
-        if (b.lane == 0 && (kRows % (kWarps * kTogether) == 0 || at < kRows))
-          b.parts(0, at)[s] = sum;
+        if (kRows % kStep == 0 || begin + i * kWarps < kRows) take(i, s, sum);
       }
     }
+  }
+};
+
+// Puts the sums of rows `first` to first + kRows - 1 with every stream into b.parts.
+template <int kCols, int kSlice, int kRows>
+SRNN_DEVICE void sum_rows(const Block& b, const MatrixRows& w, int first, int own) {
+  using Rows = WarpRows<kCols, kSlice, kRows>;
+  SRNN_UNROLL(1)
+  for (int begin = b.warp; begin < kRows; begin += Rows::kStep) {
+    const Rows rows(w, first, begin, own);
+    rows.multiply(b, [&](int i, int stream, uint32_t sum) {
+      if (b.lane == 0) b.parts(0, rows.number(i))[stream] = sum;
+    });
   }
 }
 

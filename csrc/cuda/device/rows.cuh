@@ -8,13 +8,6 @@
 
 namespace srnn {
 
-// The nearest bfloat16, ties to even. NaN stays NaN.
-SRNN_DEVICE unsigned short bfloat16_bits(float x) {
-  const uint32_t bits = bits_of(x);
-  if ((bits & 0x7fffffffu) > 0x7f800000u) return static_cast<unsigned short>(bits >> 16 | 64);
-  return static_cast<unsigned short>((bits + 0x7fffu + (bits >> 16 & 1)) >> 16);
-}
-
 // Four neighbouring numbers of a vector of width D.
 struct Four {
   float a, b, c, d;
@@ -62,7 +55,8 @@ struct RowWriter {
 
   SRNN_DEVICE_MEMBER void put(int row, int col, float x) const {
     if constexpr (kBfloat16) {
-      reinterpret_cast<unsigned short*>(b.codes(row))[col_offset + col] = bfloat16_bits(x);
+      reinterpret_cast<unsigned short*>(b.codes(row))[col_offset + col] =
+          static_cast<unsigned short>(bfloat16_pair(x, 0.0f));
     } else if constexpr (kInt8) {
       b.raw(row)[col_offset + col] = x;
     } else {
@@ -79,6 +73,17 @@ struct RowWriter {
     } else {
       write_four((kInt8 ? b.raw(row) : b.floats(row)) + col_offset, col, x);
       look(x.a), look(x.b), look(x.c), look(x.d);
+    }
+  }
+
+  // Writes four numbers of a row that is as wide as its padding, without a look at them.
+  SRNN_DEVICE_MEMBER void store(int row, int col, Four x) const {
+    if constexpr (kBfloat16) {
+      uint32_t* to = reinterpret_cast<uint32_t*>(b.codes(row) + col * 2);
+      to[0] = bfloat16_pair(x.a, x.b), to[1] = bfloat16_pair(x.c, x.d);
+    } else {
+      *reinterpret_cast<Quad*>(b.floats(row) + col) = {bits_of(x.a), bits_of(x.b), bits_of(x.c),
+                                                       bits_of(x.d)};
     }
   }
 
@@ -100,42 +105,65 @@ struct RowWriter {
   }
 };
 
-// Quantizes a row to signed codes of 14 bits, stored as two planes of bytes: code = 128 high + low,
-// with low from 0 to 127. The threads that share the row call this; `number` counts them.
+// int8: codes of a row of kCols numbers, whose largest magnitude the peaks of its warps tell. A
+// code has 14 bits and a sign, and is stored in two planes of bytes: code = 128 high + low, with
+// low from 0 to 127.
 template <int kCols>
-SRNN_DEVICE void quantize_row(const Block& b, int row, int number) {
-  constexpr int kPadded = padded_cols(kCols), kMost = 2147483647 / 127 / kCols;
-  constexpr int kLimit = kMost < 8191 ? kMost : 8191, kStep = threads_of_row<kTile>() * 4;
-  constexpr float kTop = static_cast<float>(kLimit), kPerTop = 1.0f / kTop;
-  const auto read = [&](int col) { return *reinterpret_cast<const Quad*>(b.raw(row) + col); };
-  const Quad first = read(smaller(number * 4, kPadded - 4));  // on its way beside the peaks
-  int32_t peak_bits = 0;
-  for (int i = 0; i < kWarpsOfRow; ++i) {
-    const int32_t bits = b.peaks(row)[i];
-    peak_bits = bits > peak_bits ? bits : peak_bits;
+struct RowCodes {
+  float per_unit;
+
+  // All threads that share the row call this.
+  SRNN_DEVICE_MEMBER RowCodes(const Block& b, int row) {
+    constexpr int kMost = 2147483647 / 127 / kCols, kLimit = kMost < 8191 ? kMost : 8191;
+    constexpr float kTop = static_cast<float>(kLimit), kPerTop = 1.0f / kTop;
+    static_assert(kWarpsOfRow <= kWarpSize, "a lane has a peak");
+    const int lane = smaller(b.lane, kWarpsOfRow - 1);
+    const int32_t peak_bits = warp_max(b.peaks(row)[lane]);
+    const float peak = float_of(static_cast<uint32_t>(peak_bits));
+    const bool finite = peak_bits < 0x7f800000, zero = !finite || peak < 1e-30f;
+    const float all = divide_rn(kTop, peak);
+    per_unit = zero ? 0.0f : all;
+    // peak / kTop, rounded: the product with the rounded 1 / kTop, and a correction by what is
+    // left.
+    const float near = peak * kPerTop, scale = fma_rn(fma_rn(-kTop, near, peak), kPerTop, near);
+    // All threads store the same: a condition would make the first warp later than the others.
+    b.row_scale = !finite ? float_of(0x7fc00000u) : zero ? 0.0f : scale;
+    b.scales()[row] = b.row_scale;
   }
-  const float peak = float_of(static_cast<uint32_t>(peak_bits));
-  const bool finite = peak_bits < 0x7f800000, zero = !finite || peak < 1e-30f;
-  const float per_unit = zero ? 0.0f : divide_rn(kTop, peak);
-  // peak / kTop, rounded: the product with the rounded 1 / kTop, and a correction by what is left.
-  const float near = peak * kPerTop, scale = fma_rn(fma_rn(-kTop, near, peak), kPerTop, near);
-  if (number == 0) b.scales()[row] = !finite ? float_of(0x7fc00000u) : zero ? 0.0f : scale;
-  SRNN_UNROLL(4)
-  for (int step = 0; step < divide_up(kPadded, kStep); ++step) {
-    const int col = step * kStep + number * 4;
-    if (kPadded % kStep != 0 && col >= kPadded) break;
-    const Quad x = step == 0 ? first : read(col);
-    const uint32_t word[4] = {x.x, x.y, x.z, x.w};
+
+  // Stores the codes of four numbers; 0 is the code of those that are not finite.
+  SRNN_DEVICE_MEMBER void store(const Block& b, int row, int col, const uint32_t (&bits)[4]) const {
     uint32_t high = 0, low = 0;
     for (int k = 0; k < 4; ++k) {
-      const bool none = zero || (kPadded != kCols && col + k >= kCols);
-      const float scaled = none ? 0.0f : float_of(word[k]) * per_unit;
-      const int code = static_cast<int>(scaled + (scaled < 0.0f ? -0.5f : 0.5f));
+      const float scaled = per_unit == 0.0f ? 0.0f : float_of(bits[k]) * per_unit;
+      // Rounded to the nearest, ties away from zero. Beside 2^23 a float has no bits after the
+      // point.
+      const uint32_t negative = bits_of(scaled) >> 31;
+      const float whole = add_rz(magnitude(scaled) + 0.5f, 8388608.0f);
+      const int code = static_cast<int>(((bits_of(whole) & 0x7fffu) ^ (0 - negative)) + negative);
       high |= (static_cast<uint32_t>(code >> 7) & 255u) << (8 * k);
       low |= (static_cast<uint32_t>(code) & 127u) << (8 * k);
     }
     *reinterpret_cast<uint32_t*>(b.codes(row) + col) = high;
     *reinterpret_cast<uint32_t*>(b.codes(kTile + row) + col) = low;
+  }
+};
+
+// Quantizes a row of raw numbers. The threads that share it call this; `number` counts them.
+template <int kCols>
+SRNN_DEVICE void quantize_row(const Block& b, int row, int number) {
+  constexpr int kPadded = padded_cols(kCols), kStep = threads_of_row<kTile>() * 4;
+  const auto read = [&](int col) { return *reinterpret_cast<const Quad*>(b.raw(row) + col); };
+  const Quad first = read(smaller(number * 4, kPadded - 4));  // on its way beside the peaks
+  const RowCodes<kCols> codes(b, row);
+  SRNN_UNROLL(4)
+  for (int step = 0; step < divide_up(kPadded, kStep); ++step) {
+    const int col = step * kStep + number * 4;
+    if (kPadded % kStep != 0 && col >= kPadded) break;
+    const Quad x = step == 0 ? first : read(col);
+    uint32_t bits[4] = {x.x, x.y, x.z, x.w};
+    for (int k = 0; k < 4; ++k) bits[k] = kPadded == kCols || col + k < kCols ? bits[k] : 0;
+    codes.store(b, row, col, bits);
   }
 }
 
@@ -158,10 +186,68 @@ SRNN_DEVICE void finish_rows(const Block& b, int rows) {
   }
 }
 
+// Small packets: a thread keeps its share of a vector of width D in registers, kShares groups of
+// four neighbouring numbers. share_col is the column of the first number of a group, which may lie
+// behind the vector.
+constexpr int kShares = divide_up(padded_cols(kDim), 4 * kThreads);
+SRNN_DEVICE int share_col(const Block& b, int share) { return (b.thread + share * kThreads) * 4; }
+SRNN_DEVICE bool in_vector(int col) { return kDim % (4 * kThreads) == 0 || col < kDim; }
+SRNN_DEVICE bool in_row(int col) {
+  return padded_cols(kDim) % (4 * kThreads) == 0 || col < padded_cols(kDim);
+}
+
+// Makes a row of the shares of all threads, where columns behind D are 0. Returns false where
+// `in_time` is false in any thread. A barrier must have come after the last read of the old row.
+SRNN_DEVICE bool write_shares(const Block& b, const Four (&x)[kShares], bool in_time) {
+  const RowWriter writer{b, 0};
+  for (int i = 0; i < kShares; ++i) {
+    const int col = share_col(b, i);
+    if constexpr (kInt8) {
+      writer.look(x[i].a), writer.look(x[i].b), writer.look(x[i].c), writer.look(x[i].d);
+    } else if (in_row(col)) {
+      writer.store(0, col, x[i]);
+    }
+  }
+  writer.end_row(0);
+  if (barrier_any(b.barrier(), kThreads, !in_time)) return false;
+  if constexpr (kInt8) {
+    const RowCodes<kDim> codes(b, 0);
+    for (int i = 0; i < kShares; ++i) {
+      const int col = share_col(b, i);
+      const uint32_t bits[4] = {bits_of(x[i].a), bits_of(x[i].b), bits_of(x[i].c), bits_of(x[i].d)};
+      if (in_row(col)) codes.store(b, 0, col, bits);
+    }
+    barrier_sync(b.barrier(), kThreads);
+  }
+  return true;
+}
+
+// Fills the row with a vector of width D from an exchange, after make(column, four numbers).
+// Returns false when the time is up.
+template <class V, class Make>
+SRNN_DEVICE bool fill_shares(const Block& b, int place, uint32_t sequence, const Make& make) {
+  Four x[kShares];
+  bool in_time;
+  {
+    const ExchangeTime time(b);
+    float numbers[kShares * V::kGroup];
+    in_time = await_groups<V, kShares, kThreads>(b, place, sequence, b.thread, numbers);
+    for (int i = 0; i < kShares; ++i) {
+      const float* from = numbers + i * V::kGroup;
+      x[i] = {from[0], from[1], from[2], from[3]};
+      if (in_vector(share_col(b, i))) x[i] = make(share_col(b, i), x[i]);
+    }
+  }
+  return write_shares(b, x, in_time);
+}
+
 // Fills rows with vectors of width D from an exchange, for streams first, ..., first + rows - 1.
 // Returns false when the time is up.
 template <class V>
 SRNN_DEVICE bool fill_rows(const Block& b, int place, uint32_t sequence, int first, int rows) {
+  if constexpr (kSmallPackets) {
+    return fill_shares<V>(b, place, sequence, [](int, Four x) { return x; });
+  }
   if (!gather<V>(b, place, sequence, first, rows, RowWriter{b, 0})) return false;
   finish_rows<kDim>(b, rows);
   return true;

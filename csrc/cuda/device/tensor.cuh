@@ -33,6 +33,7 @@ struct TileSums {
 
   // Adds two steps of the tile. The 16 bytes of a lane are both halves of the inputs of each step.
   SRNN_DEVICE_MEMBER void add(const Quad (&w)[kTileEights], Quad x) {
+    SRNN_UNROLL(kTileEights)
     for (int t = 0; t < divide_up(kEights, 2); ++t) {
       const Quad low = w[2 * t], high = w[2 * t + 1];
       multiply_tile(value[t], low.x, high.x, low.y, high.y, x.x, x.y);
@@ -55,11 +56,16 @@ SRNN_DEVICE void sum_tiles(const Block& b, const MatrixRows& w, int first_row, i
   }
   const int stream = eighth < kTile ? eighth : 0;
   TileSums<typename SumOf<kInt8>::Number, kEights> sums, low_sums;
-  SRNN_UNROLL(kTeams == 1 ? 2 : 1)  // two teams have half of the registers each
-  for (int byte = b.warp * kTileBytes + quarter * 16; byte - quarter * 16 < kBytes;
-       byte += kWarps * kTileBytes) {
-    const bool inside = byte < kBytes;
+  constexpr int kStep = kWarps * kTileBytes;
+  // Loads of one step are under way beside others, as far as there are registers; two teams have
+  // half of them each.
+  SRNN_UNROLL(kBatch == 1 && kEights == 1 ? 4 : kTeams == 1 ? 2 : 1)
+  for (int step = 0; step < divide_up(kBytes, kStep); ++step) {
+    const int byte = step * kStep + b.warp * kTileBytes + quarter * 16;
+    if (kBytes % kStep != 0 && byte - quarter * 16 >= kBytes) break;
+    const bool inside = kBytes % kTileBytes == 0 || byte < kBytes;
     Quad weights[kTileEights];
+    SRNN_UNROLL(kTileEights)
     for (int i = 0; i < kTileEights; ++i) {
       weights[i] = inside && i < kEights ? read_quad(row[smaller(i, kEights - 1)] + byte) : kNoQuad;
     }
@@ -68,7 +74,9 @@ SRNN_DEVICE void sum_tiles(const Block& b, const MatrixRows& w, int first_row, i
       low_sums.add(weights, inside ? read_quad(b.codes(kTile + stream) + byte) : kNoQuad);
     }
   }
+  SRNN_UNROLL(kEights)
   for (int eight = 0; eight < kEights; ++eight) {
+    SRNN_UNROLL(2)
     for (int i = 0; i < 2; ++i) {
       uint32_t* to = b.parts(b.warp, eight * 8 + eighth) + quarter * 2 + i;
       const auto sum = sums.value[eight / 2][eight % 2 * 2 + i];

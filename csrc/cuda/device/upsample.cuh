@@ -54,14 +54,11 @@ SRNN_DEVICE bool upsample_input(const Block& b, uint32_t frame, uint32_t now) {
   constexpr uint64_t kAllRows = uint64_t{1} * ratio(0) * kDim, kAt = kOffsets.tier[0].up;
   constexpr Resident kStay = kResidents.up[0];
   const OutputRows use(b, 0);
-  if (!fill_output_rows<0>(b, frame, 0, kBatch)) return false;
   const MatrixRows w = own_rows<kDim, kDim, kUnits>(b, kStay, kAt, kAllRows, unit_of_frame<0>(now));
-  const auto take = [&](int u, int stream, const float (&terms)[1]) {
-    b.own()[stream * kUnits + u] = terms[0];
-  };
-  each_product<kDim, 1, kUnits>(b, w, b.units, 0, kBatch, take);
-  publish<UnitVectors>(b, kMlpPlace, b.samples + 1);
-  return true;
+  const auto fill = [&](int first, int rows) { return fill_output_rows<0>(b, frame, first, rows); };
+  const auto finish = [](float, float product) { return product; };
+  return publish_product<UnitVectors, kDim>(b, w, b.units, kMlpPlace, b.samples + 1, nullptr, fill,
+                                            finish);
 }
 
 // Upsamples the tier's output after frame number `frame` for the unit below that begins at `now`.

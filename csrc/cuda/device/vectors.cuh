@@ -13,8 +13,12 @@ constexpr int kStatePlace = 0, kInnerPlace = kStatePlace + kTiers * kLayers;
 constexpr int kOutputPlace = kInnerPlace + kTiers * kLayers, kMlpPlace = kOutputPlace + kTiers;
 constexpr int kLogitPlace = kMlpPlace + kHidden + 1, kLevelPlace = kLogitPlace + 1;
 
-// Floats of a packet of 16 bytes; its fourth word is the sequence number.
-constexpr int kPayload = 3;
+// Packets have 16 bytes: three floats and a sequence number. With one stream they have 8: a float
+// and a sequence number. So whichever thread has made a number can send it at once, and a block has
+// no barrier between its products and their way to others. More streams would have to read a third
+// more for that, and threads with less than 128 registers have none left.
+constexpr bool kSmallPackets = in_packets(kExchange) && kBatch == 1 && kTeams * kThreads <= 512;
+constexpr int kPayload = 3;  // floats of a packet of 16 bytes
 // Buffers of an exchange. They are used in turn, because a slow block may still read one while a
 // fast block writes the next.
 constexpr int kBuffers = 2;
@@ -23,11 +27,25 @@ template <class V>
 SRNN_CONSTEXPR int packets() {
   return divide_up(V::kSlice, kPayload);
 }
+// Small packets: the number of groups of neighbouring numbers of a vector. A thread reads a group
+// by itself, two packets at a time.
+template <class V>
+SRNN_CONSTEXPR int groups() {
+  return divide_up(V::kCols, V::kGroup);
+}
+// Where the packet of a number lies. What neighbouring threads read at the same time are neighbours
+// in memory.
+template <class V>
+SRNN_CONSTEXPR uint64_t small_packet_at(int number) {
+  const int pair = number % V::kGroup / 2, group = number / V::kGroup;
+  return uint64_t{16} * (pair * groups<V>() + group) + number % 2 * 8;
+}
 // Bytes of one vector in the buffer of an exchange.
 template <class V>
 SRNN_CONSTEXPR uint64_t vector_bytes() {
-  return in_packets(kExchange) ? uint64_t{16} * V::kWriters * packets<V>()
-                               : round_up(uint64_t{4} * V::kCols, 16);
+  return kSmallPackets           ? uint64_t{8} * V::kGroup * groups<V>()
+         : in_packets(kExchange) ? uint64_t{16} * V::kWriters * packets<V>()
+                                 : round_up(uint64_t{4} * V::kCols, 16);
 }
 // Bytes of one copy of one buffer of an exchange.
 template <class V>
@@ -39,26 +57,36 @@ SRNN_CONSTEXPR uint64_t exchange_bytes() {
   return align(kBuffers * kCopies * copy_bytes<V>());
 }
 
+// Levels of a lane where a warp draws.
+constexpr int kLaneLevels = static_cast<int>(round_up(divide_up(kLevels, kWarpSize), 2));
+// This says whether the sum of all weights of a draw, which are at most 2^23 each, has 32 bits.
+constexpr bool kShortSums = kLevels < 512;
+// Whether the warp that draws a stream reads its logits itself and keeps them in registers.
+constexpr bool kWarpDraws = kSmallPackets && kShortSums;
+
 // The structs below say what an exchange carries: kRows vectors of kCols numbers, of which each of
 // kWriters blocks writes a slice of kSlice; kByOwners says whether the numbers were written by the
-// threads that own them (each_owned). offset(place) is the offset of the buffers in the
-// workspace, or in a block's own memory.
+// threads that own them (each_owned); kGroup is that of small packets, an even number.
+// offset(place) is the offset of the buffers in the workspace, or in a block's own memory.
 
 // Vectors of width D, one for each stream.
 struct UnitVectors {
   static constexpr int kRows = kBatch, kCols = kDim, kSlice = kUnits, kWriters = kBlocks;
+  static constexpr int kGroup = 4;
   static constexpr bool kByOwners = true;
   static SRNN_CONSTEXPR uint64_t offset(int place) { return place * exchange_bytes<UnitVectors>(); }
 };
 // The logits of each stream.
 struct LogitVectors {
   static constexpr int kRows = kBatch, kCols = kLevels, kSlice = kLogitRows, kWriters = kBlocks;
+  static constexpr int kGroup = kWarpDraws ? kLaneLevels : 4;
   static constexpr bool kByOwners = true;
   static SRNN_CONSTEXPR uint64_t offset(int) { return UnitVectors::offset(kLogitPlace); }
 };
 // One vector of the levels of all streams, where each block draws some of them.
 struct LevelVector {
   static constexpr int kRows = 1, kCols = kBatch, kSlice = kDrawStreams, kWriters = kBlocks;
+  static constexpr int kGroup = 4;
   static constexpr bool kByOwners = false;
   static SRNN_CONSTEXPR uint64_t offset(int place) {
     return LogitVectors::offset(place) + exchange_bytes<LogitVectors>();

@@ -36,14 +36,14 @@ SRNN_DEVICE bool run_output(const Block& b) {
 
 // Runs a tier whose frame begins now.
 template <int kTier>
-SRNN_DEVICE bool run_tier(const Block& b) {
+SRNN_DEVICE bool run_tier(const Block& b, const NewestRow& newest) {
   const uint32_t frame = frames_begun<kTier>(b, b.now());
   for (int layer = 0; layer < kLayers; ++layer) {
     enter(b, kTierPhase + kTier);
     if (!run_layer<kTier>(b, layer, frame)) return false;
   }
   if constexpr (kTier == 0 && kWholeInput) {
-    if (!b.forced) complete_taps(b);  // while the state is on its way
+    if (!b.forced) complete_taps(b, newest);  // while the state is on its way
   }
   if (!run_output<kTier>(b)) return false;
   if (kTier == 0 && b.forced) return true;
@@ -56,11 +56,12 @@ SRNN_DEVICE bool run_tier(const Block& b) {
 // Runs the tiers whose frame begins now, from tier kTier down. Before the first sample, with skip
 // connections, it computes the outputs of the frames that began in an earlier launch.
 template <int kTier>
-SRNN_DEVICE bool run_tiers(const Block& b) {
+SRNN_DEVICE bool run_tiers(const Block& b, const NewestRow& newest) {
   if constexpr (kTier >= 0) {
     const bool begins = b.now() % frame_size(kTier) == 0;
-    if (b.step >= 0 ? begins && !run_tier<kTier>(b) : kSkips && !run_output<kTier>(b)) return false;
-    return run_tiers<kTier - 1>(b);
+    if (b.step >= 0 ? begins && !run_tier<kTier>(b, newest) : kSkips && !run_output<kTier>(b))
+      return false;
+    return run_tiers<kTier - 1>(b, newest);
   }
   return true;
 }
@@ -125,15 +126,14 @@ SRNN_DEVICE bool run_ahead(const Block& b, bool next_forced) {
   return gather_input(b, b.samples + 1);
 }
 
-SRNN_DEVICE bool run_input(const Block& b) {
+SRNN_DEVICE bool run_input(const Block& b, const NewestRow& newest) {
   enter(b, kInputPhase);
   if constexpr (kWholeInput) {
-    if (!continues_frame<0>(b.now())) return gather_input_rows(b);
-    fill_input_rows(b);
+    return continues_frame<0>(b.now()) ? fill_input_rows(b, newest) : gather_input_rows(b);
   } else {
     publish_input(b);
+    return true;
   }
-  return true;
 }
 
 SRNN_DEVICE bool draw(const Block& b) {
@@ -149,9 +149,10 @@ SRNN_DEVICE bool draw(const Block& b) {
 SRNN_DEVICE bool run_step_alone(Block& b) {
   bool next_forced = true;
   const auto idle = [&] { return prepare_next(b, next_forced); };
-  if (!run_tiers<kTiers - 1>(b)) return false;
+  const NewestRow newest(b);
+  if (!run_tiers<kTiers - 1>(b, newest)) return false;
   b.samples += b.forced ? 0 : 1;
-  if (!b.forced && !run_input(b)) return false;
+  if (!b.forced && !run_input(b, newest)) return false;
   if ((b.forced || !kWholeInput) && !idle()) return false;
   if (!b.forced && !(run_hidden<0>(b, idle) && run_logits(b, idle))) return false;
   if (!run_ahead(b, next_forced)) return false;
@@ -164,22 +165,21 @@ SRNN_DEVICE bool run_step_alone(Block& b) {
 // Two teams: where the first lets the second go on. Barriers 1 and 2 are those of the teams.
 constexpr int kReadBarrier = 3;
 
-// The end of a sample in both teams, with a barrier of the block. Returns, in both, whether neither
-// gives up.
+constexpr int kEndBarrier = 4;
+
+// The end of a sample in both teams. Returns, in both, whether neither gives up.
 SRNN_DEVICE bool end_sample(Block& b, bool in_time, bool next_forced) {
-  if (!in_time) b.stop() = 1;
-  block_sync();
-  const bool stops = b.stop() != 0;
   b.forced = next_forced;
-  return !stops;
+  return !barrier_any(kEndBarrier, kTeams * kThreads, !in_time);
 }
 
 // The first of two teams makes a sample. Where it gives up it still meets the other one.
 SRNN_DEVICE bool make_sample(Block& b) {
   const auto idle = [] { return true; };
-  bool in_time = run_tiers<kTiers - 1>(b);
+  const NewestRow newest(b);
+  bool in_time = run_tiers<kTiers - 1>(b, newest);
   b.samples += b.forced ? 0 : 1;
-  in_time = in_time && (b.forced || run_input(b));
+  in_time = in_time && (b.forced || run_input(b, newest));
   barrier_arrive(kReadBarrier, kTeams * kThreads);
   in_time = in_time && (b.forced || (run_hidden<0>(b, idle) && run_logits(b, idle)));
   const bool next_forced = b.step + 1 >= b.p.steps || is_forced(b, b.step + 1);

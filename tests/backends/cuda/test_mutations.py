@@ -21,15 +21,19 @@ from samplernn_fast.reference.weights import pack
 _ALONE = {
     **{"block_sync()": "(void)0", "cluster_sync()": "(void)0", "warp_sync()": "(void)0"},
     **{"barrier_sync(b.barrier(), kThreads)": "(void)0", "barrier_any(b.barrier(), kThreads, ": "bool("},
+    "barrier_any(kEndBarrier, kTeams * kThreads, ": "bool(",
     **{f"barrier_{way}(kReadBarrier, kTeams * kThreads)": "(void)0" for way in ("sync", "arrive")},
 }
 # This barrier is there for speed, as its comment says.
 _FOR_SPEED = """if constexpr (kPublishers < kThreads && in_packets(kExchange))
     barrier_sync(b.barrier(), kThreads);"""
+_BOTH = "(kSmallPackets ? q[i].y ^ sequence : 0)"
+_LOOK = f"return (q[i].w ^ sequence) | {_BOTH};"
 _WAITS = {
-    "a packet's count is looked at": ("exchange.cuh", "q[i].w != sequence ? 1 : 0", "0", "tagged"),
+    "a packet's count is looked at": ("exchange.cuh", _LOOK, "return i < 0 ? 1u : 0u;", "tagged"),
+    "the count of a small packet before another is looked at": ("exchange.cuh", _BOTH, "0", "tagged"),
     "two buffers are used in turn": ("exchange.cuh", "sequence % kBuffers", "sequence % 1", "tagged"),
-    "a pushed packet's count is looked at": ("exchange.cuh", "q[i].w != sequence ? 1 : 0", "0", "cluster"),
+    "a pushed packet's count is looked at": ("exchange.cuh", _LOOK, "return i < 0 ? 1u : 0u;", "cluster"),
     "clusters use two buffers in turn": ("exchange.cuh", "sequence % kBuffers", "sequence % 1", "cluster"),
     "clusters meet before they begin": ("exchange.cuh", "cluster_sync();\n  }", "}", "cluster"),
     "clusters meet before they leave": (

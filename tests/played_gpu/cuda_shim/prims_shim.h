@@ -96,6 +96,11 @@ SRNN_DEVICE int32_t warp_max(int32_t x, SRNN_HERE) {
   }
   return x;
 }
+SRNN_DEVICE bool warp_all(bool x, SRNN_HERE) {
+  bool all = true;
+  for (const simt::Given& given : all_lanes({x ? 1u : 0u}, file, line)) all = all && given[0] != 0;
+  return all;
+}
 template <class Number>
 SRNN_DEVICE Number warp_before(Number x, SRNN_HERE) {
   const std::vector<simt::Given>& given = all_lanes({x}, file, line);
@@ -144,6 +149,30 @@ SRNN_DEVICE void push_packet(void* own, int block, Quad q) {
 }
 SRNN_DEVICE void get_pushed(const void* own, bool wanted, Quad& q) { get_packet(own, wanted, q); }
 
+// The two packets of a read are accesses of their own: others may write between them.
+SRNN_DEVICE void put_small_packet(void* to, uint32_t number, uint32_t sequence) {
+  pause_sometimes();
+  const uint32_t packet[2] = {number, sequence};
+  simt::send(to, packet, sizeof(packet));
+}
+SRNN_DEVICE void get_small_packets(const void* from, bool wanted, Quad& q) {
+  if (!wanted) return;
+  pause_sometimes();
+  std::memcpy(&q.x, from, 8);
+  pause_sometimes();
+  std::memcpy(&q.z, static_cast<const unsigned char*>(from) + 8, 8);
+}
+SRNN_DEVICE void push_small_packet(void* own, int block, uint32_t number, uint32_t sequence) {
+  pause_sometimes();
+  const int target = simt::first_of_cluster(block_id()) + block;
+  const auto offset = static_cast<unsigned char*>(own) - shared_memory();
+  const uint32_t packet[2] = {number, sequence};
+  simt::send(simt::runtime->shared[target] + offset, packet, sizeof(packet), target);
+}
+SRNN_DEVICE void get_small_pushed(const void* own, bool wanted, Quad& q) {
+  get_small_packets(own, wanted, q);
+}
+
 SRNN_DEVICE uint32_t read_word(const uint32_t* from) { return *from; }
 SRNN_DEVICE bool claim_word(uint32_t* to, uint32_t word) {
   const bool first = *to == 0;
@@ -160,6 +189,7 @@ SRNN_DEVICE void pause() { simt::pause(); }
 SRNN_DEVICE float fma_rn(float a, float b, float c) { return std::fmaf(a, b, c); }
 SRNN_DEVICE float divide_rn(float a, float b) { return a / b; }
 SRNN_DEVICE float magnitude(float x) { return std::fabs(x); }
+SRNN_DEVICE float max_number(float a, float b) { return std::fmax(a, b); }
 SRNN_DEVICE float reciprocal_rn(float x) { return 1.0f / x; }
 SRNN_DEVICE float add_rz(float a, float b) {
   const double exact = static_cast<double>(a) + b;
@@ -167,6 +197,13 @@ SRNN_DEVICE float add_rz(float a, float b) {
   return std::fabs(near) > std::fabs(exact) ? std::nextafter(near, 0.0f) : near;
 }
 SRNN_DEVICE float float_rn(int32_t x) { return static_cast<float>(x); }
+SRNN_DEVICE uint32_t bfloat16_pair(float low, float high) {
+  const auto nearest = [](float x) {
+    const uint32_t bits = bits_of(x);
+    return std::isnan(x) ? 0x7fffu : (bits + 0x7fffu + (bits >> 16 & 1)) >> 16;
+  };
+  return nearest(low) | nearest(high) << 16;
+}
 SRNN_DEVICE int32_t add_bytes(uint32_t a, uint32_t b, int32_t sum) {
   uint32_t total = static_cast<uint32_t>(sum);
   for (int shift = 0; shift < 32; shift += 8) {

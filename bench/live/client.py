@@ -1,0 +1,156 @@
+"""Clients that play a live server in real time, as the page does, and note how late its sound comes.
+
+Nothing here needs torch, so a process of clients begins at once and takes little from the server beside it.
+"""
+
+import asyncio
+import json
+import struct
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+from websockets.asyncio.client import ClientConnection, connect
+
+_HEADER = struct.Struct("<dII")
+_LEAST_SLEEP = 0.001  # seconds
+
+
+class Session(NamedTuple):
+    """What a process of clients has to do."""
+
+    place: str
+    """HOST:PORT of the server."""
+    model: str
+    seeds: range
+    """One for each client."""
+    block: int
+    """Samples."""
+    lead: int
+    """How many blocks are wanted ahead of the ears."""
+    seconds: float
+
+
+class Heard(NamedTuple):
+    """What a client noticed."""
+
+    seed: int
+    rate: int
+    block: int
+    to_block: list[float]
+    """For each change, the seconds from the setting that was sent to the arrival of the first block that obeys it."""
+    to_sound: list[float]
+    """For each change, the seconds until that block's first sample was due."""
+    underruns: list[float]
+    """The moments, in seconds from the first sample, at which a sample was due that had not come."""
+    sound: np.ndarray
+    score: list[tuple[int, dict[str, Any]]]
+    """The changes that the server reported."""
+
+
+class Client:
+    """A listener that plays in real time, and what it noticed."""
+
+    def __init__(self, socket: ClientConnection, session: Session, seed: int) -> None:
+        self.socket, self.session, self.seed = socket, session, seed
+        self.rate, self.block = 1, session.block
+        self.to_block: list[float] = []
+        self.to_sound: list[float] = []
+        self.underruns: list[float] = []
+        self.sound: list[np.ndarray] = []
+        self.score: list[tuple[int, dict[str, Any]]] = []
+        self._received = 0
+        self._began: float | None = None
+        self._asked: dict[int, float] = {}
+
+    def played(self) -> int:
+        """How many samples were played by now. An underrun moves the rest, as silence does in a real player."""
+        if self._began is None:
+            return 0
+        at = int((time.perf_counter() - self._began) * self.rate)
+        if at > self._received:
+            self.underruns.append(self._received / self.rate)
+            self._began += (at - self._received) / self.rate
+            at = self._received
+        return at
+
+    async def begin(self) -> None:
+        """Has the server begin a stream."""
+        await self.socket.recv()
+        await self._say(do="play", model=self.session.model, seed=self.seed, block=self.session.block)
+        answer = json.loads(await self.socket.recv())
+        if answer["is"] != "playing":
+            raise SystemExit(answer["message"])
+        self.rate, self.block = answer["rate"], answer["block"]
+
+    async def play(self) -> Heard:
+        """Plays as long as the session lasts."""
+        parts = [asyncio.ensure_future(part) for part in (self._receive(), self._want(), self._move())]
+        done, _ = await asyncio.wait(parts, timeout=self.session.seconds, return_when=asyncio.FIRST_EXCEPTION)
+        for part in parts:
+            part.cancel()
+        await asyncio.gather(*parts, return_exceptions=True)
+        for part in done:
+            part.result()
+        sound = np.concatenate(self.sound) if self.sound else np.empty(0, np.float32)
+        times = self.to_block, self.to_sound, self.underruns
+        return Heard(self.seed, self.rate, self.block, *times, sound, self.score)
+
+    async def _receive(self) -> None:
+        async for message in self.socket:
+            if isinstance(message, str):
+                event = json.loads(message)
+                if event["is"] == "set":
+                    self.score.append((event["at"], event["changes"]))
+                elif event["is"] in ("error", "stopped"):
+                    raise SystemExit(f"the server ended the stream: {message}")
+                continue
+            now, (position, obeys, _) = time.perf_counter(), _HEADER.unpack(message[: _HEADER.size])
+            self.sound.append(np.frombuffer(message[_HEADER.size :], "<f4"))
+            played = self.played()
+            self._received = int(position) + len(self.sound[-1])
+            if self._began is None and self._received >= self.session.lead * self.block:
+                self._began = now
+            sent = self._asked.pop(obeys, None)
+            if sent is not None:
+                self.to_block.append(now - sent)
+                self.to_sound.append(now - sent + max(0.0, (position - played) / self.rate))
+
+    async def _want(self) -> None:
+        wanted = 0
+        while True:
+            until = (self.played() // self.block + self.session.lead) * self.block  # a block is made as a whole
+            if until > wanted:
+                wanted = until
+                await self._say(do="want", until=until)
+            until_next = self.block - self.played() % self.block if self._began else self.block / 4
+            await asyncio.sleep(max(_LEAST_SLEEP, until_next / self.rate))
+
+    async def _move(self) -> None:
+        generator = np.random.default_rng(self.seed)
+        for number in range(1, 1 << 20):
+            await asyncio.sleep(float(generator.uniform(0.3, 0.7)))
+            self._asked[number] = time.perf_counter()
+            await self._say(do="set", id=number, temperature=round(float(generator.uniform(0.7, 1.0)), 2))
+
+    async def _say(self, **message: Any) -> None:
+        await self.socket.send(json.dumps(message))
+
+
+def play(session: Session, wait: Callable[[], object]) -> list[Heard]:
+    """Plays a session. `wait` is called when all its streams have begun, and returns when all processes are there."""
+    return asyncio.run(_play(session, wait))
+
+
+async def _play(session: Session, wait: Callable[[], object]) -> list[Heard]:
+    sockets = [await connect(f"ws://{session.place}/ws", max_size=None, compression=None) for _ in session.seeds]
+    try:
+        clients = [Client(socket, session, seed) for socket, seed in zip(sockets, session.seeds, strict=True)]
+        for client in clients:
+            await client.begin()
+        wait()
+        return list(await asyncio.gather(*(client.play() for client in clients)))
+    finally:
+        for socket in sockets:
+            await socket.close()

@@ -1,0 +1,55 @@
+"""A live server in a process of its own, and what it says and takes."""
+
+import re
+import subprocess
+import sys
+import threading
+import urllib.request
+from pathlib import Path
+
+import numpy as np
+
+
+class Server:
+    """`samplernn-fast serve` for a measurement; a context manager that ends it."""
+
+    def __init__(self, model: str, listeners: int, flags: list[str]) -> None:
+        words = ["serve", model, "--port", "0", "--max-listeners", str(listeners), *flags]
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "samplernn_fast", *words], stdout=subprocess.PIPE, text=True
+        )
+        assert self.process.stdout is not None
+        found = re.search(r"^(\S+) at http://(\S+:\d+)/", self.process.stdout.readline())
+        if not found:
+            self.process.kill()
+            raise SystemExit("the server did not begin")
+        self.model, self.place = found[1], found[2]
+        self.memory: list[float] = []
+        """The MB that the process held, once a second; empty where the system does not tell."""
+        self._over = threading.Event()
+        self._watching = threading.Thread(target=self._watch, daemon=True)
+        self._watching.start()
+
+    def __enter__(self) -> "Server":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._watching.join()
+        self.process.kill()
+        self.process.wait()
+
+    def load(self, part: float) -> float:
+        """A percentile of the load: the time that a block took in the time that it sounds, rounded up to a class."""
+        with urllib.request.urlopen(f"http://{self.place}/metrics") as answer:
+            text = answer.read().decode()
+        rows = re.findall(r'samplernn_load_bucket{le="([^"]+)",[^}]*} (\S+)', text)
+        bounds, counts = np.array([[float(bound), float(count)] for bound, count in rows]).T
+        return float(bounds[np.searchsorted(counts, counts[-1] * part / 100)])
+
+    def _watch(self) -> None:
+        status = Path(f"/proc/{self.process.pid}/status")
+        while not self._over.wait(1):
+            found = re.search(r"VmRSS:\s+(\d+) kB", status.read_text()) if status.exists() else None
+            if found:
+                self.memory.append(int(found[1]) / 1e3)
