@@ -103,6 +103,7 @@ RUNS = [
     Run("two-levels", "float32", "launches", 3),
     Run("paper-3tier", "float32", "tagged", 1),
     Run("paper-3tier", "int8", "tagged", 1),
+    Run("paper-3tier", "int8", "tagged", 1, logits=True),
     Run("paper-3tier", "int8", "tagged", 1, teams=1),
     Run("paper-3tier", "int8", "cluster", 1),
     Run("33 rows of a frame", "float32", "tagged", 1, forced=False),
