@@ -12,7 +12,7 @@ _CLUSTER_BLOCKS = (16, 8, 4)  # the sizes of thread block clusters that are trie
 # The largest number of streams of a cluster. Every block keeps the buffers of exchanges in its shared memory, and they
 # grow with the streams.
 _STREAMS_OF_A_CLUSTER = 8
-_STREAMS_WITH_TEAMS = 4  # the largest number of streams of a block with two teams, where its shared memory is large
+_STREAMS_WITH_TEAMS = 8  # the largest number of streams of a block with two teams, where its shared memory is large
 LARGE = 200 << 10
 """Bytes of shared memory from which a block keeps most weights; compute capability 9.0 has 227 KB."""
 
@@ -23,8 +23,8 @@ def grid_blocks(dim: int, most: int) -> int:
 
 
 def block_teams(batch: int, exchange: str, shared_bytes: int) -> int:
-    """The most teams of warps that a block may have: a second one works ahead where blocks wait for packets. With more
-    streams two teams do not fit into the registers, the less so where few weights stay in shared memory."""
+    """The most teams of warps that a block may have: a second one works ahead where blocks wait for packets, as long as
+    every block draws all streams. Where few weights stay in shared memory the registers are enough for one stream."""
     most = _STREAMS_WITH_TEAMS if shared_bytes >= LARGE else 1
     return 2 if exchange in ("tagged", "cluster") and batch <= most else 1
 
