@@ -17,20 +17,35 @@ namespace srnn {
 // Returns the dtype and shape of an array as text for messages.
 std::string describe(const py::array& array);
 
-// Returns the data of an array. Throws value_error unless the array has this type, is C-contiguous
-// and aligned, and is writeable if T is not const: nothing is converted silently. `what` begins the
-// message and says what must hold.
+inline bool is_packed(const py::array& array) {
+  return (array.flags() & py::array::c_style) != 0 &&
+         (array.flags() & py::detail::npy_api::NPY_ARRAY_ALIGNED_) != 0;
+}
+template <typename T>
+bool is_mutable_enough(const py::array& array) {
+  return std::is_const_v<T> || array.writeable();
+}
+
+// Whether an array has this type, is C-contiguous and aligned, and is writeable if T is not const:
+// nothing is converted silently.
+template <typename T>
+bool fits(const py::array& array, bool shape_fits) {
+  return shape_fits && py::isinstance<py::array_t<std::remove_const_t<T>>>(array) &&
+         is_packed(array) && is_mutable_enough<T>(array);
+}
+
+template <typename T>
+T* data_of(const py::array& array) {
+  return const_cast<T*>(static_cast<const T*>(array.data()));
+}
+
+// Returns the data of an array that fits, and else throws value_error. `what` begins the message
+// and says what must hold.
 template <typename T>
 T* checked(const py::array& array, bool shape_fits, const std::string& what) {
-  const bool typed = py::isinstance<py::array_t<std::remove_const_t<T>>>(array);
-  const bool packed = (array.flags() & py::array::c_style) != 0 &&
-                      (array.flags() & py::detail::npy_api::NPY_ARRAY_ALIGNED_) != 0;
-  const bool mutable_enough = std::is_const_v<T> || array.writeable();
-  if (!typed || !packed || !shape_fits || !mutable_enough) {
-    throw py::value_error(what + ", got " + (packed ? "" : "strided ") +
-                          (mutable_enough ? "" : "read-only ") + describe(array));
-  }
-  return const_cast<T*>(static_cast<const T*>(array.data()));
+  if (fits<T>(array, shape_fits)) return data_of<T>(array);
+  throw py::value_error(what + ", got " + (is_packed(array) ? "" : "strided ") +
+                        (is_mutable_enough<T>(array) ? "" : "read-only ") + describe(array));
 }
 
 // Returns the settings; top_k 0 and top_p >= 1 are off. Throws value_error if one is out of range.

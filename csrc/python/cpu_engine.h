@@ -24,9 +24,12 @@ std::string shape_text(const std::vector<long>& shape) {
 
 template <typename T>
 T* checked_shape(const py::array& array, const std::vector<long>& shape, const std::string& what) {
-  const std::vector<long> got(array.shape(), array.shape() + array.ndim());
+  const bool shape_fits = array.ndim() == static_cast<long>(shape.size()) &&
+                          std::equal(shape.begin(), shape.end(), array.shape());
+  // The text is made where it is needed only: it takes longer than all other checks of a call.
+  if (fits<T>(array, shape_fits)) return data_of<T>(array);
   const std::string type = py::str(py::dtype::of<std::remove_const_t<T>>()).cast<std::string>();
-  return checked<T>(array, got == shape,
+  return checked<T>(array, shape_fits,
                     "engine: " + what + " must be C-contiguous " + type + " " + shape_text(shape));
 }
 

@@ -135,7 +135,8 @@ class Engine:
         all_forced = self._check_forced(state, n, forced)
         made: list[np.ndarray] = []
         slice_size = functools.partial(self.pace.samples, state.num_streams)
-        for start, stop, known in _slices(state.t, all_forced, self.config.top_frame, slice_size):
+        some = None if forced is None else all_forced
+        for start, stop, known in _slices(state.t, n, some, self.config.top_frame, slice_size):
             levels, hidden = all_forced[:, start:stop], [h.copy() for h in state.hidden]
             if known:
                 self.backend.prime(hidden, state.history, levels)
@@ -236,18 +237,20 @@ def _weights(model: "str | Path | ModelArrays | AudioModel") -> registry.Weights
     raise no_model(model)
 
 
-def _slices(t: int, forced: np.ndarray, frame: int, slice_size: Callable[[], int]) -> Iterator[tuple[int, int, bool]]:
-    """Cut a call into slices (start, stop, known) of its forced levels (B, n), from time t on.
+def _slices(
+    t: int, n: int, forced: np.ndarray | None, frame: int, slice_size: Callable[[], int]
+) -> Iterator[tuple[int, int, bool]]:
+    """Cut a call of n samples into slices (start, stop, known) from time t on.
 
-    frame: the samples of a top frame. A known slice is whole top frames that every stream is given, about
-    `_KNOWN_AT_ONCE` samples at most, so that a signal is heard within a long prompt; it needs no draws. The others are
-    stepped through, slice_size() samples at a time, which is asked anew for each; a rest of less than two sizes is one
-    slice.
+    forced: its levels (B, n), of which some are known; None where none is. frame: the samples of a top frame. A known
+    slice is whole top frames that every stream is given, about `_KNOWN_AT_ONCE` samples at most, so that a signal is
+    heard within a long prompt; it needs no draws. The others are stepped through, slice_size() samples at a time, which
+    is asked anew for each; a rest of less than two sizes is one slice.
     """
-    known = np.asarray(np.all(forced >= 0, axis=0))
-    edges = [0, *(np.flatnonzero(np.diff(known)) + 1).tolist(), len(known)]
+    known = None if forced is None else np.asarray(np.all(forced >= 0, axis=0))
+    edges = [0, *([] if known is None else (np.flatnonzero(np.diff(known)) + 1).tolist()), n]
     for start, stop in itertools.pairwise(edges):
-        if start < stop and known[start]:
+        if start < stop and known is not None and known[start]:
             aligned = min(stop, start + -(t + start) % frame)
             whole = aligned + (stop - aligned) // frame * frame
             if start < aligned:
