@@ -170,7 +170,7 @@ def test_many_streams_in_every_mode(compiled, arch, dtype, batch):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("arch", ["sm_80", "sm_86"])
+@pytest.mark.parametrize("arch", ["sm_80", "sm_86", "sm_90"])
 @pytest.mark.parametrize("name", CASES)
 def test_every_case_compiles(compiled, name, arch):
     check(*compiled(arch, batch=3, exchange="auto", config=CASES[name]), arch)
