@@ -122,10 +122,11 @@ class ShimKernel:
     ) -> tuple[Tensor, Tensor]:
         """A launch, or those of its stages: levels (B, steps), logits (B, steps, Q) where wanted; advances `hidden`.
 
-        ShimError for an illegal access, a deadlock or a wrong meeting; KernelError for what the kernel reports.
+        ShimError for an illegal access, a deadlock or a wrong meeting; KernelError for what the kernel reports. Then
+        `made` has the levels that were stored before, and -7 for the others.
         """
         settings = settings or Settings()
-        levels = torch.full((self.batch, steps), -7, dtype=torch.int32)
+        levels = self.made = torch.full((self.batch, steps), -7, dtype=torch.int32)
         new_hidden = torch.full_like(hidden, torch.nan)
         logits = torch.full((self.batch, steps, self.config.q_levels), torch.nan)
         temperature = torch.as_tensor(settings.temperature, dtype=torch.float32).reshape(-1, 1)

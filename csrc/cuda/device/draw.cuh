@@ -128,15 +128,14 @@ SRNN_DEVICE void draw_stream(const Block& b, int row, int stream, const Take& ta
   output_logits(b, row, stream);
 }
 
-// kWarpDraws: the same from logits that the warp reads itself. Where their time is up, the level is
-// -1, and an error has been reported before.
+// kWarpDraws: the same from logits that the warp reads itself. Returns false in a lane whose time is
+// up; then what was drawn means nothing, and an error has been reported before.
 template <class V, class Take>
-SRNN_DEVICE void await_draw(const Block& b, const Take& take) {
+SRNN_DEVICE bool await_draw(const Block& b, const Take& take) {
   const Draw draw = b.draw(0, b.step);  // before the wait
   float x[V::kGroup];
-  if (!await_groups<V, 1, kWarpSize, kLaneLevels>(b, kLogitPlace, b.samples, b.lane, x)) {
-    x[0] = float_of(0x7fc00000u);  // not a number, so nothing is drawn
-  }
+  const bool in_time =
+      await_groups<V, 1, kWarpSize, kLaneLevels>(b, kLogitPlace, b.samples, b.lane, x);
   for (int i = 0; kBehind > 0 && i < kLaneLevels; ++i) {
     if (b.lane * kLaneLevels + i >= kLevels) x[i] = float_of_order(kLowestOrder);
   }
@@ -144,7 +143,10 @@ SRNN_DEVICE void await_draw(const Block& b, const Take& take) {
     take(0, level);
     if (level < 0) report(b, kNotFinite, static_cast<uint32_t>(b.first_stream), 0);
   };
-  if (draw.from_all != 0 && b.p.logits == nullptr) return draw_from_all(b, x, draw, give);
+  if (draw.from_all != 0 && b.p.logits == nullptr) {
+    draw_from_all(b, x, draw, give);
+    return in_time;
+  }
   for (int i = 0; i < kLaneLevels; ++i) {
     const int level = b.lane * kLaneLevels + i;
     if (kBehind == 0 || level < kLevels) b.raw(0)[level] = x[i];
@@ -152,6 +154,7 @@ SRNN_DEVICE void await_draw(const Block& b, const Take& take) {
   warp_sync();
   draw_from_row(b, 0, draw, give);
   output_logits(b, 0, 0);
+  return in_time;
 }
 
 struct LogitKeeper {
@@ -192,10 +195,10 @@ SRNN_DEVICE bool draw_streams(const Block& b, int first, int rows, const Take& t
 // has two teams, the sample ends with a barrier, and a thread tells only what it knows itself.
 template <bool kByWarp = kWarpDraws>
 SRNN_DEVICE bool draw_all(const Block& b) {
-  bool sound = true;  // whether all numbers that this thread kept are levels
+  bool sound = true;  // whether all numbers that this thread kept are levels, of logits in time
   const auto take = [&](int stream, int level) { sound = keep_level(b, stream, level) && sound; };
   if constexpr (kByWarp) {
-    if (b.warp == 0) await_draw<LogitVectors>(b, take);
+    if (b.warp == 0) sound = await_draw<LogitVectors>(b, take) && sound;
   } else {
     if (!draw_streams(b, 0, kBatch, take)) return false;
   }

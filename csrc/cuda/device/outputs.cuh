@@ -137,6 +137,7 @@ SRNN_DEVICE bool publish_product(const Block& b, const MatrixRows& w, int own, i
                                  const Finish& finish) {
   if constexpr (kWarpsSend) {
     using Sent = SentRows<V, kCols>;
+    if (own <= 0) return fill(0, 1);  // the same for the whole block; there may be no row to read
     unsigned char* buffer = buffer_of<V>(b, place, sequence);
     const Sent sent(b, w, b.warp, own, buffer, biases);  // before the wait for what fills rows
     if (!fill(0, 1)) return false;

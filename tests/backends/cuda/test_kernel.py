@@ -258,6 +258,32 @@ def test_logits_that_are_not_numbers_are_reported(batch):
 SMALL = SampleRNNConfig(dim=16, emb_size=4, q_levels=16, frame_sizes=(2, 2, 8), n_rnn=1)
 
 
+@pytest.mark.parametrize("teams", [1, 2])
+def test_a_lost_logit_of_a_forced_sample_ends_the_walk(teams):
+    """Its level is given, so that the wait alone tells that something is wrong."""
+    subject = ShimKernel(pack(make_model(SMALL)), threads=32, teams=teams)
+    forced, place = torch.zeros(1, 12, dtype=torch.int64), constants.exchange_names(SMALL).index("logits")
+    stopped = []
+    for number in range(0, 160, 4):
+        hidden, history = subject.initial()
+        with pytest.raises(KernelError) as caught:
+            settings = Settings(time_limit=200_000, schedule=number, lose_store=number)
+            subject.run(hidden, history, 0, 12, forced, want_logits=True, settings=settings)
+        if caught.value.args[2] == place:
+            stopped.append((subject.made[0] >= 0).sum().item() - caught.value.args[4])
+    assert stopped and set(stopped) == {1}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "int8"])
+def test_a_block_that_owns_no_logits_reads_no_rows_for_them(dtype):
+    """The memory behind the matrix, whose rows do not stay in shared memory, is not the kernel's."""
+    config = SampleRNNConfig(dim=64, emb_size=4, q_levels=2, frame_sizes=(2, 2, 4), n_rnn=1)
+    subject = ShimKernel(pack(make_model(config)), dtype, blocks=16, threads=32, shared_bytes=64)
+    hidden, history = subject.initial()
+    levels, _ = subject.run(hidden, history, 0, 6, settings=Settings(seed=1))
+    assert set(levels[0].tolist()) == {0, 1}
+
+
 @every_exchange
 def test_blocks_that_are_done_leave_others_what_they_still_read(exchange):
     """One forced sample where a frame begins: nobody waits for anybody, and a slow block still reads the old states."""
