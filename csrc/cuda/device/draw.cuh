@@ -4,6 +4,7 @@
 #include "cuda/device/block.cuh"
 #include "cuda/device/exchange.cuh"
 #include "cuda/device/prims.h"
+#include "cuda/device/profile.cuh"
 #include "model/draw.h"
 
 namespace srnn {
@@ -128,14 +129,18 @@ SRNN_DEVICE void draw_stream(const Block& b, int row, int stream, const Take& ta
   output_logits(b, row, stream);
 }
 
-// kWarpDraws: the same from logits that the warp reads itself. Returns false in a lane whose time is
-// up; then what was drawn means nothing, and an error has been reported before.
+// kWarpDraws: the same from logits that the warp reads itself. Returns false in a lane whose time
+// is up; then what was drawn means nothing, and an error has been reported before.
 template <class V, class Take>
 SRNN_DEVICE bool await_draw(const Block& b, const Take& take) {
   const Draw draw = b.draw(0, b.step);  // before the wait
   float x[V::kGroup];
-  const bool in_time =
-      await_groups<V, 1, kWarpSize, kLaneLevels>(b, kLogitPlace, b.samples, b.lane, x);
+  bool in_time;
+  {
+    const ExchangeTime time(b);
+    in_time = await_groups<V, 1, kWarpSize, kLaneLevels>(b, kLogitPlace, b.samples, b.lane, x);
+    if constexpr (kProfile) in_time = warp_all(in_time);  // what others wait for counts as well
+  }
   for (int i = 0; kBehind > 0 && i < kLaneLevels; ++i) {
     if (b.lane * kLaneLevels + i >= kLevels) x[i] = float_of_order(kLowestOrder);
   }

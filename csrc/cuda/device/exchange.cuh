@@ -4,8 +4,12 @@
 // counts the exchanges of that place in this launch from 1. All blocks take part in all exchanges,
 // in the same order. Each place has two buffers, used in turn. Two are enough: a block writes its
 // third result only after it has read the second one of every block, and a block writes its second
-// result only after it has read the first ones.
-//   tagged    Results travel in packets of 16 bytes that carry the sequence number: a reader who
+// result only after it has read the first ones. A block without logits of its own writes none, but
+// others wait for its part of the MLP's input or layer before, which is as late.
+//   Warps write and read on their own, so within a block a barrier lies between the last read of a
+// result by any warp and the next result of the same place by any warp: that of write_shares or of
+// gather, and after the draw the one that ends it or the sample.
+//   tagged    Results travel in packets that carry the sequence number (vectors.cuh): a reader who
 //             finds the number has the result. Blocks need neither a barrier nor a fence. There may
 //             be several copies of a packet, so that fewer blocks read the same one.
 //   alone     A group is one block, and its results stay in its own memory.

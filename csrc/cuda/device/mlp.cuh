@@ -144,7 +144,9 @@ SRNN_DEVICE bool fill_input_rows(const Block& b, const NewestRow& row) {
       if (!in_vector(col)) continue;
       x[i] = relu(read_four(b.taps(0), col) + row.share[i] + read_four(b.input(0), col));
     }
-    return write_shares(b, x, true);
+    write_shares(b, x, true);
+    write_codes(b, x);
+    return true;
   }
   constexpr int kStep = threads_of_row<kBatch>() * 4;
   const RowWriter writer{b, 0};

@@ -2,7 +2,8 @@
 // threads that own them.
 //
 // Warps put parts of the sums of up to kPassRows rows into b.parts. After a barrier the owner of a
-// row and stream adds them up, in the order of the parts.
+// row and stream adds them up, in the order of the parts. With one stream, and without tensor
+// cores, the warp that has the sum of a row sends what comes of it at once (publish_product).
 #pragma once
 
 #include "cuda/device/block.cuh"
@@ -145,7 +146,7 @@ SRNN_DEVICE bool publish_product(const Block& b, const MatrixRows& w, int own, i
     for (int begin = b.warp + Sent::Rows::kStep; begin < V::kSlice; begin += Sent::Rows::kStep) {
       Sent(b, w, begin, own, buffer, biases).send(b, sequence, finish);
     }
-    // In int8 the next row is written behind a barrier anyway (write_shares).
+    // In int8 the next row's codes are written behind a barrier anyway (write_shares).
     if constexpr (!kInt8) barrier_sync(b.barrier(), kThreads);
   } else {
     for (int first = 0; first < kBatch; first += kTile) {

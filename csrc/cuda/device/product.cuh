@@ -98,10 +98,9 @@ struct LaneSum<true> {
   typedef CodeSum Type;
 };
 
-// The rows of a product that a warp computes together: of kRows rows, number `begin`, begin +
-// kWarps,
-// ... , where 0 is row `first` of the matrix. A sum is added up in the same order for any number of
-// streams: first the inputs of each lane, then a tree over the lanes.
+// The rows of a product that a warp computes together: of kRows rows, number `begin` and every
+// kWarps-th after it, where 0 is row `first` of the matrix. A sum is added up in the same order for
+// any number of streams: first the inputs of each lane, then a tree over the lanes.
 template <int kCols, int kSlice, int kRows>
 struct WarpRows {
   static constexpr int kTogether = smaller(divide_up(kRows, kWarps), 4);

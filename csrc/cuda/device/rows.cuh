@@ -5,6 +5,7 @@
 #include "cuda/device/block.cuh"
 #include "cuda/device/exchange.cuh"
 #include "cuda/device/prims.h"
+#include "cuda/device/profile.cuh"
 
 namespace srnn {
 
@@ -196,8 +197,9 @@ SRNN_DEVICE bool in_row(int col) {
   return padded_cols(kDim) % (4 * kThreads) == 0 || col < padded_cols(kDim);
 }
 
-// Makes a row of the shares of all threads, where columns behind D are 0. Returns false where
-// `in_time` is false in any thread. A barrier must have come after the last read of the old row.
+// Makes a row of the shares of all threads, where columns behind D are 0; in int8 write_codes does
+// the rest. Returns false where `in_time` is false in any thread. A barrier must have come after
+// the last read of the old row, or in int8 of its peaks.
 SRNN_DEVICE bool write_shares(const Block& b, const Four (&x)[kShares], bool in_time) {
   const RowWriter writer{b, 0};
   for (int i = 0; i < kShares; ++i) {
@@ -209,7 +211,11 @@ SRNN_DEVICE bool write_shares(const Block& b, const Four (&x)[kShares], bool in_
     }
   }
   writer.end_row(0);
-  if (barrier_any(b.barrier(), kThreads, !in_time)) return false;
+  return !barrier_any(b.barrier(), kThreads, !in_time);
+}
+
+// int8: writes the codes of the shares after write_shares. Ends with a barrier.
+SRNN_DEVICE void write_codes(const Block& b, const Four (&x)[kShares]) {
   if constexpr (kInt8) {
     const RowCodes<kDim> codes(b, 0);
     for (int i = 0; i < kShares; ++i) {
@@ -219,7 +225,6 @@ SRNN_DEVICE bool write_shares(const Block& b, const Four (&x)[kShares], bool in_
     }
     barrier_sync(b.barrier(), kThreads);
   }
-  return true;
 }
 
 // Fills the row with a vector of width D from an exchange, after make(column, four numbers).
@@ -227,18 +232,19 @@ SRNN_DEVICE bool write_shares(const Block& b, const Four (&x)[kShares], bool in_
 template <class V, class Make>
 SRNN_DEVICE bool fill_shares(const Block& b, int place, uint32_t sequence, const Make& make) {
   Four x[kShares];
-  bool in_time;
   {
-    const ExchangeTime time(b);
+    const ExchangeTime time(b);  // with the barrier, where this thread waits for what others read
     float numbers[kShares * V::kGroup];
-    in_time = await_groups<V, kShares, kThreads>(b, place, sequence, b.thread, numbers);
+    const bool in_time = await_groups<V, kShares, kThreads>(b, place, sequence, b.thread, numbers);
     for (int i = 0; i < kShares; ++i) {
       const float* from = numbers + i * V::kGroup;
       x[i] = {from[0], from[1], from[2], from[3]};
       if (in_vector(share_col(b, i))) x[i] = make(share_col(b, i), x[i]);
     }
+    if (!write_shares(b, x, in_time)) return false;
   }
-  return write_shares(b, x, in_time);
+  write_codes(b, x);
+  return true;
 }
 
 // Fills rows with vectors of width D from an exchange, for streams first, ..., first + rows - 1.

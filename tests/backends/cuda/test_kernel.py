@@ -313,12 +313,12 @@ def test_blocks_without_a_stream_to_draw_do_not_stand_for_others(exchange):
 
 
 @pytest.mark.parametrize(
-    ("name", "exchange", "teams"),
-    [("paper-3tier", "tagged", 1), ("paper-3tier", "tagged", 2), ("prism-skips", "cluster", 1)],
+    ("name", "exchange", "batch", "teams"),
+    [("paper-3tier", "tagged", 3, 1), ("paper-3tier", "tagged", 1, 2), ("prism-skips", "cluster", 3, 1)],
 )
-def test_a_profile_accounts_for_all_of_a_launch(name, exchange, teams):
+def test_a_profile_accounts_for_all_of_a_launch(name, exchange, batch, teams):
     config, steps = CASES[name], 2 * CASES[name].lookback
-    plain, timed = (kernel(name, exchange=exchange, profile=on, teams=teams) for on in (0, 1))
+    plain, timed = (kernel(name, exchange=exchange, profile=on, batch=batch, teams=teams) for on in (0, 1))
     levels = [free_run(subject, [steps], Settings())[0] for subject in (plain, timed)]
     assert torch.equal(*levels) and plain.profile.size == 0
     *stages, whole = timed.profile.reshape(-1, 3).tolist()
@@ -327,7 +327,8 @@ def test_a_profile_accounts_for_all_of_a_launch(name, exchange, teams):
     for name, (ticks, exchanging, _) in rows.items():
         assert 0 <= exchanging <= ticks, name
     assert rows["draw"][2] == rows["output layer"][2] == rows["input of the MLP"][2] == steps
-    assert rows["output layer"][1] > 0  # it waits for the hidden layer of the others
+    # It waits for the hidden layer of the others, and for their logits.
+    assert rows["output layer"][1] > 0 and rows["draw"][1] > 0
     for tier, size in enumerate(config.frame_sizes[1:]):
         assert rows[f"cells of tier {tier}"][2] == steps // size * config.n_rnn
 

@@ -110,6 +110,7 @@ RUNS = [
     Run("two-levels", "float32", "alone", 3, blocks=1),
     Run("paper-3tier", "float32", "alone", 1, blocks=1, forced=False),
     Run("paper-3tier", "float32", "launches", 1, forced=False),
+    Run("few levels", "float32", "tagged", 1, logits=True),  # one warp reads the logits and writes them out
     Run("many levels", "float32", "launches", 40, blocks=2),
     Run("many levels", "float32", "tagged", 40, blocks=2, logits=True),  # a block draws more streams than a tile has
     Run("many levels", "float32", "tagged", 3, blocks=8),
