@@ -152,6 +152,25 @@ def test_a_radio_that_is_stopped_goes_on_there_before_its_first_state(model, tmp
     assert contents(folder) == contents(tmp_path / "whole")
 
 
+@pytest.mark.skipif(os.name != "posix", reason="needs a pseudo terminal")
+def test_in_a_terminal_it_says_where_it_goes_on_and_how_far_it_is(model, tmp_path):
+    from pseudo_terminal import Terminal
+
+    words = [sys.executable, "-m", "samplernn_fast", "radio", model, "-o", tmp_path / "live", *RARE]
+    for begins in ("begins", r"goes on after \d+ s of sound"):
+        shown = Terminal(program=[str(word) for word in words])
+        try:
+            told = shown.until("; ctrl-C stops it and keeps its place")
+            assert re.search(rf"the radio in .*live {begins};", told)
+            shown.until(" s of audio, ")
+            wait_until(shown.process, lambda: grown(tmp_path / "live") > 2 * RATE)
+            shown.press("\x03")
+            shown.until("it makes a file of what is in none yet")
+            assert shown.end()[0] == 130
+        finally:
+            shown.close()
+
+
 @pytest.mark.skipif(os.name != "posix", reason="needs signals")
 def test_ctrl_c_again_ends_a_radio_that_waits_for_its_reader(model, tmp_path):
     log, mark = tmp_path / "log", tmp_path / "log" / "states" / "heard"

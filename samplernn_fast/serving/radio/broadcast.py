@@ -71,15 +71,20 @@ class Broadcast:
         return station()
 
     def play(
-        self, duration: float | None, clock: Clock | None = None, should_stop: Callable[[], bool] = lambda: False
+        self,
+        duration: float | None,
+        clock: Clock | None = None,
+        should_stop: Callable[[], bool] = lambda: False,
+        advance: Callable[[float], None] = lambda seconds: None,
     ) -> bool:
         """Plays until so many seconds of the radio are out, counted from its beginning; None is for ever.
 
+        advance: is told after each block how many seconds it has.
         Returns whether it came to that end. Where it is stopped, or nobody reads its sound any more, or ctrl-C is
         pressed again, it keeps its place first, so that it goes on from there.
         """
         try:
-            if self._play(duration, clock, should_stop):
+            if self._play(duration, clock, should_stop, advance):
                 return True
         except BrokenPipeError:
             self._keep_place()
@@ -92,7 +97,13 @@ class Broadcast:
             self._keep_place()
         return False
 
-    def _play(self, duration: float | None, clock: Clock | None, should_stop: Callable[[], bool]) -> bool:
+    def _play(
+        self,
+        duration: float | None,
+        clock: Clock | None,
+        should_stop: Callable[[], bool],
+        advance: Callable[[float], None],
+    ) -> bool:
         station, outlet = self.station, self.outlet
         last = None if duration is None else round(duration * station.rate)
         while last is None or station.position < last:
@@ -105,6 +116,7 @@ class Broadcast:
             before = station.position
             samples = station.step()
             told = outlet.write(samples if last is None else samples[: last - before])
+            advance(len(samples) / station.rate)
             if last is not None and station.position > last:
                 break
             self._write_down(*station.take_events(), *told)
