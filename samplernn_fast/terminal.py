@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from typing import Any, Protocol, Self
 
 _AUDIO_FORMAT = "{percentage:3.0f}%|{bar}| {n:.1f}/{total:.1f} s of audio{postfix}, {remaining} left"
+_ENDLESS_FORMAT = "{n:.1f} s of audio{postfix}"
 # Seconds before the first line, before the second, and at most between two; each wait is half as long again.
 _FIRST_WAIT, _SECOND_WAIT, _LONGEST_WAIT = 2.0, 5.0, 30.0
 
@@ -230,9 +231,11 @@ def counted(number: float, unit: str) -> str:
     return f"{number:.15g} {unit}{'' if number == 1 else 's'}"
 
 
-def audio_bar(seconds: float, shown: bool = True, title: str | None = None) -> Bar:
-    """A bar in seconds of audio, so that its rate is the speed in x real time."""
-    return Bar(float(seconds), "s of audio", shown=shown, title=title, rate="x real time", form=_AUDIO_FORMAT)
+def audio_bar(seconds: float | None, shown: bool = True, title: str | None = None, start: float = 0) -> Bar:
+    """A bar in seconds of audio, so that its rate is the speed in x real time. seconds: None where it has no end."""
+    form = _ENDLESS_FORMAT if seconds is None else _AUDIO_FORMAT
+    total = None if seconds is None else float(seconds)
+    return Bar(total, "s of audio", shown=shown, start=start, title=title, rate="x real time", form=form)
 
 
 @contextmanager

@@ -24,6 +24,14 @@ _OPTIONAL = {
     "tensorboard": "shows training with sound and spectrograms",
     "triton": "makes audio on NVIDIA GPUs",
     "fsspec": "reads and writes at addresses such as s3://bucket/run",
+    "sounddevice": "lets `play` use speakers",
+    "mido": "lets MIDI keyboards play, with python-rtmidi",
+    "python-rtmidi": "lets MIDI keyboards play, with mido",
+    "python-osc": "lets OSC messages play",
+    "starlette": "shows pages, with uvicorn",
+    "uvicorn": "shows pages, with starlette",
+    "websockets": "lets `serve` send sound to its page",
+    "prometheus-client": "counts what `serve` does",
 }
 
 

@@ -1,6 +1,7 @@
 """Where a server listens."""
 
 import contextlib
+import errno
 import ipaddress
 import os
 import socket
@@ -19,6 +20,8 @@ def bind(host: str, port: int) -> socket.socket:
         listening = socket.create_server((host, port), family=family, backlog=CONNECTIONS)
     except (OSError, OverflowError, UnicodeError) as error:
         number = getattr(error, "errno", None) or 0  # Where a name is not found it is negative.
+        if number == errno.EADDRINUSE:
+            raise ConfigError(f"port must be a free one, and {port} of {host} is taken; 0 finds one") from None
         reason = os.strerror(number) if number > 0 else getattr(error, "strerror", None) or error
         raise ConfigError(f"host {host}, port {port} cannot be used: {reason}; choose another one") from None
     # Connections inherit this. Without it a small message waits up to 40 ms for the answer to the one before.

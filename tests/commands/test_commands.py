@@ -8,6 +8,7 @@ import statistics
 import subprocess
 import sys
 import time
+import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -247,6 +248,9 @@ def test_doctor(capsys):
     assert shown["backends"]["reference on cpu"] == "runs"
     assert list(shown["numeric modes"]) == list(registry.BACKENDS)
     assert shown["numeric modes"]["cpu"] == "float32, bfloat16, int8, int4"
+    extras = tomllib.loads((SOURCE / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    wanted = {re.match(r"[\w-]+", line)[0] for line in (*extras["live"], *extras["serve"])}
+    assert len(wanted) >= 8 and wanted <= set(shown["optional"])
     assert run("doctor") == 0
     text = capsys.readouterr().out
     assert text.startswith("The CPU trains and makes audio, by the backend")  # what is fine comes first

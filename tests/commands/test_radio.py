@@ -1,6 +1,7 @@
 """The `radio` command: killed, replayed, sent through a pipe, and refused."""
 
 import json
+import math
 import os
 import re
 import signal
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 import soundfile
 from command_line import RATE, assert_one_line_error, run, subprocess_of
+from safetensors import safe_open
 
 from samplernn_fast.commands.live.radio import seconds_of
 from samplernn_fast.errors import ConfigError
@@ -112,15 +114,98 @@ def test_a_reader_that_goes_away_ends_the_radio_quietly(model):
     assert process.wait(60) == 1 and process.stderr.read() == b""
 
 
-def test_ctrl_c_keeps_everything_and_says_how_to_go_on(model, tmp_path):
+def grown(folder):
+    """The samples that lie in no file yet, or in one for which no state was saved."""
+    return sum(path.stat().st_size // 2 for path in (folder / "states").glob("growing-*.s16"))
+
+
+def wait_until(process, condition):
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+RARE = ("--change", "10", "--file-minutes", "0.2", "--state-seconds", "3600", "--seed", "5", "--device", "cpu")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs signals")
+def test_a_radio_that_is_stopped_goes_on_there_before_its_first_state(model, tmp_path, capsys):
     folder = tmp_path / "stopped"
-    process = radio(model, "-o", folder, *FLAGS, stderr=subprocess.PIPE, text=True)
-    while not states(folder):
-        time.sleep(0.01)
+    made = [0]
+    for number, status in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
+        process = radio(model, "-o", folder, *RARE, stderr=subprocess.PIPE, text=True)
+        wait_until(process, lambda: grown(folder) > made[-1] + 4 * RATE)
+        process.send_signal(number)
+        error = process.communicate(timeout=60)[1]
+        made.append(grown(folder))
+        assert process.returncode == status and states(folder) == []
+        with safe_open(folder / "states" / "stopped.safetensors", "np") as state:
+            kept = json.loads(state.metadata()["samplernn_fast"])["info"]["radio"]["position"]
+        assert made[-1] - RATE <= kept <= made[-1]
+        told = re.search(r"^samplernn-fast: stopped after .* of sound; the same command goes on from there, in (.*);"
+                         r" with --duration (\d+) it makes a file of what is in none yet\n$", error)  # fmt: skip
+        assert told[1] == str(folder) and int(told[2]) == math.ceil(made[-1] / RATE)
+    end = int(told[2]) + 2
+    for name in (folder, tmp_path / "whole"):
+        assert run("radio", model, "-o", name, "--duration", end, *RARE) == 0
+    assert contents(folder) == contents(tmp_path / "whole")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs a pseudo terminal")
+def test_in_a_terminal_it_says_where_it_goes_on_and_how_far_it_is(model, tmp_path):
+    from pseudo_terminal import Terminal
+
+    words = [sys.executable, "-m", "samplernn_fast", "radio", model, "-o", tmp_path / "live", *RARE]
+    for begins in ("begins", r"goes on after \d+ s of sound"):
+        shown = Terminal(program=[str(word) for word in words])
+        try:
+            told = shown.until("; ctrl-C stops it and keeps its place")
+            assert re.search(rf"the radio in .*live {begins};", told)
+            shown.until(" s of audio, ")
+            wait_until(shown.process, lambda: grown(tmp_path / "live") > 2 * RATE)
+            shown.press("\x03")
+            shown.until("it makes a file of what is in none yet")
+            assert shown.end()[0] == 130
+        finally:
+            shown.close()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs signals")
+def test_ctrl_c_again_ends_a_radio_that_waits_for_its_reader(model, tmp_path):
+    log, mark = tmp_path / "log", tmp_path / "log" / "states" / "heard"
+    process = radio(model, "-o", "-", "--format", "s16", "--log", log, *RARE, stdout=subprocess.PIPE)
+    heard = [-1, 0]
+
+    def stands():
+        time.sleep(0.5)
+        heard.append(int.from_bytes(mark.read_bytes(), "little") if mark.exists() else 0)
+        return heard[-1] == heard[-2] > 0
+
+    wait_until(process, stands)
     process.send_signal(signal.SIGINT)
-    error = process.communicate(timeout=60)[1]
-    assert process.returncode == 130
-    assert re.search(r"samplernn-fast: stopped after \d+ s of sound; the same command goes on in .*stopped\n$", error)
+    time.sleep(0.2)
+    assert process.poll() is None  # it may be read yet
+    process.send_signal(signal.SIGINT)
+    assert process.wait(60) == 130
+    first = process.stdout.read()
+    process.stdout.close()
+    end = heard[-1] / RATE + 2
+    again = subprocess_of("radio", model, "-o", "-", "--format", "s16", "--log", log, "--duration", end, *RARE).stdout
+    whole = subprocess_of("radio", model, "-o", "-", "--format", "s16", "--duration", end, *RARE).stdout
+    twice = len(first) + len(again) - len(whole)
+    assert whole.startswith(first) and whole.endswith(again) and 0 <= twice <= 2 * RATE // 4
+
+
+def test_a_radio_without_a_log_says_that_it_begins_anew(model):
+    process = radio(model, "-o", "-", *RARE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=False)
+    process.stdout.read(44)
+    process.send_signal(signal.SIGTERM)
+    error = process.communicate(timeout=60)[1].decode()
+    assert process.returncode == 143
+    assert re.fullmatch(
+        r"samplernn-fast: stopped after .* of sound; .* begins anew, and goes on where --log .*\n", error
+    )
 
 
 def test_two_radios_do_not_play_into_one_folder(model, tmp_path, capsys):

@@ -265,7 +265,11 @@ def test_any_player_can_have_an_endless_stream(server: LiveServer) -> None:
     wanted, size = generated(len(samples) + 400, seed=3, temperature=0.9), len(samples) - 800
     closest = max(np.corrcoef(samples[:size], wanted[at : at + size])[0, 1] for at in range(400))
     assert closest > 0.7  # Opus loses some of it, and begins some samples late
-    for query, reason in (("model=no", "no model"), ("seed=x", "a number"), ("temperature=1e9", "temperature")):
+    for query, reason in (
+        ("model=no", "no model"), ("seed=x", "a number"), ("temperature=1e9", "temperature"),
+        ("temprature=1", "a stream has no 'temprature'; did you mean temperature?"),
+        ("x=1", "a stream has no 'x'; it may have model, seed, temperature, top_k, top_p"),
+    ):  # fmt: skip
         status, told = server.ask(f"stream.ogg?{query}")
         assert status == 400 and reason in json.loads(told)["detail"]
 

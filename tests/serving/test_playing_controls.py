@@ -1,6 +1,7 @@
 """What plays the instrument: keys, MIDI from a fake port, OSC over real UDP."""
 
 import json
+import os
 import random
 import socket
 import sys
@@ -13,7 +14,6 @@ from samplernn_fast.engine.engine import Engine
 from samplernn_fast.errors import ConfigError, MissingPackage
 from samplernn_fast.models.config import SampleRNNConfig
 from samplernn_fast.serving.playing import midi
-from samplernn_fast.serving.playing.display import status
 from samplernn_fast.serving.playing.instrument import Instrument
 from samplernn_fast.serving.playing.keyboard import KEYS, PAGE, names_of
 from samplernn_fast.serving.playing.midi import Control, MidiControl, read_map, usual_map
@@ -66,13 +66,6 @@ def test_every_key_moves_a_parameter_and_stands_on_the_page():
         assert key.parameter in known and bool(key.steps) == (known[key.parameter].kind in ("number", "whole"))
         assert {" ": "space", "=": "+"}.get(name, name) in page
     assert {key.parameter for key in KEYS.values()} == set(known)
-
-
-def test_the_status_is_one_line_of_what_can_be_moved(instrument):
-    instrument.set("top_k", 12)
-    instrument.set("freeze", True)
-    shown = status(instrument, 3)
-    assert shown == "temperature 1  top-k 12  top-p off  volume 1  FROZEN  seed 5  0.0 s  3 underruns"
 
 
 class Port:
@@ -225,18 +218,26 @@ def test_a_port_is_found_by_a_part_of_its_name(ports):
         midi.open_port(None)
 
 
-def test_a_system_without_midi_says_so(ports, monkeypatch):
+def test_a_system_without_midi_says_so_in_one_line(ports, monkeypatch, capfd, tmp_path):
     mido = sys.modules["mido"]
 
     def broken(*args):
+        os.write(2, b"ALSA lib seq_hw.c: as the library itself writes\n")
         raise SystemError("no sequencer")
 
     monkeypatch.setattr(mido, "open_input", broken)
     with pytest.raises(ConfigError, match="the MIDI port 'Through:0' cannot be opened: no sequencer"):
         midi.open_port(None)
     monkeypatch.setattr(mido, "get_input_names", broken)
+    monkeypatch.setattr(midi, "_SEQUENCER", str(tmp_path))
     with pytest.raises(ConfigError, match="this system cannot tell its MIDI ports: no sequencer"):
         midi.list_ports()
+    if sys.platform == "linux":
+        monkeypatch.setattr(midi, "_SEQUENCER", str(tmp_path / "seq"))
+        with pytest.raises(ConfigError, match=r"no MIDI: there is no .*seq; try `modprobe snd-seq`"):
+            midi.list_ports()
+    os.write(2, b"heard again\n")
+    assert capfd.readouterr().err == "heard again\n"
 
 
 @pytest.mark.parametrize(

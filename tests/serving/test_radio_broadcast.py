@@ -1,5 +1,6 @@
 """A radio that is stopped or killed, or has no room on the disk, goes on where it was."""
 
+import contextlib
 import dataclasses
 import errno
 import io
@@ -17,7 +18,7 @@ from samplernn_fast.audio import reading
 from samplernn_fast.errors import AudioError, ConfigError
 from samplernn_fast.serving.radio import outlets
 from samplernn_fast.serving.radio.broadcast import Broadcast, Clock
-from samplernn_fast.serving.radio.log import LOG_FILE, Log, read
+from samplernn_fast.serving.radio.log import LOG_FILE, STOPPED, Log, read
 
 CHANGING = dataclasses.replace(SETTINGS, change=10.0)
 HEADER = {"is": "radio", "version": 1, "seed": 1}
@@ -32,10 +33,10 @@ def make(fault="silence"):
     return station(engine(fault), settings=CHANGING)
 
 
-def broadcast(folder, kind="flac"):
+def broadcast(folder, kind="flac", until=None):
     log = Log(folder, HEADER)
     log.begin()
-    return Broadcast(make, outlets.FolderOutlet(folder, kind, RATE, LENGTH * RATE, {}), log, 3.0)
+    return Broadcast(make, outlets.FolderOutlet(folder, kind, RATE, LENGTH * RATE, {}), log, 3.0, until)
 
 
 def kill_after(broadcast, samples):
@@ -247,9 +248,92 @@ def test_a_radio_can_be_stopped_and_goes_on(tmp_path, undisturbed):
 def test_a_shorter_radio_than_was_made_ends_where_it_should(tmp_path):
     asked = itertools.count()
     assert not broadcast(tmp_path).play(None, should_stop=lambda: next(asked) > 4 * 17)
-    broadcast(tmp_path).play(16)
+    broadcast(tmp_path, until=16).play(16)
     found = soundfile.read(tmp_path / "radio-00001.flac", dtype="int16")[0]
     assert np.array_equal(found, outlets.pcm_16(played(make(), 16)[0][LENGTH * RATE : 16 * RATE]))
+
+
+def stop_after(blocks):
+    asked = itertools.count()
+    return lambda: next(asked) >= blocks
+
+
+def test_a_radio_that_is_stopped_again_and_again_advances_and_makes_the_same(tmp_path, undisturbed):
+    """Always before its next state, in fades too, at other places of a file each time."""
+    places = []
+    while True:
+        one = broadcast(tmp_path)
+        places.append(one.station.position)
+        if one.play(SECONDS, should_stop=stop_after(7)):
+            break
+        assert read(tmp_path) == read(undisturbed)[: len(read(tmp_path))]
+    lost = 7 * RATE // 4 - np.diff(places)
+    assert 0 in lost and 0 <= lost.min() and 0 < lost.max() <= RATE  # where one part fades into another
+    assert contents(tmp_path) == contents(undisturbed)
+
+
+def test_before_its_first_state_a_radio_that_is_stopped_keeps_its_place_and_forgets_it_later(tmp_path, undisturbed):
+    assert not broadcast(tmp_path).play(SECONDS, should_stop=stop_after(2))  # it still fades in
+    assert broadcast(tmp_path).station.position == 0
+    assert not broadcast(tmp_path).play(SECONDS, should_stop=stop_after(9))
+    kept = tmp_path / "states" / STOPPED
+    assert [path.name for path in kept.parent.glob("*.safetensors")] == [STOPPED]
+    for _ in range(2):  # whoever kills it before its next state loses nothing
+        one = broadcast(tmp_path)
+        assert one.station.position == 9 * RATE // 4
+    one.play(SECONDS)
+    assert not kept.exists() and contents(tmp_path) == contents(undisturbed)
+
+
+@pytest.mark.parametrize("harm", ["cut", "another state", "another log", "no sound"])
+def test_a_place_that_does_not_fit_is_left_for_an_earlier_state(tmp_path, undisturbed, harm):
+    assert not broadcast(tmp_path).play(SECONDS, should_stop=stop_after(4 * 8))
+    kept, log = tmp_path / "states" / STOPPED, tmp_path / LOG_FILE
+    if harm == "cut":
+        kept.write_bytes(kept.read_bytes()[:-9])
+    elif harm == "another state":
+        shutil.copy(min(kept.parent.glob("0*.safetensors")), kept)
+    elif harm == "another log":
+        log.write_text("".join(log.read_text().splitlines(keepends=True)[:-1]))
+    else:
+        os.truncate(tmp_path / "states" / "growing-00000.s16", 15 * RATE)
+    one = broadcast(tmp_path)
+    assert 0 < one.station.position < 7 * RATE
+    one.play(SECONDS)
+    assert contents(tmp_path) == contents(undisturbed)
+
+
+class Cut(io.BytesIO):
+    """A pipe whose reader goes away, or whose writer is interrupted, after so many writes."""
+
+    def __init__(self, writes, error):
+        super().__init__()
+        self.left, self.error = writes, error
+
+    def write(self, content):
+        self.left -= 1
+        if self.left < 0:
+            raise self.error
+        return super().write(content)
+
+
+@pytest.mark.parametrize(
+    ("error", "asked"), [(BrokenPipeError, True), (BrokenPipeError, False), (KeyboardInterrupt, True)]
+)
+def test_a_pipe_whose_reader_goes_away_goes_on_behind_what_it_took(tmp_path, error, asked):
+    heard = b""
+    for number in range(3):
+        log = Log(tmp_path, HEADER)
+        log.begin()
+        pipe = Cut(9, error)
+        one = Broadcast(make, outlets.PipeOutlet(pipe, "s16", RATE, tmp_path), log, 60.0)
+        assert one.station.position == number * 9 * RATE // 4
+        ended = contextlib.nullcontext() if error is BrokenPipeError and asked else pytest.raises(error)
+        with ended:
+            # ctrl-C comes while the last block is written, after the broadcast has asked.
+            assert not one.play(SECONDS, should_stop=stop_after(10) if asked else lambda: False)
+        heard += pipe.getvalue()
+    assert heard == outlets.pcm_16(played(make(), 7)[0][: 27 * RATE // 4]).tobytes()
 
 
 def test_in_real_time_sound_is_a_few_seconds_ahead_of_the_clock():

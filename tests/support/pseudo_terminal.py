@@ -1,5 +1,6 @@
 """A program in a pseudo terminal, whose keys a test presses."""
 
+import contextlib
 import os
 import pty
 import select
@@ -8,6 +9,7 @@ import subprocess
 import sys
 import termios
 import time
+from pathlib import Path
 
 
 class Terminal:
@@ -59,3 +61,15 @@ class Terminal:
         """The exit status and standard output."""
         output = self.process.stdout.read()
         return self.process.wait(30), output
+
+    def close(self):
+        """Ends what still runs: the program, and what a shell started, in the background too."""
+        for entry in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                if os.getsid(int(entry.name)) == self.process.pid:
+                    os.kill(int(entry.name), signal.SIGKILL)
+        self.process.kill()
+        self.process.wait()
+        self.process.stdout.close()
+        os.close(self.ours)
+        os.close(self.theirs)

@@ -302,5 +302,15 @@ def _perform(
     for name, count in performance.refused.items():
         told += f", {terminal.counted(count, 'message')} of {name} refused"
     if not ended and caught:
-        raise Interrupted(f"interrupted after {told}{'; they are kept' if where.is_file else ''}", caught[0])
+        kept = f"{where.output} has them" if where.is_file else _again(session, keys is not None)
+        raise Interrupted(one_line(f"interrupted after {told}; {kept}"), caught[0])
     line.say(f"played {told}")
+
+
+def _again(session: "Session", has_keys: bool) -> str:
+    """How to hear once more what was played and is kept nowhere."""
+    if session.saved is not None:
+        return "the same command plays it once more"
+    if not session.instrument.changes:
+        return f"--seed {session.instrument.start.seed} plays it once more"
+    return "its changes are not kept" + (", which the key s does" if has_keys else "")

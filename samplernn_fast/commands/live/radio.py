@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import math
 import os
 import re
 import signal
@@ -134,12 +135,29 @@ class _Job:
 
         rate = station().rate
         with terminal.interrupts(signal.SIGTERM) as caught, self._log(told) as log:
-            broadcast = Broadcast(station, self._outlet(rate, told), log, self.state_seconds)
-            if broadcast.play(duration, Clock(rate) if paced else None, lambda: bool(caught)):
-                return
-            seconds = terminal.duration(broadcast.station.position / rate)
-            kept = "" if log is None else f"; the same command goes on in {self.folder}"
-            raise Interrupted(f"stopped after {seconds} of sound{kept}", caught[0])
+            broadcast = Broadcast(station, self._outlet(rate, told), log, self.state_seconds, duration)
+            with self._bar(broadcast.station.position / rate, duration) as bar:
+                if broadcast.play(duration, Clock(rate) if paced else None, lambda: bool(caught), bar.advance):
+                    return
+            raise Interrupted(self._told(broadcast.station.position / rate), caught[0])
+
+    def _bar(self, done: float, duration: float | None) -> terminal.Bar:
+        """How far the radio is, where its sound goes to a folder and somebody watches; and a line where it begins."""
+        shown = self.output != _STANDARD_OUTPUT and terminal.is_watched()
+        if shown:
+            begins = f"goes on after {terminal.duration(done)} of sound" if done else "begins"
+            terminal.say(f"the radio in {self.output} {begins}; ctrl-C stops it and keeps its place")
+        return terminal.audio_bar(None if duration is None else max(done, duration), shown, start=done)
+
+    def _told(self, seconds: float) -> str:
+        """What is kept of a radio that was stopped, and how to go on."""
+        told = f"stopped after {terminal.duration(seconds)} of sound"
+        if self.folder is None:
+            return f"{told}; the same command begins anew, and goes on where --log names a folder"
+        told += f"; the same command goes on from there, in {self.folder}"
+        if self.output == _STANDARD_OUTPUT or not seconds:
+            return told
+        return f"{told}; with --duration {math.ceil(seconds)} it makes a file of what is in none yet"
 
     @contextlib.contextmanager
     def _log(self, told: dict[str, Any]) -> "Iterator[Log | None]":

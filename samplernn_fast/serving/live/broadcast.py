@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, Mapping
 from contextlib import suppress
 from dataclasses import replace
 
-from samplernn_fast.errors import ConfigError
+from samplernn_fast.errors import ConfigError, did_you_mean, quoted
 from samplernn_fast.serving.live.encoding import OpusStream
 from samplernn_fast.serving.live.messages import Play
 from samplernn_fast.serving.live.player import Block, Delivery, Failed
@@ -14,10 +14,16 @@ from samplernn_fast.serving.live.studio import AHEAD_SECONDS, Studio
 
 _BLOCK_SECONDS = 0.1
 _NUMBERS = {"seed": int, "temperature": float, "top_k": int, "top_p": float}
+_WORDS = ("model", *_NUMBERS)
 
 
 def wanted_by(query: Mapping[str, str], usual_model: str) -> Play:
-    """The stream that the query of an address asks for. Raises ConfigError where a value is no number."""
+    """The stream that the query of an address asks for. Raises ConfigError for an unknown word, and where a value
+    is no number."""
+    for word in query:
+        if word not in (*_WORDS, "token"):
+            guess = did_you_mean(word, _WORDS)
+            raise ConfigError(f"a stream has no {quoted(word)}{guess or '; it may have ' + ', '.join(_WORDS)}")
     values = {}
     for name, number in _NUMBERS.items():
         text = query.get(name, "")

@@ -3,6 +3,7 @@
 import os
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 
 from samplernn_fast import terminal
@@ -24,15 +25,16 @@ class StatusLine:
         """Whether it is time to draw again. A job in the background leaves the terminal to the others."""
         return self._watched and time.monotonic() >= self._due and in_front(sys.stderr.fileno())
 
-    def draw(self, text: str) -> None:
-        """Shows a line in place of the one before, cut to the width of the terminal."""
+    def draw(self, texts: Sequence[str]) -> None:
+        """Shows a line in place of the one before: the first that fits into the terminal, or the last, which is cut."""
         if not self._watched:
             return
         try:
             width = os.get_terminal_size(sys.stderr.fileno()).columns
         except (OSError, ValueError):
             width = 80
-        self._write(_CLEAR + text[: max(1, width - 1)])
+        width = max(1, width - 1)  # A full line would let some terminals begin the next one.
+        self._write(_CLEAR + next((text for text in texts if len(text) <= width), texts[-1])[:width])
         self._drawn, self._due = True, time.monotonic() + _EVERY
 
     def say(self, line: str) -> None:
@@ -52,17 +54,29 @@ class StatusLine:
             sys.stderr.flush()
 
 
-def status(instrument: Instrument, underruns: int) -> str:
-    """How the instrument stands, in one line; what a player moves comes first, in case the line is cut."""
+def status(instrument: Instrument, underruns: int) -> list[str]:
+    """How the instrument stands, in one line: the whole of it, and shorter ones for terminals that are too narrow.
+
+    What a player moves comes first. A seed has up to 20 digits, and was said at the beginning.
+    """
     now = instrument.settings
-    parts = [f"temperature {now['temperature']:.4g}"]
+    values = {"temperature": f"{now['temperature']:.4g}"}
     if "top_k" in instrument.parameters:
-        parts += [
-            f"top-k {now['top_k'] or 'off'}",
-            f"top-p {'off' if now['top_p'] is None else format(now['top_p'], '.3g')}",
-        ]
-    parts += [f"volume {now['volume']:.2g}"]
+        values["top-k"] = str(now["top_k"] or "off")
+        values["top-p"] = "off" if now["top_p"] is None else format(now["top_p"], ".3g")
+    values["volume"] = f"{now['volume']:.2g}"
     marks = [word for word, is_on in (("PAUSED", now["paused"]), ("FROZEN", now["frozen"])) if is_on]
-    parts += [*marks, f"seed {now['seed']}", terminal.audio_length(instrument.position / instrument.config.sample_rate)]
-    parts.append(terminal.counted(underruns, "underrun"))
-    return "  ".join(parts)
+    seed, late = f"seed {now['seed']}", terminal.counted(underruns, "underrun")
+    length = terminal.audio_length(instrument.position / instrument.config.sample_rate)
+    long, short = ([f"{names.get(name, name)} {value}" for name, value in values.items()] for names in ({}, _SHORT))
+    heard = [length, *([late] if underruns else [])]
+    lines = [
+        [*long, *marks, seed, length, late],
+        [*long, *marks, seed, *heard],
+        [*short, *marks, seed, *heard],
+        [*short, *marks, *heard],
+    ]
+    return ["  ".join(line) for line in lines]
+
+
+_SHORT = {"temperature": "temp", "top-k": "k", "top-p": "p", "volume": "vol"}

@@ -1,6 +1,9 @@
 """MIDI by mido: notes open the gate, and controllers move parameters as a map says."""
 
-from collections.abc import Iterable, Mapping
+import contextlib
+import os
+import sys
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -10,6 +13,7 @@ from samplernn_fast.serving.playing.instrument import Instrument
 from samplernn_fast.serving.playing.parameters import Curve, Parameter, parameter
 from samplernn_fast.untrusted import Fields, Unreadable, read_yaml
 
+_SEQUENCER = "/dev/snd/seq"  # by which Linux has MIDI
 _HIGHEST = 127  # of what a controller and a velocity can be
 _ALL_SOUND_OFF, _ALL_NOTES_OFF = 120, 123  # controllers that end all notes
 
@@ -148,13 +152,33 @@ def _mido() -> Any:
     return mido
 
 
+@contextlib.contextmanager
+def _without_alsa_lines() -> Iterator[None]:
+    """ALSA itself writes to standard error what goes wrong, which is said here in a line that can be understood."""
+    try:
+        before = os.dup(2)
+    except OSError:  # standard error is closed
+        yield
+        return
+    try:
+        with open(os.devnull, "wb") as null:
+            os.dup2(null.fileno(), 2)
+        yield
+    finally:
+        os.dup2(before, 2)
+        os.close(before)
+
+
 def list_ports() -> list[str]:
     """The names of the ports that send MIDI. Raises MissingPackage, and ConfigError where the system has no MIDI."""
     mido = _mido()
     try:
-        return [str(name) for name in mido.get_input_names()]
+        with _without_alsa_lines():
+            return [str(name) for name in mido.get_input_names()]
     except Exception as error:  # the errors of rtmidi have no common base that is stable
-        raise ConfigError(f"this system cannot tell its MIDI ports: {error}") from None
+        if sys.platform == "linux" and not os.path.exists(_SEQUENCER):
+            raise ConfigError(f"this system has no MIDI: there is no {_SEQUENCER}; try `modprobe snd-seq`") from None
+        raise ConfigError(f"this system cannot tell its MIDI ports: {one_line(error)}") from None
 
 
 def open_port(name: str | None) -> Any:
@@ -168,6 +192,7 @@ def open_port(name: str | None) -> Any:
         problem = f"{len(found)} MIDI ports have" if found else "no MIDI port has"
         raise ConfigError(f"{problem} {quoted(name)} in the name; list_midi shows those there are")
     try:
-        return mido.open_input(found[0])
+        with _without_alsa_lines():
+            return mido.open_input(found[0])
     except Exception as error:  # as above
-        raise ConfigError(f"the MIDI port {quoted(one_line(found[0]))} cannot be opened: {error}") from None
+        raise ConfigError(f"the MIDI port {quoted(one_line(found[0]))} cannot be opened: {one_line(error)}") from None

@@ -4,21 +4,28 @@
 {"is": "part", "at": 480000, ...}                another model and seed take over at this sample, and why
 {"is": "state", "at": 960000, "file": "..."}     a state that stands before this sample
 {"is": "file", "from": 0, "to": 28800000, ...}   a file of sound that is whole
+
+A radio that is stopped writes one more state, of which the log says nothing: so the log of one that was stopped has the
+same bytes as that of one that was not. That state itself says which beginning of the log it belongs to.
 """
 
+import hashlib
 import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from samplernn_fast import files
-from samplernn_fast.errors import AudioError, ConfigError
+from samplernn_fast.errors import AudioError, CheckpointError, ConfigError
+from samplernn_fast.models.stored.header import STATE_KIND, opened
 from samplernn_fast.untrusted import Unreadable, parse_json, read_bytes
 
 LOG_FILE = "radio.jsonl"
 STATES = "states"
 """The folder of states, beside the log."""
+STOPPED = "stopped.safetensors"
+"""The state at which the radio was stopped last, among the others."""
 VERSION = 1
 _MOST_BYTES = 1 << 30
 
@@ -50,6 +57,14 @@ def states(entries: list[dict[str, Any]], folder: Path) -> Iterator[tuple[int, i
             yield number, at, folder / STATES / name
 
 
+class Place(NamedTuple):
+    """A beginning of a log."""
+
+    entries: int
+    sha256: str
+    """Of its lines."""
+
+
 class Log:
     """The log of a radio that plays. Its methods raise AudioError where something cannot be written."""
 
@@ -59,6 +74,7 @@ class Log:
         self.entries: list[dict[str, Any]] = []
         """What the log held, until `go_on`."""
         self._header = header
+        self._count, self._hash = 0, hashlib.sha256()
         try:
             (folder / STATES).mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -79,20 +95,62 @@ class Log:
             files.write_text(self._path, lines)
         except OSError as error:
             raise self._unwritable(error) from None
+        self._count, self._hash = number + 1, hashlib.sha256(lines.encode())
         self.entries = []
 
     def add(self, *entries: dict[str, Any], lasting: bool = False) -> None:
         """Writes entries. lasting: and waits until the disk has them."""
-        if not entries:
+        if not entries and not lasting:
             return
+        lines = "".join(map(_line, entries)).encode()
         try:
             # Opened anew for every line: a log that was removed must not be written on into nowhere.
             with open(self._path, "r+b") as file:
                 file.seek(0, os.SEEK_END)
-                file.write("".join(map(_line, entries)).encode())
+                file.write(lines)
                 if lasting:
                     file.flush()
                     os.fsync(file.fileno())
+        except OSError as error:
+            raise self._unwritable(error) from None
+        self._count += len(entries)
+        self._hash.update(lines)
+
+    def place(self) -> Place:
+        """How far it goes now."""
+        return Place(self._count, self._hash.hexdigest())
+
+    @property
+    def stopped_file(self) -> Path:
+        """Where the state is kept at which the radio is stopped, with the `place` of the log as `log`."""
+        return self.folder / STATES / STOPPED
+
+    def places(self, until: int | None) -> Iterator[tuple[int, int, Path]]:
+        """From where the radio can go on, the latest place first: the number of the last entry that then stays, the
+        sample, and the file. until: a sample behind which it was stopped in vain."""
+        saved = list(states(self.entries, self.folder))
+        found = self._stopped()
+        if found is not None and found[1] > max((at for _, at, _ in saved), default=0):
+            if until is None or found[1] <= until:
+                yield found
+        yield from saved
+
+    def _stopped(self) -> tuple[int, int, Path] | None:
+        """The place at which the radio was stopped; None where there is none, or one of a log that was another."""
+        try:
+            with opened(self.stopped_file, (STATE_KIND,), "np") as (_, header):
+                info = header["info"]
+            place, position = Place(*info["log"]), int(info["radio"]["position"])
+            lines = "".join(map(_line, self.entries[: place.entries])).encode()
+        except (CheckpointError, KeyError, TypeError, ValueError):
+            return None  # an earlier state makes the same sound
+        same = 0 < place.entries <= len(self.entries) and hashlib.sha256(lines).hexdigest() == place.sha256
+        return (place.entries - 1, position, self.stopped_file) if same else None
+
+    def forget_stop(self) -> None:
+        """Removes the state at which the radio was stopped, when there is a later one."""
+        try:
+            self.stopped_file.unlink(missing_ok=True)
         except OSError as error:
             raise self._unwritable(error) from None
 

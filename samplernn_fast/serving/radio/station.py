@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from safetensors import SafetensorError
@@ -19,6 +19,14 @@ from samplernn_fast.serving.radio.part import CHANGE_FADE, FAULT_FADE, Part
 from samplernn_fast.serving.radio.program import Program, RadioSettings
 
 _BLOCK_SECONDS, _SHORTEST, _LONGEST = 0.25, 0.2, 0.26  # of a block: what is wished, and what may be
+
+
+class Moment(NamedTuple):
+    """What makes a radio go on from a sample. Nothing in it changes while the radio plays on."""
+
+    position: int
+    numbers: dict[str, Any]
+    arrays: dict[str, np.ndarray]
 
 
 class Station:
@@ -65,7 +73,7 @@ class Station:
 
     @property
     def can_save(self) -> bool:
-        """Whether `save` may be called now, which is not while one part fades into another."""
+        """Whether `save` and `moment` may be called now, which is not while one part fades into another."""
         return self._old is None and self._mixed - self._part.start >= self._fade
 
     def _begin(self, number: int, because: str) -> Part:
@@ -100,15 +108,23 @@ class Station:
         self._mixed += 1
         return sound
 
-    def save(self, path: Path) -> None:
-        """Writes what makes the same radio go on from here. Raises AudioError where it cannot be written."""
+    def moment(self) -> Moment:
+        """What makes the same radio go on from here, for `save`."""
         numbers, arrays = self._part.saved()
         numbers |= {"position": self.position, "mixed": self._mixed, "fade": self._fade}
         numbers |= {"number": self._part.plan.number, "start": self._part.start}
+        return Moment(self.position, numbers, arrays | {"held": self._limiter.held})
+
+    def save(self, path: Path, moment: Moment | None = None, **told: Any) -> None:
+        """Writes what makes the same radio go on from here, or from a moment before.
+
+        told: for JSON, what else the header says. Raises AudioError where it cannot be written.
+        """
+        moment = moment or self.moment()
         try:
             with replacing(path) as temporary:
-                header = metadata(STATE_KIND, {"info": {"radio": numbers}})
-                save_file(arrays | {"held": self._limiter.held}, temporary, metadata=header)
+                header = metadata(STATE_KIND, {"info": {"radio": moment.numbers, **told}})
+                save_file(moment.arrays, temporary, metadata=header)
         except (OSError, SafetensorError) as error:
             reason = error.strerror if isinstance(error, OSError) and error.strerror else error
             raise AudioError(f"{path}: cannot be written: {reason}") from None
