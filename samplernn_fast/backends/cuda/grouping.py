@@ -13,6 +13,7 @@ _CLUSTER_BLOCKS = (16, 8, 4)  # the sizes of thread block clusters that are trie
 # grow with the streams.
 _STREAMS_OF_A_CLUSTER = 8
 _STREAMS_WITH_TEAMS = 8  # the largest number of streams of a block with two teams, where its shared memory is large
+_UNITS_ALONE = 16  # the most units of a block with which a cluster makes one stream faster than the whole GPU does
 LARGE = 200 << 10
 """Bytes of shared memory from which a block keeps most weights; compute capability 9.0 has 227 KB."""
 
@@ -61,6 +62,12 @@ def grouping(
         return Grouping(streams, 1, blocks, shared_out, teams)
     together = -(-streams // multiprocessors)
     return Grouping(together, -(-streams // together), 1, "alone", teams=1)
+
+
+def tries_clusters(config: PackedConfig, streams: int) -> bool:
+    """Whether "auto" looks for clusters. One stream of a model that gives a block of the largest cluster more than 16
+    units is faster on all multiprocessors."""
+    return streams > 1 or config.dim <= _UNITS_ALONE * _CLUSTER_BLOCKS[0]
 
 
 def cluster_grouping(streams: int, blocks: int, clusters: int, shared_bytes: int) -> Grouping:

@@ -56,14 +56,14 @@ class Program:
     ) -> "Program":
         """Compile and load a model's kernels for `batch` streams, on all multiprocessors.
 
-        exchange: one of `constants.CHOICES`. "auto" takes clusters where the model and the streams fit into them, else
-        single blocks for a model that fits into one, else "tagged".
+        exchange: one of `constants.CHOICES`. "auto" takes clusters where the model and the streams fit into them, but
+        for one stream of a larger model, else single blocks for a model that fits into one, else "tagged".
         Raises BackendUnavailable where something does not work, NotAtOnce where the GPU has no room for all blocks.
         """
         device = gpu.device
         machine = (device.multiprocessors, device.shared_bytes)
         group = grouping.grouping(config, dtype, batch, *machine, exchange)
-        if exchange in ("auto", "cluster"):
+        if exchange == "cluster" or (exchange == "auto" and grouping.tries_clusters(config, batch)):
             program = cls._in_clusters(gpu, config, dtype, batch, profile)
             if program is not None:
                 return program

@@ -100,6 +100,18 @@ def test_no_cluster_has_more_streams_than_it_has_room_for():
     assert grouping.in_order_of_clusters(groups) == groups[1:]
 
 
+@pytest.mark.parametrize(("dim", "streams", "tries"), [(256, 1, True), (512, 1, False), (512, 2, True)])
+def test_one_stream_of_a_larger_model_takes_the_whole_gpu(dim, streams, tries):
+    assert grouping.tries_clusters(SampleRNNConfig(dim=dim), streams) == tries
+
+
+def test_what_is_not_tried_can_be_asked_for(cluster_gpu, monkeypatch):
+    monkeypatch.setattr(grouping, "_UNITS_ALONE", 0)
+    weights = pack(make_model(MODELS["paper-3tier"]))
+    found = [Played(weights, "cpu", "float32", exchange=exchange) for exchange in ("auto", "cluster")]
+    assert [backend.launcher.program(1).cluster for backend in found] == [1, 8]
+
+
 def test_clusters_are_forbidden_by_name(cluster_gpu):
     backend = Played(pack(make_model(MODELS["paper-3tier"])), "cpu", "float32", exchange="tagged")
     assert backend.launcher.program(1).cluster == 1 and backend.launcher.program(1).cooperative
