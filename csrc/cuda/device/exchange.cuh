@@ -21,58 +21,12 @@
 #pragma once
 
 #include "cuda/device/block.cuh"
+#include "cuda/device/packets.cuh"
 #include "cuda/device/prims.h"
 #include "cuda/device/profile.cuh"
 #include "cuda/device/vectors.cuh"
 
 namespace srnn {
-
-// Reads of a waiting thread between two looks at the clock.
-constexpr int kReadsBetweenClocks = 64;
-
-// Ends a wait when the time is up, or when another block has failed.
-class TimeLimit {
- public:
-  SRNN_DEVICE_MEMBER TimeLimit(const Block& b, int place, uint32_t sequence)
-      : b_(b), place_(place), sequence_(sequence) {}
-
-  // Returns whether to read again. Reports the error before it returns false because of the time.
-  SRNN_DEVICE_MEMBER bool read_again() {
-    pause();
-    if (++reads_ % kReadsBetweenClocks != 0) return true;
-    if (read_word(b_.p.error + kErrorCode) != kNoError) return false;
-    const uint64_t now = clock_ns();
-    if (began_ == 0) began_ = now;
-    if (now - began_ <= b_.p.time_limit) return true;
-    report(b_, kTimedOut, static_cast<uint32_t>(place_), sequence_);
-    return false;
-  }
-
- private:
-  const Block& b_;
-  const int place_;
-  const uint32_t sequence_;
-  int reads_ = 0;
-  uint64_t began_ = 0;
-};
-
-template <class V>
-SRNN_DEVICE unsigned char* buffer_of(const Block& b, int place, uint32_t sequence, int copy = 0) {
-  unsigned char* first = in_own_memory(kExchange) ? b.arrays + kArrays.exchange : b.p.workspace;
-  return first + V::offset(place) + (sequence % kBuffers * kCopies + copy) * copy_bytes<V>();
-}
-
-// A packet of this block's slice of a vector, own (kSlice), with its sequence number.
-template <class V>
-SRNN_DEVICE Quad packet_of(const Block& b, const float* own, int packet, uint32_t sequence) {
-  const int first = b.index * V::kSlice;
-  uint32_t word[kPayload];
-  for (int k = 0; k < kPayload; ++k) {
-    const int at = packet * kPayload + k;
-    word[k] = at < V::kSlice && first + at < V::kCols ? bits_of(own[at]) : 0;
-  }
-  return {word[0], word[1], word[2], sequence};
-}
 
 // Threads of a block that publish kCount numbers or packets: the first warp, where it owns all of
 // them, so that no barrier of the block stands between the numbers and their way to other blocks.
@@ -95,26 +49,6 @@ SRNN_DEVICE void each_published(const Block& b, const Send& send) {
   }
   if constexpr (kPublishers < kThreads && in_packets(kExchange))
     barrier_sync(b.barrier(), kThreads);
-}
-
-// How often a packet is sent: for each copy of the buffer, or for each block of the cluster.
-constexpr int kTimes = kCluster ? kBlocks : kCopies;
-
-// Small packets: sends number `row` of this block's slice, whose packet lies at `to`, to one copy
-// of the buffer or to one block.
-template <class V>
-SRNN_DEVICE void send_small(const Block& b, unsigned char* to, int row, int reader, uint32_t bits,
-                            uint32_t sequence) {
-  const auto send = [&](unsigned char* at, uint32_t number) {
-    if constexpr (kCluster) {
-      push_small_packet(at, (b.index + reader) % kBlocks, number, sequence);
-    } else {
-      put_small_packet(at + reader * copy_bytes<V>(), number, sequence);
-    }
-  };
-  send(to, bits);
-  // Two packets are read at once, so an odd vector has one more.
-  if (V::kCols % 2 != 0 && b.index * V::kSlice + row + 1 == V::kCols) send(to + 8, 0);
 }
 
 // Sends this block's slice of every vector, b.own() (kRows, kSlice), to all blocks.
@@ -154,85 +88,6 @@ SRNN_DEVICE void publish(const Block& b, int place, uint32_t sequence) {
       if (col < V::kCols) put_float(reinterpret_cast<float*>(buffer + row * kBytes) + col, own[i]);
     });
   }
-}
-
-// Reads a packet of 16 bytes, or two small ones, if it is wanted. There is no branch, which the
-// next read would wait for.
-SRNN_DEVICE void read_packet(const unsigned char* from, bool wanted, Quad& q) {
-  if constexpr (kCluster && kSmallPackets) {
-    get_small_pushed(from, wanted, q);
-  } else if constexpr (kCluster) {
-    get_pushed(from, wanted, q);
-  } else if constexpr (kSmallPackets) {
-    get_small_packets(from, wanted, q);
-  } else {
-    get_packet(from, wanted, q);
-  }
-}
-
-// Limits of a thread's reads of packets that are under way at once: the first time, and again while
-// none has arrived. More of the latter would slow down the other reads of L2.
-constexpr int kReadsAhead = 8, kRepeatedReads = 2;
-
-// Waits for what is read at at(0), ..., at(kCount - 1) to have this sequence number, but only for
-// those that are wanted(i); the others become zeros. All reads are issued before the first one is
-// checked, and only packets that were missing are read again: all of them where there are at most
-// kRepeated, else one at a time until it comes. Returns false when the time is up.
-template <int kCount, int kRepeated = kRepeatedReads, class At, class Wanted>
-SRNN_DEVICE bool await_packets(const Block& b, int place, uint32_t sequence, const At& at,
-                               const Wanted& wanted, Quad (&q)[kCount]) {
-  for (int i = 0; i < kCount; ++i) {
-    q[i] = {0, kSmallPackets ? sequence : 0, 0, sequence};
-    read_packet(at(i), wanted(i), q[i]);
-  }
-  // Not 0 where a packet is absent.
-  const auto absent = [&](int i) {
-    return (q[i].w ^ sequence) | (kSmallPackets ? q[i].y ^ sequence : 0);
-  };
-  TimeLimit limit(b, place, sequence);
-  for (int missing = kCount;;) {
-    if constexpr (kRepeated >= kCount) {
-      uint32_t any = 0;
-      for (int i = 0; i < kCount; ++i) any |= absent(i);
-      if (any == 0) return true;
-      if (!limit.read_again()) return false;
-      for (int i = 0; i < kCount; ++i) read_packet(at(i), absent(i) != 0, q[i]);
-      continue;
-    }
-    int left = 0;
-    for (int i = 0; i < kCount; ++i) left += absent(i) != 0 ? 1 : 0;
-    if (left == 0) return true;
-    if (!limit.read_again()) return false;
-    const bool all = left < missing;  // others may have arrived, too
-    missing = left;
-    bool before = false;  // whether an earlier packet is missing
-    for (int i = 0; i < kCount; ++i) {
-      const bool again = absent(i) != 0;
-      read_packet(at(i), again && (all || !before), q[i]);
-      before = before || again;
-    }
-  }
-}
-
-// Small packets: waits for groups `first`, first + kStep, ... of a vector, kGroups of them, as far
-// as it has them, and puts their numbers into x. Returns false when the time is up.
-template <class V, int kGroups, int kStep, int kRepeated = kRepeatedReads>
-SRNN_DEVICE bool await_groups(const Block& b, int place, uint32_t sequence, int first,
-                              float (&x)[kGroups * V::kGroup]) {
-  constexpr int kPairs = V::kGroup / 2;
-  const unsigned char* buffer = buffer_of<V>(b, place, sequence, b.index % kCopies);
-  const auto group_of = [&](int i) { return first + i / kPairs * kStep; };
-  const auto at = [&](int i) {
-    return buffer + small_packet_at<V>(group_of(i) * V::kGroup + i % kPairs * 2);
-  };
-  const auto wanted = [&](int i) { return group_of(i) * V::kGroup + i % kPairs * 2 < V::kCols; };
-  Quad q[kGroups * kPairs];
-  const bool in_time =
-      await_packets<kGroups * kPairs, kRepeated>(b, place, sequence, at, wanted, q);
-  for (int i = 0; i < kGroups * kPairs; ++i) {
-    x[2 * i] = float_of(q[i].x), x[2 * i + 1] = float_of(q[i].z);
-  }
-  return in_time;
 }
 
 // Vectors of V that are read at once.

@@ -165,7 +165,7 @@ SRNN_DEVICE bool run_step_alone(Block& b) {
 // Two teams: where the first lets the second go on. Barriers 1 and 2 are those of the teams.
 constexpr int kReadBarrier = 3;
 
-constexpr int kEndBarrier = 4;
+constexpr int kEndBarrier = 4;  // where both end a sample
 
 // The end of a sample in both teams. Returns, in both, whether neither gives up.
 SRNN_DEVICE bool end_sample(Block& b, bool in_time, bool next_forced) {

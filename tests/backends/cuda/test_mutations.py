@@ -30,11 +30,11 @@ _FOR_SPEED = """if constexpr (kPublishers < kThreads && in_packets(kExchange))
 _BOTH = "(kSmallPackets ? q[i].y ^ sequence : 0)"
 _LOOK = f"return (q[i].w ^ sequence) | {_BOTH};"
 _WAITS = {
-    "a packet's count is looked at": ("exchange.cuh", _LOOK, "return i < 0 ? 1u : 0u;", "tagged"),
-    "the count of a small packet before another is looked at": ("exchange.cuh", _BOTH, "0", "tagged"),
-    "two buffers are used in turn": ("exchange.cuh", "sequence % kBuffers", "sequence % 1", "tagged"),
-    "a pushed packet's count is looked at": ("exchange.cuh", _LOOK, "return i < 0 ? 1u : 0u;", "cluster"),
-    "clusters use two buffers in turn": ("exchange.cuh", "sequence % kBuffers", "sequence % 1", "cluster"),
+    "a packet's count is looked at": ("packets.cuh", _LOOK, "return i < 0 ? 1u : 0u;", "tagged"),
+    "the count of a small packet before another is looked at": ("packets.cuh", _BOTH, "0", "tagged"),
+    "two buffers are used in turn": ("packets.cuh", "sequence % kBuffers", "sequence % 1", "tagged"),
+    "a pushed packet's count is looked at": ("packets.cuh", _LOOK, "return i < 0 ? 1u : 0u;", "cluster"),
+    "clusters use two buffers in turn": ("packets.cuh", "sequence % kBuffers", "sequence % 1", "cluster"),
     "clusters meet before they begin": ("exchange.cuh", "cluster_sync();\n  }", "}", "cluster"),
     "clusters meet before they leave": (
         "exchange.cuh",

@@ -77,7 +77,9 @@ std::string run(unsigned seed, const simt::Faults& faults) {
     for (uint64_t at = 0; kCluster && at < kExchangeBytes; at += 16) {
       // An earlier launch may have left packets with valid sequence numbers.
       const uint32_t sequence = at / 16 % 4;
-      std::memcpy(shared.back() + kArrays.exchange + at + 12, &sequence, sizeof(sequence));
+      for (const int word : {kSmallPackets ? 4 : 12, 12}) {
+        std::memcpy(shared.back() + kArrays.exchange + at + word, &sequence, sizeof(sequence));
+      }
     }
   }
   static unsigned char signal_stack[1 << 16];
