@@ -61,18 +61,19 @@ class Client:
         self.sound: list[np.ndarray] = []
         self.score: list[tuple[int, dict[str, Any]]] = []
         self._received = 0
-        self._began: float | None = None
+        self._began: float | None = None  # when the first sample would have been played without any gap
+        self._rests_at: int | None = 0  # the sample before which nothing plays until `lead` blocks are there
         self._asked: dict[int, float] = {}
 
     def played(self) -> int:
-        """How many samples were played by now. An underrun moves the rest, as silence does in a real player."""
-        if self._began is None:
-            return 0
+        """How many samples were played by now. Behind an underrun there is silence until so much is there again as at
+        the beginning, as on the page."""
+        if self._rests_at is not None or self._began is None:
+            return self._rests_at or 0
         at = int((time.perf_counter() - self._began) * self.rate)
         if at > self._received:
             self.underruns.append(self._received / self.rate)
-            self._began += (at - self._received) / self.rate
-            at = self._received
+            self._rests_at = at = self._received
         return at
 
     async def begin(self) -> None:
@@ -110,8 +111,9 @@ class Client:
             self.sound.append(np.frombuffer(message[_HEADER.size :], "<f4"))
             played = self.played()
             self._received = int(position) + len(self.sound[-1])
-            if self._began is None and self._received >= self.session.lead * self.block:
-                self._began = now
+            rest = self._rests_at
+            if rest is not None and self._received >= rest + self.session.lead * self.block:
+                self._began, self._rests_at = now - rest / self.rate, None
             sent = self._asked.pop(obeys, None)
             if sent is not None:
                 self.to_block.append(now - sent)
@@ -124,7 +126,7 @@ class Client:
             if until > wanted:
                 wanted = until
                 await self._say(do="want", until=until)
-            until_next = self.block - self.played() % self.block if self._began else self.block / 4
+            until_next = self.block / 4 if self._rests_at is not None else self.block - self.played() % self.block
             await asyncio.sleep(max(_LEAST_SLEEP, until_next / self.rate))
 
     async def _move(self) -> None:
