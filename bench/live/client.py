@@ -122,7 +122,10 @@ class Client:
     async def _want(self) -> None:
         wanted = 0
         while True:
-            until = (self.played() // self.block + self.session.lead) * self.block  # a block is made as a whole
+            played = self.played()
+            # A block is made as a whole. Behind a gap, which may lie within one, all of the lead is needed to go on.
+            blocks = played // self.block if self._rests_at is None else -(-played // self.block)
+            until = (blocks + self.session.lead) * self.block
             if until > wanted:
                 wanted = until
                 await self._say(do="want", until=until)
