@@ -68,7 +68,7 @@ def measure(args: argparse.Namespace, listeners: int, block: int) -> dict[str, A
 
 
 def heard_by_all(args: argparse.Namespace, server: Server, listeners: int, block: int) -> list[client.Heard]:
-    """What all clients noticed, which play at the same time in processes of `--clients` each."""
+    """Returns what all clients noticed, which play at the same time in processes of `--clients` each."""
     seeds = [range(first, min(first + args.clients, listeners)) for first in range(0, listeners, args.clients)]
     sessions = [client.Session(server.place, server.model, own, block, args.lead, args.seconds) for own in seeds]
     processes = multiprocessing.get_context("spawn")

@@ -18,7 +18,7 @@ _LEAST_SLEEP = 0.001  # seconds
 
 
 class Session(NamedTuple):
-    """What a process of clients has to do."""
+    """It tells a process of clients what to do."""
 
     place: str
     """HOST:PORT of the server."""
@@ -28,12 +28,12 @@ class Session(NamedTuple):
     block: int
     """Samples."""
     lead: int
-    """How many blocks are wanted ahead of the ears."""
+    """So many blocks are wanted ahead of the ears."""
     seconds: float
 
 
 class Heard(NamedTuple):
-    """What a client noticed."""
+    """It holds what a client noticed."""
 
     seed: int
     rate: int
@@ -66,8 +66,10 @@ class Client:
         self._asked: dict[int, float] = {}
 
     def played(self) -> int:
-        """How many samples were played by now. Behind an underrun there is silence until so much is there again as at
-        the beginning, as on the page."""
+        """Returns how many samples were played by now.
+
+        Behind an underrun there is silence until so much is there again as at the beginning, as on the page.
+        """
         if self._rests_at is not None or self._began is None:
             return self._rests_at or 0
         at = int((time.perf_counter() - self._began) * self.rate)

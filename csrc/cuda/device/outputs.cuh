@@ -91,7 +91,8 @@ SRNN_DEVICE void each_product(const Block& b, const MatrixRows& w, int own, int 
   });
 }
 
-// Whether a warp sends the product of its row itself. Tensor cores leave parts of it to all warps.
+// This says whether a warp sends the product of its row itself. Tensor cores leave parts of it to
+// all warps.
 constexpr bool kWarpsSend = kSmallPackets && !kTensor;
 
 // kWarpsSend: rows of a slice of V whose products a warp sends itself, and what it needs for that.

@@ -78,7 +78,7 @@ SRNN_DEVICE uint64_t warp_sum(uint64_t x) {
   return x;
 }
 SRNN_DEVICE int32_t warp_max(int32_t x) { return __reduce_max_sync(kAllLanes, x); }
-// Whether all lanes passed true.
+// Returns whether all lanes passed true.
 SRNN_DEVICE bool warp_all(bool x) { return __all_sync(kAllLanes, x) != 0; }
 // The sum over the lanes before this one. Each of three rounds adds the sums of three groups of
 // lanes below, which are fetched side by side.

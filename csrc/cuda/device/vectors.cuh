@@ -61,7 +61,8 @@ SRNN_CONSTEXPR uint64_t exchange_bytes() {
 constexpr int kLaneLevels = static_cast<int>(round_up(divide_up(kLevels, kWarpSize), 2));
 // This says whether the sum of all weights of a draw, which are at most 2^23 each, has 32 bits.
 constexpr bool kShortSums = kLevels < 512;
-// Whether the warp that draws a stream reads its logits itself and keeps them in registers.
+// This says whether the warp that draws a stream reads its logits itself and keeps them in
+// registers.
 constexpr bool kWarpDraws = kSmallPackets && kShortSums;
 
 // The structs below say what an exchange carries: kRows vectors of kCols numbers, of which each of
