@@ -34,7 +34,7 @@ from samplernn_fast.untrusted import Fields, Unreadable, parse_json
 
 BODY_BYTES = 2000
 """The most bytes of a request's body; an answer has fewer than 100."""
-_PAGE = ("", "page.css", "page.js", "icon.svg")
+_PAGE = ("", "base.css", "page.css", "page.js", "icon.svg")
 _CONTENT = "default-src 'self'; media-src blob:"
 
 

@@ -76,7 +76,7 @@ def test_every_text_that_a_kernel_includes_is_installed(name):
 def test_every_file_of_a_page_is_installed():
     data = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]["samplernn_fast"]
     page = [path.relative_to(ROOT / "samplernn_fast") for path in (ROOT / "samplernn_fast/serving").glob("*_page/*")]
-    assert {"index.html", "page.css", "page.js"} <= {path.name for path in page}
+    assert {"index.html", "base.css", "page.css", "page.js"} <= {path.name for path in page}
     assert all(any(path.match(pattern) for pattern in data) for path in page)
 
 

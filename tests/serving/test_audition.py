@@ -54,7 +54,7 @@ def test_the_page_learns_of_clips(server: AuditionServer) -> None:
     assert status == 200 and content == (Path(told["folder"]) / told["clips"][9]).read_bytes()
     assert server.ready(4)[4]["state"] == "failed" and server.ask("api/clips/4")[0] == 404
     assert server.ask("api/clips/12")[0] == 404
-    for name in ("", "page.js", "grid.js", "clips.js", "page.css", "icon.svg", "spectrum.js"):
+    for name in ("", "page.js", "grid.js", "clips.js", "page.css", "base.css", "icon.svg", "spectrum.js"):
         assert server.ask(name)[0] == 200
     for name in ("player.js", "..%2Faccess.py", "nothing.html"):
         assert server.ask(name)[0] == 404

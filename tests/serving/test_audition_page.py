@@ -190,7 +190,7 @@ def test_the_token_of_the_address_is_enough(listener: Any, album: Path) -> None:
 
 @pytest.mark.parametrize("scheme", [0, 1])
 def test_texts_can_be_read(scheme: int) -> None:
-    named = colours((PAGE / "page.css").read_text(), scheme)
+    named = colours((PAGE.parent / "shared_page" / "base.css").read_text(), scheme)
     for text, behind in (("ink", "card"), ("soft", "card"), ("soft", "tint"), ("warn", "card"), ("warn", "tint")):
         assert contrast(named[text], named[behind]) >= 4.5, (text, behind)
     assert contrast(named["on-accent"], named["accent"]) >= 4.5 and contrast(named["warn"], named["warn-tint"]) >= 4.5

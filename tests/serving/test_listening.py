@@ -76,7 +76,7 @@ def test_the_clips_are_those_of_the_trial_that_is_due(server: Server, test: List
 
 def test_no_answer_of_the_server_names_a_system_or_a_clip(server: Server, test: ListeningTest) -> None:
     token = join(server)
-    paths = ("", "page.js", "page.css", "icon.svg", "api/test", f"api/listeners/{token}")
+    paths = ("", "page.js", "base.css", "page.css", "icon.svg", "api/test", f"api/listeners/{token}")
     secrets = [*test.clips, *(system.source for system in test.systems), "low", "middle", "high"]
     for path in paths:
         status, told = server.ask(path)

@@ -225,7 +225,7 @@ def test_the_page_fits_a_phone(browser: Any, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("scheme", [0, 1], ids=["light", "dark"])
 def test_text_stands_out_from_what_is_behind_it(scheme: int) -> None:
-    css = files("samplernn_fast.serving").joinpath("listening_page", "page.css").read_text()
+    css = files("samplernn_fast.serving").joinpath("shared_page", "base.css").read_text()
     named = colours(css, scheme)
     for text, behind in (
         *(("ink", name) for name in ("card", "tint")),

@@ -215,7 +215,7 @@ def test_less_motion_means_fewer_pictures(browser: Any, live_server: Any) -> Non
 
 @pytest.mark.parametrize("scheme", [0, 1], ids=["light", "dark"])
 def test_text_and_edges_stand_out_from_what_is_behind_them(scheme: int) -> None:
-    css = files("samplernn_fast.serving").joinpath("live_page", "page.css").read_text()
+    css = files("samplernn_fast.serving").joinpath("shared_page", "base.css").read_text()
     named = colours(css, scheme)
     for text, behind, least in (
         *(("ink", name, 4.5) for name in ("card", "tint")),

@@ -33,7 +33,6 @@ from samplernn_fast.serving.pages import page_file, refusal
 from samplernn_fast.untrusted import Fields, Unreadable, parse_json
 
 _CONTENT = "default-src 'self'; media-src blob:"
-_SHARED = {"spectrum.js": "live_page"}  # what the page takes of another one
 _BODY_BYTES = 16_000
 _MOST_WANTED = 1000
 _MOST_CHANGES = 2**53  # JSON keeps whole numbers exactly up to here
@@ -47,7 +46,7 @@ class _Desk:
 
     async def page(self, request: Request) -> Response:
         self._check(request, secret=False)
-        return page_file("audition_page", request.path_params.get("name", "index.html"), _SHARED)
+        return page_file("audition_page", request.path_params.get("name", "index.html"))
 
     async def grid(self, request: Request) -> Response:
         self._check(request)
