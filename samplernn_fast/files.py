@@ -98,10 +98,10 @@ def cache_folder(kind: str) -> Path:
 
 
 @contextmanager
-def held(folder: Path, *, wait: bool = False) -> Iterator[None]:
+def held(folder: Path, *, wait: bool = False, refusal: Exception | None = None) -> Iterator[None]:
     """Holds a folder against other processes for the block.
 
-    Raises BlockingIOError where another one holds it; wait: waits until it does not, instead.
+    Raises BlockingIOError, or the `refusal`, where another one holds it; wait: waits until it does not, instead.
 
     The system lets go of it when the process ends, however that is, and no file is left. On systems and file systems
     that cannot hold a folder, the block runs without that.
@@ -117,6 +117,8 @@ def held(folder: Path, *, wait: bool = False) -> Iterator[None]:
             fcntl.flock(number, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except OSError as error:
             if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
+                if refusal is not None:
+                    raise refusal from None
                 raise
         yield
     finally:

@@ -7,6 +7,7 @@ import importlib.metadata
 import os
 import platform
 from contextlib import suppress
+from ctypes.util import find_library
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +63,7 @@ def diagnose() -> dict[str, dict[str, Any]]:
         "CUDA": gpu.describe()
         if _wants_cuda(torch)
         else {"GPU": "this system shows no NVIDIA card, so nothing is missing"},
-        "optional": {name: _version(name) or f"not installed; {what}" for name, what in _OPTIONAL.items()},
+        "optional": {name: _optional(name, what) for name, what in _OPTIONAL.items()},
         "stores": {"copies of what lies at addresses": reading.describe()},
     }
 
@@ -135,6 +136,17 @@ def _version(name: str) -> str | None:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
         return None
+
+
+def _optional(name: str, what: str) -> str:
+    """The version of a package, and what it still wants, or what it would do."""
+    version = _version(name)
+    if version is None:
+        return f"not installed; {what}"
+    # The package brings PortAudio with it on other systems.
+    if name == "sounddevice" and platform.system() == "Linux" and find_library("portaudio") is None:
+        return f"{version}, but PortAudio is not installed (Debian: apt install libportaudio2)"
+    return version
 
 
 def _native() -> dict[str, Any]:

@@ -19,6 +19,7 @@ from samplernn_fast.commands.standard_streams import USAGE_STATUS
 from samplernn_fast.errors import ConfigError, did_you_mean, quoted
 from samplernn_fast.jobs.shards import COUNT, INDEX
 from samplernn_fast.ranges import check_arguments
+from samplernn_fast.reference import limits
 
 _APART, _AFTER = r"(?<![\w./\\'\"=-])", r"(?![\w/\\'\"=-]|\.\w)"  # a name that is no part of a path or a quotation
 
@@ -32,6 +33,20 @@ OutputText = Annotated[str | None, tyro.conf.arg(aliases=["-o", "--out"])]  # a 
 # The aliases are the names in PRiSM's and dadabots' programs; both spellings, with - and with _, are read.
 Seconds = Annotated[float, tyro.conf.arg(aliases=["--dur", "--n-secs"])]
 Pieces = Annotated[int, tyro.conf.arg(aliases=["--num-seqs", "--n-seqs"])]
+
+Device = Annotated[str, tyro.conf.arg(help="auto, cpu, cuda or cuda:N.")]
+Backend = Annotated[str, tyro.conf.arg(help="auto, or the name of one that `doctor` lists.")]
+Dtype = Annotated[
+    str,
+    tyro.conf.arg(
+        help="auto, a numeric mode of the backend, or fastest: the fastest mode that costs at most 0.005 bit a sample."
+    ),
+]
+NumThreads = Annotated[
+    int | None,
+    limits.THREADS,
+    tyro.conf.arg(help="Threads of the cpu backend; without it, as many as the work is worth."),
+]
 
 # What is not said is read from a scheduler's variables: `jobs.shards.Shard.of`.
 ShardIndex = Annotated[int | None, INDEX]

@@ -105,14 +105,10 @@ class Mirror:
     def alone(self) -> Iterator[None]:
         """Holds the run against other processes of this machine. Raises ConfigError where one trains there."""
         with ExitStack() as stack:
-            try:
-                with making_room(self.address, self.folder):
-                    self.folder.parent.mkdir(parents=True, exist_ok=True)
-                    stack.enter_context(held(self.folder.parent))
-            except BlockingIOError:
-                raise ConfigError(
-                    f"{self.address} is being trained in by another process; wait for it, or stop it"
-                ) from None
+            refusal = ConfigError(f"{self.address} is being trained in by another process; wait for it, or stop it")
+            with making_room(self.address, self.folder):
+                self.folder.parent.mkdir(parents=True, exist_ok=True)
+                stack.enter_context(held(self.folder.parent, refusal=refusal))
             yield
 
     def start(self, marks: Sequence[str]) -> None:

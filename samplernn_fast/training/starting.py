@@ -249,11 +249,10 @@ def alone_in(folder: Path, rank: int) -> Iterator[None]:
     """
     with ExitStack() as stack:
         if rank == 0:
+            refusal = ConfigError(f"{folder} is being trained in by another process; wait for it, or stop it")
             try:
                 folder.mkdir(parents=True, exist_ok=True)
-                stack.enter_context(held(folder))
-            except BlockingIOError:
-                raise ConfigError(f"{folder} is being trained in by another process; wait for it, or stop it") from None
+                stack.enter_context(held(folder, refusal=refusal))
             except OSError as error:
                 raise CheckpointError(f"{folder}: the run folder cannot be made: {error.strerror}") from None
         yield

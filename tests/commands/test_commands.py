@@ -23,7 +23,7 @@ from words import HERTZ, write_words
 
 import samplernn_fast as srnn
 from samplernn_fast.audio import reading, synthetic, writing
-from samplernn_fast.backends import registry
+from samplernn_fast.backends import diagnosis, registry
 from samplernn_fast.commands import demo as demo_command
 from samplernn_fast.commands import flags, main
 from samplernn_fast.data.folder import AudioData
@@ -269,6 +269,19 @@ def test_doctor_speaks_of_a_driver_only_where_there_is_a_card(card, monkeypatch,
     assert ("install torch for CUDA" in text) == card
     assert bool(re.search(r"libcuda|NVRTC +", text)) == card
     assert ("nothing is missing" in text) == (not card)
+
+
+@pytest.mark.parametrize(
+    ("system", "library", "expected"),
+    [("Linux", "libportaudio.so.2", "0.5"), ("Linux", None, r"0.5, but PortAudio is not .*"), ("Darwin", None, "0.5")],
+)
+def test_doctor_says_that_portaudio_is_missing(system, library, expected, monkeypatch):
+    monkeypatch.setattr(diagnosis, "_version", {"sounddevice": "0.5"}.get)
+    monkeypatch.setattr(diagnosis.platform, "system", lambda: system)
+    monkeypatch.setattr(diagnosis, "find_library", lambda name: library)
+    optional = diagnosis.diagnose()["optional"]
+    assert re.fullmatch(expected, optional["sounddevice"])
+    assert optional["mido"] == "not installed; lets MIDI keyboards play, with python-rtmidi"
 
 
 def test_doctor_says_what_the_native_part_uses(capsys):

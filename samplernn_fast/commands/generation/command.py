@@ -12,7 +12,17 @@ import tyro
 
 from samplernn_fast.backends import names
 from samplernn_fast.commands.clips.choosing import Choice
-from samplernn_fast.commands.flags import NumShards, OutputText, Pieces, Seconds, ShardIndex
+from samplernn_fast.commands.flags import (
+    Backend,
+    Device,
+    Dtype,
+    NumShards,
+    NumThreads,
+    OutputText,
+    Pieces,
+    Seconds,
+    ShardIndex,
+)
 from samplernn_fast.commands.generation.making import Making
 from samplernn_fast.commands.generation.places import check_folder, names_of, stem_of
 from samplernn_fast.commands.generation.sharing import Sharing
@@ -39,10 +49,10 @@ def generate(
     top_p: Annotated[float | None, limits.TOP_P] = None,
     seed: int | Literal["random"] = 0,
     prompt: Path | None = None,
-    device: str = "auto",
-    backend: str = "auto",
-    dtype: str = "auto",
-    num_threads: Annotated[int | None, limits.THREADS] = None,
+    device: Device = "auto",
+    backend: Backend = "auto",
+    dtype: Dtype = "auto",
+    num_threads: NumThreads = None,
     json: bool = False,
     overwrite: bool = False,
     shard_index: ShardIndex = None,
@@ -67,10 +77,6 @@ def generate(
         top_p: Draw from the likeliest levels that together have this probability.
         seed: The same seed gives the same audio; random takes another one each time, and says which.
         prompt: Audio file that the new audio goes on from.
-        device: auto, cpu, cuda or cuda:N.
-        backend: auto, or the name of one that `doctor` lists.
-        dtype: auto, a numeric mode of the backend, or fastest: the fastest mode that costs at most 0.005 bit a sample.
-        num_threads: Threads of the cpu backend; without it, as many as the work is worth.
         json: Print one JSON object instead of text.
         overwrite: Replace files that exist.
         shard_index: Which share of the pieces to make, from 0, where several processes make them; pieces that are there

@@ -4,8 +4,7 @@ work."""
 import importlib.util
 import signal
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -15,7 +14,11 @@ from samplernn_fast import files, terminal
 from samplernn_fast.backends import names
 from samplernn_fast.commands import COMMANDS
 from samplernn_fast.commands.flags import (
+    Backend,
+    Device,
+    Dtype,
     NumShards,
+    NumThreads,
     OptionalOut,
     Part,
     ShardIndex,
@@ -29,7 +32,6 @@ from samplernn_fast.errors import ConfigError, DataError, Interrupted
 from samplernn_fast.jobs.shards import Shard
 from samplernn_fast.models.places import model_file
 from samplernn_fast.ranges import Range
-from samplernn_fast.reference import limits
 
 if TYPE_CHECKING:
     from samplernn_fast.serving.audition.grid import Grid
@@ -60,10 +62,10 @@ def listen(
     host: str = _LOOPBACK,
     port: Annotated[int, Range(0, 65535)] = 8000,
     token: str | None = None,
-    device: str = "auto",
-    backend: str = "auto",
-    dtype: str = "auto",
-    num_threads: Annotated[int | None, limits.THREADS] = None,
+    device: Device = "auto",
+    backend: Backend = "auto",
+    dtype: Dtype = "auto",
+    num_threads: NumThreads = None,
     shard_index: ShardIndex = None,
     num_shards: NumShards = None,
 ) -> None:
@@ -81,10 +83,6 @@ def listen(
             then needs the token that is printed.
         port: The port to listen on; 0 takes a free one.
         token: The word that the page's address must hold. Beyond this machine there is always one.
-        device: auto, cpu, cuda or cuda:N.
-        backend: auto, or the name of one that `doctor` lists.
-        dtype: auto, a numeric mode of the backend, or fastest: the fastest mode that costs at most 0.005 bit a sample.
-        num_threads: Threads of the cpu backend; without it, as many as the work is worth.
         shard_index: Which share of the clips to make beforehand, from 0, without a page; the page finds them later.
             Without it, what SLURM, Kubernetes, AWS Batch, Open MPI or torchrun says.
         num_shards: How many shares there are; 1 makes all clips here.
@@ -146,7 +144,9 @@ def _show_page(grid: "Grid", folder: Path, host: str, port: int, token: str | No
     from samplernn_fast.serving.audition.grid import open_folder
 
     open_folder(folder)
-    with _alone_in(folder), sockets.bind(host, port) as socket:
+    # Two auditions would lose each other's favourites.
+    refusal = DataError(f"{folder}: another audition works in this folder; name another by --out")
+    with files.held(folder, refusal=refusal), sockets.bind(host, port) as socket:
         files.remove_leftovers(folder)
         favourites = Favourites(folder)
         token = access.token_for(host, token)
@@ -164,17 +164,6 @@ def _show_page(grid: "Grid", folder: Path, host: str, port: int, token: str | No
             raise Interrupted(f"the page is closed; {kept} and the clips are in {folder}", signal_of(stop)) from None
         finally:
             maker.close()
-
-
-@contextmanager
-def _alone_in(folder: Path) -> Iterator[None]:
-    """Holds a folder of clips against another audition, in which favourites would be lost. Raises DataError."""
-    with ExitStack() as stack:
-        try:
-            stack.enter_context(files.held(folder))
-        except BlockingIOError:
-            raise DataError(f"{folder}: another audition works in this folder; name another by --out") from None
-        yield
 
 
 def export(

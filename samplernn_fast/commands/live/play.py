@@ -15,7 +15,7 @@ import tyro
 
 from samplernn_fast import terminal
 from samplernn_fast.backends import names
-from samplernn_fast.commands.flags import OutputText
+from samplernn_fast.commands.flags import Backend, Device, Dtype, NumThreads, OutputText
 from samplernn_fast.errors import AudioError, ConfigError, Interrupted, exists, one_line
 from samplernn_fast.models.places import model_file
 from samplernn_fast.ranges import Range
@@ -62,10 +62,10 @@ def play(
     output_device: OutputDevice = None,
     list_devices: bool = False,
     list_midi: bool = False,
-    device: str = "auto",
-    backend: str = "auto",
-    dtype: str = "auto",
-    num_threads: Annotated[int | None, limits.THREADS] = None,
+    device: Device = "auto",
+    backend: Backend = "auto",
+    dtype: Dtype = "auto",
+    num_threads: NumThreads = None,
     overwrite: bool = False,
 ) -> None:
     """Play a model as an instrument in the terminal, by keys, MIDI and OSC, to speakers, a pipe or a file.
@@ -95,10 +95,6 @@ def play(
         output_device: The sound card: a number that --list-devices shows, or a part of a name.
         list_devices: Print the sound cards, and end.
         list_midi: Print the MIDI ports, and end.
-        device: Of the model: auto, cpu, cuda or cuda:N.
-        backend: auto, or the name of one that `doctor` lists.
-        dtype: auto, a numeric mode of the backend, or fastest: the fastest mode that costs at most 0.005 bit a sample.
-        num_threads: Threads of the cpu backend; without it, as many as the work is worth.
         overwrite: Replace a file that exists.
     """
     if list_devices or list_midi:

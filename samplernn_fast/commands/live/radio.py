@@ -17,12 +17,11 @@ import tyro
 from samplernn_fast import terminal
 from samplernn_fast.audio.writing import WRITABLE, check_suffix
 from samplernn_fast.backends import names
-from samplernn_fast.commands.flags import OutputText, Seconds
+from samplernn_fast.commands.flags import Backend, Device, Dtype, NumThreads, OutputText, Seconds
 from samplernn_fast.commands.generation.places import check_folder
 from samplernn_fast.commands.live.serve import named
 from samplernn_fast.errors import AudioError, ConfigError, Interrupted, quoted
 from samplernn_fast.ranges import Range
-from samplernn_fast.reference import limits
 from samplernn_fast.serving.radio import outlets
 from samplernn_fast.serving.radio.program import CHANGE, LOUDNESS, RadioSettings
 
@@ -54,10 +53,10 @@ def radio(
     state_seconds: Annotated[float, Range(1, 3600, unit="seconds")] = 60.0,
     replay: Path | None = None,
     start: Annotated[str, tyro.conf.arg(name="from")] = "0",
-    device: str = "auto",
-    backend: str = "auto",
-    dtype: str = "auto",
-    num_threads: Annotated[int | None, limits.THREADS] = None,
+    device: Device = "auto",
+    backend: Backend = "auto",
+    dtype: Dtype = "auto",
+    num_threads: NumThreads = None,
 ) -> None:
     """Endless sound that nobody has to watch, into a pipe or a folder. The same command goes on.
 
@@ -80,10 +79,6 @@ def radio(
         state_seconds: After so many seconds of sound a state is saved, from which the radio can go on.
         replay: The log of a radio, or its folder: make a stretch of it again, sample by sample.
         start: Where that stretch begins, as seconds or as 01:23:00.
-        device: auto, cpu, cuda or cuda:N.
-        backend: auto, or the name of one that `doctor` lists.
-        dtype: auto, a numeric mode of the backend, or fastest: the fastest mode that costs at most 0.005 bit a sample.
-        num_threads: Threads of the cpu backend; without it, as many as the work is worth.
     """
     names.check(backend, dtype, device, num_threads)
     if output is None:
@@ -172,11 +167,8 @@ class _Job:
         if self.output != _STANDARD_OUTPUT:
             told |= {"file_minutes": self.file_minutes, "format": self.kind}
         log = Log(self.folder, told)
-        with contextlib.ExitStack() as stack:
-            try:
-                stack.enter_context(files.held(self.folder))
-            except BlockingIOError:
-                raise ConfigError(f"{self.folder}: another radio plays into this folder") from None
+        refusal = ConfigError(f"{self.folder}: another radio plays into this folder")
+        with files.held(self.folder, refusal=refusal):
             log.begin()
             yield log
 

@@ -180,13 +180,11 @@ def open_book(test: ListeningTest) -> Iterator[AnswerBook]:
     Raises DataError where another process does, and for a damaged line. A last line without its end, which a crash
     left, is removed: nobody was told that it is kept.
     """
-    try:
-        with files.held(test.folder):
-            for name in (LISTENERS_FILE, ANSWERS_FILE):
-                _remove_torn_line(test.folder / name)
-            yield read_book(test)
-    except BlockingIOError:
-        raise DataError(f"{test.folder}: another process collects answers here; end it first") from None
+    refusal = DataError(f"{test.folder}: another process collects answers here; end it first")
+    with files.held(test.folder, refusal=refusal):
+        for name in (LISTENERS_FILE, ANSWERS_FILE):
+            _remove_torn_line(test.folder / name)
+        yield read_book(test)
 
 
 def _checked_answer(told: Fields, listener: Listener, when: str) -> Answer:
