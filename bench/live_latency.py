@@ -61,10 +61,7 @@ def measure(args: argparse.Namespace, listeners: int, block: int) -> dict[str, A
         **percentiles("to_sound_ms", [time for one in heard for time in one.to_sound]),
         "underruns": sum(len(one.underruns) for one in heard),
     }
-    quarter = len(server.memory) // 4
-    if quarter:
-        row["memory_mb"] = [round(max(server.memory[part * quarter : (part + 1) * quarter])) for part in range(4)]
-    return row
+    return row | {"memory_mb": server.memory_by_quarter()}
 
 
 def heard_by_all(args: argparse.Namespace, server: Server, listeners: int, block: int) -> list[client.Heard]:

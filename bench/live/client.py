@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from websockets.asyncio.client import ClientConnection, connect
 
-_HEADER = struct.Struct("<dII")
+HEADER = struct.Struct("<dII")
 _LEAST_SLEEP = 0.001  # seconds
 
 
@@ -109,8 +109,8 @@ class Client:
                 elif event["is"] in ("error", "stopped"):
                     raise SystemExit(f"the server ended the stream: {message}")
                 continue
-            now, (position, obeys, _) = time.perf_counter(), _HEADER.unpack(message[: _HEADER.size])
-            self.sound.append(np.frombuffer(message[_HEADER.size :], "<f4"))
+            now, (position, obeys, _) = time.perf_counter(), HEADER.unpack(message[: HEADER.size])
+            self.sound.append(np.frombuffer(message[HEADER.size :], "<f4"))
             played = self.played()
             self._received = int(position) + len(self.sound[-1])
             rest = self._rests_at

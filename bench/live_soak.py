@@ -1,0 +1,134 @@
+"""A live server for simulated hours: its memory stays, and every stream is what it is alone.
+
+    python bench/live_soak.py [MODEL] [--hours 2] [--listeners 8] [--flags '--dtype fastest'] [--json FILE]
+
+Each listener hears so many hours of sound, as fast as the server makes it, in streams of 5 to 120 seconds with blocks
+of 64 to 1,024 samples. They change settings, freeze, reset, go on from a recording, and leave for another stream, by
+closing the connection or by dropping it. Every sample of every stream is compared with that of a slot of this process.
+`memory_mb` is the largest memory of the server in each quarter of the time. `bench/live_latency.py` has listeners in
+real time.
+"""
+
+import argparse
+import io
+import json
+import multiprocessing
+import queue
+import shlex
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+from tqdm import tqdm
+
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+
+from bench.common import record
+from bench.live import visitor
+from bench.live.server import Server
+from samplernn_fast.engine.engine import Engine
+from samplernn_fast.engine.prompt import prompt_levels
+from samplernn_fast.serving.live.settings import Settings
+from samplernn_fast.serving.live.slot import Slot, advance
+
+_TOGETHER = 8  # streams that are compared at a time
+_PROMPT_SECONDS = 2.0
+
+
+def soak(model: str, hours: float, listeners: int, flags: list[str]) -> dict[str, Any]:
+    """Returns what happened. Raises SystemExit where a stream is not what it is alone, or the server ends one."""
+    engine = Engine(model, dtype=flags[flags.index("--dtype") + 1] if "--dtype" in flags else "auto")
+    rate, began = engine.config.sample_rate, time.monotonic()
+    recording = _recording(round(_PROMPT_SECONDS * rate))
+    visits = samples = changes = 0
+    # One place more for each, because a connection that is dropped keeps its own until the server notices.
+    with Server(model, 2 * listeners, flags) as server:
+        prompt = _uploaded(server.place, recording, rate)
+        party = visitor.Party(server.place, server.model, prompt, range(listeners), 3600 * hours)
+        with tqdm(total=round(listeners * 3600 * hours), unit=" s", disable=None) as shown:
+            for some in _visits(party):
+                check(engine, recording, some)
+                visits += len(some)
+                changes += sum(len(visit.score) for visit in some)
+                samples += sum(len(visit.sound) for visit in some)
+                shown.update(samples // rate - shown.n)
+    seconds = time.monotonic() - began
+    row = {"model": model, "listeners": listeners, "hours": hours, "seconds": round(seconds), "streams": visits}
+    return row | {"samples": samples, "changes": changes, "memory_mb": server.memory_by_quarter()}
+
+
+def check(engine: Engine, recording: np.ndarray, visits: list[visitor.Visit]) -> None:
+    """Raises SystemExit where a listener did not hear what its slot makes, from the changes that the server reported.
+
+    The slots go through one long block together, so neither their blocks nor their neighbours are the server's.
+    """
+    prompt = prompt_levels(engine.config, recording)
+    visits = sorted(visits, key=lambda visit: len(visit.sound))
+    slots = [Slot(engine, visit.seed, Settings(), prompt if visit.prompted else None, visit.score) for visit in visits]
+    made: list[list[np.ndarray]] = [[] for _ in visits]
+    for first, (visit, slot) in enumerate(zip(visits, slots, strict=True)):
+        grains = -(-(len(visit.sound) - slot.position) // slot.grain)
+        for parts, more in zip(made[first:], advance(engine, slots[first:], grains * slot.grain), strict=True):
+            parts.append(more)
+        if not np.array_equal(visit.sound, np.concatenate(made[first])[: len(visit.sound)]):
+            raise SystemExit(f"listener {visit.listener} did not hear the sound of seed {visit.seed}")
+
+
+def _visits(party: visitor.Party) -> Iterator[list[visitor.Visit]]:
+    """Yields the streams of a party in lots, in the order in which they end."""
+    context = multiprocessing.get_context("spawn")
+    heard: multiprocessing.Queue[visitor.Visit] = context.Queue()
+    process = context.Process(target=visitor.stay, args=(party, heard.put), daemon=True)
+    process.start()
+    some: list[visitor.Visit] = []
+    while process.is_alive() or not heard.empty():
+        try:
+            some.append(heard.get(timeout=1))
+        except queue.Empty:
+            continue
+        if len(some) == _TOGETHER:
+            yield some
+            some = []
+    if some:
+        yield some
+    if process.exitcode:
+        raise SystemExit("the listeners ended early")
+
+
+def _recording(length: int) -> np.ndarray:
+    """Returns (length,) float32: a tone that falls, with noise, in the 16 bits of a file."""
+    time_of = np.linspace(0, 1, length)
+    sound = 0.4 * np.sin(300 * np.exp(-time_of)) + 0.05 * np.random.default_rng(1).standard_normal(length)
+    return (np.rint(32767 * sound) / 32768).astype(np.float32)
+
+
+def _uploaded(place: str, recording: np.ndarray, rate: int) -> str:
+    """Returns the name by which the server knows a recording."""
+    content = io.BytesIO()
+    soundfile.write(content, recording, rate, format="WAV", subtype="PCM_16")
+    request = urllib.request.Request(f"http://{place}/api/prompts?name=prompt.wav", content.getvalue())
+    with urllib.request.urlopen(request) as answer:
+        return str(json.loads(answer.read())["prompt"])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("model", nargs="?", default="demo")
+    parser.add_argument("--hours", type=float, default=2.0, help="of sound that each listener hears")
+    parser.add_argument("--listeners", type=int, default=8)
+    parser.add_argument("--flags", type=shlex.split, default=[], help="for serve, as one word: '--dtype fastest'")
+    parser.add_argument("--json", type=Path)
+    args = parser.parse_args()
+    row = soak(args.model, args.hours, args.listeners, args.flags)
+    print("  ".join(f"{name} {value}" for name, value in row.items()), flush=True)
+    if args.json:
+        record.append(args.json, [row])
+
+
+if __name__ == "__main__":
+    main()
