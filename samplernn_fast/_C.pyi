@@ -152,14 +152,14 @@ def cuda_params(
     levels: int,
     logits: int,
     temperature: int,
-    seeds: int,
-    streams: int,
+    drawings: int,
     workspace: int,
     error: int,
     profile: int,
     time_limit: int,
     t: int,
     steps: int,
-    top_k: int,
-    top_p: float,
 ) -> bytes: ...
+def cuda_drawings(
+    seeds: np.ndarray, streams: np.ndarray, ahead: np.ndarray, top_k: np.ndarray, top_p: np.ndarray
+) -> np.ndarray: ...

@@ -87,6 +87,17 @@ enum PhaseNumber {
   kPhaseNumbers
 };
 
+// How the samples of one stream are drawn in a launch. Streams of different listeners may share
+// one.
+struct StreamDrawing {
+  uint64_t seed;
+  int64_t ahead;       // the stream's own time, for the random draws, is so much after Params::t
+  uint32_t stream;     // its number, for the random draws
+  int32_t top_k;       // 0: off
+  uint32_t use_top_p;  // 1: keep the smallest set with top_p_fraction / 2^32 of the mass
+  uint32_t top_p_fraction;
+};
+
 // The argument of every kernel. Arrays are on the device, contiguous, and do not overlap.
 // B streams, n layers, H state width (D, or 2 D for the LSTM), L lookback, Q levels.
 struct Params {
@@ -102,18 +113,14 @@ struct Params {
   const int32_t* forced;   // (B, steps) a level, or -1 where the model draws; null: it always does
   int32_t* levels;         // (B, steps) output
   float* logits;           // (B, steps, Q) output, also of forced samples; null: not wanted
-  const float* temperature;  // (B, steps)
-  const uint64_t* seeds;     // (B)
-  const uint32_t* streams;   // (B) numbers of the streams, for the random draws
-  unsigned char* workspace;  // zero at the start
-  uint32_t* error;           // (kErrorWords), zero at the start
-  uint64_t* profile;         // (phases + 1, kPhaseNumbers), zero at the start; with SRNN_PROFILE
-  uint64_t time_limit;       // nanoseconds that one wait may take
-  int64_t t;                 // time of the first new sample
-  int32_t steps;             // 1 to 2^24 samples
-  int32_t top_k;             // 0: off
-  uint32_t use_top_p;        // 1: keep the smallest set with top_p_fraction / 2^32 of the mass
-  uint32_t top_p_fraction;
+  const float* temperature;       // (B, steps)
+  const StreamDrawing* drawings;  // (B)
+  unsigned char* workspace;       // zero at the start
+  uint32_t* error;                // (kErrorWords), zero at the start
+  uint64_t* profile;    // (phases + 1, kPhaseNumbers), zero at the start; with SRNN_PROFILE
+  uint64_t time_limit;  // nanoseconds that one wait may take
+  int64_t t;            // time of the first new sample, of which frames are counted
+  int32_t steps;        // 1 to 2^24 samples
 };
 
 // Which part of a sample a launch computes, with SRNN_EXCHANGE 3. The time is not part of it: every

@@ -27,10 +27,8 @@ T* pointer_of(uintptr_t number) {
 
 py::bytes params(uintptr_t weights, uintptr_t hidden, uintptr_t new_hidden, uintptr_t history,
                  uintptr_t forced, uintptr_t levels, uintptr_t logits, uintptr_t temperature,
-                 uintptr_t seeds, uintptr_t streams, uintptr_t workspace, uintptr_t error,
-                 uintptr_t profile, uint64_t time_limit, int64_t t, int32_t steps, int top_k,
-                 double top_p) {
-  const SamplerSettings sampler = checked_settings(top_k, top_p);
+                 uintptr_t drawings, uintptr_t workspace, uintptr_t error, uintptr_t profile,
+                 uint64_t time_limit, int64_t t, int32_t steps) {
   Params p = {};
   p.weights = pointer_of<const unsigned char>(weights);
   p.hidden = pointer_of<const float>(hidden);
@@ -40,15 +38,37 @@ py::bytes params(uintptr_t weights, uintptr_t hidden, uintptr_t new_hidden, uint
   p.levels = pointer_of<int32_t>(levels);
   p.logits = pointer_of<float>(logits);
   p.temperature = pointer_of<const float>(temperature);
-  p.seeds = pointer_of<const uint64_t>(seeds);
-  p.streams = pointer_of<const uint32_t>(streams);
+  p.drawings = pointer_of<const StreamDrawing>(drawings);
   p.workspace = pointer_of<unsigned char>(workspace);
   p.error = pointer_of<uint32_t>(error);
   p.profile = pointer_of<uint64_t>(profile);
   p.time_limit = time_limit, p.t = t, p.steps = steps;
-  p.top_k = sampler.top_k, p.use_top_p = sampler.use_top_p;
-  p.top_p_fraction = sampler.top_p_fraction;
   return py::bytes(reinterpret_cast<const char*>(&p), sizeof(p));
+}
+
+py::array_t<unsigned char> drawings(const py::array& seeds, const py::array& streams,
+                                    const py::array& ahead, const py::array& top_k,
+                                    const py::array& top_p) {
+  const py::ssize_t count = seeds.ndim() == 1 ? seeds.shape(0) : 0;
+  const auto fits = [&](const py::array& a) { return a.ndim() == 1 && a.shape(0) == count; };
+  const auto what = [](const char* row) { return std::string("cuda_drawings: ") + row; };
+  const uint64_t* seed =
+      checked<const uint64_t>(seeds, fits(seeds), what("seeds must be uint64 (B,)"));
+  const uint32_t* number =
+      checked<const uint32_t>(streams, fits(streams), what("streams must be uint32 (B,)"));
+  const int64_t* later =
+      checked<const int64_t>(ahead, fits(ahead), what("ahead must be int64 (B,)"));
+  const int32_t* k = checked<const int32_t>(top_k, fits(top_k), what("top_k must be int32 (B,)"));
+  const double* share =
+      checked<const double>(top_p, fits(top_p), what("top_p must be float64 (B,)"));
+  py::array_t<unsigned char> bytes({count, static_cast<py::ssize_t>(sizeof(StreamDrawing))});
+  for (py::ssize_t s = 0; s < count; ++s) {
+    const SamplerSettings sampler = checked_settings(k[s], share[s]);
+    const StreamDrawing one = {seed[s],       later[s],          number[s],
+                               sampler.top_k, sampler.use_top_p, sampler.top_p_fraction};
+    std::memcpy(bytes.mutable_data(s, 0), &one, sizeof(one));
+  }
+  return bytes;
 }
 
 std::map<std::string, uint64_t> sizes(const Kernel& kernel) {
@@ -271,10 +291,13 @@ void bind_readback(py::module_& m) {
 void bind_params(py::module_& m) {
   m.def("cuda_params", &params, py::kw_only(), py::arg("weights"), py::arg("hidden"),
         py::arg("new_hidden"), py::arg("history"), py::arg("forced"), py::arg("levels"),
-        py::arg("logits"), py::arg("temperature"), py::arg("seeds"), py::arg("streams"),
-        py::arg("workspace"), py::arg("error"), py::arg("profile"), py::arg("time_limit"),
-        py::arg("t"), py::arg("steps"), py::arg("top_k"), py::arg("top_p"),
+        py::arg("logits"), py::arg("temperature"), py::arg("drawings"), py::arg("workspace"),
+        py::arg("error"), py::arg("profile"), py::arg("time_limit"), py::arg("t"), py::arg("steps"),
         "The kernels' argument, Params of csrc/cuda/params.h; 0 is no array.");
+  m.def("cuda_drawings", &drawings, py::arg("seeds"), py::arg("streams"), py::arg("ahead"),
+        py::arg("top_k"), py::arg("top_p"),
+        "The rows of Params::drawings, (B, bytes) uint8, from arrays (B,): seeds uint64, streams\n"
+        "uint32, ahead int64, top_k int32 with 0 for off, top_p float64 with 1 for off.");
   m.def("cuda_error", &error_words, py::arg("words"),
         "The error words of a launch by their names; code 0 is no error.");
   m.attr("CUDA_ERROR_BYTES") = kErrorWords * sizeof(uint32_t);

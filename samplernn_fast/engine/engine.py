@@ -80,6 +80,12 @@ class Engine:
         self.pace = Pace(self.config.top_frame)
         self._first_use = first_use
 
+    @property
+    def mixes(self) -> bool:
+        """Whether streams of several states may be made by one call of the backend, whose first levels are compared
+        with plain torch before."""
+        return self.backend.mixes and self._first_use is None
+
     def init_state(
         self,
         num_streams: int = 1,

@@ -9,6 +9,8 @@ from samplernn_fast.engine.engine import Engine
 from samplernn_fast.engine.state import EngineState
 from samplernn_fast.reference.randomness import MixedDrawing
 
+_CHECKED = 64  # samples, of which the comparison of a backend's first levels is sure to have enough
+
 
 def run_together(engine: Engine, states: Sequence[EngineState], n: int) -> list[np.ndarray]:
     """The next n levels of the streams of every state, (B, n) int64 each; advances the states.
@@ -21,7 +23,7 @@ def run_together(engine: Engine, states: Sequence[EngineState], n: int) -> list[
     made: dict[int, np.ndarray] = {}
     try:
         for group in _groups(engine, states):
-            if len(group) == 1 or not engine.backend.mixes:
+            if len(group) == 1 or not engine.mixes:
                 made |= {id(state): engine.run(state, n) for state in group}
             else:
                 made |= zip(map(id, group), _run_mixed(engine, group, n), strict=True)
@@ -30,6 +32,18 @@ def run_together(engine: Engine, states: Sequence[EngineState], n: int) -> list[
             state.hidden, state.history, state.t = kept  # `advance` replaces arrays and changes none
         raise
     return [made[id(state)] for state in states]
+
+
+def warm_up(engine: Engine, most: int) -> None:
+    """Has kernels that are compiled on this machine compiled and checked for up to `most` states together.
+
+    Otherwise all states wait when the number of them grows: seconds for each power of two.
+    """
+    if not engine.backend.compiled_here:
+        return
+    engine.run(engine.init_state(), _CHECKED)
+    for power in range((most - 1).bit_length() + 1 if engine.mixes else 0):
+        run_together(engine, [engine.init_state() for _ in range(min(1 << power, most))], 1)
 
 
 def _groups(engine: Engine, states: Sequence[EngineState]) -> Iterable[list[EngineState]]:

@@ -25,14 +25,17 @@ class Params(ctypes.Structure):
             (name, ctypes.c_void_p)
             for name in ("weights", "hidden", "new_hidden", "history", "forced", "levels", "logits")
         ),
-        *((name, ctypes.c_void_p) for name in ("temperature", "seeds", "streams", "workspace", "error", "profile")),
+        *((name, ctypes.c_void_p) for name in ("temperature", "drawings", "workspace", "error", "profile")),
         ("time_limit", ctypes.c_uint64),
         ("t", ctypes.c_int64),
         ("steps", ctypes.c_int32),
-        ("top_k", ctypes.c_int32),
-        ("use_top_p", ctypes.c_uint32),
-        ("top_p_fraction", ctypes.c_uint32),
     ]
+
+
+DRAWING = np.dtype(
+    [("seed", "u8"), ("ahead", "i8"), ("stream", "u4"), ("top_k", "i4"), ("use_top_p", "u4"), ("top_p_fraction", "u4")]
+)
+"""`srnn::StreamDrawing` of csrc/cuda/params.h."""
 
 
 class Launch(ctypes.Structure):
@@ -43,16 +46,27 @@ class Launch(ctypes.Structure):
 
 @dataclasses.dataclass
 class Settings:
-    """How streams are drawn, and under which schedule."""
+    """How streams are drawn, and under which schedule. A list has an entry for each stream."""
 
     temperature: float | list[float] = 1.0
-    top_k: int = 0
-    top_p: float = 1.0
-    seed: int = 0
+    top_k: int | list[int] = 0
+    top_p: float | list[float] = 1.0
+    seed: int | list[int] = 0
+    ahead: int | list[int] = 0
     first_stream: int = 0
     schedule: int = 0
     time_limit: int = 1 << 62
     lose_store: int = -1
+
+    def drawings(self, streams: int) -> np.ndarray:
+        """(B,) of DRAWING."""
+        rows = np.zeros(streams, DRAWING)
+        rows["seed"], rows["ahead"], rows["top_k"] = self.seed, self.ahead, self.top_k
+        rows["stream"] = np.arange(self.first_stream, self.first_stream + streams)
+        share = np.broadcast_to(self.top_p, streams)
+        rows["use_top_p"] = share < 1
+        rows["top_p_fraction"] = np.where(share < 1, share * 2**32, 0)
+        return rows
 
 
 def build(defines: dict[str, str], kernels: Path = KERNELS) -> Path:
@@ -139,22 +153,17 @@ class ShimKernel:
             "levels": levels.numpy(),
             "logits": logits.numpy() if want_logits else None,
             "temperature": temperature.expand(self.batch, steps).contiguous().numpy(),
-            "seeds": np.full(self.batch, settings.seed, dtype=np.uint64),
-            "streams": np.arange(settings.first_stream, settings.first_stream + self.batch, dtype=np.uint32),
+            "drawings": settings.drawings(self.batch),
             "error": np.zeros(8, dtype=np.uint32),
             "profile": self.profile if self.sizes[5] else None,
         }
         pointers = {name: None if array is None else array.ctypes.data for name, array in arrays.items()}
-        share = int(settings.top_p * 2**32) if settings.top_p < 1 else 0
         params = Params(
             **pointers,
             workspace=None,
             time_limit=settings.time_limit,
             t=t,
             steps=steps,
-            top_k=settings.top_k,
-            use_top_p=settings.top_p < 1,
-            top_p_fraction=share,
         )
         stages = list(self.walk.launches(t, steps)) if self.walk else [Stage("srnn_generate")]
         launches = (Launch * len(stages))(*((stage.kernel.encode(), *stage[1:]) for stage in stages))

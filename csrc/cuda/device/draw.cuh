@@ -33,12 +33,13 @@ SRNN_DEVICE void prepare_draws(const Block& b, int first) {
     const int s = i / kDrawsAhead, step = first + i % kDrawsAhead;
     if (step >= b.p.steps) continue;
     const int64_t at = int64_t{1} * s * b.p.steps + step;
+    const StreamDrawing& how = b.p.drawings[s];
     Draw& draw = b.draw(s, step);
     draw.forced = forced_level(b, s, step);
-    draw.draw = philox_draw(b.p.seeds[s], b.p.streams[s], static_cast<uint64_t>(b.p.t + step));
+    draw.draw = philox_draw(how.seed, how.stream, static_cast<uint64_t>(b.p.t + how.ahead + step));
     draw.temperature = b.p.temperature[at];
     draw.scale = sampler_scale(draw.temperature);
-    const bool drops = b.p.top_k > 0 || b.p.use_top_p != 0;
+    const bool drops = how.top_k > 0 || how.use_top_p != 0;
     draw.from_all = kShortSums && draw.forced < 0 && !drops && draw.temperature != 0.0f ? 1 : 0;
   }
 }
@@ -84,8 +85,10 @@ SRNN_DEVICE void draw_from_all(const Block& b, const float (&x)[kLaneLevels], co
 // Draws the level of a stream from its logits in b.raw(row), where draw_from_all does not, or takes
 // the forced one; it calls take(level) in one lane.
 template <class Take>
-SRNN_DEVICE void draw_from_row(const Block& b, int row, const Draw& draw, const Take& take) {
-  const SamplerSettings settings = {b.p.top_k, b.p.use_top_p != 0, b.p.top_p_fraction};
+SRNN_DEVICE void draw_from_row(const Block& b, int row, int stream, const Draw& draw,
+                               const Take& take) {
+  const StreamDrawing& how = b.p.drawings[stream];
+  const SamplerSettings settings = {how.top_k, how.use_top_p != 0, how.top_p_fraction};
   const int first = smaller(b.lane * kLaneLevels, kLevels);
   const int count = smaller(kLevels - first, kLaneLevels);
   int level = draw.forced;
@@ -103,29 +106,37 @@ SRNN_DEVICE void output_logits(const Block& b, int row, int stream) {
   for (int i = b.lane; i < kLevels; i += kWarpSize) to[i] = b.raw(row)[i];
 }
 
-// Draws the level of a stream from its logits, which b.raw(row) has, and reports it where it could
-// not be drawn; calls take(stream, level) in one lane. All lanes of a warp call it.
+// Gives the level of a stream to take(stream, level), and reports it where it could not be drawn.
 template <class Take>
-SRNN_DEVICE void draw_stream(const Block& b, int row, int stream, const Take& take) {
-  const auto give = [&](int level) {
+struct LevelGiver {
+  const Block& b;
+  int stream;
+  const Take& take;
+  SRNN_DEVICE_MEMBER void operator()(int level) const {
     take(stream, level);
     if (level < 0) report(b, kNotFinite, static_cast<uint32_t>(b.first_stream + stream), 0);
-  };
+  }
+};
+
+// Draws the level of a stream from its logits, which b.raw(row) has, and calls take(stream, level)
+// in one lane. All lanes of a warp call it.
+template <class Take>
+SRNN_DEVICE void draw_stream(const Block& b, int row, int stream, const Take& take) {
+  const LevelGiver<Take> give{b, stream, take};
   const Draw& draw = b.draw(stream, b.step);
+  bool from_all = false;
   if constexpr (kShortSums) {
-    if (draw.from_all != 0) {
+    from_all = draw.from_all != 0;
+    if (from_all) {
       float x[kLaneLevels];
       for (int i = 0; i < kLaneLevels; ++i) {
         const int level = b.lane * kLaneLevels + i;
         x[i] = kBehind == 0 || level < kLevels ? b.raw(row)[level] : float_of_order(kLowestOrder);
       }
       draw_from_all(b, x, draw, give);
-    } else {
-      draw_from_row(b, row, draw, give);
     }
-  } else {
-    draw_from_row(b, row, draw, give);
   }
+  if (!from_all) draw_from_row(b, row, stream, draw, give);
   output_logits(b, row, stream);
 }
 
@@ -144,10 +155,7 @@ SRNN_DEVICE bool await_draw(const Block& b, const Take& take) {
   for (int i = 0; kBehind > 0 && i < kLaneLevels; ++i) {
     if (b.lane * kLaneLevels + i >= kLevels) x[i] = float_of_order(kLowestOrder);
   }
-  const auto give = [&](int level) {
-    take(0, level);
-    if (level < 0) report(b, kNotFinite, static_cast<uint32_t>(b.first_stream), 0);
-  };
+  const LevelGiver<Take> give{b, 0, take};
   if (draw.from_all != 0 && b.p.logits == nullptr) {
     draw_from_all(b, x, draw, give);
     return in_time;
@@ -157,7 +165,7 @@ SRNN_DEVICE bool await_draw(const Block& b, const Take& take) {
     if (kBehind == 0 || level < kLevels) b.raw(0)[level] = x[i];
   }
   warp_sync();
-  draw_from_row(b, 0, draw, give);
+  draw_from_row(b, 0, 0, draw, give);
   output_logits(b, 0, 0);
   return in_time;
 }

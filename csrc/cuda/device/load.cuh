@@ -123,7 +123,7 @@ SRNN_DEVICE Params params_of_group(Params p, int group) {
   p.levels += rows, p.temperature += rows;
   if (p.forced != nullptr) p.forced += rows;
   if (p.logits != nullptr) p.logits += rows * kLevels;
-  p.seeds += first, p.streams += first;
+  p.drawings += first;
   p.workspace += group * kGroupBytes;
   return p;
 }

@@ -135,8 +135,8 @@ SRNN_DEVICE void complete_taps(const Block& b, const NewestRow& row) {
 }
 
 // kWholeInput: fills rows with all units of the input. b.input must be complete, and b.taps but for
-// the newest tap. Returns true.
-SRNN_DEVICE bool fill_input_rows(const Block& b, const NewestRow& row) {
+// the newest tap.
+SRNN_DEVICE void fill_input_rows(const Block& b, const NewestRow& row) {
   if constexpr (kSmallPackets) {
     Four x[kShares] = {};
     for (int i = 0; i < kShares; ++i) {
@@ -146,7 +146,7 @@ SRNN_DEVICE bool fill_input_rows(const Block& b, const NewestRow& row) {
     }
     write_shares(b, x, true);
     write_codes(b, x);
-    return true;
+    return;
   }
   constexpr int kStep = threads_of_row<kBatch>() * 4;
   const RowWriter writer{b, 0};
@@ -163,7 +163,6 @@ SRNN_DEVICE bool fill_input_rows(const Block& b, const NewestRow& row) {
   });
   barrier_sync(b.barrier(), kThreads);
   finish_rows<kDim>(b, kBatch);
-  return true;
 }
 
 // kWholeInput: fills rows with all units of the input, when complete_taps was called before a

@@ -129,11 +129,12 @@ SRNN_DEVICE bool run_ahead(const Block& b, bool next_forced) {
 SRNN_DEVICE bool run_input(const Block& b, const NewestRow& newest) {
   enter(b, kInputPhase);
   if constexpr (kWholeInput) {
-    return continues_frame<0>(b.now()) ? fill_input_rows(b, newest) : gather_input_rows(b);
+    if (!continues_frame<0>(b.now())) return gather_input_rows(b);
+    fill_input_rows(b, newest);
   } else {
     publish_input(b);
-    return true;
   }
+  return true;
 }
 
 SRNN_DEVICE bool draw(const Block& b) {

@@ -17,7 +17,7 @@ from samplernn_fast.models.config import PackedConfig
 from samplernn_fast.models.layout import Hidden
 from samplernn_fast.reference.folding import PackedWeights
 from samplernn_fast.reference.modes import MODES, PROMISED_BITS
-from samplernn_fast.reference.randomness import Drawing
+from samplernn_fast.reference.randomness import Drawing, MixedDrawing
 
 
 class CudaBackend:
@@ -29,7 +29,7 @@ class CudaBackend:
     packed = True
     compiled_here = True
     batch_invariant = True
-    mixes = False
+    mixes = True
 
     @staticmethod
     def unavailable_reasons(config: PackedConfig, device: str) -> list[str]:
@@ -77,7 +77,9 @@ class CudaBackend:
         return [np.repeat(h0[:, None], streams, axis=1) for h0 in self._h0]
 
     @torch.inference_mode()
-    def generate(self, hidden: Hidden, history: np.ndarray, t: int, drawing: Drawing, forced: np.ndarray) -> np.ndarray:
+    def generate(
+        self, hidden: Hidden, history: np.ndarray, t: int, drawing: Drawing | MixedDrawing, forced: np.ndarray
+    ) -> np.ndarray:
         """The levels (B, n) from time t on; advances `hidden`.
 
         ValueError where a logit is not a number, DeviceError where the GPU fails; `hidden` is then as it was.

@@ -11,7 +11,7 @@ from samplernn_fast.backends.cuda.launcher import Launched, Launcher
 from samplernn_fast.errors import DeviceError
 from samplernn_fast.models.layout import Hidden
 from samplernn_fast.native import native
-from samplernn_fast.reference.randomness import Drawing
+from samplernn_fast.reference.randomness import Drawing, MixedDrawing
 
 
 @dataclass(frozen=True)
@@ -45,20 +45,22 @@ class Call:
         history: np.ndarray,
         t: int,
         forced: np.ndarray,
-        drawing: Drawing,
+        drawing: Drawing | MixedDrawing,
         logits: Tensor | None = None,
     ) -> None:
         self.launcher, self.t, self.forced, self.drawing, self.logits = launcher, t, forced, drawing, logits
         self.streams, self.device, self.config = forced.shape[0], launcher.device, launcher.config
-        self.steps = launcher.steps(self.streams)
-        self.padded_streams = launcher.program(self.streams).streams
+        # Kernels are compiled for a number of streams, and the streams of several listeners come and go one by one, so
+        # these get one of few numbers.
+        several = isinstance(drawing, MixedDrawing)
+        self.made_for = 1 << (self.streams - 1).bit_length() if several else self.streams
+        self.steps = launcher.steps(self.made_for)
+        self.padded_streams = launcher.program(self.made_for).streams
         self.hidden = self._on_device(np.stack(hidden).astype(np.float32), axis=2)
         self.recent = self._on_device(history.astype(np.int32))
-        seeds, numbers = np.zeros(self.padded_streams, np.uint64), np.zeros(self.padded_streams, np.uint32)
-        seeds[:], numbers[: self.streams] = drawing.randomness.seed, drawing.randomness.streams
-        # Torch moves signed integers everywhere, unsigned ones not; the kernel takes the bits.
-        self.seeds = torch.from_numpy(seeds.view(np.int64)).to(self.device)
-        self.numbers = torch.from_numpy(numbers.view(np.int32)).to(self.device)
+        how = drawing if isinstance(drawing, MixedDrawing) else MixedDrawing.of(drawing, t)
+        rows = native().cuda_drawings(how.seeds, how.streams, how.times - t, how.top_k, how.top_p)
+        self.drawings = self._on_device(rows)
 
     def run(self, hidden: Hidden) -> np.ndarray:
         """The levels (B, n) int64; advances `hidden`.
@@ -69,7 +71,7 @@ class Call:
         with driver_errors_as(DeviceError):
             for start in range(0, self.forced.shape[1], self.steps):
                 buffers = self._buffers(start)
-                launched = self.launcher.launch(self.streams, buffers.out, start, **self._arguments(start, buffers))
+                launched = self.launcher.launch(self.made_for, buffers.out, start, **self._arguments(start, buffers))
                 self._go_on_behind(start, buffers)
                 if waiting is not None:
                     made.append(self._levels(waiting))
@@ -98,7 +100,7 @@ class Call:
         levels, new_hidden = out[words:].view_as(forced), torch.empty_like(self.hidden)
         return _Buffers(forced, temperature, out, levels, logits, new_hidden)
 
-    def _arguments(self, start: int, buffers: _Buffers) -> dict[str, int | float]:
+    def _arguments(self, start: int, buffers: _Buffers) -> dict[str, int]:
         """What `_C.cuda_params` takes of a launch."""
         return dict(
             hidden=self.hidden.data_ptr(),
@@ -108,12 +110,9 @@ class Call:
             levels=buffers.levels.data_ptr(),
             logits=0 if buffers.logits is None else buffers.logits.data_ptr(),
             temperature=buffers.temperature.data_ptr(),
-            seeds=self.seeds.data_ptr(),
-            streams=self.numbers.data_ptr(),
+            drawings=self.drawings.data_ptr(),
             t=self.t + start,
             steps=buffers.forced.shape[1],
-            top_k=self.drawing.top_k,
-            top_p=self.drawing.top_p,
         )
 
     def _go_on_behind(self, start: int, buffers: _Buffers) -> None:

@@ -86,7 +86,7 @@ class Launcher:
         """The largest number of samples of one launch on this GPU."""
         return launch_steps(streams, watched=bool(self._gpu.device.run_time_limit))
 
-    def launch(self, streams: int, out: Tensor, start: int, /, **arguments: int | float) -> Launched:
+    def launch(self, streams: int, out: Tensor, start: int, /, **arguments: int) -> Launched:
         """Put zeros, the kernels and the copy of their results into torch's CUDA stream, in this order.
 
         out: int32 error words and then levels, which the launch fills. arguments: those of `_C.cuda_params`.
@@ -150,7 +150,7 @@ class Launcher:
             built = Program.build(self._gpu, self.config, self.dtype, streams, self.exchange)
         return built
 
-    def _start(self, program: Program, out: Tensor, **arguments: int | float) -> None:
+    def _start(self, program: Program, out: Tensor, **arguments: int) -> None:
         queue, device = cuda_stream(self.device), self._gpu.device
         workspace = torch.empty(program.workspace_bytes, dtype=torch.uint8, device=self.device)
         for zeroed in (out, workspace):
@@ -163,7 +163,7 @@ class Launcher:
             time_limit=TIME_LIMIT_NS,
             **arguments,
         )
-        self.put(program, queue, packed, int(arguments["t"]), int(arguments["steps"]))
+        self.put(program, queue, packed, arguments["t"], arguments["steps"])
 
     def _use_launches(self, reason: str) -> None:
         """From now on no launch is cooperative; cooperative programs are built again. The caller holds the lock."""

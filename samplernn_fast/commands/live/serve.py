@@ -1,15 +1,16 @@
 """The `serve` command: a page on which models play live. `serving.live` does the work."""
 
+import sys
 from typing import Annotated
 
 import tyro
 
 from samplernn_fast.backends import names
+from samplernn_fast.commands.flags import Backend, Device, Dtype, NumThreads
 from samplernn_fast.commands.standard_streams import signal_of
 from samplernn_fast.errors import ConfigError, Interrupted
 from samplernn_fast.models.places import short_name
 from samplernn_fast.ranges import Range
-from samplernn_fast.reference import limits
 
 _LOOPBACK = "127.0.0.1"
 
@@ -22,10 +23,10 @@ def serve(
     port: Annotated[int, Range(0, 65535)] = 8000,
     token: str | None = None,
     max_listeners: Annotated[int, Range(1, 150)] = 16,
-    device: str = "auto",
-    backend: str = "auto",
-    dtype: str = "auto",
-    num_threads: Annotated[int | None, limits.THREADS] = None,
+    device: Device = "auto",
+    backend: Backend = "auto",
+    dtype: Dtype = "auto",
+    num_threads: NumThreads = None,
 ) -> None:
     """Play models live on a page, where their settings can be moved while they sound, until ctrl-C.
 
@@ -36,10 +37,6 @@ def serve(
         port: The port to listen on; 0 takes a free one.
         token: The word that the page's address must hold. Beyond this machine there is always one.
         max_listeners: How many streams are played at once.
-        device: auto, cpu, cuda or cuda:N.
-        backend: auto, or the name of one that `doctor` lists.
-        dtype: auto, a numeric mode of the backend, or fastest: the fastest mode that costs at most 0.005 bit a sample.
-        num_threads: Threads of the cpu backend; without it, as many as the work is worth.
     """
     names.check(backend, dtype, device, num_threads)
     try:
@@ -50,10 +47,15 @@ def serve(
             f"live sound needs {error.name}; pip install starlette uvicorn websockets prometheus-client (extra `serve`)"
         ) from None
     from samplernn_fast.engine.engine import Engine
+    from samplernn_fast.engine.together import warm_up
     from samplernn_fast.serving.live.studio import Studio
 
     with sockets.bind(host, port) as socket:
         engines = {name: Engine(model, backend, dtype, device, num_threads) for name, model in named(models).items()}
+        for name, engine in engines.items():
+            if engine.backend.compiled_here:
+                print(f"{name}: compiling kernels for up to {max_listeners} listeners, once for all", file=sys.stderr)
+            warm_up(engine, max_listeners)
         token = access.token_for(host, token)
         studio = Studio(engines, max_listeners)
         address = access.address(host, socket.getsockname()[1], token)

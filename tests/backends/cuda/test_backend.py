@@ -14,6 +14,7 @@ from small import assert_one_line
 
 from samplernn_fast.backends.cuda import constants, launcher
 from samplernn_fast.engine.engine import Engine
+from samplernn_fast.engine.together import run_together, warm_up
 from samplernn_fast.errors import CheckpointError, DeviceError
 from samplernn_fast.reference.randomness import Drawing, Randomness
 from samplernn_fast.reference.weights import pack
@@ -153,6 +154,30 @@ def test_a_stream_does_not_depend_on_those_beside_it(gpu):
     together = engine.run(engine.init_state(3, seed=3), 60)
     alone = engine.run(engine.init_state(1, seed=3, first_stream=1), 60)
     assert np.array_equal(alone[0], together[1])
+
+
+def test_states_of_several_listeners_share_a_call(gpu, fake_nvrtc):
+    """Once the first levels are checked; then no number of listeners below that of the warm-up is compiled for."""
+    engine, exact = engines()
+    assert not engine.mixes
+    warm_up(engine, 3)
+    assert engine.mixes
+    before, frame = fake_nvrtc.compilations, engine.config.top_frame
+    for count in (1, 2, 3):
+        made = []
+        for sampler in (engine, exact):
+            states = [
+                sampler.init_state(seed=1, temperature=0.5),
+                sampler.init_state(seed=2**64 - 1, temperature=1.2, top_k=3, first_stream=7),
+                sampler.init_state(seed=3, prompt=np.arange(2 * frame) % 256, top_p=0.8),
+            ][:count]
+            sampler.run(states[-1], 3 * frame)
+            gpu.reset_calls()
+            made.append([run_together(sampler, states, n) for n in (frame, 7)])
+            if sampler is engine:
+                assert gpu.calls.count("cuLaunchKernelEx") == 2
+        assert all(np.array_equal(*pair) for calls in zip(*made, strict=True) for pair in zip(*calls, strict=True))
+    assert fake_nvrtc.compilations == before
 
 
 def test_a_saved_state_goes_on(gpu):

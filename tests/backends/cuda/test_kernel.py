@@ -175,9 +175,10 @@ def test_groups_of_blocks_make_streams_side_by_side(name, exchange, dtype):
     lookback = CASES[name].lookback
     blocks = 1 if exchange == "alone" else 2
     single = kernel(name, dtype, "tagged", batch=6)
-    levels, hidden = free_run(single, [lookback * 2 + 3], Settings(seed=1))
+    seeds = [1, 1, 2, 3, 4, 5]
+    levels, hidden = free_run(single, [lookback * 2 + 3], Settings(seed=seeds))
     side = kernel(name, dtype, exchange, batch=2, groups=3, blocks=blocks)
-    made, state = free_run(side, [lookback + 1, lookback + 2], Settings(seed=1, schedule=4))
+    made, state = free_run(side, [lookback + 1, lookback + 2], Settings(seed=seeds, schedule=4))
     assert torch.equal(made, levels) and torch.equal(state, hidden)
 
 
@@ -192,7 +193,7 @@ def test_draws_are_those_of_the_logits(name, batch):
     for schedule, (top_k, top_p) in enumerate(((0, 1.0), (5, 1.0), (0, 0.8), (9, 0.9))):
         forced = random_levels(config, batch, steps, seed=2)
         forced[torch.rand(forced.shape, generator=torch.Generator().manual_seed(3)) < 0.7] = -1
-        settings = Settings(temperatures[:batch], top_k, top_p, 11, 3, schedule)
+        settings = Settings(temperatures[:batch], top_k, top_p, 11, first_stream=3, schedule=schedule)
         hidden, history = subject.initial()
         levels, logits = subject.run(hidden, history, 0, steps, forced, want_logits=True, settings=settings)
         draws = torch.from_numpy(randomness.draws(11, np.arange(3, 3 + batch), 0, steps).astype(np.int64))
@@ -202,6 +203,26 @@ def test_draws_are_those_of_the_logits(name, batch):
         hidden, _ = subject.initial()
         again, _ = subject.run(hidden, history, 0, steps, forced, settings=settings)
         assert torch.equal(again, levels)
+
+
+@pytest.mark.parametrize("exchange", EXCHANGES)
+def test_streams_of_several_listeners(exchange):
+    """Each has a seed, a time, and settings of its own, and the levels that it has alone."""
+    name, steps = "paper-3tier", 24
+    frame = CASES[name].lookback
+    several = kernel(name, "int8", exchange, batch=3)
+    seeds, ahead = [5, 2**64 - 1, 5], [0, 3 * frame, (1 << 33) * frame]
+    heat, top_k, top_p = [1.2, 0.9, 1.0], [0, 3, 7], [1.0, 1.0, 0.6]
+    hidden, history = several.initial()
+    settings = Settings(heat, top_k, top_p, seeds, ahead, first_stream=4, schedule=2)
+    levels, _ = several.run(hidden, history, frame, steps, settings=settings)
+    assert len({tuple(row) for row in levels.tolist()}) == 3
+    alone = kernel(name, "int8", batch=1)
+    for stream in range(3):
+        state, silence = alone.initial()
+        settings = Settings(heat[stream], top_k[stream], top_p[stream], seeds[stream], first_stream=4 + stream)
+        made, _ = alone.run(state, silence, frame + ahead[stream], steps, settings=settings)
+        assert torch.equal(made[0], levels[stream]) and torch.equal(state, row_of(hidden, several, stream))
 
 
 def test_a_row_of_65536_levels_is_drawn():

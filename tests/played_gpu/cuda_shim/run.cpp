@@ -117,16 +117,16 @@ extern "C" const char* srnn_shim_launch(const Params* given, const Launch* launc
   };
   const Guarded weights(p.weights, kOffsets.end), hidden(p.hidden, states * 4),
       new_hidden(p.new_hidden, states * 4), history(p.history, batch * kLookback * 4),
-      levels(p.levels, rows * 4), temperature(p.temperature, rows * 4), seeds(p.seeds, batch * 8),
-      streams(p.streams, batch * 4), error(p.error, kErrorWords * 4),
+      levels(p.levels, rows * 4), temperature(p.temperature, rows * 4),
+      drawings(p.drawings, batch * sizeof(StreamDrawing)), error(p.error, kErrorWords * 4),
       workspace(p.workspace, kWorkspaceEnd),
       profile = array(p.profile, (kPhases + 1) * kPhaseNumbers * 8),
       forced = array(p.forced, rows * 4), logits = array(p.logits, rows * kLevels * 4);
   p.weights = weights.as<const unsigned char>(), p.hidden = hidden.as<const float>();
   p.new_hidden = new_hidden.as<float>();
   p.history = history.as<const int32_t>(), p.levels = levels.as<int32_t>();
-  p.temperature = temperature.as<const float>(), p.seeds = seeds.as<const uint64_t>();
-  p.streams = streams.as<const uint32_t>(), p.error = error.as<uint32_t>();
+  p.temperature = temperature.as<const float>(), p.drawings = drawings.as<const StreamDrawing>();
+  p.error = error.as<uint32_t>();
   p.workspace = workspace.as<unsigned char>(), p.profile = profile.as<uint64_t>();
   p.forced = forced.as<const int32_t>(), p.logits = logits.as<float>();
   simt::Faults faults;
