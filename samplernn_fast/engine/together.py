@@ -37,12 +37,13 @@ def run_together(engine: Engine, states: Sequence[EngineState], n: int) -> list[
 def warm_up(engine: Engine, most: int) -> None:
     """Has kernels that are compiled on this machine compiled and checked for up to `most` states together.
 
-    Otherwise all states wait when the number of them grows: seconds for each power of two.
+    Otherwise all states wait when the number of them grows: seconds for each power of two. The largest number comes
+    first: where a GPU refuses its kernels, the backend goes on with another kind, for smaller numbers too.
     """
     if not engine.backend.compiled_here:
         return
     engine.run(engine.init_state(), _CHECKED)
-    for power in range((most - 1).bit_length() + 1 if engine.mixes else 0):
+    for power in reversed(range((most - 1).bit_length() + 1 if engine.mixes else 0)):
         run_together(engine, [engine.init_state() for _ in range(min(1 << power, most))], 1)
 
 

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from cases import CASES, PACKED_CASES, make_model
 
+from samplernn_fast.backends.cpu import CpuBackend
 from samplernn_fast.engine.engine import Engine
 from samplernn_fast.engine.state import EngineState
-from samplernn_fast.engine.together import run_together
+from samplernn_fast.engine.together import run_together, warm_up
 from samplernn_fast.errors import CheckpointError
 from samplernn_fast.reference.modes import MODES
 
@@ -54,6 +55,22 @@ def test_they_are_one_call_where_their_frames_begin_together(monkeypatch: pytest
     run_together(engine, states, 8)
     assert sorted(calls) == [1, 4]
     assert run_together(engine, [], 8) == []
+
+
+@pytest.mark.parametrize(
+    ("mixes", "most", "expected"), [(True, 1, [1, 1]), (True, 5, [1, 5, 4, 2, 1]), (False, 5, [1])]
+)
+def test_kernels_for_most_states_are_made_ready_first(
+    mixes: bool, most: int, expected: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(CpuBackend, "compiled_here", True)
+    monkeypatch.setattr(CpuBackend, "mixes", mixes)
+    engine, calls = Engine(make_model(CASES["paper-3tier"]), backend="cpu"), []
+    generate = engine.backend.generate
+    monkeypatch.setattr(engine.backend, "generate", lambda *given: (calls.append(len(given[1])), generate(*given))[1])
+    assert not engine.mixes
+    warm_up(engine, most)
+    assert calls == expected and engine.mixes == mixes
 
 
 def test_a_backend_that_does_not_mix_takes_turns() -> None:

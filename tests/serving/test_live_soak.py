@@ -7,7 +7,20 @@ import pytest
 pytest.importorskip("samplernn_fast._C", reason="the C++ engine is not built")
 pytest.importorskip("websockets", reason="needs websockets, of the extra `serve`")
 
+from live import served_here
+
+from bench.live import visitor
 from bench.live_soak import soak
+from samplernn_fast.engine.engine import Engine
+
+
+def test_a_listener_hears_a_block_where_rounding_left_less_than_a_sample() -> None:
+    pytest.importorskip("prometheus_client", reason="needs prometheus_client, of the extra `serve`")
+    heard: list[visitor.Visit] = []
+    with served_here(Engine("demo", dtype="int8", num_threads=1)) as server:
+        visitor.stay(visitor.Party(f"127.0.0.1:{server.port}", "demo", "", range(1), 1e-14), heard.append)
+    (visit,) = heard
+    assert len(visit.sound) > 0
 
 
 @pytest.mark.slow

@@ -54,7 +54,8 @@ def serve(
         engines = {name: Engine(model, backend, dtype, device, num_threads) for name, model in named(models).items()}
         for name, engine in engines.items():
             if engine.backend.compiled_here:
-                print(f"{name}: compiling kernels for up to {max_listeners} listeners, once for all", file=sys.stderr)
+                several = f" for up to {max_listeners} listeners" if engine.backend.mixes else ""
+                print(f"{name}: preparing kernels{several}; the first start compiles them", file=sys.stderr)
             warm_up(engine, max_listeners)
         token = access.token_for(host, token)
         studio = Studio(engines, max_listeners)
