@@ -1,6 +1,6 @@
 """A live server for simulated hours: its memory stays, and every stream is what it is alone.
 
-    python bench/live_soak.py [MODEL] [--hours 2] [--listeners 8] [--flags '--dtype fastest'] [--json FILE]
+    python bench/live_soak.py [MODEL] [--hours 2] [--listeners 8] [--dtype fastest] [--json FILE]
 
 Each listener hears so many hours of sound, as fast as the server makes it, in streams of 5 to 120 seconds with blocks
 of 64 to 1,024 samples. They change settings, freeze, reset, go on from a recording, and leave for another stream, by
@@ -14,7 +14,6 @@ import io
 import json
 import multiprocessing
 import queue
-import shlex
 import sys
 import time
 import urllib.request
@@ -33,21 +32,23 @@ from bench.live import visitor
 from bench.live.server import Server
 from samplernn_fast.engine.engine import Engine
 from samplernn_fast.engine.prompt import prompt_levels
+from samplernn_fast.errors import SampleRNNError
 from samplernn_fast.serving.live.settings import Settings
 from samplernn_fast.serving.live.slot import Slot, advance
 
 _TOGETHER = 8  # streams that are compared at a time
 _PROMPT_SECONDS = 2.0
+_MOST_LISTENERS = 75  # half of the places that a server may have
 
 
-def soak(model: str, hours: float, listeners: int, flags: list[str]) -> dict[str, Any]:
+def soak(model: str, hours: float, listeners: int, dtype: str = "auto") -> dict[str, Any]:
     """Returns what happened. Raises SystemExit where a stream is not what it is alone, or the server ends one."""
-    engine = Engine(model, dtype=flags[flags.index("--dtype") + 1] if "--dtype" in flags else "auto")
+    engine = Engine(model, dtype=dtype)
     rate, began = engine.config.sample_rate, time.monotonic()
     recording = _recording(round(_PROMPT_SECONDS * rate))
     visits = samples = changes = 0
     # One place more for each, because a connection that is dropped keeps its own until the server notices.
-    with Server(model, 2 * listeners, flags) as server:
+    with Server(model, 2 * listeners, ["--dtype", dtype]) as server:
         prompt = _uploaded(server.place, recording, rate)
         party = visitor.Party(server.place, server.model, prompt, range(listeners), 3600 * hours)
         with tqdm(total=round(listeners * 3600 * hours), unit=" s", disable=None) as shown:
@@ -117,14 +118,25 @@ def _uploaded(place: str, recording: np.ndarray, rate: int) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("model", nargs="?", default="demo")
+    parser = argparse.ArgumentParser(
+        description=__doc__.splitlines()[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    parser.add_argument("model", nargs="?", default="demo", help="a run folder, a model file, or a bundled model")
     parser.add_argument("--hours", type=float, default=2.0, help="of sound that each listener hears")
-    parser.add_argument("--listeners", type=int, default=8)
-    parser.add_argument("--flags", type=shlex.split, default=[], help="for serve, as one word: '--dtype fastest'")
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--listeners", type=int, default=8, help="at the same time")
+    parser.add_argument("--dtype", default="auto", help="numeric mode of the server")
+    parser.add_argument("--json", type=Path, help="a file to which the row is added")
     args = parser.parse_args()
-    row = soak(args.model, args.hours, args.listeners, args.flags)
+    if not args.hours > 0:
+        parser.error(f"--hours must be above 0, got {args.hours:g}")
+    if not 1 <= args.listeners <= _MOST_LISTENERS:
+        parser.error(f"--listeners must be 1 to {_MOST_LISTENERS}, got {args.listeners}")
+    if args.json and not args.json.parent.is_dir():
+        parser.error(f"--json: there is no folder {args.json.parent}")
+    try:
+        row = soak(args.model, args.hours, args.listeners, args.dtype)
+    except SampleRNNError as error:
+        raise SystemExit(str(error)) from None
     print("  ".join(f"{name} {value}" for name, value in row.items()), flush=True)
     if args.json:
         record.append(args.json, [row])

@@ -163,6 +163,7 @@ def test_export_writes_what_the_page_does(album: Path, tmp_path: Path, capsys: A
         ("demo --seconds 0", 2, "--seconds must be"),
         ("demo --port 65536", 2, "--port must be"),
         ("demo --dtype float7", 2, "dtype"),
+        ("demo --device cuda:99", 1, "--device cuda:99 was asked for"),
         ("export demo --as zip", 2, "--as"),
         ("export demo", 2, "--as"),
         ("export nowhere --as commands", 1, "nowhere: no such run folder"),

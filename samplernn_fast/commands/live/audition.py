@@ -12,6 +12,7 @@ import tyro
 
 from samplernn_fast import files, terminal
 from samplernn_fast.backends import names
+from samplernn_fast.backends.devices import resolve_device
 from samplernn_fast.commands import COMMANDS
 from samplernn_fast.commands.flags import (
     Backend,
@@ -88,6 +89,7 @@ def listen(
         num_shards: How many shares there are; 1 makes all clips here.
     """
     names.check(backend, dtype, device, num_threads)
+    resolve_device(device)  # else every clip would say that it is not there
     if not models:
         raise ConfigError("name one or several run folders or .safetensors files")
     shard = Shard.of(shard_index, num_shards)
