@@ -225,9 +225,10 @@ struct SamplerSettings {
 // Draws one level in [0, q_levels). Every member of the team receives the same one, or -1 if a
 // logit is NaN or the largest one is infinite. logits: (count,) of this member, for the levels from
 // `first` on; weight: (count,) scratch memory; temperature: finite, at least 0; 0 is the argmax.
-template <class Team>
+// settings: SamplerSettings, or anything with its members, which are read when they are needed.
+template <class Settings, class Team>
 SRNN_HD int sample_level(const float* logits, int first, int count, int q_levels, uint32_t draw,
-                         float temperature, const SamplerSettings& settings, uint32_t* weight,
+                         float temperature, const Settings& settings, uint32_t* weight,
                          const Team& team) {
   int32_t highest = -0x7fffffff - 1, lowest = 0x7fffffff;
   for (int i = 0; i < count; ++i) {

@@ -87,14 +87,12 @@ SRNN_DEVICE void draw_from_all(const Block& b, const float (&x)[kLaneLevels], co
 template <class Take>
 SRNN_DEVICE void draw_from_row(const Block& b, int row, int stream, const Draw& draw,
                                const Take& take) {
-  const StreamDrawing& how = b.p.drawings[stream];
-  const SamplerSettings settings = {how.top_k, how.use_top_p != 0, how.top_p_fraction};
   const int first = smaller(b.lane * kLaneLevels, kLevels);
   const int count = smaller(kLevels - first, kLaneLevels);
   int level = draw.forced;
   if (level < 0) {
     level = sample_level(b.raw(row) + first, first, count, kLevels, draw.draw, draw.temperature,
-                         settings, b.draw_weights(row) + first, WarpTeam());
+                         b.p.drawings[stream], b.draw_weights(row) + first, WarpTeam());
   }
   if (b.lane == 0) take(level);
 }
