@@ -14,25 +14,6 @@
 namespace srnn {
 namespace {
 
-std::string shape_text(const std::vector<long>& shape) {
-  std::string text = "(";
-  for (size_t axis = 0; axis < shape.size(); ++axis) {
-    text += (axis ? ", " : "") + std::to_string(shape[axis]);
-  }
-  return text + ")";
-}
-
-template <typename T>
-T* checked_shape(const py::array& array, const std::vector<long>& shape, const std::string& what) {
-  const bool shape_fits = array.ndim() == static_cast<long>(shape.size()) &&
-                          std::equal(shape.begin(), shape.end(), array.shape());
-  // The text is made where it is needed only: it takes longer than all other checks of a call.
-  if (fits<T>(array, shape_fits)) return data_of<T>(array);
-  const std::string type = py::str(py::dtype::of<std::remove_const_t<T>>()).cast<std::string>();
-  return checked<T>(array, shape_fits,
-                    "engine: " + what + " must be C-contiguous " + type + " " + shape_text(shape));
-}
-
 ModelDims make_dims(int dim, int q_levels, int n_rnn, int taps, int hidden, bool lstm,
                     bool reset_after, bool skips, bool readers_all, bool reads_levels,
                     std::vector<int> frame_sizes) {

@@ -49,20 +49,14 @@ py::bytes params(uintptr_t weights, uintptr_t hidden, uintptr_t new_hidden, uint
 py::array_t<unsigned char> drawings(const py::array& seeds, const py::array& streams,
                                     const py::array& ahead, const py::array& top_k,
                                     const py::array& top_p) {
-  const py::ssize_t count = seeds.ndim() == 1 ? seeds.shape(0) : 0;
-  const auto fits = [&](const py::array& a) { return a.ndim() == 1 && a.shape(0) == count; };
-  const auto what = [](const char* row) { return std::string("cuda_drawings: ") + row; };
-  const uint64_t* seed =
-      checked<const uint64_t>(seeds, fits(seeds), what("seeds must be uint64 (B,)"));
-  const uint32_t* number =
-      checked<const uint32_t>(streams, fits(streams), what("streams must be uint32 (B,)"));
-  const int64_t* later =
-      checked<const int64_t>(ahead, fits(ahead), what("ahead must be int64 (B,)"));
-  const int32_t* k = checked<const int32_t>(top_k, fits(top_k), what("top_k must be int32 (B,)"));
-  const double* share =
-      checked<const double>(top_p, fits(top_p), what("top_p must be float64 (B,)"));
-  py::array_t<unsigned char> bytes({count, static_cast<py::ssize_t>(sizeof(StreamDrawing))});
-  for (py::ssize_t s = 0; s < count; ++s) {
+  const long count = seeds.ndim() == 1 ? seeds.shape(0) : 0;
+  const uint64_t* seed = checked_shape<const uint64_t>(seeds, {count}, "seeds");
+  const uint32_t* number = checked_shape<const uint32_t>(streams, {count}, "streams");
+  const int64_t* later = checked_shape<const int64_t>(ahead, {count}, "ahead");
+  const int32_t* k = checked_shape<const int32_t>(top_k, {count}, "top_k");
+  const double* share = checked_shape<const double>(top_p, {count}, "top_p");
+  py::array_t<unsigned char> bytes({count, static_cast<long>(sizeof(StreamDrawing))});
+  for (long s = 0; s < count; ++s) {
     const SamplerSettings sampler = checked_settings(k[s], share[s]);
     const StreamDrawing one = {seed[s],       later[s],          number[s],
                                sampler.top_k, sampler.use_top_p, sampler.top_p_fraction};
