@@ -28,7 +28,7 @@ class Session(NamedTuple):
     block: int
     """Samples."""
     lead: int
-    """So many blocks are wanted ahead of the ears."""
+    """A client wants so many blocks ahead of the ears."""
     seconds: float
 
 

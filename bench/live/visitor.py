@@ -74,7 +74,7 @@ class _Visitor:
         if answer["is"] != "playing":
             raise SystemExit(f"listener {self._number} could not play: {answer}")
         rate = answer["rate"]
-        # What is left of a listener's time may be no whole sample, only what rounding left of it.
+        # Rounding may leave a listener less time than one sample takes.
         sound, score = await self._hear(socket, max(1, round(seconds * rate)), rate)
         self._heard(Visit(self._number, seed, prompted, np.concatenate(sound), score))
         await self._leave(socket)

@@ -82,8 +82,10 @@ class Engine:
 
     @property
     def mixes(self) -> bool:
-        """Whether streams of several states may be made by one call of the backend, whose first levels are compared
-        with plain torch before."""
+        """This says whether one call of the backend may make streams of several states.
+
+        It may not before the backend's first levels were compared with plain torch.
+        """
         return self.backend.mixes and self._first_use is None
 
     def init_state(

@@ -28,5 +28,5 @@ def test_a_listener_hears_a_block_where_rounding_left_less_than_a_sample() -> No
 def test_eight_listeners_for_three_minutes_of_sound() -> None:
     row = soak("demo", hours=0.05, listeners=8, dtype="int8")
     assert row["streams"] >= 16 and row["changes"] > 1000 and row["samples"] >= 8 * 180 * 8000
-    first, *_, last = row["memory_mb"]
-    assert last < first + 8
+    memory = row["memory_mb"]
+    assert max(memory[2:]) < max(memory[:2]) + 8
