@@ -78,6 +78,8 @@ class Engine:
         self.config, self.model_sha256 = model.config, model.sha256
         self.backend, self.dtype, self.device = backend, backend.dtype, str(backend.device)
         self.pace = Pace(self.config.top_frame)
+        self.most_mixed = int(limits.STREAMS.high)
+        """The largest number of streams in a call for several states; `together.warm_up` finds it for a GPU."""
         self._first_use = first_use
 
     @property

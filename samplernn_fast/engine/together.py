@@ -1,15 +1,19 @@
 """Many states that play the same model, advanced by the same call of its backend: streams that are computed together
 cost less than one after another."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
 from samplernn_fast.engine.engine import Engine
 from samplernn_fast.engine.state import EngineState
+from samplernn_fast.errors import BackendUnavailable, CheckpointError, DeviceError
+from samplernn_fast.models.layout import Hidden
 from samplernn_fast.reference.randomness import MixedDrawing
 
-_CHECKED = 64  # samples, of which the comparison of a backend's first levels is sure to have enough
+_FIRST_SAMPLES = 64  # the comparison of a backend's first levels is sure to have enough of them
+_MOST_MIXED = 128  # streams; kernels for the next number would make 256 rows, which cost about two calls of 128
 
 
 def run_together(engine: Engine, states: Sequence[EngineState], n: int) -> list[np.ndarray]:
@@ -34,25 +38,82 @@ def run_together(engine: Engine, states: Sequence[EngineState], n: int) -> list[
     return [made[id(state)] for state in states]
 
 
-def warm_up(engine: Engine, most: int) -> None:
+def warm_up(engine: Engine, most: int) -> str | None:
     """Has kernels that are compiled on this machine compiled and checked for up to `most` states together.
 
-    Otherwise all states wait when the number of them grows: seconds for each power of two. The largest number comes
-    first: where a GPU refuses its kernels, the backend goes on with another kind, for smaller numbers too.
+    Otherwise all states wait when the number of them grows: seconds for each power of two. The levels of one state are
+    compared with plain torch, those of 2, 4, ... states with what each gets alone. Returns None, or why a number cannot
+    share a call: it has no kernels, or they fail or are wrong. `engine.most_mixed` is then less than that number.
+    Raises DeviceError where one state alone cannot be played.
     """
     if not engine.backend.compiled_here:
-        return
-    engine.run(engine.init_state(), _CHECKED)
-    for power in reversed(range((most - 1).bit_length() + 1 if engine.mixes else 0)):
-        run_together(engine, [engine.init_state() for _ in range(min(1 << power, most))], 1)
+        return None
+    engine.run(engine.init_state(), _FIRST_SAMPLES)
+    if not engine.mixes:
+        return None
+    most = engine.most_mixed = min(most, _MOST_MIXED)
+    alone = [_trial(engine, [seed])[0] for seed in range(most)]
+    numbers = [min(1 << power, most) for power in range((most - 1).bit_length() + 1)]
+    found = None
+    # A GPU that refuses the kernels of one number gets another kind, also for numbers that had their turn before.
+    for number in numbers * 2:
+        trouble = _trouble(engine, alone[:number]) if number <= engine.most_mixed else None
+        if trouble and number == 1:
+            raise DeviceError(trouble)
+        if trouble:
+            found, engine.most_mixed = trouble, 1 << (number - 1).bit_length() - 1
+    return found
 
 
-def _groups(engine: Engine, states: Sequence[EngineState]) -> Iterable[list[EngineState]]:
-    """The states whose tiers have frames that begin together."""
+class _Trial(NamedTuple):
+    """What a state made, and what it holds behind that."""
+
+    levels: np.ndarray
+    """(n,) int64."""
+    hidden: Hidden
+
+
+def _trial(engine: Engine, seeds: Sequence[int]) -> list[_Trial]:
+    """Advances states together that differ in all that a listener chooses; every second one began earlier."""
+    frame, levels = engine.config.top_frame, engine.config.q_levels
+    states = []
+    for seed in seeds:
+        top_k, top_p = levels // 2 if seed % 2 else None, 0.9 if seed % 3 else None
+        states.append(engine.init_state(1, seed, 0.5 + seed % 8 / 8, top_k, top_p, first_stream=seed))
+        if seed % 2:
+            engine.run(states[-1], frame)
+    # The second call goes on from hidden states that no two of the states share.
+    first, second = (run_together(engine, states, samples) for samples in (frame + 1, frame))
+    heard = [np.concatenate(both, axis=1)[0] for both in zip(first, second, strict=True)]
+    return [_Trial(levels, state.hidden) for levels, state in zip(heard, states, strict=True)]
+
+
+def _trouble(engine: Engine, alone: list[_Trial]) -> str | None:
+    """Why so many states cannot share a call; None where each gets what it gets alone, bit for bit."""
+    try:
+        together = _trial(engine, range(len(alone)))
+    except (BackendUnavailable, CheckpointError, DeviceError) as error:
+        return str(error)
+    for one, two in zip(together, alone, strict=True):
+        same = all(np.array_equal(h, g) for h, g in zip(one.hidden, two.hidden, strict=True))
+        if not same or not np.array_equal(one.levels, two.levels):
+            return f"{len(alone)} streams in a call of the {engine.backend.name} backend are not what each is alone"
+    return None
+
+
+def _groups(engine: Engine, states: Sequence[EngineState]) -> Iterator[list[EngineState]]:
+    """The states of each call: those whose tiers have frames that begin together, and no more than a call may have."""
     groups: dict[int, list[EngineState]] = {}
     for state in states:
         groups.setdefault(state.t % engine.config.top_frame, []).append(state)
-    return groups.values()
+    for group in groups.values():
+        first = streams = 0
+        for place, state in enumerate(group):
+            streams += state.num_streams
+            if streams > engine.most_mixed and place > first:
+                yield group[first:place]
+                first, streams = place, state.num_streams
+        yield group[first:]
 
 
 def _run_mixed(engine: Engine, states: list[EngineState], n: int) -> list[np.ndarray]:

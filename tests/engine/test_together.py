@@ -8,7 +8,7 @@ from samplernn_fast.backends.cpu import CpuBackend
 from samplernn_fast.engine.engine import Engine
 from samplernn_fast.engine.state import EngineState
 from samplernn_fast.engine.together import run_together, warm_up
-from samplernn_fast.errors import CheckpointError
+from samplernn_fast.errors import BackendUnavailable, CheckpointError, DeviceError
 from samplernn_fast.reference.modes import MODES
 
 pytest.importorskip("samplernn_fast._C", reason="the C++ engine is not built")
@@ -57,20 +57,100 @@ def test_they_are_one_call_where_their_frames_begin_together(monkeypatch: pytest
     assert run_together(engine, [], 8) == []
 
 
-@pytest.mark.parametrize(
-    ("mixes", "most", "expected"), [(True, 1, [1, 1]), (True, 5, [1, 5, 4, 2, 1]), (False, 5, [1])]
-)
-def test_kernels_for_most_states_are_made_ready_first(
-    mixes: bool, most: int, expected: list[int], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def engine_that_compiles(monkeypatch: pytest.MonkeyPatch, mixes: bool = True) -> tuple[Engine, list[int]]:
+    """An engine whose backend seems to compile its kernels, and the streams of each call that it gets."""
     monkeypatch.setattr(CpuBackend, "compiled_here", True)
     monkeypatch.setattr(CpuBackend, "mixes", mixes)
     engine, calls = Engine(make_model(CASES["paper-3tier"]), backend="cpu"), []
     generate = engine.backend.generate
     monkeypatch.setattr(engine.backend, "generate", lambda *given: (calls.append(len(given[1])), generate(*given))[1])
+    return engine, calls
+
+
+@pytest.mark.parametrize(
+    ("mixes", "most", "expected"),
+    [(True, 1, []), (True, 5, [2, 4, 5]), (False, 5, []), (True, 150, [2, 4, 8, 16, 32, 64, 128])],
+)
+def test_kernels_for_most_states_are_made_ready_first(
+    mixes: bool, most: int, expected: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine, calls = engine_that_compiles(monkeypatch, mixes)
     assert not engine.mixes
-    warm_up(engine, most)
-    assert calls == expected and engine.mixes == mixes
+    assert warm_up(engine, most) is None
+    one_turn = [number for number in expected for _ in range(2)]
+    assert [streams for streams in calls if streams > 1] == 2 * one_turn
+    assert calls[0] == 1 and engine.mixes == mixes
+    if mixes:
+        assert engine.most_mixed == min(most, 128)
+
+
+@pytest.mark.parametrize("failure", [BackendUnavailable("no room"), DeviceError("no answer"), ValueError("not finite")])
+@pytest.mark.parametrize(("refused", "most", "works"), [(6, 8, 4), (3, 5, 2), (2, 5, 1), (9, 8, 8)])
+def test_numbers_of_states_without_kernels_are_left_out(
+    refused: int, most: int, works: int, failure: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine, calls = engine_that_compiles(monkeypatch)
+    generate = engine.backend.generate
+
+    def fails(*given):
+        if 1 << (len(given[1]) - 1).bit_length() >= refused:
+            raise failure
+        return generate(*given)
+
+    monkeypatch.setattr(engine.backend, "generate", fails)
+    found = warm_up(engine, most)
+    assert engine.most_mixed == works
+    if works == most:
+        assert found is None
+    else:
+        assert found is not None and found.partition(" finite")[0].endswith(str(failure).partition(" finite")[0])
+    calls.clear()
+    states = [engine.init_state(seed=seed) for seed in range(most)]
+    made = run_together(engine, states, 20)
+    assert max(calls) <= works and sum(calls) == most
+    alone = [engine.run(engine.init_state(seed=seed), 20) for seed in range(most)]
+    assert all(np.array_equal(one, two) for one, two in zip(made, alone, strict=True))
+
+
+@pytest.mark.parametrize("what", ["levels", "hidden"])
+def test_wrong_kernels_for_several_states_are_noticed(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine, _ = engine_that_compiles(monkeypatch)
+    generate = engine.backend.generate
+
+    def errs(hidden, *given):
+        levels = generate(hidden, *given)
+        if len(levels) > 2 and what == "levels":
+            levels[2, -1] ^= 1
+        elif len(levels) > 2:
+            hidden[-1][:] = hidden[-1][:, [1, 0, *range(2, len(levels))]]
+        return levels
+
+    monkeypatch.setattr(engine.backend, "generate", errs)
+    assert "4 streams in a call of the cpu backend are not what each is alone" in (warm_up(engine, 8) or "")
+    assert engine.most_mixed == 2
+
+
+def test_a_state_that_is_not_what_it_was_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As when kernels of another kind, which the backend took meanwhile, are wrong."""
+    engine, calls = engine_that_compiles(monkeypatch)
+    generate = engine.backend.generate
+
+    def errs(*given):
+        levels = generate(*given)
+        return levels ^ 1 if 4 in calls and len(levels) == 1 else levels
+
+    monkeypatch.setattr(engine.backend, "generate", errs)
+    with pytest.raises(DeviceError, match="1 streams in a call"):
+        warm_up(engine, 4)
+
+
+def test_a_call_has_no_more_streams_than_it_may(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine, calls = engine_that_compiles(monkeypatch)
+    engine.run(engine.init_state(), 64)
+    engine.most_mixed = 3
+    calls.clear()
+    run_together(engine, [engine.init_state(streams) for streams in (1, 1, 2, 5, 1, 2, 1)], 8)
+    assert calls == [2, 2, 5, 3, 1]
 
 
 def test_a_backend_that_does_not_mix_takes_turns() -> None:

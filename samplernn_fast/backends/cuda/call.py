@@ -50,15 +50,16 @@ class Call:
     ) -> None:
         self.launcher, self.t, self.forced, self.drawing, self.logits = launcher, t, forced, drawing, logits
         self.streams, self.device, self.config = forced.shape[0], launcher.device, launcher.config
-        # Kernels are compiled for a number of streams, and the streams of several listeners come and go one by one, so
-        # these get one of few numbers.
-        several = isinstance(drawing, MixedDrawing)
-        self.made_for = 1 << (self.streams - 1).bit_length() if several else self.streams
+        if isinstance(drawing, MixedDrawing):
+            # Kernels are compiled for a number of streams, and the streams of several listeners come and go one by one,
+            # so these get one of few numbers.
+            how, self.made_for = drawing, 1 << (self.streams - 1).bit_length()
+        else:
+            how, self.made_for = MixedDrawing.of(drawing, t), self.streams
         self.steps = launcher.steps(self.made_for)
         self.padded_streams = launcher.program(self.made_for).streams
         self.hidden = self._on_device(np.stack(hidden).astype(np.float32), axis=2)
         self.recent = self._on_device(history.astype(np.int32))
-        how = drawing if isinstance(drawing, MixedDrawing) else MixedDrawing.of(drawing, t)
         rows = native().cuda_drawings(how.seeds, how.streams, how.times - t, how.top_k, how.top_p)
         self.drawings = self._on_device(rows)
 

@@ -54,9 +54,11 @@ def serve(
         engines = {name: Engine(model, backend, dtype, device, num_threads) for name, model in named(models).items()}
         for name, engine in engines.items():
             if engine.backend.compiled_here:
-                several = f" for up to {max_listeners} listeners" if engine.backend.mixes else ""
+                several = " for several listeners" if engine.backend.mixes else ""
                 print(f"{name}: preparing kernels{several}; the first start compiles them", file=sys.stderr)
-            warm_up(engine, max_listeners)
+            trouble = warm_up(engine, max_listeners)
+            if trouble:
+                print(f"{name}: at most {engine.most_mixed} listeners share a call: {trouble}", file=sys.stderr)
         token = access.token_for(host, token)
         studio = Studio(engines, max_listeners)
         address = access.address(host, socket.getsockname()[1], token)

@@ -181,6 +181,35 @@ def test_states_of_several_listeners_share_a_call(gpu, fake_nvrtc, monkeypatch):
     assert fake_nvrtc.compilations == before
 
 
+def when_asked(engine, happens):
+    """Calls `happens` with the number of streams whenever a program is asked for."""
+    program = engine.backend.launcher.program
+    engine.backend.launcher.program = lambda streams: (happens(streams), program(streams))[1]
+
+
+def test_a_gpu_that_has_less_room_during_the_warm_up(gpu, fake_nvrtc):
+    """All kernels of the other kind are compiled before anybody listens, also those for fewer listeners."""
+    engine, exact = engines()
+    when_asked(engine, lambda streams: streams == 4 and gpu.set(held_by_others=1 << 20))
+    assert warm_up(engine, 4) is None
+    assert (engine.most_mixed, engine.backend.launcher.exchange) == (4, "launches")
+    before = fake_nvrtc.compilations
+    for count in (1, 2, 3, 4):
+        made = [
+            run_together(sampler, [sampler.init_state(seed=seed) for seed in range(count)], 20)
+            for sampler in (engine, exact)
+        ]
+        assert all(np.array_equal(*pair) for pair in zip(*made, strict=True))
+    assert fake_nvrtc.compilations == before
+
+
+def test_a_number_of_listeners_whose_kernels_fail(gpu):
+    engine, _ = engines()
+    when_asked(engine, lambda streams: gpu.fail("cuLaunchKernelEx", 719) if streams == 4 else gpu.succeed())
+    assert "CUDA_ERROR" in (warm_up(engine, 8) or "")
+    assert engine.most_mixed == 2
+
+
 def test_a_saved_state_goes_on(gpu):
     engine, _ = engines()
     state = engine.init_state(3, seed=4)
