@@ -12,7 +12,8 @@ blocks besides, and moves the temperature twice a second. `--clients` of them sh
               on top of it
 
 An underrun is a moment at which a client has to play a sample that it does not have yet. Every client's sound is
-compared with that of a slot that is alone, made from the changes that the server reported. What a call of the engine
+compared with that of a slot that is alone, made from the changes that the server reported. The server rounds blocks up
+to what the model's frames allow; a row of listeners has the size that was played. What a call of the engine
 costs beside its samples is measured first, without the server. `memory_mb` is the largest memory of the server in each
 quarter of the time.
 """
@@ -20,6 +21,7 @@ quarter of the time.
 import argparse
 import multiprocessing
 import shlex
+import signal
 import statistics
 import sys
 import time
@@ -72,7 +74,12 @@ def heard_by_all(args: argparse.Namespace, server: Server, listeners: int, block
     with processes.Manager() as manager:
         wait = manager.Barrier(len(sessions)).wait
         with ProcessPoolExecutor(len(sessions), mp_context=processes) as pool:
-            return [one for part in pool.map(client.play, sessions, [wait] * len(sessions)) for one in part]
+            try:
+                return [one for part in pool.map(client.play, sessions, [wait] * len(sessions)) for one in part]
+            except BaseException:
+                for child in multiprocessing.active_children():
+                    child.kill()  # else they would play to their end first
+                raise
 
 
 def check(args: argparse.Namespace, heard: list[client.Heard]) -> None:
@@ -130,17 +137,20 @@ def cost_of_a_call(args: argparse.Namespace, block: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("model", nargs="?", default="demo")
-    parser.add_argument("--listeners", type=int, nargs="+", default=[1, 4, 16, 64])
-    parser.add_argument("--blocks", type=int, nargs="+", default=[64, 128, 256])
-    parser.add_argument("--seconds", type=float, default=10.0)
+    parser = argparse.ArgumentParser(
+        description=__doc__.splitlines()[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    parser.add_argument("model", nargs="?", default="demo", help="a run folder, a model file, or a bundled model")
+    parser.add_argument("--listeners", type=int, nargs="+", default=[1, 4, 16, 64], help="at the same time")
+    parser.add_argument("--blocks", type=int, nargs="+", default=[64, 128, 256], help="samples of a block")
+    parser.add_argument("--seconds", type=float, default=10.0, help="that each row plays")
     parser.add_argument("--lead", type=int, default=2, help="blocks that are wanted ahead of the ears")
     parser.add_argument("--clients", type=int, default=16, help="in a process")
     parser.add_argument("--check-all", action="store_true", help="compare all of the sound, and not its beginning only")
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--json", type=Path, help="a file to which the rows are added")
     parser.add_argument("--flags", type=shlex.split, default=[], help="for serve, as one word: '--dtype fastest'")
     args = parser.parse_args()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # else the server would play on
     rows: list[dict[str, Any]] = []
     for row in (cost_of_a_call(args, block) for block in args.blocks):
         print("  ".join(f"{name} {value}" for name, value in row.items()), flush=True)

@@ -14,6 +14,7 @@ import io
 import json
 import multiprocessing
 import queue
+import signal
 import sys
 import time
 import urllib.request
@@ -133,6 +134,7 @@ def main() -> None:
         parser.error(f"--listeners must be 1 to {_MOST_LISTENERS}, got {args.listeners}")
     if args.json and not args.json.parent.is_dir():
         parser.error(f"--json: there is no folder {args.json.parent}")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # else the server would play on
     try:
         row = soak(args.model, args.hours, args.listeners, args.dtype)
     except SampleRNNError as error:

@@ -19,10 +19,13 @@ class Server:
             [sys.executable, "-m", "samplernn_fast", *words], stdout=subprocess.PIPE, text=True
         )
         assert self.process.stdout is not None
-        found = re.search(r"^(\S+) at http://(\S+:\d+)/", self.process.stdout.readline())
-        if not found:
+        try:
+            found = re.search(r"^(\S+) at http://(\S+:\d+)/", self.process.stdout.readline())
+            if not found:
+                raise SystemExit("the server did not begin")
+        except BaseException:
             self.process.kill()
-            raise SystemExit("the server did not begin")
+            raise
         self.model, self.place = found[1], found[2]
         self.memory: list[float] = []
         """The MB that the process held, once a second; empty where the system does not tell."""
@@ -51,6 +54,8 @@ class Server:
             text = answer.read().decode()
         rows = re.findall(r'samplernn_load_bucket{le="([^"]+)",[^}]*} (\S+)', text)
         bounds, counts = np.array([[float(bound), float(count)] for bound, count in rows]).T
+        if not counts[-1]:
+            raise SystemExit("the server made no sound")
         return float(bounds[np.searchsorted(counts, counts[-1] * part / 100)])
 
     def _watch(self) -> None:

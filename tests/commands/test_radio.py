@@ -208,14 +208,15 @@ def test_a_radio_without_a_log_says_that_it_begins_anew(model):
     )
 
 
-def test_two_radios_do_not_play_into_one_folder(model, tmp_path, capsys):
+@pytest.mark.parametrize(("flags", "named"), [(["-o"], "--output"), (["-o", "-", "--log"], "--log")])
+def test_two_radios_do_not_play_into_one_folder(flags, named, model, tmp_path, capsys):
     folder = tmp_path / "busy"
     process = radio(model, "-o", folder, "--real-time", *FLAGS)
     try:
         while not states(folder):
             time.sleep(0.01)
-        assert run("radio", model, "-o", folder, "--duration", "1", *FLAGS) == 2
-        assert "another radio plays into this folder" in assert_one_line_error(capsys)
+        assert run("radio", model, *flags, folder, "--duration", "1", *FLAGS) == 1
+        assert f"another radio plays into this folder; name another by {named}" in assert_one_line_error(capsys)
     finally:
         process.kill()
         process.wait()

@@ -151,6 +151,10 @@ def test_export_writes_what_the_page_does(album: Path, tmp_path: Path, capsys: A
     grid.checkpoints[0].file.unlink()
     assert run("audition", "export", album, "--as", "commands") == 0
     assert "1 model of these are not there any more" in capsys.readouterr().err
+    for one in chosen:
+        Favourites(folder).remove(one.clip)
+    assert run("audition", "export", album, "--as", "commands", "-o", tmp_path / "none.sh") == 1
+    assert "no favourites are in" in assert_one_line_error(capsys) and not (tmp_path / "none.sh").exists()
 
 
 @pytest.mark.parametrize(

@@ -287,7 +287,10 @@ def test_beyond_this_machine_there_is_a_token() -> None:
         server.address = f"http://127.0.0.1:{server.port}/"
         assert server.query.startswith("?token=") and len(server.query) > 20
         assert server.ask("metrics")[0] == 401 and server.ask("metrics?token=no")[0] == 401
-        assert server.ask("metrics" + server.query, Host="music.example")[0] == 200
+        status, text = server.ask("metrics" + server.query, Host="music.example")
+        assert status == 200
+        for series in ("samples_total", "blocks_total", "busy_seconds_total", "load_count", "slots"):
+            assert f'samplernn_{series}{{model="demo"}} 0.0' in text.decode()
         with server.client() as client:
             assert client.play(seed=1)["is"] == "playing"
 

@@ -190,9 +190,9 @@ def export(
         if not folder.is_dir():
             model_file(place)  # refuses where there is nothing of that name
         folder = default_folder(place)
-    if not (folder / FAVOURITES_FILE).exists():
-        raise DataError(f"{place}: no favourites are in {folder}; choose some by samplernn-fast audition {place}")
     chosen = read(folder)
+    if not chosen:
+        raise DataError(f"{place}: no favourites are in {folder}; choose some by samplernn-fast audition {place}")
     text = exported(chosen, folder, as_)
     if out is None:
         sys.stdout.write(text)

@@ -20,7 +20,7 @@ from samplernn_fast.backends import names
 from samplernn_fast.commands.flags import Backend, Device, Dtype, NumThreads, OutputText, Seconds
 from samplernn_fast.commands.generation.places import check_folder
 from samplernn_fast.commands.live.serve import named
-from samplernn_fast.errors import AudioError, ConfigError, Interrupted, quoted
+from samplernn_fast.errors import AudioError, ConfigError, DataError, Interrupted, quoted
 from samplernn_fast.ranges import Range
 from samplernn_fast.serving.radio import outlets
 from samplernn_fast.serving.radio.program import CHANGE, LOUDNESS, RadioSettings
@@ -167,7 +167,8 @@ class _Job:
         if self.output != _STANDARD_OUTPUT:
             told |= {"file_minutes": self.file_minutes, "format": self.kind}
         log = Log(self.folder, told)
-        refusal = ConfigError(f"{self.folder}: another radio plays into this folder")
+        flag = "--log" if self.output == _STANDARD_OUTPUT else "--output"
+        refusal = DataError(f"{self.folder}: another radio plays into this folder; name another by {flag}")
         with files.held(self.folder, refusal=refusal):
             log.begin()
             yield log

@@ -36,8 +36,10 @@ class Metrics:
         return Gauge(f"samplernn_{name}", text, labels, registry=self._registry)
 
     def count_slots(self, model: str, count: Callable[[], int]) -> None:
-        """Shows how many streams of a model are played, as `count` says when it is asked."""
+        """Shows how many streams of a model are played, as `count` says when it is asked, and its other series at 0."""
         self.slots.labels(model).set_function(count)
+        for series in (self._samples, self._blocks, self._busy, self._load):
+            series.labels(model)
 
     def made(self, model: str, streams: int, samples: int, seconds: float, rate: int) -> None:
         """Counts a block of `samples` of each of so many streams, which took so long."""
