@@ -13,9 +13,11 @@ blocks besides, and moves the temperature twice a second. `--clients` of them sh
 
 An underrun is a moment at which a client has to play a sample that it does not have yet. Every client's sound is
 compared with that of a slot that is alone, made from the changes that the server reported. The server rounds blocks up
-to what the model's frames allow; a row of listeners has the size that was played. What a call of the engine
-costs beside its samples is measured first, without the server. `memory_mb` is the largest memory of the server in each
-quarter of the time.
+to what the model's frames allow; a row of listeners has the size that was played. What a call of the engine costs
+beside its samples is measured first, without the server. `memory_mb` is the largest memory of the server in each
+quarter of the time. `underruns_at` has the first moments of underruns, in seconds from a stream's beginning, and
+`late_wakes` counts how often a process that only sleeps woke more than 4 ms late, at most by `latest_wake_ms`: this is
+how late the machine is, whatever the server does.
 """
 
 import argparse
@@ -35,21 +37,24 @@ sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 from bench.common import record
 from bench.live import client
+from bench.live.alone import Stream, check
+from bench.live.machine import late_wakes
 from bench.live.server import Server
 from samplernn_fast.engine.engine import Engine
 from samplernn_fast.reference.randomness import MixedDrawing
-from samplernn_fast.serving.live.settings import Settings
-from samplernn_fast.serving.live.slot import MOST_CHANGES, Slot, advance
 
 _CHECKED = 4096  # samples of each client that are compared
+_SHOWN = 20  # moments of underruns
 
 
 def measure(args: argparse.Namespace, listeners: int, block: int) -> dict[str, Any]:
     """One row of the table: so many listeners with blocks of this size."""
     with Server(args.model, listeners, args.flags) as server:
-        heard = heard_by_all(args, server, listeners, block)
+        heard, late = heard_by_all(args, server, listeners, block)
         loads = {f"load_p{part}": server.load(part) for part in (50, 99)}
-    check(args, heard)
+    compared = None if args.check_all else _CHECKED
+    streams = [Stream(one.seed, one.seed, one.sound[:compared], one.score) for one in heard]
+    check(Engine(args.model, dtype=flag(args.flags, "--dtype")), streams)
     row = {
         "model": args.model,
         "listeners": listeners,
@@ -62,37 +67,32 @@ def measure(args: argparse.Namespace, listeners: int, block: int) -> dict[str, A
         **percentiles("to_block_ms", [time for one in heard for time in one.to_block]),
         **percentiles("to_sound_ms", [time for one in heard for time in one.to_sound]),
         "underruns": sum(len(one.underruns) for one in heard),
+        "underruns_at": sorted({round(moment, 1) for one in heard for moment in one.underruns})[:_SHOWN],
+        "late_wakes": len(late),
+        "latest_wake_ms": round(1e3 * max(late, default=0.0), 1),
     }
     return row | {"memory_mb": server.memory_by_quarter()}
 
 
-def heard_by_all(args: argparse.Namespace, server: Server, listeners: int, block: int) -> list[client.Heard]:
-    """Returns what all clients noticed, which play at the same time in processes of `--clients` each."""
+def heard_by_all(
+    args: argparse.Namespace, server: Server, listeners: int, block: int
+) -> tuple[list[client.Heard], list[float]]:
+    """Returns what all clients noticed, which play at the same time in processes of `--clients` each, and by how many
+    seconds a process woke late that only slept."""
     seeds = [range(first, min(first + args.clients, listeners)) for first in range(0, listeners, args.clients)]
     sessions = [client.Session(server.place, server.model, own, block, args.lead, args.seconds) for own in seeds]
     processes = multiprocessing.get_context("spawn")
     with processes.Manager() as manager:
-        wait = manager.Barrier(len(sessions)).wait
-        with ProcessPoolExecutor(len(sessions), mp_context=processes) as pool:
+        wait = manager.Barrier(len(sessions) + 1).wait
+        with ProcessPoolExecutor(len(sessions) + 1, mp_context=processes) as pool:
             try:
-                return [one for part in pool.map(client.play, sessions, [wait] * len(sessions)) for one in part]
+                late = pool.submit(late_wakes, args.seconds, wait)
+                parts = list(pool.map(client.play, sessions, [wait] * len(sessions)))
+                return [one for part in parts for one in part], late.result()
             except BaseException:
                 for child in multiprocessing.active_children():
                     child.kill()  # else they would play to their end first
                 raise
-
-
-def check(args: argparse.Namespace, heard: list[client.Heard]) -> None:
-    """Ends the program where a client did not hear what its slot sounds like alone."""
-    engine = Engine(args.model, dtype=flag(args.flags, "--dtype"))
-    for one in heard:
-        sound = one.sound if args.check_all else one.sound[:_CHECKED]
-        slot = Slot(engine, one.seed, Settings(), score=one.score[:MOST_CHANGES])
-        if len(one.score) > MOST_CHANGES:  # a score takes no more of them
-            sound = sound[: one.score[MOST_CHANGES][0]]
-        alone = advance(engine, [slot], -(-len(sound) // slot.grain) * slot.grain)[0][: len(sound)]
-        if not np.array_equal(sound, alone):
-            raise SystemExit(f"listener {one.seed} did not hear its own sound")
 
 
 def flag(flags: list[str], name: str) -> str:

@@ -30,12 +30,11 @@ sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 from bench.common import record
 from bench.live import visitor
+from bench.live.alone import Stream, check
 from bench.live.server import Server
 from samplernn_fast.engine.engine import Engine
 from samplernn_fast.engine.prompt import prompt_levels
 from samplernn_fast.errors import SampleRNNError
-from samplernn_fast.serving.live.settings import Settings
-from samplernn_fast.serving.live.slot import Slot, advance
 
 _TOGETHER = 8  # streams that are compared at a time
 _PROMPT_SECONDS = 2.0
@@ -47,6 +46,7 @@ def soak(model: str, hours: float, listeners: int, dtype: str = "auto") -> dict[
     engine = Engine(model, dtype=dtype)
     rate, began = engine.config.sample_rate, time.monotonic()
     recording = _recording(round(_PROMPT_SECONDS * rate))
+    levels = prompt_levels(engine.config, recording)
     visits = samples = changes = 0
     # One place more for each, because a connection that is dropped keeps its own until the server notices.
     with Server(model, 2 * listeners, ["--dtype", dtype]) as server:
@@ -54,7 +54,7 @@ def soak(model: str, hours: float, listeners: int, dtype: str = "auto") -> dict[
         party = visitor.Party(server.place, server.model, prompt, range(listeners), 3600 * hours)
         with tqdm(total=round(listeners * 3600 * hours), unit=" s", disable=None) as shown:
             for some in _visits(party):
-                check(engine, recording, some)
+                check(engine, (_as_stream(visit, levels) for visit in some))
                 visits += len(some)
                 changes += sum(len(visit.score) for visit in some)
                 samples += sum(len(visit.sound) for visit in some)
@@ -64,21 +64,8 @@ def soak(model: str, hours: float, listeners: int, dtype: str = "auto") -> dict[
     return row | {"samples": samples, "changes": changes, "memory_mb": server.memory_by_quarter()}
 
 
-def check(engine: Engine, recording: np.ndarray, visits: list[visitor.Visit]) -> None:
-    """Raises SystemExit where a listener did not hear what its slot makes, from the changes that the server reported.
-
-    The slots go through one long block together, so neither their blocks nor their neighbours are the server's.
-    """
-    prompt = prompt_levels(engine.config, recording)
-    visits = sorted(visits, key=lambda visit: len(visit.sound))
-    slots = [Slot(engine, visit.seed, Settings(), prompt if visit.prompted else None, visit.score) for visit in visits]
-    made: list[list[np.ndarray]] = [[] for _ in visits]
-    for first, (visit, slot) in enumerate(zip(visits, slots, strict=True)):
-        grains = -(-(len(visit.sound) - slot.position) // slot.grain)
-        for parts, more in zip(made[first:], advance(engine, slots[first:], grains * slot.grain), strict=True):
-            parts.append(more)
-        if not np.array_equal(visit.sound, np.concatenate(made[first])[: len(visit.sound)]):
-            raise SystemExit(f"listener {visit.listener} did not hear the sound of seed {visit.seed}")
+def _as_stream(visit: visitor.Visit, prompt: np.ndarray) -> Stream:
+    return Stream(visit.listener, visit.seed, visit.sound, visit.score, prompt if visit.prompted else None)
 
 
 def _visits(party: visitor.Party) -> Iterator[list[visitor.Visit]]:

@@ -10,8 +10,11 @@ pytest.importorskip("websockets", reason="needs websockets, of the extra `serve`
 from live import served_here
 
 from bench.live import visitor
+from bench.live.alone import Stream, check
 from bench.live_soak import soak
 from samplernn_fast.engine.engine import Engine
+from samplernn_fast.serving.live.settings import Settings
+from samplernn_fast.serving.live.slot import Slot, advance
 
 
 def test_a_listener_hears_a_block_where_rounding_left_less_than_a_sample() -> None:
@@ -21,6 +24,22 @@ def test_a_listener_hears_a_block_where_rounding_left_less_than_a_sample() -> No
         visitor.stay(visitor.Party(f"127.0.0.1:{server.port}", "demo", "", range(1), 1e-14), heard.append)
     (visit,) = heard
     assert len(visit.sound) > 0
+
+
+@pytest.mark.parametrize("wrong", [None, 0, 1])
+def test_a_wrong_sample_of_one_of_several_streams_is_noticed(wrong: int | None) -> None:
+    engine = Engine("demo", dtype="int8", num_threads=1)
+    scores = [[], [(128, {"temperature": 0.5})]]
+    streams = []
+    for seed, (score, count) in enumerate(zip(scores, (640, 1000), strict=True)):
+        sound = advance(engine, [Slot(engine, seed, Settings(), score=score)], 1024)[0][:count]
+        sound[-1] += seed == wrong
+        streams.append(Stream(seed, seed, sound, score))
+    if wrong is None:
+        check(engine, streams)
+    else:
+        with pytest.raises(SystemExit, match=f"listener {wrong} did not hear the sound of seed {wrong}"):
+            check(engine, streams)
 
 
 @pytest.mark.slow
