@@ -15,9 +15,9 @@ An underrun is a moment at which a client has to play a sample that it does not 
 compared with that of a slot that is alone, made from the changes that the server reported. The server rounds blocks up
 to what the model's frames allow; a row of listeners has the size that was played. What a call of the engine costs
 beside its samples is measured first, without the server. `memory_mb` is the largest memory of the server in each
-quarter of the time. `underruns_at` has the first moments of underruns, in seconds from a stream's beginning, and
-`late_wakes` counts how often a process that only sleeps woke more than 4 ms late, at most by `latest_wake_ms`: this is
-how late the machine is, whatever the server does.
+quarter of the time. `underruns_at` has the positions of the first underruns, in seconds of sound, and `late_wakes`
+counts how often a process that only sleeps woke more than 4 ms late, at most by `latest_wake_ms`. It shares the cores
+with server and clients; where few listeners play, it tells how late the machine is.
 """
 
 import argparse
@@ -27,7 +27,7 @@ import signal
 import statistics
 import sys
 import time
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +54,11 @@ def measure(args: argparse.Namespace, listeners: int, block: int) -> dict[str, A
         loads = {f"load_p{part}": server.load(part) for part in (50, 99)}
     compared = None if args.check_all else _CHECKED
     streams = [Stream(one.seed, one.seed, one.sound[:compared], one.score) for one in heard]
-    check(Engine(args.model, dtype=flag(args.flags, "--dtype")), streams)
+    engine = Engine(args.model, dtype=flag(args.flags, "--dtype"))
+    for stream in streams:
+        if len(stream.sound) <= args.lead * heard[0].block:
+            raise SystemExit(f"listener {stream.listener} heard next to nothing")
+        check(engine, [stream])
     row = {
         "model": args.model,
         "listeners": listeners,
@@ -87,8 +91,11 @@ def heard_by_all(
         with ProcessPoolExecutor(len(sessions) + 1, mp_context=processes) as pool:
             try:
                 late = pool.submit(late_wakes, args.seconds, wait)
-                parts = list(pool.map(client.play, sessions, [wait] * len(sessions)))
-                return [one for part in parts for one in part], late.result()
+                parts = [pool.submit(client.play, session, wait) for session in sessions]
+                # Where one fails before it begins, the others would wait for it, so it is noticed first.
+                for ended in as_completed([*parts, late]):
+                    ended.result()
+                return [one for part in parts for one in part.result()], late.result()
             except BaseException:
                 for child in multiprocessing.active_children():
                     child.kill()  # else they would play to their end first

@@ -123,3 +123,10 @@ class Interrupted(SampleRNNError):
         """number: the signal; a program that it ends has the exit status 128 + number."""
         super().__init__(message)
         self.number = number
+
+
+def as_ours(error: Exception) -> SampleRNNError:
+    """An error of torch or of the system as one of ours, in one line; ours as they are."""
+    if isinstance(error, SampleRNNError):
+        return error
+    return DeviceError(f"{type(error).__name__}: {error}".splitlines()[0])

@@ -30,7 +30,7 @@ def append(path: Path, rows: list[dict], device: str = "cpu", instead_of_last: b
     runs = json.loads(path.read_text()) if path.exists() else []
     kept = runs[:-1] if instead_of_last else runs
     with files.replacing(path) as temporary:
-        temporary.write_text(json.dumps([*kept, record], indent=1) + "\n")
+        temporary.write_text(json.dumps([*kept, record], indent=1, allow_nan=False) + "\n")
 
 
 def peer_modules(clone: Path, *names: str) -> list[ModuleType]:

@@ -1,4 +1,4 @@
-"""What listeners of a live server should have heard: the sound that each stream makes alone."""
+"""What listeners of a live server should have heard: the sound of the same streams without a server."""
 
 from collections.abc import Iterable
 from typing import Any, NamedTuple
@@ -26,8 +26,8 @@ class Stream(NamedTuple):
 def check(engine: Engine, streams: Iterable[Stream]) -> None:
     """Raises SystemExit where a listener did not hear what its slot makes, from the changes that the server reported.
 
-    The slots go through long blocks together, so neither their blocks nor their neighbours are the server's. A score
-    takes no more than `MOST_CHANGES`, so the sound behind those is not compared.
+    The slots go through long blocks together; whoever gives one stream at a time compares with slots that are alone. A
+    score takes no more than `MOST_CHANGES`, so the sound behind those is not compared.
     """
     heard = sorted(((stream, _compared(stream)) for stream in streams), key=lambda pair: len(pair[1]))
     slots = [Slot(engine, one.seed, Settings(), one.prompt, one.score[:MOST_CHANGES]) for one, _ in heard]
@@ -36,6 +36,8 @@ def check(engine: Engine, streams: Iterable[Stream]) -> None:
         grains = -(-(len(sound) - slot.position) // slot.grain)
         for parts, more in zip(made[first:], advance(engine, slots[first:], grains * slot.grain), strict=True):
             parts.append(more)
+        if slot.error is not None:
+            raise slot.error
         if not np.array_equal(sound, np.concatenate(made[first])[: len(sound)]):
             raise SystemExit(f"listener {stream.listener} did not hear the sound of seed {stream.seed}")
 

@@ -1,4 +1,4 @@
-"""How late the machine itself is, whatever runs on it: a process that only sleeps notes when it wakes."""
+"""How late any process wakes beside a server and its clients: one that only sleeps notes it."""
 
 import time
 from collections.abc import Callable

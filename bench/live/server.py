@@ -48,15 +48,19 @@ class Server:
         parts = [self.memory[part * quarter : (part + 1) * quarter] for part in range(4)]
         return [round(max(part)) for part in parts] if quarter else []
 
-    def load(self, part: float) -> float:
-        """A percentile of the load: the time that a block took in the time that it sounds, rounded up to a class."""
+    def load(self, part: float) -> float | None:
+        """A percentile of the load: the time that a block took in the time that it sounds, rounded up to a class.
+
+        None where it lies above the last class.
+        """
         with urllib.request.urlopen(f"http://{self.place}/metrics") as answer:
             text = answer.read().decode()
         rows = re.findall(r'samplernn_load_bucket{le="([^"]+)",[^}]*} (\S+)', text)
         bounds, counts = np.array([[float(bound), float(count)] for bound, count in rows]).T
         if not counts[-1]:
             raise SystemExit("the server made no sound")
-        return float(bounds[np.searchsorted(counts, counts[-1] * part / 100)])
+        found = float(bounds[np.searchsorted(counts, counts[-1] * part / 100)])
+        return found if np.isfinite(found) else None
 
     def _watch(self) -> None:
         status = Path(f"/proc/{self.process.pid}/status")

@@ -58,7 +58,9 @@ def serve(
                 print(f"{name}: preparing kernels{several}; the first start compiles them", file=sys.stderr)
             trouble = warm_up(engine, max_listeners)
             if trouble:
-                print(f"{name}: at most {engine.most_mixed} listeners share a call: {trouble}", file=sys.stderr)
+                most = engine.most_mixed
+                shared = "listeners take turns" if most == 1 else f"more than {most} listeners take several calls"
+                print(f"{name}: {shared}: {trouble}", file=sys.stderr)
         token = access.token_for(host, token)
         studio = Studio(engines, max_listeners)
         address = access.address(host, socket.getsockname()[1], token)

@@ -11,7 +11,7 @@ from samplernn_fast.audio import quantize
 from samplernn_fast.engine.engine import Engine
 from samplernn_fast.engine.state import EngineState
 from samplernn_fast.engine.together import run_together
-from samplernn_fast.errors import ConfigError, DeviceError, SampleRNNError
+from samplernn_fast.errors import ConfigError, SampleRNNError, as_ours
 from samplernn_fast.models.config import AudioConfig
 from samplernn_fast.serving.live.settings import RESET, Settings
 
@@ -211,10 +211,3 @@ def _levels(engine: Engine, slots: list[Slot], steps: int) -> list[np.ndarray | 
             slots[0].error = as_ours(error)
             return [None]
     return list(itertools.chain.from_iterable(_levels(engine, [slot], steps) for slot in slots))
-
-
-def as_ours(error: Exception) -> SampleRNNError:
-    """An error of torch or of the system as one of ours, in one line; ours as they are."""
-    if isinstance(error, SampleRNNError):
-        return error
-    return DeviceError(f"{type(error).__name__}: {error}".splitlines()[0])

@@ -7,14 +7,14 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from samplernn_fast.engine.engine import Engine
-from samplernn_fast.errors import ConfigError, SampleRNNError, did_you_mean, quoted
+from samplernn_fast.errors import ConfigError, SampleRNNError, as_ours, did_you_mean, quoted
 from samplernn_fast.reference import limits
 from samplernn_fast.serving.live.messages import Play
 from samplernn_fast.serving.live.metrics import Metrics
 from samplernn_fast.serving.live.player import Delivery, Player, Seat
 from samplernn_fast.serving.live.prompts import SECONDS, Prompts
 from samplernn_fast.serving.live.settings import Settings
-from samplernn_fast.serving.live.slot import Slot, as_ours
+from samplernn_fast.serving.live.slot import Slot
 
 AHEAD_SECONDS = 2.0
 """How far the sound that is made may be ahead of what has left the server, however much a client wants."""

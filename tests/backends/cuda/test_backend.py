@@ -205,8 +205,8 @@ def test_a_gpu_that_has_less_room_during_the_warm_up(gpu, fake_nvrtc):
 
 def test_a_number_of_listeners_whose_kernels_fail(gpu):
     engine, _ = engines()
-    when_asked(engine, lambda streams: gpu.fail("cuLaunchKernelEx", 719) if streams == 4 else gpu.succeed())
-    assert "CUDA_ERROR" in (warm_up(engine, 8) or "")
+    when_asked(engine, lambda streams: gpu.fail("cuLaunchKernelEx", 701) if streams == 4 else gpu.succeed())
+    assert "cuLaunchKernelEx failed" in (warm_up(engine, 8) or "")
     assert engine.most_mixed == 2
 
 
