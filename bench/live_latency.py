@@ -55,9 +55,9 @@ def measure(args: argparse.Namespace, listeners: int, block: int) -> dict[str, A
     compared = None if args.check_all else _CHECKED
     streams = [Stream(one.seed, one.seed, one.sound[:compared], one.score) for one in heard]
     engine = Engine(args.model, dtype=flag(args.flags, "--dtype"))
-    for stream in streams:
-        if len(stream.sound) <= args.lead * heard[0].block:
-            raise SystemExit(f"listener {stream.listener} heard next to nothing")
+    for one, stream in zip(heard, streams, strict=True):
+        if len(one.sound) <= args.lead * one.block:
+            raise SystemExit(f"listener {one.seed} heard next to nothing")
         check(engine, [stream])
     row = {
         "model": args.model,

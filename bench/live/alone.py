@@ -1,4 +1,4 @@
-"""What listeners of a live server should have heard: the sound of the same streams without a server."""
+"""This makes what listeners of a live server should have heard: the sound of the same streams without a server."""
 
 from collections.abc import Iterable
 from typing import Any, NamedTuple

@@ -57,7 +57,10 @@ def warm_up(engine: Engine, most: int) -> str | None:
     found = None
     # A GPU that refuses the kernels of one number gets another kind, also for numbers that had their turn before.
     for number in numbers * 2:
-        trouble = _trouble(engine, alone[:number]) if number <= engine.most_mixed else None
+        if number > engine.most_mixed:
+            continue
+        # Another program may have had the GPU for a moment, so a number has a second chance.
+        trouble = _trouble(engine, alone[:number]) and _trouble(engine, alone[:number])
         if trouble and number == 1:
             raise DeviceError(f"one stream is not what it was a moment ago: {trouble}")
         if trouble:
@@ -66,7 +69,7 @@ def warm_up(engine: Engine, most: int) -> str | None:
 
 
 class _Trial(NamedTuple):
-    """What a state made, and what it holds behind that."""
+    """It holds what a state made, and its hidden states behind that."""
 
     levels: np.ndarray
     """(n,) int64."""
@@ -90,19 +93,15 @@ def _trial(engine: Engine, seeds: Sequence[int]) -> list[_Trial]:
 
 def _trouble(engine: Engine, alone: list[_Trial]) -> str | None:
     """Why so many states cannot share a call; None where each gets what it gets alone, bit for bit."""
-    trouble = None
-    for _ in range(2):  # another program may have had the GPU for a moment
-        trouble = f"{len(alone)} streams in a call of the {engine.backend.name} backend are not what each is alone"
-        try:
-            together = _trial(engine, range(len(alone)))
-        except CheckpointError:  # alone each of them is finite, so it is not the model
-            continue
-        except Exception as error:  # torch and the system have errors of their own
-            trouble = str(as_ours(error))
-            continue
-        if all(_equal(one, two) for one, two in zip(together, alone, strict=True)):
-            return None
-    return trouble
+    try:
+        together = _trial(engine, range(len(alone)))
+    except CheckpointError:  # alone each of them is finite, so it is not the model
+        together = []
+    except Exception as error:  # torch and the system have errors of their own
+        return str(as_ours(error))
+    if together and all(_equal(one, two) for one, two in zip(together, alone, strict=True)):
+        return None
+    return f"{len(alone)} streams in a call of the {engine.backend.name} backend are not what each is alone"
 
 
 def _equal(one: _Trial, two: _Trial) -> bool:

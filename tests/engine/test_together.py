@@ -157,7 +157,7 @@ def test_a_number_that_fails_once_is_tried_again(monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_state_that_is_not_what_it_was_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As when kernels of another kind, which the backend took meanwhile, are wrong."""
+    """It happens when the backend took kernels of another kind meanwhile, and those are wrong."""
     engine, calls = engine_that_compiles(monkeypatch)
     generate = engine.backend.generate
 
