@@ -17,8 +17,12 @@
 # PYTHON chooses the interpreter.
 set -uo pipefail
 
-usage='usage: bench/gpu_report.sh [--seconds N] OUTDIR [PART...]'
+usage='usage: bench/gpu_report.sh [--seconds N] OUTDIR [PART...]; --help says more'
 whole=540
+if [[ ${1:-} == --help ]]; then
+  sed -n '2,/^set /{/^set /d; s/^# \{0,1\}//p;}' "$0"
+  exit 0
+fi
 if [[ ${1:-} == --seconds ]]; then
   whole=${2:-}
   [[ $whole =~ ^[1-9][0-9]*$ ]] || { echo "--seconds must be a number of seconds, got '$whole'; $usage" >&2; exit 2; }

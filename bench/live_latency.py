@@ -1,7 +1,7 @@
 """How soon a live server obeys, and how even its sound is: block sizes and listeners, on loopback.
 
     python bench/live_latency.py [MODEL] [--listeners 1 4 16 64] [--blocks 64 128 256] [--seconds 10]
-        [--lead 2] [--clients 16] [--check-all] [--flags '--dtype fastest'] [--json FILE]
+        [--lead 2] [--clients 16] [--check-all] [--realtime-priority] [--flags '--dtype fastest'] [--json FILE]
 
 Each listener is a WebSocket client that plays in real time as the page does: it wants what was played, and `--lead`
 blocks besides, and moves the temperature twice a second. `--clients` of them share a process. Three times are reported.
@@ -15,15 +15,15 @@ An underrun is a moment at which a client has to play a sample that it does not 
 compared with that of a slot that is alone, made from the changes that the server reported. The server rounds blocks up
 to what the model's frames allow; a row of listeners has the size that was played. What a call of the engine costs
 beside its samples is measured first, without the server. `memory_mb` is the largest memory of the server in each
-quarter of the time. `underruns_at` has the positions of the first underruns, in seconds of sound, and `late_wakes`
-counts how often a process that only sleeps woke more than 4 ms late, at most by `latest_wake_ms`. It shares the cores
-with server and clients; where few listeners play, it tells how late the machine is.
+quarter of the time. On each core a process only sleeps: `late_wakes` counts how often one woke more than 4 ms late, at
+most by `latest_wake_ms`, because of the machine or of what else is busy on it. `underruns_at` has the first underruns:
+the seconds since the beginning, and by how many ms a sleeper woke late within 0.1 s of it. `--realtime-priority` gives
+one to server, clients and sleepers, as the audio thread of a browser has it.
 """
 
 import argparse
 import multiprocessing
 import shlex
-import signal
 import statistics
 import sys
 import time
@@ -37,8 +37,8 @@ sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 from bench.common import record
 from bench.live import client
-from bench.live.alone import Stream, check
-from bench.live.machine import late_wakes
+from bench.live.expected import Stream, check
+from bench.live.machine import Wakes, cores, late_wakes, merged
 from bench.live.server import Server
 from samplernn_fast.engine.engine import Engine
 from samplernn_fast.reference.randomness import MixedDrawing
@@ -49,8 +49,9 @@ _SHOWN = 20  # moments of underruns
 
 def measure(args: argparse.Namespace, listeners: int, block: int) -> dict[str, Any]:
     """One row of the table: so many listeners with blocks of this size."""
-    with Server(args.model, listeners, args.flags) as server:
-        heard, late = heard_by_all(args, server, listeners, block)
+    flags = [*args.flags, *(["--realtime-priority"] if args.realtime_priority else [])]
+    with Server(args.model, listeners, flags) as server:
+        heard, wakes = heard_by_all(args, server, listeners, block)
         loads = {f"load_p{part}": server.load(part) for part in (50, 99)}
     compared = None if args.check_all else _CHECKED
     streams = [Stream(one.seed, one.seed, one.sound[:compared], one.score) for one in heard]
@@ -71,31 +72,36 @@ def measure(args: argparse.Namespace, listeners: int, block: int) -> dict[str, A
         **percentiles("to_block_ms", [time for one in heard for time in one.to_block]),
         **percentiles("to_sound_ms", [time for one in heard for time in one.to_sound]),
         "underruns": sum(len(one.underruns) for one in heard),
-        "underruns_at": sorted({round(moment, 1) for one in heard for moment in one.underruns})[:_SHOWN],
-        "late_wakes": len(late),
-        "latest_wake_ms": round(1e3 * max(late, default=0.0), 1),
+        "underruns_at": [
+            [round(moment - wakes.began, 1), round(1e3 * wakes.latest(moment))]
+            for moment in sorted(moment for one in heard for moment in one.underruns)[:_SHOWN]
+        ],
+        "realtime_priority": args.realtime_priority,
+        "late_wakes": len(wakes.late),
+        "latest_wake_ms": round(1e3 * wakes.latest(), 1),
     }
     return row | {"memory_mb": server.memory_by_quarter()}
 
 
 def heard_by_all(
     args: argparse.Namespace, server: Server, listeners: int, block: int
-) -> tuple[list[client.Heard], list[float]]:
-    """Returns what all clients noticed, which play at the same time in processes of `--clients` each, and by how many
-    seconds a process woke late that only slept."""
+) -> tuple[list[client.Heard], Wakes]:
+    """Returns what all clients noticed, which play at the same time in processes of `--clients` each, and how late
+    processes woke that only slept."""
     seeds = [range(first, min(first + args.clients, listeners)) for first in range(0, listeners, args.clients)]
-    sessions = [client.Session(server.place, server.model, own, block, args.lead, args.seconds) for own in seeds]
-    processes = multiprocessing.get_context("spawn")
+    how = block, args.lead, args.seconds, args.realtime_priority
+    sessions = [client.Session(server.place, server.model, own, *how) for own in seeds]
+    processes, sleepers = multiprocessing.get_context("spawn"), cores()
     with processes.Manager() as manager:
-        wait = manager.Barrier(len(sessions) + 1).wait
-        with ProcessPoolExecutor(len(sessions) + 1, mp_context=processes) as pool:
+        wait = manager.Barrier(len(sessions) + len(sleepers)).wait
+        with ProcessPoolExecutor(len(sessions) + len(sleepers), mp_context=processes) as pool:
             try:
-                late = pool.submit(late_wakes, args.seconds, wait)
+                late = [pool.submit(late_wakes, core, args.seconds, args.realtime_priority, wait) for core in sleepers]
                 parts = [pool.submit(client.play, session, wait) for session in sessions]
                 # Where one fails before it begins, the others would wait for it, so it is noticed first.
-                for ended in as_completed([*parts, late]):
+                for ended in as_completed([*parts, *late]):
                     ended.result()
-                return [one for part in parts for one in part.result()], late.result()
+                return [one for part in parts for one in part.result()], merged(part.result() for part in late)
             except BaseException:
                 for child in multiprocessing.active_children():
                     child.kill()  # else they would play to their end first
@@ -154,10 +160,10 @@ def main() -> None:
     parser.add_argument("--lead", type=int, default=2, help="blocks that are wanted ahead of the ears")
     parser.add_argument("--clients", type=int, default=16, help="in a process")
     parser.add_argument("--check-all", action="store_true", help="compare all of the sound, and not its beginning only")
+    parser.add_argument("--realtime-priority", action="store_true", help="for server and clients, on Linux")
     parser.add_argument("--json", type=Path, help="a file to which the rows are added")
     parser.add_argument("--flags", type=shlex.split, default=[], help="for serve, as one word: '--dtype fastest'")
     args = parser.parse_args()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # else the server would play on
     rows: list[dict[str, Any]] = []
     for row in (cost_of_a_call(args, block) for block in args.blocks):
         print("  ".join(f"{name} {value}" for name, value in row.items()), flush=True)

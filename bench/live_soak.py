@@ -14,7 +14,6 @@ import io
 import json
 import multiprocessing
 import queue
-import signal
 import sys
 import time
 import urllib.request
@@ -30,7 +29,7 @@ sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 from bench.common import record
 from bench.live import visitor
-from bench.live.alone import Stream, check
+from bench.live.expected import Stream, check
 from bench.live.server import Server
 from samplernn_fast.engine.engine import Engine
 from samplernn_fast.engine.prompt import prompt_levels
@@ -121,7 +120,6 @@ def main() -> None:
         parser.error(f"--listeners must be 1 to {_MOST_LISTENERS}, got {args.listeners}")
     if args.json and not args.json.parent.is_dir():
         parser.error(f"--json: there is no folder {args.json.parent}")
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # else the server would play on
     try:
         row = soak(args.model, args.hours, args.listeners, args.dtype)
     except SampleRNNError as error:

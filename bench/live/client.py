@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from websockets.asyncio.client import ClientConnection, connect
 
+from samplernn_fast.serving import priority
+
 HEADER = struct.Struct("<dII")
 _LEAST_SLEEP = 0.001  # seconds
 
@@ -30,6 +32,8 @@ class Session(NamedTuple):
     lead: int
     """A client wants so many blocks ahead of the ears."""
     seconds: float
+    realtime_priority: bool
+    """As the audio thread of a browser has."""
 
 
 class Heard(NamedTuple):
@@ -43,7 +47,7 @@ class Heard(NamedTuple):
     to_sound: list[float]
     """For each change, the seconds until that block's first sample was due."""
     underruns: list[float]
-    """The moments, in seconds from the first sample, at which a sample was due that had not come."""
+    """The moments at which a sample was due that had not come, on the clock of `time.perf_counter`."""
     sound: np.ndarray
     score: list[tuple[int, dict[str, Any]]]
     """The changes that the server reported."""
@@ -72,9 +76,10 @@ class Client:
         """
         if self._rests_at is not None or self._began is None:
             return self._rests_at or 0
-        at = int((time.perf_counter() - self._began) * self.rate)
+        now = time.perf_counter()
+        at = int((now - self._began) * self.rate)
         if at > self._received:
-            self.underruns.append(self._received / self.rate)
+            self.underruns.append(now)
             self._rests_at = at = self._received
         return at
 
@@ -147,6 +152,8 @@ class Client:
 
 def play(session: Session, wait: Callable[[], object]) -> list[Heard]:
     """Plays a session. `wait` is called when all its streams have begun, and returns when all processes are there."""
+    if session.realtime_priority:
+        priority.take()
     return asyncio.run(_play(session, wait))
 
 

@@ -1,19 +1,61 @@
-"""How late any process wakes beside a server and its clients: one that only sleeps notes it."""
+"""How late processes wake beside a server and its clients, on each core: those that only sleep note it."""
 
+import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+from samplernn_fast.serving import priority
 
 _SLEEP = 0.002  # seconds
 _LATE = 0.004  # seconds behind which a wake is noted
+_NEAR = 0.1  # seconds between a late wake and what it may explain
 
 
-def late_wakes(seconds: float, wait: Callable[[], object]) -> list[float]:
-    """Returns by how many seconds each late wake was late. `wait` returns when the measurement begins."""
+class Late(NamedTuple):
+    """A process that only slept woke late."""
+
+    at: float
+    """On the clock of `time.perf_counter`."""
+    by: float
+    """Seconds."""
+
+
+class Wakes(NamedTuple):
+    """What one or several sleepers noted."""
+
+    began: float
+    """The beginning of the measurement, on the same clock."""
+    late: list[Late]
+
+    def latest(self, near: float | None = None) -> float:
+        """Returns the most seconds by which a wake was late, of all or near a moment; 0 where there was none."""
+        return max((one.by for one in self.late if near is None or abs(one.at - near) <= _NEAR), default=0.0)
+
+
+def cores() -> list[int]:
+    """Returns the cores that this process may use, one of them unnamed (-1) where the system does not tell."""
+    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else [-1]
+
+
+def late_wakes(core: int, seconds: float, realtime_priority: bool, wait: Callable[[], object]) -> Wakes:
+    """Sleeps on a core, and returns how late it woke. `wait` returns when the measurement begins."""
+    if core >= 0:
+        os.sched_setaffinity(0, [core])
+    if realtime_priority:
+        priority.take()
     wait()
-    late, ends = [], time.perf_counter() + seconds
+    wakes = Wakes(time.perf_counter(), [])
+    ends = wakes.began + seconds
     while (asleep := time.perf_counter()) < ends:
         time.sleep(_SLEEP)
-        delay = time.perf_counter() - asleep - _SLEEP
-        if delay > _LATE:
-            late.append(delay)
-    return late
+        awake = time.perf_counter()
+        if awake - asleep > _SLEEP + _LATE:
+            wakes.late.append(Late(awake, awake - asleep - _SLEEP))
+    return wakes
+
+
+def merged(several: Iterable[Wakes]) -> Wakes:
+    """Returns what all of some sleepers noted."""
+    noted = list(several)
+    return Wakes(min(one.began for one in noted), [late for one in noted for late in one.late])

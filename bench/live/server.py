@@ -1,6 +1,7 @@
 """A live server in a process of its own, and what it says and takes."""
 
 import re
+import signal
 import subprocess
 import sys
 import threading
@@ -11,7 +12,8 @@ import numpy as np
 
 
 class Server:
-    """`samplernn-fast serve` for a measurement; a context manager that ends it."""
+    """`samplernn-fast serve` for a measurement; a context manager of the main thread that ends it, also where SIGTERM
+    ends the measurement."""
 
     def __init__(self, model: str, listeners: int, flags: list[str]) -> None:
         words = ["serve", model, "--port", "0", "--max-listeners", str(listeners), *flags]
@@ -34,6 +36,7 @@ class Server:
         self._watching.start()
 
     def __enter__(self) -> "Server":
+        self._on_sigterm = signal.signal(signal.SIGTERM, signal.default_int_handler)  # which unwinds the stack
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -41,6 +44,7 @@ class Server:
         self._watching.join()
         self.process.kill()
         self.process.wait()
+        signal.signal(signal.SIGTERM, self._on_sigterm)
 
     def memory_by_quarter(self) -> list[int]:
         """Returns the largest memory in each quarter of the time, in MB; nothing of a time of less than 4 seconds."""

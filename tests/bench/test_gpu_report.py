@@ -178,6 +178,12 @@ def test_it_refuses_what_it_does_not_know(report, options, message):
     assert code == 2 and message in printed and not statuses and not lines
 
 
+def test_help_is_what_the_file_begins_with():
+    done = subprocess.run([str(REPORT), "--help"], capture_output=True, text=True, check=True)
+    lines = done.stdout.splitlines()
+    assert "[--seconds N] OUTDIR" in lines[1] and lines[-1] == "PYTHON chooses the interpreter." and not done.stderr
+
+
 def whole(tmp_path, parts, **environment):
     """A report of these parts: what it printed, and its folder."""
     if shutil.which("timeout") is None:

@@ -10,7 +10,7 @@ pytest.importorskip("websockets", reason="needs websockets, of the extra `serve`
 from live import served_here
 
 from bench.live import visitor
-from bench.live.alone import Stream, check
+from bench.live.expected import Stream, check
 from bench.live_soak import soak
 from samplernn_fast.engine.engine import Engine
 from samplernn_fast.serving.live.settings import Settings

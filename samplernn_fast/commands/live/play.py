@@ -20,6 +20,7 @@ from samplernn_fast.errors import AudioError, ConfigError, Interrupted, exists, 
 from samplernn_fast.models.places import model_file
 from samplernn_fast.ranges import Range
 from samplernn_fast.reference import limits
+from samplernn_fast.serving import priority
 
 if TYPE_CHECKING:
     import numpy as np
@@ -66,6 +67,7 @@ def play(
     backend: Backend = "auto",
     dtype: Dtype = "auto",
     num_threads: NumThreads = None,
+    realtime_priority: bool = False,
     overwrite: bool = False,
 ) -> None:
     """Play a model as an instrument in the terminal, by keys, MIDI and OSC, to speakers, a pipe or a file.
@@ -95,6 +97,8 @@ def play(
         output_device: The sound card: a number that --list-devices shows, or a part of a name.
         list_devices: Print the sound cards, and end.
         list_midi: Print the MIDI ports, and end.
+        realtime_priority: Go before ordinary programs (on Linux, where the user may), so that busy ones do not make the
+            sound late.
         overwrite: Replace a file that exists.
     """
     if list_devices or list_midi:
@@ -111,6 +115,8 @@ def play(
         raise ConfigError(f"midi takes one port, got {len(midi)}; put a name with spaces into quotation marks")
     if where.is_file and not pace and (midi is not None or osc is not None):
         raise ConfigError("a file is made faster than anybody plays; add --pace, or leave out --midi and --osc")
+    if realtime_priority:
+        priority.check()
     model_file(model)
     if prompt is not None:
         from samplernn_fast.audio import reading
@@ -123,6 +129,8 @@ def play(
         engine, levels = _load(model, prompt, (backend, dtype, device, num_threads))
         instrument = _instrument(engine, levels, saved, _start(begins, gate and midi is not None))
         controls = [*_midi_controls(opened.pop("midi", None), map, gate, instrument), *opened.values()]
+        if realtime_priority:
+            priority.take(inherited=True)  # by the thread in which the sound card asks for samples
         _perform(stack, Session(model, engine, instrument, levels, saved), where, controls, block, duration)
 
 

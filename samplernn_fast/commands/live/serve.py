@@ -27,6 +27,7 @@ def serve(
     backend: Backend = "auto",
     dtype: Dtype = "auto",
     num_threads: NumThreads = None,
+    realtime_priority: bool = False,
 ) -> None:
     """Play models live on a page, where their settings can be moved while they sound, until ctrl-C.
 
@@ -37,10 +38,12 @@ def serve(
         port: The port to listen on; 0 takes a free one.
         token: The word that the page's address must hold. Beyond this machine there is always one.
         max_listeners: How many streams are played at once.
+        realtime_priority: Go before ordinary programs (on Linux, where the user may), so that busy ones do not make the
+            sound late.
     """
     names.check(backend, dtype, device, num_threads)
     try:
-        from samplernn_fast.serving import access, sockets
+        from samplernn_fast.serving import access, priority, sockets
         from samplernn_fast.serving.live import application
     except ImportError as error:
         raise ConfigError(
@@ -50,6 +53,8 @@ def serve(
     from samplernn_fast.engine.together import warm_up
     from samplernn_fast.serving.live.studio import Studio
 
+    if realtime_priority:
+        priority.check()
     with sockets.bind(host, port) as socket:
         engines = {name: Engine(model, backend, dtype, device, num_threads) for name, model in named(models).items()}
         for name, engine in engines.items():
@@ -62,12 +67,14 @@ def serve(
                 shared = "listeners take turns" if most == 1 else f"more than {most} listeners take several calls"
                 print(f"{name}: {shared}: {trouble}", file=sys.stderr)
         token = access.token_for(host, token)
-        studio = Studio(engines, max_listeners)
+        studio = Studio(engines, max_listeners, realtime_priority)
         address = access.address(host, socket.getsockname()[1], token)
         print(f"{', '.join(engines)} at {address}; ctrl-C ends it", flush=True)
         if not sockets.is_loopback(host):
             print("everybody with this address can listen; what is sent is not encrypted", flush=True)
         try:
+            if realtime_priority:
+                priority.take()
             application.run(studio, socket, token, host)
         except KeyboardInterrupt as stop:
             raise Interrupted("the page is closed", signal_of(stop)) from None

@@ -14,6 +14,7 @@ import numpy as np
 
 from samplernn_fast.engine.engine import Engine
 from samplernn_fast.errors import SampleRNNError
+from samplernn_fast.serving import priority
 from samplernn_fast.serving.live.metrics import Metrics
 from samplernn_fast.serving.live.slot import Report, Slot, advance, grain_of
 
@@ -64,9 +65,10 @@ class Seat:
 class Player(threading.Thread):
     """Plays one model. `open`, `want` and `close` may be called from any thread."""
 
-    def __init__(self, name: str, engine: Engine, metrics: Metrics) -> None:
+    def __init__(self, name: str, engine: Engine, metrics: Metrics, realtime_priority: bool = False) -> None:
         super().__init__(name=f"player of {name}", daemon=True)
         self.model, self.engine, self.metrics = name, engine, metrics
+        self.realtime_priority = realtime_priority
         self.grain = grain_of(engine.config)
         self._most = max(1, round(_CALL_SECONDS * engine.config.sample_rate / self.grain)) * self.grain
         self._seats: list[Seat] = []
@@ -108,6 +110,8 @@ class Player(threading.Thread):
 
     def run(self) -> None:
         """Makes what is due until `end`."""
+        if self.realtime_priority:
+            priority.take()
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._over or any(seat.due for seat in self._seats))

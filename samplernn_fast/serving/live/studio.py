@@ -27,8 +27,11 @@ class Full(SampleRNNError):
 class Studio:
     """Plays models for listeners. Its methods may be called from any thread."""
 
-    def __init__(self, engines: Mapping[str, Engine], places: int) -> None:
-        """engines: by the names that listeners choose from. places: how many streams are played at once."""
+    def __init__(self, engines: Mapping[str, Engine], places: int, realtime_priority: bool = False) -> None:
+        """engines: by the names that listeners choose from. places: how many streams are played at once.
+
+        realtime_priority: whether the players' threads take one, which `priority.check` has allowed.
+        """
         for name, engine in engines.items():
             if not engine.config.sample_rate:
                 raise ConfigError(f"{name}: this model has no sample rate yet: train it, or give its config one")
@@ -36,7 +39,7 @@ class Studio:
         self.over = False  # whether the server ends
         self._opening = threading.Lock()
         self._turn = asyncio.Semaphore(1)  # of those who begin with a prompt, which takes seconds of all processors
-        self.players = {name: Player(name, engine, self.metrics) for name, engine in engines.items()}
+        self.players = {name: Player(name, engine, self.metrics, realtime_priority) for name, engine in engines.items()}
         for player in self.players.values():
             player.start()
 
