@@ -193,6 +193,37 @@ def test_what_fails_to_load_is_loaded_at_the_next_press(listener: Any, live_serv
     np.testing.assert_array_equal(samples, generated(len(samples), seed=1))
 
 
+def test_a_device_that_takes_no_sound_is_told(listener: Any, live_server: Any) -> None:
+    """Its time stands then, whatever the browser says of it. Others began earlier and are told nothing."""
+    listener.add_init_script(
+        "const { get } = Object.getOwnPropertyDescriptor(BaseAudioContext.prototype, 'currentTime');"
+        " let stopped = null; window.contexts = new Set();"
+        " const read = function () { contexts.add(this); return stopped ?? get.call(this); };"
+        " Object.defineProperty(BaseAudioContext.prototype, 'currentTime', { get: read });"
+        " window.hold = (time) => { stopped = time; };"
+        " window.hide = () => Object.defineProperty(document, 'hidden', { get: () => true });"
+    )
+    ordinary, hidden, stuck, page = pages = [opened(listener, live_server.address) for _ in range(4)]
+    for one in (hidden, stuck, page):
+        one.evaluate("() => hold(0)")
+    hidden.evaluate("() => hide()")
+    for seed, one in enumerate(pages):
+        play(one, seed)
+    for one in (page, stuck):
+        expect_text(one, "problem", "^No device takes the sound")
+        expect_text(one, "state", "^Playing")
+    for one in (ordinary, hidden):
+        assert one.locator("#problem").is_hidden()
+    page.evaluate("() => hold(null)")
+    page.locator("#problem").wait_for(state="hidden")
+    _, samples = last_played(page)
+    np.testing.assert_array_equal(samples, generated(len(samples), seed=3))
+    stuck.get_by_role("button", name="Stop").click()
+    assert stuck.locator("#problem").is_hidden()
+    play(stuck, 2)
+    assert [one.evaluate("() => contexts.size") for one in (stuck, page)] == [2, 1]
+
+
 def test_less_motion_means_fewer_pictures(browser: Any, live_server: Any) -> None:
     """Pictures a second: half of one, for who wants less motion."""
     rates = {}

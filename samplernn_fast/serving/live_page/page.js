@@ -10,6 +10,8 @@ import { copy, decode, encode, insert } from "./sharing.js";
 const VERSION = 1; // of the protocol, docs/live.md
 const MOST_TEXT = 250_000; // bytes of a request to play; the server takes 256 KiB
 const LONG_LINK = 4000; // letters
+const NO_DEVICE = "No device takes the sound. Connect or choose one; where that is not enough, press Stop and Play, "
+  + "or start the browser anew.";
 const element = (name) => document.getElementById(name);
 
 let models = []; // that are served
@@ -151,6 +153,11 @@ const HANDLERS = {
   },
   interrupted: () => {
     if (state === "playing") stop("The device has taken the sound away. Press Play to go on."); // such as for a call
+  },
+  device: ({ takes }) => { // what else is wrong stays in its place
+    const told = element("problem").textContent;
+    if (takes && told === NO_DEVICE) complain("");
+    if (!takes && !told) complain(NO_DEVICE);
   },
   error: ({ message, refused, fatal }) => {
     if (!fatal || active()) complain(message); // a page that nobody uses is cut off after a while

@@ -5,6 +5,8 @@ const QUANTUM = 0.004; // seconds that the audio thread should make at once, whe
 const RAMP = 0.015; // seconds of a change of the volume
 const SILENCE = 200; // milliseconds after a stop until the device is given back
 const SCRIPT_BLOCK = 512; // samples at once where there is no worklet
+const LOOK = 500; // milliseconds between two looks at the time of the device,
+const STILL = 5; // and the looks that find it standing until that is told: one that wakes up may take two seconds
 
 export class Player {
   // on: called with each message of the worker and of the audio thread, which has a word in `is`.
@@ -13,6 +15,7 @@ export class Player {
     this.volume = 1;
     this.plays = 0; // a number for each play, so that late messages of another one are told apart
     this.changes = 0; // likewise for each change
+    this.stuck = false; // whether the device takes no sound, so that the next press tries another context
     this.sentAt = new Map(); // when each change was made, in milliseconds
     this.worker = new Worker(new URL("connection.js", import.meta.url), { type: "module" });
     this.worker.onmessage = ({ data }) => this.on(data);
@@ -25,7 +28,8 @@ export class Player {
     const play = (this.plays += 1);
     this.sentAt.clear();
     clearTimeout(this.suspending);
-    if (this.context?.sampleRate !== model.rate) this.opened = this.open(model.rate);
+    clearTimeout(this.looking);
+    if (this.stuck || this.context?.sampleRate !== model.rate) this.opened = this.open(model.rate);
     this.context?.resume(); // before anything is waited for, or it is no longer the press that asks for it
     const { opened } = this;
     try {
@@ -36,10 +40,25 @@ export class Player {
     }
     if (play !== this.plays) return; // stopped, or begun again, meanwhile
     this.worker.postMessage({ do: "play", play, model, message });
+    this.watch(this.context.currentTime);
+  }
+
+  // Tells at each look whether the device takes sound: where there is none, or it went away, the context may well be
+  // "running", but its time stands. Looks are counted, not seconds, so a page that is slow gives no false alarm.
+  watch(before, still = 0) {
+    this.looking = setTimeout(() => {
+      const { currentTime } = this.context;
+      if (currentTime !== before) still = 0;
+      else if (!document.hidden) still += 1;
+      this.stuck = still >= STILL;
+      this.on({ is: "device", takes: !this.stuck });
+      this.watch(currentTime, still);
+    }, LOOK);
   }
 
   async open(rate) {
     this.close();
+    this.stuck = false;
     this.context = newContext(rate);
     const { context } = this;
     context.onstatechange = () => {
@@ -103,6 +122,8 @@ export class Player {
   // After a stop, whoever asked for it: the device is given back.
   rest() {
     this.plays += 1;
+    clearTimeout(this.looking);
+    this.on({ is: "device", takes: true });
     clearTimeout(this.suspending);
     this.suspending = setTimeout(() => this.context?.suspend(), SILENCE);
   }
