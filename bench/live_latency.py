@@ -1,7 +1,8 @@
 """How soon a live server obeys, and how even its sound is: block sizes and listeners, on loopback.
 
     python bench/live_latency.py [MODEL] [--listeners 1 4 16 64] [--blocks 64 128 256] [--seconds 10]
-        [--lead 2] [--clients 16] [--check-all] [--realtime-priority] [--flags '--dtype fastest'] [--json FILE]
+        [--lead 2] [--clients 16] [--check-all] [--realtime-priority] [--busy 0]
+        [--flags '--dtype fastest'] [--json FILE]
 
 Each listener is a WebSocket client that plays in real time as the page does: it wants what was played, and `--lead`
 blocks besides, and moves the temperature twice a second. `--clients` of them share a process. Three times are reported.
@@ -18,7 +19,7 @@ beside its samples is measured first, without the server. `memory_mb` is the lar
 quarter of the time. On each core a process only sleeps: `late_wakes` counts how often one woke more than 4 ms late, at
 most by `latest_wake_ms`, because of the machine or of what else is busy on it. `underruns_at` has the first underruns:
 the seconds since the beginning, and by how many ms a sleeper woke late within 0.1 s of it. `--realtime-priority` gives
-one to server, clients and sleepers, as the audio thread of a browser has it.
+one to server, clients and sleepers, as the audio thread of a browser has it. `--busy` processes compute beside them.
 """
 
 import argparse
@@ -38,7 +39,7 @@ sys.path.append(str(Path(__file__).resolve().parents[1]))
 from bench.common import record
 from bench.live import client
 from bench.live.expected import Stream, check
-from bench.live.machine import Wakes, cores, late_wakes, merged
+from bench.live.machine import Wakes, busy, cores, late_wakes, merged
 from bench.live.server import Server
 from samplernn_fast.engine.engine import Engine
 from samplernn_fast.reference.randomness import MixedDrawing
@@ -50,7 +51,7 @@ _SHOWN = 20  # moments of underruns
 def measure(args: argparse.Namespace, listeners: int, block: int) -> dict[str, Any]:
     """One row of the table: so many listeners with blocks of this size."""
     flags = [*args.flags, *(["--realtime-priority"] if args.realtime_priority else [])]
-    with Server(args.model, listeners, flags) as server:
+    with busy(args.busy), Server(args.model, listeners, flags) as server:
         heard, wakes = heard_by_all(args, server, listeners, block)
         loads = {f"load_p{part}": server.load(part) for part in (50, 99)}
     compared = None if args.check_all else _CHECKED
@@ -76,6 +77,7 @@ def measure(args: argparse.Namespace, listeners: int, block: int) -> dict[str, A
             [round(moment - wakes.began, 1), round(1e3 * wakes.latest(moment))]
             for moment in sorted(moment for one in heard for moment in one.underruns)[:_SHOWN]
         ],
+        "busy": args.busy,
         "realtime_priority": args.realtime_priority,
         "late_wakes": len(wakes.late),
         "latest_wake_ms": round(1e3 * wakes.latest(), 1),
@@ -161,6 +163,7 @@ def main() -> None:
     parser.add_argument("--clients", type=int, default=16, help="in a process")
     parser.add_argument("--check-all", action="store_true", help="compare all of the sound, and not its beginning only")
     parser.add_argument("--realtime-priority", action="store_true", help="for server and clients, on Linux")
+    parser.add_argument("--busy", type=int, default=0, help="processes that compute beside server and clients")
     parser.add_argument("--json", type=Path, help="a file to which the rows are added")
     parser.add_argument("--flags", type=shlex.split, default=[], help="for serve, as one word: '--dtype fastest'")
     args = parser.parse_args()

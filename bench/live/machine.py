@@ -1,8 +1,10 @@
-"""How late processes wake beside a server and its clients, on each core: those that only sleep note it."""
+"""How late processes wake beside a server and its clients, on each core, and processes that keep the machine busy."""
 
+import multiprocessing
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 from samplernn_fast.serving import priority
@@ -59,3 +61,23 @@ def merged(several: Iterable[Wakes]) -> Wakes:
     """Returns what all of some sleepers noted."""
     noted = list(several)
     return Wakes(min(one.began for one in noted), [late for one in noted for late in one.late])
+
+
+@contextmanager
+def busy(count: int) -> Iterator[None]:
+    """So many processes of ordinary priority compute for the block."""
+    context = multiprocessing.get_context("spawn")
+    processes = [context.Process(target=_compute, daemon=True) for _ in range(count)]
+    for process in processes:
+        process.start()
+    try:
+        yield
+    finally:
+        for process in processes:
+            process.kill()
+            process.join()
+
+
+def _compute() -> None:
+    while True:
+        sum(range(100_000))
