@@ -8,8 +8,9 @@ from command_line import assert_one_line_error, make, run
 from hub import Repo
 
 from samplernn_fast.evaluation.listening.sources import named_systems
+from samplernn_fast.serving.audition.checkpoints import checkpoints_of
 from samplernn_fast.serving.audition.favourites import Favourite, gone
-from samplernn_fast.serving.audition.grid import checkpoints_of, default_folder
+from samplernn_fast.serving.audition.grid import default_folder
 
 pytestmark = pytest.mark.usefixtures("elsewhere")
 

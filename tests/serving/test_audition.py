@@ -14,8 +14,9 @@ pytest.importorskip("uvicorn", reason="needs the extra `serve`")
 from auditions import SHORT, AuditionServer, favourite, make_run, served_audition
 from command_line import assert_one_line_error, run
 
+from samplernn_fast.serving.audition.checkpoints import checkpoints_of
 from samplernn_fast.serving.audition.favourites import Favourites, commands, playlist
-from samplernn_fast.serving.audition.grid import Grid, checkpoints_of
+from samplernn_fast.serving.audition.grid import Grid
 
 FLAGS = ("--temperatures", 0.5, 1, "--seeds", 2, "--seconds", 0.2)
 """`SHORT` as flags."""
@@ -50,11 +51,22 @@ def test_the_page_learns_of_clips(server: AuditionServer) -> None:
     assert "not a readable checkpoint" in told["checkpoints"][1]["problem"]
     statuses = server.ready(9, 1)
     assert all(status["state"] == "ready" and status["gain"] > 0 for status in statuses.values())
-    status, content = server.ask("api/clips/9")
+    status, content = server.clip(9)
     assert status == 200 and content == (Path(told["folder"]) / told["clips"][9]).read_bytes()
-    assert server.ready(4)[4]["state"] == "failed" and server.ask("api/clips/4")[0] == 404
-    assert server.ask("api/clips/12")[0] == 404
-    for name in ("", "page.js", "grid.js", "clips.js", "page.css", "base.css", "icon.svg", "spectrum.js"):
+    assert server.ready(4)[4]["state"] == "failed" and server.clip(4)[0] == 404
+    assert server.clip(12)[0] == 404
+    for name in (
+        "",
+        "page.js",
+        "grid.js",
+        "clips.js",
+        "news.js",
+        "server.js",
+        "page.css",
+        "base.css",
+        "icon.svg",
+        "spectrum.js",
+    ):
         assert server.ask(name)[0] == 200
     for name in ("player.js", "..%2Faccess.py", "nothing.html"):
         assert server.ask(name)[0] == 404
@@ -75,6 +87,8 @@ def test_the_page_learns_of_clips(server: AuditionServer) -> None:
     ],
 )
 def test_requests_that_make_no_sense_are_refused(server: AuditionServer, body: Any) -> None:
+    if isinstance(body, dict):
+        body = body | {"grid": server.name()}
     assert server.ask("api/wanted", body)[0] == 400
     assert server.ask("api/favourites", body)[0] == 400
 

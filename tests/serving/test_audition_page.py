@@ -9,7 +9,7 @@ import pytest
 
 pytest.importorskip("uvicorn", reason="needs the extra `serve`")
 
-from auditions import AuditionServer, make_run, served_audition
+from auditions import AuditionServer, make_checkpoint, make_run, served_audition
 from contrast import colours, contrast
 
 import samplernn_fast
@@ -138,7 +138,7 @@ def test_a_phone_shows_all_without_scrolling_sideways(browser: Any, server: Audi
     page = opened(context, server.address)
     assert page.evaluate("document.documentElement.scrollWidth") == 360
     small = page.evaluate(
-        "[...document.querySelectorAll('button')].map((one) => one.getBoundingClientRect())"
+        "[...document.querySelectorAll('button:not([hidden])')].map((one) => one.getBoundingClientRect())"
         ".filter((box) => box.width < 36 || box.height < 44).length"
     )
     assert small == 0
@@ -161,6 +161,66 @@ def test_a_clip_that_waits_plays_when_it_is_ready(listener: Any, tmp_path: Path)
         last.click()
         assert last.get_attribute("aria-pressed") == "true"
         until(page, "audition.playing() === 31")
+
+
+def test_new_checkpoints_are_offered_and_come_without_disturbing(listener: Any, tmp_path: Path) -> None:
+    run = make_run(tmp_path / "new", "000100", "000200")
+    (run / "model.safetensors").unlink()
+    with served_audition(run, *FLAGS, "--seconds", 3) as server:
+        page = opened(listener, server.address)
+        page.set_viewport_size({"width": 1000, "height": 420})
+        page.locator(".cell[data-number='2'] .clip").focus()
+        place = page.locator(".cell.current").bounding_box()
+        for step in (50, 300):
+            make_checkpoint(run / "models" / f"step-{step:06d}.safetensors", step)
+        (run / "models" / "step-000200.safetensors").unlink()
+        page.get_by_text("2 new checkpoints, 1 gone.").wait_for(timeout=PATIENCE)
+        assert page.locator("#news [role=status]").inner_text() == "2 new checkpoints, 1 gone."
+        page.keyboard.press(" ")
+        until(page, "audition.playing() === 2")  # the grid is the old one until somebody asks
+        assert page.locator(".cell.current").bounding_box() == place
+        pressed(page, "Shift+Tab")
+        assert page.evaluate("document.activeElement.textContent") == "Show them"
+        page.keyboard.press("Enter")
+        until(page, "document.querySelectorAll('.cell').length === 16")
+        assert page.evaluate("audition.playing()") == 6 and page.evaluate("audition.gain()") is not None
+        assert focused(page).startswith("Step 100, temperature 1, seed 0") and "; heard" in focused(page)
+        assert page.locator(".cell.current").bounding_box() == pytest.approx(place, abs=1)
+        assert page.locator("#news-show").is_hidden() and page.locator("#news-text").inner_text() == ""
+        pressed(page, "ArrowUp", "f")
+        until(page, "document.querySelectorAll('.heart[aria-pressed=true]').length === 1")
+        assert server.want()[2]["favourite"]
+        assert page.get_by_role("rowheader").filter(has_text="gone from its run").inner_text().startswith("Step 200")
+        pressed(page, "ArrowDown", "ArrowDown", " ")
+        until(page, "audition.playing() === 10")  # a clip needs no model
+
+
+@pytest.mark.slow
+def test_new_checkpoints_for_which_there_is_no_room_are_said_once(listener: Any, tmp_path: Path) -> None:
+    run = make_run(tmp_path / "new", "000100")
+    with served_audition(run, "--temperatures", *range(1, 13), "--seeds", 100, "--seconds", 0.1) as server:
+        page = listener.new_page()
+        page.goto(server.address)
+        make_checkpoint(run / "models" / "step-000200.safetensors", 200)
+        page.get_by_text("2 checkpoints, 12 temperatures and 100 seeds are 2400 clips").wait_for(timeout=PATIENCE)
+        page.get_by_role("button", name="Close").click()
+        assert focused(page).startswith("Step 100, temperature 1, seed 0")
+        page.wait_for_timeout(1000)  # it is told again, and not shown
+        assert page.locator("#news").inner_text() == "" and page.locator(".cell").count() == 1200
+
+
+@pytest.mark.slow
+def test_a_grid_that_the_server_does_not_know_is_shown_anew(listener: Any, tmp_path: Path) -> None:
+    run = make_run(tmp_path / "mine", "000100", "000200")
+    first = AuditionServer(run, *FLAGS)
+    page = opened(listener, first.address)
+    first.kill()
+    make_checkpoint(run / "models" / "step-000050.safetensors", 50)
+    with served_audition(run, *FLAGS, port=first.port):
+        page.get_by_text("The checkpoints have changed.").wait_for(timeout=PATIENCE)
+        page.get_by_role("button", name="Show them").click()
+        until(page, "document.querySelectorAll('.cell.ready').length === 12")
+        assert page.locator("#problem").is_hidden()
 
 
 def test_the_page_says_that_a_server_is_gone_and_goes_on_with_the_next(listener: Any, tmp_path: Path) -> None:

@@ -97,12 +97,24 @@ class AuditionServer:
         """Checkpoints, temperatures and seeds."""
         return dict(self.ask("api/grid" + self.query)[1])
 
+    def name(self) -> str:
+        """The name of the newest grid."""
+        return str(self.grid()["grid"])
+
+    def wanted(self, grid: str, *clips: int, now: int | None = None, since: int = 0) -> tuple[int, Any]:
+        """The status and the answer where a page with that grid asks for clips."""
+        body = {"page": "test", "grid": grid, "clips": clips, "now": now, "since": since}
+        return self.ask("api/wanted" + self.query, body)
+
     def want(self, *clips: int, now: int | None = None, since: int = 0) -> dict[int, dict[str, Any]]:
-        """Asks for clips; returns the newest status of all that have changed."""
-        body = {"page": "test", "clips": clips, "now": now, "since": since}
-        status, told = self.ask("api/wanted" + self.query, body)
+        """Asks for clips of the newest grid; returns the newest status of all that have changed."""
+        status, told = self.wanted(self.name(), *clips, now=now, since=since)
         assert status == 200, told
         return {row["clip"]: row for row in told["changed"]}
+
+    def clip(self, number: int, grid: str | None = None) -> tuple[int, Any]:
+        """The file of a clip, of the newest grid where none is named."""
+        return self.ask(f"api/clips/{number}?grid={grid or self.name()}")
 
     def ready(self, *clips: int) -> dict[int, dict[str, Any]]:
         """Waits until clips are ready, or have failed; returns their statuses."""
@@ -114,15 +126,16 @@ class AuditionServer:
             time.sleep(0.1)
         raise AssertionError(f"clips {clips} were not made: {known}")
 
-    def favour(self, clip: int, favourite: bool = True) -> tuple[int, Any]:
-        """Makes a clip a favourite, or no more."""
-        return self.ask("api/favourites" + self.query, {"clip": clip, "favourite": favourite})
+    def favour(self, clip: int, favourite: bool = True, grid: str | None = None) -> tuple[int, Any]:
+        """Makes a clip a favourite, or no more; of the newest grid where none is named."""
+        body = {"grid": grid or self.name(), "clip": clip, "favourite": favourite}
+        return self.ask("api/favourites" + self.query, body)
 
 
 @contextmanager
-def served_audition(*words: object) -> Iterator[AuditionServer]:
+def served_audition(*words: object, port: int = 0) -> Iterator[AuditionServer]:
     """A server for the block."""
-    server = AuditionServer(*words)
+    server = AuditionServer(*words, port=port)
     try:
         yield server
     finally:

@@ -35,6 +35,7 @@ from samplernn_fast.models.places import model_file
 from samplernn_fast.ranges import Range
 
 if TYPE_CHECKING:
+    from samplernn_fast.serving.audition.checkpoints import Checkpoints
     from samplernn_fast.serving.audition.grid import Grid
 
 _LOOPBACK = "127.0.0.1"
@@ -95,17 +96,19 @@ def listen(
     shard = Shard.of(shard_index, num_shards)
     if shard is None:
         _check_packages()
-    from samplernn_fast.serving.audition.grid import Grid, Making, checkpoints_of, default_folder
+    from samplernn_fast.serving.audition.checkpoints import Checkpoints
+    from samplernn_fast.serving.audition.grid import Grid, Making, default_folder
 
     making = Making(temperatures, seeds, seconds, device, backend, dtype, num_threads)
     with terminal.waiting("reading the checkpoints"):
-        grid = Grid(checkpoints_of(models), making)
+        checkpoints = Checkpoints(models)
+        grid = Grid(checkpoints.rows, making)
     for row in grid.checkpoints:
         if row.problem:
             terminal.say(f"left out: {row.problem}")
     folder = default_folder(models[0]) if out is None else out
     if shard is None:
-        _show_page(grid, folder, host, port, token)
+        _show_page(checkpoints, grid, folder, host, port, token)
     else:
         _make_share(grid, folder, shard)
 
@@ -137,13 +140,14 @@ def _make_share(grid: "Grid", folder: Path, shard: Shard) -> None:
     print(f"{made} made, {mine - made} were there; samplernn-fast jobs status {ledger.folder}")
 
 
-def _show_page(grid: "Grid", folder: Path, host: str, port: int, token: str | None) -> None:
+def _show_page(checkpoints: "Checkpoints", grid: "Grid", folder: Path, host: str, port: int, token: str | None) -> None:
     """Serves the page until ctrl-C."""
     from samplernn_fast.serving import access, sockets
     from samplernn_fast.serving.audition import application
     from samplernn_fast.serving.audition.clips import Maker
     from samplernn_fast.serving.audition.favourites import Favourites
     from samplernn_fast.serving.audition.grid import open_folder
+    from samplernn_fast.serving.audition.watching import Watch
 
     open_folder(folder)
     # Two auditions would lose each other's favourites.
@@ -160,7 +164,7 @@ def _show_page(grid: "Grid", folder: Path, host: str, port: int, token: str | No
         maker = Maker(grid, folder)
         maker.start()
         try:
-            application.run(maker, favourites, socket, token, host)
+            application.run(maker, favourites, Watch(checkpoints, maker, favourites), socket, token, host)
         except KeyboardInterrupt as stop:
             kept = terminal.counted(len(favourites), "favourite")
             raise Interrupted(f"the page is closed; {kept} and the clips are in {folder}", signal_of(stop)) from None

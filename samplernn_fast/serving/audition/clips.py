@@ -3,7 +3,7 @@
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, zip_longest
 from pathlib import Path
@@ -27,7 +27,7 @@ TOGETHER = 4
 waits for is made alone."""
 PRESENT_SECONDS = 30.0
 """A page that has asked for nothing for so long is closed. Nothing is made while there is none."""
-_MOST_PAGES = 50
+_MOST_PAGES, _MOST_GRIDS = 50, 20
 LOUDNESS_DB, CEILING_DB, MOST_GAIN_DB = -23.0, -1.0, 30.0
 """The RMS in dB of full scale at which clips are played, the highest peak that this may give one, and the most that a
 quiet clip is raised."""
@@ -51,31 +51,39 @@ class Status:
     """The number of the last change of any clip that changed this one."""
 
 
+_BROKEN = Status("failed", problem="the checkpoint cannot be played", version=1)
+
+
 @dataclass(frozen=True)
 class _Wish:
-    """What a page wants: its clips in their order, and the one that somebody waits for."""
+    """What a page wants: the names of its clips in their order, and the one that somebody waits for."""
 
-    clips: Sequence[int]
-    now: int | None
+    clips: Sequence[str]
+    now: str | None
     when: float
 
 
 class Maker:
-    """Makes the clips of a grid. Its methods may be called from any thread."""
+    """Makes the clips of a grid, which may be followed by others. Its methods may be called from any thread.
+
+    Pages name clips by the numbers of cells, and a page shows the grid that it has until its listener asks for the
+    next. So the grids before the newest stay known, and states are kept by the names of clips, which are the same in
+    all grids.
+    """
 
     def __init__(self, grid: Grid, folder: Path) -> None:
         """folder: where clips are found and kept."""
-        self.grid, self.folder = grid, folder
-        playable = [not grid.checkpoints[cell.row].problem for cell in grid.cells]
-        self._playable = [number for number, is_so in enumerate(playable) if is_so]
-        broken = Status("failed", problem="the checkpoint cannot be played", version=1)
-        self._all = [Status(version=1) if is_so else broken for is_so in playable]
+        self.folder = folder
+        self._grids: OrderedDict[str, Grid] = OrderedDict()
+        self._cells: dict[str, tuple[Grid, int]] = {}  # where a clip is in the newest grid that has it
+        self._all: dict[str, Status] = {}
         self._version = 1  # a page that knows nothing asks for what has changed behind 0
         self._wishes: OrderedDict[str, _Wish] = OrderedDict()
         self._changed = threading.Condition()
-        self._engines: OrderedDict[int, Engine] = OrderedDict()
+        self._engines: OrderedDict[str, Engine] = OrderedDict()
         self._closing = False
         self._thread = threading.Thread(target=self._work, name="audition", daemon=True)
+        self.show(grid)
 
     def start(self) -> None:
         """Begins to make what is wanted."""
@@ -88,38 +96,70 @@ class Maker:
             self._changed.notify_all()
         self._thread.join()
 
-    def want(self, page: str, clips: Sequence[int], now: int | None = None) -> None:
+    def show(self, grid: Grid) -> None:
+        """Takes a grid as the newest. What is ready or being made stays so; what has failed is tried once more."""
+        with self._changed:
+            self.grid = grid
+            self._grids.pop(grid.name, None)
+            self._grids[grid.name] = grid
+            while len(self._grids) > _MOST_GRIDS:
+                self._grids.popitem(last=False)
+            self._cells = {cell.clip: (one, number) for one in self._grids.values() for number, cell in _playable(one)}
+            self._newest = [cell.clip for _, cell in _playable(grid)]
+            self._all = {clip: self._all.get(clip, Status(version=1)) for clip in self._cells}
+            self._set([clip for clip in self._newest if self._all[clip].state == "failed"], Status())
+            self._changed.notify_all()
+
+    def known(self, name: str) -> Grid | None:
+        """A grid by its name: the newest, or one before it that a page still shows; None where it is neither."""
+        with self._changed:
+            if name in self._grids:
+                self._grids.move_to_end(name)  # the one that nobody has asked for longest is forgotten first
+            return self._grids.get(name)
+
+    def want(self, page: str, clips: Sequence[int], now: int | None = None, grid: Grid | None = None) -> None:
         """Says what a page wants next, in its order, by the numbers of cells; this replaces what it wanted before.
 
-        now: the clip that somebody waits for, which is made first, and once more where it failed.
+        now: the clip that somebody waits for, which is made first, and once more where it failed. grid: whose cells
+        these are; without it those of the newest.
         """
+        cells = (grid or self.grid).cells
         with self._changed:
-            self._wishes[page] = _Wish(tuple(clips), now, time.monotonic())
+            wish = _Wish([cells[one].clip for one in clips], None if now is None else cells[now].clip, time.monotonic())
+            self._wishes[page] = wish
             self._wishes.move_to_end(page)
             while len(self._wishes) > _MOST_PAGES:
                 self._wishes.popitem(last=False)
-            if now is not None and self._all[now].state == "failed" and now in self._playable:
-                self._set([now], Status())
+            if wish.now in self._all and self._all[wish.now].state == "failed":
+                self._set([wish.now], Status())
             self._changed.notify_all()
 
-    def touch(self, number: int) -> None:
+    def touch(self, clip: str) -> None:
         """Counts a change of a clip that is kept elsewhere."""
         with self._changed:
-            self._set([number], self._all[number])
+            if clip in self._all:
+                self._set([clip], self._all[clip])
 
-    def status(self, number: int) -> Status:
-        """Where a clip stands."""
-        return self._all[number]
+    def status(self, number: int, grid: Grid | None = None) -> Status:
+        """Where a clip stands. grid: as in `want`."""
+        return self._all.get((grid or self.grid).cells[number].clip, _BROKEN)
 
-    def changes(self, since: int) -> tuple[int, dict[int, Status]]:
-        """The number of the newest change, and every clip that has changed behind the change `since`."""
+    def changes(self, since: int, grid: Grid | None = None) -> tuple[int, dict[int, Status]]:
+        """The number of the newest change, and every clip that has changed behind the change `since`.
+
+        since: a number that was not given yet is one of another server, before this one, and so counts as 0. grid: as
+        in `want`.
+        """
         with self._changed:
-            return self._version, {number: one for number, one in enumerate(self._all) if one.version > since}
+            since = 0 if since > self._version else since
+            statuses = (self._all.get(cell.clip, _BROKEN) for cell in (grid or self.grid).cells)
+            return self._version, {number: one for number, one in enumerate(statuses) if one.version > since}
 
-    def _set(self, numbers: Sequence[int], status: Status) -> None:
+    def _set(self, clips: Sequence[str], status: Status) -> None:
         self._version += 1
-        for number in numbers:
-            self._all[number] = replace(status, version=self._version)
+        for clip in clips:
+            if clip in self._all:  # else no grid has it any more
+                self._all[clip] = replace(status, version=self._version)
 
     def _work(self) -> None:
         while True:
@@ -131,83 +171,90 @@ class Maker:
                     self._changed.wait(1.0)
                     continue
                 self._set(group, Status("making"))
+                cells = [self._cells[clip] for clip in group]
             try:
-                self._serve(group)
+                self._serve(cells)
             except Exception as error:  # whatever it is, the other clips must not wait for ever
                 known = isinstance(error, SampleRNNError)
                 text = str(error) if known else one_line(f"{type(error).__name__}: {error}")
                 with self._changed:
-                    left = [number for number in group if self._all[number].state == "making"]
+                    left = [clip for clip in group if clip in self._all and self._all[clip].state == "making"]
                     self._set(left, Status("failed", problem=text))
 
-    def _next(self) -> list[int]:
-        """The cells to make next: clips of one model. Empty where nobody listens, or all are made."""
+    def _next(self) -> list[str]:
+        """The clips to make next, of one model. Empty where nobody listens, or all are made."""
         recent = time.monotonic() - PRESENT_SECONDS
         wishes = [wish for wish in reversed(self._wishes.values()) if wish.when > recent]
         if not wishes:
             return []
+        waits = {clip for clip, status in self._all.items() if status.state == "waiting"}
         for wish in wishes:
-            if wish.now is not None and self._all[wish.now].state == "waiting":
+            if wish.now in waits:
                 return [wish.now]
-        wanted = chain(chain.from_iterable(zip_longest(*(wish.clips for wish in wishes))), self._playable)
-        waiting = dict.fromkeys(one for one in wanted if one is not None and self._all[one].state == "waiting")
-        first = next(iter(waiting), None)
-        if first is None:
-            return []
-        row = self.grid.cells[first].row
-        return [one for one in waiting if self.grid.cells[one].row == row][:TOGETHER]
+        wanted = chain(chain.from_iterable(zip_longest(*(wish.clips for wish in wishes))), self._newest)
+        waiting = [clip for clip in dict.fromkeys(wanted) if clip in waits]
+        return [clip for clip in waiting if self._model(clip) == self._model(waiting[0])][:TOGETHER]
 
-    def _serve(self, group: Sequence[int]) -> None:
+    def _model(self, clip: str) -> str:
+        grid, number = self._cells[clip]
+        return grid.checkpoints[grid.cells[number].row].sha256
+
+    def _serve(self, group: Sequence[tuple[Grid, int]]) -> None:
         """Finds the clips of a group in the folder, and makes the others."""
         missing = []
-        for number in group:
-            found = self._found(number)
+        for grid, number in group:
+            found = found_clip(grid, number, self.folder)
             if found is None:
-                missing.append(number)
+                missing.append((grid, number))
             else:
-                self._finish(number, found)
+                self._finish(grid, number, found)
         if missing:
             self._make(missing)
 
-    def _found(self, number: int) -> np.ndarray | None:
-        """The samples (T,) of a clip in the folder; None where it is not there, or not whole."""
-        return found_clip(self.grid, number, self.folder)
-
-    def _finish(self, number: int, samples: np.ndarray) -> None:
-        config = self.grid.checkpoints[self.grid.cells[number].row].config
+    def _finish(self, grid: Grid, number: int, samples: np.ndarray) -> None:
+        cell = grid.cells[number]
+        config = grid.checkpoints[cell.row].config
         assert config is not None
         found = _faults(samples, config.sample_rate)
         with self._changed:
-            self._set([number], Status("ready", found, loudness_gain(samples, config.sample_rate)))
+            self._set([cell.clip], Status("ready", found, loudness_gain(samples, config.sample_rate)))
 
-    def _make(self, group: Sequence[int]) -> None:
+    def _make(self, group: Sequence[tuple[Grid, int]]) -> None:
         """Makes clips of one model, and keeps them."""
-        cells = [self.grid.cells[number] for number in group]
-        engine = self._engine(cells[0].row)
-        if not write_clips(engine, cells, self.grid.making.seconds, self.folder, lambda: self._closing):
+        cells, grid = [grid.cells[number] for grid, number in group], group[0][0]
+        engine = self._engine(grid, cells[0].row)
+        if not write_clips(engine, cells, grid.making.seconds, self.folder, lambda: self._closing):
             return
-        for number, cell in zip(group, cells, strict=True):
-            kept = self._found(number)
+        for (grid, number), cell in zip(group, cells, strict=True):
+            kept = found_clip(grid, number, self.folder)
             if kept is None:
                 raise AudioError(f"{self.folder / cell.clip}: was written, and is not there as it should be")
-            self._finish(number, kept)
+            self._finish(grid, number, kept)
 
-    def _engine(self, row: int) -> Engine:
+    def _engine(self, grid: Grid, row: int) -> Engine:
         """The engine of a checkpoint. Raises CheckpointError where its file is another one meanwhile."""
-        if row not in self._engines:
+        model = grid.checkpoints[row].sha256
+        if model not in self._engines:
             while len(self._engines) >= ENGINES:
                 self._engines.popitem(last=False)
-            self._engines[row] = engine_of(self.grid, row)
-        self._engines.move_to_end(row)
-        return self._engines[row]
+            self._engines[model] = engine_of(grid, row)
+        self._engines.move_to_end(model)
+        return self._engines[model]
+
+
+def _playable(grid: Grid) -> Iterator[tuple[int, Cell]]:
+    """The cells of checkpoints that can be played, with their numbers."""
+    return ((number, cell) for number, cell in enumerate(grid.cells) if not grid.checkpoints[cell.row].problem)
 
 
 def engine_of(grid: Grid, row: int) -> Engine:
-    """The engine of a checkpoint. Raises CheckpointError where its file is another one since the grid was made."""
+    """The engine of a checkpoint. Raises CheckpointError where its file is gone or another one since it was read."""
     checkpoint = grid.checkpoints[row]
+    if checkpoint.gone:
+        raise CheckpointError(f"{checkpoint.file}: is not kept any more, and this clip was not made before")
     engine = grid.making.engine(checkpoint.file)
     if engine.model_sha256 != checkpoint.sha256:
-        raise CheckpointError(f"{checkpoint.file}: holds another model since the audition began; start it anew")
+        raise CheckpointError(f"{checkpoint.file}: holds another model since the audition read it; read it anew")
     return engine
 
 

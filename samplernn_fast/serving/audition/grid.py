@@ -1,17 +1,17 @@
 """What is auditioned: checkpoints, temperatures and seeds, and the clip of each combination."""
 
 import functools
+import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from samplernn_fast.engine.engine import Engine
-from samplernn_fast.errors import CheckpointError, ConfigError, DataError
-from samplernn_fast.models.config import AudioConfig
-from samplernn_fast.models.places import MODEL_FILE, MODELS_FOLDER, is_no_path, kept_models, model_file, short_name
-from samplernn_fast.models.stored.arrays import read_file
+from samplernn_fast.errors import ConfigError, DataError
+from samplernn_fast.models.places import MODELS_FOLDER, is_no_path
 from samplernn_fast.ranges import Range
 from samplernn_fast.reference import limits
+from samplernn_fast.serving.audition.checkpoints import Checkpoint
 from samplernn_fast.stores.addresses import address_of
 
 MOST_CLIPS = 2000
@@ -51,28 +51,6 @@ class Making:
 
 
 @dataclass(frozen=True)
-class Checkpoint:
-    """A row of the grid."""
-
-    file: Path
-    source: str
-    """What was named: the run folder's own name, or that of the file."""
-    names: tuple[str, ...]
-    """What it is called in its run: "step 2500", "model.safetensors"; several where it lies there twice."""
-    label: str
-    """A name for files, such as album-step2500."""
-    model: str
-    """What `generate` plays: the whole path, or the name of a bundled model."""
-    bits: float | None = None
-    """Bits per sample of its validation, where its file's name tells."""
-    sha256: str = ""
-    """The model's identity; empty where it cannot be read."""
-    config: AudioConfig | None = None
-    problem: str = ""
-    """Why it cannot be played; empty where it can."""
-
-
-@dataclass(frozen=True)
 class Cell:
     """One clip of the grid."""
 
@@ -104,6 +82,11 @@ class Grid:
         ]
 
     @functools.cached_property
+    def name(self) -> str:
+        """What tells it from other grids, and from those of a server that was started anew: a hash of all it shows."""
+        return hashlib.sha256(repr((self.checkpoints, self.making)).encode()).hexdigest()[:12]
+
+    @functools.cached_property
     def numbers(self) -> dict[str, int]:
         """The name of each clip's file -> the number of its cell."""
         return {cell.clip: number for number, cell in enumerate(self.cells)}
@@ -118,58 +101,6 @@ def clip_name(sha256: str, temperature: float, seed: int, making: Making) -> str
 def number(value: float) -> str:
     """A number with all its digits, and no more: 0.9, 1, 0.001."""
     return repr(float(value)).removesuffix(".0")
-
-
-def checkpoints_of(places: Sequence[str]) -> list[Checkpoint]:
-    """The rows for run folders, .safetensors files and bundled models, in their order; within a run by step.
-
-    A file that cannot be read is a row that says so. A model that lies in several files is one row. Raises
-    CheckpointError where one of the places is none, or none of the files can be played.
-    """
-    rows: dict[str, Checkpoint] = {}
-    for place in dict.fromkeys(places):
-        for found in map(_read, _named(place)):
-            same = found.sha256 or str(found.file)
-            known = rows.get(same)
-            if known is None:
-                rows[same] = found
-            elif known.source == found.source:
-                rows[same] = replace(known, names=(*known.names, *found.names))
-    if all(row.problem for row in rows.values()):
-        raise CheckpointError(next((row.problem for row in rows.values()), "no run folder is named"))
-    return list(rows.values())
-
-
-def _named(place: str) -> list[Checkpoint]:
-    """The checkpoints of a place, none of which is read yet. Raises CheckpointError where there is none."""
-    run, source = Path(place), short_name(place)
-    if is_no_path(place) or not run.is_dir():
-        file = model_file(place)
-        model = place if is_no_path(place) else str(file.resolve())
-        name = place if is_no_path(place) else file.name
-        return [Checkpoint(file, source, (name,), source, model)]
-    known = {one.path: one for one in kept_models(run)}
-    files = sorted((run / MODELS_FOLDER).glob("step-*.safetensors"))
-    found = []
-    for file in sorted(files, key=lambda one: (one not in known, known[one].step if one in known else 0)):
-        step, bits = (known[file].step, known[file].bits) if file in known else (None, None)
-        name = file.name if step is None else f"step {step}"
-        label = f"{source}-{file.stem if step is None else f'step{step}'}"
-        found.append(Checkpoint(file, source, (name,), label, str(file.resolve()), bits))
-    if (run / MODEL_FILE).exists() or not found:
-        file = model_file(place)
-        found.append(Checkpoint(file, source, (file.name,), source, str(file.resolve())))
-    return found
-
-
-def _read(found: Checkpoint) -> Checkpoint:
-    """A checkpoint with its identity, or with the reason why it has none."""
-    try:
-        model, _ = read_file(found.file)
-    except CheckpointError as error:
-        return replace(found, problem=str(error))
-    problem = "" if model.config.sample_rate else f"{found.file}: this model has no sample rate yet"
-    return replace(found, sha256=model.sha256, config=model.config, problem=problem)
 
 
 def default_folder(place: str) -> Path:

@@ -24,15 +24,17 @@ function readWav(buffer) {
 // Fetches clips, each once, and keeps the newest.
 export class Clips {
   constructor(fetchClip) {
-    this.fetchClip = fetchClip; // of a number: a promise of the file's bytes
-    this.known = new Map();
+    this.fetchClip = fetchClip; // of a grid's name and a number in it: a promise of the file's bytes
+    this.known = new Map(); // by the names of clips, which are the same in every grid
   }
 
-  get(number) {
-    const found = this.known.get(number) ?? this.fetchClip(number).then(readWav);
-    this.known.delete(number);
-    this.known.set(number, found);
-    found.catch(() => this.known.delete(number));
+  // The clip of a cell; told: what the server tells of its grid.
+  get(told, number) {
+    const name = told.clips[number];
+    const found = this.known.get(name) ?? this.fetchClip(told.grid, number).then(readWav);
+    this.known.delete(name);
+    this.known.set(name, found);
+    found.catch(() => this.known.delete(name));
     if (this.known.size > KEPT) this.known.delete(this.known.keys().next().value);
     return found;
   }

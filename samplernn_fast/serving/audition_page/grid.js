@@ -1,7 +1,10 @@
 // The grid as the page shows it: a row for each checkpoint, a cell for each temperature and seed. It knows which cell
 // has the focus and which are on the screen, and nothing of sound.
 
-const WORDS = { waiting: "waiting", making: "making", failed: "failed" };
+const WORDS = { waiting: "waiting", making: "making", failed: "failed", never: "not made" };
+
+// Whether a cell has no clip and will have none: its checkpoint cannot be read, or went before the clip was made.
+const isNever = ({ broken, gone, status }) => broken || (gone && status.state === "failed");
 
 const shown = (name) => name.replace(/^step /, "Step ");
 
@@ -20,6 +23,7 @@ export class Grid {
   // the screen, or the one with the focus, are others.
   constructor(place, told, { play, favour, seen }) {
     this.told = told;
+    this.place = place;
     this.columns = told.temperatures.length * told.seeds;
     this.current = 0;
     this.visible = new Set();
@@ -28,14 +32,33 @@ export class Grid {
     place.style.setProperty("--columns", this.columns);
     place.setAttribute("aria-rowcount", told.checkpoints.length + 2);
     place.append(...this.headers(), ...told.checkpoints.map((row, at) => this.row(row, at, { play, favour })));
-    const watcher = new IntersectionObserver((entries) => {
+    this.numbers = new Map(told.clips.map((clip, number) => [clip, number]));
+    this.watcher = new IntersectionObserver((entries) => {
       for (const { target, isIntersecting } of entries) {
         if (isIntersecting) this.visible.add(Number(target.dataset.number));
         else this.visible.delete(Number(target.dataset.number));
       }
       seen();
     }, { rootMargin: "100px" });
-    for (const cell of this.cells) watcher.observe(cell.place);
+    for (const cell of this.cells) this.watcher.observe(cell.place);
+  }
+
+  // Takes what another grid of the page knows of the same clips: their statuses and their pictures.
+  inherit(before) {
+    for (const [number, cell] of this.cells.entries()) {
+      const same = cell.broken ? undefined : before.cells[before.numbers.get(this.told.clips[number])];
+      if (!same) continue;
+      cell.status = same.status;
+      if (!same.drawn) continue;
+      cell.canvas.replaceWith(same.canvas);
+      Object.assign(cell, { canvas: same.canvas, drawn: true });
+    }
+  }
+
+  // Takes the grid off the page.
+  close() {
+    this.watcher.disconnect();
+    this.place.replaceChildren();
   }
 
   headers() {
@@ -63,6 +86,7 @@ export class Grid {
     const bits = checkpoint.bits === null ? [] : [`${checkpoint.bits.toFixed(3)} bits`];
     header.append(make("strong", { text: first }));
     for (const text of [...others, checkpoint.source, ...bits]) if (text !== first) header.append(make("span", { text }));
+    if (checkpoint.gone) header.append(make("span", { text: "gone from its run", name: "gone" }));
     row.append(header);
     if (checkpoint.problem) {
       const cell = make("div", { role: "gridcell", name: "broken", text: checkpoint.problem });
@@ -100,19 +124,22 @@ export class Grid {
     place.append(button, heart);
     const title = `${shown(checkpoint.names[0])}, temperature ${temperature}, seed ${seed}`;
     const broken = Boolean(checkpoint.problem);
-    return { place, button, heart, canvas, word, title, broken, status: { state: "waiting", faults: [] }, heard: false };
+    const status = { state: "waiting", faults: [] };
+    return { place, button, heart, canvas, word, title, broken, gone: checkpoint.gone, status, heard: false };
   }
 
   // Shows what is known of a cell: its status as the server tells it, whether it was heard, and whether it sounds.
   show(number, { playing, pending }) {
-    const { place, button, heart, word, title, status, heard } = this.cells[number];
+    const cell = this.cells[number];
+    const { place, button, heart, word, title, status, heard } = cell;
     const faults = status.faults.map(([name]) => name).join(", ");
     const ready = status.state === "ready";
-    word.textContent = ready ? faults || "no fault" : WORDS[status.state];
-    word.classList.toggle("fault", Boolean(ready && faults) || status.state === "failed");
+    const state = WORDS[isNever(cell) ? "never" : status.state];
+    word.textContent = ready ? faults || "no fault" : state;
+    word.classList.toggle("fault", Boolean(ready && faults) || (status.state === "failed" && !isNever(cell)));
     const reasons = status.faults.map(([name, reason]) => `${name}, ${reason}`).join("; ");
     button.title = reasons || status.problem || "";
-    const told = [title, ready ? reasons || "no fault" : WORDS[status.state], status.problem];
+    const told = [title, ready ? reasons || "no fault" : state, status.problem];
     told.push(status.favourite && "favourite", ready && (heard ? "heard" : "unheard"), pending && "plays when it is ready");
     button.setAttribute("aria-label", told.filter(Boolean).join("; "));
     button.setAttribute("aria-pressed", String(Boolean(playing || pending)));
@@ -139,6 +166,16 @@ export class Grid {
   focus(number) {
     this.choose(number);
     this.cells[number].button.focus();
+  }
+
+  // The number of a clip in this grid; null where it has none.
+  numberOf(clip) {
+    return this.numbers.get(clip) ?? null;
+  }
+
+  // The numbers of the cells that have a clip or may have one.
+  get whole() {
+    return [...this.cells.keys()].filter((number) => !isNever(this.cells[number]));
   }
 
   // Moves by rows and columns, past checkpoints that cannot be played; stays where there is nothing further.

@@ -1,7 +1,9 @@
-// The page of an audition: what the listener presses, and the talk with the server. grid.js shows the cells, clips.js
-// has the sound.
+// The page of an audition: what the listener presses, and what is asked of the server. grid.js shows the cells,
+// clips.js has the sound, news.js says what is new.
 import { Clips, Sound, draw } from "./clips.js";
 import { Grid } from "./grid.js";
+import { clearNews, showNews, whenPressed } from "./news.js";
+import { ask, askClip, askGrid, save } from "./server.js";
 
 const SOON = 350; // milliseconds until the server is asked again while something on the screen is not ready,
 const LATER = 2500; // and otherwise
@@ -13,7 +15,7 @@ const MOST_HEARD = 5000;
 const element = (name) => document.getElementById(name);
 const page = Math.random().toString(36).slice(2);
 const sound = new Sound();
-const clips = new Clips(async (number) => (await ask(`api/clips/${number}`)).arrayBuffer());
+const clips = new Clips(askClip);
 
 let grid = null;
 let version = 0; // the newest change that this page knows
@@ -26,23 +28,6 @@ const heard = new Set(readHeard());
 
 // ---- the server
 
-function address(path) {
-  const url = new URL(path, location.href);
-  const token = new URLSearchParams(location.search).get("token");
-  if (token !== null) url.searchParams.set("token", token);
-  return url.href;
-}
-
-async function ask(path, body) {
-  const options = body && {
-    method: "POST", body: JSON.stringify(body), headers: { "content-type": "application/json" },
-  };
-  const answer = await fetch(address(path), options);
-  if (answer.ok) return answer;
-  const told = await answer.json().catch(() => ({}));
-  throw new Error(told.detail ?? `The server answered ${answer.status}.`);
-}
-
 function wanted() {
   const around = grid.around().filter((number) => grid.cells[number].status.state === "waiting");
   const onScreen = around.filter((number) => grid.visible.has(number));
@@ -54,21 +39,15 @@ async function poll() {
   asking = true;
   clearTimeout(timer);
   try {
-    const answer = await ask("api/wanted", { page, clips: wanted(), now: pending, since: version });
-    const told = await answer.json();
-    version = told.version;
-    for (const { clip, ...status } of told.changed) {
-      grid.cells[clip].status = status;
-      show(clip);
-    }
-    if (told.changed.length) showCounts();
+    const asked = { page, grid: grid.told.grid, clips: wanted(), now: pending, since: version };
+    const told = await (await ask("api/wanted", asked)).json();
+    if (told.grid === grid.told.grid) learn(told); // else the listener has asked for the next grid meanwhile
     if (lost) complain("");
     lost = false;
-    if (pending !== null) goOn();
-    paint();
   } catch (error) {
-    lost = true;
-    complain(error instanceof TypeError ? "The server does not answer; trying again." : error.message);
+    lost = !error.isStale;
+    if (error.isStale) showNews({ stale: true });
+    else complain(error instanceof TypeError ? "The server does not answer; trying again." : error.message);
   }
   asking = false;
   clearTimeout(timer);
@@ -76,6 +55,18 @@ async function poll() {
 }
 
 let lost = false;
+
+function learn(told) {
+  version = told.version;
+  for (const { clip, ...status } of told.changed) {
+    grid.cells[clip].status = status;
+    show(clip);
+  }
+  if (told.changed.length) showCounts();
+  showNews(told.news);
+  if (pending !== null) goOn();
+  paint();
+}
 
 const unready = () => pending !== null || [...grid.visible].some((number) => isUnready(number));
 const isUnready = (number) => ["waiting", "making"].includes(grid.cells[number].status.state);
@@ -98,12 +89,11 @@ async function paint() {
   });
   for (let number = due(); number !== undefined; number = due()) {
     const cell = grid.cells[number];
-    cell.drawn = true;
     try {
-      draw(cell.canvas, await clips.get(number));
+      draw(cell.canvas, await clips.get(grid.told, number));
+      cell.drawn = true;
     } catch {
-      cell.drawn = false; // drawn when the page comes by again
-      break;
+      break; // drawn when the page comes by again
     }
   }
   drawing = false;
@@ -121,7 +111,7 @@ function show(number) {
 }
 
 function showCounts() {
-  const whole = grid.cells.filter((cell) => !cell.broken);
+  const whole = grid.whole.map((number) => grid.cells[number]);
   const ready = whole.filter((cell) => cell.status.state === "ready").length;
   const unheard = whole.filter((cell) => !cell.heard).length;
   element("progress").textContent = `${ready} of ${whole.length} clips ready, ${unheard} unheard`;
@@ -174,7 +164,7 @@ async function goOn() {
   }
   if (status.state !== "ready") return;
   try {
-    const clip = await clips.get(number);
+    const clip = await clips.get(grid.told, number);
     if (pending !== number) return; // the listener has gone on meanwhile
     pending = null;
     playing = number;
@@ -221,7 +211,8 @@ function readHeard() {
 
 function playNext() {
   const [current, ...others] = grid.around();
-  const unheard = [...others, current].filter((number) => number !== undefined && !grid.cells[number].heard);
+  const whole = new Set(grid.whole);
+  const unheard = [...others, current].filter((number) => whole.has(number) && !grid.cells[number].heard);
   const next = unheard.find((number) => grid.cells[number].status.state === "ready") ?? unheard[0];
   if (next === undefined) {
     showState("All clips were heard.");
@@ -234,28 +225,28 @@ function playNext() {
 // ---- favourites
 
 async function favour(number) {
-  const { status } = grid.cells[number];
+  const { told, cells } = grid;
+  const { status, title } = cells[number];
   const favourite = !status.favourite;
   try {
-    await ask("api/favourites", { clip: number, favourite });
+    await ask("api/favourites", { grid: told.grid, clip: number, favourite });
     complain("");
   } catch (error) {
     complain(`The favourite was not kept: ${error.message}`);
     return;
   }
-  grid.cells[number].status.favourite = favourite;
-  show(number);
+  const now = grid.numberOf(told.clips[number]); // the grid may be another meanwhile
+  if (now !== null) {
+    grid.cells[now].status.favourite = favourite;
+    show(now);
+  }
   showCounts();
-  element("state").textContent = `${grid.cells[number].title} is ${favourite ? "a" : "no"} favourite.`;
+  element("state").textContent = `${title} is ${favourite ? "a" : "no"} favourite.`;
 }
 
-async function save(form, name) {
+async function saveAs(form, name) {
   try {
-    const content = await (await ask(`api/export?as=${form}`)).blob();
-    const link = document.createElement("a");
-    Object.assign(link, { href: URL.createObjectURL(content), download: name });
-    link.click();
-    setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
+    await save(form, name);
     complain("");
   } catch (error) {
     complain(error.message);
@@ -279,17 +270,67 @@ function press(event) {
   event.preventDefault(); // the page would scroll
 }
 
-async function begin() {
-  const told = await (await ask("api/grid")).json();
+// ---- the grid, and the next one
+
+function build(told) {
   grid = new Grid(element("grid"), told, { play: toggle, favour, seen: soon });
-  grid.cells.forEach((cell, number) => {
-    cell.heard = heard.has(told.clips[number]);
-    show(number);
-  });
-  element("folder").textContent = told.folder;
+  grid.cells.forEach((cell, number) => { cell.heard = heard.has(told.clips[number]); });
+}
+
+async function begin() {
+  build(await askGrid());
+  grid.cells.forEach((_, number) => show(number));
+  element("folder").textContent = grid.told.folder;
   grid.choose(grid.around()[0]);
   for (const name of ["play", "next", "export-playlist", "export-commands"]) element(name).disabled = false;
   await poll();
+}
+
+let renewing = false;
+
+// Shows the newest grid in place of the one before. What sounds sounds on, and the current cell and the focus are at
+// the same clip, at the same place of the screen.
+async function renew() {
+  if (renewing) return;
+  renewing = true;
+  try {
+    replace(await askGrid());
+    clearNews();
+  } catch (error) {
+    complain(error.message);
+  }
+  renewing = false;
+}
+
+function replace(told) {
+  const before = grid;
+  const box = (one, number) => one.cells[number].place.getBoundingClientRect();
+  const focus = document.activeElement;
+  const isHeart = before.place.contains(focus) && focus.classList.contains("heart");
+  const isHere = before.place.contains(focus) || focus === element("news-show");
+  const seen = [before.current, ...[...before.visible].sort((a, b) => a - b)].filter((one) => before.visible.has(one));
+  const places = seen.map((number) => [before.told.clips[number], box(before, number)]);
+  before.close();
+  build(told);
+  grid.inherit(before);
+  version = 0;
+  const moved = (number) => (number === null ? null : grid.numberOf(before.told.clips[number]));
+  const was = playing;
+  [playing, pending] = [moved(playing), moved(pending)];
+  if (was !== null && playing === null) stop();
+  grid.cells.forEach((_, number) => show(number));
+  grid.choose(moved(before.current) ?? grid.around()[0]);
+  const { button, heart } = grid.cells[grid.current];
+  if (isHere) (isHeart ? heart : button).focus({ preventScroll: true }); // the button that was pressed goes
+  const [clip, place] = places.find(([name]) => grid.numberOf(name) !== null) ?? [];
+  if (place) {
+    const now = box(grid, grid.numberOf(clip));
+    scrollBy(0, now.top - place.top);
+    element("frame").scrollLeft += now.left - place.left;
+  }
+  showCounts();
+  showState(element("state").textContent);
+  poll();
 }
 
 element("play").addEventListener("click", () => {
@@ -297,10 +338,11 @@ element("play").addEventListener("click", () => {
   else stop();
 });
 element("next").addEventListener("click", playNext);
+whenPressed({ show: renew, done: () => grid.cells[grid.current].button.focus({ preventScroll: true }) });
 element("volume").addEventListener("input", ({ target }) => sound.setVolume((target.value / 100) ** 2));
 element("matched").addEventListener("change", () => playing !== null && sound.setGain(gainOf(playing)));
-element("export-playlist").addEventListener("click", () => save("playlist", "favourites.m3u8"));
-element("export-commands").addEventListener("click", () => save("commands", "favourites.sh"));
+element("export-playlist").addEventListener("click", () => saveAs("playlist", "favourites.m3u8"));
+element("export-commands").addEventListener("click", () => saveAs("commands", "favourites.sh"));
 document.addEventListener("keydown", press);
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
   for (const cell of grid?.cells ?? []) cell.drawn = false;
