@@ -19,8 +19,10 @@ set -uo pipefail
 
 usage='usage: bench/gpu_report.sh [--seconds N] OUTDIR [PART...]; --help says more'
 whole=540
-if [[ ${1:-} == --help ]]; then
+known='doctor compile tests-triton tests sampling-1024 profile exchanges sampling-256 stages styles training tests-rest'
+if [[ " $* " == *" --help "* ]]; then
   sed -n '2,/^set /{/^set /d; s/^# \{0,1\}//p;}' "$0"
+  echo "PART is one of: $known"
   exit 0
 fi
 if [[ ${1:-} == --seconds ]]; then
@@ -29,8 +31,8 @@ if [[ ${1:-} == --seconds ]]; then
   shift 2
 fi
 out=${1:?$usage}
+[[ $out != -* ]] || { echo "OUTDIR must not begin with -, got '$out'; $usage" >&2; exit 2; }
 shift
-known='doctor compile tests-triton tests sampling-1024 profile exchanges sampling-256 stages styles training tests-rest'
 for name in "$@"; do
   [[ " $known " == *" $name "* ]] || { echo "there is no part $name, only $known" >&2; exit 2; }
 done

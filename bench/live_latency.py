@@ -51,7 +51,7 @@ _SHOWN = 20  # moments of underruns
 def measure(args: argparse.Namespace, listeners: int, block: int) -> dict[str, Any]:
     """One row of the table: so many listeners with blocks of this size."""
     flags = [*args.flags, *(["--realtime-priority"] if args.realtime_priority else [])]
-    with busy(args.busy), Server(args.model, listeners, flags) as server:
+    with Server(args.model, listeners, flags) as server, busy(args.busy):
         heard, wakes = heard_by_all(args, server, listeners, block)
         loads = {f"load_p{part}": server.load(part) for part in (50, 99)}
     compared = None if args.check_all else _CHECKED

@@ -4,6 +4,7 @@ Nothing here needs torch, so a process of clients begins at once and takes littl
 """
 
 import asyncio
+import contextlib
 import json
 import struct
 import time
@@ -14,6 +15,7 @@ import numpy as np
 from websockets.asyncio.client import ClientConnection, connect
 
 from samplernn_fast.serving import priority
+from samplernn_fast.serving.priority import RealTime
 
 HEADER = struct.Struct("<dII")
 _LEAST_SLEEP = 0.001  # seconds
@@ -33,7 +35,7 @@ class Session(NamedTuple):
     """A client wants so many blocks ahead of the ears."""
     seconds: float
     realtime_priority: bool
-    """As the audio thread of a browser has."""
+    """Whether the clients have one, as the audio thread of a browser does."""
 
 
 class Heard(NamedTuple):
@@ -152,9 +154,8 @@ class Client:
 
 def play(session: Session, wait: Callable[[], object]) -> list[Heard]:
     """Plays a session. `wait` is called when all its streams have begun, and returns when all processes are there."""
-    if session.realtime_priority:
-        priority.take()
-    return asyncio.run(_play(session, wait))
+    with RealTime(priority.SENDING) if session.realtime_priority else contextlib.nullcontext():
+        return asyncio.run(_play(session, wait))
 
 
 async def _play(session: Session, wait: Callable[[], object]) -> list[Heard]:

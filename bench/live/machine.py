@@ -4,10 +4,11 @@ import multiprocessing
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import NamedTuple
 
 from samplernn_fast.serving import priority
+from samplernn_fast.serving.priority import RealTime
 
 _SLEEP = 0.002  # seconds
 _LATE = 0.004  # seconds behind which a wake is noted
@@ -44,17 +45,16 @@ def late_wakes(core: int, seconds: float, realtime_priority: bool, wait: Callabl
     """Sleeps on a core, and returns how late it woke. `wait` returns when the measurement begins."""
     if core >= 0:
         os.sched_setaffinity(0, [core])
-    if realtime_priority:
-        priority.take()
-    wait()
-    wakes = Wakes(time.perf_counter(), [])
-    ends = wakes.began + seconds
-    while (asleep := time.perf_counter()) < ends:
-        time.sleep(_SLEEP)
-        awake = time.perf_counter()
-        if awake - asleep > _SLEEP + _LATE:
-            wakes.late.append(Late(awake, awake - asleep - _SLEEP))
-    return wakes
+    with RealTime(priority.SENDING) if realtime_priority else nullcontext():
+        wait()
+        wakes = Wakes(time.perf_counter(), [])
+        ends = wakes.began + seconds
+        while (asleep := time.perf_counter()) < ends:
+            time.sleep(_SLEEP)
+            awake = time.perf_counter()
+            if awake - asleep > _SLEEP + _LATE:
+                wakes.late.append(Late(awake, awake - asleep - _SLEEP))
+        return wakes
 
 
 def merged(several: Iterable[Wakes]) -> Wakes:
@@ -79,5 +79,7 @@ def busy(count: int) -> Iterator[None]:
 
 
 def _compute() -> None:
-    while True:
-        sum(range(100_000))
+    parent = multiprocessing.parent_process()
+    while parent is not None and parent.is_alive():  # whoever kills it need not kill this
+        for _ in range(100):
+            sum(range(100_000))

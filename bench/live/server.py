@@ -17,6 +17,7 @@ class Server:
 
     def __init__(self, model: str, listeners: int, flags: list[str]) -> None:
         words = ["serve", model, "--port", "0", "--max-listeners", str(listeners), *flags]
+        self._on_sigterm = signal.signal(signal.SIGTERM, signal.default_int_handler)  # which unwinds the stack
         self.process = subprocess.Popen(
             [sys.executable, "-m", "samplernn_fast", *words], stdout=subprocess.PIPE, text=True
         )
@@ -27,6 +28,7 @@ class Server:
                 raise SystemExit("the server did not begin")
         except BaseException:
             self.process.kill()
+            signal.signal(signal.SIGTERM, self._on_sigterm)
             raise
         self.model, self.place = found[1], found[2]
         self.memory: list[float] = []
@@ -36,7 +38,6 @@ class Server:
         self._watching.start()
 
     def __enter__(self) -> "Server":
-        self._on_sigterm = signal.signal(signal.SIGTERM, signal.default_int_handler)  # which unwinds the stack
         return self
 
     def __exit__(self, *_: object) -> None:

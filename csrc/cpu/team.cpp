@@ -31,6 +31,37 @@ inline void pause() {
 #endif
 }
 
+// How the system schedules a thread. A worker takes over that of the thread that borrows it: a
+// thread with a real-time priority must not wait for workers without one, and the next borrower
+// gets no priority that it does not have itself.
+struct Scheduling {
+  int policy = 0, priority = 0;
+
+  bool operator==(const Scheduling& other) const {
+    return policy == other.policy && priority == other.priority;
+  }
+
+#if defined(__linux__)
+  static Scheduling of_this_thread() {
+    sched_param param = {};
+    const int policy = sched_getscheduler(0);
+    if (policy < 0 || sched_getparam(0, &param) != 0) return {};
+    return {policy & ~SCHED_RESET_ON_FORK, param.sched_priority};
+  }
+
+  // Where the system refuses, the thread goes on as it is. Once a thread has the flag, only some
+  // users may take it away, so it is always set; a worker begins no threads.
+  void apply() const {
+    sched_param param = {};
+    param.sched_priority = priority;
+    static_cast<void>(sched_setscheduler(0, policy | SCHED_RESET_ON_FORK, &param));
+  }
+#else
+  static Scheduling of_this_thread() { return {}; }
+  void apply() const {}
+#endif
+};
+
 }  // namespace
 
 void Barrier::wait() {
@@ -64,12 +95,18 @@ struct Crew::Worker {
   std::condition_variable changed;
   const std::function<void(int)>* job = nullptr;
   int rank = 0;
+  Scheduling wanted;
 
   void work() {
+    Scheduling current = Scheduling::of_this_thread();
     for (;;) {
       std::unique_lock<std::mutex> lock(mutex);
       changed.wait(lock, [&] { return job != nullptr; });
       lock.unlock();
+      if (!(wanted == current)) {
+        wanted.apply();
+        current = wanted;
+      }
       (*job)(rank);
       lock.lock();
       job = nullptr;
@@ -139,10 +176,12 @@ Crew::~Crew() {
 }
 
 void Crew::run(const std::function<void(int)>& job) {
+  const Scheduling scheduling = workers_.empty() ? Scheduling() : Scheduling::of_this_thread();
   for (size_t i = 0; i < workers_.size(); ++i) {
     std::lock_guard<std::mutex> lock(workers_[i]->mutex);
     workers_[i]->job = &job;
     workers_[i]->rank = static_cast<int>(i) + 1;
+    workers_[i]->wanted = scheduling;
     workers_[i]->changed.notify_all();
   }
   job(0);

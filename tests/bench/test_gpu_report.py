@@ -178,10 +178,13 @@ def test_it_refuses_what_it_does_not_know(report, options, message):
     assert code == 2 and message in printed and not statuses and not lines
 
 
-def test_help_is_what_the_file_begins_with():
-    done = subprocess.run([str(REPORT), "--help"], capture_output=True, text=True, check=True)
+@pytest.mark.parametrize("before", [(), ("--seconds", "5"), ("out",)])
+def test_help_is_what_the_file_begins_with(before, tmp_path):
+    command = [str(REPORT), *before, "--help"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path)
     lines = done.stdout.splitlines()
-    assert "[--seconds N] OUTDIR" in lines[1] and lines[-1] == "PYTHON chooses the interpreter." and not done.stderr
+    assert "[--seconds N] OUTDIR" in lines[1] and lines[-2] == "PYTHON chooses the interpreter." and not done.stderr
+    assert lines[-1].startswith("PART is one of: doctor compile ") and not list(tmp_path.iterdir())
 
 
 def whole(tmp_path, parts, **environment):

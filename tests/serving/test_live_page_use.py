@@ -209,17 +209,24 @@ def test_a_device_that_takes_no_sound_is_told(listener: Any, live_server: Any) -
     hidden.evaluate("() => hide()")
     for seed, one in enumerate(pages):
         play(one, seed)
+    tell = "(text) => Object.assign(document.getElementById('problem'), { textContent: text, hidden: false })"
+    ordinary.evaluate(tell, "Something else.")
     for one in (page, stuck):
         expect_text(one, "problem", "^No device takes the sound")
         expect_text(one, "state", "^Playing")
-    for one in (ordinary, hidden):
-        assert one.locator("#problem").is_hidden()
+    assert hidden.locator("#problem").is_hidden()
+    hint = page.locator("#problem").inner_text()
+    page.evaluate(tell, "Something else.")
+    stuck.get_by_role("button", name="Stop").click()
+    page.wait_for_timeout(1200)  # two looks
+    assert stuck.locator("#problem").is_hidden()
+    for one in (ordinary, page):
+        assert one.locator("#problem").inner_text() == "Something else."
+    page.evaluate(tell, hint)
     page.evaluate("() => hold(null)")
     page.locator("#problem").wait_for(state="hidden")
     _, samples = last_played(page)
     np.testing.assert_array_equal(samples, generated(len(samples), seed=3))
-    stuck.get_by_role("button", name="Stop").click()
-    assert stuck.locator("#problem").is_hidden()
     play(stuck, 2)
     assert [one.evaluate("() => contexts.size") for one in (stuck, page)] == [2, 1]
 

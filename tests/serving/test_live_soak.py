@@ -1,5 +1,6 @@
 """Live sound for a long time: memory stays, listeners come and go, and every stream is what it is alone."""
 
+import multiprocessing
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ pytest.importorskip("websockets", reason="needs websockets, of the extra `serve`
 
 from live import served_here
 
-from bench.live import visitor
+from bench.live import machine, visitor
 from bench.live.expected import Stream, check
 from bench.live_soak import soak
 from samplernn_fast.engine.engine import Engine
@@ -40,6 +41,21 @@ def test_a_wrong_sample_of_one_of_several_streams_is_noticed(wrong: int | None) 
     else:
         with pytest.raises(SystemExit, match=f"listener {wrong} did not hear the sound of seed {wrong}"):
             check(engine, streams)
+
+
+def test_a_late_wake_is_found_near_an_underrun() -> None:
+    first = machine.Wakes(10.0, [machine.Late(12.0, 0.02), machine.Late(15.0, 0.05)])
+    both = machine.merged([machine.Wakes(10.5, [machine.Late(12.05, 0.03)]), first])
+    assert both.began == 10.0 and both.latest() == 0.05
+    assert [both.latest(near) for near in (12.08, 12.12, 14.95, 13.0)] == [0.03, 0.03, 0.05, 0.0]
+
+
+def test_busy_processes_end_with_the_block() -> None:
+    before = set(multiprocessing.active_children())
+    with machine.busy(2):
+        busy = set(multiprocessing.active_children()) - before
+        assert len(busy) == 2
+    assert not any(one.is_alive() for one in busy)
 
 
 @pytest.mark.slow

@@ -1,19 +1,22 @@
 """Threads whose sound must not be late go before ordinary programs, and no other threads do."""
 
 import os
-import signal
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from command_line import run
 
+from samplernn_fast.engine.engine import Engine
 from samplernn_fast.errors import ConfigError
 from samplernn_fast.serving import priority
+from samplernn_fast.serving.priority import MAKING, SENDING, RealTime
 
 
+@pytest.fixture
 def allowed() -> None:
     try:
         priority.check()
@@ -22,7 +25,7 @@ def allowed() -> None:
 
 
 def in_a_thread(job: Callable[[], Any]) -> Any:
-    """What a job returns in a thread of its own, so that this one keeps its priority."""
+    """What a job returns in a thread of its own."""
     got: list[Any] = []
     thread = threading.Thread(target=lambda: got.append(job()))
     thread.start()
@@ -30,42 +33,95 @@ def in_a_thread(job: Callable[[], Any]) -> Any:
     return got[0]
 
 
-def policy() -> int:
-    return os.sched_getscheduler(0) & ~os.SCHED_RESET_ON_FORK
+def priority_of(thread: int = 0) -> int:
+    """Its real-time priority, 0 where it is ordinary."""
+    is_realtime = os.sched_getscheduler(thread) & ~os.SCHED_RESET_ON_FORK == os.SCHED_RR
+    return os.sched_getparam(thread).sched_priority if is_realtime else 0
 
 
+def all_priorities() -> list[int]:
+    """Those of all threads of this process that have one."""
+    return sorted(filter(None, (priority_of(int(one.name)) for one in Path("/proc/self/task").iterdir())))
+
+
+@pytest.mark.usefixtures("allowed")
 @pytest.mark.parametrize("inherited", [False, True])
-def test_a_thread_takes_it_and_hands_it_on_where_it_shall(inherited: bool) -> None:
-    allowed()
-
-    def both() -> tuple[int, int, int]:
-        priority.take(inherited)
-        return policy(), os.sched_getparam(0).sched_priority, in_a_thread(policy)
-
-    before = policy()
-    assert in_a_thread(both) == (os.SCHED_RR, 4, os.SCHED_RR if inherited else os.SCHED_OTHER)
-    assert policy() == before == os.SCHED_OTHER
+def test_a_thread_has_it_within_the_block_and_hands_it_on_where_it_shall(inherited: bool) -> None:
+    with RealTime(MAKING, inherited):
+        assert priority_of() == MAKING
+        assert in_a_thread(priority_of) == (MAKING if inherited else 0)
+    assert priority_of() == in_a_thread(priority_of) == 0
 
 
+@pytest.mark.usefixtures("allowed")
 def test_checking_takes_nothing() -> None:
-    allowed()
+    before = all_priorities()
     priority.check()
-    assert policy() == os.SCHED_OTHER
+    assert all_priorities() == before
 
 
-def test_who_may_not_take_it_is_told_how(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
-    def refused(*_: Any) -> None:
-        raise PermissionError(1, "Operation not permitted")
+@pytest.mark.usefixtures("allowed")
+def test_the_threads_of_the_engine_take_over_that_of_their_caller() -> None:
+    pytest.importorskip("samplernn_fast._C", reason="the C++ engine is not built")
+    engine = Engine("demo", backend="cpu", num_threads=2)
+    engine.run(engine.init_state(4), 64)  # four streams, so that each thread has some of its own
+    assert all_priorities() == []
+    with RealTime(MAKING):
+        engine.run(engine.init_state(4), 64)
+        assert all_priorities() == [MAKING, MAKING]
+    engine.run(engine.init_state(4), 64)
+    assert all_priorities() == []
 
-    monkeypatch.setattr(os, "sched_setscheduler", refused, raising=False)
-    monkeypatch.setattr(os, "SCHED_RESET_ON_FORK", 1 << 30, raising=False)
-    monkeypatch.setattr(os, "SCHED_RR", 2, raising=False)
-    monkeypatch.setattr(os, "sched_param", int, raising=False)
-    for words in (("serve", "--port", "0"), ("play", "-o", "-")):
+
+def test_a_thread_that_never_rests_is_ordinary_until_it_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = SimpleNamespace(wall=100.0, computed=7.0)
+    monkeypatch.setattr(
+        priority, "time", SimpleNamespace(monotonic=lambda: clock.wall, thread_time=lambda: clock.computed)
+    )
+    asked = played(monkeypatch)
+    with RealTime(MAKING) as realtime:
+        for wall, computed, priorities in [
+            (0.4, 0.4, [MAKING]),  # too short to tell
+            (0.2, 0.0, [MAKING]),  # 0.4 of 0.6 s
+            (0.6, 0.6, [MAKING, 0]),
+            (0.6, 0.55, [MAKING, 0]),
+            (0.6, 0.1, [MAKING, 0, MAKING]),
+        ]:
+            clock.wall, clock.computed = clock.wall + wall, clock.computed + computed
+            realtime.watch()
+            assert asked == priorities
+    assert asked == [MAKING, 0, MAKING, 0]
+
+
+def played(monkeypatch: pytest.MonkeyPatch, error: OSError | None = None) -> list[int]:
+    """The priorities that are asked for, on any system; error: what it answers."""
+    asked: list[int] = []
+
+    def schedule(thread: int, policy: int, wanted: int) -> None:
+        assert thread == 0
+        asked.append(wanted)
+        if error is not None:
+            raise error
+
+    names = {"SCHED_RESET_ON_FORK": 1 << 30, "SCHED_RR": 2, "sched_param": int, "sched_setscheduler": schedule}
+    names |= {"sched_getscheduler": lambda _: 0, "sched_getparam": lambda _: SimpleNamespace(sched_priority=0)}
+    for name, value in names.items():
+        monkeypatch.setattr(os, name, value, raising=False)
+    return asked
+
+
+@pytest.mark.parametrize(
+    ("number", "told"), [(1, "this user may not .*rtprio 4` in /etc"), (38, "this system gives no .*not implemented")]
+)
+def test_who_gets_none_is_told_why(number: int, told: str, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    played(monkeypatch, OSError(number, os.strerror(number)))
+    for words in (("serve", "--port", "0"), ("play", "-o", "-", "--pace")):
         assert run(*words, "--realtime-priority") == 2
-        told = capsys.readouterr()
-        assert "leave out --realtime-priority" in told.err and "rtprio 4" in told.err and not told.out
-        assert len(told.err.splitlines()) == 1
+        shown = capsys.readouterr()
+        assert "leave out --realtime-priority" in shown.err and not shown.out
+        assert len(shown.err.splitlines()) == 1
+    with pytest.raises(ConfigError, match=f"(?i){told}"):
+        priority.check()
 
 
 def test_other_systems_have_none(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -74,27 +130,45 @@ def test_other_systems_have_none(monkeypatch: pytest.MonkeyPatch) -> None:
         priority.check()
 
 
-def test_the_server_gives_it_to_what_makes_and_sends_sound() -> None:
-    pytest.importorskip("samplernn_fast._C", reason="the C++ engine is not built")
-    for name in ("uvicorn", "websockets"):
+@pytest.mark.usefixtures("allowed")
+@pytest.mark.parametrize("wanted", [False, True])
+def test_the_server_gives_it_to_what_makes_and_sends_sound(wanted: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("uvicorn", "websockets", "prometheus_client"):
         pytest.importorskip(name, reason=f"needs {name}, of the extra `serve`")
-    from live import served_live
+    from samplernn_fast.serving.live import application
 
-    allowed()
-    with served_live(("demo",), "--realtime-priority", "--num-threads", "1") as server:
-        assert server.ask("healthz")[0] == 200  # the loop runs
-        threads = [int(one.name) for one in Path(f"/proc/{server.process.pid}/task").iterdir()]
-        first = [one for one in threads if os.sched_getscheduler(one) & ~os.SCHED_RESET_ON_FORK == os.SCHED_RR]
-        assert server.process.pid in first and len(first) == 2  # and the only player
-        assert server.stop(signal.SIGINT)[0] == 130
+    seen: list[Any] = []
+
+    def serve(studio: Any, *_: Any) -> None:
+        (player,) = studio.players.values()
+        seen.extend([priority_of(), priority_of(player.native_id), in_a_thread(priority_of)])
+
+    monkeypatch.setattr(application, "run", serve)
+    assert run("serve", "demo", "--port", "0", *(["--realtime-priority"] if wanted else [])) == 0
+    assert seen == ([SENDING, MAKING, 0] if wanted else [0, 0, 0])
+    assert priority_of() == 0
 
 
+@pytest.mark.usefixtures("allowed")
+@pytest.mark.parametrize("wanted", [False, True])
 def test_the_instrument_takes_it_with_the_thread_of_the_sound_card(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    wanted: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    asked: list[str] = []
-    monkeypatch.setattr(priority, "check", lambda: asked.append("check"))
-    monkeypatch.setattr(priority, "take", lambda inherited: asked.append(f"take {inherited}"))
-    file = tmp_path / "take.wav"
-    assert run("play", "demo", "-o", file, "--duration", "0.1", "--realtime-priority") == 0
-    assert file.exists() and asked == ["check", "take True"]
+    from samplernn_fast.serving.playing.instrument import Instrument
+
+    seen: list[int] = []
+    make = Instrument.make
+
+    def made(instrument: Instrument, samples: int) -> Any:
+        seen.extend([priority_of(), in_a_thread(priority_of)])
+        return make(instrument, samples)
+
+    monkeypatch.setattr(Instrument, "make", made)
+    words = ["play", "demo", "-o", tmp_path / "take.wav", "--pace", "--duration", "0.1"]
+    assert run(*words, *(["--realtime-priority"] if wanted else [])) == 0
+    assert set(seen) == {MAKING if wanted else 0} and priority_of() == 0
+
+
+def test_a_file_that_nobody_hears_meanwhile_needs_none(tmp_path: Path, capsys: Any) -> None:
+    assert run("play", "demo", "-o", tmp_path / "take.wav", "--duration", "1", "--realtime-priority") == 2
+    assert "--realtime-priority is for sound that is heard as it is made" in capsys.readouterr().err

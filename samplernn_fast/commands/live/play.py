@@ -21,6 +21,7 @@ from samplernn_fast.models.places import model_file
 from samplernn_fast.ranges import Range
 from samplernn_fast.reference import limits
 from samplernn_fast.serving import priority
+from samplernn_fast.serving.priority import RealTime
 
 if TYPE_CHECKING:
     import numpy as np
@@ -116,6 +117,8 @@ def play(
     if where.is_file and not pace and (midi is not None or osc is not None):
         raise ConfigError("a file is made faster than anybody plays; add --pace, or leave out --midi and --osc")
     if realtime_priority:
+        if output is not None and not pace:
+            raise ConfigError("realtime_priority is for sound that is heard as it is made; add --pace, or leave it out")
         priority.check()
     model_file(model)
     if prompt is not None:
@@ -129,9 +132,11 @@ def play(
         engine, levels = _load(model, prompt, (backend, dtype, device, num_threads))
         instrument = _instrument(engine, levels, saved, _start(begins, gate and midi is not None))
         controls = [*_midi_controls(opened.pop("midi", None), map, gate, instrument), *opened.values()]
-        if realtime_priority:
-            priority.take(inherited=True)  # by the thread in which the sound card asks for samples
-        _perform(stack, Session(model, engine, instrument, levels, saved), where, controls, block, duration)
+        realtime = None
+        if realtime_priority:  # also for the thread in which the sound card asks for samples
+            realtime = stack.enter_context(RealTime(priority.MAKING, inherited=True))
+        session = Session(model, engine, instrument, levels, saved)
+        _perform(stack, session, where, controls, block, duration, realtime)
 
 
 @dataclass(frozen=True)
@@ -279,6 +284,7 @@ def _perform(
     controls: "Sequence[Control]",
     block: int | None,
     duration: float | None,
+    realtime: RealTime | None,
 ) -> None:
     """Plays. ctrl-C and SIGTERM end it; a file keeps what was made by then."""
     from samplernn_fast.serving.playing.display import StatusLine
@@ -298,7 +304,7 @@ def _perform(
         line.say(f"{control.name} at {control.words}")
     if keys is not None:
         line.say("? shows the keys, q quits")
-    performance = Performance(instrument, output, size, frames, keys, controls, line, session.save)
+    performance = Performance(instrument, output, size, frames, keys, controls, line, session.save, realtime)
     with terminal.interrupts(*_OTHER_SIGNALS) as caught, keys.held() if keys is not None else contextlib.nullcontext():
         ended = performance.run(lambda: bool(caught))
     made = min(instrument.position, frames or instrument.position) / rate

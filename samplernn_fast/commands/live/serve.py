@@ -1,5 +1,6 @@
 """The `serve` command: a page on which models play live. `serving.live` does the work."""
 
+import contextlib
 import sys
 from typing import Annotated
 
@@ -73,9 +74,8 @@ def serve(
         if not sockets.is_loopback(host):
             print("everybody with this address can listen; what is sent is not encrypted", flush=True)
         try:
-            if realtime_priority:
-                priority.take()
-            application.run(studio, socket, token, host)
+            with priority.RealTime(priority.SENDING) if realtime_priority else contextlib.nullcontext():
+                application.run(studio, socket, token, host)
         except KeyboardInterrupt as stop:
             raise Interrupted("the page is closed", signal_of(stop)) from None
         finally:

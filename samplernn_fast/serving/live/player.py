@@ -4,6 +4,7 @@ Nothing is made before somebody wants it, so a listener decides how far ahead of
 wants something at the same moment shares one call of the engine.
 """
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from samplernn_fast.errors import SampleRNNError
 from samplernn_fast.serving import priority
 from samplernn_fast.serving.live.metrics import Metrics
 from samplernn_fast.serving.live.slot import Report, Slot, advance, grain_of
+from samplernn_fast.serving.priority import RealTime
 
 _CALL_SECONDS = 0.02  # of sound at most in one call, behind which whoever wants something has a turn
 
@@ -110,15 +112,16 @@ class Player(threading.Thread):
 
     def run(self) -> None:
         """Makes what is due until `end`."""
-        if self.realtime_priority:
-            priority.take()
-        while True:
-            with self._changed:
-                self._changed.wait_for(lambda: self._over or any(seat.due for seat in self._seats))
-                if self._over:
-                    return
-                due = [seat for seat in self._seats if seat.due]
-            self._make(due)
+        with RealTime(priority.MAKING) if self.realtime_priority else contextlib.nullcontext() as realtime:
+            while True:
+                with self._changed:
+                    self._changed.wait_for(lambda: self._over or any(seat.due for seat in self._seats))
+                    if self._over:
+                        return
+                    due = [seat for seat in self._seats if seat.due]
+                if realtime is not None:
+                    realtime.watch()
+                self._make(due)
 
     def _make(self, due: list[Seat]) -> None:
         """Makes the next samples of some seats, up to the nearest end of a block; the other blocks go on later."""

@@ -13,6 +13,7 @@ from samplernn_fast.serving.playing.display import StatusLine, status
 from samplernn_fast.serving.playing.instrument import Instrument
 from samplernn_fast.serving.playing.outputs import Output
 from samplernn_fast.serving.playing.session import Kept
+from samplernn_fast.serving.priority import RealTime
 
 _LONGEST_WAIT = 0.01  # seconds until controls are asked again
 
@@ -48,6 +49,8 @@ class Performance:
     line: StatusLine
     save: Callable[[], Kept]
     """Writes the score so far."""
+    realtime: RealTime | None = None
+    """The priority of the thread that plays, where it has one."""
     refused: dict[str, int] = field(default_factory=dict)
     """How many messages of each control could not be obeyed."""
     quit: bool = False
@@ -79,6 +82,8 @@ class Performance:
                 self.line.draw(status(self.instrument, self.output.underruns))
             if wait > 0:
                 continue
+            if self.realtime is not None:
+                self.realtime.watch()
             left = self.block if self.frames is None else min(self.block, self.frames - self.instrument.position)
             whole = -(-left // self.instrument.grain) * self.instrument.grain
             self.output.write(self.instrument.make(whole)[:left])
