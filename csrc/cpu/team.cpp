@@ -13,6 +13,8 @@
 #endif
 #if defined(__linux__)
 #include <sched.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 #endif
 
 namespace srnn {
@@ -31,11 +33,11 @@ inline void pause() {
 #endif
 }
 
-// How the system schedules a thread. A worker takes over that of the thread that borrows it: a
-// thread with a real-time priority must not wait for workers without one, and the next borrower
+// The real-time priority of a thread, or none. A worker takes over that of the thread that borrows
+// it: a thread that must not be late must not wait for workers that may be, and the next borrower
 // gets no priority that it does not have itself.
 struct Scheduling {
-  int policy = 0, priority = 0;
+  int policy = 0, priority = 0;  // 0: none
 
   bool operator==(const Scheduling& other) const {
     return policy == other.policy && priority == other.priority;
@@ -43,22 +45,23 @@ struct Scheduling {
 
 #if defined(__linux__)
   static Scheduling of_this_thread() {
+    const int policy = sched_getscheduler(0) & ~SCHED_RESET_ON_FORK;
     sched_param param = {};
-    const int policy = sched_getscheduler(0);
-    if (policy < 0 || sched_getparam(0, &param) != 0) return {};
-    return {policy & ~SCHED_RESET_ON_FORK, param.sched_priority};
+    if ((policy != SCHED_RR && policy != SCHED_FIFO) || sched_getparam(0, &param) != 0) return {};
+    return {policy, param.sched_priority};
   }
 
   // Where the system refuses, the thread goes on as it is. Once a thread has the flag, only some
   // users may take it away, so it is always set; a worker begins no threads.
-  void apply() const {
+  void apply(pid_t thread) const {
     sched_param param = {};
     param.sched_priority = priority;
-    static_cast<void>(sched_setscheduler(0, policy | SCHED_RESET_ON_FORK, &param));
+    const int wanted = policy != 0 ? policy : SCHED_OTHER;
+    static_cast<void>(sched_setscheduler(thread, wanted | SCHED_RESET_ON_FORK, &param));
   }
 #else
   static Scheduling of_this_thread() { return {}; }
-  void apply() const {}
+  void apply(int) const {}
 #endif
 };
 
@@ -95,23 +98,41 @@ struct Crew::Worker {
   std::condition_variable changed;
   const std::function<void(int)>* job = nullptr;
   int rank = 0;
-  Scheduling wanted;
+  Scheduling current;
+#if defined(__linux__)
+  pid_t thread = 0;  // its number, 0 until it runs
+#else
+  int thread = 0;
+#endif
 
   void work() {
-    Scheduling current = Scheduling::of_this_thread();
+    begin();
     for (;;) {
       std::unique_lock<std::mutex> lock(mutex);
       changed.wait(lock, [&] { return job != nullptr; });
       lock.unlock();
-      if (!(wanted == current)) {
-        wanted.apply();
-        current = wanted;
-      }
       (*job)(rank);
       lock.lock();
       job = nullptr;
       changed.notify_all();
     }
+  }
+
+  // Takes over a priority. The borrower calls it, which holds the lock, before it wakes the worker:
+  // an ordinary thread that is woken would first wait for the programs beside it.
+  void take(const Scheduling& wanted) {
+    if (thread != 0 && !(wanted == current)) wanted.apply(thread);
+    current = wanted;
+  }
+
+ private:
+  void begin() {
+#if defined(__linux__)
+    std::lock_guard<std::mutex> lock(mutex);
+    thread = static_cast<pid_t>(syscall(SYS_gettid));
+    // The first borrower may have come already. What the thread inherited does not count.
+    if (!(Scheduling::of_this_thread() == current)) current.apply(thread);
+#endif
   }
 };
 
@@ -181,7 +202,7 @@ void Crew::run(const std::function<void(int)>& job) {
     std::lock_guard<std::mutex> lock(workers_[i]->mutex);
     workers_[i]->job = &job;
     workers_[i]->rank = static_cast<int>(i) + 1;
-    workers_[i]->wanted = scheduling;
+    workers_[i]->take(scheduling);
     workers_[i]->changed.notify_all();
   }
   job(0);

@@ -58,7 +58,8 @@ class Crew {
 
   int size() const { return static_cast<int>(workers_.size()) + 1; }
   // Runs job(0), ..., job(size() - 1) at once, job(0) on the calling thread, and returns when all
-  // have ended. The others take over the priority of the calling thread where they may. A job must not throw, because other jobs may be waiting for it.
+  // have ended. The others take over the priority of the calling thread where they may. A job must
+  // not throw, because other jobs may be waiting for it.
   void run(const std::function<void(int)>& job);
 
   struct Worker;

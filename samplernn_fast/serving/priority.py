@@ -1,13 +1,14 @@
 """A real-time priority for threads whose sound must not be late, so that busy programs beside them do not delay it.
 
-A thread with such a priority leaves others only what it does not need. So one that computes nearly all of the time,
-because a model is too slow or a client takes sound faster than it is heard, is an ordinary one until it rests again.
+A thread with such a priority leaves others only what it does not need. So one that makes sound without rest, because
+the model is too slow or a client takes sound faster than it is heard, is ordinary until it rests again.
 """
 
 import errno
 import os
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 from samplernn_fast.errors import ConfigError
 
@@ -15,7 +16,7 @@ MAKING = 3
 """Of 1 to 99, for threads that make sound: before all ordinary programs."""
 SENDING = 4
 """For threads that hand sound on: before those that make it, behind the sound servers, which take 5 and more."""
-_BUSY = 0.8  # of the time that a thread may compute and keep its priority
+_REST = 0.2  # of the time, which a thread must wait for work to keep its priority
 _PERIOD = 0.5  # seconds over which that is measured
 
 
@@ -33,14 +34,14 @@ class RealTime:
         self._priority, self._inherited = priority, inherited
         self._has = False
         self._before = 0, 0
-        self._began = self._computed = 0.0
+        self._began = self._rested = 0.0
 
     def __enter__(self) -> "RealTime":
         """Raises ConfigError where the thread gets none."""
         if not hasattr(os, "SCHED_RESET_ON_FORK"):
             raise ConfigError("realtime_priority=True needs Linux; leave it out")
-        self._before = os.sched_getscheduler(0), os.sched_getparam(0).sched_priority  # 0 is the calling thread
         try:
+            self._before = os.sched_getscheduler(0), os.sched_getparam(0).sched_priority  # 0 is the calling thread
             self._take()
         except OSError as error:
             if error.errno != errno.EPERM:
@@ -50,37 +51,38 @@ class RealTime:
             raise ConfigError(
                 f"this user may not take a real-time priority; leave out realtime_priority=True, or allow {SENDING}: by"
                 f" the line `@audio - rtprio {SENDING}` in /etc/security/limits.conf for those who log in to the group"
-                f" audio, LimitRTPRIO={SENDING} for a service of systemd, --ulimit rtprio={SENDING} for a container"
+                f" audio, LimitRTPRIO={SENDING} for a service of systemd, the ulimit rtprio={SENDING} for a container"
             ) from None
-        self._begin()
+        self._began = time.monotonic()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._give_back()
+        with suppress(OSError):  # where the right to it has changed meanwhile
+            self._set(*self._before)
 
-    def watch(self) -> None:
-        """Is called by the thread between two pieces of work: takes the priority away or gives it again."""
+    def watch(self, rested: float) -> None:
+        """Takes the priority away or gives it again. The thread calls it behind each wait for work, with its seconds.
+
+        Where the system refuses that, the thread goes on as it is.
+        """
+        self._rested += rested
         lasted = time.monotonic() - self._began
         if lasted < _PERIOD:
             return
-        is_busy = time.thread_time() - self._computed > _BUSY * lasted
-        if is_busy and self._has:
-            self._give_back()
-        elif not is_busy and not self._has:
-            self._take()
-        self._begin()
-
-    def _begin(self) -> None:
-        self._began, self._computed = time.monotonic(), time.thread_time()
+        rests = self._rested >= _REST * lasted
+        with suppress(OSError):
+            if self._has and not rests:
+                self._set(os.SCHED_OTHER, 0)
+                self._has = False
+            elif rests and not self._has:
+                self._take()
+        self._began, self._rested = time.monotonic(), 0.0
 
     def _take(self) -> None:
-        policy = os.SCHED_RR if self._inherited else os.SCHED_RR | os.SCHED_RESET_ON_FORK
-        os.sched_setscheduler(0, policy, os.sched_param(self._priority))
+        self._set(os.SCHED_RR, self._priority)
         self._has = True
 
-    def _give_back(self) -> None:
-        policy, priority = self._before
-        # Whoever has the flag may need a right to lose it, and on an ordinary thread it means nothing.
+    def _set(self, policy: int, priority: int) -> None:
+        # Whoever has the flag may need a right to lose it, so it stays.
         flag = 0 if self._inherited else os.SCHED_RESET_ON_FORK
         os.sched_setscheduler(0, policy | flag, os.sched_param(priority))
-        self._has = False

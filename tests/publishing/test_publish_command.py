@@ -8,7 +8,7 @@ from command_line import assert_one_line_error, make, run
 from hub import Repo
 
 from samplernn_fast.evaluation.listening.sources import named_systems
-from samplernn_fast.serving.audition.checkpoints import checkpoints_of
+from samplernn_fast.serving.audition.checkpoints import Checkpoints
 from samplernn_fast.serving.audition.favourites import Favourite, gone
 from samplernn_fast.serving.audition.grid import default_folder
 
@@ -60,7 +60,7 @@ def test_a_model_of_the_hub_stands_wherever_one_is_named(hub, trained, data_fold
     one, other = named_systems(("hf:me/tune@main", "second=hf:me/tune"))
     one.check()
     assert one.is_model() and (one.name, other.source) == ("tune", "hf:me/tune")
-    (row,) = checkpoints_of(["hf:me/tune"])
+    (row,) = Checkpoints(["hf:me/tune"]).rows
     assert (row.model, row.source, row.problem) == ("hf:me/tune", "tune", "")
     assert gone([Favourite("a.wav", row.model, row.label, row.sha256, 1.0, 0, 1.0)]) == []
     assert default_folder("hf:me/tune").parent == default_folder("demo").parent

@@ -14,7 +14,7 @@ pytest.importorskip("uvicorn", reason="needs the extra `serve`")
 from auditions import SHORT, AuditionServer, favourite, make_run, served_audition
 from command_line import assert_one_line_error, run
 
-from samplernn_fast.serving.audition.checkpoints import checkpoints_of
+from samplernn_fast.serving.audition.checkpoints import Checkpoints
 from samplernn_fast.serving.audition.favourites import Favourites, commands, playlist
 from samplernn_fast.serving.audition.grid import Grid
 
@@ -151,7 +151,7 @@ def test_a_folder_has_one_audition_and_it_says_at_its_end_what_is_kept(album: Pa
 
 
 def test_export_writes_what_the_page_does(album: Path, tmp_path: Path, capsys: Any) -> None:
-    grid, folder = Grid(checkpoints_of([str(album)]), SHORT), tmp_path / "auditions"
+    grid, folder = Grid(Checkpoints([str(album)]).rows, SHORT), tmp_path / "auditions"
     folder.mkdir()
     chosen = [favourite(grid, 5), favourite(grid, 2)]
     for one in chosen:

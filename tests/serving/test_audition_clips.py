@@ -22,7 +22,7 @@ from command_line import run
 from samplernn_fast.audio import reading, writing
 from samplernn_fast.errors import AudioError, CheckpointError, ConfigError, DataError
 from samplernn_fast.serving.audition import clips as clips_module
-from samplernn_fast.serving.audition.checkpoints import checkpoints_of
+from samplernn_fast.serving.audition.checkpoints import Checkpoints
 from samplernn_fast.serving.audition.clips import CEILING_DB, LOUDNESS_DB, Maker, loudness_gain
 from samplernn_fast.serving.audition.favourites import Favourites, commands, playlist
 from samplernn_fast.serving.audition.grid import Grid, Making, default_folder
@@ -37,7 +37,7 @@ def album(tmp_path: Path) -> Path:
 @pytest.fixture
 def maker(album: Path, tmp_path: Path) -> Iterator[Maker]:
     """The maker of the run's clips, which has begun."""
-    made = Maker(Grid(checkpoints_of([str(album)]), SHORT), tmp_path)
+    made = Maker(Grid(Checkpoints([str(album)]).rows, SHORT), tmp_path)
     made.start()
     yield made
     made.close()
@@ -47,7 +47,7 @@ def maker(album: Path, tmp_path: Path) -> Iterator[Maker]:
 
 
 def test_a_run_is_a_row_for_each_model_that_it_keeps(album: Path) -> None:
-    grid = Grid(checkpoints_of([str(album)]), SHORT)
+    grid = Grid(Checkpoints([str(album)]).rows, SHORT)
     assert [(row.names, row.bits, row.label) for row in grid.checkpoints] == [
         (("step 100",), None, "album-step100"),
         (("step 200", "model.safetensors"), 4.123, "album-step200"),
@@ -59,7 +59,7 @@ def test_a_run_is_a_row_for_each_model_that_it_keeps(album: Path) -> None:
 
 def test_files_and_bundled_models_are_rows_too(album: Path) -> None:
     file = album / "models" / "step-000100.safetensors"
-    rows = checkpoints_of([str(file), "demo", str(file)])
+    rows = Checkpoints([str(file), "demo", str(file)]).rows
     assert [(row.names, row.model) for row in rows] == [((file.name,), str(file)), (("demo",), "demo")]
     assert default_folder(str(file)) == default_folder(str(album)) == album.parent / "auditions"
     assert default_folder("demo") == Path("auditions")
@@ -69,16 +69,16 @@ def test_what_cannot_be_read_is_a_row_that_says_so(album: Path) -> None:
     whole = (album / "models" / "step-000100.safetensors").read_bytes()
     (album / "models" / "step-000300.safetensors").write_bytes(whole[: len(whole) // 2])
     (album / "models" / "step-best.safetensors").write_bytes(b"")
-    rows = checkpoints_of([str(album)])
+    rows = Checkpoints([str(album)]).rows
     assert [bool(row.problem) for row in rows] == [False, False, True, True]
     assert "step-000300.safetensors: not a readable checkpoint" in rows[2].problem
     for name in ("step-000100.safetensors", "step-000200-4.123.safetensors"):
         (album / "models" / name).write_bytes(b"x")
     (album / "model.safetensors").unlink()
     with pytest.raises(CheckpointError, match="not a readable checkpoint"):
-        checkpoints_of([str(album)])
+        Checkpoints([str(album)])
     with pytest.raises(CheckpointError, match="no such run folder"):
-        checkpoints_of([str(album / "nowhere")])
+        Checkpoints([str(album / "nowhere")])
 
 
 @pytest.mark.parametrize(
@@ -93,7 +93,7 @@ def test_what_cannot_be_read_is_a_row_that_says_so(album: Path) -> None:
 )
 def test_settings_that_cannot_be_are_refused(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        Grid(checkpoints_of(["demo"]), Making(**settings))
+        Grid(Checkpoints(["demo"]).rows, Making(**settings))
     assert Making((1.0, 0.5, 1.0)).temperatures == (1.0, 0.5)
 
 
@@ -115,7 +115,7 @@ def test_what_somebody_waits_for_comes_first_and_nothing_is_made_for_nobody(
 ) -> None:
     made: list[list[int]] = []
     monkeypatch.setattr(Maker, "_serve", lambda self, group: made.append([number for _, number in group]))
-    maker = Maker(Grid(checkpoints_of([str(album)]), SHORT), tmp_path)
+    maker = Maker(Grid(Checkpoints([str(album)]).rows, SHORT), tmp_path)
 
     def next_numbers() -> list[int]:
         return [maker.grid.numbers[clip] for clip in maker._next()]
@@ -141,7 +141,7 @@ def test_two_engines_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     loaded: list[str] = []
     engine = Making.engine
     monkeypatch.setattr(Making, "engine", lambda self, model: loaded.append(model.name) or engine(self, model))
-    maker = Maker(Grid(checkpoints_of([str(run_folder)]), Making((1.0,), 1, 0.1)), tmp_path)
+    maker = Maker(Grid(Checkpoints([str(run_folder)]).rows, Making((1.0,), 1, 0.1)), tmp_path)
     for row in (0, 1, 0, 2, 0, 1):
         maker._engine(maker.grid, row)
         assert len(maker._engines) <= 2
@@ -184,7 +184,7 @@ def test_clips_are_found_without_their_model(album: Path, tmp_path: Path, maker:
 
 
 def test_a_model_that_is_replaced_or_gone_fails_alone_and_can_come_back(album: Path, tmp_path: Path) -> None:
-    maker = Maker(Grid(checkpoints_of([str(album)]), SHORT), tmp_path)
+    maker = Maker(Grid(Checkpoints([str(album)]).rows, SHORT), tmp_path)
     first, second = (row.file for row in maker.grid.checkpoints)
     kept = first.read_bytes()
     make_checkpoint(first, seed=99)
@@ -206,7 +206,7 @@ def test_a_disk_that_takes_nothing_is_said(album: Path, tmp_path: Path, monkeypa
         raise AudioError(f"{path}: cannot be written: No space left on device")
 
     monkeypatch.setattr(clips_module.writing, "write", full)
-    maker = Maker(Grid(checkpoints_of([str(album)]), SHORT), tmp_path)
+    maker = Maker(Grid(Checkpoints([str(album)]).rows, SHORT), tmp_path)
     maker.start()
     maker.want("page", [], now=0)
     until(lambda: maker.status(0).state == "failed")
@@ -233,7 +233,7 @@ def test_loudness_is_that_of_the_sound_and_not_of_its_pauses() -> None:
 
 
 def test_favourites_stay_in_their_order(album: Path, tmp_path: Path) -> None:
-    grid = Grid(checkpoints_of([str(album)]), SHORT)
+    grid = Grid(Checkpoints([str(album)]).rows, SHORT)
     kept = Favourites(tmp_path)
     for number in (5, 2, 7, 2):
         kept.add(favourite(grid, number))
@@ -266,7 +266,7 @@ def test_favourites_that_cannot_be_read_are_left(text: str, tmp_path: Path) -> N
     [("clip", "../../secret.wav"), ("clip", "a\n.wav"), ("model", "x\nrm -rf"), ("seed", -1), ("temperature", "hot")],
 )
 def test_favourites_of_somebody_else_are_read_with_care(name: str, value: Any, album: Path, tmp_path: Path) -> None:
-    Favourites(tmp_path).add(favourite(Grid(checkpoints_of([str(album)]), SHORT), 0))
+    Favourites(tmp_path).add(favourite(Grid(Checkpoints([str(album)]).rows, SHORT), 0))
     file = tmp_path / "favourites.json"
     told = json.loads(file.read_text())
     told["favourites"][0][name] = value
@@ -278,7 +278,7 @@ def test_favourites_of_somebody_else_are_read_with_care(name: str, value: Any, a
 def test_a_favourite_that_cannot_be_written_is_none(
     album: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    grid = Grid(checkpoints_of([str(album)]), SHORT)
+    grid = Grid(Checkpoints([str(album)]).rows, SHORT)
     kept = Favourites(tmp_path)
     kept.add(favourite(grid, 0))
 
@@ -295,7 +295,7 @@ def test_a_favourite_that_cannot_be_written_is_none(
 
 def test_commands_are_one_a_line_and_quoted(tmp_path: Path) -> None:
     odd = make_run(tmp_path / "it's $HOME; -o", "000100")
-    grid = Grid(checkpoints_of([str(odd)]), Making((0.9,), 1, 0.2, dtype="float32"))
+    grid = Grid(Checkpoints([str(odd)]).rows, Making((0.9,), 1, 0.2, dtype="float32"))
     text = commands([favourite(grid, 0)])
     (words,) = [shlex.split(line) for line in text.splitlines()]
     model = odd / "models" / "step-000100.safetensors"
@@ -308,7 +308,7 @@ def test_commands_are_one_a_line_and_quoted(tmp_path: Path) -> None:
 
 
 def test_a_playlist_has_every_clip(album: Path, tmp_path: Path) -> None:
-    grid = Grid(checkpoints_of([str(album)]), SHORT)
+    grid = Grid(Checkpoints([str(album)]).rows, SHORT)
     first, second = favourite(grid, 5), favourite(grid, 2)
     assert playlist([first, second], tmp_path).splitlines() == [
         "#EXTM3U",

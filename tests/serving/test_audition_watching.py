@@ -3,8 +3,11 @@
 import asyncio
 import os
 import shutil
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,6 +15,7 @@ pytest.importorskip("uvicorn", reason="needs the extra `serve`")
 
 from auditions import SHORT, favourite, make_checkpoint, make_run, served_audition, until
 
+from samplernn_fast.errors import CheckpointError
 from samplernn_fast.serving.audition import checkpoints as checkpoints_module
 from samplernn_fast.serving.audition import clips as clips_module
 from samplernn_fast.serving.audition import grid as grid_module
@@ -154,6 +158,55 @@ def test_more_clips_than_a_page_shows_leave_the_grid_and_are_said(room: Room, mo
     assert not room.watch.news(room.maker.grid)["problem"]
 
 
+def test_what_could_not_be_read_for_a_moment_is_tried_again(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    read = checkpoints_module.read_file
+
+    def fails(file: Path) -> object:
+        raise CheckpointError(f"{file}: not now")
+
+    make_checkpoint(room.file(300), seed=7)
+    monkeypatch.setattr(checkpoints_module, "read_file", fails)
+    room.look()
+    assert "not now" in room.maker.grid.checkpoints[2].problem
+    monkeypatch.setattr(checkpoints_module, "read_file", read)
+    room.look()
+    assert room.maker.grid.checkpoints[2].problem  # it is the same file
+    room.watch._checkpoints._tried -= checkpoints_module.AGAIN_SECONDS
+    room.look()
+    assert not room.maker.grid.checkpoints[2].problem
+
+
+@pytest.mark.parametrize("error", [OSError("stale"), MemoryError("too large")])
+def test_a_look_that_fails_is_repeated(error: Exception, room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    make, failures = watching.next_grid, [error]
+
+    def sometimes(*arguments: Any) -> Grid:
+        if failures:
+            raise failures.pop()
+        return make(*arguments)
+
+    monkeypatch.setattr(watching, "next_grid", sometimes)
+    make_checkpoint(room.file(300), seed=7)
+    assert len(room.look()) == 2
+    problem = room.watch.news(room.maker.grid)["problem"]
+    assert problem == ("MemoryError: too large" if isinstance(error, MemoryError) else "")
+    assert len(room.look()) == 3 and not room.watch.news(room.maker.grid)["problem"]
+
+
+def test_a_server_that_ends_does_not_wait_for_a_look(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    held = threading.Event()
+    monkeypatch.setattr(room.watch, "read", lambda: held.wait(60) and None)
+
+    async def look() -> None:
+        room.watch._looked = float("-inf")
+        await room.watch.look(0.05)
+
+    began = time.monotonic()
+    asyncio.run(look())
+    assert time.monotonic() - began < 30
+    held.set()
+
+
 # ---- what is gone
 
 
@@ -182,6 +235,28 @@ def test_its_row_stays_where_a_clip_is_made_and_the_others_are_not_tried(room: R
     assert "is not kept any more, and this clip was not made before" in again.status(4).problem
     assert (room.folder / cell.clip).stat().st_mtime_ns == before
     assert room.look() == [("step 50", False), ("step 100", True), ("step 200", False)]
+
+
+def test_its_row_stays_where_a_clip_is_being_made(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    write, looks = clips_module.write_clips, list[list[tuple[str, bool]]]()
+
+    def looked(engine: Any, cells: Any, *rest: Any) -> bool:
+        room.file(100).unlink(missing_ok=True)
+        looks.append(room.look())
+        return write(engine, cells, *rest)
+
+    monkeypatch.setattr(clips_module, "write_clips", looked)
+    room.make(0)
+    assert looks[0] == [("step 100", True), ("step 200", False)] and room.maker.status(0).state == "ready"
+
+
+def test_a_favourite_of_a_page_that_shows_an_old_grid_brings_its_row_back(room: Room) -> None:
+    shown = room.maker.grid
+    room.file(100).unlink()
+    assert room.look() == [("step 200", False)]
+    room.favourites.add(favourite(shown, 0))
+    make_checkpoint(room.file(300), seed=7)
+    assert room.look() == [("step 100", True), ("step 200", False), ("step 300", False)]
 
 
 def test_its_row_stays_for_a_favourite_and_it_can_come_back(room: Room) -> None:

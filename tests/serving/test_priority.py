@@ -1,7 +1,9 @@
 """Threads whose sound must not be late go before ordinary programs, and no other threads do."""
 
+import errno
 import os
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -74,23 +76,56 @@ def test_the_threads_of_the_engine_take_over_that_of_their_caller() -> None:
 
 
 def test_a_thread_that_never_rests_is_ordinary_until_it_does(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = SimpleNamespace(wall=100.0, computed=7.0)
-    monkeypatch.setattr(
-        priority, "time", SimpleNamespace(monotonic=lambda: clock.wall, thread_time=lambda: clock.computed)
-    )
+    clock = SimpleNamespace(wall=100.0)
+    monkeypatch.setattr(priority, "time", SimpleNamespace(monotonic=lambda: clock.wall))
     asked = played(monkeypatch)
     with RealTime(MAKING) as realtime:
-        for wall, computed, priorities in [
-            (0.4, 0.4, [MAKING]),  # too short to tell
-            (0.2, 0.0, [MAKING]),  # 0.4 of 0.6 s
-            (0.6, 0.6, [MAKING, 0]),
-            (0.6, 0.55, [MAKING, 0]),
-            (0.6, 0.1, [MAKING, 0, MAKING]),
+        for wall, rested, priorities in [
+            (0.4, 0.0, [MAKING]),  # too short to tell
+            (0.2, 0.15, [MAKING]),  # a quarter of 0.6 s
+            (0.6, 0.1, [MAKING, 0]),
+            (0.6, 0.1, [MAKING, 0]),
+            (0.6, 0.3, [MAKING, 0, MAKING]),
         ]:
-            clock.wall, clock.computed = clock.wall + wall, clock.computed + computed
-            realtime.watch()
+            clock.wall += wall
+            realtime.watch(rested)
             assert asked == priorities
     assert asked == [MAKING, 0, MAKING, 0]
+
+
+def test_a_system_that_refuses_later_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = SimpleNamespace(wall=100.0)
+    monkeypatch.setattr(priority, "time", SimpleNamespace(monotonic=lambda: clock.wall))
+    asked = played(monkeypatch)
+    with RealTime(MAKING) as realtime:
+        played(monkeypatch, PermissionError(1, "no"))
+        clock.wall += 1
+        realtime.watch(0.0)
+    assert asked == [MAKING]
+
+
+def test_whoever_plays_tells_how_long_it_waited(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    pytest.importorskip("prometheus_client", reason="needs prometheus-client, of the extra `serve`")
+    from samplernn_fast.serving.live.metrics import Metrics
+    from samplernn_fast.serving.live.player import Player
+    from samplernn_fast.serving.live.settings import Settings
+    from samplernn_fast.serving.live.slot import Slot
+
+    played(monkeypatch)
+    told: list[float] = []
+    monkeypatch.setattr(RealTime, "watch", lambda _, rested: told.append(rested))
+    player = Player("demo", Engine("demo", num_threads=1), Metrics(), realtime_priority=True)
+    came = threading.Event()
+    seat = player.open(Slot(player.engine, 1, Settings()), 64, lambda _: came.set())
+    player.start()
+    time.sleep(0.2)
+    player.want(seat, 64)
+    assert came.wait(60)
+    player.end()
+    assert len(told) == 1 and told[0] > 0.1
+    words = ["play", "demo", "-o", tmp_path / "take.wav", "--pace", "--duration", "0.3", "--realtime-priority"]
+    assert run(*words) == 0
+    assert 0.1 < sum(told[1:]) < 60 and min(told) >= 0
 
 
 def played(monkeypatch: pytest.MonkeyPatch, error: OSError | None = None) -> list[int]:
@@ -104,7 +139,14 @@ def played(monkeypatch: pytest.MonkeyPatch, error: OSError | None = None) -> lis
             raise error
 
     names = {"SCHED_RESET_ON_FORK": 1 << 30, "SCHED_RR": 2, "sched_param": int, "sched_setscheduler": schedule}
-    names |= {"sched_getscheduler": lambda _: 0, "sched_getparam": lambda _: SimpleNamespace(sched_priority=0)}
+
+    def told(_: int) -> Any:
+        if error is not None and error.errno != errno.EPERM:  # a system that has none of these calls
+            raise error
+        return 0
+
+    names |= {"sched_getscheduler": told, "sched_getparam": lambda _: SimpleNamespace(sched_priority=0)}
+    names |= {"SCHED_OTHER": 0}
     for name, value in names.items():
         monkeypatch.setattr(os, name, value, raising=False)
     return asked
@@ -141,6 +183,9 @@ def test_the_server_gives_it_to_what_makes_and_sends_sound(wanted: bool, monkeyp
 
     def serve(studio: Any, *_: Any) -> None:
         (player,) = studio.players.values()
+        end = time.monotonic() + 60
+        while wanted and not priority_of(player.native_id) and time.monotonic() < end:
+            time.sleep(0.01)  # the player's thread may not run yet
         seen.extend([priority_of(), priority_of(player.native_id), in_a_thread(priority_of)])
 
     monkeypatch.setattr(application, "run", serve)

@@ -1,6 +1,7 @@
 """The checkpoints of run folders: which files are rows of a grid, read once, and again where a file is another."""
 
 import os
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -14,6 +15,10 @@ from samplernn_fast.stores.addresses import address_of
 
 _Stamp = tuple[int, int, int] | None
 """A file's size, time of change and number; None where it is not there."""
+
+
+AGAIN_SECONDS = 30.0
+"""So long after a file could not be read it is tried again, even if it is the same."""
 
 
 @dataclass(frozen=True)
@@ -53,22 +58,28 @@ class Checkpoints:
         self._places = tuple(dict.fromkeys(places))
         self._elsewhere: dict[str, list[Checkpoint]] = {}
         self._read: dict[Path, tuple[_Stamp, Checkpoint]] = {}
+        self._tried = time.monotonic()
         self._seen = [one for place in self._places for one in self._listed(place)]
-        self.rows = self._rows()
+        self.rows = self._rows(self._seen)
 
     def look(self) -> bool:
         """Compares names, sizes and times of the files; where they are others than before, reads those that changed,
-        and returns True. A place that is none any more has no rows. Raises as the constructor where nothing can be
+        and returns whether `rows` are others now. What could not be read is tried again, because the file need not
+        change for that. A place that is none any more has no rows. Raises as the constructor where nothing can be
         played any more; `rows` are then those from before."""
         seen = []
         for place in self._places:
             with suppress(CheckpointError, OSError):
                 seen += self._listed(place)
-        if seen == self._seen:
+        again = time.monotonic() - self._tried >= AGAIN_SECONDS and any(row.problem for row in self.rows)
+        if seen == self._seen and not again:
             return False
-        self._seen = seen
-        self.rows = self._rows()
-        return True
+        if again:
+            self._tried = time.monotonic()
+            self._read = {file: known for file, known in self._read.items() if not known[1].problem}
+        rows = self._rows(seen)
+        before, self.rows, self._seen = self.rows, rows, seen
+        return rows != before
 
     def _listed(self, place: str) -> list[tuple[Checkpoint, _Stamp]]:
         """The checkpoints of a place, none of which is read, with the stamps of their files."""
@@ -78,9 +89,9 @@ class Checkpoints:
             return [(found, None) for found in self._elsewhere[place]]
         return [(found, _stamp(found.file)) for found in _named(place)]
 
-    def _rows(self) -> list[Checkpoint]:
+    def _rows(self, seen: Sequence[tuple[Checkpoint, _Stamp]]) -> list[Checkpoint]:
         rows: dict[str, Checkpoint] = {}
-        for found in self._identified():
+        for found in self._identified(seen):
             same = found.sha256 or str(found.file)
             known = rows.get(same)
             if known is None:
@@ -91,15 +102,16 @@ class Checkpoints:
             raise CheckpointError(next((row.problem for row in rows.values()), "no run folder is named"))
         return list(rows.values())
 
-    def _identified(self) -> Iterator[Checkpoint]:
+    def _identified(self, seen: Sequence[tuple[Checkpoint, _Stamp]]) -> Iterator[Checkpoint]:
         """What was seen, with the identities. A stamp is older than what is read, so a file that changes meanwhile is
         read once more, and what was half a file is no problem for ever."""
-        before, self._read = self._read, {}
-        for found, stamp in self._seen:
-            known_stamp, known = self._read.get(found.file) or before.get(found.file) or (None, None)
+        files = {found.file for found, _ in seen}
+        self._read = {file: known for file, known in self._read.items() if file in files}
+        for found, stamp in seen:
+            known_stamp, known = self._read.get(found.file, (None, None))
             if known is None or known_stamp != stamp:
                 known = _read(found)
-            self._read[found.file] = stamp, known
+                self._read[found.file] = stamp, known
             yield replace(found, sha256=known.sha256, config=known.config, problem=known.problem)
 
 
@@ -109,11 +121,6 @@ def _stamp(file: Path) -> _Stamp:
     except OSError:
         return None
     return found.st_size, found.st_mtime_ns, found.st_ino
-
-
-def checkpoints_of(places: Sequence[str]) -> list[Checkpoint]:
-    """The rows of places, as they are now. Raises as `Checkpoints`."""
-    return Checkpoints(places).rows
 
 
 def _named(place: str) -> list[Checkpoint]:

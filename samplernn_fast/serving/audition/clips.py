@@ -75,7 +75,7 @@ class Maker:
         """folder: where clips are found and kept."""
         self.folder = folder
         self._grids: OrderedDict[str, Grid] = OrderedDict()
-        self._cells: dict[str, tuple[Grid, int]] = {}  # where a clip is in the newest grid that has it
+        self._cells: dict[str, tuple[Grid, int]] = {}  # where a clip is, in the newest grid where that has it
         self._all: dict[str, Status] = {}
         self._version = 1  # a page that knows nothing asks for what has changed behind 0
         self._wishes: OrderedDict[str, _Wish] = OrderedDict()
@@ -109,6 +109,17 @@ class Maker:
             self._all = {clip: self._all.get(clip, Status(version=1)) for clip in self._cells}
             self._set([clip for clip in self._newest if self._all[clip].state == "failed"], Status())
             self._changed.notify_all()
+
+    @property
+    def grids(self) -> list[Grid]:
+        """All grids that are known; the newest is the last."""
+        with self._changed:
+            return [*(one for one in self._grids.values() if one is not self.grid), self.grid]
+
+    def is_begun(self, clip: str) -> bool:
+        """Whether a clip is ready or being made."""
+        with self._changed:
+            return clip in self._all and self._all[clip].state in ("making", "ready")
 
     def known(self, name: str) -> Grid | None:
         """A grid by its name: the newest, or one before it that a page still shows; None where it is neither."""

@@ -156,26 +156,29 @@ function start(number) {
 }
 
 async function goOn() {
-  const number = pending;
-  const { status, title } = grid.cells[number];
+  const { told, cells } = grid;
+  const name = told.clips[pending];
+  const { status, title } = cells[pending];
   if (status.state === "failed" && asking) {
     stop("");
     complain(`${title}: ${status.problem}`);
   }
   if (status.state !== "ready") return;
+  // The listener may go on meanwhile, and the grid may be another one.
+  const isLeft = () => pending === null || grid.told.clips[pending] !== name;
   try {
-    const clip = await clips.get(grid.told, number);
-    if (pending !== number) return; // the listener has gone on meanwhile
-    pending = null;
-    playing = number;
-    sound.play(clip, gainOf(number), () => stop("Played to its end."));
+    const clip = await clips.get(told, told.clips.indexOf(name));
+    if (isLeft()) return;
+    [playing, pending] = [pending, null];
+    sound.play(clip, gainOf(playing), () => stop("Played to its end."));
   } catch (error) {
+    if (isLeft()) return;
     stop("");
     complain(error.message);
     return;
   }
-  hear(number);
-  show(number);
+  hear(playing);
+  show(playing);
   showState(`Playing ${title}.`);
   requestAnimationFrame(follow);
 }
@@ -315,9 +318,9 @@ function replace(told) {
   grid.inherit(before);
   version = 0;
   const moved = (number) => (number === null ? null : grid.numberOf(before.told.clips[number]));
-  const was = playing;
+  const was = playing ?? pending;
   [playing, pending] = [moved(playing), moved(pending)];
-  if (was !== null && playing === null) stop();
+  if (was !== null && playing === null && pending === null) stop();
   grid.cells.forEach((_, number) => show(number));
   grid.choose(moved(before.current) ?? grid.around()[0]);
   const { button, heart } = grid.cells[grid.current];

@@ -114,13 +114,14 @@ class Player(threading.Thread):
         """Makes what is due until `end`."""
         with RealTime(priority.MAKING) if self.realtime_priority else contextlib.nullcontext() as realtime:
             while True:
+                began = time.monotonic()
                 with self._changed:
                     self._changed.wait_for(lambda: self._over or any(seat.due for seat in self._seats))
                     if self._over:
                         return
                     due = [seat for seat in self._seats if seat.due]
                 if realtime is not None:
-                    realtime.watch()
+                    realtime.watch(time.monotonic() - began)
                 self._make(due)
 
     def _make(self, due: list[Seat]) -> None:

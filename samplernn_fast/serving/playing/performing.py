@@ -74,16 +74,16 @@ class Performance:
 
     def _play(self, stopped: Callable[[], bool]) -> bool:
         while not stopped():
-            wait = self.output.wait()
+            wait, began = self.output.wait(), time.monotonic()
             self._ask(min(wait, _LONGEST_WAIT))
+            if self.realtime is not None:
+                self.realtime.watch(time.monotonic() - began if wait > 0 else 0.0)
             if self.quit or (self.frames is not None and self.instrument.position >= self.frames):
                 return True
             if self.line.due():
                 self.line.draw(status(self.instrument, self.output.underruns))
             if wait > 0:
                 continue
-            if self.realtime is not None:
-                self.realtime.watch()
             left = self.block if self.frames is None else min(self.block, self.frames - self.instrument.position)
             whole = -(-left // self.instrument.grain) * self.instrument.grain
             self.output.write(self.instrument.make(whole)[:left])
