@@ -35,7 +35,7 @@ class Session(NamedTuple):
     """A client wants so many blocks ahead of the ears."""
     seconds: float
     realtime_priority: bool
-    """Whether the clients have one, as the audio thread of a browser does."""
+    """It says whether the clients have one, as the audio thread of a browser does."""
 
 
 class Heard(NamedTuple):

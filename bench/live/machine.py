@@ -25,7 +25,7 @@ class Late(NamedTuple):
 
 
 class Wakes(NamedTuple):
-    """What one or several sleepers noted."""
+    """It holds what one or several sleepers noted."""
 
     began: float
     """The beginning of the measurement, on the same clock."""
@@ -65,7 +65,7 @@ def merged(several: Iterable[Wakes]) -> Wakes:
 
 @contextmanager
 def busy(count: int) -> Iterator[None]:
-    """So many processes of ordinary priority compute for the block."""
+    """Lets so many processes of ordinary priority compute for the block."""
     context = multiprocessing.get_context("spawn")
     processes = [context.Process(target=_compute, daemon=True) for _ in range(count)]
     for process in processes:

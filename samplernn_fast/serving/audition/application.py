@@ -67,10 +67,16 @@ class _Desk:
             }
             for row in grid.checkpoints
         ]
-        told = {"grid": grid.name, "temperatures": making.temperatures, "seeds": making.seeds}
-        told |= {"seconds": making.seconds}
-        clips = [cell.clip for cell in grid.cells]
-        return JSONResponse(told | {"folder": str(self._maker.folder.resolve()), "checkpoints": rows, "clips": clips})
+        told = {
+            "grid": grid.name,
+            "temperatures": making.temperatures,
+            "seeds": making.seeds,
+            "seconds": making.seconds,
+            "folder": str(self._maker.folder.resolve()),
+            "checkpoints": rows,
+            "clips": [cell.clip for cell in grid.cells],
+        }
+        return JSONResponse(told)
 
     async def wanted(self, request: Request) -> Response:
         self._check(request)

@@ -15,8 +15,6 @@ from samplernn_fast.stores.addresses import address_of
 
 _Stamp = tuple[int, int, int] | None
 """A file's size, time of change and number; None where it is not there."""
-
-
 AGAIN_SECONDS = 30.0
 """So long after a file could not be read it is tried again, even if it is the same."""
 
@@ -27,13 +25,13 @@ class Checkpoint:
 
     file: Path
     source: str
-    """What was named: the run folder's own name, or that of the file."""
+    """This was named: it is the run folder's own name, or that of the file."""
     names: tuple[str, ...]
-    """What it is called in its run: "step 2500", "model.safetensors"; several where it lies there twice."""
+    """Its run calls it so: "step 2500", "model.safetensors"; several where it lies there twice."""
     label: str
     """A name for files, such as album-step2500."""
     model: str
-    """What `generate` plays: the whole path, or the name of a bundled model."""
+    """`generate` plays this: the whole path, or the name of a bundled model."""
     bits: float | None = None
     """Bits per sample of its validation, where its file's name tells."""
     sha256: str = ""
@@ -42,7 +40,7 @@ class Checkpoint:
     problem: str = ""
     """Why it cannot be played; empty where it can."""
     gone: bool = False
-    """Whether it lies in its run no more, and is a row for the sake of clips that were made before."""
+    """It is true where the run keeps it no more, and it is a row for the sake of clips that were made before."""
     step: int | None = None
     """After which update of its run it was kept, where its file's name tells."""
 
@@ -103,8 +101,8 @@ class Checkpoints:
         return list(rows.values())
 
     def _identified(self, seen: Sequence[tuple[Checkpoint, _Stamp]]) -> Iterator[Checkpoint]:
-        """What was seen, with the identities. A stamp is older than what is read, so a file that changes meanwhile is
-        read once more, and what was half a file is no problem for ever."""
+        """Yields what was seen, with the identities. A stamp is older than what is read, so a file that changes
+        meanwhile is read once more, and what was half a file is no problem for ever."""
         files = {found.file for found, _ in seen}
         self._read = {file: known for file, known in self._read.items() if file in files}
         for found, stamp in seen:

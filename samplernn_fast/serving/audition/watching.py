@@ -93,7 +93,6 @@ def next_grid(maker: Maker, rows: Sequence[Checkpoint], favourites: Favourites) 
     somebody has heard or may want to hear again must not vanish, and clips need no model to be played. The others could
     only fail. Where there would be too many clips, only rows with a favourite stay. Raises ConfigError as `Grid`.
     """
-    new = {row.sha256 for row in rows}
 
     def is_favourite(cell: Cell) -> bool:
         return cell.clip in favourites
@@ -104,7 +103,7 @@ def next_grid(maker: Maker, rows: Sequence[Checkpoint], favourites: Favourites) 
     def with_gone(stays: Callable[[Cell], bool]) -> list[Checkpoint]:
         merged = list(rows)
         for grid in reversed(maker.grids):
-            known = new | {row.sha256 for row in merged}
+            known = {row.sha256 for row in merged}
             gone = {number for number, row in enumerate(grid.checkpoints) if row.sha256 not in known}
             merged = _with_gone(grid, merged, {cell.row for cell in grid.cells if cell.row in gone and stays(cell)})
         return merged

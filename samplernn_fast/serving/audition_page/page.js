@@ -157,17 +157,17 @@ function start(number) {
 
 async function goOn() {
   const { told, cells } = grid;
-  const name = told.clips[pending];
-  const { status, title } = cells[pending];
+  const number = pending;
+  const { status, title } = cells[number];
   if (status.state === "failed" && asking) {
     stop("");
     complain(`${title}: ${status.problem}`);
   }
   if (status.state !== "ready") return;
   // The listener may go on meanwhile, and the grid may be another one.
-  const isLeft = () => pending === null || grid.told.clips[pending] !== name;
+  const isLeft = () => pending === null || grid.told.clips[pending] !== told.clips[number];
   try {
-    const clip = await clips.get(told, told.clips.indexOf(name));
+    const clip = await clips.get(told, number);
     if (isLeft()) return;
     [playing, pending] = [pending, null];
     sound.play(clip, gainOf(playing), () => stop("Played to its end."));
