@@ -28,6 +28,8 @@ from samplernn_fast.models.sample_rnn import SampleRNN
 
 RATE = 8000
 
+sys.path.append(str(Path(__file__).parents[1]))  # Tests import bench/ as a package; it is not installed.
+
 # The models are tiny: more threads only wait for each other, for minutes where another process holds a core.
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the processes that tests start
 torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
