@@ -4,7 +4,6 @@ Nothing here needs torch, so a process of clients begins at once and takes littl
 """
 
 import asyncio
-import contextlib
 import json
 import struct
 import time
@@ -154,7 +153,7 @@ class Client:
 
 def play(session: Session, wait: Callable[[], object]) -> list[Heard]:
     """Plays a session. `wait` is called when all its streams have begun, and returns when all processes are there."""
-    with RealTime(priority.SENDING) if session.realtime_priority else contextlib.nullcontext():
+    with RealTime(priority.SENDING, session.realtime_priority):
         return asyncio.run(_play(session, wait))
 
 

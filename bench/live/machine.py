@@ -4,7 +4,7 @@ import multiprocessing
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import NamedTuple
 
 from samplernn_fast.serving import priority
@@ -45,7 +45,7 @@ def late_wakes(core: int, seconds: float, realtime_priority: bool, wait: Callabl
     """Sleeps on a core, and returns how late it woke. `wait` returns when the measurement begins."""
     if core >= 0:
         os.sched_setaffinity(0, [core])
-    with RealTime(priority.SENDING) if realtime_priority else nullcontext():
+    with RealTime(priority.SENDING, realtime_priority):
         wait()
         wakes = Wakes(time.perf_counter(), [])
         ends = wakes.began + seconds

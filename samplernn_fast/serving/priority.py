@@ -29,15 +29,17 @@ def check() -> None:
 class RealTime:
     """Gives the thread that enters it a real-time priority (SCHED_RR of POSIX), until it leaves."""
 
-    def __init__(self, priority: int, inherited: bool = False) -> None:
-        """inherited: whether threads that it begins meanwhile get it too."""
-        self._priority, self._inherited = priority, inherited
+    def __init__(self, priority: int, wanted: bool = True, inherited: bool = False) -> None:
+        """wanted: False leaves the thread as it is. inherited: whether threads that it begins meanwhile get it too."""
+        self._priority, self._wanted, self._inherited = priority, wanted, inherited
         self._has = False
         self._before = 0, 0
         self._began = self._rested = 0.0
 
     def __enter__(self) -> "RealTime":
         """Raises ConfigError where the thread gets none."""
+        if not self._wanted:
+            return self
         if not hasattr(os, "SCHED_RESET_ON_FORK"):
             raise ConfigError("realtime_priority=True needs Linux; leave it out")
         try:
@@ -57,8 +59,9 @@ class RealTime:
         return self
 
     def __exit__(self, *_: object) -> None:
-        with suppress(OSError):  # where the right to it has changed meanwhile
-            self._set(*self._before)
+        if self._wanted:
+            with suppress(OSError):  # where the right to it has changed meanwhile
+                self._set(*self._before)
 
     def watch(self, rested: float) -> None:
         """Takes the priority away or gives it again. The thread calls it behind each wait for work, with its seconds.
@@ -67,7 +70,7 @@ class RealTime:
         """
         self._rested += rested
         lasted = time.monotonic() - self._began
-        if lasted < _PERIOD:
+        if lasted < _PERIOD or not self._wanted:
             return
         rests = self._rested >= _REST * lasted
         with suppress(OSError):

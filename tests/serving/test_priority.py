@@ -1,6 +1,7 @@
 """Threads whose sound must not be late go before ordinary programs, and no other threads do."""
 
 import errno
+import itertools
 import os
 import threading
 import time
@@ -49,10 +50,19 @@ def all_priorities() -> list[int]:
 @pytest.mark.usefixtures("allowed")
 @pytest.mark.parametrize("inherited", [False, True])
 def test_a_thread_has_it_within_the_block_and_hands_it_on_where_it_shall(inherited: bool) -> None:
-    with RealTime(MAKING, inherited):
+    with RealTime(MAKING, inherited=inherited):
         assert priority_of() == MAKING
         assert in_a_thread(priority_of) == (MAKING if inherited else 0)
     assert priority_of() == in_a_thread(priority_of) == 0
+
+
+def test_who_wants_none_stays_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = played(monkeypatch)
+    monkeypatch.setattr(priority, "_PERIOD", 0.0)
+    with RealTime(MAKING, wanted=False) as realtime:
+        for rested in (0.0, 60.0):
+            realtime.watch(rested)
+    assert asked == []
 
 
 @pytest.mark.usefixtures("allowed")
@@ -104,28 +114,53 @@ def test_a_system_that_refuses_later_changes_nothing(monkeypatch: pytest.MonkeyP
     assert asked == [MAKING]
 
 
-def test_whoever_plays_tells_how_long_it_waited(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    pytest.importorskip("prometheus_client", reason="needs prometheus-client, of the extra `serve`")
-    from samplernn_fast.serving.live.metrics import Metrics
-    from samplernn_fast.serving.live.player import Player
-    from samplernn_fast.serving.live.settings import Settings
-    from samplernn_fast.serving.live.slot import Slot
-
+@pytest.fixture
+def told(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The seconds of rest that whoever plays tells."""
     played(monkeypatch)
     told: list[float] = []
     monkeypatch.setattr(RealTime, "watch", lambda _, rested: told.append(rested))
-    player = Player("demo", Engine("demo", num_threads=1), Metrics(), realtime_priority=True)
-    came = threading.Event()
+    return told
+
+
+def test_the_player_tells_how_long_nobody_wanted_sound(told: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("prometheus_client", reason="needs prometheus-client, of the extra `serve`")
+    from samplernn_fast.serving.live import player as module
+    from samplernn_fast.serving.live.metrics import Metrics
+    from samplernn_fast.serving.live.settings import Settings
+    from samplernn_fast.serving.live.slot import Slot
+
+    waits, came = threading.Event(), threading.Event()
+
+    def monotonic() -> float:
+        now = time.monotonic()
+        waits.set()
+        return now
+
+    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=monotonic, perf_counter=time.perf_counter))
+    player = module.Player("demo", Engine("demo", num_threads=1), Metrics(), realtime_priority=True)
     seat = player.open(Slot(player.engine, 1, Settings()), 64, lambda _: came.set())
     player.start()
+    assert waits.wait(60)
     time.sleep(0.2)
     player.want(seat, 64)
     assert came.wait(60)
     player.end()
-    assert len(told) == 1 and told[0] > 0.1
+    (rested,) = told
+    assert 0.2 <= rested < 60
+
+
+def test_the_instrument_tells_how_long_its_output_wanted_nothing(
+    told: list[float], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from samplernn_fast.serving.playing.outputs import Clock
+
+    waits = itertools.cycle([0.01, 0.0])
+    monkeypatch.setattr(Clock, "wait", lambda _: next(waits))
     words = ["play", "demo", "-o", tmp_path / "take.wav", "--pace", "--duration", "0.3", "--realtime-priority"]
     assert run(*words) == 0
-    assert 0.1 < sum(told[1:]) < 60 and min(told) >= 0
+    assert len(told) > 2
+    assert all(0.01 <= rested < 60 for rested in told[::2]) and not any(told[1::2])
 
 
 def played(monkeypatch: pytest.MonkeyPatch, error: OSError | None = None) -> list[int]:

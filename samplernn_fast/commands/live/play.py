@@ -132,9 +132,8 @@ def play(
         engine, levels = _load(model, prompt, (backend, dtype, device, num_threads))
         instrument = _instrument(engine, levels, saved, _start(begins, gate and midi is not None))
         controls = [*_midi_controls(opened.pop("midi", None), map, gate, instrument), *opened.values()]
-        realtime = None
-        if realtime_priority:  # also for the thread in which the sound card asks for samples
-            realtime = stack.enter_context(RealTime(priority.MAKING, inherited=True))
+        # The thread in which the sound card asks for samples begins later, and needs the priority too.
+        realtime = stack.enter_context(RealTime(priority.MAKING, realtime_priority, inherited=True))
         session = Session(model, engine, instrument, levels, saved)
         _perform(stack, session, where, controls, block, duration, realtime)
 
@@ -284,7 +283,7 @@ def _perform(
     controls: "Sequence[Control]",
     block: int | None,
     duration: float | None,
-    realtime: RealTime | None,
+    realtime: RealTime,
 ) -> None:
     """Plays. ctrl-C and SIGTERM end it; a file keeps what was made by then."""
     from samplernn_fast.serving.playing.display import StatusLine

@@ -1,6 +1,5 @@
 """The `serve` command: a page on which models play live. `serving.live` does the work."""
 
-import contextlib
 import sys
 from typing import Annotated
 
@@ -74,7 +73,7 @@ def serve(
         if not sockets.is_loopback(host):
             print("everybody with this address can listen; what is sent is not encrypted", flush=True)
         try:
-            with priority.RealTime(priority.SENDING) if realtime_priority else contextlib.nullcontext():
+            with priority.RealTime(priority.SENDING, realtime_priority):
                 application.run(studio, socket, token, host)
         except KeyboardInterrupt as stop:
             raise Interrupted("the page is closed", signal_of(stop)) from None

@@ -4,7 +4,6 @@ Nothing is made before somebody wants it, so a listener decides how far ahead of
 wants something at the same moment shares one call of the engine.
 """
 
-import contextlib
 import threading
 import time
 from collections.abc import Callable
@@ -112,7 +111,7 @@ class Player(threading.Thread):
 
     def run(self) -> None:
         """Makes what is due until `end`."""
-        with RealTime(priority.MAKING) if self.realtime_priority else contextlib.nullcontext() as realtime:
+        with RealTime(priority.MAKING, self.realtime_priority) as realtime:
             while True:
                 began = time.monotonic()
                 with self._changed:
@@ -120,8 +119,7 @@ class Player(threading.Thread):
                     if self._over:
                         return
                     due = [seat for seat in self._seats if seat.due]
-                if realtime is not None:
-                    realtime.watch(time.monotonic() - began)
+                realtime.watch(time.monotonic() - began)
                 self._make(due)
 
     def _make(self, due: list[Seat]) -> None:

@@ -49,8 +49,8 @@ class Performance:
     line: StatusLine
     save: Callable[[], Kept]
     """Writes the score so far."""
-    realtime: RealTime | None = None
-    """The priority of the thread that plays, where it has one."""
+    realtime: RealTime
+    """The priority of the thread that plays."""
     refused: dict[str, int] = field(default_factory=dict)
     """How many messages of each control could not be obeyed."""
     quit: bool = False
@@ -76,8 +76,7 @@ class Performance:
         while not stopped():
             wait, began = self.output.wait(), time.monotonic()
             self._ask(min(wait, _LONGEST_WAIT))
-            if self.realtime is not None:
-                self.realtime.watch(time.monotonic() - began if wait > 0 else 0.0)
+            self.realtime.watch(time.monotonic() - began if wait > 0 else 0.0)
             if self.quit or (self.frames is not None and self.instrument.position >= self.frames):
                 return True
             if self.line.due():
