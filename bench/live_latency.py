@@ -1,25 +1,28 @@
 """How soon a live server obeys, and how even its sound is: block sizes and listeners, on loopback.
 
     python bench/live_latency.py [MODEL] [--listeners 1 4 16 64] [--blocks 64 128 256] [--seconds 10]
-        [--lead 2] [--clients 16] [--check-all] [--realtime-priority] [--busy 0]
+        [--lead 2] [--reserve 0] [--clients 16] [--check-all] [--realtime-priority] [--busy 0]
         [--flags '--dtype fastest'] [--json FILE]
 
 Each listener is a WebSocket client that plays in real time as the page does: it wants what was played, and `--lead`
-blocks besides, and moves the temperature twice a second. `--clients` of them share a process. Three times are reported.
+blocks besides, and moves the temperature twice a second. With a `--reserve` so many seconds of sound are made ahead,
+and those behind a change are made again, from `--lead` blocks ahead on. `--clients` of them share a process. Three
+times are reported.
 
   block       how long the engine took for a block, in the time that it sounds; below 1 sound can go on
   to block    from a setting that is sent to the arrival of the first block that obeys it
   to sound    from there to the moment at which that block's first sample is played; the page's audio device comes
               on top of it
 
-An underrun is a moment at which a client has to play a sample that it does not have yet. Every client's sound is
-compared with that of a slot that is alone, made from the changes that the server reported. The server rounds blocks up
-to what the model's frames allow; a row of listeners has the size that was played. What a call of the engine costs
-beside its samples is measured first, without the server. `memory_mb` is the largest memory of the server in each
-quarter of the time. On each core a process only sleeps: `late_wakes` counts how often one woke more than 4 ms late, at
-most by `latest_wake_ms`, because of the machine or of what else is busy on it. `underruns_at` has the first underruns:
-the seconds since the beginning, and by how many ms a sleeper woke late within 0.1 s of it. `--realtime-priority` gives
-one to server, clients and sleepers, as the audio thread of a browser has it. `--busy` processes compute beside them.
+`late` counts how often, with a reserve, a client played old samples because those that take their place had not come.
+An underrun is a moment at which it has to play a sample that it does not have at all. Every client's sound is compared
+with that of a slot that is alone, made from the changes that the server reported. The server rounds blocks up to what
+the model's frames allow; a row of listeners has the size that was played. What a call of the engine costs beside its
+samples is measured first, without the server. `memory_mb` is the largest memory of the server in each quarter of the
+time. On each core a process only sleeps: `late_wakes` counts how often one woke more than 4 ms late, at most by
+`latest_wake_ms`, because of the machine or of what else is busy on it. `underruns_at` has the first underruns: the
+seconds since the beginning, and by how many ms a sleeper woke late within 0.1 s of it. `--realtime-priority` gives one
+to server, clients and sleepers, as the audio thread of a browser has it. `--busy` processes compute beside them.
 """
 
 import argparse
@@ -67,11 +70,13 @@ def measure(args: argparse.Namespace, listeners: int, block: int) -> dict[str, A
         "block": heard[0].block,
         "block_ms": round(1e3 * heard[0].block / heard[0].rate, 2),
         "lead": args.lead,
+        "reserve": args.reserve,
         "seconds": args.seconds,
         "changes": sum(len(one.to_block) for one in heard),
         **loads,
         **percentiles("to_block_ms", [time for one in heard for time in one.to_block]),
         **percentiles("to_sound_ms", [time for one in heard for time in one.to_sound]),
+        "late": sum(one.late for one in heard),
         "underruns": sum(len(one.underruns) for one in heard),
         "underruns_at": [
             [round(moment - wakes.began, 1), round(1e3 * wakes.latest(moment))]
@@ -91,7 +96,7 @@ def heard_by_all(
     """Returns what all clients noticed, which play at the same time in processes of `--clients` each, and how late
     processes woke that only slept."""
     seeds = [range(first, min(first + args.clients, listeners)) for first in range(0, listeners, args.clients)]
-    how = block, args.lead, args.seconds, args.realtime_priority
+    how = block, args.lead, args.reserve, args.seconds, args.realtime_priority
     sessions = [client.Session(server.place, server.model, own, *how) for own in seeds]
     processes, sleepers = multiprocessing.get_context("spawn"), cores()
     with processes.Manager() as manager:
@@ -160,6 +165,7 @@ def main() -> None:
     parser.add_argument("--blocks", type=int, nargs="+", default=[64, 128, 256], help="samples of a block")
     parser.add_argument("--seconds", type=float, default=10.0, help="that each row plays")
     parser.add_argument("--lead", type=int, default=2, help="blocks that are wanted ahead of the ears")
+    parser.add_argument("--reserve", type=float, default=0.0, help="seconds made ahead, and again behind a change")
     parser.add_argument("--clients", type=int, default=16, help="in a process")
     parser.add_argument("--check-all", action="store_true", help="compare all of the sound, and not its beginning only")
     parser.add_argument("--realtime-priority", action="store_true", help="for server and clients, on Linux")

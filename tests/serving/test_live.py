@@ -19,7 +19,7 @@ pytest.importorskip("samplernn_fast._C", reason="the C++ engine is not built")
 pytest.importorskip("websockets", reason="needs websockets, of the extra `serve`")
 pytest.importorskip("prometheus_client", reason="needs prometheus-client, of the extra `serve`")
 
-from live import PATIENCE, LiveServer, served_live, until
+from live import HEADER, PATIENCE, LiveServer, served_live, until
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 import samplernn_fast
@@ -80,6 +80,24 @@ def test_settings_change_at_once_and_a_score_makes_the_same_again(server: LiveSe
         score = [[event["at"], event["changes"]] for event in changes]
         assert client.play(seed=3, block=512, score=score)["play"] == 2
         assert np.array_equal(client.hear(11_264), np.concatenate(made))
+
+
+def test_a_change_falls_into_sound_that_was_sent(server: LiveServer) -> None:
+    with server.client() as client:
+        assert client.play(seed=6, block=64)["rewinds"]
+        client.say(do="want", until=2048, keep=0)
+        before = client.hear(2048)
+        client.say(**{"do": "reset", "id": 4, "from": 1000, "until": 1536})
+        assert client.said() == {"is": "set", "id": 4, "at": 1024, "changes": {"reset": True}}
+        blocks = [client.socket.recv(timeout=PATIENCE) for _ in range(8)]
+        heads = [HEADER.unpack(block[: HEADER.size]) for block in blocks]
+        assert [(int(position), obeys) for position, obeys, _ in heads] == [(at, 4) for at in range(1024, 1536, 64)]
+        with pytest.raises(TimeoutError):
+            client.socket.recv(timeout=0.2)
+        after = np.concatenate([np.frombuffer(block[HEADER.size :], "<f4") for block in blocks])
+    with server.client() as client:
+        client.play(seed=6, block=64, score=[[1024, {"reset": True}]])
+        assert np.array_equal(client.hear(1536), np.concatenate([before[:1024], after]))
 
 
 def test_nothing_is_made_that_nobody_wants(server: LiveServer) -> None:
@@ -149,6 +167,8 @@ def test_the_ninth_is_told_that_all_places_are_taken(server: LiveServer) -> None
         ('{"do": "play", "model": "demo", "score": [[1, {}]]}', "multiples of 64"),
         ('{"do": "play", "model": "demo", "score": [[64, {"volume": 1}]]}', "no setting 'volume'"),
         ('{"do": "play", "model": "demo", "score": [[64, {"temperature": NaN}]]}', "temperature must be"),
+        ('{"do": "set", "id": 1, "from": -1}', "from of the message must be"),
+        ('{"do": "want", "until": 5, "keep": 0.5}', "keep of the message must be"),
         ("[" * 5000, "too deep"),
     ],
 )

@@ -162,7 +162,7 @@ def test_a_larger_buffer_leaves_no_silence(listener: Any, monkeypatch: pytest.Mo
                 play(page, 1)
                 last_played(page, RATE // 4)
                 gate.clear()
-                page.wait_for_timeout(400)  # which a buffer of 50 ms does not last
+                page.wait_for_timeout(800)  # which a buffer of 50 ms and the reserve do not last
                 expect_text(page, "underruns", "[1-9]")
             else:
                 play(page, 1)

@@ -106,6 +106,39 @@ def test_reports_come_before_the_sound_that_obeys(player: Player) -> None:
     assert [block.obeys for block in one.blocks] == [0, 9]
 
 
+def test_a_change_is_made_before_sound_that_waits(player: Player, engine: Engine) -> None:
+    one = Listener(player, 1)
+    player.start()
+    player.want(one.seat, 10 * GRAIN, keep=2 * GRAIN)
+    until(lambda: len(one.sound) == 10 * GRAIN)
+    player.ask(one.seat, 5, {"temperature": 0.5}, since=0, until=6 * GRAIN)  # nothing is kept before the second block
+    until(lambda: len(one.got) == 15)
+    time.sleep(0.1)
+    assert one.got[10] == Report(5, 2 * GRAIN, {"temperature": 0.5})
+    assert [block.position for block in one.blocks[10:]] == [at * GRAIN for at in (2, 3, 4, 5)]
+    assert {block.obeys for block in one.blocks[10:]} == {5}
+    again = Slot(engine, 1, Settings(), score=[(2 * GRAIN, {"temperature": 0.5})])
+    made = np.concatenate([one.sound[: 2 * GRAIN], one.sound[10 * GRAIN :]])
+    assert np.array_equal(made, advance(engine, [again], 6 * GRAIN)[0])
+
+
+def test_a_block_that_was_begun_is_given_up(player: Player, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(player, "_most", GRAIN)
+    one = Listener(player, 1, block=4 * GRAIN)
+    player.want(one.seat, 8 * GRAIN, keep=0)
+    own, asked = player._make, []
+
+    def make(due: list[Seat]) -> None:
+        own(due)
+        if one.seat.slot.position == 6 * GRAIN and not asked:
+            asked.append(player.ask(one.seat, 3, {"top_k": 2}, since=1))
+
+    monkeypatch.setattr(player, "_make", make)
+    player.start()
+    until(lambda: one.seat.slot.position == 8 * GRAIN)
+    assert [block.position // GRAIN for block in one.blocks] == [0, 1, 2, 3, 4, 5, 4, 5, 6, 7]
+
+
 def test_a_stream_that_fails_ends_alone(player: Player, engine: Engine) -> None:
     good, bad = Listener(player, 1), Listener(player, 2)
     bad.seat.slot.state.hidden[0][:] = np.nan

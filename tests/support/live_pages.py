@@ -72,6 +72,17 @@ def shared_link(page: Any) -> str:
     return page.get_by_label("Link to this sound").input_value()
 
 
+def check_heard(page: Any, samples: np.ndarray, wanted: np.ndarray, score: list[tuple[int, str, str]]) -> None:
+    """Fails where what was heard is not what was wanted.
+
+    Where the page tells that new sound came late, old sound may have been heard for a moment behind a change.
+    """
+    others = np.flatnonzero(samples != wanted)
+    if "came late" in page.locator("#underruns").inner_text():
+        others = np.array([at for at in others if not any(0 <= at - change < RATE // 2 for change, _, _ in score)])
+    assert not len(others)
+
+
 def press_slider(page: Any, label: str, *keys: str) -> None:
     page.get_by_label(label, exact=True).focus()
     for key in keys:

@@ -140,9 +140,9 @@ class Connection:
             raise ConfigError("nothing is played; the message play comes first")
         elif isinstance(message, Want):
             self._wanted = max(self._wanted, message.until)
-            self._grant()
+            self._grant(message.keep)
         elif isinstance(message, Set):
-            self._seat.slot.ask(message.number, message.changes)
+            self._change(message)
 
     async def _begin(self, wanted: Play) -> None:
         number, loop = self._play, asyncio.get_running_loop()
@@ -165,6 +165,7 @@ class Connection:
                 "seed": seed,
                 "block": seat.block,
                 "grain": player.grain,
+                "rewinds": seat.slot.rewinds,
                 "temperature": settings.temperature,
                 "top_k": settings.top_k,
                 "top_p": settings.top_p,
@@ -183,11 +184,21 @@ class Connection:
             self._player.close(self._seat)
         self._player = self._seat = None
 
-    def _grant(self) -> None:
+    def _grant(self, keep: int | None = None) -> None:
         """Lets the player make what is wanted, but not far beyond what has left the server."""
         if self._player is not None and self._seat is not None:
-            ahead = int(AHEAD_SECONDS * self._player.engine.config.sample_rate)
-            self._player.want(self._seat, min(self._wanted, self._sent + max(ahead, self._seat.block)))
+            self._player.want(self._seat, min(self._wanted, self._most(self._player, self._seat)), keep)
+
+    def _change(self, message: Set) -> None:
+        """Asks for a change, behind which perhaps less is wanted than before."""
+        if self._player is not None and self._seat is not None:
+            until = None if message.until is None else min(message.until, self._most(self._player, self._seat))
+            self._player.ask(self._seat, message.number, message.changes, message.since, until)
+            self._wanted = self._wanted if message.until is None else message.until
+
+    def _most(self, player: Player, seat: Seat) -> int:
+        """The position up to which samples may be made by now."""
+        return self._sent + max(int(AHEAD_SECONDS * player.engine.config.sample_rate), seat.block)
 
     def _say(self, value: dict[str, Any]) -> None:
         self._outbox.put_nowait((0, value))

@@ -34,6 +34,8 @@ class Want:
     """Samples before this position may be made."""
 
     until: int
+    keep: int | None = None
+    """Samples from this position on may have to be made again."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,10 @@ class Set:
 
     number: int
     changes: dict[str, Any]
+    since: int | None = None
+    """Instead from the first position from here on that is not made yet or can be made again."""
+    until: int | None = None
+    """Only samples before this position may be made then."""
 
 
 @dataclass(frozen=True)
@@ -73,10 +79,11 @@ def parse(text: str) -> Message:
         if kind == "play":
             return _play(fields)
         if kind == "want":
-            return Want(fields.integer("until", 0, _FAR))
+            return Want(fields.integer("until", 0, _FAR), _position(fields, "keep"))
         if kind in ("set", "reset"):
             changes = {RESET: True} if kind == "reset" else _settings(fields)
-            return Set(fields.integer("id", 1, (1 << 32) - 1), changes)
+            number = fields.integer("id", 1, (1 << 32) - 1)
+            return Set(number, changes, _position(fields, "from"), _position(fields, "until"))
         if kind == "underrun":
             return Underrun(fields.integer("count", 1, 1_000_000))
         if kind == "stop":
@@ -85,6 +92,11 @@ def parse(text: str) -> Message:
     except Unreadable as error:
         refusal = RefusedPlay if kind == "play" else ConfigError
         raise refusal(f"a message cannot be obeyed: {error}") from None
+
+
+def _position(fields: Fields, name: str) -> int | None:
+    """A position that a message may leave out."""
+    return fields.integer(name, 0, _FAR) if fields.has(name) else None
 
 
 def _settings(fields: Fields) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -53,18 +53,33 @@ class Seat:
     """Is called in the player's thread, so it only hands on."""
     until: int = 0
     """The position up to which samples are wanted."""
+    keep: int | None = None
+    """The position from which on samples may be made again, None where that is not wanted."""
     end: int = 0
     """The position at which the block ends that was begun last."""
 
     @property
     def due(self) -> bool:
-        """Whether a whole block is wanted, or the rest of one that was begun."""
+        """Whether a whole block is wanted, the rest of one that was begun, or other samples than were made."""
         begun, wanted = self.slot.position < self.end, self.until - self.slot.position >= self.block
-        return self.slot.error is None and (begun or wanted)
+        return self.slot.error is None and (begun or wanted or self.slot.must_rewind)
+
+    def begin(self) -> None:
+        """Begins a block where the last one has ended."""
+        if self.slot.position >= self.end:
+            self.end = self.slot.position + self.block
+            if self.keep is not None:
+                self.slot.keep(self.keep)
+
+    def rewind(self) -> None:
+        """Goes back where that must be; the block that was begun is given up."""
+        if self.slot.must_rewind:
+            self.slot.rewind()
+            self.end = self.slot.position
 
 
 class Player(threading.Thread):
-    """Plays one model. `open`, `want` and `close` may be called from any thread."""
+    """Plays one model. `open`, `want`, `ask` and `close` may be called from any thread."""
 
     def __init__(self, name: str, engine: Engine, metrics: Metrics, realtime_priority: bool = False) -> None:
         super().__init__(name=f"player of {name}", daemon=True)
@@ -84,12 +99,26 @@ class Player(threading.Thread):
             self._seats = [*self._seats, seat]
         return seat
 
-    def want(self, seat: Seat, until: int) -> None:
-        """Lets the player make a seat's samples before a position. It never takes back what was wanted before."""
+    def want(self, seat: Seat, until: int, keep: int | None = None) -> None:
+        """Lets the player make a seat's samples before a position. It never takes back what was wanted before.
+
+        keep: the position from which on samples may be made again; None leaves that as it is.
+        """
         with self._changed:
             seat.until = max(seat.until, until)
-            if seat.due:
-                self._changed.notify()
+            seat.keep = seat.keep if keep is None else keep
+            self._changed.notify()
+
+    def ask(
+        self, seat: Seat, number: int, changes: dict[str, Any], since: int | None = None, until: int | None = None
+    ) -> None:
+        """Changes a seat's settings, as `Slot.ask` does. until: the position before which samples are wanted then, also
+        where more were wanted before; None leaves that as it is.
+        """
+        with self._changed:
+            seat.slot.ask(number, changes, since)
+            seat.until = seat.until if until is None else until
+            self._changed.notify()
 
     def close(self, seat: Seat) -> None:
         """Ends a seat; nothing is delivered to it any more, but for a block that is being made now."""
@@ -118,15 +147,17 @@ class Player(threading.Thread):
                     self._changed.wait_for(lambda: self._over or any(seat.due for seat in self._seats))
                     if self._over:
                         return
+                    for seat in self._seats:
+                        seat.rewind()
                     due = [seat for seat in self._seats if seat.due]
                 realtime.watch(time.monotonic() - began)
-                self._make(due)
+                if due:
+                    self._make(due)
 
     def _make(self, due: list[Seat]) -> None:
         """Makes the next samples of some seats, up to the nearest end of a block; the other blocks go on later."""
         for seat in due:
-            if seat.slot.position >= seat.end:
-                seat.end = seat.slot.position + seat.block
+            seat.begin()
         size = min(self._most, *(seat.end - seat.slot.position for seat in due))
         before = [(seat.slot, seat.slot.position, seat.slot.obeys) for seat in due]
         began = time.perf_counter()

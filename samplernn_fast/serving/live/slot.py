@@ -1,5 +1,6 @@
 """One listener's stream of a model: settings that change at known positions, a frozen moment, a new beginning."""
 
+import copy
 import itertools
 from collections import deque
 from collections.abc import Iterable, Sequence
@@ -21,6 +22,8 @@ _JOINT_SECONDS = 0.005  # how long it takes until a jump of the model's memory i
 MOST_CHANGES = 5000
 """The most changes of a score."""
 _MOST_ASKED = 400  # changes that wait for the next sample
+_MOST_KEPT, _LEAST_KEPT = 128, 32  # snapshots of a slot; where there is no room for the fewest, there are none
+_KEPT_BYTES = 1 << 22  # that they take at most
 
 Change = tuple[int, dict[str, Any]]
 """A position, in samples since the stream began, and the settings that change there."""
@@ -41,8 +44,21 @@ def grain_of(config: AudioConfig) -> int:
     return -(-_LEAST_GRAIN // config.top_frame) * config.top_frame
 
 
+class _Asked(NamedTuple):
+    """A change that a listener asked for and that does not hold yet."""
+
+    number: int
+    changes: dict[str, Any]
+    since: int | None
+    """The first position at which it may hold; None for the next sample that is not made yet."""
+
+
 class Slot:
-    """A stream of one listener. `advance` makes its samples; the other methods may be called from other threads."""
+    """A stream of one listener. `advance` makes its samples; the other methods may be called from other threads.
+
+    Its sound may be made far ahead of the ears and still change soon: `keep` takes snapshots, and `rewind` goes back to
+    one of them, from which on the samples are made again as a listener wants them now.
+    """
 
     def __init__(
         self,
@@ -64,21 +80,26 @@ class Slot:
         self.obeys = 0  # the number of the last change that a listener asked for and that holds now
         self.error: SampleRNNError | None = None  # why there are no more samples
         self._quantizer = quantize.for_config(engine.config)
-        self._ahead = list(self.score)
-        self._asked: deque[tuple[int, dict[str, Any]]] = deque()
+        self._next = 0  # the first change of the score that does not hold yet
+        self._asked: deque[_Asked] = deque()
         self._reports: list[Report] = []
         self._beginning = _memory(self.state)
+        room = _KEPT_BYTES // self._beginning.nbytes
+        self.rewinds = room >= _LEAST_KEPT  # whether it takes snapshots
+        self._kept: deque[_Snapshot] = deque(maxlen=min(room, _MOST_KEPT))
         self._moment, self._moment_at = self._beginning, 0
         self._loop = -(-round(_LOOP_SECONDS * self.config.sample_rate) // self.grain) * self.grain
         self._joint = _Joint(max(1, round(_JOINT_SECONDS * self.config.sample_rate)))
         self._set(settings)
 
-    def ask(self, number: int, changes: dict[str, Any]) -> None:
-        """Changes settings at the next sample that is not made yet. Raises ConfigError where they cannot be."""
+    def ask(self, number: int, changes: dict[str, Any], since: int | None = None) -> None:
+        """Changes settings at the next sample that is not made yet, or at a position from `since` on: the first one
+        that has a snapshot or is not made yet. Raises ConfigError where they cannot be.
+        """
         self.settings.changed(changes, self.config)
         if len(self._asked) >= _MOST_ASKED:
             raise ConfigError(f"{_MOST_ASKED} changes wait already for sound that nobody wants")
-        self._asked.append((number, changes))
+        self._asked.append(_Asked(number, changes, since))
 
     def take_reports(self) -> list[Report]:
         """The changes that have taken effect since this was called last."""
@@ -89,17 +110,67 @@ class Slot:
         """Makes the changes that are due at this position. Returns for how many samples nothing changes from here."""
         if self.settings.frozen and self.position > self._moment_at and self._since_moment() % self._loop == 0:
             self._return_to(self._moment)
-        while self._ahead and self._ahead[0][0] <= self.position:
-            self._change(self._ahead.pop(0)[1])
-        while self._asked:
-            number, changes = self._asked.popleft()
+        while self._next < len(self.score) and self.score[self._next][0] <= self.position:
+            self._change(self.score[self._next][1])
+            self._next += 1
+        while self._asked and (self._since or 0) <= self.position and not self.must_rewind:
+            number, changes, _ = self._asked.popleft()
             self._change(changes)
             self.obeys = number
             self._reports.append(Report(number, self.position, changes))
-        events = [self._ahead[0][0]] if self._ahead else []
+            if self._kept:  # a change that was reported stays
+                self._kept.clear()
+                self._kept.append(self._snapshot())
+        return min(self._events(), default=1 << 62) - self.position
+
+    def _events(self) -> Iterable[int]:
+        """Positions at which something changes."""
+        if self._next < len(self.score):
+            yield self.score[self._next][0]
         if self.settings.frozen:
-            events.append(self.position + self._loop - self._since_moment() % self._loop)
-        return min(events, default=1 << 62) - self.position
+            yield self.position + self._loop - self._since_moment() % self._loop
+        since = self._since or 0
+        if since > self.position:
+            yield -(-since // self.grain) * self.grain
+
+    def keep(self, since: int) -> None:
+        """Takes a snapshot of this position, before its changes are made, and drops those before `since`."""
+        while self._kept and self._kept[0].position < since:
+            self._kept.popleft()
+        if self.rewinds and not (self._kept and self._kept[-1].position == self.position):
+            self._kept.append(self._snapshot())
+
+    @property
+    def must_rewind(self) -> bool:
+        """Whether the next change that was asked for holds from a snapshot on."""
+        return self._goal() is not None
+
+    def rewind(self) -> None:
+        """Goes back to the snapshot from which on the next change holds, if it has one."""
+        goal = self._goal()
+        if goal is None:
+            return
+        while self._kept[-1] is not goal:
+            self._kept.pop()
+        self._next, self.position = goal.next, goal.position
+        self._moment, self._moment_at, self._joint = goal.moment, goal.moment_at, copy.copy(goal.joint)
+        self.state.hidden, self.state.history = [h.copy() for h in goal.memory.hidden], goal.memory.history.copy()
+        self.state.t = goal.memory.t
+        self._set(goal.settings)
+
+    @property
+    def _since(self) -> int | None:
+        return self._asked[0].since if self._asked else None
+
+    def _goal(self) -> "_Snapshot | None":
+        since = self._since
+        if since is None:
+            return None
+        return next((one for one in self._kept if since <= one.position < self.position), None)
+
+    def _snapshot(self) -> "_Snapshot":
+        how = self._moment, self._moment_at, copy.copy(self._joint)
+        return _Snapshot(self.position, _memory(self.state), self.settings, self._next, *how)
 
     def take(self, levels: np.ndarray) -> np.ndarray:
         """The sound (n,) float32 of the levels (n,) that were made, behind which the stream stands now."""
@@ -135,9 +206,25 @@ class _Memory(NamedTuple):
     history: np.ndarray
     t: int
 
+    @property
+    def nbytes(self) -> int:
+        return self.history.nbytes + sum(part.nbytes for part in self.hidden)
+
 
 def _memory(state: EngineState) -> _Memory:
     return _Memory([h.copy() for h in state.hidden], state.history.copy(), state.t)
+
+
+class _Snapshot(NamedTuple):
+    """A slot at one position."""
+
+    position: int
+    memory: _Memory
+    settings: Settings
+    next: int
+    moment: _Memory
+    moment_at: int
+    joint: "_Joint"
 
 
 class _Joint:

@@ -3,14 +3,17 @@
 
 const WANTS = 125; // a second at most, and
 const SETS = 30; // a second at most: the server takes 200 messages a second
-const LEAST = 0.01; // seconds that are made ahead of what is heard,
+const LEAST = 0.01; // seconds ahead of what is heard at which changes are made,
 const SPARE = 0.004; // seconds more than the device takes at once,
-const GROWTH = 1.5; // and the factor by which they grow when they were not enough
-const CALM = 5; // seconds of sound without a gap after which they shrink again, twice as many after each gap,
+const GROWTH = 1.5; // and the factor by which they grow when sound came later than a change may, or there was a gap,
+const GROW_AFTER = 0.25; // but not before so many seconds: what comes late comes several times at once
+const CALM = 5; // seconds of sound without that after which they shrink again, twice as many after each time,
 const MOST_CALM = 40; // and the most that these become
 const WARM_UP = 0.05; // seconds that are made ahead at first, when everything is slower than later,
 const WARM_AFTER = 0.3; // and the seconds of sound after which that is over
 const MOST = 0.6; // seconds that they may be
+const RESERVE = 0.25; // seconds that are made besides, and again as they shall be where a change falls into them,
+const SOON = 0.05; // but no more than this until so much was heard behind a change: a hand that moves goes on moving
 const HEADER = 16; // bytes
 const FIRST_WAIT = 500, LONGEST_WAIT = 8000; // milliseconds until the server is tried again
 
@@ -74,8 +77,12 @@ function play({ message, model, play: number }) {
   send({ do: "play", ...message, block: stream.block });
 }
 
-function begin({ rate, block }) {
-  Object.assign(stream, { rate, block, until: 0, received: 0, played: 0, underruns: 0, live: true });
+function begin({ rate, block, rewinds }) {
+  Object.assign(stream, { rate, block, rewinds, until: 0, received: 0, played: 0, underruns: 0, late: 0, live: true });
+  stream.slow = stream.growAt = 0;
+  stream.wants = new Map(); // what was played when samples from a position on were asked for
+  stream.playedAt = performance.now(); // when it was told what is played
+  stream.changedAt = -Infinity; // what was played when a change was sent last
   Object.assign(stream, { calm: CALM, warm: false, shrinkAt: WARM_AFTER * rate });
   stream.lead = leadOf(buffer ?? Math.max(WARM_UP, shortest()));
   port.postMessage({ do: "begin", block, lead: stream.lead, play: stream.play });
@@ -86,27 +93,57 @@ const shortest = () => Math.max(LEAST, burst + SPARE);
 
 const leadOf = (seconds) => stream.block * Math.ceil((seconds * stream.rate) / stream.block);
 
-// Asks for the samples before the one that is `lead` ahead of what is heard: whole blocks behind what is here already,
-// because less than a block is never made.
+// The first beginning of a block at a position or behind it: less than a block is never made.
+const blockAt = (position) =>
+  stream.received + stream.block * Math.ceil((position - stream.received) / stream.block);
+
+// Asks for the samples before the one that is so far ahead of what is heard as there shall be sound.
 function want(played) {
-  const until = stream.received + stream.block * Math.ceil((played + stream.lead - stream.received) / stream.block);
-  if (until > stream.until) send({ do: "want", until: (stream.until = until) });
+  const until = blockAt(played + stream.lead + reserve(played));
+  if (until <= stream.until) return;
+  stream.wants.set(stream.until, played);
+  send({ do: "want", until: (stream.until = until), keep: played });
+}
+
+// Samples that are made behind the lead.
+function reserve(played) {
+  if (!stream.rewinds) return 0;
+  return stream.rate * (played - stream.changedAt < SOON * stream.rate ? SOON : RESERVE);
+}
+
+// Where a change shall be: what was made behind it is made again.
+function place() {
+  if (!stream?.live || !stream.rewinds) return {};
+  const played = playedNow();
+  stream.changedAt = stream.played;
+  const from = blockAt(played + stream.lead);
+  stream.until = blockAt(from + reserve(stream.played));
+  stream.wants.clear();
+  stream.wants.set(from, played);
+  return { from, until: stream.until };
+}
+
+// What is played by now, if the device takes sound as before; it tells so once a block, and takes some at once.
+function playedNow() {
+  const since = ((performance.now() - stream.playedAt) / 1000) * stream.rate;
+  return stream.played + Math.min(since, stream.block + burst * stream.rate);
 }
 
 // The audio thread has played some, or ran out of samples.
-function heard({ play: number, played, underruns }) {
+function heard({ play: number, played, underruns, late, slow }) {
   if (!stream?.live || number !== stream.play) return;
-  stream.played = played;
-  if (underruns > stream.underruns) {
-    send({ do: "underrun", count: underruns - stream.underruns });
-    stream.underruns = underruns;
-    if (buffer === null) grow(played);
-  }
+  Object.assign(stream, { played, playedAt: performance.now() });
+  if (underruns > stream.underruns) send({ do: "underrun", count: underruns - stream.underruns });
+  const enough = underruns === stream.underruns && late === stream.late && slow === stream.slow;
+  Object.assign(stream, { underruns, late, slow });
+  if (buffer === null && !enough) grow(played);
   if (buffer === null && played > stream.shrinkAt) shrink(played);
   want(played);
 }
 
 function grow(played) {
+  if (played < stream.growAt) return;
+  stream.growAt = played + GROW_AFTER * stream.rate;
   setLead(Math.min(MOST, (GROWTH * stream.lead) / stream.rate));
   if (!stream.warm) return; // gaps of the first moments say nothing of later ones
   stream.calm = Math.min(MOST_CALM, 2 * stream.calm);
@@ -132,10 +169,12 @@ function receive(data) {
   const header = new DataView(data);
   const [position, id, number] = [header.getFloat64(0, true), header.getUint32(8, true), header.getUint32(12, true)];
   if (!stream?.live || number !== stream.number) return; // of a stream that has ended
-  if (position !== stream.received) return socket.close(); // the connection is of no more use: sound is missing
+  if (position > stream.received) return socket.close(); // the connection is of no more use: sound is missing
   const samples = new Float32Array(data, HEADER);
-  stream.received += samples.length;
-  port.postMessage({ do: "receive", position, id, samples }, [data]);
+  stream.received = position + samples.length;
+  const since = stream.wants.get(position);
+  stream.wants.delete(position);
+  port.postMessage({ do: "receive", position, id, samples, since }, [data]);
 }
 
 function end() {
@@ -153,7 +192,7 @@ function change({ id, changes }) {
 function sendChanges() {
   if (!waiting) return;
   clearTimeout(waiting.timer);
-  send({ do: "set", id: waiting.id, ...waiting.changes });
+  send({ do: "set", id: waiting.id, ...waiting.changes, ...place() });
   setAt = performance.now();
   waiting = null;
 }
@@ -177,7 +216,7 @@ const TASKS = {
   set: change,
   reset: ({ id }) => {
     sendChanges();
-    send({ do: "reset", id });
+    send({ do: "reset", id, ...place() });
   },
   stop: () => {
     if (!stream) return;

@@ -135,11 +135,11 @@ const HANDLERS = {
   set: ({ id, at, changes }) => {
     if (sound && id) insert(sound.score, at, changes);
   },
-  played: ({ position, samples, underruns }) => {
+  played: ({ position, samples, underruns, late }) => {
     if (state !== "playing") return;
     history.append(position, samples);
     pictures.append(samples);
-    showUnderruns(underruns);
+    showUnderruns(underruns, late);
     follow(position + samples.length);
   },
   heard: ({ milliseconds }) => {
@@ -196,8 +196,9 @@ function showLead(seconds) {
   element("lead").textContent = `now ${Math.round(1000 * seconds)} ms`;
 }
 
-function showUnderruns(count) {
-  write("underruns", count ? `${count} ${count === 1 ? "underrun" : "underruns"}.` : "No underruns.");
+function showUnderruns(count, late) {
+  const underruns = count ? `${count} ${count === 1 ? "underrun" : "underruns"}.` : "No underruns.";
+  write("underruns", late ? `${underruns} New sound came late ${late === 1 ? "once" : `${late} times`}.` : underruns);
 }
 
 function fillModels() {

@@ -8,7 +8,8 @@ const REPORT = 1 / 60; // seconds of sound that are told to the page at once: on
 
 export class Playback {
   // tell: called with what the page should know: samples that were played, gaps, and which change is heard now.
-  // ask: called where more sound is wanted, with {played, underruns}.
+  // ask: called where more sound is wanted, with {played, underruns, late, slow}: the gaps, how often old sound was heard
+  // because new sound that takes its place came late, and how often that would have been so if it were a change that came.
   constructor(rate, tell, ask) {
     this.rate = rate;
     this.tell = tell;
@@ -27,8 +28,10 @@ export class Playback {
     this.fade();
     this.active = false;
     this.running = false; // whether samples are taken: at first, and after a gap, not before `lead` are there
-    this.played = this.filled = this.readAt = this.writeAt = 0;
-    this.underruns = 0;
+    this.played = this.filled = this.readAt = 0;
+    this.underruns = this.late = this.slow = 0;
+    this.end = 0; // of the newest sound; behind it may be old sound, whose place will be taken
+    this.jumpAt = -1; // where the sound does not go on from the sample before
     this.marks = []; // from where on which change holds: [position, id]
     this.id = 0;
     this.askedAt = 0;
@@ -44,15 +47,24 @@ export class Playback {
     this.lead = lead;
   }
 
-  receive({ position, id, samples }) {
-    if (!this.active || this.filled + samples.length > this.ring.length) return;
-    if (id !== this.id) this.marks.push([position, id]);
+  // Samples for positions that others have come for already take their place. Where the old ones were heard, because
+  // these came late, the sound jumps to what is left of these. since: what was played when they were asked for.
+  receive({ position, id, samples, since }) {
+    if (!this.active) return;
+    if (this.running && this.played - since > this.lead) this.slow += 1;
+    const missed = Math.min(samples.length, Math.max(0, this.played - position));
+    if (missed && this.end >= this.played) this.late += 1; // else it was counted when the old ones began
+    if (missed) this.jumpAt = position + missed;
+    this.end = position + samples.length;
+    const [fresh, before] = [samples.subarray(missed), position + missed - this.played];
+    if (!fresh.length || before + fresh.length > this.ring.length) return;
+    if (id !== this.id) this.marks.push([position + missed, id]);
     this.id = id;
-    const first = Math.min(samples.length, this.ring.length - this.writeAt);
-    this.ring.set(samples.subarray(0, first), this.writeAt);
-    this.ring.set(samples.subarray(first), 0);
-    this.writeAt = (this.writeAt + samples.length) % this.ring.length;
-    this.filled += samples.length;
+    const writeAt = (this.readAt + before) % this.ring.length;
+    const first = Math.min(fresh.length, this.ring.length - writeAt);
+    this.ring.set(fresh.subarray(0, first), writeAt);
+    this.ring.set(fresh.subarray(first), 0);
+    this.filled = Math.max(this.filled, before + fresh.length);
   }
 
   // Fills a block for the device. Where samples are missing there is silence, which is counted.
@@ -61,7 +73,7 @@ export class Playback {
     const count = this.running ? Math.min(output.length, this.filled) : 0;
     const step = 1 / (FADE * this.rate);
     for (let i = 0; i < output.length; i++) {
-      if (i === count) this.fade();
+      if (i === count || (i < count && this.jumps())) this.fade();
       this.tail *= this.decay;
       output[i] = this.tail;
       if (i >= count) continue;
@@ -76,6 +88,13 @@ export class Playback {
     const missing = this.running && count < output.length;
     if (missing) this.miss();
     this.wantMore(missing);
+  }
+
+  // Whether the next sample does not go on from the one before: it is old, or new sound begins behind old sound.
+  jumps() {
+    const old = this.played === this.end;
+    if (old) this.late += 1;
+    return old || this.played === this.jumpAt;
   }
 
   // The last sample dies away.
@@ -95,7 +114,8 @@ export class Playback {
     if (!missing && this.played - this.askedAt < this.block) return;
     if (!this.active) return;
     this.askedAt = this.played - (this.played % this.block);
-    this.ask({ play: this.play, played: this.played, underruns: this.underruns });
+    const { play, played, underruns, late, slow } = this;
+    this.ask({ play, played, underruns, late, slow });
   }
 
   // Says which changes begin to be heard in the `count` samples that were just taken, and when.
@@ -114,9 +134,9 @@ export class Playback {
   }
 
   flush() {
-    const { play, underruns } = this;
+    const { play, underruns, late } = this;
     const samples = this.chunk.slice(0, this.kept);
-    this.tell({ is: "played", play, position: this.played - this.kept, samples, underruns });
+    this.tell({ is: "played", play, position: this.played - this.kept, samples, underruns, late });
     this.kept = 0;
   }
 }
