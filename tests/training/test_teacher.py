@@ -166,8 +166,12 @@ def test_processes_share_a_teacher(data_folder, tmp_path, dense_run):
             if name.startswith("blocks."):
                 assert torch.equal(left[name], right[name]), name
             elif not name.startswith(("adam.", "rng.")):
-                # A thirtieth of what one update may change. Sums in another order made differences of 4e-5.
-                torch.testing.assert_close(right[name], left[name], rtol=0, atol=1e-4, msg=name)
+                # Sums have another order. Adam divides a gradient by its own size, so where one is next to nothing, its
+                # rounding may move a weight by a part of an update (3e-3): 1e-4 for one of 5,120 with AVX2, 4e-5 with
+                # AVX-512. Other data, or another mean of the gradients, would move most weights.
+                apart = (right[name] - left[name]).abs().double()
+                assert apart.max() < 3e-4, name
+                assert (apart > 4e-5).double().mean() < 1e-3, name
         if part == 0:
             for run in ("one", "two"):
                 assert command(*words, "--max-steps", "16", "--out", tmp_path / run) == 0
