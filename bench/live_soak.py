@@ -4,9 +4,9 @@
 
 Each listener hears so many hours of sound, as fast as the server makes it, in streams of 5 to 120 seconds with blocks
 of 64 to 1,024 samples. They change settings, freeze, reset, go on from a recording, and leave for another stream, by
-closing the connection or by dropping it. Every sample of every stream is compared with that of a slot of this process.
-`memory_mb` is the largest memory of the server in each quarter of the time. `bench/live_latency.py` has listeners in
-real time.
+closing the connection or by dropping it. Half of the changes fall into sound that they have got already. Every sample
+of every stream is compared with that of a slot of this process. `memory_mb` is the largest memory of the server in each
+quarter of the time. `bench/live_latency.py` has listeners in real time.
 """
 
 import argparse

@@ -84,7 +84,7 @@ class Client:
     def played(self) -> int:
         """Returns how many samples were played by now.
 
-        Behind an underrun there is silence until so much is there again as at the beginning, as on the page.
+        Behind an underrun there is silence until the lead is there, as on the page.
         """
         if self._rests_at is not None or self._began is None:
             return self._rests_at or 0
@@ -142,7 +142,8 @@ class Client:
             self._there = max(self._there, self._received)
             self._plays_old = self._received < played
             rest = self._rests_at
-            if rest is not None and self._received >= rest + self._ahead(rest) * self.block:
+            enough = self.session.lead + (0 if rest else self._blocks(min(_SOON, self.session.reserve)))
+            if rest is not None and self._received >= rest + enough * self.block:
                 self._began, self._rests_at = now - rest / self.rate, None
             sent = self._asked.pop(obeys, None)
             if sent is not None:

@@ -11,6 +11,7 @@ pytest.importorskip("prometheus_client", reason="needs prometheus-client, of the
 
 from samplernn_fast.engine import together
 from samplernn_fast.engine.engine import Engine
+from samplernn_fast.serving.live.listener import Connection
 from samplernn_fast.serving.live.metrics import Metrics
 from samplernn_fast.serving.live.player import Block, Delivery, Failed, Player, Seat
 from samplernn_fast.serving.live.settings import Settings
@@ -120,6 +121,17 @@ def test_a_change_is_made_before_sound_that_waits(player: Player, engine: Engine
     again = Slot(engine, 1, Settings(), score=[(2 * GRAIN, {"temperature": 0.5})])
     made = np.concatenate([one.sound[: 2 * GRAIN], one.sound[10 * GRAIN :]])
     assert np.array_equal(made, advance(engine, [again], 6 * GRAIN)[0])
+
+
+def test_sound_that_comes_again_does_not_wait_twice() -> None:
+    connection = Connection(None, None)  # type: ignore[arg-type]
+    blocks = [Block(at * GRAIN, 0, np.zeros(GRAIN, np.float32)) for at in range(4)]
+    for play, block in [*((2, block) for block in blocks), (1, blocks[3])]:
+        connection._take(play, block)
+    report = Report(1, 2 * GRAIN, {"top_k": 2})
+    connection._take(2, report)
+    left = [connection._outbox.get_nowait() for _ in range(connection._outbox.qsize())]
+    assert left == [(2, blocks[0]), (2, blocks[1]), (1, blocks[3]), (2, report)]
 
 
 def test_a_block_that_was_begun_is_given_up(player: Player, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,6 +27,7 @@ MESSAGES_PER_SECOND = 200.0
 """How many short messages a client may send on average; a long one counts as several."""
 _BURST = 400.0  # messages that may come at once
 _WAITING = 100  # messages that a client may send while its stream begins
+_UNSENT = 5000  # messages that may wait for a client that reads too slowly
 _HEADER = struct.Struct("<dII")  # position, the change that is obeyed, the number of the play
 _POLICY, _TOO_SLOW = 1008, 1013  # codes of a closed WebSocket
 
@@ -82,6 +83,8 @@ class Connection:
     async def _read(self) -> None:
         """Takes what the client says, also while a stream begins, or nobody would see that the client has left."""
         async for text in self._texts():
+            if self._outbox.qsize() > _UNSENT:
+                raise TimeoutError
             if self._inbox.full():
                 raise _Ended("too many messages came before they could be obeyed")
             self._inbox.put_nowait(text)
@@ -149,7 +152,7 @@ class Connection:
 
         def deliver(delivery: Delivery) -> None:
             with suppress(RuntimeError):  # the loop is closed when the server ends
-                loop.call_soon_threadsafe(self._outbox.put_nowait, (number, delivery))
+                loop.call_soon_threadsafe(self._take, number, delivery)
 
         player, seat, seed = await self._studio.opened(wanted, deliver)
         self._player, self._seat, self._wanted, self._sent = player, seat, 0, 0
@@ -174,6 +177,15 @@ class Connection:
             }
         )
 
+    def _take(self, number: int, delivery: Delivery) -> None:
+        """Puts a delivery behind those that wait, but for sound in whose place other sound will come."""
+        if isinstance(delivery, Report):
+            for waiting in [self._outbox.get_nowait() for _ in range(self._outbox.qsize())]:
+                play, item = waiting
+                if not (play == number and isinstance(item, Block) and item.position >= delivery.at):
+                    self._outbox.put_nowait(waiting)
+        self._outbox.put_nowait((number, delivery))
+
     def _leave_for_another(self) -> None:
         self._leave()
         self._play += 1
@@ -192,7 +204,10 @@ class Connection:
     def _change(self, message: Set) -> None:
         """Asks for a change, behind which perhaps less is wanted than before."""
         if self._player is not None and self._seat is not None:
-            until = None if message.until is None else min(message.until, self._most(self._player, self._seat))
+            most = self._most(self._player, self._seat)
+            if message.since is not None and message.since > most:
+                raise ConfigError(f"a change may be at most {AHEAD_SECONDS:g} s ahead of the sound that was sent")
+            until = None if message.until is None else min(message.until, most)
             self._player.ask(self._seat, message.number, message.changes, message.since, until)
             self._wanted = self._wanted if message.until is None else message.until
 

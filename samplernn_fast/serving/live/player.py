@@ -73,8 +73,7 @@ class Seat:
 
     def rewind(self) -> None:
         """Goes back where that must be; the block that was begun is given up."""
-        if self.slot.must_rewind:
-            self.slot.rewind()
+        if self.slot.error is None and self.slot.rewind():
             self.end = self.slot.position
 
 

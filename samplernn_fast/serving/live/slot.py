@@ -84,7 +84,7 @@ class Slot:
         self._asked: deque[_Asked] = deque()
         self._reports: list[Report] = []
         self._beginning = _memory(self.state)
-        room = _KEPT_BYTES // self._beginning.nbytes
+        room = _KEPT_BYTES // (2 * self._beginning.nbytes)  # a frozen slot has two memories
         self.rewinds = room >= _LEAST_KEPT  # whether it takes snapshots
         self._kept: deque[_Snapshot] = deque(maxlen=min(room, _MOST_KEPT))
         self._moment, self._moment_at = self._beginning, 0
@@ -145,11 +145,11 @@ class Slot:
         """Whether the next change that was asked for holds from a snapshot on."""
         return self._goal() is not None
 
-    def rewind(self) -> None:
-        """Goes back to the snapshot from which on the next change holds, if it has one."""
+    def rewind(self) -> bool:
+        """Goes back to the snapshot from which on the next change holds. Returns whether there is one."""
         goal = self._goal()
         if goal is None:
-            return
+            return False
         while self._kept[-1] is not goal:
             self._kept.pop()
         self._next, self.position = goal.next, goal.position
@@ -157,6 +157,7 @@ class Slot:
         self.state.hidden, self.state.history = [h.copy() for h in goal.memory.hidden], goal.memory.history.copy()
         self.state.t = goal.memory.t
         self._set(goal.settings)
+        return True
 
     @property
     def _since(self) -> int | None:
@@ -164,7 +165,7 @@ class Slot:
 
     def _goal(self) -> "_Snapshot | None":
         since = self._since
-        if since is None:
+        if since is None or since >= self.position:
             return None
         return next((one for one in self._kept if since <= one.position < self.position), None)
 

@@ -80,11 +80,12 @@ function play({ message, model, play: number }) {
 function begin({ rate, block, rewinds }) {
   Object.assign(stream, { rate, block, rewinds, until: 0, received: 0, played: 0, underruns: 0, late: 0, live: true });
   stream.slow = stream.growAt = 0;
+  stream.filling = 0; // the position up to which much is made at once
   stream.wants = new Map(); // what was played when samples from a position on were asked for
   stream.playedAt = performance.now(); // when it was told what is played
   stream.changedAt = -Infinity; // what was played when a change was sent last
   Object.assign(stream, { calm: CALM, warm: false, shrinkAt: WARM_AFTER * rate });
-  stream.lead = leadOf(buffer ?? Math.max(WARM_UP, shortest()));
+  stream.lead = leadOf(Math.max(buffer ?? WARM_UP, shortest()));
   port.postMessage({ do: "begin", block, lead: stream.lead, play: stream.play });
   want(0);
 }
@@ -101,7 +102,9 @@ const blockAt = (position) =>
 function want(played) {
   const until = blockAt(played + stream.lead + reserve(played));
   if (until <= stream.until) return;
-  stream.wants.set(stream.until, played);
+  // While much is made at once, the time until some of it comes says nothing of a change, which comes first.
+  if (stream.received >= stream.filling) stream.wants.set(stream.until, played);
+  if (until - stream.until > 2 * stream.block) stream.filling = until;
   send({ do: "want", until: (stream.until = until), keep: played });
 }
 
@@ -118,6 +121,7 @@ function place() {
   stream.changedAt = stream.played;
   const from = blockAt(played + stream.lead);
   stream.until = blockAt(from + reserve(stream.played));
+  stream.filling = 0;
   stream.wants.clear();
   stream.wants.set(from, played);
   return { from, until: stream.until };
@@ -226,7 +230,7 @@ const TASKS = {
   buffer: ({ seconds }) => {
     buffer = seconds;
     if (!stream?.live) return;
-    setLead(seconds ?? shortest());
+    setLead(Math.max(seconds ?? 0, shortest()));
     want(stream.played); // the audio thread waits for a whole lead, and may say nothing before
   },
 };

@@ -31,7 +31,7 @@ export class Playback {
     this.played = this.filled = this.readAt = 0;
     this.underruns = this.late = this.slow = 0;
     this.end = 0; // of the newest sound; behind it may be old sound, whose place will be taken
-    this.jumpAt = -1; // where the sound does not go on from the sample before
+    this.old = false; // whether such old sound is heard
     this.marks = []; // from where on which change holds: [position, id]
     this.id = 0;
     this.askedAt = 0;
@@ -53,8 +53,7 @@ export class Playback {
     if (!this.active) return;
     if (this.running && this.played - since > this.lead) this.slow += 1;
     const missed = Math.min(samples.length, Math.max(0, this.played - position));
-    if (missed && this.end >= this.played) this.late += 1; // else it was counted when the old ones began
-    if (missed) this.jumpAt = position + missed;
+    if (missed) this.hearOld(true);
     this.end = position + samples.length;
     const [fresh, before] = [samples.subarray(missed), position + missed - this.played];
     if (!fresh.length || before + fresh.length > this.ring.length) return;
@@ -73,7 +72,7 @@ export class Playback {
     const count = this.running ? Math.min(output.length, this.filled) : 0;
     const step = 1 / (FADE * this.rate);
     for (let i = 0; i < output.length; i++) {
-      if (i === count || (i < count && this.jumps())) this.fade();
+      if (i === count || (i < count && this.hearOld(this.played >= this.end))) this.fade();
       this.tail *= this.decay;
       output[i] = this.tail;
       if (i >= count) continue;
@@ -90,11 +89,12 @@ export class Playback {
     this.wantMore(missing);
   }
 
-  // Whether the next sample does not go on from the one before: it is old, or new sound begins behind old sound.
-  jumps() {
-    const old = this.played === this.end;
-    if (old) this.late += 1;
-    return old || this.played === this.jumpAt;
+  // Notes whether old sound is heard. Returns whether that changes, so that the sound does not go on where it was.
+  hearOld(old) {
+    const changes = old !== this.old;
+    if (changes && old) this.late += 1;
+    this.old = old;
+    return changes;
   }
 
   // The last sample dies away.
