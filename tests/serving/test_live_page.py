@@ -290,7 +290,7 @@ def test_the_lead_is_learnt_before_anything_changes(listener: Any, live_server: 
 
 
 def test_sound_that_comes_again_takes_its_place(listener: Any, live_server: Any) -> None:
-    """What was heard stays; where the new sound comes late, the old one is heard until a soft jump."""
+    """The sound that was heard stays; where the new one comes late, the old one goes on until a soft jump."""
     page = opened(listener, live_server.address)
     told = page.evaluate(
         """async () => {

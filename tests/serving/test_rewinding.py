@@ -39,7 +39,7 @@ class Stream:
 
     def check(self) -> None:
         """Fails where the sound is not that of a slot that knew all changes from the beginning."""
-        # Of a score and a listener that change settings at one position, the score comes first.
+        # The score comes first where it and the listener change settings at one position.
         changes = [*self.slot.score, *((report.at, report.changes) for report in self.reports)]
         score = sorted(changes, key=lambda change: change[0])
         again = Slot(self.slot.engine, self.seed, Settings(), score=score)

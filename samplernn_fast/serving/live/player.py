@@ -60,7 +60,7 @@ class Seat:
 
     @property
     def due(self) -> bool:
-        """Whether a whole block is wanted, the rest of one that was begun, or other samples than were made."""
+        """It says whether a block is wanted, the rest of one that was begun, or other samples than were made."""
         begun, wanted = self.slot.position < self.end, self.until - self.slot.position >= self.block
         return self.slot.error is None and (begun or wanted or self.slot.must_rewind)
 

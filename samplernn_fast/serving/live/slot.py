@@ -142,7 +142,7 @@ class Slot:
 
     @property
     def must_rewind(self) -> bool:
-        """Whether the next change that was asked for holds from a snapshot on."""
+        """It says whether the next change that was asked for holds from a snapshot on."""
         return self._goal() is not None
 
     def rewind(self) -> bool:
@@ -154,7 +154,7 @@ class Slot:
             self._kept.pop()
         self._next, self.position = goal.next, goal.position
         self._moment, self._moment_at, self._joint = goal.moment, goal.moment_at, copy.copy(goal.joint)
-        self.state.hidden, self.state.history = [h.copy() for h in goal.memory.hidden], goal.memory.history.copy()
+        self._recall(goal.memory)
         self.state.t = goal.memory.t
         self._set(goal.settings)
         return True
@@ -196,8 +196,11 @@ class Slot:
 
     def _return_to(self, memory: "_Memory") -> None:
         """Gives the model an earlier memory. Its time goes on, so that it draws other numbers."""
-        self.state.hidden, self.state.history = [h.copy() for h in memory.hidden], memory.history.copy()
+        self._recall(memory)
         self._joint.begin()
+
+    def _recall(self, memory: "_Memory") -> None:
+        self.state.hidden, self.state.history = [h.copy() for h in memory.hidden], memory.history.copy()
 
 
 class _Memory(NamedTuple):
