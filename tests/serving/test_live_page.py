@@ -61,13 +61,13 @@ def test_a_moved_slider_changes_the_sound_soon(listener: Any, live_server: Any, 
     assert not np.array_equal(samples[first:], generated(len(samples), seed=3)[first:])
     latency = page.locator("#latency").inner_text()
     with capsys.disabled():
-        print(f" {latency} Buffer {page.locator('#lead').inner_text()}.", end="")
+        print(f" {latency} Delay of changes {page.locator('#lead').inner_text()}.", end="")
     assert int(re.findall(r"\d+", latency)[0]) < SLOWEST
 
 
 def test_a_slider_that_moves_before_the_sound_begins_counts(listener: Any, live_server: Any) -> None:
     page = opened(listener, live_server.address)
-    page.get_by_label("Buffer").select_option("0.5")  # so that no change comes late, however busy the machine is
+    page.get_by_label("Delay of changes").select_option("0.5")  # so that no change comes late on a busy machine
     page.fill("#seed", "4")
     page.evaluate(
         """() => {
@@ -85,7 +85,7 @@ def test_a_slider_that_moves_before_the_sound_begins_counts(listener: Any, live_
 
 def test_a_shared_link_plays_the_same_again(listener: Any, live_server: Any) -> None:
     page = opened(listener, live_server.address)
-    page.get_by_label("Buffer").select_option("0.5")
+    page.get_by_label("Delay of changes").select_option("0.5")
     page.get_by_label("Temperature, as a number").fill("0.9")
     play(page, 11)
     last_played(page, RATE // 2)
@@ -227,13 +227,13 @@ def test_two_pages_play_at_once(listener: Any, live_server: Any) -> None:
 
 def test_a_busy_page_starves_no_sound(listener: Any, live_server: Any) -> None:
     page = opened(listener, live_server.address)
-    page.get_by_label("Buffer").select_option("0.5")
+    page.get_by_label("Delay of changes").select_option("0.5")
     play(page, 4)
     _, before = last_played(page, RATE)
     page.evaluate("() => { const end = performance.now() + 3000; while (performance.now() < end); }")
     page.wait_for_timeout(200)  # in which the page is told what was played meanwhile
     _, samples = last_played(page)
-    assert len(samples) - len(before) > 2 * RATE  # the buffer alone lasts for half a second
+    assert len(samples) - len(before) > 2 * RATE  # the lead alone lasts for half a second
     np.testing.assert_array_equal(samples, generated(len(samples), seed=4))
 
 

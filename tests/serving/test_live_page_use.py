@@ -70,7 +70,7 @@ def test_the_keyboard_is_enough(listener: Any, live_server: Any) -> None:
             break
         assert outline == "solid"
         names.append(focused)
-    assert {"play", "reset", "freeze", "temperature", "seed", "save-wav", "share", "buffer"} <= set(names)
+    assert {"play", "reset", "freeze", "temperature", "seed", "save-wav", "share", "delay"} <= set(names)
     press_slider(page, "Temperature", "ArrowLeft", "ArrowLeft")
     assert page.get_by_label("Temperature, as a number").input_value() == "0.98"
     page.get_by_role("button", name="Freeze").press(" ")
@@ -149,24 +149,24 @@ def test_a_server_that_was_away_is_found_again(listener: Any) -> None:
 
 
 @pytest.mark.parametrize("when", ["while it starts", "in a gap"])
-def test_a_larger_buffer_leaves_no_silence(listener: Any, monkeypatch: pytest.MonkeyPatch, when: str) -> None:
-    """The audio thread waits for a whole buffer, so somebody must ask for the rest of it."""
+def test_a_larger_lead_leaves_no_silence(listener: Any, monkeypatch: pytest.MonkeyPatch, when: str) -> None:
+    """The audio thread waits for a whole lead, so somebody must ask for the rest of it."""
     gate, own = threading.Event(), player.advance
     monkeypatch.setattr(player, "advance", lambda *all: (gate.wait(), own(*all))[1])
     with served_here(Engine("demo", num_threads=1)) as server:
         try:
             page = opened(listener, server.address)
             if when == "in a gap":
-                page.get_by_label("Buffer").select_option("50 ms")
+                page.get_by_label("Delay of changes").select_option("50 ms")
                 gate.set()
                 play(page, 1)
                 last_played(page, RATE // 4)
                 gate.clear()
-                page.wait_for_timeout(800)  # which a buffer of 50 ms and the reserve do not last
+                page.wait_for_timeout(800)  # which a lead of 50 ms and the reserve do not last
                 expect_text(page, "underruns", "[1-9]")
             else:
                 play(page, 1)
-            page.get_by_label("Buffer").select_option("0.5")
+            page.get_by_label("Delay of changes").select_option("0.5")
             expect_text(page, "lead", "now 5[0-9][0-9] ms")
             gate.set()
             _, before = last_played(page, 0)

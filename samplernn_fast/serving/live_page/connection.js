@@ -22,7 +22,7 @@ let socket = null;
 let wait = FIRST_WAIT;
 let port = null; // to the audio thread
 let burst = 0; // seconds that the device takes at once
-let buffer = null; // seconds that the listener has fixed, or null
+let chosen = null; // seconds of lead that the listener has chosen, or null
 let stream = null; // what plays, or was asked for; `live` is whether the server has begun it
 let asked = 0; // streams of this connection: the server numbers them alike, so late messages of others are known
 let waiting = null; // changes that are sent when it is their time: {id, changes, timer}
@@ -85,7 +85,7 @@ function begin({ rate, block, rewinds }) {
   stream.playedAt = performance.now(); // when it was told what is played
   stream.changedAt = -Infinity; // what was played when a change was sent last
   Object.assign(stream, { calm: CALM, warm: false, shrinkAt: WARM_AFTER * rate });
-  stream.lead = leadOf(Math.max(buffer ?? WARM_UP, shortest()));
+  stream.lead = leadOf(Math.max(chosen ?? WARM_UP, shortest()));
   port.postMessage({ do: "begin", block, lead: stream.lead, play: stream.play });
   want(0);
 }
@@ -140,8 +140,8 @@ function heard({ play: number, played, underruns, late, slow }) {
   if (underruns > stream.underruns) send({ do: "underrun", count: underruns - stream.underruns });
   const enough = underruns === stream.underruns && late === stream.late && slow === stream.slow;
   Object.assign(stream, { underruns, late, slow });
-  if (buffer === null && !enough) grow(played);
-  if (buffer === null && played > stream.shrinkAt) shrink(played);
+  if (chosen === null && !enough) grow(played);
+  if (chosen === null && played > stream.shrinkAt) shrink(played);
   want(played);
 }
 
@@ -227,8 +227,8 @@ const TASKS = {
     end();
     send({ do: "stop" });
   },
-  buffer: ({ seconds }) => {
-    buffer = seconds;
+  lead: ({ seconds }) => {
+    chosen = seconds;
     if (!stream?.live) return;
     setLead(Math.max(seconds ?? 0, shortest()));
     want(stream.played); // the audio thread waits for a whole lead, and may say nothing before

@@ -283,8 +283,8 @@ element("model").addEventListener("change", () => {
   settings.fit(model());
   playAnew();
 });
-element("buffer").addEventListener("change", ({ target }) => {
-  player.setBuffer(target.value === "" ? null : Number(target.value));
+element("delay").addEventListener("change", ({ target }) => {
+  player.setLead(target.value === "" ? null : Number(target.value));
 });
 element("save-wav").addEventListener("click", () => save("wav"));
 element("save-flac").addEventListener("click", () => save("flac"));

@@ -134,8 +134,8 @@ export class Player {
   }
 
   // seconds: how much sound is kept ready; null leaves that to how often there was too little.
-  setBuffer(seconds) {
-    this.worker.postMessage({ do: "buffer", seconds });
+  setLead(seconds) {
+    this.worker.postMessage({ do: "lead", seconds });
   }
 
   // Seconds that the device itself takes, where the browser tells.
