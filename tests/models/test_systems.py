@@ -13,7 +13,7 @@ import pytest
 import torch
 from cases import random_levels
 from command_line import run
-from runs import assert_equal, assert_same_run, everything, tiny
+from runs import assert_equal, assert_same_run, curve, everything, tiny
 from systems import SYSTEM_CASES, trained
 
 from samplernn_fast.backends.stepping import SteppingBackend
@@ -247,22 +247,32 @@ def settings(name, data, out, steps):
     return tiny(data, out, steps=steps, model=trained(SYSTEM_CASES[name]), sample_every=0, keep=0)
 
 
-def train_elsewhere(data, out, steps, kill_at, names, *launcher):
-    """Trains in another process, by `train_systems.py`; returns its exit status and standard error."""
-    command = [*launcher, str(SUPPORT / "train_systems.py"), str(data), str(out), str(steps), str(kill_at), *names]
+def train_elsewhere(data, out, steps, kill_at, *launcher):
+    """Trains every system in another process, by `train_systems.py`."""
+    command = [*launcher, SUPPORT / "train_systems.py", data, out, steps, kill_at, *SYSTEM_CASES]
     environment = os.environ | {"PYTHONPATH": str(SUPPORT), "OMP_NUM_THREADS": "1"}
-    ended = subprocess.run([sys.executable, *command], capture_output=True, text=True, timeout=240, env=environment)
-    return ended.returncode, ended.stderr
+    command = [sys.executable, *map(str, command)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=240, env=environment)
+
+
+@pytest.fixture(scope="module")
+def killed(data_folder, tmp_path_factory):
+    """A folder of runs whose processes were killed at step 8 of 17, one for each system, how each process ended, and
+    what they said."""
+    folder = tmp_path_factory.mktemp("killed")
+    done = train_elsewhere(data_folder, folder, 17, 8)
+    return folder, dict(line.split() for line in done.stdout.splitlines()), done.stderr
 
 
 @every_system
-def test_a_killed_run_ends_as_one_that_was_not(name, data_folder, tmp_path):
-    status, err = train_elsewhere(data_folder, tmp_path / "killed", 17, 8, [name])
-    assert status == -signal.SIGKILL, err
-    killed, whole = (settings(name, data_folder, tmp_path / folder / name, 17) for folder in ("killed", "whole"))
-    train(killed)
+def test_a_killed_run_ends_as_one_that_was_not(name, killed, data_folder, tmp_path):
+    folder, statuses, said = killed
+    assert statuses.get(name) == str(-signal.SIGKILL), said
+    assert int(curve(folder / name)[-1][0]) <= 8
+    broken_off, whole = (settings(name, data_folder, runs / name, 17) for runs in (folder, tmp_path))
+    train(broken_off)
     train(whole)
-    assert_same_run(killed.out, whole.out)
+    assert_same_run(broken_off.out, whole.out)
 
 
 def test_two_ranks_equal_one(data_folder, tmp_path):
@@ -272,8 +282,8 @@ def test_two_ranks_equal_one(data_folder, tmp_path):
     weights are compared, but what the models give.
     """
     launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
-    status, err = train_elsewhere(data_folder, tmp_path / "two", 2, 0, list(SYSTEM_CASES), *launcher)
-    assert status == 0, err
+    ended = train_elsewhere(data_folder, tmp_path / "two", 2, 0, *launcher)
+    assert ended.returncode == 0, ended.stderr
     for name in SYSTEM_CASES:
         one = settings(name, data_folder, tmp_path / "one" / name, 2)
         train(one, progress=False)

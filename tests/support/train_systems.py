@@ -1,13 +1,16 @@
-"""Trains systems of `systems.SYSTEM_CASES` in a process of its own, which is killed, or which is one of several ranks.
+"""Trains systems of `systems.SYSTEM_CASES` in processes that are killed, or in one that is one of several ranks.
 
-python train_systems.py DATA OUT STEPS KILL_AT NAME...: one run for each name, in OUT/NAME. Where KILL_AT is not 0 the
-process kills itself after so many updates of the first one.
+python train_systems.py DATA OUT STEPS KILL_AT NAME...: one run for each name, in OUT/NAME. Where KILL_AT is not 0 each
+run has a process that kills itself after so many updates, and the status of each is printed: NAME STATUS.
 """
 
 import gc
+import importlib
 import os
 import signal
 import sys
+import traceback
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -19,16 +22,27 @@ from samplernn_fast.training.process import process_group
 from samplernn_fast.training.trainer import Trainer, train
 
 
-def train_until_killed(config: TrainConfig, kill_at: int) -> None:
-    update = Trainer.update
+def train_until_killed(config: TrainConfig, kill_at: int) -> int:
+    """Returns the exit status of the process that trains: a copy of this one, since loading torch takes seconds."""
+    child = os.fork()
+    if child:
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    status = 1
+    try:
+        update = Trainer.update
 
-    def killing(self: Trainer, batch: object) -> None:
-        update(self, batch)
-        if self.step == kill_at:
-            os.kill(os.getpid(), signal.SIGKILL)
+        def killing(self: Trainer, batch: object) -> None:
+            update(self, batch)
+            if self.step == kill_at:
+                os.kill(os.getpid(), signal.SIGKILL)
 
-    Trainer.update = killing
-    train(config, progress=False)
+        Trainer.update = killing
+        train(config, progress=False)
+        status = 0
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        os._exit(status)  # what the original does at its end is not the copy's to do
 
 
 def train_as_ranks(configs: list[TrainConfig]) -> None:
@@ -48,7 +62,11 @@ def main(data: str, out: str, steps: str, kill_at: str, *names: str) -> None:
         for folder, model in runs.values()
     ]
     if int(kill_at):
-        train_until_killed(configs[0], int(kill_at))
+        for module in ("torch._dynamo", "torch.utils.tensorboard"):
+            with suppress(ImportError):  # TensorBoard may be missing
+                importlib.import_module(module)  # Training loads it, and the copies share what is loaded before.
+        for name, config in zip(names, configs, strict=True):
+            print(name, train_until_killed(config, int(kill_at)), flush=True)
     else:
         train_as_ranks(configs)
 
