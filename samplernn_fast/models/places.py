@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from samplernn_fast import hub
-from samplernn_fast.errors import CheckpointError, quoted
+from samplernn_fast.errors import CheckpointError, did_you_mean, quoted
 from samplernn_fast.stores.reading import left_in_store, local
 
 MODEL_FILE, LAST_FILE, CONFIG_FILE = "model.safetensors", "last.safetensors", "config.json"
@@ -72,7 +72,7 @@ def model_file(name: str | Path) -> Path:
         raise CheckpointError(f"{path}: a folder without {MODEL_FILE}; is it a run folder that `train` made?")
     if not os.path.exists(path):
         shown = str(path) if len(str(path)) <= 200 else quoted(str(path))
-        raise CheckpointError(f"{shown}: no such run folder or .safetensors file")
+        raise CheckpointError(f"{shown}: no such run folder or .safetensors file{did_you_mean(str(path), BUNDLED)}")
     return path
 
 

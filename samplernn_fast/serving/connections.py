@@ -98,6 +98,11 @@ class PunctualWebSocket(WebSocketsSansIOProtocol):
         self.transport.write(b"".join(self.conn.data_to_send()))
         self.transport.close()
 
+    async def send(self, message: Any) -> None:
+        """Sends what the application says. A refusal ends the handshake too, of which uvicorn would else complain."""
+        await super().send(message)
+        self.handshake_complete = self.handshake_complete or self.close_sent
+
     def handle_ping(self) -> None:
         """Answers, unless earlier answers were not read."""
         if self.writable.is_set():

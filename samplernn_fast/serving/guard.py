@@ -37,7 +37,7 @@ class Guard:
             message = await receive()
             received += len(message.get("body", b""))
             if received > most:
-                raise HTTPException(413, f"the body may have {most} bytes")
+                raise HTTPException(413, f"the body may have {most:,} bytes at most")
             return message
 
         async def with_headers(message: Message) -> None:

@@ -175,6 +175,7 @@ def test_export_writes_what_the_page_does(album: Path, tmp_path: Path, capsys: A
     ("words", "status", "said"),
     [
         ("nowhere", 1, "nowhere: no such run folder"),
+        ("dmeo", 1, "file; did you mean demo?"),
         (". ", 1, "a folder without model.safetensors"),
         ("demo --seeds 0", 2, "--seeds must be 1 to 100"),
         ("demo --temperatures 0.9 -1", 2, "temperature must be 0 or between"),

@@ -235,10 +235,11 @@ def test_a_client_that_never_reads_gets_nothing_more(server: LiveServer) -> None
     [({"Origin": "http://evil.example"}, 403), ({"Origin": "null"}, 403), ({"Host": "evil.example:1"}, 421)],
 )
 def test_pages_of_others_are_refused(server: LiveServer, headers: dict[str, str], status: int) -> None:
+    complaints = server.errors()
     if "Origin" in headers:
         with pytest.raises(InvalidStatus) as refused:
             server.client(origin=headers["Origin"])
-        assert refused.value.response.status_code == status
+        assert refused.value.response.status_code == status and server.errors() == complaints
     for path, body in (("api/prompts", b"x"), ("metrics", None), ("stream.ogg", None)):
         assert server.ask(path, body, **headers)[0] == status
     assert server.ask("metrics", sec_fetch_site="cross-site")[0] == 403
@@ -334,7 +335,7 @@ def test_it_ends_by_ctrl_c_and_goes_on_behind_a_crash() -> None:
         client.play(seed=1)
         assert np.array_equal(client.hear(256), first)
         status, errors = again.stop(signal.SIGINT)
-    assert status == 130 and errors == "samplernn-fast: the page is closed\n"
+    assert status == 130 and errors == "samplernn-fast: the server has ended\n"
 
 
 @pytest.mark.parametrize(

@@ -292,5 +292,5 @@ def test_ctrl_c_ends_who_listens_to_an_endless_stream() -> None:
         began = time.monotonic()
         status, errors = server.stop(signal.SIGINT)
         assert time.monotonic() - began < 2
-        assert status == 130 and errors == "samplernn-fast: the page is closed\n"
+        assert status == 130 and errors == "samplernn-fast: the server has ended\n"
         answer.read()  # to a proper end

@@ -2,10 +2,12 @@
 
 import threading
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import soundfile
 
 pytest.importorskip("websockets", reason="needs websockets, of the extra `serve`")
 pytest.importorskip("prometheus_client", reason="needs prometheus-client, of the extra `serve`")
@@ -13,6 +15,7 @@ pytest.importorskip("prometheus_client", reason="needs prometheus-client, of the
 from contrast import colours, contrast
 from live import LiveServer, served_here, served_live
 from live_pages import RATE, expect_text, generated, last_played, opened, play, press_slider, shared_link
+from sounds import tone
 
 from samplernn_fast.engine.engine import Engine
 from samplernn_fast.serving.live import player
@@ -48,6 +51,7 @@ def test_a_token_is_needed_and_handed_on(listener: Any) -> None:
         page = listener.new_page()
         page.goto(server.address)
         expect_text(page, "problem", r"\?token=")
+        expect_text(page, "state", "^The server refuses this page; trying again in ")
         page = opened(listener, f"{server.address}?token=secret")
         play(page, 1)
         last_played(page, RATE // 2)
@@ -132,20 +136,36 @@ def test_a_link_to_a_model_that_is_not_served_is_told(listener: Any, live_server
     assert page.get_by_role("button", name="Play what was shared").is_disabled()
 
 
-def test_a_server_that_was_away_is_found_again(listener: Any) -> None:
+def test_a_server_that_was_away_is_found_again(listener: Any, tmp_path: Path) -> None:
+    """It has no recording any more, so the page sends its own again."""
+    prompt = tmp_path / "tone.wav"
+    soundfile.write(prompt, tone(0.5, RATE, 300, 0.3), RATE, subtype="FLOAT")
     with served_live(("demo",)) as first:
         page = opened(listener, first.address)
+        page.set_input_files("#prompt-file", prompt)
+        expect_text(page, "prompt-state", r"^The model goes on from tone\.wav, 0\.5 s\.")
         play(page, 1)
         last_played(page, RATE // 4)
         first.kill()
         expect_text(page, "state", "^The connection is lost; trying again in [12] s")
         assert page.get_by_role("button", name="Play", exact=True).is_disabled()
         second = LiveServer(("demo",), port=first.port)
-        expect_text(page, "state", "^Connected again. Press Play to go on")
+        expect_text(page, "state", "^Connected again. Press Play to begin again")
+        expect_text(page, "prompt-state", r"^The model goes on from tone\.wav, 0\.5 s\.")
         play(page, 2)
         _, samples = last_played(page)
         second.kill()
-    np.testing.assert_array_equal(samples, generated(len(samples), seed=2))
+    np.testing.assert_array_equal(samples, generated(len(samples), seed=2, prompt=prompt))
+
+
+def test_what_is_no_seed_is_told(listener: Any, live_server: Any) -> None:
+    page = opened(listener, live_server.address)
+    page.fill("#seed", "99999999999999999999")
+    page.get_by_role("button", name="Play", exact=True).click()
+    expect_text(page, "problem", "^The seed must be a whole number from 0 to")
+    expect_text(page, "state", "^Ready")
+    play(page, 4)
+    assert page.locator("#problem").is_hidden()
 
 
 @pytest.mark.parametrize("when", ["while it starts", "in a gap"])

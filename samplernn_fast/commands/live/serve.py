@@ -76,7 +76,7 @@ def serve(
             with priority.RealTime(priority.SENDING, realtime_priority):
                 application.run(studio, socket, token, host)
         except KeyboardInterrupt as stop:
-            raise Interrupted("the page is closed", signal_of(stop)) from None
+            raise Interrupted("the server has ended", signal_of(stop)) from None
         finally:
             studio.close()
 

@@ -114,7 +114,12 @@ export class Seed {
   }
 
   get value() {
-    return this.field.value === "" || !this.field.validity.valid ? null : this.field.valueAsNumber;
+    return this.field.value === "" || this.unusable ? null : this.field.valueAsNumber;
+  }
+
+  // Whether there is something that is no seed.
+  get unusable() {
+    return !this.field.validity.valid;
   }
 
   set value(seed) {

@@ -78,6 +78,10 @@ function showFrozen(value) {
 
 function play(score = []) {
   complain("");
+  if (seed.unusable) {
+    complain("The seed must be a whole number from 0 to 9007199254740991.");
+    return;
+  }
   element("link").hidden = true;
   element("link-state").textContent = "";
   const chosen = model();
@@ -114,7 +118,11 @@ const HANDLERS = {
     models = message.models;
     if (message.version !== VERSION) complain("The server is of another version; please load this page again.");
     prompt.most = message.most_prompt_seconds;
-    const again = state === "lost" ? "Connected again. Press Play to go on." : "Ready.";
+    const again = state === "lost" ? "Connected again. Press Play to begin again." : "Ready.";
+    if (state === "lost") {
+      complain("");
+      prompt.sendAgain();
+    }
     fillModels();
     show("ready", models.length ? again : "This server has no model.");
   },
@@ -149,10 +157,10 @@ const HANDLERS = {
   lead: ({ seconds }) => showLead(seconds),
   stopped: () => {
     player.rest();
-    show("ready", "The server ended the sound. Press Play to go on.");
+    show("ready", "The server ended the sound. Press Play to begin again.");
   },
   interrupted: () => {
-    if (state === "playing") stop("The device has taken the sound away. Press Play to go on."); // such as for a call
+    if (state === "playing") stop("The device has taken the sound away. Press Play to begin again."); // such as for a call
   },
   device: ({ takes }) => { // what else is wrong stays in its place
     const told = element("problem").textContent;
@@ -163,22 +171,25 @@ const HANDLERS = {
     if (!fatal || active()) complain(message); // a page that nobody uses is cut off after a while
     if (fatal || (refused && state === "starting")) stop("Nothing plays.");
   },
-  lost: ({ wait }) => {
-    const first = state === "connecting";
+  lost: async ({ wait }) => {
     if (active()) player.rest();
-    if (first) explain();
-    const seconds = Math.max(1, Math.round(wait / 1000));
-    const what = first ? "The server cannot be reached" : "The connection is lost";
-    show(first ? "connecting" : "lost", `${what}; trying again in ${seconds} s.`);
+    const again = `trying again in ${Math.max(1, Math.round(wait / 1000))} s.`;
+    if (state !== "connecting") return show("lost", `The connection is lost; ${again}`);
+    const why = await whyRefused();
+    if (state !== "connecting") return; // it was found meanwhile
+    if (why) complain(why);
+    show("connecting", why ? `The server refuses this page; ${again}` : `The server cannot be reached; ${again}`);
   },
 };
 
 // A browser does not tell why a connection was refused, but it tells so of a request.
-async function explain() {
+async function whyRefused() {
   try {
     const response = await fetch(`metrics${location.search}`);
-    if (!response.ok) complain(await refusal(response));
-  } catch { /* The state says already that the server is away. */ }
+    return response.ok ? "" : await refusal(response);
+  } catch {
+    return "";
+  }
 }
 
 // Moves the controls as the score of a shared sound did.

@@ -58,12 +58,18 @@ export class Prompt {
     try {
       const { prompt, seconds } = await (await post("api/prompts", content, { name: file })).json();
       this.id = prompt;
+      this.sent = [content, name, file];
       this.name = `${name}, ${seconds.toFixed(1)} s`;
       this.change();
     } catch (error) {
       this.complain(error.message);
     }
     this.tell(this.id === null ? NONE : `The model goes on from ${this.name}.`);
+  }
+
+  // For a server that may have begun anew, which keeps no recording.
+  sendAgain() {
+    if (this.id !== null) this.upload(...this.sent);
   }
 
   remove() {
