@@ -116,13 +116,13 @@ function toggle() {
 const HANDLERS = {
   hello: (message) => {
     models = message.models;
-    if (message.version !== VERSION) complain("The server is of another version; please load this page again.");
     prompt.most = message.most_prompt_seconds;
     const again = state === "lost" ? "Connected again. Press Play to begin again." : "Ready.";
     if (state === "lost") {
-      complain("");
+      complain(""); // what was wrong without the server
       prompt.sendAgain();
     }
+    if (message.version !== VERSION) complain("The server is of another version; please load this page again.");
     fillModels();
     show("ready", models.length ? again : "This server has no model.");
   },
