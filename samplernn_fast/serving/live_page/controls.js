@@ -103,7 +103,7 @@ export class Seed {
     this.field = element("seed");
     this.known = null; // what it was when `change` was called, or when it was set elsewhere
     this.field.addEventListener("change", () => {
-      if (!this.field.validity.valid || this.value === this.known) return;
+      if (this.unusable || this.value === this.known) return;
       this.known = this.value;
       change();
     });
@@ -117,7 +117,7 @@ export class Seed {
     return this.field.value === "" || this.unusable ? null : this.field.valueAsNumber;
   }
 
-  // Whether there is something that is no seed.
+  // It says whether something is there that is no seed.
   get unusable() {
     return !this.field.validity.valid;
   }

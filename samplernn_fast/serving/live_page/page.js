@@ -12,11 +12,14 @@ const MOST_TEXT = 250_000; // bytes of a request to play; the server takes 256 K
 const LONG_LINK = 4000; // letters
 const NO_DEVICE = "No device takes the sound. Connect or choose one; where that is not enough, press Stop and Play, "
   + "or start the browser anew.";
+const ANSWER_TIME = 3000; // milliseconds
 const element = (name) => document.getElementById(name);
 
 let models = []; // that are served
 let state = "connecting"; // then ready, starting or playing, and lost where the connection is
 let sound = null; // what plays or played last: model, seed, settings at the start, prompt, score, and what lies ahead
+let turns = 0; // how often the connection came or went: what waited for an answer meanwhile is of no more use
+let refused = null; // why the server refused this page last, as it was shown
 let asked = null; // the same of what is starting
 let shared = null; // what the address of this page holds
 let frozen = false;
@@ -79,7 +82,8 @@ function showFrozen(value) {
 function play(score = []) {
   complain("");
   if (seed.unusable) {
-    complain("The seed must be a whole number from 0 to 9007199254740991.");
+    if (active()) stop("Nothing plays.");
+    complain(`The seed must be a whole number from 0 to ${element("seed").max}.`);
     return;
   }
   element("link").hidden = true;
@@ -114,17 +118,18 @@ function toggle() {
 }
 
 const HANDLERS = {
-  hello: (message) => {
+  hello: async (message) => {
+    const turn = (turns += 1);
     models = message.models;
     prompt.most = message.most_prompt_seconds;
-    const again = state === "lost" ? "Connected again. Press Play to begin again." : "Ready.";
-    if (state === "lost") {
-      complain(""); // what was wrong without the server
-      prompt.sendAgain();
-    }
+    if (element("problem").textContent === refused) complain("");
     if (message.version !== VERSION) complain("The server is of another version; please load this page again.");
     fillModels();
-    show("ready", models.length ? again : "This server has no model.");
+    const again = state === "lost";
+    if (again) await prompt.sendAgain();
+    if (turn !== turns) return;
+    const ready = again ? "Connected again. Press Play to begin again." : "Ready.";
+    show("ready", models.length ? ready : "This server has no model.");
   },
   playing: (message) => {
     const { sha256, rate, temperature, top_k, top_p } = message;
@@ -159,8 +164,8 @@ const HANDLERS = {
     player.rest();
     show("ready", "The server ended the sound. Press Play to begin again.");
   },
-  interrupted: () => {
-    if (state === "playing") stop("The device has taken the sound away. Press Play to begin again."); // such as for a call
+  interrupted: () => { // such as for a call
+    if (state === "playing") stop("The device has taken the sound away. Press Play to begin again.");
   },
   device: ({ takes }) => { // what else is wrong stays in its place
     const told = element("problem").textContent;
@@ -172,23 +177,25 @@ const HANDLERS = {
     if (fatal || (refused && state === "starting")) stop("Nothing plays.");
   },
   lost: async ({ wait }) => {
+    const turn = (turns += 1);
     if (active()) player.rest();
     const again = `trying again in ${Math.max(1, Math.round(wait / 1000))} s.`;
     if (state !== "connecting") return show("lost", `The connection is lost; ${again}`);
-    const why = await whyRefused();
-    if (state !== "connecting") return; // it was found meanwhile
-    if (why) complain(why);
-    show("connecting", why ? `The server refuses this page; ${again}` : `The server cannot be reached; ${again}`);
+    const [what, why] = await obstacleToConnection();
+    if (turn !== turns) return;
+    if (why) complain((refused = why));
+    show("connecting", `${what}; ${again}`);
   },
 };
 
 // A browser does not tell why a connection was refused, but it tells so of a request.
-async function whyRefused() {
+async function obstacleToConnection() {
   try {
-    const response = await fetch(`metrics${location.search}`);
-    return response.ok ? "" : await refusal(response);
+    const response = await fetch(`metrics${location.search}`, { signal: AbortSignal.timeout(ANSWER_TIME) });
+    if (response.ok) return ["The server takes no connection", ""];
+    return ["The server refuses this page", await refusal(response)];
   } catch {
-    return "";
+    return ["The server cannot be reached", ""];
   }
 }
 

@@ -133,7 +133,7 @@ export class Player {
     if (this.context) this.gain.gain.setTargetAtTime(volume, this.context.currentTime, RAMP / 3);
   }
 
-  // seconds: how much sound is kept ready; null leaves that to how often there was too little.
+  // seconds: how far ahead of what is heard changes are made; null leaves that to how soon their sound comes.
   setLead(seconds) {
     this.worker.postMessage({ do: "lead", seconds });
   }

@@ -10,6 +10,7 @@ export class Prompt {
   constructor({ change, record, complain }) {
     Object.assign(this, { change, record, complain });
     this.id = null;
+    this.turn = 0; // what is chosen or removed meanwhile counts, and not what was sent before
     this.most = 30; // seconds
     this.file = element("prompt-file");
     this.button = element("prompt-record");
@@ -54,22 +55,27 @@ export class Prompt {
 
   // file: a name whose end says what it is.
   async upload(content, name, file = name) {
+    const turn = (this.turn += 1);
     this.tell(`Sending ${name} …`);
     try {
       const { prompt, seconds } = await (await post("api/prompts", content, { name: file })).json();
+      if (turn !== this.turn) return;
+      const another = prompt !== this.id; // the server names a recording after what it holds
       this.id = prompt;
       this.sent = [content, name, file];
       this.name = `${name}, ${seconds.toFixed(1)} s`;
-      this.change();
+      if (another) this.change();
     } catch (error) {
+      if (turn !== this.turn) return;
       this.complain(error.message);
+      if (content === this.sent?.[0]) this.id = null; // a server that began anew does not have it
     }
     this.tell(this.id === null ? NONE : `The model goes on from ${this.name}.`);
   }
 
-  // For a server that may have begun anew, which keeps no recording.
-  sendAgain() {
-    if (this.id !== null) this.upload(...this.sent);
+  // The server may have begun anew, and then it has no recording.
+  async sendAgain() {
+    if (this.id !== null) await this.upload(...this.sent);
   }
 
   remove() {
@@ -78,6 +84,7 @@ export class Prompt {
   }
 
   forget() {
+    this.turn += 1;
     this.id = null;
     this.tell(NONE);
   }
