@@ -18,9 +18,9 @@ const element = (name) => document.getElementById(name);
 let models = []; // that are served
 let state = "connecting"; // then ready, starting or playing, and lost where the connection is
 let sound = null; // what plays or played last: model, seed, settings at the start, prompt, score, and what lies ahead
-let turns = 0; // how often the connection came or went: what waited for an answer meanwhile is of no more use
-let refused = null; // why the server refused this page last, as it was shown
 let asked = null; // the same of what is starting
+let turns = 0; // how often the connection came or went: what waited for an answer meanwhile is of no more use
+let whyRefused = null; // why the server refused this page last, as it was shown
 let shared = null; // what the address of this page holds
 let frozen = false;
 
@@ -122,7 +122,7 @@ const HANDLERS = {
     const turn = (turns += 1);
     models = message.models;
     prompt.most = message.most_prompt_seconds;
-    if (element("problem").textContent === refused) complain("");
+    if (element("problem").textContent === whyRefused) complain("");
     if (message.version !== VERSION) complain("The server is of another version; please load this page again.");
     fillModels();
     const again = state === "lost";
@@ -183,7 +183,7 @@ const HANDLERS = {
     if (state !== "connecting") return show("lost", `The connection is lost; ${again}`);
     const [what, why] = await obstacleToConnection();
     if (turn !== turns) return;
-    if (why) complain((refused = why));
+    if (why) complain((whyRefused = why));
     show("connecting", `${what}; ${again}`);
   },
 };
