@@ -27,6 +27,7 @@ from live_pages import (
     press_slider,
     shared_link,
     shared_score,
+    write_prompt,
 )
 from sounds import tone
 
@@ -142,7 +143,7 @@ def test_a_link_holds_thousands_of_changes(listener: Any, live_server: Any) -> N
 
 def test_a_prompt_is_gone_on_from(listener: Any, live_server: Any, tmp_path: Path) -> None:
     prompt = tmp_path / "tone.wav"
-    soundfile.write(prompt, tone(0.5, RATE, 300, 0.3), RATE, subtype="FLOAT")
+    write_prompt(prompt)
     page = opened(listener, live_server.address)
     with page.expect_file_chooser() as chooser:
         page.get_by_role("button", name="Choose a file").click()

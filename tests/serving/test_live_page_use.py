@@ -7,15 +7,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-import soundfile
 
 pytest.importorskip("websockets", reason="needs websockets, of the extra `serve`")
 pytest.importorskip("prometheus_client", reason="needs prometheus-client, of the extra `serve`")
 
 from contrast import colours, contrast
 from live import LiveServer, served_here, served_live
-from live_pages import RATE, expect_text, generated, last_played, opened, play, press_slider, shared_link
-from sounds import tone
+from live_pages import RATE, expect_text, generated, last_played, opened, play, press_slider, shared_link, write_prompt
 
 from samplernn_fast.engine.engine import Engine
 from samplernn_fast.serving.live import player
@@ -139,7 +137,7 @@ def test_a_link_to_a_model_that_is_not_served_is_told(listener: Any, live_server
 def test_a_server_that_was_away_is_found_again(listener: Any, tmp_path: Path) -> None:
     """It has no recording any more, so the page sends its own again."""
     prompt = tmp_path / "tone.wav"
-    soundfile.write(prompt, tone(0.5, RATE, 300, 0.3), RATE, subtype="FLOAT")
+    write_prompt(prompt)
     with served_live(("demo",)) as first:
         page = opened(listener, first.address)
         page.set_input_files("#prompt-file", prompt)

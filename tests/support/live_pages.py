@@ -1,9 +1,12 @@
 """The page of live sound as a listener uses it, and the sound that it should make."""
 
 import re
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import soundfile
+from sounds import tone
 
 import samplernn_fast
 
@@ -24,6 +27,11 @@ def play(page: Any, seed: int) -> None:
     page.fill("#seed", str(seed))
     page.get_by_role("button", name="Play", exact=True).click()
     expect_text(page, "state", f"^Playing demo, seed {seed}")
+
+
+def write_prompt(file: Path) -> None:
+    """Writes half a second of a recording that the model may go on from."""
+    soundfile.write(file, tone(0.5, RATE, 300, 0.3), RATE, subtype="FLOAT")
 
 
 def expect_text(page: Any, name: str, pattern: str) -> None:

@@ -6,10 +6,10 @@ run has a process that kills itself after so many updates, and the status of eac
 
 import gc
 import importlib
+import multiprocessing
 import os
 import signal
 import sys
-import traceback
 from contextlib import suppress
 from pathlib import Path
 
@@ -22,27 +22,16 @@ from samplernn_fast.training.process import process_group
 from samplernn_fast.training.trainer import Trainer, train
 
 
-def train_until_killed(config: TrainConfig, kill_at: int) -> int:
-    """Returns the exit status of the process that trains: a copy of this one, since loading torch takes seconds."""
-    child = os.fork()
-    if child:
-        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    status = 1
-    try:
-        update = Trainer.update
+def train_until_killed(config: TrainConfig, kill_at: int) -> None:
+    update = Trainer.update
 
-        def killing(self: Trainer, batch: object) -> None:
-            update(self, batch)
-            if self.step == kill_at:
-                os.kill(os.getpid(), signal.SIGKILL)
+    def killing(self: Trainer, batch: object) -> None:
+        update(self, batch)
+        if self.step == kill_at:
+            os.kill(os.getpid(), signal.SIGKILL)
 
-        Trainer.update = killing
-        train(config, progress=False)
-        status = 0
-    except BaseException:
-        traceback.print_exc()
-    finally:
-        os._exit(status)  # what the original does at its end is not the copy's to do
+    Trainer.update = killing
+    train(config, progress=False)
 
 
 def train_as_ranks(configs: list[TrainConfig]) -> None:
@@ -65,8 +54,12 @@ def main(data: str, out: str, steps: str, kill_at: str, *names: str) -> None:
         for module in ("torch._dynamo", "torch.utils.tensorboard"):
             with suppress(ImportError):  # TensorBoard may be missing
                 importlib.import_module(module)  # Training loads it, and the copies share what is loaded before.
+        copies = multiprocessing.get_context("fork")
         for name, config in zip(names, configs, strict=True):
-            print(name, train_until_killed(config, int(kill_at)), flush=True)
+            process = copies.Process(target=train_until_killed, args=(config, int(kill_at)))
+            process.start()
+            process.join()
+            print(name, process.exitcode, flush=True)
     else:
         train_as_ranks(configs)
 
