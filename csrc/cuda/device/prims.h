@@ -254,6 +254,11 @@ SRNN_DEVICE uint32_t bfloat16_pair(float low, float high) {
   asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));
   return pair;
 }
+// Four of the eight bytes of a and b. The digits of `which` are their numbers, the lowest byte's
+// first; a has bytes 0 to 3.
+SRNN_DEVICE uint32_t pick_bytes(uint32_t a, uint32_t b, uint32_t which) {
+  return __byte_perm(a, b, which);
+}
 // `sum` plus the four products of the signed bytes of a and b.
 SRNN_DEVICE int32_t add_bytes(uint32_t a, uint32_t b, int32_t sum) {
   int32_t result;

@@ -132,19 +132,24 @@ struct RowCodes {
     b.scales()[row] = b.row_scale;
   }
 
-  // Stores the codes of four numbers; 0 is the code of those that are not finite.
+  // Stores the codes of four numbers. Those of numbers that are not finite mean nothing: the row's
+  // scale is NaN then.
   SRNN_DEVICE_MEMBER void store(const Block& b, int row, int col, const uint32_t (&bits)[4]) const {
-    uint32_t high = 0, low = 0;
+    uint32_t code[4];  // in the lower 16 bits
     for (int k = 0; k < 4; ++k) {
-      const float scaled = per_unit == 0.0f ? 0.0f : float_of(bits[k]) * per_unit;
+      const float scaled = float_of(bits[k]) * per_unit;
       // Rounded to the nearest, ties away from zero. Beside 2^23 a float has no bits after the
       // point.
       const uint32_t negative = bits_of(scaled) >> 31;
       const float whole = add_rz(magnitude(scaled) + 0.5f, 8388608.0f);
-      const int code = static_cast<int>(((bits_of(whole) & 0x7fffu) ^ (0 - negative)) + negative);
-      high |= (static_cast<uint32_t>(code >> 7) & 255u) << (8 * k);
-      low |= (static_cast<uint32_t>(code) & 127u) << (8 * k);
+      code[k] = (bits_of(whole) ^ (0 - negative)) + negative;
     }
+    // The planes are cut out of two codes at a time. Shifted by one bit, a code has the higher
+    // plane's byte in its second byte.
+    const uint32_t first = pick_bytes(code[0], code[1], 0x5410);
+    const uint32_t second = pick_bytes(code[2], code[3], 0x5410);
+    const uint32_t low = pick_bytes(first, second, 0x6420) & 0x7f7f7f7fu;
+    const uint32_t high = pick_bytes(first << 1, second << 1, 0x7531);
     *reinterpret_cast<uint32_t*>(b.codes(row) + col) = high;
     *reinterpret_cast<uint32_t*>(b.codes(kTile + row) + col) = low;
   }

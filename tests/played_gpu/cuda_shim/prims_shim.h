@@ -204,6 +204,15 @@ SRNN_DEVICE uint32_t bfloat16_pair(float low, float high) {
   };
   return nearest(low) | nearest(high) << 16;
 }
+SRNN_DEVICE uint32_t pick_bytes(uint32_t a, uint32_t b, uint32_t which) {
+  const uint64_t both = uint64_t{b} << 32 | a;
+  uint32_t picked = 0;
+  for (int k = 0; k < 4; ++k) {
+    const uint64_t byte = both >> (8 * (which >> (4 * k) & 7)) & 255;
+    picked |= static_cast<uint32_t>(byte) << (8 * k);
+  }
+  return picked;
+}
 SRNN_DEVICE int32_t add_bytes(uint32_t a, uint32_t b, int32_t sum) {
   uint32_t total = static_cast<uint32_t>(sum);
   for (int shift = 0; shift < 32; shift += 8) {
