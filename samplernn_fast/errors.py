@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 _MOST_CHARACTERS = 1000  # A message may quote what a damaged file holds, so it has at most so many.
+_ALIKE = 0.7  # The least ratio of difflib at which a word is offered: at 0.6 --stereo would be taken for --seed.
 
 
 def one_line(text: object) -> str:
@@ -38,15 +39,19 @@ def quoted(text: object, most: int = 60) -> str:
 
 
 def did_you_mean(word: object, known: Iterable[str]) -> str:
-    """ "; did you mean X?" with the known word that is most like `word`, or nothing where none is like it."""
+    """ "; did you mean X?" with the known word that is most like `word`, or nothing where none is like it.
+
+    The dashes in front of flags do not count, because they would make any two short flags alike.
+    """
     import difflib
 
     if not isinstance(word, str):
         return ""
-    words = list(known)
-    found = [one for one in words if len(word) > 2 and one.startswith(word)]
-    found = found or difflib.get_close_matches(word, words, n=1, cutoff=0.6)
-    return f"; did you mean {found[0]}?" if found else ""
+    by_name = {one.lstrip("-"): one for one in known}
+    name = word.lstrip("-")
+    found = [one for one in by_name if len(name) > 2 and one.startswith(name)]
+    found = found or difflib.get_close_matches(name, by_name, n=1, cutoff=_ALIKE)
+    return f"; did you mean {by_name[found[0]]}?" if found else ""
 
 
 def exists(path: object) -> str:

@@ -330,11 +330,19 @@ def test_refusals_come_before_torch_is_loaded(make_data, tmp_path):
         ("train rnn --hidden-size=32", "--dim"),
         ("generate --seconds 3", "--duration"),
         ("train laptop --max-step 3", "--max-steps"),
+        ("play --topk 3", "--top-k"),
+        ("serve --listeners 3", "--max-listeners"),
     ],
 )
 def test_a_flag_of_other_programs_is_told_by_its_name_here(line, flag, capsys):
     assert run(*line.split()) == 2
     assert f"; did you mean {flag}? See " in assert_one_line_error(capsys)
+
+
+@pytest.mark.parametrize("line", ["radio --bogus", "play --stereo", "radio --quiet", "play --cpu", "play --force"])
+def test_a_flag_that_is_like_none_is_taken_for_none(line, capsys):
+    assert run(*line.split()) == 2
+    assert f"there is no flag {line.split()[1]}; see " in assert_one_line_error(capsys)
 
 
 @pytest.mark.parametrize("flag", ["--mean", "--std=0.5", "--gain", "--sample_rate"])
