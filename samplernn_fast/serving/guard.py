@@ -37,7 +37,7 @@ class Guard:
             message = await receive()
             received += len(message.get("body", b""))
             if received > most:
-                raise HTTPException(413, f"the body may have {most:,} bytes at most")
+                raise HTTPException(413, f"what is sent here may have {_size(most)} at most; send less of it")
             return message
 
         async def with_headers(message: Message) -> None:
@@ -46,3 +46,8 @@ class Guard:
             await send(message)
 
         await self._app(scope, limited, with_headers)
+
+
+def _size(count: int) -> str:
+    """A number of bytes in words, rounded down, so that what has this size is taken: 16.7 MB, 2,000 bytes."""
+    return f"{count // 100_000 / 10:.15g} MB" if count >= 1_000_000 else f"{count:,} bytes"

@@ -259,7 +259,10 @@ def test_a_prompt_is_uploaded_and_heard(server: LiveServer) -> None:
         assert np.array_equal(client.hear(512), generated(512, seed=9, prompt=heard))
     status, content = server.ask("api/prompts", b"this is no audio" * 9)
     assert status == 400 and "the recording" in json.loads(content)["detail"]
-    assert server.ask("api/prompts", b"\0" * ((1 << 24) + 1))[0] == 413
+    status, answer = server.ask("api/prompts", b"\0" * ((1 << 24) + 1))
+    assert status == 413 and "may have 16.7 MB at most" in answer.decode()
+    status, answer = server.ask("api/prompts", b"\0" * 16_700_000)
+    assert status == 400 and "MB" not in answer.decode()  # it is no audio, but has the size that may be sent
 
 
 def test_a_clip_becomes_flac(server: LiveServer) -> None:
