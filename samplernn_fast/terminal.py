@@ -17,6 +17,7 @@ _AUDIO_FORMAT = "{percentage:3.0f}%|{bar}| {n:.1f}/{total:.1f} s of audio{postfi
 _ENDLESS_FORMAT = "{n:.1f} s of audio{postfix}"
 # Seconds before the first line, before the second, and at most between two; each wait is half as long again.
 _FIRST_WAIT, _SECOND_WAIT, _LONGEST_WAIT = 2.0, 5.0, 30.0
+_LONGEST_ENDLESS_WAIT = 600.0  # seconds between two lines of audio that has no end, of which a log may hold months
 
 
 def is_watched() -> bool:
@@ -63,18 +64,20 @@ class Bar:
         prefixes: bool = False,
         rate: str | None = None,
         form: str | None = None,
+        longest_wait: float | None = None,
     ) -> None:
         """total: how much there is to do, in `unit` (one "file"), None where nobody knows; `start` of it is done.
 
         shown: False is silent. prefixes: write 12.3k for 12300. rate: what `unit` a second is called. form: tqdm's
-        bar_format, in place of its own; {postfix} in it is the rate under that name.
+        bar_format, in place of its own; {postfix} in it is the rate under that name. longest_wait: the most seconds
+        between two lines where there is no terminal, in place of half a minute.
         """
         self._done = start
         self._display: _Display | None = None
         if shown and is_watched():
             self._display = _TerminalBar(total, unit, start, title, prefixes, rate, form)
         elif shown and sys.stderr is not None:
-            self._display = _Lines(total, unit, start, title, prefixes, rate)
+            self._display = _Lines(total, unit, start, title, prefixes, rate, longest_wait or _LONGEST_WAIT)
 
     def __enter__(self) -> Self:
         return self
@@ -153,9 +156,17 @@ class _Lines:
     """A line every few seconds, printed by a thread of its own, so that a long step is not silent either."""
 
     def __init__(
-        self, total: float | None, unit: str, start: float, title: str | None, prefixes: bool, rate: str | None
+        self,
+        total: float | None,
+        unit: str,
+        start: float,
+        title: str | None,
+        prefixes: bool,
+        rate: str | None,
+        longest_wait: float,
     ) -> None:
         self._total, self._unit, self._title, self._prefixes, self._rate = total, unit, title, prefixes, rate
+        self._longest_wait = longest_wait
         self._start = self._done = start
         self._note: str | None = None
         self._began = time.monotonic()
@@ -178,7 +189,7 @@ class _Lines:
         wait, following = _FIRST_WAIT, _SECOND_WAIT
         while not self._ended.wait(wait):
             self.write(self.text(time.monotonic() - self._began))
-            wait, following = following, min(_LONGEST_WAIT, 1.5 * following)
+            wait, following = following, min(self._longest_wait, 1.5 * following)
 
     def text(self, elapsed: float) -> str:
         """The line after `elapsed` seconds: what is done, the rate, the time that is left, and the note."""
@@ -233,9 +244,11 @@ def counted(number: float, unit: str) -> str:
 
 def audio_bar(seconds: float | None, shown: bool = True, title: str | None = None, start: float = 0) -> Bar:
     """A bar in seconds of audio, so that its rate is the speed in x real time. seconds: None where it has no end."""
-    form = _ENDLESS_FORMAT if seconds is None else _AUDIO_FORMAT
-    total = None if seconds is None else float(seconds)
-    return Bar(total, "s of audio", shown=shown, start=start, title=title, rate="x real time", form=form)
+    unit, rate = "s of audio", "x real time"
+    if seconds is not None:
+        return Bar(float(seconds), unit, shown=shown, start=start, title=title, rate=rate, form=_AUDIO_FORMAT)
+    longest = _LONGEST_ENDLESS_WAIT
+    return Bar(None, unit, shown=shown, start=start, title=title, rate=rate, form=_ENDLESS_FORMAT, longest_wait=longest)
 
 
 @contextmanager

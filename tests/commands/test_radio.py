@@ -7,8 +7,10 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,6 +18,7 @@ import soundfile
 from command_line import RATE, assert_one_line_error, run, subprocess_of
 from safetensors import safe_open
 
+from samplernn_fast import terminal
 from samplernn_fast.commands.live.radio import seconds_of
 from samplernn_fast.errors import ConfigError
 
@@ -96,7 +99,10 @@ def test_a_replay_needs_the_model_that_was_played(model, capsys):
 @pytest.mark.parametrize("kind", ["wav", "s16", "f32"])
 def test_standard_output_gets_the_sound(model, kind):
     done = subprocess_of("radio", model, "-o", "-", "--format", kind, "--duration", "2.5", *FLAGS)
-    assert done.returncode == 0 and done.stderr == b""
+    assert done.returncode == 0 and re.fullmatch(
+        rf"the radio begins: {model.name} to standard output, as fast as it can; (SIGTERM|ctrl-C) stops it\n",
+        done.stderr.decode(),
+    )
     assert run("radio", model, "-o", "live", "--duration", "2.5", *FLAGS) == 0
     wanted, _ = soundfile.read("live/radio-00000.flac", dtype="int16")
     if kind == "f32":
@@ -111,7 +117,7 @@ def test_a_reader_that_goes_away_ends_the_radio_quietly(model):
     process = radio(model, "-o", "-", *FLAGS, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert len(process.stdout.read(10_000)) == 10_000
     process.stdout.close()
-    assert process.wait(60) == 1 and process.stderr.read() == b""
+    assert process.wait(60) == 1 and process.stderr.read().count(b"\n") == 1  # which says that it begins
 
 
 def grown(folder):
@@ -143,7 +149,7 @@ def test_a_radio_that_is_stopped_goes_on_there_before_its_first_state(model, tmp
         with safe_open(folder / "states" / "stopped.safetensors", "np") as state:
             kept = json.loads(state.metadata()["samplernn_fast"])["info"]["radio"]["position"]
         assert made[-1] - RATE <= kept <= made[-1]
-        told = re.search(r"^samplernn-fast: stopped after .* of sound; the same command goes on from there, in (.*);"
+        told = re.search(r"\nsamplernn-fast: stopped after .* of sound; the same command goes on from there, in (.*);"
                          r" with --duration (\d+) it makes a file of what is in none yet\n$", error)  # fmt: skip
         assert told[1] == str(folder) and int(told[2]) == math.ceil(made[-1] / RATE)
     end = int(told[2]) + 2
@@ -161,7 +167,7 @@ def test_in_a_terminal_it_says_where_it_goes_on_and_how_far_it_is(model, tmp_pat
         shown = Terminal(program=[str(word) for word in words])
         try:
             told = shown.until("; ctrl-C stops it and keeps its place")
-            assert re.search(rf"the radio in .*live {begins};", told)
+            assert re.search(rf"the radio {begins}: {model.name} to .*live, as fast as it can;", told)
             shown.until(" s of audio, ")
             wait_until(shown.process, lambda: grown(tmp_path / "live") > 2 * RATE)
             shown.press("\x03")
@@ -204,8 +210,45 @@ def test_a_radio_without_a_log_says_that_it_begins_anew(model):
     error = process.communicate(timeout=60)[1].decode()
     assert process.returncode == 143
     assert re.fullmatch(
-        r"samplernn-fast: stopped after .* of sound; .* begins anew, and goes on where --log .*\n", error
+        r"the radio begins: .*\n"
+        r"samplernn-fast: stopped after .* of sound; .* begins anew, and goes on where --log .*\n",
+        error,
     )
+
+
+def test_without_a_terminal_it_says_rarely_how_far_it_is(model, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(terminal, "_FIRST_WAIT", 0.05)
+    monkeypatch.setattr(terminal, "_SECOND_WAIT", 0.1)
+    for duration, begins in (("20", "begins"), ("30", r"goes on after \d+ s of sound")):
+        assert run("radio", model, "-o", "live", "--duration", duration, *FLAGS) == 0
+        first, *others = capsys.readouterr().err.splitlines()
+        assert re.fullmatch(
+            rf"the radio {begins}: {model.name} to live, .* SIGTERM stops it and keeps its place", first
+        )
+        assert 1 <= len(others) <= 10
+        for line in others:
+            assert re.fullmatch(rf"[\d.]+ of {duration}\.0 s of audio, .*, {model.name} with seed \d+", line), line
+
+
+def test_a_log_of_endless_sound_stays_short(monkeypatch):
+    """A line comes after every ten minutes at last, so that a month has few thousands."""
+    waits = []
+
+    class Ended:
+        def wait(self, seconds):
+            waits.append(seconds)
+            return len(waits) > 40
+
+        def set(self):
+            pass
+
+    monkeypatch.setattr(terminal, "threading", SimpleNamespace(Event=Ended, Thread=threading.Thread))
+    monkeypatch.setattr(terminal, "say", lambda line: None)
+    terminal.audio_bar(None).close()
+    assert waits[0] <= 2 and sum(waits[:12]) < 3600 and waits[-1] == 600
+    waits.clear()
+    terminal.audio_bar(600.0).close()
+    assert waits[-1] == 30
 
 
 @pytest.mark.parametrize(("flags", "named"), [(["-o"], "--output"), (["-o", "-", "--log"], "--log")])
@@ -269,6 +312,7 @@ def test_another_radio_in_the_folder_is_left_alone(model, capsys):
     assert run("radio", model, "-o", "live", "--duration", "3", *FLAGS) == 0
     live = Path("live")
     before = contents(live)
+    capsys.readouterr()
     assert len(before) == 2
     assert run("radio", model, "-o", "live", "--duration", "3", *FLAGS, "--temperature", "0.5", "0.6") == 2
     assert "live holds another radio: temperature was [0.9, 1.05], and is [0.5, 0.6] now" in assert_one_line_error(

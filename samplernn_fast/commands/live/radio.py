@@ -131,17 +131,31 @@ class _Job:
         rate = station().rate
         with terminal.interrupts(signal.SIGTERM) as caught, self._log(told) as log:
             broadcast = Broadcast(station, self._outlet(rate, told), log, self.state_seconds, duration)
+            self._say_begin(broadcast.station, paced)
             with self._bar(broadcast.station.position / rate, duration) as bar:
-                if broadcast.play(duration, Clock(rate) if paced else None, lambda: bool(caught), bar.advance):
+
+                def show() -> None:
+                    name, seed = broadcast.station.playing
+                    bar.move_to(broadcast.station.position / rate, f"{name} with seed {seed}")
+
+                if broadcast.play(duration, Clock(rate) if paced else None, lambda: bool(caught), show):
                     return
             raise Interrupted(self._told(broadcast.station.position / rate), caught[0])
 
+    def _say_begin(self, station: "Station", paced: bool) -> None:
+        """Prints what is played, where it goes, and how it is stopped."""
+        seconds = station.position / station.rate
+        begins = f"goes on after {terminal.duration(seconds)} of sound" if seconds else "begins"
+        place = "standard output" if self.output == _STANDARD_OUTPUT else self.output
+        speed = "as fast as it is heard" if paced else "as fast as it can"
+        stops = "ctrl-C stops it" if terminal.is_watched() else "SIGTERM stops it"  # a service gets no ctrl-C
+        kept = "" if self.folder is None else " and keeps its place"
+        terminal.say(f"the radio {begins}: {', '.join(station.names)} to {place}, {speed}; {stops}{kept}")
+
     def _bar(self, done: float, duration: float | None) -> terminal.Bar:
-        """How far the radio is, where its sound goes to a folder and somebody watches; and a line where it begins."""
-        shown = self.output != _STANDARD_OUTPUT and terminal.is_watched()
-        if shown:
-            begins = f"goes on after {terminal.duration(done)} of sound" if done else "begins"
-            terminal.say(f"the radio in {self.output} {begins}; ctrl-C stops it and keeps its place")
+        """How far the radio is. In a terminal, only sound for a folder has a bar: the program that takes sound from a
+        pipe, such as a player, writes there too."""
+        shown = self.output != _STANDARD_OUTPUT or not terminal.is_watched()
         return terminal.audio_bar(None if duration is None else max(done, duration), shown, start=done)
 
     def _told(self, seconds: float) -> str:

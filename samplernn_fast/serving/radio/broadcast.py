@@ -75,16 +75,16 @@ class Broadcast:
         duration: float | None,
         clock: Clock | None = None,
         should_stop: Callable[[], bool] = lambda: False,
-        advance: Callable[[float], None] = lambda seconds: None,
+        show: Callable[[], None] = lambda: None,
     ) -> bool:
         """Plays until so many seconds of the radio are out, counted from its beginning; None is for ever.
 
-        advance: is told after each block how many seconds it has.
+        show: is called after each block.
         Returns whether it came to that end. Where it is stopped, or nobody reads its sound any more, or ctrl-C is
         pressed again, it keeps its place first, so that it goes on from there.
         """
         try:
-            if self._play(duration, clock, should_stop, advance):
+            if self._play(duration, clock, should_stop, show):
                 return True
         except BrokenPipeError:
             self._keep_place()
@@ -102,7 +102,7 @@ class Broadcast:
         duration: float | None,
         clock: Clock | None,
         should_stop: Callable[[], bool],
-        advance: Callable[[float], None],
+        show: Callable[[], None],
     ) -> bool:
         station, outlet = self.station, self.outlet
         last = None if duration is None else round(duration * station.rate)
@@ -116,7 +116,7 @@ class Broadcast:
             before = station.position
             samples = station.step()
             told = outlet.write(samples if last is None else samples[: last - before])
-            advance(len(samples) / station.rate)
+            show()
             if last is not None and station.position > last:
                 break
             self._write_down(*station.take_events(), *told)

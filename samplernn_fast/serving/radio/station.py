@@ -72,6 +72,11 @@ class Station:
         return events
 
     @property
+    def playing(self) -> tuple[str, int]:
+        """The name and the seed of the model that plays, or that fades in."""
+        return self.names[self._part.plan.model], self._part.plan.seed
+
+    @property
     def can_save(self) -> bool:
         """Whether `save` and `moment` may be called now, which is not while one part fades into another."""
         return self._old is None and self._mixed - self._part.start >= self._fade
