@@ -84,7 +84,8 @@ def test_settings_change_at_once_and_a_score_makes_the_same_again(server: LiveSe
 
 def test_a_change_falls_into_sound_that_was_sent(server: LiveServer) -> None:
     with server.client() as client:
-        assert client.play(seed=6, block=64)["rewinds"]
+        playing = client.play(seed=6, block=64)
+        assert playing["rewinds"] and playing["kept"] == 128
         client.say(do="want", until=2048, keep=0)
         before = client.hear(2048)
         client.say(**{"do": "reset", "id": 4, "from": 1000, "until": 1536})

@@ -290,6 +290,41 @@ def test_the_lead_is_learnt_before_anything_changes(listener: Any, live_server: 
     assert slow == [1, 1, 2, 2]
 
 
+def test_the_lead_comes_down_soon_after_a_disturbance(listener: Any, live_server: Any) -> None:
+    """It stays up only where disturbances come again after it came down, and as long as they do."""
+    page = opened(listener, live_server.address)
+    leads = page.evaluate(
+        """async () => {
+          const { Lead } = await import("./lead.js");
+          const follow = (late, seconds, rewinds = true) => {
+            const lead = new Lead({ rate: 8000, block: 64, burst: 0.016, chosen: null, rewinds, changed: () => {} });
+            const leads = [], ahead = [];
+            for (let played = 0; played < seconds * 8000; played += 64) {
+              lead.heard(played, !late(played / 8000));
+              if (played % 8000 !== 0) continue;
+              leads.push(Math.round(1000 * lead.seconds));
+              ahead.push(Math.round((1000 * (lead.samples + lead.descent)) / 8000));
+            }
+            return [leads, ahead];
+          };
+          return {
+            one: follow((time) => time > 10 && time < 11, 100),
+            alone: follow((time) => time > 10 && time < 11, 300, false),
+            often: follow((time) => time > 10 && time < 250 && time % 15 < 1, 400),
+            always: follow((time) => time < 100, 100),
+          };
+        }"""
+    )
+    (one, ahead), (often, _), (always, _), (alone, _) = (leads[name] for name in ("one", "often", "always", "alone"))
+    assert one[5] == 24 and 80 < max(one) < 160
+    assert one[11] == max(one) and one[22:] == [24] * 78  # ten seconds later
+    assert ahead[11:60] == [max(one)] * 49 and ahead[-1] == 24  # what is ready outlasts the next one as before
+    assert alone[50] == max(alone) and alone[-1] == 24  # there is nothing else that could outlast it
+    assert min(often[80:250]) > 80  # it was too early to come down, so it stays
+    assert often[340:] == [24] * 60
+    assert max(always) <= 608
+
+
 def test_sound_that_comes_again_takes_its_place(listener: Any, live_server: Any) -> None:
     """The sound that was heard stays; where the new one comes late, the old one goes on until a soft jump."""
     page = opened(listener, live_server.address)

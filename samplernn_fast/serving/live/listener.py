@@ -169,6 +169,7 @@ class Connection:
                 "block": seat.block,
                 "grain": player.grain,
                 "rewinds": seat.slot.rewinds,
+                "kept": seat.slot.most_kept,
                 "temperature": settings.temperature,
                 "top_k": settings.top_k,
                 "top_p": settings.top_p,

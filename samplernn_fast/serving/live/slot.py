@@ -86,7 +86,8 @@ class Slot:
         self._beginning = _memory(self.state)
         room = _KEPT_BYTES // (2 * self._beginning.nbytes)  # a frozen slot has two memories
         self.rewinds = room >= _LEAST_KEPT  # whether it takes snapshots
-        self._kept: deque[_Snapshot] = deque(maxlen=min(room, _MOST_KEPT))
+        self.most_kept = min(room, _MOST_KEPT)  # snapshots, one for each of the newest blocks
+        self._kept: deque[_Snapshot] = deque(maxlen=self.most_kept)
         self._moment, self._moment_at = self._beginning, 0
         self._loop = -(-round(_LOOP_SECONDS * self.config.sample_rate) // self.grain) * self.grain
         self._joint = _Joint(max(1, round(_JOINT_SECONDS * self.config.sample_rate)))

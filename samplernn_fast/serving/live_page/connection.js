@@ -1,18 +1,11 @@
 // The worker that holds the connection to the server (docs/live.md): it passes samples on to the audio thread, asks for
 // as many as are needed, and tells the page what happens. The page sends it what the listener does.
+import { Lead } from "./lead.js";
 
 const WANTS = 125; // a second at most, and
 const SETS = 30; // a second at most: the server takes 200 messages a second
-const LEAST = 0.01; // seconds ahead of what is heard at which changes are made,
-const SPARE = 0.004; // seconds more than the device takes at once,
-const GROWTH = 1.5; // and the factor by which they grow when sound came later than a change may, or there was a gap,
-const GROW_AFTER = 0.25; // but not before so many seconds: what comes late comes several times at once
-const CALM = 5; // seconds of sound without that after which they shrink again, twice as many after each time,
-const MOST_CALM = 40; // and the most that these become
-const WARM_UP = 0.05; // seconds that are made ahead at first, when everything is slower than later,
-const WARM_AFTER = 0.3; // and the seconds of sound after which that is over
-const MOST = 0.6; // seconds that they may be
-const RESERVE = 0.25; // seconds that are made besides, and again as they shall be where a change falls into them,
+const UNDERWAY = 8; // blocks that may be made while a change is on its way, so that its place is still kept
+const RESERVE = 0.25; // seconds made behind the lead, and again as they shall be where a change falls into them,
 const SOON = 0.05; // but no more than this until so much was heard behind a change: a hand that moves goes on moving
 const HEADER = 16; // bytes
 const FIRST_WAIT = 500, LONGEST_WAIT = 8000; // milliseconds until the server is tried again
@@ -51,7 +44,7 @@ function answer(message) {
   if (message.is === "playing") {
     if (message.play !== stream?.number) return; // another one was asked for meanwhile
     begin(message);
-    Object.assign(told, { play: stream.play, lead: stream.lead / stream.rate });
+    Object.assign(told, { play: stream.play, lead: stream.lead.seconds });
   }
   if (message.is === "error" && message.play) {
     told.refused = message.play === stream?.number;
@@ -77,22 +70,18 @@ function play({ message, model, play: number }) {
   send({ do: "play", ...message, block: stream.block });
 }
 
-function begin({ rate, block, rewinds }) {
-  Object.assign(stream, { rate, block, rewinds, until: 0, received: 0, played: 0, underruns: 0, late: 0, live: true });
-  stream.slow = stream.growAt = 0;
+function begin({ rate, block, rewinds, kept }) {
+  Object.assign(stream, { rate, block, rewinds, kept, live: true });
+  Object.assign(stream, { until: 0, received: 0, played: 0, underruns: 0, late: 0 });
+  stream.slow = 0;
   stream.filling = 0; // the position up to which much is made at once
   stream.wants = new Map(); // what was played when samples from a position on were asked for
   stream.playedAt = performance.now(); // when it was told what is played
   stream.changedAt = -Infinity; // what was played when a change was sent last
-  Object.assign(stream, { calm: CALM, warm: false, shrinkAt: WARM_AFTER * rate });
-  stream.lead = leadOf(Math.max(chosen ?? WARM_UP, shortest()));
-  port.postMessage({ do: "begin", block, lead: stream.lead, play: stream.play });
+  stream.lead = new Lead({ rate, block, burst, chosen, rewinds, changed: tellLead });
+  port.postMessage({ do: "begin", block, lead: stream.lead.samples, play: stream.play });
   want(0);
 }
-
-const shortest = () => Math.max(LEAST, burst + SPARE);
-
-const leadOf = (seconds) => stream.block * Math.ceil((seconds * stream.rate) / stream.block);
 
 // The first beginning of a block at a position or behind it: less than a block is never made.
 const blockAt = (position) =>
@@ -100,7 +89,7 @@ const blockAt = (position) =>
 
 // Asks for the samples before the one that is so far ahead of what is heard as there shall be sound.
 function want(played) {
-  const until = blockAt(played + stream.lead + reserve(played));
+  const until = blockAt(played + stream.lead.samples + reserve(played));
   if (until <= stream.until) return;
   // While much is made at once, the time until some of it comes says nothing of a change, which comes first.
   if (stream.received >= stream.filling) stream.wants.set(stream.until, played);
@@ -111,7 +100,9 @@ function want(played) {
 // Samples that are made behind the lead.
 function reserve(played) {
   if (!stream.rewinds) return 0;
-  return stream.rate * (played - stream.changedAt < SOON * stream.rate ? SOON : RESERVE);
+  if (played - stream.changedAt < SOON * stream.rate) return SOON * stream.rate;
+  const most = Math.max(RESERVE * stream.rate, (stream.kept - UNDERWAY) * stream.block);
+  return Math.min(most, RESERVE * stream.rate + stream.lead.descent);
 }
 
 // Where a change shall be: what was made behind it is made again.
@@ -119,7 +110,7 @@ function place() {
   if (!stream?.live || !stream.rewinds) return {};
   const played = playedNow();
   stream.changedAt = stream.played;
-  const from = blockAt(played + stream.lead);
+  const from = blockAt(played + stream.lead.samples);
   stream.until = blockAt(from + reserve(stream.played));
   stream.filling = 0;
   stream.wants.clear();
@@ -138,35 +129,15 @@ function heard({ play: number, played, underruns, late, slow }) {
   if (!stream?.live || number !== stream.play) return;
   Object.assign(stream, { played, playedAt: performance.now() });
   if (underruns > stream.underruns) send({ do: "underrun", count: underruns - stream.underruns });
-  const enough = underruns === stream.underruns && late === stream.late && slow === stream.slow;
+  const inTime = underruns === stream.underruns && late === stream.late && slow === stream.slow;
   Object.assign(stream, { underruns, late, slow });
-  if (chosen === null && !enough) grow(played);
-  if (chosen === null && played > stream.shrinkAt) shrink(played);
+  stream.lead.heard(played, inTime);
   want(played);
 }
 
-function grow(played) {
-  if (played < stream.growAt) return;
-  stream.growAt = played + GROW_AFTER * stream.rate;
-  setLead(Math.min(MOST, (GROWTH * stream.lead) / stream.rate));
-  if (!stream.warm) return; // gaps of the first moments say nothing of later ones
-  stream.calm = Math.min(MOST_CALM, 2 * stream.calm);
-  stream.shrinkAt = played + stream.calm * stream.rate;
-}
-
-// At first to the shortest, later step by step: what one pause of the machine has cost is not lost for ever.
-function shrink(played) {
-  setLead(stream.warm ? Math.max(shortest(), stream.lead / stream.rate / GROWTH) : shortest());
-  stream.warm = true;
-  stream.shrinkAt = played + stream.calm * stream.rate;
-}
-
-function setLead(seconds) {
-  const lead = leadOf(seconds);
-  if (lead === stream.lead) return;
-  stream.lead = lead;
-  port.postMessage({ do: "setLead", lead: stream.lead });
-  postMessage({ is: "lead", seconds: stream.lead / stream.rate });
+function tellLead() {
+  port.postMessage({ do: "setLead", lead: stream.lead.samples });
+  postMessage({ is: "lead", seconds: stream.lead.seconds });
 }
 
 function receive(data) {
@@ -230,7 +201,7 @@ const TASKS = {
   lead: ({ seconds }) => {
     chosen = seconds;
     if (!stream?.live) return;
-    setLead(Math.max(seconds ?? 0, shortest()));
+    stream.lead.choose(seconds);
     want(stream.played); // the audio thread waits for a whole lead, and may say nothing before
   },
 };
