@@ -90,6 +90,87 @@ def test_every_control_has_a_name(listener: Any, live_server: Any) -> None:
     assert unnamed == []
 
 
+def test_a_chosen_delay_is_kept(listener: Any, live_server: Any) -> None:
+    page = opened(listener, live_server.address)
+    page.get_by_label("Delay of changes").select_option("200 ms")
+    page.reload()
+    page.locator("#play:enabled").wait_for()
+    assert page.get_by_label("Delay of changes").input_value() == "0.2"
+    play(page, 1)
+    expect_text(page, "lead", "now 20[0-9] ms")
+    page.get_by_label("Delay of changes").select_option("auto")
+    page.reload()
+    assert page.get_by_label("Delay of changes").input_value() == ""
+    page.evaluate("() => { for (const key of Object.keys(localStorage)) localStorage.setItem(key, 'rubbish'); }")
+    assert page.evaluate("() => localStorage.length") == 1
+    page.reload()
+    assert page.get_by_label("Delay of changes").input_value() == ""
+
+
+def test_a_browser_that_keeps_nothing_plays_too(listener: Any, live_server: Any) -> None:
+    listener.add_init_script(
+        "Object.defineProperty(window, 'localStorage', { get() { throw new DOMException('no', 'SecurityError'); } })"
+    )
+    page = opened(listener, live_server.address)
+    page.get_by_label("Delay of changes").select_option("200 ms")
+    play(page, 1)
+    expect_text(page, "lead", "now 20[0-9] ms")
+
+
+def test_what_begins_the_sound_anew_is_told_before_and_after(listener: Any, live_server: Any, tmp_path: Path) -> None:
+    prompt = tmp_path / "tone.wav"
+    write_prompt(prompt)
+    page = opened(listener, live_server.address)
+    hint = page.get_by_role("button", name="Choose a file").get_attribute("aria-describedby")
+    expect_text(page, hint, "While sound plays, another recording begins it anew")
+    play(page, 3)
+    expect_text(page, "state", r"^Playing demo, seed 3\.$")
+    page.set_input_files("#prompt-file", prompt)
+    expect_text(page, "state", r"^Playing demo, seed 3\. It began anew, from the recording\.$")
+    page.get_by_role("button", name="Remove").click()
+    expect_text(page, "state", r"^Playing demo, seed 3\. It began anew, without the recording\.$")
+    page.fill("#seed", "4")
+    page.locator("#seed").press("Tab")
+    expect_text(page, "state", r"^Playing demo, seed 4\. It began anew, with this seed\.$")
+    page.get_by_role("button", name="Stop").click()
+    play(page, 5)
+    expect_text(page, "state", r"^Playing demo, seed 5\.$")
+
+
+def test_settings_are_explained(browser: Any, live_server: Any) -> None:
+    """By text that a press opens, and that screen readers tell with each control."""
+    phone = browser.new_context(viewport={"width": 390, "height": 844}, is_mobile=True, has_touch=True)
+    page = opened(phone, live_server.address)
+    summary = page.locator("summary")
+    assert not page.locator("#about-temperature").is_visible() and summary.bounding_box()["height"] >= 44
+    summary.tap()
+    for name in ("temperature", "top-k", "top-p", "freeze", "reset"):
+        control = page.locator(f"#{name}-on" if name.startswith("top") else f"#{name}")
+        about = page.locator(f"#{control.get_attribute('aria-describedby')}")
+        assert about.is_visible() and len(about.inner_text()) > 30
+        assert about.bounding_box()["x"] + about.bounding_box()["width"] <= 390
+    assert page.evaluate("() => document.documentElement.scrollWidth") <= 390
+    phone.close()
+
+
+def test_a_page_of_a_shared_link_has_one_main_button(listener: Any, live_server: Any) -> None:
+    page = opened(listener, live_server.address)
+    assert page.locator("button.main:visible").all_inner_texts() == ["Play"]
+    play(page, 2)
+    assert page.locator("button.main:visible").all_inner_texts() == ["Stop"]
+    link = shared_link(page)
+    page.close()
+    page = opened(listener, link)
+    assert page.locator("button.main:visible").all_inner_texts() == ["Play what was shared"]
+    page.get_by_role("button", name="Play the settings below").click()
+    expect_text(page, "state", "^Playing demo")
+    assert page.locator("button.main:visible").all_inner_texts() == ["Stop"]
+    page.get_by_role("button", name="Stop").click()
+    page.goto(link.replace("#m=", "#m=0000"))  # a model that is not served
+    expect_text(page, "shared-about", "not served here")
+    assert "main" in (page.get_by_role("button", name="Play", exact=True).get_attribute("class") or "")
+
+
 def test_the_page_fits_a_phone(browser: Any, live_server: Any) -> None:
     phone = browser.new_context(
         viewport={"width": 320, "height": 568}, device_scale_factor=2, is_mobile=True, has_touch=True

@@ -1,4 +1,5 @@
-// The controls that hold a number: a slider, a field beside it, and for some a tick without which there is no number.
+// The controls of the page. Most hold a number: a slider, a field beside it, and for some a tick without which there is
+// no number.
 
 const element = (name) => document.getElementById(name);
 
@@ -94,6 +95,24 @@ export class Settings {
       this.dials[name].disabled = !truncates;
     }
     element("no-truncation").hidden = truncates;
+  }
+}
+
+// A list to choose from, whose choice the browser keeps, where it lets the page keep anything.
+export class Choice {
+  // name: the id of the list. change: called with the value that is chosen, and with that of an earlier visit.
+  constructor(name, change) {
+    const list = element(name);
+    const key = `samplernn-fast live ${name}`;
+    list.addEventListener("change", () => {
+      try { localStorage.setItem(key, list.value); } catch { /* then it holds until the page is left */ }
+      change(list.value);
+    });
+    let kept = null;
+    try { kept = localStorage.getItem(key); } catch { /* then nothing was chosen */ }
+    if (![...list.options].some(({ value }) => value === kept)) return; // such as that of an older page
+    list.value = kept;
+    change(kept);
   }
 }
 

@@ -1,7 +1,7 @@
 // The page of live sound: what the listener sees and presses. Sound comes by player.js and runs beside this file, which
 // only handles controls and pictures.
 import { download, flac, History, refusal, wav } from "./clips.js";
-import { Dial, Seed, Settings } from "./controls.js";
+import { Choice, Dial, Seed, Settings } from "./controls.js";
 import { Pictures } from "./pictures.js";
 import { Player } from "./player.js";
 import { Prompt } from "./prompts.js";
@@ -27,18 +27,19 @@ let frozen = false;
 const history = new History();
 const pictures = new Pictures(element("waveform"), element("spectrogram"));
 const settings = new Settings((changes) => state === "playing" && player.set(changes));
-const seed = new Seed(playAnew);
+const seed = new Seed(() => playAnew("with this seed"));
 const volume = new Dial("volume", (percent) => player.setVolume((percent / 100) ** 2)); // which ears take as even steps
 const prompt = new Prompt({
   change: () => {
     offerShared();
-    playAnew();
+    playAnew(prompt.id === null ? "without the recording" : "from the recording");
   },
   record: () => active() && stop(), // or the microphone would hear it
   complain,
 });
 const player = new Player(address("ws"), (message) => HANDLERS[message.is]?.(message));
 player.setVolume((volume.value / 100) ** 2);
+new Choice("delay", (seconds) => player.setLead(seconds === "" ? null : Number(seconds)));
 
 // `lastPlayed()` is {position, samples}: the last 30 s that were played, as the model made them, before any fade.
 window.live = Object.freeze({ lastPlayed: () => history.take() });
@@ -65,7 +66,6 @@ const active = () => state === "playing" || state === "starting";
 function show(next, text) {
   state = next;
   element("state").textContent = text;
-  element("play").textContent = active() ? "Stop" : "Play";
   element("play").disabled = !models.length || state === "connecting" || state === "lost";
   for (const name of ["reset", "freeze"]) element(name).disabled = state !== "playing";
   for (const name of ["save-wav", "save-flac", "share"]) element(name).disabled = !sound;
@@ -79,7 +79,8 @@ function showFrozen(value) {
 
 // ---- playing
 
-function play(score = []) {
+// why: for a stream that takes the place of another one, what is new in it.
+function play(score = [], why = "") {
   complain("");
   if (seed.unusable) {
     if (active()) stop("Nothing plays.");
@@ -94,7 +95,7 @@ function play(score = []) {
     complain("What was shared has more changes than this page can ask the server for.");
     return;
   }
-  asked = { model: chosen, score: [...score], ahead: [...score], prompted: prompt.id !== null };
+  asked = { model: chosen, score: [...score], ahead: [...score], prompted: prompt.id !== null, why };
   show("starting", "Starting …");
   player.play(chosen, message).catch((error) => {
     stop();
@@ -108,8 +109,8 @@ function stop(text = "Stopped.") {
 }
 
 // What cannot change while a stream plays begins a new one.
-function playAnew() {
-  if (active()) play();
+function playAnew(why) {
+  if (active()) play([], why);
 }
 
 function toggle() {
@@ -141,7 +142,8 @@ const HANDLERS = {
     showFrozen(false);
     showLead(message.lead);
     showUnderruns(0);
-    show("playing", `Playing ${message.model}, seed ${message.seed}.`);
+    const anew = sound.why ? ` It began anew, ${sound.why}.` : "";
+    show("playing", `Playing ${message.model}, seed ${message.seed}.${anew}`);
     const moved = Object.entries(settings.values).filter(([name, value]) => value !== message[name]);
     if (moved.length) player.set(Object.fromEntries(moved)); // while it was asked for
   },
@@ -261,10 +263,15 @@ function obstacle() {
   return "";
 }
 
+// Shows what was shared. Where it can be played, its button is the main one, and the other says what it plays instead.
 function offerShared() {
   element("shared").hidden = !shared || active();
+  const why = shared && models.length ? obstacle() : "";
+  const offered = Boolean(shared && models.length && !why && !active());
+  const own = offered ? "Play the settings below" : "Play";
+  element("play").textContent = active() ? "Stop" : own;
+  element("play").classList.toggle("main", !offered);
   if (!shared || !models.length) return;
-  const why = obstacle();
   const changes = shared.score.length ? `, with ${shared.score.length} later changes` : "";
   element("shared-about").textContent = why || `Seed ${shared.seed}, temperature ${shared.temperature}${changes}.`;
   element("play-shared").disabled = Boolean(why) || state === "connecting" || state === "lost";
@@ -299,10 +306,7 @@ element("freeze").addEventListener("click", () => {
 });
 element("model").addEventListener("change", () => {
   settings.fit(model());
-  playAnew();
-});
-element("delay").addEventListener("change", ({ target }) => {
-  player.setLead(target.value === "" ? null : Number(target.value));
+  playAnew("with this model");
 });
 element("save-wav").addEventListener("click", () => save("wav"));
 element("save-flac").addEventListener("click", () => save("flac"));
