@@ -138,6 +138,7 @@ class _Job:
                     name, seed = broadcast.station.playing
                     bar.move_to(broadcast.station.position / rate, f"{name} with seed {seed}")
 
+                show()  # the first block of a large model takes its time
                 if broadcast.play(duration, Clock(rate) if paced else None, lambda: bool(caught), show):
                     return
             raise Interrupted(self._told(broadcast.station.position / rate), caught[0])
