@@ -143,19 +143,22 @@ SRNN_DEVICE bool gather_packets(const Block& b, int place, uint32_t sequence, in
   return in_time;
 }
 
-// Reads the one vector of an exchange in small packets, in the same way.
+// Reads the one vector of an exchange in small packets, in the same way. Where a block has two
+// teams, it is the second one that waits here, ahead of its time, and half of its threads are
+// enough.
 template <class V, class Take>
 SRNN_DEVICE bool gather_groups(const Block& b, int place, uint32_t sequence, const Take& take) {
-  constexpr int kGroup = V::kGroup, kTurns = divide_up(groups<V>(), kThreads);
+  constexpr int kPollers = kTeams > 1 && kSpareRegisters ? kThreads / 2 : kThreads;
+  constexpr int kGroup = V::kGroup, kTurns = divide_up(groups<V>(), kPollers);
   constexpr int kAhead = divide_up(kTurns, divide_up(kTurns * kGroup, 2 * kReadsAhead));
   bool in_time = true;
-  for (int turn = 0; turn < kTurns; turn += kAhead) {
+  for (int turn = 0; b.thread < kPollers && turn < kTurns; turn += kAhead) {
     float x[kAhead * kGroup];
-    const int first = b.thread + turn * kThreads;
-    in_time = await_groups<V, kAhead, kThreads>(b, place, sequence, first, x) && in_time;
+    const int first = b.thread + turn * kPollers;
+    in_time = await_groups<V, kAhead, kPollers>(b, place, sequence, first, x) && in_time;
     for (int i = 0; i < kAhead; ++i) {
       float numbers[kGroup];
-      const int col = (first + i * kThreads) * kGroup;
+      const int col = (first + i * kPollers) * kGroup;
       for (int k = 0; k < kGroup; ++k) numbers[k] = x[i * kGroup + k];
       if (col < V::kCols)
         take(0, col, numbers, smaller(kGroup, V::kCols - col),

@@ -106,7 +106,7 @@ struct SentRows {
 
   SRNN_DEVICE_MEMBER SentRows(const Block& b, const MatrixRows& w, int begin, int own_,
                               unsigned char* buffer, const float* biases)
-      : own(own_), rows(w, 0, begin, own_) {
+      : own(own_), rows(b, w, 0, begin, own_) {
     for (int i = 0; i < Rows::kTogether; ++i) {
       const int row = rows.number(i);
       to[i] = buffer + small_packet_at<V>(b.index * V::kSlice + row);

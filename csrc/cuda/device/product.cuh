@@ -48,6 +48,8 @@ SRNN_DEVICE Quad read_quad(const unsigned char* from) {
 // Limit of a lane's loads that are under way at once in a loop over columns. More of them make the
 // kernel longer but not faster, and two teams have fewer registers for them.
 constexpr int kLoadsAhead = kTeams == 1 ? 8 : 4;
+// Limit of the loads of weights whose results a lane keeps during a wait.
+constexpr int kMostKept = kSpareRegisters ? 2 : 0;
 
 // A row of a product, whose rows are counted gate by gate, kSlice for each gate. In its place
 // stands the gate's first row where this block owns only `own` of them; that sum is not used.
@@ -105,11 +107,28 @@ template <int kCols, int kSlice, int kRows>
 struct WarpRows {
   static constexpr int kTogether = smaller(divide_up(kRows, kWarps), 4);
   static constexpr int kStep = kWarps * kTogether;
+  static constexpr int kPadded = padded_cols(kCols), kColStep = kWarpSize * kRowUnit;
+  static constexpr int kSteps = divide_up(kPadded, kColStep);
+  // This says whether a lane reads its weights before the inputs are there, because they are few.
+  // Then less of shared memory's bandwidth is wanted at once when the inputs have come.
+  static constexpr bool kKeeps = kSmallPackets && kTogether == 1 && kSteps <= kMostKept;
   int begin;
   const unsigned char* row[kTogether];
+  Quad kept[kKeeps ? kSteps : 1][kTogether];
 
-  SRNN_DEVICE_MEMBER WarpRows(const MatrixRows& w, int first, int begin_, int own) : begin(begin_) {
+  SRNN_DEVICE_MEMBER WarpRows(const Block& b, const MatrixRows& w, int first, int begin_, int own)
+      : begin(begin_) {
     for (int i = 0; i < kTogether; ++i) row[i] = row_of<kSlice>(w, first + number(i), own);
+    for (int step = 0; kKeeps && step < kSteps; ++step) {
+      const int col = step * kColStep + b.lane * kRowUnit;
+      for (int i = 0; i < kTogether; ++i) {
+        if (in_row(col)) kept[step][i] = read_quad(row[i] + col * kWeightSize);
+      }
+    }
+  }
+
+  SRNN_DEVICE_MEMBER static bool in_row(int col) {
+    return kPadded % kColStep == 0 || col < kPadded;
   }
 
   // The number of row i, in whose place the last one stands where there is none.
@@ -118,17 +137,16 @@ struct WarpRows {
   // Calls take(i, stream, sum) for each of the rows and every stream, in all lanes.
   template <class Take>
   SRNN_DEVICE_MEMBER void multiply(const Block& b, const Take& take) const {
-    constexpr int kLoads = kInt8 ? 2 : 1, kPadded = padded_cols(kCols);
-    constexpr int kColStep = kWarpSize * kRowUnit;
+    constexpr int kLoads = kInt8 ? 2 : 1;
     constexpr int kAhead = larger(1, kLoadsAhead / kLoads / kTogether);
     typename LaneSum<kInt8>::Type sums[kTogether][kTile];
     SRNN_UNROLL(kAhead)
-    for (int step = 0; step < divide_up(kPadded, kColStep); ++step) {
+    for (int step = 0; step < kSteps; ++step) {
       const int col = step * kColStep + b.lane * kRowUnit;
-      if (kPadded % kColStep != 0 && col >= kPadded) break;
+      if (!in_row(col)) break;
       SRNN_UNROLL(kTogether)
       for (int i = 0; i < kTogether; ++i) {
-        const Quad quad = read_quad(row[i] + col * kWeightSize);
+        const Quad quad = kKeeps ? kept[step][i] : read_quad(row[i] + col * kWeightSize);
         SRNN_UNROLL(kTile)
         for (int s = 0; s < kTile; ++s) sums[i][s].add(b, quad, s, col);
       }
@@ -150,7 +168,7 @@ SRNN_DEVICE void sum_rows(const Block& b, const MatrixRows& w, int first, int ow
   using Rows = WarpRows<kCols, kSlice, kRows>;
   SRNN_UNROLL(1)
   for (int begin = b.warp; begin < kRows; begin += Rows::kStep) {
-    const Rows rows(w, first, begin, own);
+    const Rows rows(b, w, first, begin, own);
     rows.multiply(b, [&](int i, int stream, uint32_t sum) {
       if (b.lane == 0) b.parts(0, rows.number(i))[stream] = sum;
     });
