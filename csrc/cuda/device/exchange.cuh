@@ -143,12 +143,10 @@ SRNN_DEVICE bool gather_packets(const Block& b, int place, uint32_t sequence, in
   return in_time;
 }
 
-// Reads the one vector of an exchange in small packets, in the same way. Where a block has two
-// teams, it is the second one that waits here, ahead of its time, and half of its threads are
-// enough.
-template <class V, class Take>
+// Reads the one vector of an exchange in small packets, in the same way. The first kPollers threads
+// of the team read.
+template <class V, int kPollers, class Take>
 SRNN_DEVICE bool gather_groups(const Block& b, int place, uint32_t sequence, const Take& take) {
-  constexpr int kPollers = kTeams > 1 && kSpareRegisters ? kThreads / 2 : kThreads;
   constexpr int kGroup = V::kGroup, kTurns = divide_up(groups<V>(), kPollers);
   constexpr int kAhead = divide_up(kTurns, divide_up(kTurns * kGroup, 2 * kReadsAhead));
   bool in_time = true;
@@ -191,14 +189,14 @@ SRNN_DEVICE void gather_floats(const Block& b, int place, uint32_t sequence, int
 // that of gather_packets. Ends with a barrier of the block. The caller sees to it that a barrier
 // came after the last read of what `take` overwrites: that of a product (outputs.cuh) or of the
 // draw. Returns false when the time is up, in this thread or another.
-template <class V, int kRows = rows_at_once<V>(), class Take>
+template <class V, int kRows = rows_at_once<V>(), int kPollers = kThreads, class Take>
 SRNN_DEVICE bool gather(const Block& b, int place, uint32_t sequence, int first, int rows,
                         const Take& take) {
   const ExchangeTime time(b);
   if constexpr (in_packets(kExchange)) {
     bool in_time;
     if constexpr (kSmallPackets) {
-      in_time = gather_groups<V>(b, place, sequence, take);
+      in_time = gather_groups<V, kPollers>(b, place, sequence, take);
     } else {
       in_time = gather_packets<V, kRows>(b, place, sequence, first, rows, take);
     }

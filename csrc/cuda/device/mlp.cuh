@@ -85,9 +85,12 @@ struct InputKeeper {
 };
 
 // kWholeInput: reads into b.input what the lowest tier upsampled for sample number `sample` of the
-// launch. Returns false when the time is up.
+// launch. The second of two teams does it ahead of its time, and half of its threads are enough.
+// Returns false when the time is up.
 SRNN_DEVICE bool gather_input(const Block& b, uint32_t sample) {
-  return gather<UnitVectors>(b, kMlpPlace, sample, 0, kBatch, InputKeeper{b});
+  constexpr int kPollers = kTeams > 1 && kSpareRegisters ? kThreads / 2 : kThreads;
+  return gather<UnitVectors, rows_at_once<UnitVectors>(), kPollers>(b, kMlpPlace, sample, 0, kBatch,
+                                                                    InputKeeper{b});
 }
 
 // Makes units of the input of what the lowest tier upsampled and of b.taps, which are complete.

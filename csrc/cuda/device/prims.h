@@ -254,8 +254,8 @@ SRNN_DEVICE uint32_t bfloat16_pair(float low, float high) {
   asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));
   return pair;
 }
-// Four of the eight bytes of a and b. The digits of `which` are their numbers, the lowest byte's
-// first; a has bytes 0 to 3.
+// Returns four of the eight bytes of a (0 to 3) and b (4 to 7). Each digit of `which` is the number
+// of one, and the lowest digit is for the lowest byte.
 SRNN_DEVICE uint32_t pick_bytes(uint32_t a, uint32_t b, uint32_t which) {
   return __byte_perm(a, b, which);
 }

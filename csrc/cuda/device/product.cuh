@@ -48,7 +48,7 @@ SRNN_DEVICE Quad read_quad(const unsigned char* from) {
 // Limit of a lane's loads that are under way at once in a loop over columns. More of them make the
 // kernel longer but not faster, and two teams have fewer registers for them.
 constexpr int kLoadsAhead = kTeams == 1 ? 8 : 4;
-// Limit of the loads of weights whose results a lane keeps during a wait.
+// A lane keeps the results of at most so many loads of weights during a wait.
 constexpr int kMostKept = kSpareRegisters ? 2 : 0;
 
 // A row of a product, whose rows are counted gate by gate, kSlice for each gate. In its place
@@ -109,8 +109,8 @@ struct WarpRows {
   static constexpr int kStep = kWarps * kTogether;
   static constexpr int kPadded = padded_cols(kCols), kColStep = kWarpSize * kRowUnit;
   static constexpr int kSteps = divide_up(kPadded, kColStep);
-  // This says whether a lane reads its weights before the inputs are there, because they are few.
-  // Then less of shared memory's bandwidth is wanted at once when the inputs have come.
+  // This says whether a lane reads its weights when the rows are chosen, because they are few.
+  // Where that is before the inputs come (SentRows), less of shared memory is then wanted at once.
   static constexpr bool kKeeps = kSmallPackets && kTogether == 1 && kSteps <= kMostKept;
   int begin;
   const unsigned char* row[kTogether];
@@ -122,12 +122,12 @@ struct WarpRows {
     for (int step = 0; kKeeps && step < kSteps; ++step) {
       const int col = step * kColStep + b.lane * kRowUnit;
       for (int i = 0; i < kTogether; ++i) {
-        if (in_row(col)) kept[step][i] = read_quad(row[i] + col * kWeightSize);
+        if (has_col(col)) kept[step][i] = read_quad(row[i] + col * kWeightSize);
       }
     }
   }
 
-  SRNN_DEVICE_MEMBER static bool in_row(int col) {
+  SRNN_DEVICE_MEMBER static bool has_col(int col) {
     return kPadded % kColStep == 0 || col < kPadded;
   }
 
@@ -143,7 +143,7 @@ struct WarpRows {
     SRNN_UNROLL(kAhead)
     for (int step = 0; step < kSteps; ++step) {
       const int col = step * kColStep + b.lane * kRowUnit;
-      if (!in_row(col)) break;
+      if (!has_col(col)) break;
       SRNN_UNROLL(kTogether)
       for (int i = 0; i < kTogether; ++i) {
         const Quad quad = kKeeps ? kept[step][i] : read_quad(row[i] + col * kWeightSize);

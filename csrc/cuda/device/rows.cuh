@@ -135,7 +135,7 @@ struct RowCodes {
   // Stores the codes of four numbers. Those of numbers that are not finite mean nothing: the row's
   // scale is NaN then.
   SRNN_DEVICE_MEMBER void store(const Block& b, int row, int col, const uint32_t (&bits)[4]) const {
-    uint32_t code[4];  // in the lower 16 bits
+    uint32_t code[4];  // The lower 16 bits are the code.
     for (int k = 0; k < 4; ++k) {
       const float scaled = float_of(bits[k]) * per_unit;
       // Rounded to the nearest, ties away from zero. Beside 2^23 a float has no bits after the

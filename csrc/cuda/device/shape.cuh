@@ -85,8 +85,8 @@ constexpr int kTile = smaller(kBatch, 8);
 // Warps that share one row, where a block works on `rows` rows at a time.
 SRNN_CONSTEXPR int warps_of_row(int rows) { return larger(1, kWarps / rows); }
 constexpr int kWarpsOfRow = warps_of_row(kTile);
-// Whether two teams have registers to spare, which they have where most weights stay in shared
-// memory. Elsewhere the compiler spills.
+// This says whether two teams have registers for what is only faster. They have on sm_80, sm_90 and
+// sm_100; for sm_86, with 99 KB of shared memory, the compiler would spill.
 constexpr bool kSpareRegisters = SRNN_SHARED_BYTES >= 128 << 10;
 // Whether tensor cores compute the products, 16 rows by 8 streams at a time. In int8 both ways give
 // the same bits, so the number of streams may decide.
