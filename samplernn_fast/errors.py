@@ -9,7 +9,9 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 _MOST_CHARACTERS = 1000  # A message may quote what a damaged file holds, so it has at most so many.
-_ALIKE = 0.7  # The least ratio of difflib at which a word is offered: at 0.6 --stereo would be taken for --seed.
+# The least ratio of difflib at which a word is offered: at 0.6 --stereo would be taken for --seed. In a word of three
+# letters one that is wrong leaves 0.67.
+_ALIKE, _ALIKE_SHORT, _SHORT = 0.7, 0.66, 3
 
 
 def one_line(text: object) -> str:
@@ -49,8 +51,9 @@ def did_you_mean(word: object, known: Iterable[str]) -> str:
         return ""
     by_name = {one.lstrip("-"): one for one in known}
     name = word.lstrip("-")
-    found = [one for one in by_name if len(name) > 2 and one.startswith(name)]
-    found = found or difflib.get_close_matches(name, by_name, n=1, cutoff=_ALIKE)
+    found = [one for one in by_name if len(name) >= 2 and one.startswith(name)]
+    cutoff = _ALIKE_SHORT if len(name) <= _SHORT else _ALIKE
+    found = found or difflib.get_close_matches(name, by_name, n=1, cutoff=cutoff)
     return f"; did you mean {by_name[found[0]]}?" if found else ""
 
 

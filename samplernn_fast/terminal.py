@@ -124,6 +124,7 @@ class _TerminalBar:
         from tqdm import tqdm
 
         self._rate, self._start, self._began = rate, start, time.monotonic()
+        self._note: str | None = None
         self._bar: Any = tqdm(
             total=total,
             unit=f" {unit}",  # tqdm puts it directly behind the number
@@ -138,7 +139,8 @@ class _TerminalBar:
     def update(self, done: float, note: str | None) -> None:
         if self._rate is not None:  # tqdm would write "/s" behind any name
             speed = (done - self._start) / max(time.monotonic() - self._began, 1e-9)
-            note = f"{_scaled(speed)} {self._rate}"
+            self._note = self._note if note is None else note
+            note = ", ".join(part for part in (f"{_scaled(speed)} {self._rate}", self._note) if part)
         if note is not None:
             self._bar.set_postfix_str(note, refresh=False)
         if done == self._bar.n and note is not None:

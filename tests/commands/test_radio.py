@@ -168,7 +168,7 @@ def test_in_a_terminal_it_says_where_it_goes_on_and_how_far_it_is(model, tmp_pat
         try:
             told = shown.until("; ctrl-C stops it and keeps its place")
             assert re.search(rf"the radio {begins}: {model.name} to .*live, as fast as it can;", told)
-            shown.until(" s of audio, ")
+            shown.until(f" x real time, {model.name} with seed ")
             wait_until(shown.process, lambda: grown(tmp_path / "live") > 2 * RATE)
             shown.press("\x03")
             shown.until("it makes a file of what is in none yet")

@@ -331,6 +331,8 @@ def test_refusals_come_before_torch_is_loaded(make_data, tmp_path):
         ("generate --seconds 3", "--duration"),
         ("train laptop --max-step 3", "--max-steps"),
         ("play --topk 3", "--top-k"),
+        ("train laptop --dmi 3", "--dim"),
+        ("generate --se 3", "--seed"),
         ("serve --listeners 3", "--max-listeners"),
     ],
 )

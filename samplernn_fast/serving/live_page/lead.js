@@ -33,7 +33,7 @@ export class Lead {
     return this.samples / this.rate;
   }
 
-  // Samples that it has come down since it was highest.
+  // This is how many samples it has come down since it was highest.
   get descent() {
     return this.peak - this.samples;
   }
@@ -48,29 +48,39 @@ export class Lead {
   // So many samples were played, and since the last call all sound came in time, or some did not.
   heard(played, inTime) {
     if (this.chosen !== null) return;
-    if (!inTime) this.grow(played);
+    if (!this.warm && played > this.shrinkAt) this.cool(played);
+    else if (!inTime) this.grow(played);
     else if (played > this.shrinkAt) this.shrink(played);
   }
 
   grow(played) {
     if (this.descended) this.calm = Math.min(MOST_CALM, 2 * this.calm);
     this.descended = false;
-    if (this.warm) this.shrinkAt = played + this.calm * this.rate; // late sound of the first moments says nothing
+    if (this.warm) this.shrinkAt = played + this.calm * this.rate;
     if (played < this.growAt) return;
     this.growAt = played + GROW_AFTER * this.rate;
     this.set(Math.min(MOST, GROWTH * this.seconds));
   }
 
-  // Comes down at first to the shortest, later by a step, and forgets after long calm how high it was.
+  // The first moments are over. What was late in them says nothing, so the lead becomes the shortest.
+  cool(played) {
+    this.warm = true;
+    this.set(this.shortest);
+    this.peak = this.samples;
+    this.shrinkAt = played + this.calm * this.rate;
+  }
+
+  // The lead comes down by a step. After long calm at the bottom it is forgotten how high it was.
   shrink(played) {
     const before = this.samples;
     const lower = Math.min(this.seconds / GROWTH, (this.samples - this.block) / this.rate); // by a block at least
-    this.set(this.warm ? Math.max(this.shortest, lower) : this.shortest);
-    this.descended = this.warm && (this.descended || this.samples < before);
+    this.set(Math.max(this.shortest, lower));
+    this.descended = this.descended || this.samples < before;
     const bottom = this.samples === this.whole(this.shortest);
-    if (this.samples === before) this.calm = this.leastCalm;
-    if (this.samples === before || !this.warm) this.peak = this.samples;
-    this.warm = true;
+    if (this.samples === before) {
+      this.calm = this.leastCalm;
+      this.peak = this.samples;
+    }
     this.shrinkAt = played + (bottom ? MOST_CALM : this.step) * this.rate;
   }
 

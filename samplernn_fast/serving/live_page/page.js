@@ -110,7 +110,7 @@ function stop(text = "Stopped.") {
 
 // What cannot change while a stream plays begins a new one.
 function playAnew(why) {
-  if (active()) play([], why);
+  if (active()) play([], state === "playing" ? why : "");
 }
 
 function toggle() {
