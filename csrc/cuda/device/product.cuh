@@ -114,16 +114,14 @@ struct WarpRows {
   static constexpr bool kKeeps = kSmallPackets && kTogether == 1 && kSteps <= kMostKept;
   int begin;
   const unsigned char* row[kTogether];
-  Quad kept[kKeeps ? kSteps : 1][kTogether];
+  Quad kept[kKeeps ? kSteps : 1];
 
   SRNN_DEVICE_MEMBER WarpRows(const Block& b, const MatrixRows& w, int first, int begin_, int own)
       : begin(begin_) {
     for (int i = 0; i < kTogether; ++i) row[i] = row_of<kSlice>(w, first + number(i), own);
     for (int step = 0; kKeeps && step < kSteps; ++step) {
       const int col = step * kColStep + b.lane * kRowUnit;
-      for (int i = 0; i < kTogether; ++i) {
-        if (has_col(col)) kept[step][i] = read_quad(row[i] + col * kWeightSize);
-      }
+      if (has_col(col)) kept[step] = read_quad(row[0] + col * kWeightSize);
     }
   }
 
@@ -146,7 +144,7 @@ struct WarpRows {
       if (!has_col(col)) break;
       SRNN_UNROLL(kTogether)
       for (int i = 0; i < kTogether; ++i) {
-        const Quad quad = kKeeps ? kept[step][i] : read_quad(row[i] + col * kWeightSize);
+        const Quad quad = kKeeps ? kept[step] : read_quad(row[i] + col * kWeightSize);
         SRNN_UNROLL(kTile)
         for (int s = 0; s < kTile; ++s) sums[i][s].add(b, quad, s, col);
       }
