@@ -73,6 +73,7 @@ class Bar:
         between two lines where there is no terminal, in place of half a minute.
         """
         self._done = start
+        self._note: str | None = None
         self._display: _Display | None = None
         if shown and is_watched():
             self._display = _TerminalBar(total, unit, start, title, prefixes, rate, form)
@@ -89,11 +90,11 @@ class Bar:
         """`amount` more is done."""
         self._done += amount
         if self._display is not None:
-            self._display.update(self._done, None)
+            self._display.update(self._done, self._note)
 
     def move_to(self, done: float, note: str) -> None:
         """`done` is done in all; `note` stands behind the bar from now on."""
-        self._done = done
+        self._done, self._note = done, note
         if self._display is not None:
             self._display.update(done, note)
 
@@ -124,7 +125,6 @@ class _TerminalBar:
         from tqdm import tqdm
 
         self._rate, self._start, self._began = rate, start, time.monotonic()
-        self._note: str | None = None
         self._bar: Any = tqdm(
             total=total,
             unit=f" {unit}",  # tqdm puts it directly behind the number
@@ -139,8 +139,7 @@ class _TerminalBar:
     def update(self, done: float, note: str | None) -> None:
         if self._rate is not None:  # tqdm would write "/s" behind any name
             speed = (done - self._start) / max(time.monotonic() - self._began, 1e-9)
-            self._note = self._note if note is None else note
-            note = ", ".join(part for part in (f"{_scaled(speed)} {self._rate}", self._note) if part)
+            note = ", ".join(part for part in (f"{_scaled(speed)} {self._rate}", note) if part)
         if note is not None:
             self._bar.set_postfix_str(note, refresh=False)
         if done == self._bar.n and note is not None:
@@ -177,8 +176,7 @@ class _Lines:
         self._thread.start()
 
     def update(self, done: float, note: str | None) -> None:
-        self._done = done
-        self._note = self._note if note is None else note
+        self._done, self._note = done, note
 
     def write(self, line: str) -> None:
         say(line)
