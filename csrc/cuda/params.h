@@ -23,7 +23,7 @@
 //     SRNN_BATCH          streams that one group of blocks computes together
 //     SRNN_GROUPS         groups of a launch; they never wait for each other. A launch has
 //                         SRNN_BATCH * SRNN_GROUPS streams
-//     SRNN_THREADS        threads of a team of a block's warps, a multiple of 32
+//     SRNN_THREADS        threads of a team, a multiple of 32; a block has SRNN_TEAMS of them
 //     SRNN_TEAMS          teams of a block: 1, or 2 of which the second works ahead
 //                         (device/walk.cuh). 2 is for at most eight streams and exchanges 0 and 2
 //     SRNN_BLOCKS         blocks of a group. Each owns ceil(D / SRNN_BLOCKS) units, so it must be
@@ -75,7 +75,7 @@ enum ErrorWord {
   kErrorBlock,     // number of the block in the grid
   kErrorPlace,     // kTimedOut: which exchange (constants.exchange_names); kNotFinite: the stream
   kErrorSequence,  // kTimedOut: sequence number of that exchange in this launch, from 1
-  kErrorStep,      // sample of the launch, from 0
+  kErrorStep,      // sample of the launch, from 0; -1, in 32 bits, before the first one
   kErrorWords = 8
 };
 
@@ -108,7 +108,7 @@ struct Params {
   // makes it.
   const unsigned char* weights;
   const float* hidden;     // (n, B, H) of every tier, lowest first, before the first sample
-  float* new_hidden;       // the same after the last one: blocks may still read the old states
+  float* new_hidden;       // the same after the last one; slow blocks may still read `hidden`
   const int32_t* history;  // (B, L) levels before time t
   const int32_t* forced;   // (B, steps) a level, or -1 where the model draws; null: it always does
   int32_t* levels;         // (B, steps) output

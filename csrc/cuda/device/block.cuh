@@ -17,7 +17,7 @@ struct Block {
   const Params& p;               // its arrays begin with this group's first stream
   unsigned char* arrays;         // kArrays, in shared memory or in the workspace
   unsigned char* team_arrays;    // kTeamArrays, the part of `arrays` that is this team's
-  unsigned char* lasting;        // kKept, in shared memory or in the workspace
+  unsigned char* kept;           // kKept, in shared memory or in the workspace
   int team, thread, lane, warp;  // thread, warp: in the team
   int index;                     // of the block in its group
   int first_stream;              // number of the group's first stream
@@ -97,7 +97,7 @@ struct Block {
 
   // The level of a stream at a time, and its value for a tier.
   SRNN_DEVICE_MEMBER int32_t level(int stream, uint32_t time) const {
-    return levels(stream)[(time + kLookback) % kLookback];
+    return levels(stream)[time % kLookback];
   }
   SRNN_DEVICE_MEMBER float value(int stream, uint32_t time) const {
     return values()[level(stream, time)];
@@ -122,9 +122,10 @@ struct Block {
     const int before = tier == 0 ? 0 : 1 + (tier - 1) * kReaders * kGates;
     return owned(kKept.upsampled, before + gate, unit, stream);
   }
-  // kResetBefore: what the candidate needs of the first half of the cell, z and its own inputs.
-  SRNN_DEVICE_MEMBER float& kept(int part, int unit, int stream) const {
-    return owned(kKept.kept, part, unit, stream);
+  // kResetBefore: what the candidate needs of the first half of the cell: the input of the update
+  // gate z (part 0), and its own (part 1).
+  SRNN_DEVICE_MEMBER float& candidate_input(int part, int unit, int stream) const {
+    return owned(kKept.candidate_input, part, unit, stream);
   }
 
   SRNN_DEVICE_MEMBER unsigned char* rows_in_use(uint64_t common) const {
@@ -132,7 +133,7 @@ struct Block {
   }
   template <class T>
   SRNN_DEVICE_MEMBER T* kept_at(uint64_t offset) const {
-    return reinterpret_cast<T*>(lasting + offset);
+    return reinterpret_cast<T*>(kept + offset);
   }
   template <class T>
   SRNN_DEVICE_MEMBER T* of_team(uint64_t offset) const {
@@ -186,7 +187,7 @@ SRNN_DEVICE void each_owned(const Block& b, int own, int first, int rows, const 
   });
 }
 
-// Threads that share one row, where the block works on at most kRows rows at a time.
+// Threads that share one row, where the team works on at most kRows rows at a time.
 template <int kRows>
 SRNN_CONSTEXPR int threads_of_row() {
   return warps_of_row(kRows) * kWarpSize;

@@ -59,7 +59,7 @@ SRNN_DEVICE int unit_of_frame(uint32_t now) {
 }
 
 SRNN_DEVICE int state_place(int tier, int layer) { return kStatePlace + tier * kLayers + layer; }
-SRNN_DEVICE int inner_place(int tier, int layer) { return kInnerPlace + tier * kLayers + layer; }
+SRNN_DEVICE int reset_place(int tier, int layer) { return kResetPlace + tier * kLayers + layer; }
 
 // Puts h of a layer after frame number `frame` of this launch into columns from col_offset on, for
 // streams first, ..., first + rows - 1. Frame 0 is the state before the first frame.
@@ -86,7 +86,7 @@ SRNN_DEVICE bool gather_state(const Block& b, int layer, uint32_t frame, int fir
 
 template <int kTier>
 SRNN_DEVICE bool fill_state_rows(const Block& b, int layer, uint32_t frame, int first, int rows) {
-  if (kSmallPackets && frame > 0) {
+  if (kSmallPackets && frame > 0) {  // other packets share the code that frame 0 needs
     return fill_rows<UnitVectors>(b, state_place(kTier, layer), frame, first, rows);
   }
   if (!gather_state<kTier>(b, layer, frame, first, rows, 0)) return false;
@@ -220,13 +220,13 @@ SRNN_DEVICE float run_cell(const Block& b, int layer, int u, int stream, float (
     h = sigmoid(y[3]) * tanh_approx(kept + added);
     return h;
   } else if constexpr (kResetAfter) {
-    const float inner = b.recurrent(kTier, layer, 2, u, stream);
-    const float kept = sigmoid(y[1]), candidate = tanh_approx(y[2] + sigmoid(y[0]) * inner);
-    h = candidate + kept * (h - candidate);
+    const float recurrent = b.recurrent(kTier, layer, 2, u, stream);
+    const float update = sigmoid(y[1]), candidate = tanh_approx(y[2] + sigmoid(y[0]) * recurrent);
+    h = candidate + update * (h - candidate);
     return h;
   } else {
-    b.kept(0, u, stream) = y[1];
-    b.kept(1, u, stream) = y[2];
+    b.candidate_input(0, u, stream) = y[1];
+    b.candidate_input(1, u, stream) = y[2];
     return sigmoid(y[0]) * h;
   }
 }
@@ -235,7 +235,7 @@ SRNN_DEVICE float run_cell(const Block& b, int layer, int u, int stream, float (
 template <int kTier>
 SRNN_DEVICE bool run_candidate(const Block& b, int layer, uint32_t frame) {
   const auto fill = [&](int first, int rows) {
-    return fill_rows<UnitVectors>(b, inner_place(kTier, layer), frame, first, rows);
+    return fill_rows<UnitVectors>(b, reset_place(kTier, layer), frame, first, rows);
   };
   const auto rows_of = [&](int) {
     MatrixRows w = recurrent_rows<kTier>(b, layer);
@@ -244,8 +244,8 @@ SRNN_DEVICE bool run_candidate(const Block& b, int layer, uint32_t frame) {
   };
   const auto take = [&](int, int u, int stream, const float (&terms)[1]) {
     float& h = b.state(kTier, layer, 0, u, stream);
-    const float candidate = tanh_approx(b.kept(1, u, stream) + terms[0]);
-    h = candidate + sigmoid(b.kept(0, u, stream)) * (h - candidate);
+    const float candidate = tanh_approx(b.candidate_input(1, u, stream) + terms[0]);
+    h = candidate + sigmoid(b.candidate_input(0, u, stream)) * (h - candidate);
     b.own()[stream * kUnits + u] = h;
   };
   if (!with_products<kDim, 1>(b, 1, fill, rows_of, take)) return false;
@@ -282,7 +282,7 @@ SRNN_DEVICE bool run_gates(const Block& b, int layer, uint32_t frame) {
     };
     if (!with_products<kDim, kGates>(b, 1, fill, rows_of, take)) return false;
   }
-  const int place = kResetBefore ? inner_place(kTier, layer) : state_place(kTier, layer);
+  const int place = kResetBefore ? reset_place(kTier, layer) : state_place(kTier, layer);
   publish<UnitVectors>(b, place, frame);
   return true;
 }

@@ -18,8 +18,9 @@ struct WarpTeam {
 };
 
 constexpr int32_t kLowestOrder = ~0x7f800000;  // of minus infinity, whose weight is 0
-constexpr int kBehind =
-    kLaneLevels * kWarpSize - kLevels;  // levels of the lanes that there are not
+// The lanes' slices together are so much longer than a row; logits behind it count as minus
+// infinity.
+constexpr int kBehind = kLaneLevels * kWarpSize - kLevels;
 
 // The level that is given to a stream for a sample of this launch, or -1.
 SRNN_DEVICE int forced_level(const Block& b, int stream, int step) {
@@ -36,7 +37,8 @@ SRNN_DEVICE void prepare_draws(const Block& b, int first) {
     const StreamDrawing& how = b.p.drawings[s];
     Draw& draw = b.draw(s, step);
     draw.forced = forced_level(b, s, step);
-    draw.draw = philox_draw(how.seed, how.stream, static_cast<uint64_t>(b.p.t + how.ahead + step));
+    draw.random =
+        philox_draw(how.seed, how.stream, static_cast<uint64_t>(b.p.t + how.ahead + step));
     draw.temperature = b.p.temperature[at];
     draw.scale = sampler_scale(draw.temperature);
     const bool drops = how.top_k > 0 || how.use_top_p != 0;
@@ -69,7 +71,7 @@ SRNN_DEVICE void draw_from_all(const Block& b, const float (&x)[kLaneLevels], co
   uint32_t weight[kLaneLevels], own = 0;
   for (int i = 0; i < kLaneLevels; ++i) own += weight[i] = sampler_weight(x[i], max, draw.scale);
   const uint32_t before = warp_before(own), total = warp_sum(own);
-  const uint32_t rank = static_cast<uint32_t>(scale_by_fraction(draw.draw, total));
+  const uint32_t rank = static_cast<uint32_t>(scale_by_fraction(draw.random, total));
   uint32_t prefix = before;
   int level = b.lane * kLaneLevels;
   for (int i = 0; i < kLaneLevels; ++i) {
@@ -91,7 +93,7 @@ SRNN_DEVICE void draw_from_row(const Block& b, int row, int stream, const Draw& 
   const int count = smaller(kLevels - first, kLaneLevels);
   int level = draw.forced;
   if (level < 0) {
-    level = sample_level(b.raw(row) + first, first, count, kLevels, draw.draw, draw.temperature,
+    level = sample_level(b.raw(row) + first, first, count, kLevels, draw.random, draw.temperature,
                          b.p.drawings[stream], b.draw_weights(row) + first, WarpTeam());
   }
   if (b.lane == 0) take(level);
@@ -143,11 +145,11 @@ SRNN_DEVICE void draw_stream(const Block& b, int row, int stream, const Take& ta
 template <class V, class Take>
 SRNN_DEVICE bool await_draw(const Block& b, const Take& take) {
   const Draw draw = b.draw(0, b.step);  // before the wait
-  float x[V::kGroup];
+  float x[V::kSpan];
   bool in_time;
   {
     const ExchangeTime time(b);
-    in_time = await_groups<V, 1, kWarpSize, kLaneLevels>(b, kLogitPlace, b.samples, b.lane, x);
+    in_time = await_spans<V, 1, kWarpSize, kLaneLevels>(b, kLogitPlace, b.samples, b.lane, x);
     if constexpr (kProfile) in_time = warp_all(in_time);  // what others wait for counts as well
   }
   for (int i = 0; kBehind > 0 && i < kLaneLevels; ++i) {
@@ -203,7 +205,8 @@ SRNN_DEVICE bool draw_streams(const Block& b, int first, int rows, const Take& t
 }
 
 // kDrawAll: draws all streams in every block, so that no levels need to be exchanged. Where a block
-// has two teams, the sample ends with a barrier, and a thread tells only what it knows itself.
+// has two teams, the sample ends with a barrier, and a thread tells only what it knows itself. It
+// is a template so that await_draw is compiled only where a warp's span of logits is what it draws.
 template <bool kByWarp = kWarpDraws>
 SRNN_DEVICE bool draw_all(const Block& b) {
   bool sound = true;  // whether all numbers that this thread kept are levels, of logits in time
@@ -253,8 +256,6 @@ SRNN_DEVICE bool gather_levels(const Block& b) {
   if (!gather<LevelVector>(b, kLevelPlace, b.samples, 0, 1, take)) return false;
   return !barrier_any(b.barrier(), kThreads, !sound);
 }
-
-SRNN_DEVICE bool draw_shared(const Block& b) { return publish_levels(b) && gather_levels(b); }
 
 // Returns whether a step is forced, which Block::forced explains.
 SRNN_DEVICE bool is_forced(const Block& b, int step) {

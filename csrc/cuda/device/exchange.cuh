@@ -2,13 +2,13 @@
 //
 // An exchange has a place, which says what it carries (vectors.cuh), and a sequence number, which
 // counts the exchanges of that place in this launch from 1. All blocks take part in all exchanges,
-// in the same order. Each place has two buffers, used in turn. Two are enough: a block writes its
-// third result only after it has read the second one of every block, and a block writes its second
-// result only after it has read the first ones. A block without logits of its own writes none, but
-// others wait for its part of the MLP's input or layer before, which is as late.
-//   Warps write and read on their own, so within a block a barrier lies between the last read of a
-// result by any warp and the next result of the same place by any warp: that of write_shares or of
-// gather, and after the draw the one that ends it or the sample.
+// in the same order. Each place has two buffers, used in turn. Two are enough: a block publishes
+// result n + 2 only after it has read result n + 1 of every block, and a block publishes n + 1 only
+// after it has read n. A block without logits of its own publishes none, but others cannot run
+// ahead of it: every sample needs its part of the MLP's input or hidden layer, too.
+//   The warps of a team read and publish without waiting for each other. So a barrier must lie
+// between a team's last read of a result and its next publication at the same place: the one in
+// write_shares or gather, or the one that ends the draw or the sample.
 //   tagged    Results travel in packets that carry the sequence number (vectors.cuh): a reader who
 //             finds the number has the result. Blocks need neither a barrier nor a fence. There may
 //             be several copies of a packet, so that fewer blocks read the same one.
@@ -28,8 +28,8 @@
 
 namespace srnn {
 
-// Threads of a block that publish kCount numbers or packets: the first warp, where it owns all of
-// them, so that no barrier of the block stands between the numbers and their way to other blocks.
+// Threads of a team that publish kCount numbers or packets: the first warp, where it owns all of
+// them, so that no barrier of the team stands between the numbers and their way to other blocks.
 // Where it would have to send many, all threads do.
 template <class V, int kCount>
 SRNN_CONSTEXPR int publishers() {
@@ -47,8 +47,7 @@ SRNN_DEVICE void each_published(const Block& b, const Send& send) {
     if constexpr (kPublishers < kThreads) warp_sync();
     each_step<kCount, kPublishers>(b.thread, send);
   }
-  if constexpr (kPublishers < kThreads && in_packets(kExchange))
-    barrier_sync(b.barrier(), kThreads);
+  if constexpr (kPublishers < kThreads && kInPackets) barrier_sync(b.barrier(), kThreads);
 }
 
 // Sends this block's slice of every vector, b.own() (kRows, kSlice), to all blocks.
@@ -66,7 +65,7 @@ SRNN_DEVICE void publish(const Block& b, int place, uint32_t sequence) {
         send_small<V>(b, to, row, i / V::kSlice, bits_of(own[row]), sequence);
       }
     });
-  } else if constexpr (in_packets(kExchange)) {
+  } else if constexpr (kInPackets) {
     each_published<V, kAll * kTimes>(b, [&](int i) {
       const int row = i % kAll / kPackets, packet = i % kPackets, reader = i / kAll;
       const Quad q = packet_of<V>(b, own + row * V::kSlice, packet, sequence);
@@ -77,15 +76,16 @@ SRNN_DEVICE void publish(const Block& b, int place, uint32_t sequence) {
         put_packet(to + reader * copy_bytes<V>(), q);
       }
     });
-  } else if constexpr (kExchange == Protocol::kAlone) {
-    each_published<V, V::kRows * V::kCols>(b, [&](int i) {
-      const int row = i / V::kCols, col = i % V::kCols;
-      reinterpret_cast<float*>(buffer + row * kBytes)[col] = own[row * V::kSlice + col];
-    });
   } else {
     each_published<V, V::kRows * V::kSlice>(b, [&](int i) {
       const int row = i / V::kSlice, col = b.index * V::kSlice + i % V::kSlice;
-      if (col < V::kCols) put_float(reinterpret_cast<float*>(buffer + row * kBytes) + col, own[i]);
+      float* to = reinterpret_cast<float*>(buffer + row * kBytes) + col;
+      if (col >= V::kCols) return;
+      if constexpr (kAlone) {
+        *to = own[i];
+      } else {
+        put_float(to, own[i]);
+      }
     });
   }
 }
@@ -104,7 +104,7 @@ SRNN_DEVICE void take_packet(int row, int packet, Quad q, const Take& take) {
   const int at = packet % kPackets * kPayload, col = packet / kPackets * V::kSlice + at;
   const float numbers[kPayload] = {float_of(q.x), float_of(q.y), float_of(q.z)};
   const int own = V::kSlice % kPayload == 0 ? kPayload : smaller(kPayload, V::kSlice - at);
-  constexpr bool kFull = V::kCols == V::kSlice * V::kWriters;
+  constexpr bool kFull = V::kCols == V::kSlice * kBlocks;
   constexpr int kLast = V::kSlice % kPayload;  // numbers of a slice's last packet, or 0 for all
   take(row, col, numbers, kFull ? own : smaller(own, V::kCols - col),
        Constant<!kFull       ? 0
@@ -120,7 +120,7 @@ template <class V, int kRows, class Take>
 SRNN_DEVICE bool gather_packets(const Block& b, int place, uint32_t sequence, int first, int rows,
                                 const Take& take) {
   constexpr uint64_t kBytes = vector_bytes<V>();
-  constexpr int kRowPackets = packets<V>() * V::kWriters;
+  constexpr int kRowPackets = packets<V>() * kBlocks;
   constexpr int kStep = threads_of_row<kRows>(), kReads = divide_up(kRowPackets, kStep);
   constexpr int kAhead = divide_up(kReads, divide_up(kReads, kReadsAhead));
   const unsigned char* buffer =
@@ -146,28 +146,28 @@ SRNN_DEVICE bool gather_packets(const Block& b, int place, uint32_t sequence, in
 // Reads the one vector of an exchange in small packets, in the same way. The first kPollers threads
 // of the team read.
 template <class V, int kPollers, class Take>
-SRNN_DEVICE bool gather_groups(const Block& b, int place, uint32_t sequence, const Take& take) {
-  constexpr int kGroup = V::kGroup, kTurns = divide_up(groups<V>(), kPollers);
-  constexpr int kAhead = divide_up(kTurns, divide_up(kTurns * kGroup, 2 * kReadsAhead));
+SRNN_DEVICE bool gather_spans(const Block& b, int place, uint32_t sequence, const Take& take) {
+  constexpr int kSpan = V::kSpan, kTurns = divide_up(spans<V>(), kPollers);
+  constexpr int kAhead = divide_up(kTurns, divide_up(kTurns * kSpan, 2 * kReadsAhead));
   bool in_time = true;
   for (int turn = 0; b.thread < kPollers && turn < kTurns; turn += kAhead) {
-    float x[kAhead * kGroup];
+    float x[kAhead * kSpan];
     const int first = b.thread + turn * kPollers;
-    in_time = await_groups<V, kAhead, kPollers>(b, place, sequence, first, x) && in_time;
+    in_time = await_spans<V, kAhead, kPollers>(b, place, sequence, first, x) && in_time;
     for (int i = 0; i < kAhead; ++i) {
-      float numbers[kGroup];
-      const int col = (first + i * kPollers) * kGroup;
-      for (int k = 0; k < kGroup; ++k) numbers[k] = x[i * kGroup + k];
+      float numbers[kSpan];
+      const int col = (first + i * kPollers) * kSpan;
+      for (int k = 0; k < kSpan; ++k) numbers[k] = x[i * kSpan + k];
       if (col < V::kCols)
-        take(0, col, numbers, smaller(kGroup, V::kCols - col),
-             Constant<V::kCols % kGroup == 0 ? kGroup : 1>());
+        take(0, col, numbers, smaller(kSpan, V::kCols - col),
+             Constant<V::kCols % kSpan == 0 ? kSpan : 1>());
     }
   }
   take.end_row(0);
   return in_time;
 }
 
-// Reads the same vectors where they were stored as floats in the workspace.
+// Reads the same vectors where they were stored as floats.
 template <class V, int kRows, class Take>
 SRNN_DEVICE void gather_floats(const Block& b, int place, uint32_t sequence, int first, int rows,
                                const Take& take) {
@@ -176,7 +176,8 @@ SRNN_DEVICE void gather_floats(const Block& b, int place, uint32_t sequence, int
   const unsigned char* buffer = buffer_of<V>(b, place, sequence) + first * kBytes;
   each_row<kRows>(b, rows, [&](int row, int number) {
     for (int i = number; i < kQuads; i += threads_of_row<kRows>()) {
-      const Quad q = get_quad(buffer + row * kBytes + i * 16);
+      const unsigned char* from = buffer + row * kBytes + i * 16;
+      const Quad q = kAlone ? *reinterpret_cast<const Quad*>(from) : get_quad(from);
       const float numbers[4] = {float_of(q.x), float_of(q.y), float_of(q.z), float_of(q.w)};
       take(row, i * 4, numbers, smaller(4, V::kCols - i * 4),
            Constant<V::kCols % 4 == 0 ? 4 : 1>());
@@ -185,37 +186,24 @@ SRNN_DEVICE void gather_floats(const Block& b, int place, uint32_t sequence, int
   });
 }
 
-// Reads vectors first, ..., first + rows - 1 of an exchange by the protocol of kExchange; `take` is
-// that of gather_packets. Ends with a barrier of the block. The caller sees to it that a barrier
-// came after the last read of what `take` overwrites: that of a product (outputs.cuh) or of the
-// draw. Returns false when the time is up, in this thread or another.
+// Reads vectors first, ..., first + rows - 1 of an exchange; `take` is that of gather_packets. Ends
+// with a barrier of the team. The caller sees to it that a barrier came after the last read of what
+// `take` overwrites: that of a product (outputs.cuh) or of the draw. Returns false when the time is
+// up, in this thread or another of the team.
 template <class V, int kRows = rows_at_once<V>(), int kPollers = kThreads, class Take>
 SRNN_DEVICE bool gather(const Block& b, int place, uint32_t sequence, int first, int rows,
                         const Take& take) {
   const ExchangeTime time(b);
-  if constexpr (in_packets(kExchange)) {
+  if constexpr (kInPackets) {
     bool in_time;
     if constexpr (kSmallPackets) {
-      in_time = gather_groups<V, kPollers>(b, place, sequence, take);
+      in_time = gather_spans<V, kPollers>(b, place, sequence, take);
     } else {
       in_time = gather_packets<V, kRows>(b, place, sequence, first, rows, take);
     }
     return !barrier_any(b.barrier(), kThreads, !in_time);
-  } else if constexpr (kExchange == Protocol::kAlone) {
-    constexpr uint64_t kBytes = vector_bytes<V>();
-    const unsigned char* buffer = buffer_of<V>(b, place, sequence) + first * kBytes;
-    barrier_sync(b.barrier(), kThreads);
-    each_row<kRows>(b, rows, [&](int row, int number) {
-      const float* from = reinterpret_cast<const float*>(buffer + row * kBytes);
-      for (int col = number; col < V::kCols; col += threads_of_row<kRows>()) {
-        const float number[1] = {from[col]};
-        take(row, col, number, 1, Constant<1>());
-      }
-      take.end_row(row);
-    });
-    barrier_sync(b.barrier(), kThreads);
-    return true;
   } else {
+    if constexpr (kAlone) barrier_sync(b.barrier(), kThreads);  // this block has published it
     gather_floats<V, kRows>(b, place, sequence, first, rows, take);
     barrier_sync(b.barrier(), kThreads);
     return true;

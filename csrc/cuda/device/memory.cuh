@@ -38,8 +38,8 @@ constexpr int kDrawsAhead = kLaunched ? 1 : larger(1, kWarpSize / kBatch);
 
 // How one sample of one stream is drawn.
 struct Draw {
-  int32_t forced;  // the level, or -1 where the model draws it
-  uint32_t draw;   // 32 random bits
+  int32_t forced;   // the level, or -1 where the model draws it
+  uint32_t random;  // 32 random bits
   float temperature;
   float scale;       // sampler_scale(temperature)
   int32_t from_all;  // 1 where draw_from_all draws
@@ -86,7 +86,7 @@ SRNN_CONSTEXPR BlockArrays make_block_arrays() {
   to.teams = at, at += kTeams * kTeamArrays.end;
   to.draws = at, at += round_up(uint64_t{2} * kBatch * kDrawsAhead * sizeof(Draw), 16);
   to.outputs = at, at += kKeepOutputRows ? kTiers * kOutputRowsBytes : 0;
-  to.exchange = at, at += in_own_memory(kExchange) ? kExchangeBytes : 0;
+  to.exchange = at, at += kOwnBuffers ? kExchangeBytes : 0;
   to.weights = at, at += uint64_t{4} * kTile * kWeightCols;
   to.end = at;
   return to;
@@ -101,7 +101,8 @@ constexpr int kBiases = kCandidateBias + (kResetAfter ? kTiers * kLayers * kUnit
 // Offsets of the arrays that a block keeps from one sample to the next. They come second into
 // shared memory.
 struct KeptArrays {
-  uint64_t input, taps, state, older, recurrent, upsampled, kept, biases, values, levels, end;
+  uint64_t input, taps, state, older, recurrent, upsampled, candidate_input, biases, values, levels,
+      end;
 };
 SRNN_CONSTEXPR KeptArrays make_kept_arrays() {
   KeptArrays to = {};
@@ -115,7 +116,7 @@ SRNN_CONSTEXPR KeptArrays make_kept_arrays() {
   to.recurrent = at;
   at += round_up(uint64_t{4} * kTiers * kLayers * kRecurrentGates * kOwnedFloats, 16);
   to.upsampled = at, at += round_up(uint64_t{4} * upsampled_floats(), 16);
-  to.kept = at, at += round_up(uint64_t{8} * kOwnedFloats, 16);
+  to.candidate_input = at, at += round_up(uint64_t{8} * kOwnedFloats, 16);
   to.biases = at, at += round_up(uint64_t{4} * kBiases, 16);
   to.values = at, at += round_up(uint64_t{4} * kLevels, 16);
   to.levels = at, at += round_up(uint64_t{4} * kBatch * kLookback, 16);
@@ -176,20 +177,20 @@ SRNN_CONSTEXPR Residents make_residents() {
 }
 constexpr Residents kResidents = make_residents();
 
-// The state that a block carries from one launch to the next with exchange `launches`. It is zero
-// before the first launch.
-struct Clock {
-  int32_t begun;     // samples that have begun
-  uint32_t samples;  // those of them that run the sample-level MLP
-  uint32_t draws;    // whether the current sample does; see Block::forced
-  uint32_t stopped;  // whether an error has stopped the walk
+// Exchange `launches`: how far a block's walk has come, which it carries from one launch to the
+// next. It is zero before the first launch.
+struct Progress {
+  int32_t begun;      // samples that have begun
+  uint32_t samples;   // those of them that run the sample-level MLP
+  uint32_t runs_mlp;  // 1 where the current sample does; see Block::forced
+  uint32_t stopped;   // whether an error has stopped the walk
 };
 // The workspace of one group: the buffers of exchanges, and for each block those arrays that are
 // not in shared memory.
-constexpr uint64_t kArraysOffset = in_own_memory(kExchange) ? 0 : kExchangeBytes;
+constexpr uint64_t kArraysOffset = kOwnBuffers ? 0 : kExchangeBytes;
 constexpr uint64_t kKeptOffset = kArraysShared ? 0 : align(kArrays.end);
-constexpr uint64_t kClockOffset = kKeptOffset + (kKeptShared ? 0 : align(kKept.end));
-constexpr uint64_t kBlockBytes = kClockOffset + (kLaunched ? align(sizeof(Clock)) : 0);
+constexpr uint64_t kProgressOffset = kKeptOffset + (kKeptShared ? 0 : align(kKept.end));
+constexpr uint64_t kBlockBytes = kProgressOffset + (kLaunched ? align(sizeof(Progress)) : 0);
 constexpr uint64_t kGroupBytes = kArraysOffset + kBlockBytes * kBlocks;
 constexpr uint64_t kWorkspaceEnd = kGroups * kGroupBytes;
 

@@ -39,7 +39,7 @@ class TimeLimit {
 
 template <class V>
 SRNN_DEVICE unsigned char* buffer_of(const Block& b, int place, uint32_t sequence, int copy = 0) {
-  unsigned char* first = in_own_memory(kExchange) ? b.arrays + kArrays.exchange : b.p.workspace;
+  unsigned char* first = kOwnBuffers ? b.arrays + kArrays.exchange : b.p.workspace;
   return first + V::offset(place) + (sequence % kBuffers * kCopies + copy) * copy_bytes<V>();
 }
 
@@ -96,8 +96,9 @@ constexpr int kReadsAhead = kBatch == 4 ? 4 : 8, kRepeatedReads = 2;
 
 // Waits for what is read at at(0), ..., at(kCount - 1) to have this sequence number, but only for
 // those that are wanted(i); the others become zeros. All reads are issued before the first one is
-// checked, and only packets that were missing are read again: all of them where there are at most
-// kRepeated, else one at a time until it comes. Returns false when the time is up.
+// checked. A thread that reads at most kRepeated packets then reads all missing ones again each
+// time. One that reads more reads the first missing one until any arrives, and then all missing
+// ones once. Returns false when the time is up.
 template <int kCount, int kRepeated = kRepeatedReads, class At, class Wanted>
 SRNN_DEVICE bool await_packets(const Block& b, int place, uint32_t sequence, const At& at,
                                const Wanted& wanted, Quad (&q)[kCount]) {
@@ -134,22 +135,21 @@ SRNN_DEVICE bool await_packets(const Block& b, int place, uint32_t sequence, con
   }
 }
 
-// Small packets: waits for groups `first`, first + kStep, ... of a vector, kGroups of them, as far
-// as it has them, and puts their numbers into x. Returns false when the time is up.
-template <class V, int kGroups, int kStep, int kRepeated = kRepeatedReads>
-SRNN_DEVICE bool await_groups(const Block& b, int place, uint32_t sequence, int first,
-                              float (&x)[kGroups * V::kGroup]) {
-  constexpr int kPairs = V::kGroup / 2;
+// Small packets: waits for spans `first`, first + kStep, ... of a vector, kSpans of them, as far as
+// it has them, and puts their numbers into x. Returns false when the time is up.
+template <class V, int kSpans, int kStep, int kRepeated = kRepeatedReads>
+SRNN_DEVICE bool await_spans(const Block& b, int place, uint32_t sequence, int first,
+                             float (&x)[kSpans * V::kSpan]) {
+  constexpr int kPairs = V::kSpan / 2;
   const unsigned char* buffer = buffer_of<V>(b, place, sequence, b.index % kCopies);
-  const auto group_of = [&](int i) { return first + i / kPairs * kStep; };
+  const auto span_of = [&](int i) { return first + i / kPairs * kStep; };
   const auto at = [&](int i) {
-    return buffer + small_packet_at<V>(group_of(i) * V::kGroup + i % kPairs * 2);
+    return buffer + small_packet_at<V>(span_of(i) * V::kSpan + i % kPairs * 2);
   };
-  const auto wanted = [&](int i) { return group_of(i) * V::kGroup + i % kPairs * 2 < V::kCols; };
-  Quad q[kGroups * kPairs];
-  const bool in_time =
-      await_packets<kGroups * kPairs, kRepeated>(b, place, sequence, at, wanted, q);
-  for (int i = 0; i < kGroups * kPairs; ++i) {
+  const auto wanted = [&](int i) { return span_of(i) * V::kSpan + i % kPairs * 2 < V::kCols; };
+  Quad q[kSpans * kPairs];
+  const bool in_time = await_packets<kSpans * kPairs, kRepeated>(b, place, sequence, at, wanted, q);
+  for (int i = 0; i < kSpans * kPairs; ++i) {
     x[2 * i] = float_of(q[i].x), x[2 * i + 1] = float_of(q[i].z);
   }
   return in_time;

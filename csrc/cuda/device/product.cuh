@@ -49,7 +49,7 @@ SRNN_DEVICE Quad read_quad(const unsigned char* from) {
 // kernel longer but not faster, and two teams have fewer registers for them.
 constexpr int kLoadsAhead = kTeams == 1 ? 8 : 4;
 // A lane keeps the results of at most so many loads of weights during a wait.
-constexpr int kMostKept = kSpareRegisters ? 2 : 0;
+constexpr int kMostEarly = kSpareRegisters ? 2 : 0;
 
 // A row of a product, whose rows are counted gate by gate, kSlice for each gate. In its place
 // stands the gate's first row where this block owns only `own` of them; that sum is not used.
@@ -91,14 +91,7 @@ struct CodeSum {
     return warp_sum((whole(high) << 7) + whole(low));
   }
 };
-template <bool kCodes>
-struct LaneSum {
-  typedef FloatSum Type;
-};
-template <>
-struct LaneSum<true> {
-  typedef CodeSum Type;
-};
+typedef Either<kInt8, CodeSum, FloatSum>::Type LaneSum;
 
 // The rows of a product that a warp computes together: of kRows rows, number `begin` and every
 // kWarps-th after it, where 0 is row `first` of the matrix. A sum is added up in the same order for
@@ -111,17 +104,17 @@ struct WarpRows {
   static constexpr int kSteps = divide_up(kPadded, kColStep);
   // This says whether a lane reads its weights when the rows are chosen, because they are few.
   // Where that is before the inputs come (SentRows), less of shared memory is then wanted at once.
-  static constexpr bool kKeeps = kSmallPackets && kTogether == 1 && kSteps <= kMostKept;
+  static constexpr bool kReadsEarly = kSmallPackets && kTogether == 1 && kSteps <= kMostEarly;
   int begin;
   const unsigned char* row[kTogether];
-  Quad kept[kKeeps ? kSteps : 1];
+  Quad weights[kReadsEarly ? kSteps : 1];
 
   SRNN_DEVICE_MEMBER WarpRows(const Block& b, const MatrixRows& w, int first, int begin_, int own)
       : begin(begin_) {
     for (int i = 0; i < kTogether; ++i) row[i] = row_of<kSlice>(w, first + number(i), own);
-    for (int step = 0; kKeeps && step < kSteps; ++step) {
+    for (int step = 0; kReadsEarly && step < kSteps; ++step) {
       const int col = step * kColStep + b.lane * kRowUnit;
-      if (has_col(col)) kept[step] = read_quad(row[0] + col * kWeightSize);
+      if (has_col(col)) weights[step] = read_quad(row[0] + col * kWeightSize);
     }
   }
 
@@ -137,14 +130,14 @@ struct WarpRows {
   SRNN_DEVICE_MEMBER void multiply(const Block& b, const Take& take) const {
     constexpr int kLoads = kInt8 ? 2 : 1;
     constexpr int kAhead = larger(1, kLoadsAhead / kLoads / kTogether);
-    typename LaneSum<kInt8>::Type sums[kTogether][kTile];
+    LaneSum sums[kTogether][kTile];
     SRNN_UNROLL(kAhead)
     for (int step = 0; step < kSteps; ++step) {
       const int col = step * kColStep + b.lane * kRowUnit;
       if (!has_col(col)) break;
       SRNN_UNROLL(kTogether)
       for (int i = 0; i < kTogether; ++i) {
-        const Quad quad = kKeeps ? kept[step] : read_quad(row[i] + col * kWeightSize);
+        const Quad quad = kReadsEarly ? weights[step] : read_quad(row[i] + col * kWeightSize);
         SRNN_UNROLL(kTile)
         for (int s = 0; s < kTile; ++s) sums[i][s].add(b, quad, s, col);
       }

@@ -99,8 +99,8 @@ struct RowWriter {
   SRNN_DEVICE_MEMBER void end_row(int row) const {
     if constexpr (kInt8) {
       const int32_t of_warp = warp_max(peak);
-      int32_t& kept = b.peaks(row)[b.warp % kWarpsOfRow];
-      if (b.lane == 0) kept = col_offset > 0 && kept > of_warp ? kept : of_warp;
+      int32_t& of_row = b.peaks(row)[b.warp % kWarpsOfRow];
+      if (b.lane == 0) of_row = col_offset > 0 && of_row > of_warp ? of_row : of_warp;
       peak = 0;
     }
   }
@@ -192,9 +192,9 @@ SRNN_DEVICE void finish_rows(const Block& b, int rows) {
   }
 }
 
-// Small packets: a thread keeps its share of a vector of width D in registers, kShares groups of
-// four neighbouring numbers. share_col is the column of the first number of a group, which may lie
-// behind the vector.
+// Small packets: a thread keeps its share of a vector of width D in registers, kShares spans of
+// four numbers. share_col is the column of the first number of a span, which may lie behind the
+// vector.
 constexpr int kShares = divide_up(padded_cols(kDim), 4 * kThreads);
 SRNN_DEVICE int share_col(const Block& b, int share) { return (b.thread + share * kThreads) * 4; }
 SRNN_DEVICE bool in_vector(int col) { return kDim % (4 * kThreads) == 0 || col < kDim; }
@@ -239,10 +239,10 @@ SRNN_DEVICE bool fill_shares(const Block& b, int place, uint32_t sequence, const
   Four x[kShares];
   {
     const ExchangeTime time(b);  // with the barrier, where this thread waits for what others read
-    float numbers[kShares * V::kGroup];
-    const bool in_time = await_groups<V, kShares, kThreads>(b, place, sequence, b.thread, numbers);
+    float numbers[kShares * V::kSpan];
+    const bool in_time = await_spans<V, kShares, kThreads>(b, place, sequence, b.thread, numbers);
     for (int i = 0; i < kShares; ++i) {
-      const float* from = numbers + i * V::kGroup;
+      const float* from = numbers + i * V::kSpan;
       x[i] = {from[0], from[1], from[2], from[3]};
       if (in_vector(share_col(b, i))) x[i] = make(share_col(b, i), x[i]);
     }

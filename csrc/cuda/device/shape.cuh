@@ -24,18 +24,12 @@ constexpr bool kLstm = SRNN_LSTM, kResetAfter = SRNN_RESET_AFTER && !kLstm;
 // This GRU needs the reset gates of all blocks before its candidate's product (cells.cuh).
 constexpr bool kResetBefore = !kLstm && !kResetAfter;
 constexpr bool kSkips = SRNN_SKIPS;
-// How the blocks of a group exchange results; exchange.cuh explains each protocol.
-enum class Protocol { kTagged = 0, kAlone = 1, kCluster = 2, kLaunches = 3 };
-constexpr Protocol kExchange = static_cast<Protocol>(SRNN_EXCHANGE);
-constexpr bool kLaunched = kExchange == Protocol::kLaunches;
-constexpr bool kAlone = kExchange == Protocol::kAlone, kCluster = kExchange == Protocol::kCluster;
-SRNN_CONSTEXPR bool in_packets(Protocol protocol) {
-  return protocol == Protocol::kTagged || protocol == Protocol::kCluster;
-}
+// How the blocks of a group exchange results; exchange.cuh explains each way.
+constexpr bool kTagged = SRNN_EXCHANGE == 0, kAlone = SRNN_EXCHANGE == 1;
+constexpr bool kCluster = SRNN_EXCHANGE == 2, kLaunched = SRNN_EXCHANGE == 3;
+constexpr bool kInPackets = kTagged || kCluster;  // Results travel in packets.
 // Whether each block has the buffers of exchanges in its own memory and not in the workspace.
-SRNN_CONSTEXPR bool in_own_memory(Protocol protocol) {
-  return protocol == Protocol::kAlone || protocol == Protocol::kCluster;
-}
+constexpr bool kOwnBuffers = kAlone || kCluster;
 constexpr int kCopies = SRNN_COPIES;
 constexpr bool kProfile = SRNN_PROFILE;
 constexpr int kGroups = SRNN_GROUPS, kAllStreams = kGroups * kBatch;
@@ -48,8 +42,9 @@ SRNN_CONSTEXPR uint64_t round_up(uint64_t a, uint64_t unit) { return (a + unit -
 SRNN_CONSTEXPR int smaller(int a, int b) { return a < b ? a : b; }
 SRNN_CONSTEXPR int larger(int a, int b) { return a > b ? a : b; }
 
-// How many of kAll numbers which one of kSlices slices has that begins with number `first`; none
-// where this is negative. Where all slices are full the compiler knows it.
+// The size of the slice that begins with number `first`, where kAll numbers are in kSlices slices
+// of kSlice. It is 0 or less where the slice lies behind the end, and a constant where all slices
+// are full.
 template <int kAll, int kSlice, int kSlices>
 SRNN_CONSTEXPR int part_of(int first) {
   return kAll == kSlice * kSlices ? kSlice : smaller(kSlice, kAll - first);
@@ -59,6 +54,16 @@ SRNN_CONSTEXPR int part_of(int first) {
 template <int kNumber>
 struct Constant {
   static constexpr int value = kNumber;
+};
+
+// Either<condition, A, B>::Type is A where the condition holds, else B.
+template <bool kFirst, class A, class B>
+struct Either {
+  typedef A Type;
+};
+template <class A, class B>
+struct Either<false, A, B> {
+  typedef B Type;
 };
 
 struct FrameSizes {
@@ -82,11 +87,12 @@ constexpr int kUnits = divide_up(kDim, kBlocks);
 constexpr int kLogitRows = divide_up(kLevels, kBlocks);
 // Streams whose rows are in shared memory at once. A sum does not depend on this number.
 constexpr int kTile = smaller(kBatch, 8);
-// Warps that share one row, where a block works on `rows` rows at a time.
+// Warps that share one row, where a team works on `rows` rows at a time.
 SRNN_CONSTEXPR int warps_of_row(int rows) { return larger(1, kWarps / rows); }
 constexpr int kWarpsOfRow = warps_of_row(kTile);
-// This says whether two teams have registers for what is only faster. They have on sm_80, sm_90 and
-// sm_100; for sm_86, with 99 KB of shared memory, the compiler would spill.
+// This says whether two teams can spend registers on what only saves time. The size of shared
+// memory tells the architecture: sm_80, sm_90 and sm_100 can; on sm_86 and sm_89, with 99 KB, the
+// compiler would spill.
 constexpr bool kSpareRegisters = SRNN_SHARED_BYTES >= 128 << 10;
 // Whether tensor cores compute the products, 16 rows by 8 streams at a time. In int8 both ways give
 // the same bits, so the number of streams may decide.
@@ -100,10 +106,9 @@ constexpr bool kDrawAll = kBatch <= kTile;
 constexpr int kDrawStreams = kDrawAll ? kBatch : divide_up(kBatch, kBlocks);
 // Whether every block computes the MLP's whole input. Then blocks exchange only what the lowest
 // tier upsamples, and do so ahead of time while a frame of that tier lasts.
-constexpr bool kWholeInput = in_packets(kExchange) && kDrawAll;
+constexpr bool kWholeInput = kInPackets && kDrawAll;
 static_assert(kTeams == 1 || (kTeams == 2 && kWholeInput), "see params.h");
-static_assert((kBlocks == 1 || !kAlone) && (kCopies == 1 || kExchange == Protocol::kTagged),
-              "see params.h");
+static_assert((kBlocks == 1 || !kAlone) && (kCopies == 1 || kTagged), "see params.h");
 static_assert(kThreads % kWarpSize == 0 && kBlocks == divide_up(kDim, kUnits), "see params.h");
 
 // Bytes of one weight, and weights of one 16-byte load.

@@ -17,13 +17,13 @@
 
 namespace srnn {
 
-SRNN_DEVICE Clock& clock_of(const Block& b) {
-  return *reinterpret_cast<Clock*>(b.p.workspace + kArraysOffset + b.index * kBlockBytes +
-                                   kClockOffset);
+SRNN_DEVICE Progress& progress_of(const Block& b) {
+  return *reinterpret_cast<Progress*>(b.p.workspace + kArraysOffset + b.index * kBlockBytes +
+                                      kProgressOffset);
 }
 
 // Runs before the first stage of a sample: reads the levels that other blocks drew for the last
-// one, and moves the clock on.
+// one, and moves the walk on by a sample.
 SRNN_DEVICE bool begin_step(Block& b) {
   if constexpr (!kDrawAll) {
     if (!b.forced && !gather_levels(b)) return false;
@@ -33,9 +33,9 @@ SRNN_DEVICE bool begin_step(Block& b) {
     b.forced = is_forced(b, b.step);
     b.samples += b.forced ? 0 : 1;
   }
-  block_sync();  // every thread has read the clock
+  block_sync();  // every thread has read the block's progress
   if (b.thread == 0) {
-    clock_of(b) = {b.step + 1, b.samples, b.forced ? 0u : 1u, 0};
+    progress_of(b) = {b.step + 1, b.samples, b.forced ? 0u : 1u, 0};
   }
   return true;
 }
@@ -45,11 +45,12 @@ template <class Work>
 SRNN_DEVICE void run_stage(const Params& all, const Stage& stage, const Work& work) {
   const Params p = params_of_group(all, group_of_block());
   Block b = this_block(p, 0);
-  const Clock clock = clock_of(b);
-  if (clock.stopped != 0) return;
-  b.step = clock.begun - 1, b.samples = clock.samples, b.forced = clock.draws == 0;
+  const Progress so_far = progress_of(b);
+  if (so_far.stopped != 0) return;
+  b.step = so_far.begun - 1, b.samples = so_far.samples, b.forced = so_far.runs_mlp == 0;
   if ((stage.begins == 0 || begin_step(b)) && work(b)) return;
-  if (b.thread == 0) clock_of(b).stopped = 1;  // a failure ends with a barrier, so all have read it
+  if (b.thread == 0)
+    progress_of(b).stopped = 1;  // a failure ends with a barrier, so all have read it
 }
 
 // Calls work(Constant<number>()). Does nothing where the number is kEnd or more.

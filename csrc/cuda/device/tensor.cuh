@@ -17,21 +17,13 @@ constexpr int kTileBytes = 64;  // bytes of a row that one step of a warp reads
 constexpr int kTileEights = kTensorRows / 8;
 constexpr Quad kNoQuad = {0, 0, 0, 0};
 
-template <bool kWhole>
-struct SumOf {
-  typedef float Number;
-};
-template <>
-struct SumOf<true> {
-  typedef int32_t Number;
-};
-
 // The sums of 8 * kEights rows: of bfloat16 products, or of one plane of int8.
 template <class Number, int kEights>
 struct TileSums {
   Number value[kTileEights / 2][4] = {};
 
-  // Adds two steps of the tile. The 16 bytes of a lane are both halves of the inputs of each step.
+  // Adds two products of tiles. A lane's words x and y are the halves of its inputs of the first
+  // one, z and w those of the second.
   SRNN_DEVICE_MEMBER void add(const Quad (&w)[kTileEights], Quad x) {
     SRNN_UNROLL(kTileEights)
     for (int t = 0; t < divide_up(kEights, 2); ++t) {
@@ -55,7 +47,7 @@ SRNN_DEVICE void sum_tiles(const Block& b, const MatrixRows& w, int first_row, i
     row[i] = row_of<kSlice>(w, at < rows ? at : 0, own);
   }
   const int stream = eighth < kTile ? eighth : 0;
-  TileSums<typename SumOf<kInt8>::Number, kEights> sums, low_sums;
+  TileSums<Either<kInt8, int32_t, float>::Type, kEights> sums, low_sums;
   constexpr int kStep = kWarps * kTileBytes;
   // Loads of one step are under way beside others, as far as there are registers; two teams have
   // half of them each.

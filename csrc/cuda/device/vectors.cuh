@@ -9,15 +9,15 @@ namespace srnn {
 // The place of an exchange says which result it carries, numbered as in constants.exchange_names: h
 // of each tier and layer, the reset state that a candidate reads, the output of each tier, the
 // inputs of the MLP's layers, the logits, and the levels.
-constexpr int kStatePlace = 0, kInnerPlace = kStatePlace + kTiers * kLayers;
-constexpr int kOutputPlace = kInnerPlace + kTiers * kLayers, kMlpPlace = kOutputPlace + kTiers;
+constexpr int kStatePlace = 0, kResetPlace = kStatePlace + kTiers * kLayers;
+constexpr int kOutputPlace = kResetPlace + kTiers * kLayers, kMlpPlace = kOutputPlace + kTiers;
 constexpr int kLogitPlace = kMlpPlace + kHidden + 1, kLevelPlace = kLogitPlace + 1;
 
 // Packets have 16 bytes: three floats and a sequence number. With one stream they have 8: a float
 // and a sequence number. So whichever thread has made a number can send it at once, and a block has
 // no barrier between its products and their way to others. More streams would have to read a third
 // more for that, and threads with less than 128 registers have none left.
-constexpr bool kSmallPackets = in_packets(kExchange) && kBatch == 1 && kTeams * kThreads <= 512;
+constexpr bool kSmallPackets = kInPackets && kBatch == 1 && kTeams * kThreads <= 512;
 constexpr int kPayload = 3;  // floats of a packet of 16 bytes
 // Buffers of an exchange. They are used in turn, because a slow block may still read one while a
 // fast block writes the next.
@@ -27,25 +27,25 @@ template <class V>
 SRNN_CONSTEXPR int packets() {
   return divide_up(V::kSlice, kPayload);
 }
-// Small packets: the number of groups of neighbouring numbers of a vector. A thread reads a group
-// by itself, two packets at a time.
+// Small packets: the number of spans of a vector. A span is V::kSpan neighbouring numbers, which
+// one thread reads, two packets at a time.
 template <class V>
-SRNN_CONSTEXPR int groups() {
-  return divide_up(V::kCols, V::kGroup);
+SRNN_CONSTEXPR int spans() {
+  return divide_up(V::kCols, V::kSpan);
 }
 // Where the packet of a number lies. What neighbouring threads read at the same time are neighbours
 // in memory.
 template <class V>
 SRNN_CONSTEXPR uint64_t small_packet_at(int number) {
-  const int pair = number % V::kGroup / 2, group = number / V::kGroup;
-  return uint64_t{16} * (pair * groups<V>() + group) + number % 2 * 8;
+  const int pair = number % V::kSpan / 2, span = number / V::kSpan;
+  return uint64_t{16} * (pair * spans<V>() + span) + number % 2 * 8;
 }
 // Bytes of one vector in the buffer of an exchange.
 template <class V>
 SRNN_CONSTEXPR uint64_t vector_bytes() {
-  return kSmallPackets           ? uint64_t{8} * V::kGroup * groups<V>()
-         : in_packets(kExchange) ? uint64_t{16} * V::kWriters * packets<V>()
-                                 : round_up(uint64_t{4} * V::kCols, 16);
+  return kSmallPackets ? uint64_t{8} * V::kSpan * spans<V>()
+         : kInPackets  ? uint64_t{16} * kBlocks * packets<V>()
+                       : round_up(uint64_t{4} * V::kCols, 16);
 }
 // Bytes of one copy of one buffer of an exchange.
 template <class V>
@@ -65,29 +65,29 @@ constexpr bool kShortSums = kLevels < 512;
 // registers.
 constexpr bool kWarpDraws = kSmallPackets && kShortSums;
 
-// The structs below say what an exchange carries: kRows vectors of kCols numbers, of which each of
-// kWriters blocks writes a slice of kSlice; kByOwners says whether the numbers were written by the
-// threads that own them (each_owned); kGroup is that of small packets, an even number.
+// The structs below say what an exchange carries: kRows vectors of kCols numbers, of which each
+// block writes a slice of kSlice; kByOwners says whether the numbers were written by the
+// threads that own them (each_owned); kSpan, for small packets, is an even number.
 // offset(place) is the offset of the buffers in the workspace, or in a block's own memory.
 
 // Vectors of width D, one for each stream.
 struct UnitVectors {
-  static constexpr int kRows = kBatch, kCols = kDim, kSlice = kUnits, kWriters = kBlocks;
-  static constexpr int kGroup = 4;
+  static constexpr int kRows = kBatch, kCols = kDim, kSlice = kUnits;
+  static constexpr int kSpan = 4;
   static constexpr bool kByOwners = true;
   static SRNN_CONSTEXPR uint64_t offset(int place) { return place * exchange_bytes<UnitVectors>(); }
 };
 // The logits of each stream.
 struct LogitVectors {
-  static constexpr int kRows = kBatch, kCols = kLevels, kSlice = kLogitRows, kWriters = kBlocks;
-  static constexpr int kGroup = kWarpDraws ? kLaneLevels : 4;
+  static constexpr int kRows = kBatch, kCols = kLevels, kSlice = kLogitRows;
+  static constexpr int kSpan = kWarpDraws ? kLaneLevels : 4;
   static constexpr bool kByOwners = true;
   static SRNN_CONSTEXPR uint64_t offset(int) { return UnitVectors::offset(kLogitPlace); }
 };
 // One vector of the levels of all streams, where each block draws some of them.
 struct LevelVector {
-  static constexpr int kRows = 1, kCols = kBatch, kSlice = kDrawStreams, kWriters = kBlocks;
-  static constexpr int kGroup = 4;
+  static constexpr int kRows = 1, kCols = kBatch, kSlice = kDrawStreams;
+  static constexpr int kSpan = 4;
   static constexpr bool kByOwners = false;
   static SRNN_CONSTEXPR uint64_t offset(int place) {
     return LogitVectors::offset(place) + exchange_bytes<LogitVectors>();

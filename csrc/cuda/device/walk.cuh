@@ -142,7 +142,7 @@ SRNN_DEVICE bool draw(const Block& b) {
   if constexpr (kDrawAll) {
     return draw_all(b);
   } else {
-    return draw_shared(b);
+    return publish_levels(b) && gather_levels(b);
   }
 }
 

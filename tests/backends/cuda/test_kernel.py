@@ -265,6 +265,18 @@ def test_a_lost_message_ends_at_the_time_limit_with_its_place(exchange, teams):
     assert len(places) > 3
 
 
+@pytest.mark.parametrize("teams", [1, 2])
+def test_a_message_lost_before_the_first_sample_is_told_as_one(teams):
+    """A launch that begins inside a frame first prepares what other blocks need for its first sample."""
+    subject = ShimKernel(pack(make_model(SMALL)), threads=32, teams=teams)
+    hidden, history = subject.initial()
+    with pytest.raises(KernelError) as caught:
+        subject.run(hidden, history, 1, 4, settings=Settings(time_limit=200_000, lose_store=0))
+    code, _, place, sequence, step = caught.value.args[:5]
+    assert (code, sequence, np.uint32(step).astype(np.int32)) == (1, 1, -1)
+    assert constants.exchange_names(SMALL)[place] == "input of MLP layer 0"
+
+
 @pytest.mark.parametrize("batch", [1, 3, 19])
 def test_logits_that_are_not_numbers_are_reported(batch):
     weights = packed("paper-3tier")

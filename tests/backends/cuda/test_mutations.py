@@ -25,7 +25,7 @@ _ALONE = {
     **{f"barrier_{way}(kReadBarrier, kTeams * kThreads)": "(void)0" for way in ("sync", "arrive")},
 }
 # This barrier is there for speed, as its comment says.
-_FOR_SPEED = """if constexpr (kPublishers < kThreads && in_packets(kExchange))
+_FOR_SPEED = """if constexpr (kPublishers < kThreads && kInPackets)
     barrier_sync(b.barrier(), kThreads);"""
 _BOTH = "(kSmallPackets ? q[i].y ^ sequence : 0)"
 _LOOK = f"return (q[i].w ^ sequence) | {_BOTH};"
