@@ -48,7 +48,7 @@ class Call:
         drawing: Drawing | MixedDrawing,
         logits: Tensor | None = None,
     ) -> None:
-        self.launcher, self.t, self.forced, self.drawing, self.logits = launcher, t, forced, drawing, logits
+        self.launcher, self.t, self.logits = launcher, t, logits
         self.streams, self.device, self.config = forced.shape[0], launcher.device, launcher.config
         if isinstance(drawing, MixedDrawing):
             # Kernels are compiled for a number of streams, and the streams of several listeners come and go one by one,
@@ -62,6 +62,9 @@ class Call:
         self.recent = self._on_device(history.astype(np.int32))
         rows = native().cuda_drawings(how.seeds, how.streams, how.times - t, how.top_k, how.top_p)
         self.drawings = self._on_device(rows)
+        # A copy from the host waits for the launches in the CUDA stream, so there is none between two of them.
+        self.forced = self._on_device(forced.astype(np.int32))
+        self.temperature = self._on_device(how.temperature)
 
     def run(self, hidden: Hidden) -> np.ndarray:
         """The levels (B, n) int64; advances `hidden`.
@@ -93,8 +96,7 @@ class Call:
     def _buffers(self, start: int) -> _Buffers:
         """Allocates what the launch needs whose first sample is the start-th of the call."""
         now = slice(start, start + self.steps)
-        forced = self._on_device(self.forced[:, now].astype(np.int32))
-        temperature = self._on_device(self.drawing.temperature[:, now])
+        forced, temperature = self.forced[:, now].contiguous(), self.temperature[:, now].contiguous()
         words = native().CUDA_ERROR_BYTES // 4
         out = torch.empty(words + forced.numel(), dtype=torch.int32, device=self.device)
         logits = None if self.logits is None else self.logits.new_zeros(*forced.shape, self.config.q_levels)

@@ -116,6 +116,22 @@ def test_one_run_of_many_launches(gpu, monkeypatch):
     assert launches == ["cuLaunchKernelEx", *["cuLaunchKernelEx", "cuEventSynchronize"] * 6, "cuEventSynchronize"]
 
 
+def test_no_array_of_the_host_goes_to_the_gpu_between_two_launches(gpu, monkeypatch):
+    """Such a copy would wait until the launches before it have ended."""
+    engine, exact = engines()
+    expected, before = exact.run(exact.init_state(3, seed=1), 45), []
+    monkeypatch.setattr(launcher, "LAUNCH_STEPS", 7)
+    engine.run(engine.init_state(3), 14)
+    gpu.reset_calls()
+    from_numpy = torch.from_numpy
+    monkeypatch.setattr(
+        torch, "from_numpy", lambda array: (before.append(gpu.calls.count("cuLaunchKernelEx")), from_numpy(array))[1]
+    )
+    assert np.array_equal(engine.run(engine.init_state(3, seed=1), 45), expected)
+    assert gpu.calls.count("cuLaunchKernelEx") == 7
+    assert before and not any(before)
+
+
 def test_a_gpu_that_ends_long_kernels_gets_short_ones(gpu, monkeypatch):
     monkeypatch.setattr(launcher, "WATCHED_STEPS", 5)
     engine, exact = engines("two-levels")
