@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from samplernn_fast.backends.cuda.gpu import driver_errors_as
-from samplernn_fast.backends.cuda.launcher import Launched, Launcher
+from samplernn_fast.backends.cuda.launcher import Launched, Launcher, LaunchParams
 from samplernn_fast.errors import DeviceError
 from samplernn_fast.models.layout import Hidden
 from samplernn_fast.native import native
@@ -75,7 +75,7 @@ class Call:
         with driver_errors_as(DeviceError):
             for start in range(0, self.forced.shape[1], self.steps):
                 buffers = self._buffers(start)
-                launched = self.launcher.launch(self.made_for, buffers.out, start, **self._arguments(start, buffers))
+                launched = self.launcher.launch(self.made_for, buffers.out, start, self._params(start, buffers))
                 self._go_on_behind(start, buffers)
                 if waiting is not None:
                     made.append(self._levels(waiting))
@@ -103,9 +103,8 @@ class Call:
         levels, new_hidden = out[words:].view_as(forced), torch.empty_like(self.hidden)
         return _Buffers(forced, temperature, out, levels, logits, new_hidden)
 
-    def _arguments(self, start: int, buffers: _Buffers) -> dict[str, int]:
-        """What `_C.cuda_params` takes of a launch."""
-        return dict(
+    def _params(self, start: int, buffers: _Buffers) -> LaunchParams:
+        return LaunchParams(
             hidden=self.hidden.data_ptr(),
             new_hidden=buffers.new_hidden.data_ptr(),
             history=self.recent.data_ptr(),

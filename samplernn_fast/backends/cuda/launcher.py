@@ -6,7 +6,7 @@ samplernn_fast._C reaches NVRTC and the driver; this file allocates with torch, 
 import logging
 import threading
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -40,6 +40,22 @@ class PhaseTime:
     """The part of `seconds` in which the block waited for other blocks and read their results."""
     times: int
     """How often the phase began; for the whole launch, its samples."""
+
+
+class LaunchParams(NamedTuple):
+    """The fields of `srnn::Params` (csrc/cuda/params.h) that a call fills for a launch, beside those of the launcher.
+    Arrays are addresses on the GPU, and 0 is no array."""
+
+    hidden: int
+    new_hidden: int
+    history: int
+    forced: int
+    levels: int
+    logits: int
+    temperature: int
+    drawings: int
+    t: int
+    steps: int
 
 
 @dataclass(frozen=True)
@@ -86,20 +102,21 @@ class Launcher:
         """The largest number of samples of one launch on this GPU."""
         return launch_steps(streams, watched=bool(self._gpu.device.run_time_limit))
 
-    def launch(self, streams: int, out: Tensor, start: int, /, **arguments: int) -> Launched:
+    def launch(self, streams: int, out: Tensor, start: int, params: LaunchParams) -> Launched:
         """Put zeros, the kernels and the copy of their results into torch's CUDA stream, in this order.
 
-        out: int32 error words and then levels, which the launch fills. arguments: those of `_C.cuda_params`.
+        out: int32 error words and then levels, which the launch fills. start: the place of its first sample in the
+        call.
         """
         program = self.program(streams)
         try:
-            self._start(program, out, **arguments)
+            self._start(program, out, params)
         except native().CudaTooLargeError as error:
             if not program.cooperative:
                 raise
             with self._lock:
                 self._use_launches(str(error))
-            self._start(self.program(streams), out, **arguments)
+            self._start(self.program(streams), out, params)
         with self._lock:
             readback = self._spare.pop() if self._spare else None
         if readback is None or readback.bytes < out.nbytes:
@@ -150,7 +167,7 @@ class Launcher:
             built = Program.build(self._gpu, self.config, self.dtype, streams, self.exchange)
         return built
 
-    def _start(self, program: Program, out: Tensor, **arguments: int) -> None:
+    def _start(self, program: Program, out: Tensor, params: LaunchParams) -> None:
         queue, device = cuda_stream(self.device), self._gpu.device
         workspace = torch.empty(program.workspace_bytes, dtype=torch.uint8, device=self.device)
         for zeroed in (out, workspace):
@@ -161,9 +178,9 @@ class Launcher:
             error=out.data_ptr(),
             profile=self._profile.data_ptr(),
             time_limit=TIME_LIMIT_NS,
-            **arguments,
+            **params._asdict(),
         )
-        self.put(program, queue, packed, arguments["t"], arguments["steps"])
+        self.put(program, queue, packed, params.t, params.steps)
 
     def _use_launches(self, reason: str) -> None:
         """From now on no launch is cooperative; cooperative programs are built again. The caller holds the lock."""
