@@ -144,7 +144,7 @@ def profiled_rows(backend: CudaBackend, streams: int, launches: int = 2) -> list
     make(backend, streams, samples)  # this brings the weights into L2
     backend.launcher.phase_times()
     make(backend, streams, samples)
-    exchange = exchange_of(backend.launcher.program(streams), backend.launcher.exchange)
+    exchange = exchange_of(backend.launcher.program(streams))
     *phases, whole = backend.launcher.phase_times()
     about = {"dim": backend.config.dim, "dtype": backend.dtype, "batch_size": streams, "exchange": exchange}
     rows = []
@@ -155,16 +155,11 @@ def profiled_rows(backend: CudaBackend, streams: int, launches: int = 2) -> list
     return [*rows, about | {"stage": "a sample"} | total]
 
 
-def exchange_of(program: Program, chosen: str) -> str:
-    """The exchange of a persistent kernel. chosen: that of the backend, which may be "auto".
-
-    Raises BackendUnavailable where the driver refused the kernel.
-    """
+def exchange_of(program: Program) -> str:
+    """The exchange of a persistent kernel. BackendUnavailable where the driver refused the kernel."""
     if program.stages is not None:
         raise BackendUnavailable("the driver refused the persistent kernel, so it cannot be timed; see doctor")
-    if program.cooperative:
-        return "tagged" if chosen == "auto" else chosen
-    return "cluster" if program.cluster > 1 else "alone"
+    return program.group.exchange
 
 
 def print_rows(rows: list[dict]) -> None:

@@ -84,7 +84,7 @@ def test_the_phases_of_a_persistent_kernel_are_timed(gpu, monkeypatch, capsys, a
     last = capsys.readouterr().out.splitlines()[-1]
     assert "a sample" in last and last.endswith(f"us of it exchanges ({exchange})")
     with pytest.raises(BackendUnavailable, match="refused the persistent kernel"):
-        stage_times.exchange_of(SimpleNamespace(stages=[]), "launches")
+        stage_times.exchange_of(SimpleNamespace(stages=[]))
 
 
 def test_each_way_of_exchange_is_a_contestant_after_its_draws_were_checked(gpu, monkeypatch):

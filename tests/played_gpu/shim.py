@@ -85,7 +85,8 @@ class KernelError(Exception):
 
 
 class ShimKernel:
-    """One compiled kernel and a model's weights. `groups` of at most `blocks` blocks each make `batch` streams."""
+    """One compiled kernel and a model's weights. `groups` of at most `blocks` blocks each make `batch` streams. A block
+    has as many teams as suit the streams where `teams` is None."""
 
     def __init__(
         self,
@@ -104,8 +105,9 @@ class ShimKernel:
     ) -> None:
         self.config, self.batch = weights.config, groups * batch
         blocks = grouping.grid_blocks(self.config.dim, blocks)
-        shape = (batch, blocks, threads, shared_bytes, exchange, groups, copies, profile, teams)
-        defines = constants.defines(self.config, dtype, *shape)
+        teams = teams or grouping.block_teams(batch, exchange, shared_bytes)
+        group = grouping.Grouping(batch, groups, blocks, exchange, teams)
+        defines = constants.defines(self.config, dtype, group, threads, shared_bytes, copies, profile)
         library = ctypes.CDLL(str(build(defines, kernels)))
         self.launch = library.srnn_shim_launch
         self.launch.restype = ctypes.c_char_p

@@ -70,7 +70,7 @@ class CudaBackend:
 
     def group_streams(self, streams: int) -> int:
         """The streams of one group of thread blocks."""
-        return self.launcher.program(streams).group_streams
+        return self.launcher.program(streams).group.batch
 
     def init_hidden(self, streams: int, context: np.ndarray | None = None) -> Hidden:
         """The initial hidden state of every tier, lowest first: (n, B, H) each."""

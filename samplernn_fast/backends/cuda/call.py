@@ -57,7 +57,7 @@ class Call:
         else:
             how, self.made_for = MixedDrawing.of(drawing, t), self.streams
         self.steps = launcher.steps(self.made_for)
-        self.padded_streams = launcher.program(self.made_for).streams
+        self.padded_streams = launcher.program(self.made_for).group.streams
         self.hidden = self._on_device(np.stack(hidden).astype(np.float32), axis=2)
         self.recent = self._on_device(history.astype(np.int32))
         rows = native().cuda_drawings(how.seeds, how.streams, how.times - t, how.top_k, how.top_p)

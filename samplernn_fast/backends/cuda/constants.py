@@ -3,7 +3,7 @@
 `csrc/cuda/params.h` is the contract. The compiled text works out the sizes of buffers and exports them.
 """
 
-from samplernn_fast.backends.cuda.grouping import block_teams, grid_blocks
+from samplernn_fast.backends.cuda.grouping import Grouping, grid_blocks
 from samplernn_fast.models.config import PackedConfig
 from samplernn_fast.models.layout import packed_hidden
 from samplernn_fast.reference.modes import MODES
@@ -34,25 +34,22 @@ def packet_copies(batch: int, readers: int) -> int:
 def defines(
     config: PackedConfig,
     dtype: str,
-    batch: int,
-    blocks: int,
+    group: Grouping,
     threads: int,
     shared_bytes: int,
-    exchange: str,
-    groups: int = 1,
     copies: int | None = None,
     profile: bool = False,
-    teams: int | None = None,
 ) -> dict[str, str]:
     """The compile-time constants of params.h.
 
-    batch: the streams of one group. blocks: the blocks of a group, a number of `grid_blocks`. threads: the threads of a
-    team, a multiple of 32. shared_bytes: the most shared memory that the device gives a block. groups: how many groups
-    one launch has. copies: the copies of every packet, None for what suits the number of readers. profile: whether the
-    first block adds up the time of its phases. teams: the teams of a block, None for what suits the streams.
+    threads: the threads of a team, a multiple of 32. shared_bytes: the most shared memory that the device gives a
+    block. copies: the copies of every packet, None for what suits the number of readers. profile: whether the first
+    block adds up the time of its phases.
     """
-    assert blocks == grid_blocks(config.dim, blocks) and threads % 32 == 0, (blocks, threads)
-    assert blocks == 1 or exchange != "alone", blocks
+    assert group.blocks == grid_blocks(config.dim, group.blocks) and threads % 32 == 0, (group, threads)
+    assert group.blocks == 1 or group.exchange != "alone", group
+    if copies is None:
+        copies = packet_copies(group.batch, group.blocks) if group.exchange == "tagged" else 1
     numbers = {
         "DIM": config.dim,
         "Q": config.q_levels,
@@ -65,15 +62,15 @@ def defines(
         "SKIPS": int(config.skip != "none"),
         "READERS_ALL": int(config.skip == "full"),
         "MODE": MODES.index(dtype),
-        "BATCH": batch,
-        "GROUPS": groups,
+        "BATCH": group.batch,
+        "GROUPS": group.groups,
         "THREADS": threads,
-        "TEAMS": teams or block_teams(batch, exchange, shared_bytes),
-        "BLOCKS": blocks,
+        "TEAMS": group.teams,
+        "BLOCKS": group.blocks,
         "SHARED_BYTES": shared_bytes,
-        "EXCHANGE": EXCHANGES.index(exchange),
+        "EXCHANGE": EXCHANGES.index(group.exchange),
         "PROFILE": int(profile),
-        "COPIES": copies or (packet_copies(batch, blocks) if exchange == "tagged" else 1),
+        "COPIES": copies,
     }
     texts = {name: str(number) for name, number in numbers.items()}
     texts["FRAME_SIZES"] = ",".join(map(str, config.frame_sizes[1:]))

@@ -37,14 +37,25 @@ class Grouping:
     batch: int
     groups: int
     blocks: int
+    """The blocks of a group, a number of `grid_blocks`."""
     exchange: str
     teams: int
     """The teams of a block."""
 
     @property
+    def streams(self) -> int:
+        """The streams of a launch, at least as many as were asked for."""
+        return self.groups * self.batch
+
+    @property
     def launched(self) -> int:
         """The number of blocks of a launch."""
         return self.groups * self.blocks
+
+    @property
+    def cooperative(self) -> bool:
+        """Whether all blocks wait for each other, so that all of them must run at once."""
+        return self.exchange == "tagged" and self.blocks > 1
 
 
 def grouping(

@@ -112,7 +112,7 @@ class Launcher:
         try:
             self._start(program, out, params)
         except native().CudaTooLargeError as error:
-            if not program.cooperative:
+            if not program.group.cooperative:
                 raise
             with self._lock:
                 self._use_launches(str(error))
@@ -160,7 +160,7 @@ class Launcher:
         """A program of the exchange, or from now on of launches where its blocks cannot all run at the same time."""
         try:
             built = Program.build(self._gpu, self.config, self.dtype, streams, self.exchange, self._profiled)
-            if built.cooperative and not self._gpu.device.cooperative:
+            if built.group.cooperative and not self._gpu.device.cooperative:
                 raise NotAtOnce(f"{self._gpu.device.name} has no cooperative launch")
         except NotAtOnce as reason:
             self._use_launches(str(reason))
@@ -187,7 +187,7 @@ class Launcher:
         if self.exchange == "launches":
             return
         self.exchange = "launches"
-        self._programs = {streams: built for streams, built in self._programs.items() if not built.cooperative}
+        self._programs = {streams: built for streams, built in self._programs.items() if not built.group.cooperative}
         logging.getLogger(__name__).warning("the cuda backend goes on with one kernel for each stage: %s", reason)
 
     def _timeout(self, error: dict[str, int], start: int) -> str:

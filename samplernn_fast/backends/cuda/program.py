@@ -33,17 +33,9 @@ class Program:
     kernels: "Mapping[str, CudaKernel]"
     stages: "CudaStages | None"
     """The launches of a walk where every stage of a sample is a kernel; None for the persistent kernel."""
-    streams: int
-    """The streams of a launch, at least as many as were asked for."""
-    group_streams: int
-    """The streams of one group of blocks; every group has as many."""
-    blocks: int
+    group: grouping.Grouping
     threads: int
     """The threads of a block."""
-    cooperative: bool
-    """Whether all blocks wait for each other, so that all of them must run at once."""
-    cluster: int
-    """The blocks of a thread block cluster; 1 where there are none."""
     shared_bytes: int
     """The shared memory of a block."""
     weight_bytes: int
@@ -61,8 +53,6 @@ class Program:
         Raises BackendUnavailable where something does not work, NotAtOnce where the GPU has no room for all blocks.
         """
         device = gpu.device
-        machine = (device.multiprocessors, device.shared_bytes)
-        group = grouping.grouping(config, dtype, batch, *machine, exchange)
         if exchange == "cluster" or (exchange == "auto" and grouping.tries_clusters(config, batch)):
             program = cls._in_clusters(gpu, config, dtype, batch, profile)
             if program is not None:
@@ -72,21 +62,22 @@ class Program:
                     f"{batch} streams of this model in {dtype} do not fit into thread block clusters of {device.name}; "
                     'take exchange "auto"'
                 )
+        machine = (device.multiprocessors, device.shared_bytes)
+        group = grouping.grouping(config, dtype, batch, *machine, exchange)
         walk = Walk.of(config) if group.exchange == "launches" else None
         kernels = _load(gpu, config, dtype, group, profile, walk)
-        blocks, cooperative = group.launched, group.blocks > 1 and walk is None
         threads = team_threads(group, dtype, device.shared_bytes) * group.teams
         for name, kernel in kernels.items():
             shared_bytes = kernel.sizes["shared"]
             with driver_errors_as(BackendUnavailable):
                 room = kernel.blocks_per_multiprocessor(threads, shared_bytes) * device.multiprocessors
-            needed = blocks if cooperative else 1
+            needed = group.launched if group.cooperative else 1
             if room < needed:
-                raise (NotAtOnce if cooperative else BackendUnavailable)(
+                raise (NotAtOnce if group.cooperative else BackendUnavailable)(
                     f"{name} needs {needed} blocks at once, but {device.name} holds {room} of {threads} threads "
                     f"with {kernel.registers} registers and {shared_bytes} bytes of shared memory"
                 )
-        return cls._of(kernels, group, threads, cooperative, walk)
+        return cls._of(kernels, group, threads, walk)
 
     @classmethod
     def _in_clusters(cls, gpu: Gpu, config: PackedConfig, dtype: str, batch: int, profile: bool) -> "Program | None":
@@ -110,7 +101,7 @@ class Program:
             with driver_errors_as(BackendUnavailable):
                 held = kernel.active_clusters(group.blocks, threads, sizes["shared"])
             if held * group.blocks >= group.launched:
-                return cls._of(kernels, group, threads, cooperative=False)
+                return cls._of(kernels, group, threads)
             if held > 0:  # smaller clusters may now have fewer streams each
                 fewer = grouping.cluster_grouping(batch, group.blocks, held, shared_bytes)
                 waiting = grouping.in_order_of_clusters([*waiting, fewer])
@@ -118,23 +109,14 @@ class Program:
 
     @classmethod
     def _of(
-        cls,
-        kernels: "Mapping[str, CudaKernel]",
-        group: grouping.Grouping,
-        threads: int,
-        cooperative: bool,
-        walk: Walk | None = None,
+        cls, kernels: "Mapping[str, CudaKernel]", group: grouping.Grouping, threads: int, walk: Walk | None = None
     ) -> "Program":
         sizes = next(iter(kernels.values())).sizes
         return cls(
             kernels,
             _stages(kernels, walk) if walk else None,
-            streams=group.batch * group.groups,
-            group_streams=group.batch,
-            blocks=group.launched,
-            threads=threads,
-            cooperative=cooperative,
-            cluster=group.blocks if group.exchange == "cluster" else 1,
+            group,
+            threads,
             shared_bytes=sizes["shared"],
             weight_bytes=sizes["weights"],
             workspace_bytes=sizes["workspace"],
@@ -150,11 +132,12 @@ class Program:
 
         params: the bytes of `_C.cuda_params`.
         """
+        shape = (self.group.launched, self.threads, self.shared_bytes)
         if self.stages is not None:
-            self.stages.launch(self.blocks, self.threads, self.shared_bytes, cuda_stream, params, t, steps)
+            self.stages.launch(*shape, cuda_stream, params, t, steps)
         else:
-            shape = (self.blocks, self.threads, self.shared_bytes, self.cooperative)
-            self.kernels[PERSISTENT].launch(*shape, cuda_stream, [params], self.cluster)
+            cluster = self.group.blocks if self.group.exchange == "cluster" else 1
+            self.kernels[PERSISTENT].launch(*shape, self.group.cooperative, cuda_stream, [params], cluster)
 
 
 def _load(
@@ -166,9 +149,8 @@ def _load(
     arch = architecture(device.capability, nvrtc.archs())
     assert arch is not None  # open_nvrtc gives none that does not know the GPU
     threads, shared_bytes = team_threads(group, dtype, device.shared_bytes), device.shared_bytes
-    shape = (group.batch, group.blocks, threads, shared_bytes, group.exchange, group.groups)
     # A kernel of one stage is not profiled: its first block knows only the time of that stage.
-    defines = constants.defines(config, dtype, *shape, profile=profile and walk is None, teams=group.teams)
+    defines = constants.defines(config, dtype, group, threads, shared_bytes, profile=profile and walk is None)
     cubin = compile_kernel(nvrtc, KernelSource.read("stages.cuh" if walk else "persistent.cuh"), arch, defines)
     with driver_errors_as(BackendUnavailable):
         first, *others = walk.kernels if walk else [PERSISTENT]

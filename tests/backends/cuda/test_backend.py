@@ -64,8 +64,8 @@ def test_one_kernel_a_stage_has_the_levels_of_the_persistent_kernel(gpu, name, m
     config, streams = MODELS[name], len(STREAMS[name])
     persistent, stages = Played(pack(make_model(config)), "cpu", "float32"), by_launches(name)
     gpu.set(held_by_others=3)
-    program = stages.launcher.program(streams)
-    assert not program.cooperative and program.streams == streams
+    group = stages.launcher.program(streams).group
+    assert not group.cooperative and group.streams == streams
     forced = np.full((streams, 40), -1)
     forced[:, 9:25] = 1
     heat, history = np.full((streams, 40), 0.9, np.float32), np.full((streams, config.lookback), config.q_zero)

@@ -43,8 +43,7 @@ def defines(config, arch, dtype, batch, exchange, profile=False):
     else:
         group = grouping.grouping(config, dtype, batch, multiprocessors, shared_bytes, exchange)
     threads = team_threads(group, dtype, shared_bytes)
-    shape = (group.batch, group.blocks, threads, shared_bytes, group.exchange, group.groups)
-    return constants.defines(config, dtype, *shape, profile=profile, teams=group.teams)
+    return constants.defines(config, dtype, group, threads, shared_bytes, profile=profile)
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,7 @@ from small import assert_one_line
 
 from samplernn_fast.backends.cuda import compiler, constants, cubin_cache
 from samplernn_fast.backends.cuda.compiler import KernelSource, architecture, compile_kernel, open_nvrtc
+from samplernn_fast.backends.cuda.grouping import Grouping
 from samplernn_fast.errors import BackendUnavailable
 from samplernn_fast.models.config import SampleRNNConfig
 
@@ -203,7 +204,7 @@ def test_every_installed_nvrtc_compiles_the_kernels(monkeypatch, file, kernel, e
     """The versions differ in what they take: NVRTC 12.9 to 13.1 refuse lambdas with `auto` parameters, which the
     kernels of the stages have, without an option of their own."""
     monkeypatch.setenv("SAMPLERNN_FAST_NVRTC", file)
-    macros = constants.defines(SampleRNNConfig(dim=64), "bfloat16", 8, 4, 128, 64 << 10, exchange)
+    macros = constants.defines(SampleRNNConfig(dim=64), "bfloat16", Grouping(8, 1, 4, exchange, teams=1), 128, 64 << 10)
     cubin = compile_kernel(open_nvrtc(None, (9, 0)), KernelSource.read(kernel), "sm_90", macros)
     assert cubin[:4] == b"\x7fELF" and b"srnn_sizes" in cubin
 

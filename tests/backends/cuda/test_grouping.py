@@ -23,8 +23,9 @@ def test_small_models_take_one_block_for_some_streams(gpu):
     engine, exact = engines()
     made = [sampler.run(sampler.init_state(5, seed=7, top_k=30), 40) for sampler in (engine, exact)]
     assert np.array_equal(*made)
-    program = engine.backend.launcher.program(5)  # on 4 multiprocessors
-    assert (program.streams, program.blocks, program.cooperative) == (6, 3, False)
+    group = engine.backend.launcher.program(5).group  # on 4 multiprocessors
+    assert group == Grouping(2, 3, 1, "alone", teams=1) and (group.streams, group.launched) == (6, 3)
+    assert not group.cooperative
     assert engine.backend.group_streams(5) == 2
     levels = random_levels(engine.config, 5, engine.config.lookback * 3)
     torch.testing.assert_close(engine.score(levels), exact.score(levels).astype(np.float32), rtol=0, atol=1e-4)
@@ -80,8 +81,9 @@ def test_models_that_fit_into_a_cluster_take_one_for_some_streams(cluster_gpu, m
     cluster_gpu.reset_calls()
     made = [sampler.run(sampler.init_state(2, seed=7, top_k=30), 40) for sampler in (engine, exact)]
     assert np.array_equal(*made) and "clusters:4" in cluster_gpu.calls
-    program = engine.backend.launcher.program(2)
-    assert (program.streams, program.blocks, program.cluster, program.cooperative) == (2, groups * 4, 4, False)
+    group = engine.backend.launcher.program(2).group
+    assert (group.exchange, group.streams, group.groups, group.blocks) == ("cluster", 2, groups, 4)
+    assert not group.cooperative
 
 
 def test_the_fewest_streams_of_a_cluster_come_before_its_size(cluster_gpu):
@@ -89,9 +91,9 @@ def test_the_fewest_streams_of_a_cluster_come_before_its_size(cluster_gpu):
     cluster_gpu.set_device(MULTIPROCESSORS, 24)
     cluster_gpu.set_clusters(8, side_by_side=12)
     backend = Played(pack(make_model(MODELS["paper-3tier"])), "cpu", "float32", exchange="cluster")
-    assert backend.launcher.program(2).cluster == 8
-    program = backend.launcher.program(3)
-    assert (program.streams, program.blocks, program.cluster) == (3, 12, 4)
+    assert backend.launcher.program(2).group.blocks == 8
+    group = backend.launcher.program(3).group
+    assert (group.exchange, group.streams, group.groups, group.blocks) == ("cluster", 3, 3, 4)
 
 
 def test_no_cluster_has_more_streams_than_it_has_room_for():
@@ -109,19 +111,21 @@ def test_what_is_not_tried_can_be_asked_for(cluster_gpu, monkeypatch):
     monkeypatch.setattr(grouping, "_UNITS_ALONE", 0)
     weights = pack(make_model(MODELS["paper-3tier"]))
     found = [Played(weights, "cpu", "float32", exchange=exchange) for exchange in ("auto", "cluster")]
-    assert [backend.launcher.program(1).cluster for backend in found] == [1, 8]
+    groups = [backend.launcher.program(1).group for backend in found]
+    assert [(group.exchange, group.blocks) for group in groups] == [("tagged", 8), ("cluster", 8)]
 
 
 def test_clusters_are_forbidden_by_name(cluster_gpu):
     backend = Played(pack(make_model(MODELS["paper-3tier"])), "cpu", "float32", exchange="tagged")
-    assert backend.launcher.program(1).cluster == 1 and backend.launcher.program(1).cooperative
+    group = backend.launcher.program(1).group
+    assert group.exchange == "tagged" and group.cooperative
     assert not any(call.startswith("clusters") for call in cluster_gpu.calls)
 
 
 def test_where_no_cluster_fits_it_goes_on_without_unless_one_is_asked_for(cluster_gpu):
     cluster_gpu.set_clusters(2)
     engine, _ = engines()
-    assert engine.backend.launcher.program(1).cluster == 1
+    assert engine.backend.launcher.program(1).group.exchange == "tagged"
     with pytest.raises(BackendUnavailable, match="1 streams of this model in float32 do not fit into") as raised:
         Played(pack(make_model(MODELS["paper-3tier"])), "cpu", "float32", exchange="cluster")
     assert_one_line(raised)

@@ -9,6 +9,7 @@ from binaries import SHIM, compiler
 from shim import KERNELS
 
 from samplernn_fast.backends.cuda import constants
+from samplernn_fast.backends.cuda.grouping import Grouping
 from samplernn_fast.models.config import SampleRNNConfig
 
 DEVICE = sorted(path.relative_to(KERNELS).as_posix() for path in (KERNELS / "cuda" / "device").iterdir())
@@ -24,7 +25,7 @@ MAY_INCLUDE = {
 @pytest.mark.parametrize("header", DEVICE)
 def test_a_device_header_includes_what_it_uses(header):
     exchange = "launches" if header.endswith("stages.cuh") else "tagged"
-    defines = constants.defines(SampleRNNConfig(dim=8), "int8", 3, 4, 64, 1 << 17, exchange)
+    defines = constants.defines(SampleRNNConfig(dim=8), "int8", Grouping(3, 1, 4, exchange, teams=1), 64, 1 << 17)
     macros = [f"-D{name}={value}" for name, value in defines.items()]
     flags = ["-std=c++17", "-Wall", "-Wextra", "-Werror", "-fsyntax-only", "-DSRNN_SHIM", f"-I{KERNELS}", f"-I{SHIM}"]
     command = [*compiler(), *flags, *macros, "-x", "c++", "-"]

@@ -27,7 +27,7 @@ def test_where_others_hold_multiprocessors_it_goes_on_by_launches(gpu, caplog):
     gpu.set_device(SHARED_BYTES, 4 << 10)
     engine, exact = engines("two-levels")
     made = [sampler.run(sampler.init_state(1, seed=8), 20) for sampler in (engine, exact)]
-    assert np.array_equal(*made) and engine.backend.launcher.program(1).cooperative
+    assert np.array_equal(*made) and engine.backend.launcher.program(1).group.cooperative
     state = engine.init_state(1, seed=8)
     first = engine.run(state, 7)
     gpu.set(held_by_others=1)
