@@ -19,6 +19,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -30,14 +31,13 @@ from bench.gpu.faults import spoiled
 from bench.gpu.wanted import Wanted
 from samplernn_fast.backends import devices
 from samplernn_fast.backends.cuda.backend import CudaBackend
-from samplernn_fast.backends.cuda.launcher import Launcher
 from samplernn_fast.backends.cuda.program import Program
 from samplernn_fast.backends.cuda.stages import Stage, Walk
 from samplernn_fast.commands.benchmark.checks import CheckFailed, check_draws
 from samplernn_fast.commands.benchmark.timing import seconds
 from samplernn_fast.engine.engine import Engine
 from samplernn_fast.errors import BackendUnavailable, SampleRNNError
-from samplernn_fast.models.config import SampleRNNConfig
+from samplernn_fast.models.config import PackedConfig, SampleRNNConfig
 from samplernn_fast.models.sample_rnn import SampleRNN
 from samplernn_fast.reference.folding import PackedWeights
 from samplernn_fast.reference.randomness import Drawing, Randomness
@@ -47,66 +47,55 @@ WAYS = {"persistent": ("auto", True), "launches": ("launches", False)}
 """The exchange of each kind of kernels, and whether they are profiled."""
 
 
-class StageTimer(Launcher):
-    """A launcher with a kernel for each stage, which can time the stages instead of making samples."""
+class StageTimer:
+    """A program with a kernel for each stage, which times the stages in place of a launch."""
 
-    def __init__(
-        self,
-        weights: PackedWeights,
-        device: torch.device,
-        dtype: str,
-        exchange: str = "launches",
-        profile: bool = False,
-    ) -> None:
-        super().__init__(weights, device, dtype, exchange, profile)
-        self.repeats = 0
-        """How many times each stage is launched in a row when it is timed; 0 makes samples as usual."""
+    def __init__(self, program: Program, config: PackedConfig, device: torch.device, repeats: int) -> None:
+        """repeats: how many times each stage is launched in a row."""
+        self.program, self.walk, self.device, self.repeats = program, Walk.of(config), str(device), repeats
+        self.stages = list(per_sample(config))
         self.times: dict[str, float] = {}
-        """The seconds of every stage, and of a sample of the whole walk, from the last timing."""
+        """The seconds of every stage, and of a sample of the whole walk, from the last launch."""
 
-    def put(self, program: Program, cuda_stream: int, params: bytes, t: int, steps: int) -> None:
-        """Launches the kernels that make samples; or, to time stages, those of the first samples and then each stage of
-        the next sample many times."""
-        if self.repeats == 0:
-            return super().put(program, cuda_stream, params, t, steps)
-        walk, made = Walk.of(self.config), steps - 1
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.program, name)
+
+    def launch(self, cuda_stream: int, params: bytes, t: int, steps: int) -> None:
+        """Launches the kernels of the first samples, and then each stage of the last one many times."""
+        walk, made = self.walk, steps - 1
         begin = walk.period[(t + made) % len(walk.period)][0]
 
         def launch(stages: list[Stage], samples: int = 0) -> Callable[[], None]:
             # The walk is laid out before the clock starts.
-            part = program.along(Walk(stages, walk.period, []))
+            part = self.program.along(Walk(stages, walk.period, []))
             return lambda: part.launch(cuda_stream, params, t, samples)
 
-        self.times = {"walk": seconds(str(self.device), launch(walk.before, made)) / made}
+        self.times = {"walk": seconds(self.device, launch(walk.before, made)) / made}
         launch([begin])()
-        for stage in per_sample(self.config):
+        for stage in self.stages:
             again = launch([stage] * self.repeats)
             again()
-            rounds = [seconds(str(self.device), again) / self.repeats for _ in range(3)]
+            rounds = [seconds(self.device, again) / self.repeats for _ in range(3)]
             self.times[name_of(stage)] = statistics.median(rounds)
-
-
-def timed_backend(weights: PackedWeights, device: str, dtype: str) -> CudaBackend:
-    """The cuda backend with one kernel for each stage, whose launcher is a `StageTimer`."""
-    return CudaBackend(weights, device, dtype, exchange="launches", launcher=StageTimer)
 
 
 def time_stages(backend: CudaBackend, streams: int, samples: int, repeats: int) -> dict[str, float]:
     """The seconds of every stage, and of a sample of the whole walk, for that many streams.
 
-    samples: how many samples are made, at most those of one launch. backend: one that `timed_backend` made.
+    samples: how many samples are made, at most those of one launch. backend: one of the exchange "launches", which
+    makes samples as usual afterwards.
     """
     launcher = backend.launcher
-    assert isinstance(launcher, StageTimer)
-    launcher.repeats = repeats
+    timer = StageTimer(launcher.program(streams), backend.config, backend.device, repeats)
+    launcher.program = lambda streams: timer
     try:
         make(backend, streams, min(samples, launcher.steps(streams) - 1) + 1)
     finally:
-        launcher.repeats = 0
-    return launcher.times
+        del launcher.program  # the method is there again
+    return timer.times
 
 
-def per_sample(config: SampleRNNConfig) -> dict[Stage, float]:
+def per_sample(config: PackedConfig) -> dict[Stage, float]:
     """Every stage but loading and saving, with the number of its launches in a sample."""
     period = Walk.of(config).period
     counts = Counter(stage._replace(begins=False) for sample in period for stage in sample)
@@ -182,12 +171,10 @@ def timed_rows(kernel: str, dim: int, dtype: str, streams: int) -> list[dict]:
     """The rows of one kernel, after its draws were checked."""
     device = devices.resolve_device("cuda")
     model, weights, exact = models(dim)
-    by_launches = kernel == "launches"
-    backend = (
-        timed_backend(weights, device, dtype) if by_launches else CudaBackend(weights, device, dtype, profile=True)
-    )
+    exchange, profile = WAYS[kernel]
+    backend = CudaBackend(weights, device, dtype, exchange=exchange, profile=profile)
     check_draws(Engine.of(model, backend), exact, streams)
-    return rows_of(backend, streams) if by_launches else profiled_rows(backend, streams)
+    return profiled_rows(backend, streams) if profile else rows_of(backend, streams)
 
 
 def kernels(args: argparse.Namespace) -> Iterator[Wanted]:

@@ -11,7 +11,7 @@ import torch
 from cases import make_model, random_levels
 from engines import MODELS
 from fake_gpu import SHARED_BYTES
-from played_gpu import Played
+from played_gpu import Played, by_launches
 
 from bench.common import contestants
 from bench.gpu import stage_times
@@ -42,7 +42,7 @@ def test_a_profiled_backend_tells_where_the_time_went(gpu):
 
 def test_every_stage_is_timed_and_samples_are_still_made(gpu, monkeypatch):
     config = MODELS["two-levels"]
-    timed = stage_times.timed_backend(pack(make_model(config)), "cpu", "float32")
+    timed = by_launches("two-levels")
     gpu.reset_calls()
     rows = stage_times.rows_of(timed, 1, samples=4, repeats=2)
     names = {f"cell {tier} 0" for tier in (0, 1)} | {"upsample 0 0", "upsample 1 0", "draw 0 0", "walk"}
@@ -60,7 +60,7 @@ def test_every_stage_is_timed_and_samples_are_still_made(gpu, monkeypatch):
 def test_stages_are_timed_where_a_launch_has_fewer_samples(gpu, monkeypatch):
     """With 128 streams and more a launch makes fewer samples, and the call must still be one launch."""
     monkeypatch.setattr(launcher, "LAUNCH_STEPS", 3)
-    timed = stage_times.timed_backend(pack(make_model(MODELS["two-levels"])), "cpu", "float32")
+    timed = by_launches("two-levels")
     gpu.reset_calls()
     assert all(row["us"] > 0 for row in stage_times.rows_of(timed, 1, samples=3, repeats=1))
     # Two samples of 7 launches, one of the top tier, its load; the next sample's first; and each stage 4 times.

@@ -46,12 +46,11 @@ class CudaBackend:
         num_threads: int | None = None,
         exchange: str = "auto",
         profile: bool = False,
-        launcher: type[Launcher] = Launcher,
     ) -> None:
         """exchange: how blocks that make streams together tell each other their results, one of `constants.CHOICES`;
         "launches" is taken where the driver refuses another. profile: time the phases of a persistent kernel, for
-        `Launcher.phase_times`, which slows it down a little. launcher: another kind, for measurements.
-        BackendUnavailable if the kernels cannot be compiled or started."""
+        `Launcher.phase_times`, which slows it down a little. BackendUnavailable if the kernels cannot be compiled or
+        started."""
         if num_threads is not None:
             raise ConfigError("num_threads is for the cpu backend; cuda takes the whole GPU")
         if exchange not in constants.CHOICES:
@@ -61,7 +60,7 @@ class CudaBackend:
             where = torch.device("cuda", ordinal(where))
         self.config, self.device, self.dtype = weights.config, where, dtype
         self._h0 = [weights[f"tier{tier}.h0"].astype(np.float32) for tier in range(len(self.config.ratios))]
-        self.launcher = launcher(weights, where, dtype, exchange, profile)
+        self.launcher = Launcher(weights, where, dtype, exchange, profile)
         try:  # One sample of one stream shows what cannot be compiled or started.
             silence = np.full((1, self.config.lookback), self.config.q_zero)
             self.prime(self.init_hidden(1), silence, silence[:, :1])

@@ -137,11 +137,6 @@ class Launcher:
             raise DeviceError(self._timeout(error, launched.start))
         return np.frombuffer(content, np.int32, offset=words)
 
-    def put(self, program: Program, cuda_stream: int, params: bytes, t: int, steps: int) -> None:
-        """Put the kernels that make `steps` samples from time t on into a CUDA stream in which their arrays are
-        ready."""
-        program.launch(cuda_stream, params, t, steps)
-
     @torch.inference_mode()
     def phase_times(self) -> list[PhaseTime]:
         """Where the time of all launches since the last call went, the whole launches last; empty unless profiled."""
@@ -180,7 +175,7 @@ class Launcher:
             time_limit=TIME_LIMIT_NS,
             **params._asdict(),
         )
-        self.put(program, queue, packed, params.t, params.steps)
+        program.launch(queue, packed, params.t, params.steps)
 
     def _use_launches(self, reason: str) -> None:
         """From now on no launch is cooperative; cooperative programs are built again. The caller holds the lock."""
