@@ -27,9 +27,10 @@ sys.path.append(str(Path(__file__).resolve().parents[2]))
 from bench import sampling_speed
 from bench.gpu import stage_times
 from bench.gpu.wanted import Wanted
-from samplernn_fast.backends.cuda.gpu import Gpu, native
+from samplernn_fast.backends.cuda.gpu import Gpu
 from samplernn_fast.backends.cuda.program import NotAtOnce, Program
 from samplernn_fast.errors import BackendUnavailable
+from samplernn_fast.native import native
 
 ROOT = Path(__file__).resolve().parents[2]
 
