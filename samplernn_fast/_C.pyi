@@ -94,13 +94,9 @@ class CudaDevice:
     run_time_limit: int
     def __init__(self, driver: CudaDriver, ordinal: int) -> None: ...
     def clear(self, pointer: int, bytes: int, cuda_stream: int) -> None: ...
-    def synchronize(self, cuda_stream: int) -> None: ...
 
 class CudaKernel:
     registers: int
-    local_bytes: int
-    static_shared_bytes: int
-    max_threads: int
     sizes: dict[str, int]
     @overload
     def __init__(self, device: CudaDevice, cubin: bytes, name: str) -> None: ...

@@ -151,30 +151,18 @@ void bind_device(py::module_& m) {
             device.clear(pointer, bytes, cuda_stream_of(cuda_stream));
           },
           py::arg("pointer"), py::arg("bytes"), py::arg("cuda_stream"), NoGil(),
-          "Queues a fill of device memory with zeros.")
-      .def(
-          "synchronize",
-          [](const Device& device, uintptr_t cuda_stream) {
-            device.synchronize(cuda_stream_of(cuda_stream));
-          },
-          py::arg("cuda_stream"), NoGil(),
-          "Waits until everything queued in the CUDA stream is done.");
+          "Queues a fill of device memory with zeros.");
 }
 
 void bind_kernel(py::module_& m) {
-  const auto number = [](cuda::FunctionAttribute attribute) {
-    return [attribute](const Kernel& kernel) { return kernel.attribute(attribute); };
-  };
   py::class_<Kernel, std::shared_ptr<Kernel>>(m, "CudaKernel",
                                               "A function of a cubin, loaded on a device.")
       .def(py::init<std::shared_ptr<Device>, const std::string&, const std::string&>(),
            py::arg("device"), py::arg("cubin"), py::arg("name"), NoGil())
       .def(py::init<const Kernel&, const std::string&>(), py::arg("other"), py::arg("name"),
            NoGil(), "Another function of the same cubin.")
-      .def_property_readonly("registers", number(cuda::kRegisters))
-      .def_property_readonly("local_bytes", number(cuda::kLocalBytes))
-      .def_property_readonly("static_shared_bytes", number(cuda::kStaticSharedBytes))
-      .def_property_readonly("max_threads", number(cuda::kMaxThreads))
+      .def_property_readonly(
+          "registers", [](const Kernel& kernel) { return kernel.attribute(cuda::kRegisters); })
       .def_property_readonly("sizes", &sizes,
                              "Sizes of the buffers in bytes; see csrc/cuda/params.h.")
       .def(

@@ -15,7 +15,6 @@ COMPILE_FOR_CPU = f"{sys.executable} {Path(__file__).with_name('compile_for_cpu.
 # Numbers of attributes, as in csrc/cuda/host/driver_api.h.
 MULTIPROCESSORS, RUN_TIME_LIMIT, CAPABILITY_MAJOR, CAPABILITY_MINOR, COOPERATIVE, SHARED_BYTES = 16, 17, 75, 76, 95, 97
 CLUSTER_LAUNCH = 120
-MAX_THREADS, LOCAL_BYTES, REGISTERS = 0, 3, 4
 
 
 FLAGS = ("-std=c++17", "-O1", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", f"-I{ROOT / 'csrc'}")
@@ -79,8 +78,9 @@ class FakeGpu:
     def set_device(self, attribute: int, value: int) -> None:
         self._library.fake_set_device(attribute, value)
 
-    def set_function(self, attribute: int, value: int) -> None:
-        self._library.fake_set_function(attribute, value)
+    def set_kernel(self, registers: int = 64, most_threads: int = 1024) -> None:
+        """The registers of a thread of every kernel, and the largest number of threads of its blocks."""
+        self._library.fake_set_kernel(registers, most_threads)
 
     @property
     def calls(self) -> list[str]:

@@ -120,11 +120,6 @@ std::string Device::name() const {
   return text;
 }
 
-void Device::synchronize(StreamHandle cuda_stream) const {
-  const CurrentContext current(*this);
-  driver_->check(driver_->api().cuStreamSynchronize(cuda_stream), "cuStreamSynchronize");
-}
-
 void Device::clear(DevicePointer to, size_t bytes, StreamHandle cuda_stream) const {
   if (bytes == 0) return;  // an empty array has no address
   const CurrentContext current(*this);

@@ -52,8 +52,6 @@ class Device {
   std::string name() const;
   // Queues a fill of device memory with zeros.
   void clear(DevicePointer to, size_t bytes, StreamHandle cuda_stream) const;
-  // Waits until everything queued in the CUDA stream is done. A failed kernel throws here.
-  void synchronize(StreamHandle cuda_stream) const;
 
  private:
   friend class CurrentContext;

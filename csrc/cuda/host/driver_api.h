@@ -29,9 +29,6 @@ enum DeviceAttribute : int {
 };
 
 enum FunctionAttribute : int {
-  kMaxThreads = 0,
-  kStaticSharedBytes = 1,
-  kLocalBytes = 3,
   kRegisters = 4,
   kDynamicSharedBytes = 8,
   kNonPortableClusterSize = 14,  // 1: clusters may have more than 8 blocks
@@ -103,8 +100,7 @@ constexpr unsigned kNoTiming = 2;            // CU_EVENT_DISABLE_TIMING
   X(cuEventCreate, (EventHandle * event, unsigned flags))                                         \
   X(cuEventRecord, (EventHandle event, StreamHandle cuda_stream))                                 \
   X(cuEventSynchronize, (EventHandle event))                                                      \
-  X(cuEventDestroy_v2, (EventHandle event))                                                       \
-  X(cuStreamSynchronize, (StreamHandle cuda_stream))
+  X(cuEventDestroy_v2, (EventHandle event))
 
 // Applies X to every entry point of NVRTC that returns a Result.
 #define SRNN_NVRTC_CALLS(X)                                                                \

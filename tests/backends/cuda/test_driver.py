@@ -10,10 +10,7 @@ import pytest
 from fake_gpu import (
     COOPERATIVE,
     FOLDER,
-    LOCAL_BYTES,
-    MAX_THREADS,
     MULTIPROCESSORS,
-    REGISTERS,
     ROOT,
     RUN_TIME_LIMIT,
     compile_library,
@@ -95,16 +92,15 @@ def test_what_a_device_says_of_itself(fake_gpu):
 def test_asking_a_device_makes_no_context(fake_gpu):
     device = _C.CudaDevice(_C.CudaDriver(fake_gpu.path), 0)
     assert device.capability and fake_gpu.held == 0
-    device.synchronize(0)
+    memory = np.ones(1)
+    device.clear(memory.ctypes.data, 8, 0)
     assert fake_gpu.held == 1
 
 
 def test_what_a_kernel_says_of_itself(fake_gpu, cubin):
-    fake_gpu.set_function(LOCAL_BYTES, 24)
-    fake_gpu.set_function(REGISTERS, 128)
-    fake_gpu.set_function(MAX_THREADS, 512)
+    fake_gpu.set_kernel(registers=128, most_threads=512)
     kernel = load(fake_gpu, cubin)
-    assert (kernel.local_bytes, kernel.registers, kernel.max_threads, kernel.static_shared_bytes) == (24, 128, 512, 0)
+    assert kernel.registers == 128
     assert kernel.blocks_per_multiprocessor(513, 0) == 0
     fake_gpu.set(blocks=2)
     assert kernel.blocks_per_multiprocessor(512, 1000) == 2
@@ -215,7 +211,6 @@ CALLS = (
     "cuMemcpyDtoHAsync",
     "cuEventRecord",
     "cuEventSynchronize",
-    "cuStreamSynchronize",
 )
 
 
@@ -233,7 +228,6 @@ def everything(gpu, cubin):
     readback = _C.CudaReadback(device, 20)
     readback.start(zeros.ctypes.data, 12, 0)
     assert np.frombuffer(readback.wait(12), np.float32).tolist() == [0, 0, 1]
-    device.synchronize(0)
 
 
 @pytest.mark.parametrize("call", CALLS)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from cases import make_model
 from engines import MODELS
-from fake_gpu import CAPABILITY_MAJOR, COOPERATIVE, MAX_THREADS, MULTIPROCESSORS, SHARED_BYTES
+from fake_gpu import CAPABILITY_MAJOR, COOPERATIVE, MULTIPROCESSORS, SHARED_BYTES
 from played_gpu import Played, engines
 from small import assert_one_line
 
@@ -90,7 +90,7 @@ def test_where_nothing_is_left_every_reason_is_told(gpu, monkeypatch):
 
 
 def test_a_block_that_does_not_fit_is_unavailable(gpu):
-    gpu.set_function(MAX_THREADS, 32)
+    gpu.set_kernel(most_threads=32)
     with pytest.raises(
         BackendUnavailable, match="srnn_load needs 1 blocks at once, but Fake GPU holds 0 of 64 threads with 64"
     ):

@@ -37,9 +37,6 @@ static_assert(int{api::kCooperativeLaunch} == CU_DEVICE_ATTRIBUTE_COOPERATIVE_LA
 static_assert(int{api::kSharedBytesPerBlock} ==
               CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN);
 static_assert(int{api::kClusterLaunch} == CU_DEVICE_ATTRIBUTE_CLUSTER_LAUNCH);
-static_assert(int{api::kMaxThreads} == CU_FUNC_ATTRIBUTE_MAX_THREADS_PER_BLOCK);
-static_assert(int{api::kStaticSharedBytes} == CU_FUNC_ATTRIBUTE_SHARED_SIZE_BYTES);
-static_assert(int{api::kLocalBytes} == CU_FUNC_ATTRIBUTE_LOCAL_SIZE_BYTES);
 static_assert(int{api::kRegisters} == CU_FUNC_ATTRIBUTE_NUM_REGS);
 static_assert(int{api::kDynamicSharedBytes} == CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES);
 static_assert(int{api::kNonPortableClusterSize} ==

@@ -49,9 +49,9 @@ struct Failure {
 std::mutex mutex;
 std::ostringstream calls;
 std::map<std::string, Failure> failures;
-std::map<int, int> device_attributes, function_attributes;
-int version, blocks_per_multiprocessor, held_by_others, largest_cluster, most_clusters,
-    side_by_side;
+std::map<int, int> device_attributes;
+int version, registers, most_threads, blocks_per_multiprocessor, held_by_others, largest_cluster,
+    most_clusters, side_by_side;
 int contexts, modules, host_memory, events;
 api::ContextObject primary;
 thread_local std::vector<api::ContextObject*> stack;
@@ -102,10 +102,7 @@ void fake_reset() {
                        {api::kCapabilityMajor, 9},   {api::kCapabilityMinor, 0},
                        {api::kCooperativeLaunch, 1}, {api::kSharedBytesPerBlock, 232448},
                        {api::kClusterLaunch, 1}};
-  function_attributes = {{api::kMaxThreads, 1024},
-                         {api::kStaticSharedBytes, 0},
-                         {api::kLocalBytes, 0},
-                         {api::kRegisters, 64}};
+  registers = 64, most_threads = 1024;
   version = 13000;
   blocks_per_multiprocessor = 1;
   largest_cluster = 16, most_clusters = 1000, side_by_side = 1 << 20;
@@ -127,7 +124,8 @@ void fake_set_clusters(int largest, int most, int together) {
 // Sets how many blocks of other programs take up room that a cooperative launch cannot have.
 void fake_set_held_by_others(int value) { held_by_others = value; }
 void fake_set_device(int attribute, int value) { device_attributes[attribute] = value; }
-void fake_set_function(int attribute, int value) { function_attributes[attribute] = value; }
+// Sets the registers of a thread of every kernel, and the largest number of threads of its blocks.
+void fake_set_kernel(int each, int threads) { registers = each, most_threads = threads; }
 
 const char* fake_calls() {
   static std::string text;
@@ -255,7 +253,8 @@ int cuModuleGetGlobal_v2(api::DevicePointer* pointer, size_t* bytes, api::Module
 }
 
 int cuFuncGetAttribute(int* value, api::FunctionAttribute attribute, api::FunctionHandle) {
-  *value = function_attributes.at(attribute);
+  if (attribute != api::kRegisters) return kInvalidValue;
+  *value = registers;
   return enter("cuFuncGetAttribute", true);
 }
 
@@ -273,8 +272,7 @@ int cuFuncSetAttribute(api::FunctionHandle function, api::FunctionAttribute attr
 
 int cuOccupancyMaxActiveBlocksPerMultiprocessor(int* blocks, api::FunctionHandle function,
                                                 int threads, size_t bytes) {
-  *blocks = threads <= function_attributes[api::kMaxThreads] &&
-                    bytes <= static_cast<size_t>(function->dynamic_shared_bytes)
+  *blocks = threads <= most_threads && bytes <= static_cast<size_t>(function->dynamic_shared_bytes)
                 ? blocks_per_multiprocessor
                 : 0;
   return enter("cuOccupancyMaxActiveBlocksPerMultiprocessor", true);
@@ -381,8 +379,6 @@ int cuEventDestroy_v2(api::EventHandle event) {
   if (result == 0) --events, delete event;
   return result;
 }
-
-int cuStreamSynchronize(api::StreamHandle) { return enter("cuStreamSynchronize", true); }
 
 }  // extern "C"
 
