@@ -87,7 +87,7 @@ std::map<std::string, uint32_t> error_words(const std::string& bytes) {
   return {{"code", word[kErrorCode]},
           {"block", word[kErrorBlock]},
           {"place", word[kErrorPlace]},
-          {"count", word[kErrorSequence]},
+          {"sequence", word[kErrorSequence]},
           {"step", word[kErrorStep]}};
 }
 

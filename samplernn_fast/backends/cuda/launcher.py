@@ -187,10 +187,11 @@ class Launcher:
 
     def _timeout(self, error: dict[str, int], start: int) -> str:
         place = constants.exchange_names(self.config)[error["place"]]
+        exchange = f"exchange number {error['sequence']} of this place in the launch"
         return (
             f"the GPU kernel gave up: block {error['block']} waited more than {TIME_LIMIT_NS / 1e9:.0f} s for "
-            f"{place} (number {error['count']} of its kind, sample {start + error['step']} of the call); where other "
-            "programs share the GPU try again, else use another backend and report this"
+            f"{place} ({exchange}, sample {start + error['step']} of the call); where other programs share the GPU try "
+            "again, else use another backend and report this"
         )
 
 

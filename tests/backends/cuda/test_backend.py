@@ -275,7 +275,7 @@ def test_a_wait_in_vain_is_an_error_that_names_the_place(cluster_gpu, exchange, 
         backend.score(hidden, levels)
     assert_one_line(raised)
     names = constants.exchange_names(config)
-    assert any(f"s for {name} (number" in str(raised.value) for name in names)
+    assert any(f"s for {name} (exchange number" in str(raised.value) for name in names)
     assert all(np.array_equal(*pair) for pair in zip(hidden, before, strict=True))
     monkeypatch.delenv("FAKE_LOSE_STORE")
     backend.score(hidden, levels)

@@ -317,7 +317,7 @@ def test_a_kernel_without_sizes_is_refused(fake_gpu, tmp_path):
 def test_error_words_have_names():
     words = np.arange(1, 9, dtype=np.uint32)
     assert words.nbytes == _C.CUDA_ERROR_BYTES
-    assert _C.cuda_error(words.tobytes()) == {"code": 1, "block": 2, "place": 3, "count": 4, "step": 5}
+    assert _C.cuda_error(words.tobytes()) == {"code": 1, "block": 2, "place": 3, "sequence": 4, "step": 5}
     assert _C.cuda_error(bytes(32))["code"] == 0 not in (_C.CUDA_TIMED_OUT, _C.CUDA_NOT_FINITE)
 
 

@@ -4,7 +4,7 @@ and of the arrival of their stores, for short programs of the kernel's kinds."""
 import pytest
 
 BLOCKS = 3
-# Exchanges in the order in which all blocks take part: (place, count). Names as in constants.exchange_names.
+# Exchanges in the order in which all blocks take part: (place, sequence number). Names as in constants.exchange_names.
 PROGRAMS = {
     "samples": [("mlp", 1), ("logits", 1), ("mlp", 2), ("logits", 2), ("mlp", 3), ("logits", 3)],
     "forced samples": [("state", 1), ("state", 2), ("state", 3), ("state", 4)],
@@ -20,12 +20,12 @@ def tagged_program(program, buffers=2, wait=True):
     """Steps of one block: a store of its own packet, then a look at each packet of the others. An old result is read
     again once the next exchange is under way, as products in the background do."""
     steps, before = [], {}
-    for place, count in program:
-        steps.append(("store", (place, count % buffers), count))
+    for place, sequence in program:
+        steps.append(("store", (place, sequence % buffers), sequence))
         again = [before[other] for other in before if other != place]
-        for slot, tag in [*again, ((place, count % buffers), count)]:
-            steps += [("look" if wait else "read", (*slot, other), tag) for other in range(BLOCKS)]
-        before[place] = ((place, count % buffers), count)
+        for slot, wanted in [*again, ((place, sequence % buffers), sequence)]:
+            steps += [("look" if wait else "read", (*slot, other), wanted) for other in range(BLOCKS)]
+        before[place] = ((place, sequence % buffers), sequence)
     return steps
 
 
@@ -33,17 +33,17 @@ def cluster_program(program, buffers=2, clear=True, begin=True, end=True):
     """As tagged, with a copy of every packet in the memory of each reader, which is cleared first. The blocks meet
     then, and before they leave. The last result of a launch may be one that nobody reads in it."""
     steps = [("clear", None, 0)] * clear + [("arrive", None, 1), ("meet", None, 1)] * begin
-    for kind, slot, tag in tagged_program(program, buffers)[:-BLOCKS]:
-        steps.append(("push" if kind == "store" else "look at own", slot, tag))
+    for kind, slot, sequence in tagged_program(program, buffers)[:-BLOCKS]:
+        steps.append(("push" if kind == "store" else "look at own", slot, sequence))
     return [*steps, *[("arrive", None, 2), ("meet", None, 2)] * end, ("leave", None, 0)]
 
 
 def left_behind(program):
     """What memory may hold at the start of a launch: packets of the launch before, the newest of every buffer."""
-    slots = {((place, count % 2), count) for place, count in program}
+    slots = {((place, sequence % 2), sequence) for place, sequence in program}
     return {
-        (*slot, writer, reader): f"old {count}"
-        for slot, count in sorted(slots, key=lambda one: -one[1])
+        (*slot, writer, reader): f"old {sequence}"
+        for slot, sequence in sorted(slots, key=lambda one: -one[1])
         for writer in range(BLOCKS)
         for reader in range(BLOCKS)
     }
@@ -72,9 +72,9 @@ def successors(state, programs):
     """States one step later: a store arrives (those to one place in their order), or a block goes on."""
     ats, memory, flying = state
     contents = dict(memory)
-    for index, (slot, tag) in enumerate(flying):
+    for index, (slot, sequence) in enumerate(flying):
         if all(slot != earlier for earlier, _ in flying[:index]):
-            arrived = frozenset((contents | {slot: tag}).items())
+            arrived = frozenset((contents | {slot: sequence}).items())
             yield ats, arrived, flying[:index] + flying[index + 1 :]
     for block, (at, program) in enumerate(zip(ats, programs, strict=True)):
         if at == len(program):
