@@ -2,6 +2,7 @@
 
 import ctypes
 import dataclasses
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -76,6 +77,13 @@ def build(defines: dict[str, str], kernels: Path = KERNELS) -> Path:
     return kernel_library(kernels, texts, macros)
 
 
+def launches(walk: Walk, t: int, steps: int) -> list[Stage]:
+    """Every launch of a call that makes `steps` samples from time t on, as `launch_stages` of csrc/cuda/host/stages.cpp
+    has them."""
+    samples = [walk.period[now % len(walk.period)] for now in range(t, t + steps)]
+    return [*walk.before, *itertools.chain.from_iterable(samples), *walk.after]
+
+
 class ShimError(Exception):
     """The kernel did what no kernel may do: see fibres.h."""
 
@@ -111,8 +119,8 @@ class ShimKernel:
         library = ctypes.CDLL(str(build(defines, kernels)))
         self.launch = library.srnn_shim_launch
         self.launch.restype = ctypes.c_char_p
-        launches = [ctypes.POINTER(Launch), ctypes.c_int]
-        self.launch.argtypes = [ctypes.POINTER(Params), *launches, ctypes.c_uint, ctypes.c_long]
+        stages = [ctypes.POINTER(Launch), ctypes.c_int]
+        self.launch.argtypes = [ctypes.POINTER(Params), *stages, ctypes.c_uint, ctypes.c_long]
         self.walk = Walk.of(self.config) if exchange == "launches" else None
         self.sizes = list((ctypes.c_uint64 * 6).in_dll(library, "srnn_sizes"))
         self.profile = np.zeros(self.sizes[5] // 8, dtype=np.uint64)
@@ -167,10 +175,10 @@ class ShimKernel:
             t=t,
             steps=steps,
         )
-        stages = list(self.walk.launches(t, steps)) if self.walk else [Stage("srnn_generate")]
-        launches = (Launch * len(stages))(*((stage.kernel.encode(), *stage[1:]) for stage in stages))
+        stages = launches(self.walk, t, steps) if self.walk else [Stage("srnn_generate")]
+        rows = (Launch * len(stages))(*((stage.kernel.encode(), *stage[1:]) for stage in stages))
         how = (settings.schedule, settings.lose_store)
-        problem = self.launch(ctypes.byref(params), launches, len(stages), *how)
+        problem = self.launch(ctypes.byref(params), rows, len(stages), *how)
         if problem:
             raise ShimError(problem.decode())
         if arrays["error"].any():

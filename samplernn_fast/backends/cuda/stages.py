@@ -5,7 +5,6 @@ The list depends on the time only by the place in a top frame, so one list serve
 samples themselves.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -43,13 +42,6 @@ class Walk:
         """The names of the kernels that are launched, each once."""
         stages = [*self.before, *(stage for sample in self.period for stage in sample), *self.after]
         return list(dict.fromkeys(stage.kernel for stage in stages))
-
-    def launches(self, t: int, steps: int) -> Iterator[Stage]:
-        """Every launch of a call that makes `steps` samples from time t on."""
-        yield from self.before
-        for now in range(t, t + steps):
-            yield from self.period[now % len(self.period)]
-        yield from self.after
 
 
 def _sample(config: PackedConfig, now: int) -> list[Stage]:

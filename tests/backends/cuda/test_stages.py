@@ -158,5 +158,3 @@ def test_a_walk_of_the_papers_model():
     assert walk.period[1] == [Stage("srnn_upsample", 0, 0, True), *network]
     assert len(walk.period) == 8 and walk.before == [Stage("srnn_load")]
     assert walk.after == [Stage("srnn_save", begins=True)]
-    around = list(walk.launches(7, 2))
-    assert around == [*walk.before, *walk.period[7], *walk.period[0], *walk.after]
