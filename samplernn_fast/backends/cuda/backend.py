@@ -21,7 +21,8 @@ from samplernn_fast.reference.randomness import Drawing, MixedDrawing
 
 
 class CudaBackend:
-    """Any model in float32, bfloat16 or int8 on a GPU of compute capability 8.0 or newer."""
+    """Models whose sample-level MLP reads samples, in float32, bfloat16 or int8, on a GPU of compute capability 8.0 or
+    newer."""
 
     name = "cuda"
     dtypes: tuple[str, ...] = MODES

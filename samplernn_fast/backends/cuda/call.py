@@ -52,7 +52,7 @@ class Call:
         self.streams, self.device, self.config = forced.shape[0], launcher.device, launcher.config
         if isinstance(drawing, MixedDrawing):
             # Kernels are compiled for a number of streams, and the streams of several listeners come and go one by one,
-            # so these get one of few numbers.
+            # so their number is rounded up to a power of two, and few kernels are compiled.
             how, self.made_for = drawing, 1 << (self.streams - 1).bit_length()
         else:
             how, self.made_for = MixedDrawing.of(drawing, t), self.streams
@@ -76,7 +76,7 @@ class Call:
             for start in range(0, self.forced.shape[1], self.steps):
                 buffers = self._buffers(start)
                 launched = self.launcher.launch(self.made_for, buffers.out, start, self._params(start, buffers))
-                self._go_on_behind(start, buffers)
+                self._advance(start, buffers)
                 if waiting is not None:
                     made.append(self._levels(waiting))
                 waiting = launched
@@ -117,7 +117,7 @@ class Call:
             steps=buffers.forced.shape[1],
         )
 
-    def _go_on_behind(self, start: int, buffers: _Buffers) -> None:
+    def _advance(self, start: int, buffers: _Buffers) -> None:
         """The next launch starts from this one's states and newest levels. If this one fails, what it leaves behind
         must not become an index, so levels are kept inside their range."""
         self.hidden = buffers.new_hidden

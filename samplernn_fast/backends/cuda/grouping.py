@@ -25,7 +25,8 @@ def grid_blocks(dim: int, most: int) -> int:
 
 def block_teams(batch: int, exchange: str, shared_bytes: int) -> int:
     """The most teams of warps that a block may have: a second one works ahead where blocks wait for packets, as long as
-    every block draws all streams. Where few weights stay in shared memory the registers are enough for one stream."""
+    every block draws all streams. On GPUs with less than LARGE bytes a thread has registers for that with one stream
+    only."""
     most = _STREAMS_WITH_TEAMS if shared_bytes >= LARGE else 1
     return 2 if exchange in ("tagged", "cluster") and batch <= most else 1
 
@@ -65,7 +66,8 @@ def grouping(
 
     "auto" is "tagged" here. But where the matrices of a model fit into the shared memory of one block, "auto" makes
     groups of one block, which wait for nobody, one on each multiprocessor; together they may make more streams than
-    are asked for. `cluster_groupings` has what lies between, and comes first where a GPU has clusters.
+    are asked for. `cluster_groupings` has groups of 4 to 16 blocks; `Program.build` tries those first where the GPU has
+    clusters.
     """
     if exchange != "auto" or product_bytes(config, dtype) > shared_bytes:
         shared_out = "tagged" if exchange == "auto" else exchange

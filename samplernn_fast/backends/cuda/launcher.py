@@ -152,7 +152,8 @@ class Launcher:
         return [*times, PhaseTime("whole launches", nanoseconds * 1e-9, waited, samples)]
 
     def _build(self, streams: int) -> Program:
-        """A program of the exchange, or from now on of launches where its blocks cannot all run at the same time."""
+        """Builds a program for `self.exchange`. Where its blocks cannot all run at once, takes "launches" from now on
+        and builds that."""
         try:
             built = Program.build(self._gpu, self.config, self.dtype, streams, self.exchange, self._profiled)
             if built.group.cooperative and not self._gpu.device.cooperative:

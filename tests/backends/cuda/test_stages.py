@@ -1,5 +1,5 @@
 """The stages of a sample as kernels of their own (csrc/cuda/device/stages.cuh), run on a CPU by the shim of
-`tests/played_gpu` in the order of `cuda_stages`: they have the bits of the persistent kernel."""
+`tests/played_gpu` in the order of `stages.Walk`: they have the bits of the persistent kernel."""
 
 import functools
 
