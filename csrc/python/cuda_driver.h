@@ -81,14 +81,14 @@ std::map<std::string, uint64_t> sizes(const Kernel& kernel) {
           {"profile", size[kProfileBytes]}};
 }
 
-std::map<std::string, uint32_t> error_words(const std::string& bytes) {
+std::map<std::string, int64_t> error_words(const std::string& bytes) {
   uint32_t word[kErrorWords] = {};
   std::memcpy(word, bytes.data(), std::min(bytes.size(), sizeof(word)));
   return {{"code", word[kErrorCode]},
           {"block", word[kErrorBlock]},
           {"place", word[kErrorPlace]},
           {"sequence", word[kErrorSequence]},
-          {"step", word[kErrorStep]}};
+          {"step", static_cast<int32_t>(word[kErrorStep])}};
 }
 
 cuda::StreamHandle cuda_stream_of(uintptr_t number) {

@@ -189,9 +189,10 @@ class Launcher:
     def _timeout(self, error: dict[str, int], start: int) -> str:
         place = constants.exchange_names(self.config)[error["place"]]
         exchange = f"exchange number {error['sequence']} of this place in the launch"
+        sample = start + max(error["step"], 0)  # -1 is what blocks make for the first sample, before it
         return (
             f"the GPU kernel gave up: block {error['block']} waited more than {TIME_LIMIT_NS / 1e9:.0f} s for "
-            f"{place} ({exchange}, sample {start + error['step']} of the call); where other programs share the GPU try "
+            f"{place} ({exchange}, sample {sample} of the call); where other programs share the GPU try "
             "again, else use another backend and report this"
         )
 

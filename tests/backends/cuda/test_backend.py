@@ -282,6 +282,16 @@ def test_a_wait_in_vain_is_an_error_that_names_the_place(cluster_gpu, exchange, 
     assert not np.array_equal(hidden[0], before[0])
 
 
+def test_a_wait_in_vain_before_the_first_sample_of_a_call_is_told_as_one_for_it(gpu, monkeypatch):
+    engine, _ = engines()
+    state = engine.init_state(1)
+    engine.run(state, 1)  # so the next call begins inside a frame
+    monkeypatch.setenv("FAKE_LOSE_STORE", "0")
+    monkeypatch.setattr(launcher, "TIME_LIMIT_NS", 400_000)
+    with pytest.raises(DeviceError, match=r"input of MLP layer 0 \(exchange number 1 .*, sample 0 of the call\)"):
+        engine.run(state, 4)
+
+
 def test_logits_that_overflow_are_an_error(gpu):
     model = make_model(MODELS["paper-3tier"], dtype=torch.float32)
     with torch.no_grad():

@@ -318,6 +318,7 @@ def test_error_words_have_names():
     words = np.arange(1, 9, dtype=np.uint32)
     assert words.nbytes == _C.CUDA_ERROR_BYTES
     assert _C.cuda_error(words.tobytes()) == {"code": 1, "block": 2, "place": 3, "sequence": 4, "step": 5}
+    assert _C.cuda_error(np.full(8, -1, np.int32).tobytes())["step"] == -1
     assert _C.cuda_error(bytes(32))["code"] == 0 not in (_C.CUDA_TIMED_OUT, _C.CUDA_NOT_FINITE)
 
 
