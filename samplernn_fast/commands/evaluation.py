@@ -83,6 +83,8 @@ def evaluate(
             f" {gain:.9g} to compare bits exactly",
             file=sys.stderr,
         )
+    if split in opened.silent_splits():
+        terminal.say(f"warning: all of {split} is silence, or nearly so, and a score on it says nothing of a model")
     settings = {"batch_size": batch_size, "backend": backend, "dtype": dtype, "device": device}
     if shard is None:
         result = score(loaded, opened, split, **settings)

@@ -24,10 +24,10 @@ from samplernn_fast import terminal
 from samplernn_fast._version import __version__
 from samplernn_fast.data import arranging
 from samplernn_fast.data.decoding import Decoded, Decoder, Scratch, Take, decode_all
-from samplernn_fast.data.folder import AUDIO_FILE, SAMPLE
+from samplernn_fast.data.folder import AUDIO_FILE, SAMPLE, AudioData
 from samplernn_fast.data.index import INDEX_FILE, write_manifest
 from samplernn_fast.data.manifest import MANIFEST_FILE, Manifest, Recording, printable
-from samplernn_fast.data.report import PrepareReport, loudness_warnings, make_report
+from samplernn_fast.data.report import PrepareReport, loudness_warnings, make_report, silence_warnings
 from samplernn_fast.data.settings import JOIN_SECONDS, Settings
 from samplernn_fast.data.splits import SplitRule
 from samplernn_fast.errors import ConfigError, DataError, exists
@@ -154,6 +154,7 @@ def write_folder(
                 versions=versions(),
             )
             write_manifest(partial, manifest)
+            silent = silence_warnings(AudioData.open(partial))
             last(partial)
     except OSError as error:
         raise DataError(f"{folder}: preparing failed and nothing was kept: {error}") from error
@@ -163,7 +164,7 @@ def write_folder(
         recordings=len(made.recordings),
         passed_over=unread.passed_over,
         notes=arranged.notes,
-        warnings=[*arranged.warnings, *made.warnings],
+        warnings=[*arranged.warnings, *made.warnings, *silent],
         peak=made.peak,
         clipped=made.clipped,
         seconds=time.monotonic() - started,

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from samplernn_fast.data.chunks import chunk_count, chunk_samples
 from samplernn_fast.data.decoding import Take
+from samplernn_fast.data.folder import AudioData
 from samplernn_fast.data.manifest import SPLITS, Manifest
 from samplernn_fast.data.settings import Settings
 from samplernn_fast.terminal import audio_length, counted
@@ -15,6 +16,11 @@ _NAMED = 5  # most recordings that a warning names
 _LOST_BY_MIXING = 0.97  # the share of power from which on channels cancel each other; unlike channels lose half
 _LARGE_GAIN = 30.0  # One step of 16 bits becomes a noise that can be heard where the gain is larger.
 _BEYOND_FULL_SCALE = 2.0  # a peak that audio below full scale does not have, however it was resampled
+_USELESS = {
+    "train": "a model of it makes nothing else; give other recordings, or a larger gain",
+    "valid": "a validation on it cannot tell which model is best; leave silent recordings out and prepare again",
+    "test": "a score on it says nothing of a model; leave silent recordings out and prepare again",
+}
 
 
 @dataclass(frozen=True)
@@ -117,6 +123,14 @@ def loudness_warnings(takes: Sequence[Take], constant: Sequence[str], gain: floa
             " recordings quieter for it"
         )
     return warnings
+
+
+def silence_warnings(data: AudioData) -> list[str]:
+    """A warning for each split of a data folder that is silent."""
+    return [
+        f"all of {split} is silence, or nearly so ({share:.1%} of it is sound), and {_USELESS[split]}"
+        for split, share in data.silent_splits().items()
+    ]
 
 
 def _named(names: Sequence[str]) -> str:

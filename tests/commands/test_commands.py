@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import re
+import shutil
 import statistics
 import subprocess
 import sys
@@ -337,6 +338,13 @@ def test_evaluate_warns_of_another_gain(model, data_folder, tmp_path, capsys):
     shown = capsys.readouterr()
     assert "test NLL" in shown.out and shown.err.count("\n") == 1
     assert "the audio is scaled by 2," in shown.err and "prepare with --gain" in shown.err
+
+
+def test_evaluate_warns_of_a_split_of_silence(model, data_folder, tmp_path, capsys):
+    silent = shutil.copytree(data_folder, tmp_path / "data")
+    np.zeros_like(np.fromfile(silent / "audio.i16", "<i2")).tofile(silent / "audio.i16")
+    assert run("evaluate", model, "--data", silent) == 0
+    assert "warning: all of test is silence, or nearly so" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

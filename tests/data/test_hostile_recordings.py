@@ -94,10 +94,11 @@ def test_channels_in_opposite_phase_are_warned_about_and_one_of_them_can_be_chos
     write(tmp_path / "in/stereo.wav", np.stack([noise(4000, seed=2), noise(4000, seed=1)], 1).astype(np.int16))
     write(tmp_path / "in/one side.wav", np.stack([left, 0 * left], 1).astype(np.int16))
     report = prepare(tmp_path / "in", tmp_path / "mix", sample_rate=RATE)
-    assert len(report.warnings) == 2  # mixed, every sample of opposite.wav is half a step of 16 bits
+    assert len(report.warnings) == 3  # mixed, every sample of opposite.wav is half a step of 16 bits
     assert report.warnings[0].startswith("opposite.wav: the channels nearly cancel each other")
     assert 'channels="left"' in report.warnings[0]
     assert report.warnings[1].startswith("opposite.wav: silence or one constant value")
+    assert report.warnings[2].startswith("all of valid is silence, or nearly so")
     one = prepare(tmp_path / "in", tmp_path / "left", sample_rate=RATE, channels="left", split=(1, 0, 0))
     assert one.warnings == ("exact copies, kept, each in the split of its twin: opposite.wav = one side.wav",)
 
@@ -116,7 +117,8 @@ def test_a_gain_that_amplifies_noise_and_a_peak_beyond_full_scale_are_said(tmp_p
     write(tmp_path / "quiet/a.wav", np.array([0, 1, 0, -2] * 100, np.int16))
     quiet = prepare(tmp_path / "quiet", tmp_path / "q", sample_rate=RATE, split=(1, 0, 0))
     assert len(quiet.warnings) == 1 and "gain auto multiplies it and all noise by 1.61e+04" in quiet.warnings[0]
-    assert prepare(tmp_path / "quiet", tmp_path / "q1", sample_rate=RATE, split=(1, 0, 0), gain=1).warnings == ()
+    (kept,) = prepare(tmp_path / "quiet", tmp_path / "q1", sample_rate=RATE, split=(1, 0, 0), gain=1).warnings
+    assert kept.startswith("all of train is silence, or nearly so") and "a larger gain" in kept
     write_noise(tmp_path / "loud", [300, 310, 320])
     write(tmp_path / "loud/over.wav", noise(300) / 500.0, subtype="FLOAT")
     loud = prepare(tmp_path / "loud", tmp_path / "l", sample_rate=RATE)

@@ -215,6 +215,17 @@ def test_silent_audio_is_said(value, make_data, tmp_path):
     assert any("no validation split" in line for line in said)
 
 
+def test_held_out_splits_of_silence_are_said_before_the_best_model_is_chosen_by_them(make_data, tmp_path):
+    data = make_data(tmp_path, [0.3, 0.3, 0.3], valid=[1], test=[2])
+    assert warned(tiny(data, tmp_path / "run", steps=1)) == []
+    audio = np.fromfile(data / "audio.i16", "<i2")
+    audio[len(audio) // 3 :] = 0
+    audio.tofile(data / "audio.i16")
+    valid, test = warned(tiny(data, tmp_path / "run", steps=1))
+    assert valid.startswith("the validation split is silence, or nearly so, so it cannot tell which model is best")
+    assert test.startswith("the test split is silence, or nearly so")
+
+
 def test_another_gain_and_what_it_clips_are_said(data_folder, tmp_path):
     gain = AudioData.open(data_folder).gain
     source = tiny(data_folder, tmp_path / "source", steps=1)
