@@ -20,6 +20,7 @@ from samplernn_fast.untrusted import Unreadable, read_bytes
 CARD_FILE = "README.md"
 WRITTEN = (MODEL_FILE, CONFIG_FILE, CARD_FILE)
 """What a published model consists of."""
+_LICENSE_FILE = "LICENSE"
 _CARD_BYTES = 1 << 20
 
 ModelOrRun = AudioModel | str | Path
@@ -49,7 +50,8 @@ def save_pretrained(
     overwrite: replace what is there. What stands in README.md below its last line, or all of one that this did not
     write, is kept, and so is metadata that it does not write itself.
 
-    Returns the folder. Raises ConfigError without a license and for what is in the way, CheckpointError, DataError.
+    Returns the folder. Raises ConfigError without a license and for what is in the way, CheckpointError for a folder of
+    something else, which is never written into, and for what is no model, and DataError.
     """
     licensed, target = check_license(license), Path(folder)
     if address_of(folder) is not None:
@@ -125,11 +127,19 @@ def from_pretrained(name: str | Path, *, revision: str | None = None, token: str
 
 
 def _check_folder(folder: Path, overwrite: bool) -> None:
-    """Raises ConfigError where the folder is none, holds a run, or has one of the files to write."""
+    """Raises ConfigError where the folder is none, holds a run, or has one of the files to write, and CheckpointError
+    where it holds something else than a model.
+
+    A card, a licence and hidden files, as of git, may lie there before the first model does, and anything beside one.
+    """
     if folder.exists() and not folder.is_dir():
         raise ConfigError(f"folder must be a folder, and {folder} is none")
     if (folder / LAST_FILE).exists():
         raise ConfigError(f"{folder} holds a training run, which is never overwritten; give a new or an empty folder")
+    names = {entry.name for entry in folder.iterdir()} if folder.exists() else set()
+    other = sorted(name for name in names - {CARD_FILE, _LICENSE_FILE} if not name.startswith("."))
+    if other and MODEL_FILE not in names:
+        raise CheckpointError(f"{folder} holds something else than a model ({other[0]}); give a new or an empty folder")
     found = [name for name in WRITTEN if (folder / name).exists()]
     if found and not overwrite:
         raise ConfigError(exists(folder / found[0]))

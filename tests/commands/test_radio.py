@@ -321,6 +321,21 @@ def test_another_radio_in_the_folder_is_left_alone(model, capsys):
     assert contents(live) == before
 
 
+@pytest.mark.parametrize("place", ["-o album", "-o - --format s16 --log album"])
+def test_a_folder_of_something_else_is_left_alone(place, model, capsys):
+    Path("album").mkdir()
+    Path("album", "song.wav").write_text("mine")
+    assert run("radio", model, *place.split(), "--duration", "1", *FLAGS) == 1
+    assert "album holds something else than a radio (song.wav)" in assert_one_line_error(capsys)
+    assert os.listdir("album") == ["song.wav"]
+
+
+def test_a_radio_goes_on_beside_files_that_came_later(model):
+    assert run("radio", model, "-o", "live", "--duration", "1", *FLAGS) == 0
+    Path("live", "cover.jpg").write_text("mine")
+    assert run("radio", model, "-o", "live", "--duration", "2", *FLAGS) == 0
+
+
 def test_times_are_read_as_people_write_them():
     assert [seconds_of(text) for text in ("90", "1.5", "02:03", "01:23:00")] == [90, 1.5, 123, 4980]
     for text in ("", "-1", "1:2:3:4", "1h", "nan", ":5", "1e3"):

@@ -94,6 +94,23 @@ def test_nothing_is_lost_by_writing_to_a_folder(trained, model):
     assert not Path("new").exists()
 
 
+def test_a_folder_of_something_else_is_left_alone(model):
+    Path("album").mkdir()
+    for name in ("README.md", "song.wav"):
+        Path("album", name).write_text("mine\n")
+    for overwrite in (False, True):
+        with pytest.raises(CheckpointError, match=r"album holds something else than a model \(song.wav\)"):
+            srnn.save_pretrained(model, "album", license="mit", overwrite=overwrite)
+    assert sorted(path.name for path in Path("album").iterdir()) == ["README.md", "song.wav"]
+    Path("page/.git").mkdir(parents=True)
+    for name in ("README.md", "LICENSE"):
+        Path("page", name).write_text("mine\n")
+    srnn.save_pretrained(model, "page", license="other", overwrite=True)
+    Path("page/take.wav").write_text("what it sounds like")
+    srnn.save_pretrained(model, "page", license="other", overwrite=True)
+    assert Path("page/take.wav").exists() and Path("page/LICENSE").read_text() == "mine\n"
+
+
 def test_a_model_goes_to_the_hub_and_comes_back(hub, trained):
     address = srnn.push_to_hub(trained, "me/strings", license="mit", private=True, message="First")
     assert address.endswith("/me/strings") and hub.repos["me/strings"].private

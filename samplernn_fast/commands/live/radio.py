@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from samplernn_fast import terminal
+from samplernn_fast import files, terminal
 from samplernn_fast.audio.writing import WRITABLE, check_suffix
 from samplernn_fast.backends import names
 from samplernn_fast.commands.flags import Backend, Device, Dtype, NumThreads, OutputText, Seconds
@@ -23,6 +23,7 @@ from samplernn_fast.commands.live.serve import named
 from samplernn_fast.errors import AudioError, ConfigError, DataError, Interrupted, quoted
 from samplernn_fast.ranges import Range
 from samplernn_fast.serving.radio import outlets
+from samplernn_fast.serving.radio.log import LOG_FILE, STATES
 from samplernn_fast.serving.radio.program import CHANGE, LOUDNESS, RadioSettings
 
 if TYPE_CHECKING:
@@ -96,6 +97,9 @@ def radio(
         _replay(played, Path(output), begin, _REPLAYED_SECONDS if duration is None else duration)
         return
     kind = _checked_kind(output, format, log)
+    folder = log if output == _STANDARD_OUTPUT else Path(output)
+    if folder is not None:
+        _check_own(folder)
     settings = RadioSettings(seed, temperature, top_p, change, loudness)
     from samplernn_fast.engine.engine import Engine
     from samplernn_fast.models.places import model_file
@@ -105,7 +109,6 @@ def radio(
     found = {name: model_file(model).resolve() for name, model in named(models).items()}
     with terminal.waiting("loading the models"):
         engines = {name: Engine(file, backend, dtype, device, num_threads) for name, file in found.items()}
-    folder = log if output == _STANDARD_OUTPUT else Path(output)
     job = _Job(output, kind, folder, file_minutes, state_seconds)
     job.play(functools.partial(Station, engines, settings), header(settings, found, engines), duration, real_time)
 
@@ -172,7 +175,6 @@ class _Job:
     @contextlib.contextmanager
     def _log(self, told: dict[str, Any]) -> "Iterator[Log | None]":
         """The log, in a folder that no other radio plays into meanwhile."""
-        from samplernn_fast import files
         from samplernn_fast.serving.radio.log import Log
 
         if self.folder is None:
@@ -225,6 +227,13 @@ def _checked_kind(output: str, kind: str | None, log: Path | None) -> str:
         raise ConfigError(f"output must be a folder, or - for standard output, got the name of a file: {output}")
     check_folder(Path(output))
     return kind or outlets.FILES[0]
+
+
+def _check_own(folder: Path) -> None:
+    """Raises AudioError for a folder of something else. Among recordings `prepare` would train on the radio's sound."""
+    other = files.something_else(folder, (LOG_FILE, STATES)) if folder.is_dir() else None
+    if other is not None:
+        raise AudioError(f"{folder} holds something else than a radio ({other}); choose a new or an empty folder")
 
 
 def seconds_of(text: str) -> float:
