@@ -89,10 +89,11 @@ def _cost(values: Fields) -> Cost:
     return Cost(values.number("seconds", 1e-9, _LONGEST_UPDATE), None if memory is None else int(memory))
 
 
-def with_costs(plan: Plan, variants: Sequence[Variant], data: Path, device: str) -> Plan:
+def with_costs(plan: Plan, variants: Sequence[Variant], data: Path, device: str, why: str) -> Plan:
     """The plan with the cost of every variant; what is missing is measured, by turns, and kept.
 
-    Another process that wants the same plan waits meanwhile, so that all shards of an experiment have one plan.
+    why: what the costs are for, in words. Another process that wants the same plan waits meanwhile, so that all shards
+    of an experiment have one plan.
     """
     if all(one.name in plan.costs for one in variants):
         return plan
@@ -102,9 +103,14 @@ def with_costs(plan: Plan, variants: Sequence[Variant], data: Path, device: str)
         plan = Plan.read(plan.folder, plan.scale, plan.device)
         missing = [one for one in variants if one.name not in plan.costs]
         found: dict[str, list[Cost]] = {one.name: [] for one in missing}
-        with terminal.Bar(None, "measure", title="timing an update of each system") as bar:
-            for turn in range(_MOST_ROUNDS):
-                unsettled = [one for one in missing if not _settled(found[one.name])]
+        if missing:
+            number = terminal.counted(len(missing), "system")
+            terminal.say(f"timing updates of {number}, {why}: two turns, up to {_MOST_ROUNDS} where times disagree")
+        for turn in range(_MOST_ROUNDS):
+            unsettled = [one for one in missing if not _settled(found[one.name])]
+            if not unsettled:
+                break
+            with terminal.Bar(len(unsettled), "system", title=f"turn {turn + 1}") as bar:
                 for one in unsettled if turn % 2 == 0 else reversed(unsettled):
                     found[one.name].append(_cost_of(one, plan, data, device))
                     bar.advance()

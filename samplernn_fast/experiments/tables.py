@@ -143,12 +143,14 @@ def reproduce(
     plan = Plan.read(out, scale, resolve_device(device).partition(":")[0])
     reference = Variant("paper-3tier", _REFERENCE)
     if budget.minutes is not None or table.equal_audio:
-        timed = {one.name: one for one in (*table.rows, *([reference] if table.equal_audio else []))}
-        plan = with_costs(plan, list(timed.values()), data[0], device)
+        converts = [reference] if table.equal_audio and budget.minutes is not None else []
+        timed = {one.name: one for one in (*table.rows, *converts)}
+        why = "whose speed and memory the table shows" if table.equal_audio else "by which minutes become updates"
+        plan = with_costs(plan, list(timed.values()), data[0], device, why)
     else:
         plan.write()
     updates = {
-        row.name: _equal_audio(budget, plan.costs[reference.name], row)
+        row.name: _equal_audio(budget, plan.costs.get(reference.name), row)
         if table.equal_audio
         else budget.count(plan.costs.get(row.name))
         for row in table.rows
@@ -182,7 +184,7 @@ def _is_busy(folder: Path) -> bool:
         return True
 
 
-def _equal_audio(budget: Budget, reference: Cost, row: Variant) -> int:
+def _equal_audio(budget: Budget, reference: Cost | None, row: Variant) -> int:
     """The updates of a row that read as much audio as the reference does within the budget."""
     assert row.seq_len is not None
     return max(1, round(budget.count(reference) * _REFERENCE / row.seq_len))

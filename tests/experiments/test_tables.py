@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from samplernn_fast import files
+from samplernn_fast import files, terminal
 from samplernn_fast.commands.training import read_flags
 from samplernn_fast.errors import ConfigError, DataError, Interrupted, SampleRNNError
 from samplernn_fast.experiments import entries, plan, probe, report
@@ -301,6 +301,23 @@ class TestPlan:
         monkeypatch.setattr("samplernn_fast.experiments.tables.finish", lambda entry, *args: made.append(entry))
         reproduce(TABLES["table3"], [data_folder], tmp_path, Budget(minutes=1))
         assert {entry.updates * entry.config("small").seq_len for entry in made} == {30 * 512}
+
+    def test_steps_time_what_the_table_shows_and_nothing_else(self, costs, data_folder, tmp_path, monkeypatch, capsys):
+        totals = []
+        shown = terminal.Bar
+
+        def bar(total, *args, **settings):
+            totals.append(total)
+            return shown(total, *args, **settings)
+
+        monkeypatch.setattr(plan.terminal, "Bar", bar)
+        reproduce(TWO, [data_folder], tmp_path / "two", STEPS)
+        assert costs == [] and "timing" not in capsys.readouterr().err
+        table = replace(TABLES["table3"], rows=TABLES["table3"].rows[:2])
+        reproduce(table, [data_folder], tmp_path / "lengths", STEPS)
+        assert set(costs) == {row.name for row in table.rows}  # and not the row by which minutes become updates
+        assert totals == [2, 2, 2]
+        assert "timing updates of 2 systems, whose speed and memory the table shows" in capsys.readouterr().err
 
     def test_a_damaged_plan_is_named(self, data_folder, tmp_path):
         (tmp_path / "plan.json").write_text('{"scale": "small", "device": "cpu", "costs": {"rnn": {"seconds": -1}}}')
