@@ -17,7 +17,7 @@ CLANG_FORMATTED := $(shell find csrc tests/backends/cpu/native tests/played_gpu 
 
 .PHONY: demo test soak fuzz lint sanitize clean
 
-demo: $(VENV)/.installed
+demo: $(BIN)/samplernn-fast
 	$(BIN)/samplernn-fast demo --output demo.wav --overwrite
 
 test: $(VENV)/.installed-test
@@ -44,7 +44,8 @@ sanitize: $(VENV)/.installed-dev
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.installed: $(BIN)/python $(INSTALL_INPUTS)
+# pip writes this program, so what the README's own command installed into .venv is not installed again.
+$(BIN)/samplernn-fast: $(BIN)/python $(INSTALL_INPUTS)
 	$(BIN)/python -m pip install -c constraints.txt -e .
 	touch $@
 
@@ -53,5 +54,5 @@ $(VENV)/.installed-%: $(BIN)/python $(INSTALL_INPUTS)
 	touch $@
 
 clean:
-	rm -rf build dist ./*.egg-info samplernn_fast/*.so $(VENV)/.installed*
+	rm -rf build dist ./*.egg-info samplernn_fast/*.so $(VENV)/.installed* $(BIN)/samplernn-fast
 	rm -rf .pytest_cache .hypothesis .mypy_cache .ruff_cache

@@ -1,8 +1,9 @@
-"""What setup.py compiles anew: sources whose text, headers or flags changed, and nothing else."""
+"""What is made anew: what setup.py compiles, of files and flags that changed, and what make demo installs."""
 
 import os
 import runpy
 import shutil
+import subprocess
 from pathlib import Path
 from unittest import mock
 
@@ -88,3 +89,25 @@ def test_other_flags_make_another_object(compile_one):
     compiled, other = compile_one("-DOTHER")
     assert compiled and other != plain
     assert compile_one() == (False, plain)
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="no make")
+def test_make_demo_installs_nothing_again_that_pip_has_installed(tmp_path):
+    def asked():
+        told = subprocess.run(
+            ["make", "-n", "demo"], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=True
+        )
+        return "pip install" in told.stdout, "samplernn-fast demo" in told.stdout
+
+    for name in ("Makefile", "pyproject.toml", "setup.py", "constraints.txt", "samplernn_fast/_version.py"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        shutil.copy(ROOT / name, tmp_path / name)
+    for name in ("csrc", "tests/backends/cpu/native", "tests/played_gpu", ".venv/bin"):
+        (tmp_path / name).mkdir(parents=True)
+    assert asked() == (True, True)
+    for name in ("python", "samplernn-fast"):
+        (tmp_path / ".venv/bin" / name).touch()
+    make_newer(tmp_path / ".venv/bin/samplernn-fast", than=tmp_path / "pyproject.toml")
+    assert asked() == (False, True)
+    make_newer(tmp_path / "pyproject.toml", than=tmp_path / ".venv/bin/samplernn-fast")
+    assert asked() == (True, True)
