@@ -5,6 +5,7 @@ still shown, as it is.
 """
 
 import dataclasses
+import functools
 import re
 import types
 import typing
@@ -19,6 +20,8 @@ _FLAG = re.compile(r"--?[A-Za-z][\w-]*")
 
 def settings_of(target: Any, default: Any = None) -> dict[str, Any]:
     """The type of each argument of a command, or of each field of a config and of the configs in it."""
+    if isinstance(target, functools.partial):
+        target = target.func
     if not dataclasses.is_dataclass(target):
         return typing.get_type_hints(target, include_extras=True)
     found: dict[str, Any] = {}

@@ -133,10 +133,9 @@ def run_part(command: str, parts: Mapping[str, Part], args: Sequence[str], prog:
     part = parts[name]
     text = introduction(part.function)
     text = with_example(f"{part.summary}\n\n{text}" if part.summary else text, command, part.example)
-    if part.takes_word:
-        parse(deferred(part.function), prog, args, description=text)()
-    else:
-        parse(deferred(part.function), f"{prog} {name}", args[1:], description=text)()
+    function = deferred(part.function)
+    call = functools.partial(function, name) if part.takes_word else function
+    parse(call, f"{prog} {name}", args[1:], description=text)()
 
 
 def with_long_out(args: Sequence[str]) -> list[str]:

@@ -23,6 +23,13 @@ def test_alone_it_lists_the_experiments(words, capsys):
     assert all(f"  {name} " in text for name in EXPERIMENTS)
 
 
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_the_help_of_an_experiment_names_it(name, capsys):
+    assert run("reproduce", name, "--help") == 0
+    assert capsys.readouterr().out.startswith(f"usage: samplernn-fast reproduce {name} [-h]")
+    assert f"ee samplernn-fast reproduce {name} --help" in refused(capsys, 2, name, "--seeds", "x")
+
+
 def test_a_word_that_is_no_experiment_gets_a_guess(capsys):
     assert "did you mean table1?" in refused(capsys, 2, "tabel1", "--data", "d", "--out", "o")
 
