@@ -230,6 +230,15 @@ def test_without_a_terminal_it_says_how_far_it_is(model, tmp_path, monkeypatch, 
             assert re.fullmatch(rf"[\d.]+ of {duration}\.0 s of audio, .*, {model.name} with seed \d+", line), line
 
 
+def test_at_the_end_it_names_what_it_made(model, capsys):
+    for duration, named in (
+        ("3", "live/radio-00000.flac\n"),
+        ("20", "live: 2 files, radio-00000.flac to radio-00001.flac\n"),
+    ):
+        assert run("radio", model, "-o", "live", "--duration", duration, *FLAGS) == 0
+        assert capsys.readouterr().out == named
+
+
 def test_a_log_of_endless_sound_stays_short(monkeypatch):
     """A line comes after every ten minutes at last, so that a month has few thousands."""
     waits = []

@@ -142,9 +142,19 @@ class _Job:
                     bar.move_to(broadcast.station.position / rate, f"{name} with seed {seed}")
 
                 show()  # the first block of a large model takes its time
-                if broadcast.play(duration, Clock(rate) if paced else None, lambda: bool(caught), show):
-                    return
-            raise Interrupted(self._told(broadcast.station.position / rate), caught[0])
+                ended = broadcast.play(duration, Clock(rate) if paced else None, lambda: bool(caught), show)
+            if not ended:
+                raise Interrupted(self._told(broadcast.station.position / rate), caught[0])
+        if self.output != _STANDARD_OUTPUT:
+            self._print_made(Path(self.output))
+
+    def _print_made(self, folder: Path) -> None:
+        """Prints where the sound lies."""
+        made = sorted(folder.glob(f"radio-*.{self.kind}"))
+        if len(made) > 1:
+            print(f"{folder}: {terminal.counted(len(made), 'file')}, {made[0].name} to {made[-1].name}")
+        elif made:
+            print(made[0])
 
     def _say_begin(self, station: "Station", paced: bool) -> None:
         """Prints what is played, where it goes, and how it is stopped."""
