@@ -153,6 +153,12 @@ def test_what_is_not_installed_is_one_line(model, monkeypatch, capsys):
         assert "pip install" in shown and "(extra `live`)" in shown
 
 
+def test_a_missing_model_is_told_before_a_missing_package(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "sounddevice", None)
+    assert run("play", "nope") == 1
+    assert "nope: no such run folder" in assert_one_line_error(capsys)
+
+
 def test_an_interrupted_file_keeps_what_was_made(model, tmp_path):
     command = [sys.executable, "-m", "samplernn_fast", "play", str(model), *"-o x.wav --duration 3600 --seed 1".split()]
     with subprocess.Popen(command, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True) as started:

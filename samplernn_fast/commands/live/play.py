@@ -125,6 +125,7 @@ def play(
         from samplernn_fast.audio import reading
 
         reading.probe(prompt)
+    where.check_speakers()  # behind what is wrong with the command itself
     with contextlib.ExitStack() as stack:
         from samplernn_fast.serving.playing.session import Session
 
@@ -162,10 +163,6 @@ class _Where:
             raise ConfigError("speakers have a pace of their own; --pace needs --output")
         if self.card is not None and self.output is not None:
             raise ConfigError("output_device is a sound card, which --output takes the place of; choose one")
-        if self.output is None:
-            from samplernn_fast.serving.playing.speakers import load_sounddevice
-
-            load_sounddevice()
         if self.output == _STANDARD_OUTPUT and sys.stdout.isatty():
             raise ConfigError("standard output is a terminal, which cannot play; put a program behind |")
         if self.output is not None and self.is_file:
@@ -179,6 +176,13 @@ class _Where:
                 raise AudioError(f"{path.parent}: no such folder")
             if path.exists() and (path.is_dir() or not self.overwrite):
                 raise AudioError(exists(path))
+
+    def check_speakers(self) -> None:
+        """Raises MissingPackage where sound for the speakers cannot reach them."""
+        if self.output is None:
+            from samplernn_fast.serving.playing.speakers import load_sounddevice
+
+            load_sounddevice()
 
     def open(self, session: "Session", block: int, frames: int | None) -> "Output":
         """Opens it. Raises AudioError, ConfigError or MissingPackage where that cannot be."""
