@@ -21,7 +21,8 @@ def replacing(path: Path) -> Iterator[Path]:
 
     When the block ends well, what was written is flushed to the disk and takes `path`'s place, so a reader never sees
     half a file. When the block fails, `path` is as it was, and the temporary file is removed. The file has the
-    permissions that the process gives to new files, even if a library that wrote it gave it others.
+    permissions that the process gives to new files, even if a library that wrote it gave it others. An OSError of the
+    temporary file names `path`, because nobody knows the other name.
     """
     temporary = temporary_beside(path)
     try:
@@ -31,6 +32,10 @@ def replacing(path: Path) -> Iterator[Path]:
         yield temporary
         temporary.chmod(permissions)
         put_in_place(temporary, path)
+    except OSError as error:
+        if error.filename not in (temporary, str(temporary)):
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from None
     finally:
         remove(temporary)
 

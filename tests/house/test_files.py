@@ -32,6 +32,14 @@ def test_a_block_that_writes_nothing_is_an_error(tmp_path):
     assert os.listdir(tmp_path) == []
 
 
+def test_an_error_names_the_file_that_was_meant(tmp_path):
+    (tmp_path / "folder").mkdir()
+    for path, kind in ((tmp_path / "none" / "a.txt", FileNotFoundError), (tmp_path / "folder", IsADirectoryError)):
+        with pytest.raises(kind) as raised:
+            write_text(path, "new")
+        assert raised.value.filename == str(path) and ".tmp" not in str(raised.value)
+
+
 def test_text_and_bytes_are_written_whole(tmp_path):
     write_text(tmp_path / "a.txt", "\u266a\n")
     write_bytes(tmp_path / "b.bin", memoryview(b"\0\xff"))
