@@ -4,6 +4,8 @@ A take is one stream of what was generated: with another number, or another seed
 """
 
 import base64
+import contextlib
+import filecmp
 import json
 import os
 from collections.abc import Sequence
@@ -95,6 +97,15 @@ class Names:
         if taken[0].is_dir():
             raise AudioError(f"{taken[0]}: is a folder; name a file")
         raise AudioError(exists(taken[0]))
+
+    def repeated(self, saved: Sequence[Path]) -> Path | None:
+        """The earlier file that is the first of `saved` byte for byte, where that one got a number; otherwise None."""
+        earlier = self._of(self.path)[0]
+        if not self.numbered or not saved or saved[0] == earlier:
+            return None
+        with contextlib.suppress(OSError):  # one of them may have been moved away meanwhile
+            return earlier if filecmp.cmp(earlier, saved[0], shallow=False) else None
+        return None
 
     def _of(self, path: Path) -> list[Path]:
         total = len(self.streams) if self.total is None else self.total

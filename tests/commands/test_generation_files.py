@@ -1,6 +1,7 @@
 """Where `samplernn-fast generate` writes: names, folders, standard output, and what a signal or a full disk leaves."""
 
 import io
+import json
 import os
 import re
 import resource
@@ -45,6 +46,20 @@ def test_the_same_command_twice_takes_the_next_free_name(model, tmp_path, capsys
     assert {"tune-seed5-2-00.wav", "tune-seed5-2-01.wav"} <= set(names(tmp_path))
     assert make(model, "--seed", 5, "--overwrite") == 0
     assert len(names(tmp_path)) == 7
+
+
+def test_the_same_take_under_a_new_name_is_said(model, capsys):
+    said = "the same settings and seed make the same as before, in tune-seed0{}.wav; try --seed random"
+    for pieces, name in ((1, ""), (2, "-00")):
+        for again in (False, True):
+            assert make(model, "--num-samples", pieces) == 0
+            assert (said.format(name) in capsys.readouterr().out) == again
+    assert make(model, "--num-samples", 1, "--json") == 0
+    assert json.loads(capsys.readouterr().out)["files"] == ["tune-seed0-3.wav"]
+    with open("tune-seed7.wav", "w"):
+        pass  # what else bears the name is no earlier take
+    assert make(model, "--seed", 7) == 0
+    assert "as before" not in capsys.readouterr().out
 
 
 def test_names_say_what_differs(model, tmp_path, capsys):

@@ -4,6 +4,7 @@ import json as json_module
 import signal
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from samplernn_fast import terminal
@@ -49,12 +50,13 @@ class Making:
             judge = self._judge(stream, model)
             heard = None if judge is None else judge.add
             saved = stream.save(names, self.duration, progress=True, should_stop=lambda: bool(caught), heard=heard)
+            repeated = names.repeated(saved.paths)
             if caught or judge is None:
                 chosen = None
             else:
                 chosen = choose(self.choice, saved.paths, judge.clips(), usual)
             if saved.paths:
-                _report(saved, self.json, chosen)
+                _report(saved, self.json, chosen, repeated)
             if caught and chosen is None:
                 kept = f": kept the first {saved.seconds:.2f} seconds" if saved.paths else " before anything was made"
                 raise Interrupted(f"interrupted{kept}", caught[0])
@@ -101,7 +103,8 @@ class Making:
         return Judge(model, stream.state.num_streams, stream.engine.device)
 
 
-def _report(saved: "Saved", json: bool, chosen: "Chosen | None") -> None:
+def _report(saved: "Saved", json: bool, chosen: "Chosen | None", repeated: Path | None) -> None:
+    """Prints what was made. repeated: a file that was there before and is the same take."""
     files = saved.paths if chosen is None else [path for path, _ in chosen.kept]
     if json:
         clips = {} if chosen is None else {"clips": chosen.rows()}
@@ -114,3 +117,5 @@ def _report(saved: "Saved", json: bool, chosen: "Chosen | None") -> None:
     speed = f"{saved.info['x_real_time']:.3g}x real time (RTF {saved.info['rtf']:.3g})"
     made_by = f"{saved.info['backend']} backend, {saved.info['dtype']}, seed {saved.info['seed']}"
     print(f"{len(saved.paths)} x {saved.seconds:.2f} s, {speed}, {made_by}")
+    if repeated is not None:
+        print(f"the same settings and seed make the same as before, in {spelled(repeated)}; try --seed random")
