@@ -160,6 +160,16 @@ def test_a_license_is_asked_for_and_never_guessed() -> None:
             check_license(wrong)
 
 
+@pytest.mark.parametrize(
+    ("word", "guess"),
+    [("wtf", "wtfpl"), ("apache", "apache-2.0"), ("cc-by-4", "cc-by-4.0"), ("cc-by", "cc-by-4.0"), ("my-own", None)],
+)
+def test_a_word_that_the_hub_does_not_know_is_refused_with_a_guess(word: str, guess: str | None) -> None:
+    with pytest.raises(ConfigError, match=re.escape(f"got {word!r}")) as refused:
+        check_license(word)
+    assert (f"; did you mean {guess}? Common ones are" in str(refused.value)) == (guess is not None)
+
+
 def test_a_model_without_a_sample_rate_has_no_card() -> None:
     config = srnn.SampleRNNConfig(sample_rate=0, dim=8, emb_size=4)
     with pytest.raises(ConfigError, match="no sample rate yet"):
