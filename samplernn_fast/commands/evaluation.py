@@ -2,6 +2,7 @@
 
 import json as json_module
 import math
+import os
 import signal
 import sys
 from pathlib import Path
@@ -12,7 +13,8 @@ import tyro
 from samplernn_fast import terminal
 from samplernn_fast.backends import names
 from samplernn_fast.commands.flags import NumShards, OptionalOut, ShardIndex
-from samplernn_fast.errors import ConfigError, Interrupted
+from samplernn_fast.errors import ConfigError, DataError, Interrupted, exists
+from samplernn_fast.jobs.ledger import Ledger, job_folder
 from samplernn_fast.jobs.shards import Shard
 from samplernn_fast.ranges import Range
 
@@ -35,6 +37,7 @@ def evaluate(
     per_file: bool = False,
     json: bool = False,
     out: OptionalOut = None,
+    overwrite: bool = False,
     shard_index: ShardIndex = None,
     num_shards: NumShards = None,
 ) -> None:
@@ -52,6 +55,7 @@ def evaluate(
         per_file: Print a line for every recording too.
         json: Print one JSON object instead of text, every recording in it.
         out: Also write that JSON object into this file; shares need it, and their job lies beside it.
+        overwrite: Replace that file where it exists.
         shard_index: Which share of the recordings to read, from 0, where several processes do; without it, what SLURM,
             Kubernetes, AWS Batch, Open MPI or torchrun says.
         num_shards: How many shares there are; the last one to end prints and writes the result.
@@ -68,6 +72,8 @@ def evaluate(
         shard = None  # an array of jobs may evaluate one model in each
     if shard is not None and out is None:
         raise ConfigError("out must name the file of the result where work is shared")
+    if out is not None:
+        _check_out(out, shard, overwrite)
     model_file(model)  # refuses before torch is loaded, as do the next lines
     opened = AudioData.open(data)
     some_recordings(opened, split)
@@ -89,7 +95,7 @@ def evaluate(
     if shard is None:
         result = score(loaded, opened, split, **settings)
         if out is not None:
-            result.write(out)
+            result.write(out, overwrite=overwrite)
     else:
         assert out is not None
         shared = _share(loaded, opened, split, out, shard, settings)
@@ -104,6 +110,18 @@ def evaluate(
             nats = "" if file.nll_nats is None else f"{file.nll_nats:8.4f}  "
             print(f"{file.nll_bits:8.4f}  {nats}{file.n_samples:9d}  {file.path}")
     print(result.text(split))
+
+
+def _check_out(out: Path, shard: Shard | None, overwrite: bool) -> None:
+    """Raises DataError where the file of the result exists and must stay, before the work is done. That of a job which
+    was begun is the job's own, and is written again."""
+    if shard is not None and overwrite:
+        raise ConfigError(
+            "overwrite=True makes no sense where work is shared: groups that are there and right are kept; remove the"
+            " file, and the job's folder beside it, which ends in .job, to begin again"
+        )
+    if os.path.lexists(out) and not overwrite and not (shard is not None and Ledger.exists(job_folder(out))):
+        raise DataError(exists(out))
 
 
 def _share(

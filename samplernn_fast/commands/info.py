@@ -1,6 +1,7 @@
 """The commands that only tell: `info` about a model, `doctor` about this machine."""
 
 import json as json_module
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -8,17 +9,25 @@ from typing import Any
 import tyro
 
 from samplernn_fast import terminal
-from samplernn_fast.errors import CheckpointError, ConfigError, one_line
+from samplernn_fast.errors import CheckpointError, ConfigError, exists, one_line
 from samplernn_fast.stores.addresses import spelled
 
 
-def info(model: tyro.conf.Positional[str] = "demo", /, *, json: bool = False, plot: Path | None = None) -> None:
+def info(
+    model: tyro.conf.Positional[str] = "demo",
+    /,
+    *,
+    json: bool = False,
+    plot: Path | None = None,
+    overwrite: bool = False,
+) -> None:
     """What a model is: its settings, size, hash and how it was trained.
 
     Args:
         model: Run folder, .safetensors file, hf:OWNER/NAME of the Hub, or a bundled model: demo or demo-piano.
         json: Print one JSON object instead of text.
-        plot: A PNG file for the curve of a run folder's bits per sample; it is replaced.
+        plot: A PNG file for the curve of a run folder's bits per sample.
+        overwrite: Replace a picture that exists.
     """
     from samplernn_fast.models.places import kept_models, model_file, model_path
 
@@ -27,6 +36,8 @@ def info(model: tyro.conf.Positional[str] = "demo", /, *, json: bool = False, pl
 
     described = describe(file)
     _check_other_systems(file, described["config"])
+    if plot is not None and os.path.lexists(plot) and not overwrite:
+        raise CheckpointError(exists(plot))
     if json:
         print(json_module.dumps(described))
     if plot is not None:

@@ -121,7 +121,7 @@ def put_together(ledger: Ledger, out: Path) -> EvalResult:
         raise DataError(f"{ledger.folder}: {error}") from None
     result = sums.result(paths.__getitem__)
     ledger.write_manifest()
-    result.write(out)
+    result.write(out, overwrite=True)
     return result
 
 

@@ -217,6 +217,23 @@ def test_evaluate(model, data_folder, capsys):
         assert float(bits) == pytest.approx(file["nll_bits"], abs=2e-4)
 
 
+@pytest.mark.parametrize("shards", [(), ("--num-shards", 1)], ids=str)
+def test_evaluate_replaces_no_file_unless_told(model, data_folder, tmp_path, capsys, shards):
+    out = tmp_path / "model.safetensors"
+    out.write_bytes(b"learnt for days")
+    words = ("evaluate", model, "--data", data_folder, "--out", out)
+    assert run(*words, *shards) == 1
+    shown = capsys.readouterr()
+    assert "model.safetensors exists; choose another name, or replace it with --overwrite" in shown.err
+    assert not shown.out and out.read_bytes() == b"learnt for days" and os.listdir(tmp_path) == [out.name]
+    if shards:
+        assert run(*words, *shards, "--overwrite") == 2
+        assert "--overwrite makes no sense where work is shared" in capsys.readouterr().err
+    else:
+        assert run(*words, "--overwrite") == 0
+        assert "nll_bits" in strict_json(out.read_text())
+
+
 @pytest.mark.parametrize("odd", [{}, [1], "text", 7, {"file": 1, "model_sha256": [2]}, {"model_sha256": None}], ids=str)
 def test_info_takes_what_a_file_says_of_itself_as_it_is(tmp_path, model, odd, capsys):
     info = dict.fromkeys(("initialized_from", "seconds", "step", "data", "imported", "train_bits"), odd)

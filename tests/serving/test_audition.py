@@ -162,6 +162,12 @@ def test_export_writes_what_the_page_does(album: Path, tmp_path: Path, capsys: A
     assert run("audition", "export", folder, "--as", "playlist", "-o", tmp_path / "list.m3u8") == 0
     assert "2 favourites" in capsys.readouterr().out
     assert (tmp_path / "list.m3u8").read_text() == playlist(chosen, folder)
+    assert run("audition", "export", folder, "--as", "commands", "-o", tmp_path / "list.m3u8") == 1
+    assert "list.m3u8 exists; choose another name, or replace it with --overwrite" in assert_one_line_error(capsys)
+    assert (tmp_path / "list.m3u8").read_text() == playlist(chosen, folder)
+    assert run("audition", "export", folder, "--as", "commands", "-o", tmp_path / "list.m3u8", "--overwrite") == 0
+    assert (tmp_path / "list.m3u8").read_text() == commands(chosen)
+    capsys.readouterr()
     grid.checkpoints[0].file.unlink()
     assert run("audition", "export", album, "--as", "commands") == 0
     assert "1 model of these are not there any more" in capsys.readouterr().err

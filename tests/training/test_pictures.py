@@ -181,6 +181,13 @@ def test_info_draws_the_curve(data_folder, tmp_path, capsys):
     assert capsys.readouterr().out.startswith("{")
     picture = pixels(tmp_path / "curve.png")
     assert picture.shape[:2] == (600, 960) and picture.std() > 0.02
+    (tmp_path / "curve.png").write_bytes(b"a photograph")
+    assert run("info", config.out, "--plot", tmp_path / "curve.png", "--json") == 1
+    shown = capsys.readouterr()
+    assert "curve.png exists; choose another name, or replace it with --overwrite" in shown.err and not shown.out
+    assert (tmp_path / "curve.png").read_bytes() == b"a photograph"
+    assert run("info", config.out, "--plot", tmp_path / "curve.png", "--overwrite") == 0
+    assert (pixels(tmp_path / "curve.png") == picture).all()
 
 
 def test_info_says_why_there_is_no_curve(data_folder, tmp_path, capsys):
@@ -191,7 +198,7 @@ def test_info_says_why_there_is_no_curve(data_folder, tmp_path, capsys):
     for args, status, words in (
         ((config.out, "--plot", tmp_path / "x.svg"), 2, "--plot must name a .png file"),
         ((config.out, "--plot", tmp_path / "none" / "x.png"), 1, "cannot be written: No such file"),
-        ((config.out, "--plot", tmp_path / "folder.png"), 1, "cannot be written: Is a directory"),
+        ((config.out, "--plot", tmp_path / "folder.png", "--overwrite"), 1, "cannot be written: Is a directory"),
         (("demo", "--plot", tmp_path / "x.png"), 1, "has no log.csv"),
     ):
         assert run("info", *args) == status

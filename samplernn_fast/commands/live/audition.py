@@ -2,6 +2,7 @@
 work."""
 
 import importlib.util
+import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -29,7 +30,7 @@ from samplernn_fast.commands.flags import (
     with_example,
 )
 from samplernn_fast.commands.standard_streams import signal_of
-from samplernn_fast.errors import ConfigError, DataError, Interrupted
+from samplernn_fast.errors import ConfigError, DataError, Interrupted, exists
 from samplernn_fast.jobs.shards import Shard
 from samplernn_fast.models.places import model_file
 from samplernn_fast.ranges import Range
@@ -178,6 +179,7 @@ def export(
     *,
     as_: Annotated[Literal["playlist", "commands"], tyro.conf.arg(name="as")],
     out: OptionalOut = None,
+    overwrite: bool = False,
 ) -> None:
     """Write the favourites of an audition: a playlist of the clips, or commands that make a minute of each.
 
@@ -185,10 +187,13 @@ def export(
         place: The folder of clips, or the run that was named first.
         as_: playlist is an M3U file of the clips; commands are calls of `samplernn-fast generate`, one a line.
         out: The file to write; without it, standard output.
+        overwrite: Replace a file that exists.
     """
     from samplernn_fast.serving.audition.favourites import FAVOURITES_FILE, exported, gone, read
     from samplernn_fast.serving.audition.grid import default_folder
 
+    if out is not None and os.path.lexists(out) and not overwrite:
+        raise DataError(exists(out))
     folder = Path(place)
     if not (folder / FAVOURITES_FILE).exists():
         if not folder.is_dir():
