@@ -1,5 +1,6 @@
 """`EngineState`: all that changes while audio is made. It can be saved, restored and moved to another process."""
 
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -140,11 +141,18 @@ class EngineState:
         except (Unreadable, ConfigError) as error:
             raise CheckpointError(f"engine state does not fit: {error}") from None
 
-    def save(self, path: str | Path) -> None:
-        """Write `state_dict` to a safetensors file, whole or not at all. Raises CheckpointError where it cannot be.
+    def save(self, path: str | Path, *, overwrite: bool = False) -> None:
+        """Write `state_dict` to a safetensors file, whole or not at all.
 
-        A temperature that is a function is left out; whoever loads the state must set it again."""
+        A temperature that is a function is left out; whoever loads the state must set it again. An earlier state is
+        replaced. Raises CheckpointError for any other file that exists (unless `overwrite`), and where the file cannot
+        be written.
+        """
         saved, file = self.state_dict(), Path(path)
+        if not overwrite and os.path.lexists(file) and not file.is_dir() and not _holds_state(file):
+            raise CheckpointError(
+                f"{file} exists and holds no state; choose another name, or replace it with overwrite=True"
+            )
         arrays = {f"hidden.{tier}": np.ascontiguousarray(h) for tier, h in enumerate(saved.pop("hidden"))}
         arrays["history"] = np.ascontiguousarray(saved.pop("history"))
         try:
@@ -213,6 +221,15 @@ def as_array(values: Any) -> np.ndarray:
         values = values.detach().cpu()
         values = (values.float() if values.dtype == torch.bfloat16 else values).numpy()
     return np.asarray(values)
+
+
+def _holds_state(file: Path) -> bool:
+    """Whether a file holds a state, of whichever model."""
+    try:
+        with opened(file, (STATE_KIND,), "np"):
+            return True
+    except CheckpointError:
+        return False
 
 
 def _like(mine: np.ndarray, given: Any, name: str) -> np.ndarray:

@@ -86,6 +86,24 @@ def test_saving_replaces_a_file_whole_or_not_at_all(tmp_path, monkeypatch):
     assert (tmp_path / "state").read_bytes() == before and len(list(tmp_path.iterdir())) == 1
 
 
+@pytest.mark.parametrize("content", [b"", b"RIFF of a recording", "model"], ids=str)
+def test_saving_replaces_a_state_and_no_other_file_unless_told(tmp_path, content):
+    from samplernn_fast.models.places import BUNDLED, DEMO
+
+    path = tmp_path / "taken"
+    path.write_bytes(BUNDLED[DEMO].read_bytes() if content == "model" else content)
+    before, state = path.read_bytes(), engine().init_state(1)
+    with pytest.raises(CheckpointError, match=r"taken exists and holds no state; .* overwrite=True"):
+        state.save(path)
+    assert path.read_bytes() == before and len(list(tmp_path.iterdir())) == 1
+    state.save(path, overwrite=True)
+    engine().run(state, 30)
+    state.save(path)
+    other = engine().init_state(1)
+    other.load(path)
+    assert other.t == 30
+
+
 def damaged(path: Path, arrays=None, **info) -> Path:
     """The saved state with some arrays and numbers exchanged; None takes one away."""
     found = {name: array for name, array in (load_file(path) | (arrays or {})).items() if array is not None}
