@@ -112,6 +112,10 @@ class CheckpointError(SampleRNNError):
     """A run folder or checkpoint that is missing, damaged, or of another format."""
 
 
+class NotFinite(SampleRNNError, ValueError):
+    """What a backend raises where a logit is not a finite number; an engine says more in a CheckpointError."""
+
+
 class DeviceError(SampleRNNError):
     """A GPU that failed or gave no answer while audio was made."""
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from samplernn_fast.errors import ConfigError
+from samplernn_fast.errors import ConfigError, NotFinite
 from samplernn_fast.models.config import PackedConfig
 from samplernn_fast.models.layout import Hidden, packed_hidden
 from samplernn_fast.native import native, why_missing
@@ -17,6 +17,7 @@ from samplernn_fast.reference.randomness import Drawing, MixedDrawing
 if TYPE_CHECKING:
     from samplernn_fast._C import ModelDims
 
+_NOT_A_NUMBER = "gave a logit that is not a number"  # what the ValueError of `csrc/python/cpu_engine.h` says then
 _AT_ONCE = 1 << 16  # logits whose logarithms are taken at once, because they fit into a cache
 
 
@@ -72,12 +73,17 @@ class CpuBackend:
     def generate(
         self, hidden: Hidden, history: np.ndarray, t: int, drawing: Drawing | MixedDrawing, forced: np.ndarray
     ) -> np.ndarray:
-        """The levels (B, n) from time t on; advances `hidden`. ValueError where a logit is not finite."""
+        """The levels (B, n) from time t on; advances `hidden`. NotFinite where a logit is not finite."""
         levels = np.concatenate((history, forced), axis=1)
         how = drawing if isinstance(drawing, MixedDrawing) else MixedDrawing.of(drawing, t)
         temperature = np.ascontiguousarray(how.temperature)
         given = how.seeds, how.streams, how.times, temperature, how.top_k, how.top_p
-        self.native.generate(hidden, levels, t, *given)
+        try:
+            self.native.generate(hidden, levels, t, *given)
+        except ValueError as error:
+            if _NOT_A_NUMBER not in str(error):
+                raise
+            raise NotFinite(error) from None
         return levels[:, self.config.lookback :].copy()
 
     def prime(self, hidden: Hidden, history: np.ndarray, levels: np.ndarray) -> None:

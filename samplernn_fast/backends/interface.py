@@ -74,7 +74,7 @@ class Backend(Protocol):
         """The levels (B, n) from time t on: those of `forced` (B, n) where it is not -1, else drawn; advances `hidden`.
 
         history (B, L): the levels before t. drawing: a `Drawing`, or a `MixedDrawing` where the backend mixes. Raises
-        ValueError or IndexError where a logit is not finite, or returns a level of Q; DeviceError where a GPU fails.
+        NotFinite where a logit is not finite, or returns a level of Q; DeviceError where a GPU fails.
         After an error `hidden` may hold anything.
         """
         ...

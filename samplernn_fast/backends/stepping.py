@@ -21,7 +21,7 @@ from samplernn_fast.models.layout import Hidden
 from samplernn_fast.models.other_configs import MixtureConfig
 from samplernn_fast.models.registry import build_model
 from samplernn_fast.models.stored.arrays import check_finite
-from samplernn_fast.reference.draw import sample_ref
+from samplernn_fast.reference.draw import finite_logits, sample_ref
 from samplernn_fast.reference.mixture import draw_mixture
 from samplernn_fast.reference.randomness import Drawing
 from samplernn_fast.reference.weights import as_tensor, moved
@@ -113,7 +113,7 @@ class SteppingBackend:
         """The levels (B, n) from time t on: those of `forced` where it is not -1, else drawn; advances `hidden`."""
         alone = len(forced) * self._largest <= _ALONE
         levels = as_tensor(np.concatenate((history, forced), axis=1), self.device)
-        with _one_thread if alone else nullcontext(), moved(hidden, self.device) as states:
+        with _one_thread if alone else nullcontext(), moved(hidden, self.device) as states, finite_logits():
             self._generate(states, levels, t, drawing)
         return levels[:, self.config.lookback :].cpu().numpy()
 

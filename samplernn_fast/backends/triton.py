@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn.functional import linear
 
 from samplernn_fast.backends.interface import missing_taps
-from samplernn_fast.errors import BackendUnavailable, ConfigError
+from samplernn_fast.errors import BackendUnavailable, ConfigError, NotFinite
 from samplernn_fast.models.config import PackedConfig
 from samplernn_fast.models.layout import Hidden, is_matrix
 from samplernn_fast.reference.folding import PackedWeights
@@ -102,7 +102,7 @@ class TritonBackend(TeacherForced):
 
     @torch.inference_mode()
     def generate(self, hidden: Hidden, history: np.ndarray, t: int, drawing: Drawing, forced: np.ndarray) -> np.ndarray:
-        """Levels of n samples, (B, n); `ReferenceBackend.generate` says what the arguments are. Raises ValueError where
+        """Levels of n samples, (B, n); `ReferenceBackend.generate` says what the arguments are. Raises NotFinite where
         a logit is not finite."""
         known: list[bool] = np.all(forced >= 0, axis=0).tolist()
         truncate = 0 < drawing.top_k < self.config.q_levels or drawing.top_p < 1
@@ -120,7 +120,7 @@ class TritonBackend(TeacherForced):
                 made.append(walk.read_levels(0, stop - start).long())
                 recent = torch.cat((recent, made[-1]), dim=1)[:, -self.config.lookback :]
                 if walk.failed():
-                    raise ValueError("a logit is not a finite number")
+                    raise NotFinite("a logit is not a finite number")
         return torch.cat(made, dim=1).cpu().numpy()
 
     def _run(self, walk: "Walk", t: int, known: list[bool]) -> None:

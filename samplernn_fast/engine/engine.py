@@ -16,7 +16,7 @@ from samplernn_fast.backends.interface import Backend
 from samplernn_fast.engine.pace import Pace
 from samplernn_fast.engine.state import EngineState, as_array
 from samplernn_fast.engine.temperature import Temperature
-from samplernn_fast.errors import CheckpointError, ConfigError
+from samplernn_fast.errors import CheckpointError, ConfigError, NotFinite
 from samplernn_fast.models.layout import Hidden
 from samplernn_fast.models.stored.arrays import ModelArrays, no_model, read_model
 from samplernn_fast.reference import limits
@@ -136,10 +136,10 @@ class Engine:
         """The next n levels of every stream, (B, n) int64; advances `state`.
 
         forced: (B, n) levels to take instead of drawing, -1 where the model is free: prompts, injected silence.
-        A call that fails or is interrupted leaves `state` whole, at the end of the last slice that was made.
+        A call that fails or is interrupted leaves `state` whole, at the end of the last slice that was made. Raises
+        CheckpointError for a state of another model; one that was made in another numeric mode goes on in this one.
         """
-        if not isinstance(state, EngineState):
-            raise ConfigError(f"run: state must be an EngineState, which init_state makes, got {state!r:.60}")
+        self.check_state(state)
         if isinstance(n, bool) or not isinstance(n, numbers.Integral) or n < 0:
             raise ConfigError(f"run: n must be a whole number, 0 or more, got {n!r}")
         all_forced = self._check_forced(state, n, forced)
@@ -147,7 +147,7 @@ class Engine:
         slice_size = functools.partial(self.pace.samples, state.num_streams)
         some = None if forced is None else all_forced
         for start, stop, known in _slices(state.t, n, some, self.config.top_frame, slice_size):
-            levels, hidden = all_forced[:, start:stop], [h.copy() for h in state.hidden]
+            levels, hidden = all_forced[:, start:stop], self.hidden_of(state)
             if known:
                 self.backend.prime(hidden, state.history, levels)
             else:
@@ -166,18 +166,29 @@ class Engine:
             return made[0]
         return np.concatenate(made, axis=1) if made else np.empty((state.num_streams, 0), np.int64)
 
+    def check_state(self, state: EngineState) -> None:
+        """Raises ConfigError for what is no state, and CheckpointError for a state of another model."""
+        if not isinstance(state, EngineState):
+            raise ConfigError(f"run: state must be an EngineState, which init_state makes, got {state!r:.60}")
+        if state.model_sha256 != self.model_sha256:
+            raise CheckpointError("engine state does not fit: it is of another model")
+
     def generated(
         self, hidden: Hidden, history: np.ndarray, t: int, drawing: Drawing | MixedDrawing, forced: np.ndarray
     ) -> np.ndarray:
         """What the backend generates, as `Backend.generate`. Raises CheckpointError where a logit is not finite."""
         try:
             levels = self.backend.generate(hidden, history, t, drawing, forced)
-            finite = not levels.size or int(levels.max()) < self.config.q_levels
-        except (ValueError, IndexError):  # what the backends make of a logit that is not finite
-            finite = False
-        if not finite:
+        except NotFinite:
+            raise CheckpointError(_NOT_FINITE) from None
+        if levels.size and int(levels.max()) >= self.config.q_levels:
             raise CheckpointError(_NOT_FINITE)
         return levels
+
+    def hidden_of(self, state: EngineState) -> Hidden:
+        """Copies of a state's hidden states, in the numbers that the backend computes with, for it to advance."""
+        kind = np.float64 if self.dtype == "float64" else np.float32
+        return [np.array(h, kind, order="C") for h in state.hidden]
 
     def score(self, levels: "Tensor | np.ndarray") -> np.ndarray:
         """Teacher-forced log-probabilities, natural log, from the initial state: float32, or float64 in that mode.

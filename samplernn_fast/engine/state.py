@@ -177,7 +177,7 @@ class EngineState:
         """Checks every entry of `saved`, and only then takes all of them. Raises Unreadable or ConfigError."""
         fields = Fields(saved, "the state")
         if fields.text("model_sha256") != self.model_sha256:
-            raise Unreadable("it was saved from another model")
+            raise Unreadable("it is of another model")
         given = fields.value("hidden")
         if not isinstance(given, (list, tuple)) or len(given) != len(self.hidden):
             raise Unreadable(f"hidden must be a list of {len(self.hidden)} arrays")

@@ -125,7 +125,9 @@ def _groups(engine: Engine, states: Sequence[EngineState]) -> Iterator[list[Engi
 
 
 def _run_mixed(engine: Engine, states: list[EngineState], n: int) -> list[np.ndarray]:
-    hidden = [np.concatenate(tiers, axis=1) for tiers in zip(*(state.hidden for state in states), strict=True)]
+    for state in states:
+        engine.check_state(state)
+    hidden = [np.concatenate(tiers, axis=1) for tiers in zip(*map(engine.hidden_of, states), strict=True)]
     history = np.concatenate([state.history for state in states])
     drawing = MixedDrawing.together([MixedDrawing.of(state.drawing(n), state.t) for state in states])
     levels = engine.generated(hidden, history, states[0].t, drawing, np.full((len(history), n), -1))

@@ -14,7 +14,7 @@ from samplernn_fast.models.config import PackedConfig
 from samplernn_fast.models.layers.gru_scan import gru_scan
 from samplernn_fast.models.layout import Hidden
 from samplernn_fast.reference.cells import gru_cell_ref, lstm_cell_ref
-from samplernn_fast.reference.draw import sample_ref
+from samplernn_fast.reference.draw import finite_logits, sample_ref
 from samplernn_fast.reference.folding import PackedWeights
 from samplernn_fast.reference.known_levels import TeacherForced
 from samplernn_fast.reference.randomness import Drawing
@@ -52,13 +52,14 @@ class ReferenceBackend(TeacherForced):
         """Sample n levels of every stream, one at a time; advances `hidden` in place.
 
         history (B, L): the last levels before time t; forced (B, n): -1 where the level is drawn. Returns (B, n).
+        NotFinite, or a level of Q, where a logit is not finite.
         """
         lookback, steps = self.config.lookback, forced.shape[1]
         levels = as_tensor(np.concatenate((history, forced), axis=1), self.device)
         draws = as_tensor(drawing.randomness.draws(t, steps).astype(np.int64), self.device)
         temperature = as_tensor(drawing.temperature, self.device)
         known = forced >= 0
-        with moved(hidden, self.device) as states:
+        with moved(hidden, self.device) as states, finite_logits():
             for step in range(steps):
                 now = lookback + step
                 self.run_frame_network(states, levels[:, :now], t + step)

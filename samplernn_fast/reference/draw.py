@@ -6,9 +6,13 @@ is integer arithmetic, and integer sums have no order. `csrc/model/draw.h` is th
 """
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
+
+from samplernn_fast.errors import NotFinite
 
 WEIGHT_BITS = 23
 """The bits of the largest weight, 2^23."""
@@ -22,6 +26,16 @@ EXP2_COEFFICIENTS = (
     0.0089864581823349,
     0.001880902680568397,
 )
+
+
+@contextmanager
+def finite_logits() -> Iterator[None]:
+    """Raises NotFinite where a level that was drawn in the block indexes no table: logits that are not finite give the
+    level Q."""
+    try:
+        yield
+    except IndexError:
+        raise NotFinite("a logit is not a finite number") from None
 
 
 def scales(temperature: Tensor) -> Tensor:

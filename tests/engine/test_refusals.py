@@ -105,6 +105,33 @@ def test_dtypes():
         Engine(small_model(), dtype="int3", device="cpu")
 
 
+@pytest.mark.parametrize("backend", ["reference", "cpu"])
+@pytest.mark.parametrize("name", ["paper-3tier", "two-levels"])
+def test_a_state_of_another_model_is_refused_by_run_as_by_load(backend, name):
+    if registry.BACKENDS[backend].unavailable_reasons(MODELS[name], "cpu"):
+        pytest.skip("the native part is not built")
+    mine = Engine(make_model(MODELS["paper-3tier"], seed=5), backend=backend)
+    other = Engine(make_model(MODELS[name], seed=6), backend=backend).init_state()
+    before = mine.init_state()
+    for call in (lambda: before.load_state_dict(other.state_dict()), lambda: mine.run(other, 20)):
+        with pytest.raises(CheckpointError, match=r"^engine state does not fit: it is of another model$"):
+            call()
+    assert other.t == 0
+
+
+@pytest.mark.parametrize("error", [ValueError("a shape that does not fit"), IndexError("no such row")], ids=repr)
+def test_an_error_of_a_backend_is_not_taken_for_weights_that_are_too_large(error, monkeypatch):
+    made = Engine(make_model(MODELS["paper-3tier"]), backend="reference")
+
+    def fails(*given):
+        raise error
+
+    monkeypatch.setattr(made.backend, "generate", fails)
+    with pytest.raises(type(error), match=str(error)) as raised:
+        made.run(made.init_state(), 5)
+    assert raised.value is error
+
+
 @pytest.mark.parametrize("device", ["tpu", "meta", "cpu:x", ""])
 def test_unknown_devices_are_refused(device):
     with pytest.raises(ConfigError, match="device must be auto, cpu, cuda or cuda:N") as raised:

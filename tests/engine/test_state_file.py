@@ -126,7 +126,7 @@ def damaged(path: Path, arrays=None, **info) -> Path:
         ({"arrays": {"another": np.zeros(3)}}, "hidden must be a list of 2 arrays"),
         ({"t": -1}, "t of the state must"),
         ({"seed": None}, "has no seed"),
-        ({"model_sha256": "0" * 64}, "it was saved from another model"),
+        ({"model_sha256": "0" * 64}, "it is of another model"),
         ({"streams": [1]}, "streams of the state must"),
     ],
     ids=lambda value: str(value)[:40],

@@ -127,6 +127,17 @@ def test_a_saved_state_goes_on_in_a_fresh_engine(name, backend, dtype):
     assert np.array_equal(fresh.run(other, after), expected)
 
 
+@pytest.mark.parametrize(
+    "modes", [("reference", "float64", "cpu", "float32"), ("cpu", "float32", "reference", "float64")]
+)
+def test_a_state_goes_on_in_another_numeric_mode_as_a_saved_one_does(modes):
+    first, second = engine("paper-3tier", *modes[:2]), engine("paper-3tier", *modes[2:])
+    state, loaded = first.init_state(2, seed=3), second.init_state(2)
+    first.run(state, 30)
+    loaded.load_state_dict(state.state_dict())
+    assert np.array_equal(second.run(state, 60), second.run(loaded, 60))
+
+
 def test_a_temperature_function_is_the_loaders_own():
     sampler = engine()
     saved = sampler.init_state(1, temperature=lambda seconds: 0.5).state_dict()

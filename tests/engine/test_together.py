@@ -10,7 +10,7 @@ from samplernn_fast.backends.cpu import CpuBackend
 from samplernn_fast.engine.engine import Engine
 from samplernn_fast.engine.state import EngineState
 from samplernn_fast.engine.together import run_together, warm_up
-from samplernn_fast.errors import BackendUnavailable, CheckpointError, DeviceError
+from samplernn_fast.errors import BackendUnavailable, CheckpointError, DeviceError, NotFinite
 from samplernn_fast.reference.modes import MODES
 
 pytest.importorskip("samplernn_fast._C", reason="the C++ engine is not built")
@@ -87,7 +87,7 @@ def test_kernels_for_most_states_are_made_ready_first(
 
 
 @pytest.mark.parametrize(
-    "failure", [BackendUnavailable("no room"), DeviceError("no answer"), RuntimeError("no memory"), ValueError]
+    "failure", [BackendUnavailable("no room"), DeviceError("no answer"), RuntimeError("no memory"), NotFinite]
 )
 @pytest.mark.parametrize(("refused", "most", "works"), [(6, 8, 4), (3, 5, 2), (2, 5, 1), (9, 8, 8)])
 def test_numbers_of_states_without_kernels_are_left_out(
@@ -107,7 +107,7 @@ def test_numbers_of_states_without_kernels_are_left_out(
     if works == most:
         assert found is None
     else:
-        said = "are not what each is alone" if failure is ValueError else str(failure)
+        said = "are not what each is alone" if failure is NotFinite else str(failure)
         assert found is not None and found.endswith(said)
     calls.clear()
     states = [engine.init_state(seed=seed) for seed in range(most)]
@@ -185,6 +185,14 @@ def test_a_backend_that_does_not_mix_takes_turns() -> None:
     expected = [engine.run(state, 20) for state in listeners(engine)]
     made = run_together(engine, listeners(engine), 20)
     assert all(np.array_equal(one, two) for one, two in zip(made, expected, strict=True))
+
+
+def test_a_state_of_another_model_is_refused() -> None:
+    mine, other = (Engine(make_model(CASES["paper-3tier"], seed=seed), backend="cpu") for seed in (5, 6))
+    states = [mine.init_state(), other.init_state(), mine.init_state()]
+    with pytest.raises(CheckpointError, match="it is of another model"):
+        run_together(mine, states, 64)
+    assert all(state.t == 0 for state in states)
 
 
 def test_a_failure_leaves_the_states_as_they_were() -> None:

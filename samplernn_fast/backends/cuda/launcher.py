@@ -15,7 +15,7 @@ from torch import Tensor
 from samplernn_fast.backends.cuda import constants, packing
 from samplernn_fast.backends.cuda.gpu import Gpu, driver_errors_as
 from samplernn_fast.backends.cuda.program import NotAtOnce, Program
-from samplernn_fast.errors import BackendUnavailable, DeviceError
+from samplernn_fast.errors import BackendUnavailable, DeviceError, NotFinite
 from samplernn_fast.native import native
 from samplernn_fast.reference.folding import PackedWeights
 
@@ -132,7 +132,7 @@ class Launcher:
         words = native().CUDA_ERROR_BYTES
         error = native().cuda_error(content[:words])
         if error["code"] == native().CUDA_NOT_FINITE:
-            raise ValueError(f"stream {error['place']} has a logit that is not finite")
+            raise NotFinite(f"stream {error['place']} has a logit that is not finite")
         if error["code"] != 0:
             raise DeviceError(self._timeout(error, launched.start))
         return np.frombuffer(content, np.int32, offset=words)
