@@ -75,7 +75,7 @@ def check_whole(seconds: float, rate: int) -> None:
         )
 
 
-def check_amplitudes(block: NDArray[np.float32], done: int, rate: int) -> None:
+def check_amplitudes(block: NDArray[np.floating], done: int, rate: int) -> None:
     """Raises Unreadable for an amplitude that is NaN, infinite or beyond `AMPLITUDE`.
 
     block: (n, channels) samples, which begin `done` samples after the start of a file of `rate` Hz.

@@ -9,6 +9,7 @@ import pytest
 
 from samplernn_fast.audio import reading
 from samplernn_fast.audio.synthetic import plucked_music
+from samplernn_fast.errors import AudioError, ConfigError
 from samplernn_fast.evaluation.clips.detectors import DETECTORS, faults
 from samplernn_fast.evaluation.clips.loops import similarity
 from samplernn_fast.evaluation.clips.measures import Meter, measure_clip
@@ -68,6 +69,27 @@ def test_a_clip_that_is_too_short_or_no_clip_is_refused() -> None:
         measure_clip(np.zeros(100), _RATE)
     with pytest.raises(ValueError, match=r"must be \(T,\) amplitudes"):
         measure_clip(np.zeros((2, _RATE)), _RATE)
+
+
+@pytest.mark.parametrize(
+    ("spoilt", "error", "message"),
+    [
+        (np.nan, AudioError, r"NaN or infinite sample at 1\.000 s"),
+        (-np.inf, AudioError, r"NaN or infinite sample at 1\.000 s"),
+        (3000.0, AudioError, r"an amplitude of 3e\+03 at 1\.000 s"),
+        (None, ConfigError, r"must be float amplitudes in \[-1, 1\], got int16"),
+    ],
+)
+def test_what_is_no_audio_is_not_measured(spoilt: float | None, error: type[Exception], message: str) -> None:
+    clip = np.zeros(2 * _RATE, np.int16) if spoilt is None else np.zeros(2 * _RATE)
+    if spoilt is not None:
+        clip[_RATE] = spoilt
+    with pytest.raises(error, match=message):
+        measure_clip(clip, _RATE)
+    meter = Meter(_RATE)
+    with pytest.raises(error, match=message):
+        for block in np.split(clip, 4):
+            meter.add(block)
 
 
 def test_the_measures_do_not_depend_on_the_blocks() -> None:

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from samplernn_fast.errors import ConfigError
+from samplernn_fast.audio.limits import check_amplitudes
+from samplernn_fast.errors import AudioError, ConfigError
 from samplernn_fast.evaluation.clips.clicks import ClickCounter
 from samplernn_fast.evaluation.clips.loops import LoopFinder
 from samplernn_fast.evaluation.clips.windows import FloatArray, LongestRun, Windows, amplitude, levels
+from samplernn_fast.untrusted import Unreadable
 
 LOWEST_RATE = 1000
 """The lowest sample rate in Hz at which clips are measured."""
@@ -57,11 +59,12 @@ class ClipMeasures:
 
 
 def measure_clip(samples: npt.ArrayLike, sample_rate: int) -> ClipMeasures:
-    """Measures one clip: (T,) amplitudes in [-1, 1] at `sample_rate` Hz, of at least one frame (32 ms).
+    """Measures one clip: (T,) float amplitudes in [-1, 1] at `sample_rate` Hz, of at least one frame (32 ms).
 
-    Raises ValueError for a clip of another shape, or a shorter one, and ConfigError for a rate below 1000 Hz.
+    Raises ValueError for a clip of another shape, or a shorter one, ConfigError for integers and for a rate below
+    1000 Hz, and AudioError for NaN, infinite numbers and others that are no amplitudes.
     """
-    clip = np.asarray(samples, np.float64)
+    clip = np.asarray(samples)
     if clip.ndim != 1:
         raise ValueError(f"a clip must be (T,) amplitudes, got {clip.shape}")
     meter = Meter(sample_rate)
@@ -86,8 +89,18 @@ class Meter:
         self._clipping, self._clicks, self._loops = _Clipping(), ClickCounter(sample_rate), LoopFinder(sample_rate)
 
     def add(self, samples: npt.ArrayLike) -> None:
-        """Goes on with the next samples: (T,) amplitudes in [-1, 1]."""
-        block = np.array(samples, np.float64)
+        """Goes on with the next samples: (T,) float amplitudes in [-1, 1].
+
+        Raises ConfigError for integers, and AudioError for what is no audio.
+        """
+        given = np.asarray(samples)
+        if given.dtype.kind != "f":
+            raise ConfigError(f"a clip must be float amplitudes in [-1, 1], got {given.dtype}")
+        block = np.array(given, np.float64)
+        try:
+            check_amplitudes(block[:, None], self._samples, self._rate)
+        except Unreadable as error:
+            raise AudioError(f"clip: {error}") from None
         self._samples += len(block)
         self._waiting.append(block)
         self._waiting_samples += len(block)
