@@ -50,8 +50,8 @@ def save_pretrained(
     overwrite: replace what is there. What stands in README.md below its last line, or all of one that this did not
     write, is kept, and so is metadata that it does not write itself.
 
-    Returns the folder. Raises ConfigError without a license and for what is in the way, CheckpointError for a folder of
-    something else, which is never written into, and for what is no model, and DataError.
+    Returns the folder. Raises ConfigError without a license and for a folder that is never written to; CheckpointError
+    for files that exist, for a folder of something else, and as `load`; DataError.
     """
     licensed, target = check_license(license), Path(folder)
     if address_of(folder) is not None:
@@ -127,8 +127,8 @@ def from_pretrained(name: str | Path, *, revision: str | None = None, token: str
 
 
 def _check_folder(folder: Path, overwrite: bool) -> None:
-    """Raises ConfigError where the folder is none, holds a run, or has one of the files to write, and CheckpointError
-    where it holds something else than a model.
+    """Raises ConfigError where the folder is none or holds a run, and CheckpointError where it has one of the files to
+    write, or something else than a model.
 
     A card, a licence and hidden files, as of git, may lie there before the first model does, and anything beside one.
     """
@@ -142,7 +142,7 @@ def _check_folder(folder: Path, overwrite: bool) -> None:
         raise CheckpointError(f"{folder} holds something else than a model ({other[0]}); give a new or an empty folder")
     found = [name for name in WRITTEN if (folder / name).exists()]
     if found and not overwrite:
-        raise ConfigError(exists(folder / found[0]))
+        raise CheckpointError(exists(folder / found[0]))
 
 
 def _text_in(file: Path) -> str | None:

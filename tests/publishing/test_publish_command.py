@@ -45,7 +45,7 @@ def test_publish_refuses_in_one_line(trained, capsys):
     assert "none: no such run folder" in assert_one_line_error(capsys)
     assert not Path("out").exists()
     assert run("publish", trained, "-o", "out", "--license", "mit") == 0
-    assert run("publish", trained, "-o", "out", "--license", "mit") == 2
+    assert run("publish", trained, "-o", "out", "--license", "mit") == 1
     assert (
         "out/model.safetensors exists; choose another name, or replace it with --overwrite" in capsys.readouterr().err
     )

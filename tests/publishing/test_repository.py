@@ -72,14 +72,14 @@ def test_nothing_is_lost_by_writing_to_a_folder(trained, model):
     srnn.save_pretrained(model, "out", license="mit")
     readme = Path("out/README.md")
     readme.write_text(readme.read_text() + "\nMy words.\n")
-    with pytest.raises(ConfigError, match=r"out/model.safetensors exists; .*overwrite=True"):
+    with pytest.raises(CheckpointError, match=r"out/model.safetensors exists; .*overwrite=True"):
         srnn.save_pretrained(trained, "out", license="mit")
     assert same(srnn.load("out"), model)
     srnn.save_pretrained(trained, "out", license="mit", overwrite=True)
     assert same(srnn.load("out"), srnn.load(trained)) and readme.read_text().endswith("\n\nMy words.\n")
     Path("foreign").mkdir()
     Path("foreign/README.md").write_text("# A project\n")
-    with pytest.raises(ConfigError, match=r"README.md exists"):
+    with pytest.raises(CheckpointError, match=r"README.md exists"):
         srnn.save_pretrained(model, "foreign", license="mit")
     readme.write_bytes(b"\xff\xfe")
     with pytest.raises(ConfigError, match="its text would be lost; move it away"):
