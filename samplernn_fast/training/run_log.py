@@ -41,7 +41,8 @@ class TrainResult:
     seconds: float
     """How long the run took in all, resumed parts added up."""
     train_bits: float
-    """Bits per sample of the training audio behind the last row of the log; NaN before the first row."""
+    """Bits per sample of the training audio behind the last row of the log; before the first row, of all audio so far.
+    NaN where no update was made."""
     valid_bits: float | None
     """Bits per sample of the last validation; None before the first one."""
     stopped: str

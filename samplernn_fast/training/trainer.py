@@ -200,7 +200,8 @@ class Trainer:
             if log is not None:
                 log.close()
         number = number if stopped == "signal" else 0
-        return TrainResult(config.out, self.step, self.seconds, self.train_bits, self.valid_bits, stopped, number)
+        bits = self._mean_bits() if math.isnan(self.train_bits) else self.train_bits
+        return TrainResult(config.out, self.step, self.seconds, bits, self.valid_bits, stopped, number)
 
     def update(self, batch: Batch) -> None:
         """One update on one subsequence. The state goes on to the next update, without its gradients."""
@@ -248,14 +249,18 @@ class Trainer:
 
     def _write_row(self, log: RunLog | None) -> None:
         """Logs the bits per sample since the last row, over all processes. Raises SampleRNNError for a NaN."""
-        sums = self.sums.clone() if self.world_size == 1 else added(self.sums.clone())
+        self.train_bits = self._mean_bits()
         self.sums.zero_()
-        self.train_bits = (sums[0] / sums[1]).item()
         if not math.isfinite(self.train_bits):
             raise self._diverged()
         with first_process_alone(self.world_size, self.device):
             if log is not None:
                 log.row(self._row(train_bits=self.train_bits))
+
+    def _mean_bits(self) -> float:
+        """Bits per sample since the last row of the log, over all processes; NaN where no sample came since."""
+        sums = self.sums.clone() if self.world_size == 1 else added(self.sums.clone())
+        return (sums[0] / sums[1]).item()
 
     def _diverged(self) -> SampleRNNError:
         return SampleRNNError(

@@ -239,6 +239,13 @@ def test_settings_that_learn(settings, data_folder, tmp_path):
     assert rows[-1] < rows[0] - 0.5 and result.stopped == "max_steps"
 
 
+def test_a_run_that_is_shorter_than_a_row_of_the_log_has_bits(data_folder, tmp_path):
+    whole = train(tiny(data_folder, tmp_path / "whole", steps=3, log_every=3))
+    short = train(tiny(data_folder, tmp_path / "short", steps=3, log_every=100))
+    assert 0 < short.train_bits < 20 and short.train_bits == whole.train_bits
+    assert train(tiny(data_folder, tmp_path / "short", steps=3, log_every=100)).train_bits == short.train_bits
+
+
 def test_samples_and_config_are_left_in_the_run_folder(data_folder, tmp_path):
     train(tiny(data_folder, tmp_path / "run", steps=4, sample_every=2, sample_seconds=0.05))
     samples, rate = reading.read(tmp_path / "run" / "samples" / "step_0000004.wav")
