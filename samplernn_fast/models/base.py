@@ -113,16 +113,26 @@ class AudioModel(nn.Module, ABC):
         return bits_per_sample(outputs, targets)
 
     def start(self, levels: Tensor, state: State | None, reset: Tensor | None) -> State:
-        """The state that a call starts from. ConfigError when its levels cannot be aligned."""
+        """The state that a call starts from. ConfigError where its levels cannot be aligned or are none of the model's,
+        and for a reset that is not (B,) bool."""
         lookback, frame = self.config.lookback, self.config.top_frame
-        if levels.dim() != 2 or levels.dtype not in (torch.int64, torch.int32):
-            raise ConfigError(f"forward: levels must be (B, L + T) integers, got {tuple(levels.shape)} {levels.dtype}")
+        if not isinstance(levels, Tensor) or levels.dim() != 2 or levels.dtype not in (torch.int64, torch.int32):
+            raise ConfigError(f"forward: levels must be a tensor (B, L + T) of integers, got {_kind(levels)}")
+        if reset is not None and (
+            not isinstance(reset, Tensor) or reset.shape != levels.shape[:1] or reset.dtype != torch.bool
+        ):
+            raise ConfigError(f"forward: reset must be a tensor ({levels.shape[0]},) of bool, got {_kind(reset)}")
         steps = levels.shape[1] - lookback
         if steps <= 0 or steps % frame:
             raise ConfigError(
                 f"forward: T must be a positive multiple of the top frame, {frame}, in levels (B, L + T) with"
                 f" L = {lookback}, got T = {steps}"
             )
+        # A GPU would have to be waited for, and a compiled forward looks at no numbers.
+        if levels.device.type == "cpu" and not torch.compiler.is_compiling() and levels.numel():
+            low, high = (int(end) for end in levels.aminmax())
+            if low < 0 or high >= self.config.q_levels:
+                raise ConfigError(f"forward: levels must be 0 to {self.config.q_levels - 1}, got {low} to {high}")
         initial = self.init_state(levels.shape[0])
         if state is None or reset is None:
             return initial if state is None else state
@@ -155,6 +165,13 @@ class RecurrentModel(AudioModel):
         """Draws the initial weights, and adds weight normalization."""
         super().draw_weights(seed)
         _add_weight_norm(self)
+
+
+def _kind(value: object) -> str:
+    """What was given in place of a tensor of another shape or type, for messages."""
+    if isinstance(value, Tensor):
+        return f"{tuple(value.shape)} {value.dtype}"
+    return f"{value!r:.60}" if value is None or isinstance(value, bool | int | float | str) else type(value).__name__
 
 
 def bits_per_sample(logits: Tensor, targets: Tensor) -> Tensor:

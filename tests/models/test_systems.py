@@ -134,6 +134,24 @@ def test_a_state_that_is_carried_on_equals_one_long_sequence(name):
 
 
 @every_system
+def test_levels_and_resets_that_are_none_are_refused(name):
+    model = made(name)
+    config = model.config
+    levels, last = heard(config, 2, config.top_frame), config.q_levels - 1
+    for bad in (last + 1, -1):
+        wrong = levels.clone()
+        wrong[1, -1] = bad
+        got = f"got {int(wrong.min())} to {int(wrong.max())}"
+        with pytest.raises(ConfigError, match=f"^forward: levels must be 0 to {last}, {got}$"):
+            model(wrong)
+    with pytest.raises(ConfigError, match=r"^forward: levels must be a tensor \(B, L \+ T\) of integers, got ndarray$"):
+        model(levels.numpy())
+    for reset in (True, [True, False], torch.tensor([1, 0]), torch.tensor([True]), np.array([True, False])):
+        with pytest.raises(ConfigError, match=r"^forward: reset must be a tensor \(2,\) of bool, got "):
+            model(levels, None, reset)
+
+
+@every_system
 def test_every_parameter_learns(name):
     model = made(name)
     levels = heard(model.config, 2, model.config.top_frame * -(-24 // model.config.top_frame))
