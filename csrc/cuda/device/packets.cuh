@@ -90,9 +90,9 @@ SRNN_DEVICE void read_packet(const unsigned char* from, bool wanted, Quad& q) {
 }
 
 // Limits of a thread's reads of packets that are under way at once: the first time, and again while
-// none has arrived. More of the latter would slow down the other reads of L2. With four streams
-// eight reads would leave too few registers for two teams.
-constexpr int kReadsAhead = kBatch == 4 ? 4 : 8, kRepeatedReads = 2;
+// none has arrived. More of the latter would slow down the other reads of L2. With three or
+// four streams, of which a row has two warps, eight reads would leave two teams too few registers.
+constexpr int kReadsAhead = warps_of_row(kBatch) == 2 ? 4 : 8, kRepeatedReads = 2;
 
 // Waits for what is read at at(0), ..., at(kCount - 1) to have this sequence number, but only for
 // those that are wanted(i); the others become zeros. All reads are issued before the first one is
