@@ -17,7 +17,7 @@ def prompt_levels(config: AudioConfig, prompt: Prompt, sample_rate: int | None =
 
     A prompt gets the gain and the 16 bits that the training data got, so that a piece of that data gives its very
     levels. A short prompt needs no padding, because silence stands before it. Raises ConfigError for samples of
-    another shape or type, AudioError for a file that cannot be read.
+    another shape or type and for none, AudioError for a file that cannot be read or has none.
     """
     if isinstance(prompt, (str, Path)):
         samples, _ = reading.read(Path(prompt), sample_rate=config.sample_rate)
@@ -29,6 +29,8 @@ def prompt_levels(config: AudioConfig, prompt: Prompt, sample_rate: int | None =
         if samples.ndim not in (1, 2) or samples.dtype.kind != "f":
             found = f"{samples.dtype} {samples.shape}"
             raise ConfigError(f"prompt must be float samples in [-1, 1], (T,) or (B, T), got {found}")
+        if not samples.size:
+            raise ConfigError(f"prompt must have samples, got none {samples.shape}; leave it out to begin in silence")
         samples = samples.astype(np.float32)
         if sample_rate is not None:
             limits.RATES.check("prompt_sample_rate", sample_rate, whole=True)

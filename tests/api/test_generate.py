@@ -201,7 +201,7 @@ def test_a_prompt_gets_the_gain_and_the_16_bits_of_the_training_data():
 
 
 def test_prompts_shorter_than_a_frame(model):
-    for length in (0, 1, 3):
+    for length in (1, 3):
         prompt = np.full(length, 0.9, np.float32)
         made = make(model, prompt=prompt)
         assert made.tokens.shape == (1, 160)
@@ -226,9 +226,11 @@ def test_a_prompt_for_each_stream(engine):
         (np.array([0, 3], np.int16), ConfigError, "prompt must be float samples"),
         (np.zeros((1, 1, 4), np.float32), ConfigError, "prompt must be float samples"),
         (np.float32(0), ConfigError, "prompt must be float samples"),
+        (np.zeros(0, np.float32), ConfigError, r"prompt must have samples, got none \(0,\); leave it out"),
+        (np.zeros((2, 0), np.float32), ConfigError, r"prompt must have samples, got none \(2, 0\); leave it out"),
         (np.zeros((2, 4), np.float32), ConfigError, r"prompt must have one row, got the shape \(2, 4\)"),
     ],
-    ids=["nan", "integers", "3-d", "scalar", "too many rows"],
+    ids=["nan", "integers", "3-d", "scalar", "empty", "empty rows", "too many rows"],
 )
 def test_prompts_that_cannot_be_used(model, prompt, error, message):
     with warnings.catch_warnings():
