@@ -54,7 +54,9 @@ class Range:
         """
         if isinstance(value, str) and value in self.words:
             return
-        if isinstance(value, bool) or not isinstance(value, numbers.Real) or not self._holds(value):
+        if _is_bool(value):
+            raise ConfigError(f"{name} must be {self}, got {value}, which is no number")
+        if not isinstance(value, numbers.Real) or not self._holds(value):
             raise ConfigError(f"{name} must be {self}, got {_short(value)}")
         if whole and not isinstance(value, numbers.Integral):
             raise ConfigError(f"{name} must be a whole number, got {_short(value)}")
@@ -132,11 +134,16 @@ def _is_of(value: Any, annotation: Any) -> bool:
     if kind is Any or not isinstance(kind, type) or getattr(kind, "_is_protocol", False):
         return True
     if kind in _NUMBERS:
-        is_bool = isinstance(value, bool) or type(value).__name__ == "bool_"
-        return is_bool if kind is bool else isinstance(value, _NUMBERS[kind]) and not is_bool
+        return _is_bool(value) if kind is bool else isinstance(value, _NUMBERS[kind]) and not _is_bool(value)
     return isinstance(value, kind)
 
 
+def _is_bool(value: Any) -> bool:
+    """Whether a value is True or False of Python or of NumPy, whose class has two names."""
+    return isinstance(value, bool) or (type(value).__module__, type(value).__name__) in _NUMPY_BOOLS
+
+
+_NUMPY_BOOLS = (("numpy", "bool"), ("numpy", "bool_"))
 _NUMBERS = {bool: bool, int: numbers.Integral, float: numbers.Real}
 _WORDS = {
     bool: "True or False",

@@ -23,7 +23,8 @@ TOP_P = Range(0, 1, above=True)
 def check_seed(seed: int) -> int:
     """Returns the seed; ConfigError unless it is a whole number of 64 bits."""
     if isinstance(seed, bool) or not isinstance(seed, numbers.Integral) or not 0 <= seed < 2**64:
-        raise ConfigError(f"seed must be a whole number from 0 to 2^64 - 1, got {seed!r}")
+        hint = "; None draws one in generate and stream" if isinstance(seed, str) else ""
+        raise ConfigError(f"seed must be a whole number from 0 to 2^64 - 1, got {seed!r:.60}{hint}")
     return int(seed)
 
 
