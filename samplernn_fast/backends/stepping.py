@@ -113,7 +113,8 @@ class SteppingBackend:
         """The levels (B, n) from time t on: those of `forced` where it is not -1, else drawn; advances `hidden`."""
         alone = len(forced) * self._largest <= _ALONE
         levels = as_tensor(np.concatenate((history, forced), axis=1), self.device)
-        with _one_thread if alone else nullcontext(), moved(hidden, self.device) as states, finite_logits():
+        finite = finite_logits(levels, self.config.q_levels)
+        with _one_thread if alone else nullcontext(), moved(hidden, self.device) as states, finite:
             self._generate(states, levels, t, drawing)
         return levels[:, self.config.lookback :].cpu().numpy()
 

@@ -89,7 +89,7 @@ def evaluate(
             f" {gain:.9g} to compare bits exactly",
             file=sys.stderr,
         )
-    if split in opened.silent_splits():
+    if opened.silent_splits([split]):
         terminal.say(f"warning: all of {split} is silence, or nearly so, and a score on it says nothing of a model")
     settings = {"batch_size": batch_size, "backend": backend, "dtype": dtype, "device": device}
     if shard is None:
@@ -120,8 +120,12 @@ def _check_out(out: Path, shard: Shard | None, overwrite: bool) -> None:
             "overwrite=True makes no sense where work is shared: groups that are there and right are kept; remove the"
             " file, and the job's folder beside it, which ends in .job, to begin again"
         )
-    if os.path.lexists(out) and not overwrite and not (shard is not None and Ledger.exists(job_folder(out))):
+    if overwrite or not os.path.lexists(out):
+        return
+    if shard is None:
         raise DataError(exists(out))
+    if not Ledger.exists(job_folder(out)):
+        raise DataError(f"{out} exists and is no job's result; choose another name, or remove it")
 
 
 def _share(

@@ -7,6 +7,7 @@ little-endian int16 without a header; manifest.json holds everything else. `mani
 import math
 import os
 import weakref
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -115,13 +116,13 @@ class AudioData:
         deviation = math.sqrt(number * second - first * first) / number
         return first / number / 32768, max(deviation, 1.0) / 32768
 
-    def silent_splits(self) -> dict[str, float]:
-        """The splits that are silent, or nearly so, by name, and how much of each is sound: less than a hundredth.
+    def silent_splits(self, splits: Iterable[str] = SPLITS) -> dict[str, float]:
+        """Those of `splits` that are silent, or nearly so, and how much of each is sound: less than a hundredth.
 
         At most 1,024 short pieces of a split are looked at, and of one that sounds hardly more than ten. A split
         without recordings is not silent.
         """
-        shares = {split: self._share_of_sound(split) for split in SPLITS}
+        shares = {split: self._share_of_sound(split) for split in splits}
         return {split: share for split, share in shares.items() if share < _LEAST_SOUND}
 
     def _share_of_sound(self, split: str) -> float:

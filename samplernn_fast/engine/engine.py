@@ -187,8 +187,12 @@ class Engine:
 
     def hidden_of(self, state: EngineState) -> Hidden:
         """Copies of a state's hidden states, in the numbers that the backend computes with, for it to advance."""
-        kind = np.float64 if self.dtype == "float64" else np.float32
-        return [np.array(h, kind, order="C") for h in state.hidden]
+        return [np.array(h, self.state_dtype, order="C") for h in state.hidden]
+
+    @property
+    def state_dtype(self) -> type[np.floating]:
+        """The numbers that the backend computes hidden states with."""
+        return np.float64 if self.dtype == "float64" else np.float32
 
     def score(self, levels: "Tensor | np.ndarray") -> np.ndarray:
         """Teacher-forced log-probabilities, natural log, from the initial state: float32, or float64 in that mode.

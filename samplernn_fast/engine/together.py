@@ -127,7 +127,8 @@ def _groups(engine: Engine, states: Sequence[EngineState]) -> Iterator[list[Engi
 def _run_mixed(engine: Engine, states: list[EngineState], n: int) -> list[np.ndarray]:
     for state in states:
         engine.check_state(state)
-    hidden = [np.concatenate(tiers, axis=1) for tiers in zip(*map(engine.hidden_of, states), strict=True)]
+    tiers = zip(*(state.hidden for state in states), strict=True)
+    hidden = [np.concatenate(tier, axis=1, dtype=engine.state_dtype, casting="same_kind") for tier in tiers]
     history = np.concatenate([state.history for state in states])
     drawing = MixedDrawing.together([MixedDrawing.of(state.drawing(n), state.t) for state in states])
     levels = engine.generated(hidden, history, states[0].t, drawing, np.full((len(history), n), -1))

@@ -20,7 +20,7 @@ from samplernn_fast.untrusted import Unreadable, read_bytes
 CARD_FILE = "README.md"
 WRITTEN = (MODEL_FILE, CONFIG_FILE, CARD_FILE)
 """What a published model consists of."""
-_LICENSE_FILE = "LICENSE"
+_BEFORE_A_MODEL = (CARD_FILE, "LICENSE", "LICENSE.md", "LICENSE.txt")
 _CARD_BYTES = 1 << 20
 
 ModelOrRun = AudioModel | str | Path
@@ -50,8 +50,8 @@ def save_pretrained(
     overwrite: replace what is there. What stands in README.md below its last line, or all of one that this did not
     write, is kept, and so is metadata that it does not write itself.
 
-    Returns the folder. Raises ConfigError without a license and for a folder that is never written to; CheckpointError
-    for files that exist, for a folder of something else, and as `load`; DataError.
+    Returns the folder. Raises ConfigError without a license and for a folder of a run or of something else, which is
+    never written into; CheckpointError for files that exist, and as `load`; DataError.
     """
     licensed, target = check_license(license), Path(folder)
     if address_of(folder) is not None:
@@ -127,19 +127,19 @@ def from_pretrained(name: str | Path, *, revision: str | None = None, token: str
 
 
 def _check_folder(folder: Path, overwrite: bool) -> None:
-    """Raises ConfigError where the folder is none or holds a run, and CheckpointError where it has one of the files to
-    write, or something else than a model.
+    """Raises ConfigError where the folder is none, holds a run, or something else than a model, and CheckpointError
+    where it has one of the files to write.
 
-    A card, a licence and hidden files, as of git, may lie there before the first model does, and anything beside one.
+    Anything may lie beside a model or its settings. Without them there may be a card, a licence and hidden files.
     """
     if folder.exists() and not folder.is_dir():
         raise ConfigError(f"folder must be a folder, and {folder} is none")
     if (folder / LAST_FILE).exists():
         raise ConfigError(f"{folder} holds a training run, which is never overwritten; give a new or an empty folder")
     names = {entry.name for entry in folder.iterdir()} if folder.exists() else set()
-    other = sorted(name for name in names - {CARD_FILE, _LICENSE_FILE} if not name.startswith("."))
-    if other and MODEL_FILE not in names:
-        raise CheckpointError(f"{folder} holds something else than a model ({other[0]}); give a new or an empty folder")
+    other = sorted(name for name in names.difference(_BEFORE_A_MODEL) if not name.startswith("."))
+    if other and names.isdisjoint((MODEL_FILE, CONFIG_FILE)):
+        raise ConfigError(f"{folder} holds something else than a model ({other[0]}); give a new or an empty folder")
     found = [name for name in WRITTEN if (folder / name).exists()]
     if found and not overwrite:
         raise CheckpointError(exists(folder / found[0]))

@@ -59,7 +59,7 @@ class ReferenceBackend(TeacherForced):
         draws = as_tensor(drawing.randomness.draws(t, steps).astype(np.int64), self.device)
         temperature = as_tensor(drawing.temperature, self.device)
         known = forced >= 0
-        with moved(hidden, self.device) as states, finite_logits():
+        with moved(hidden, self.device) as states, finite_logits(levels, self.config.q_levels):
             for step in range(steps):
                 now = lookback + step
                 self.run_frame_network(states, levels[:, :now], t + step)

@@ -29,12 +29,14 @@ EXP2_COEFFICIENTS = (
 
 
 @contextmanager
-def finite_logits() -> Iterator[None]:
-    """Raises NotFinite where a level that was drawn in the block indexes no table: logits that are not finite give the
-    level Q."""
+def finite_logits(levels: Tensor, q_levels: int) -> Iterator[None]:
+    """Raises NotFinite for an IndexError in the block where one of `levels` is Q: logits that are not finite give that
+    level, which indexes no table. Any other IndexError is a mistake and stays what it is."""
     try:
         yield
     except IndexError:
+        if not bool((levels >= q_levels).any()):
+            raise
         raise NotFinite("a logit is not a finite number") from None
 
 

@@ -224,7 +224,8 @@ def test_evaluate_replaces_no_file_unless_told(model, data_folder, tmp_path, cap
     words = ("evaluate", model, "--data", data_folder, "--out", out)
     assert run(*words, *shards) == 1
     shown = capsys.readouterr()
-    assert "model.safetensors exists; choose another name, or replace it with --overwrite" in shown.err
+    advice = "and is no job's result" if shards else "choose another name, or replace it with --overwrite"
+    assert "model.safetensors exists" in shown.err and advice in shown.err
     assert not shown.out and out.read_bytes() == b"learnt for days" and os.listdir(tmp_path) == [out.name]
     if shards:
         assert run(*words, *shards, "--overwrite") == 2

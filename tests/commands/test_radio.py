@@ -330,11 +330,10 @@ def test_another_radio_in_the_folder_is_left_alone(model, capsys):
     assert contents(live) == before
 
 
-@pytest.mark.parametrize("place", ["-o album", "-o - --format s16 --log album"])
-def test_a_folder_of_something_else_is_left_alone(place, model, capsys):
+def test_a_folder_of_something_else_is_left_alone(model, capsys):
     Path("album").mkdir()
     Path("album", "song.wav").write_text("mine")
-    assert run("radio", model, *place.split(), "--duration", "1", *FLAGS) == 1
+    assert run("radio", model, "-o", "album", "--duration", "1", *FLAGS) == 2
     assert "album holds something else than a radio (song.wav)" in assert_one_line_error(capsys)
     assert os.listdir("album") == ["song.wav"]
 

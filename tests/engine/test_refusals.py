@@ -119,14 +119,15 @@ def test_a_state_of_another_model_is_refused_by_run_as_by_load(backend, name):
     assert other.t == 0
 
 
+@pytest.mark.parametrize("name", ["generate", "run_frame_network"])
 @pytest.mark.parametrize("error", [ValueError("a shape that does not fit"), IndexError("no such row")], ids=repr)
-def test_an_error_of_a_backend_is_not_taken_for_weights_that_are_too_large(error, monkeypatch):
+def test_an_error_of_a_backend_is_not_taken_for_weights_that_are_too_large(error, name, monkeypatch):
     made = Engine(make_model(MODELS["paper-3tier"]), backend="reference")
 
     def fails(*given):
         raise error
 
-    monkeypatch.setattr(made.backend, "generate", fails)
+    monkeypatch.setattr(made.backend, name, fails)
     with pytest.raises(type(error), match=str(error)) as raised:
         made.run(made.init_state(), 5)
     assert raised.value is error

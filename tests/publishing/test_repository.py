@@ -99,7 +99,7 @@ def test_a_folder_of_something_else_is_left_alone(model):
     for name in ("README.md", "song.wav"):
         Path("album", name).write_text("mine\n")
     for overwrite in (False, True):
-        with pytest.raises(CheckpointError, match=r"album holds something else than a model \(song.wav\)"):
+        with pytest.raises(ConfigError, match=r"album holds something else than a model \(song.wav\)"):
             srnn.save_pretrained(model, "album", license="mit", overwrite=overwrite)
     assert sorted(path.name for path in Path("album").iterdir()) == ["README.md", "song.wav"]
     Path("page/.git").mkdir(parents=True)

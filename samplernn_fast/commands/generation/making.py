@@ -50,7 +50,7 @@ class Making:
             judge = self._judge(stream, model)
             heard = None if judge is None else judge.add
             saved = stream.save(names, self.duration, progress=True, should_stop=lambda: bool(caught), heard=heard)
-            repeated = names.repeated(saved.paths)
+            repeated = None if self.json else names.repeated(saved.paths)
             if caught or judge is None:
                 chosen = None
             else:

@@ -97,9 +97,8 @@ def radio(
         _replay(played, Path(output), begin, _REPLAYED_SECONDS if duration is None else duration)
         return
     kind = _checked_kind(output, format, log)
-    folder = log if output == _STANDARD_OUTPUT else Path(output)
-    if folder is not None:
-        _check_own(folder)
+    if output != _STANDARD_OUTPUT:
+        _check_own(Path(output))
     settings = RadioSettings(seed, temperature, top_p, change, loudness)
     from samplernn_fast.engine.engine import Engine
     from samplernn_fast.models.places import model_file
@@ -109,6 +108,7 @@ def radio(
     found = {name: model_file(model).resolve() for name, model in named(models).items()}
     with terminal.waiting("loading the models"):
         engines = {name: Engine(file, backend, dtype, device, num_threads) for name, file in found.items()}
+    folder = log if output == _STANDARD_OUTPUT else Path(output)
     job = _Job(output, kind, folder, file_minutes, state_seconds)
     job.play(functools.partial(Station, engines, settings), header(settings, found, engines), duration, real_time)
 
@@ -240,10 +240,10 @@ def _checked_kind(output: str, kind: str | None, log: Path | None) -> str:
 
 
 def _check_own(folder: Path) -> None:
-    """Raises AudioError for a folder of something else. Among recordings `prepare` would train on the radio's sound."""
+    """Raises ConfigError for a folder of something else. Among recordings `prepare` would train on a radio's sound."""
     other = files.something_else(folder, (LOG_FILE, STATES)) if folder.is_dir() else None
     if other is not None:
-        raise AudioError(f"{folder} holds something else than a radio ({other}); choose a new or an empty folder")
+        raise ConfigError(f"{folder} holds something else than a radio ({other}); choose a new or an empty folder")
 
 
 def seconds_of(text: str) -> float:
