@@ -113,7 +113,7 @@ class CheckpointError(SampleRNNError):
 
 
 class NotFinite(SampleRNNError, ValueError):
-    """What a backend raises where a logit is not a finite number; an engine says more in a CheckpointError."""
+    """A backend raises this where a logit is not a finite number; an engine says more in a CheckpointError."""
 
 
 class DeviceError(SampleRNNError):

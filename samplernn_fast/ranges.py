@@ -139,7 +139,7 @@ def _is_of(value: Any, annotation: Any) -> bool:
 
 
 def _is_bool(value: Any) -> bool:
-    """Whether a value is True or False of Python or of NumPy, whose class has two names."""
+    """Returns whether a value is True or False of Python or of NumPy, whose class has two names."""
     return isinstance(value, bool) or (type(value).__module__, type(value).__name__) in _NUMPY_BOOLS
 
 

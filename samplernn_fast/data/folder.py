@@ -117,7 +117,7 @@ class AudioData:
         return first / number / 32768, max(deviation, 1.0) / 32768
 
     def silent_splits(self, splits: Iterable[str] = SPLITS) -> dict[str, float]:
-        """Those of `splits` that are silent, or nearly so, and how much of each is sound: less than a hundredth.
+        """Returns which of `splits` are silent, or nearly so, and how much of each is sound: less than a hundredth.
 
         At most 1,024 short pieces of a split are looked at, and of one that sounds hardly more than ten. A split
         without recordings is not silent.

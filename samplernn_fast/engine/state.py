@@ -224,7 +224,7 @@ def as_array(values: Any) -> np.ndarray:
 
 
 def _holds_state(file: Path) -> bool:
-    """Whether a file holds a state, of whichever model."""
+    """Returns whether a file holds a state, of whichever model."""
     try:
         with opened(file, (STATE_KIND,), "np"):
             return True

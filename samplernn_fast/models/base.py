@@ -168,7 +168,7 @@ class RecurrentModel(AudioModel):
 
 
 def _kind(value: object) -> str:
-    """What was given in place of a tensor of another shape or type, for messages."""
+    """Describes what was given in place of a tensor of another shape or type, for messages."""
     if isinstance(value, Tensor):
         return f"{tuple(value.shape)} {value.dtype}"
     return f"{value!r:.60}" if value is None or isinstance(value, bool | int | float | str) else type(value).__name__

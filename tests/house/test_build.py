@@ -1,4 +1,5 @@
-"""What is made anew: what setup.py compiles, of files and flags that changed, and what make demo installs."""
+"""These tests ask what is made anew: what setup.py compiles, of files and flags that changed, and what make demo
+installs."""
 
 import os
 import runpy

@@ -55,7 +55,7 @@ class Grouping:
 
     @property
     def cooperative(self) -> bool:
-        """Whether all blocks wait for each other, so that all of them must run at once."""
+        """This says whether all blocks wait for each other, so that all of them must run at once."""
         return self.exchange == "tagged" and self.blocks > 1
 
 

@@ -117,7 +117,7 @@ def test_one_run_of_many_launches(gpu, monkeypatch):
 
 
 def test_no_array_of_the_host_goes_to_the_gpu_between_two_launches(gpu, monkeypatch):
-    """Such a copy would wait until the launches before it have ended."""
+    """A copy from the host would wait until the launches before it have ended."""
     engine, exact = engines()
     expected, before = exact.run(exact.init_state(3, seed=1), 45), []
     monkeypatch.setattr(launcher, "LAUNCH_STEPS", 7)
