@@ -14,6 +14,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from samplernn_fast.errors import SampleRNNError, exists
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
@@ -38,6 +40,14 @@ def replacing(path: Path) -> Iterator[Path]:
         raise OSError(error.errno, error.strerror, str(path)) from None
     finally:
         remove(temporary)
+
+
+def check_free(path: Path, refusal: type[SampleRNNError], *, overwrite: bool = False) -> None:
+    """Raises `refusal` where a file cannot be written at `path`: it is a folder, or a file exists (unless `overwrite`)."""
+    if path.is_dir():
+        raise refusal(f"{path}: is a folder; name a file")
+    if not overwrite and os.path.lexists(path):
+        raise refusal(exists(path))
 
 
 def temporary_beside(path: Path) -> Path:

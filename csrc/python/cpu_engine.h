@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <limits>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -129,6 +130,11 @@ std::vector<SamplerSettings> make_samplers(int count, const int32_t* top_k, cons
   return samplers;
 }
 
+// Python's NotFiniteError. Callers tell it from the errors of their own arguments.
+struct NotFinite : std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
+
 void generate(const Engine& engine, const std::vector<py::array>& hidden, py::array levels, long t,
               const py::array& seeds, const py::array& numbers, const py::array& times,
               const py::array& temperature, const py::array& top_k, const py::array& top_p) {
@@ -149,7 +155,7 @@ void generate(const Engine& engine, const std::vector<py::array>& hidden, py::ar
     py::gil_scoped_release no_gil;
     finite = engine.generate(s, d);
   }
-  if (!finite) throw py::value_error("engine: the model gave a logit that is not a number");
+  if (!finite) throw NotFinite("engine: the model gave a logit that is not a number");
 }
 
 void check_whole_frames(const ModelDims& m, const Streams& s) {
@@ -197,6 +203,7 @@ std::vector<std::pair<std::string, std::vector<long>>> layout_fields(const Model
 }  // namespace
 
 inline void bind_engine(py::module_& m) {
+  py::register_exception<NotFinite>(m, "NotFiniteError", PyExc_ValueError);
   py::class_<ModelDims>(m, "ModelDims", "Sizes of one model; see csrc/model/layout.h.")
       .def(py::init(&make_dims), py::kw_only(), py::arg("dim"), py::arg("q_levels"),
            py::arg("n_rnn"), py::arg("taps"), py::arg("hidden"), py::arg("lstm"),

@@ -7,7 +7,6 @@ import base64
 import contextlib
 import filecmp
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,8 +14,9 @@ from typing import Any, Self
 
 import numpy as np
 
+from samplernn_fast import files
 from samplernn_fast.audio import writing
-from samplernn_fast.errors import AudioError, exists
+from samplernn_fast.errors import AudioError
 from samplernn_fast.ranges import checked
 from samplernn_fast.stores import sending
 
@@ -91,12 +91,14 @@ class Names:
         writing.check_suffix(self.path)
         for number in range(1, _MOST_NUMBERS if self.numbered else 2):
             found = self._of(self.path if number == 1 else self.path.with_stem(f"{self.path.stem}-{number}"))
-            taken = [path for path in found if os.path.lexists(path)]
-            if not taken or (self.overwrite and not any(path.is_dir() for path in taken)):
+            try:
+                for path in found:
+                    files.check_free(path, AudioError, overwrite=self.overwrite)
+            except AudioError as error:
+                refusal = error
+            else:
                 return found
-        if taken[0].is_dir():
-            raise AudioError(f"{taken[0]}: is a folder; name a file")
-        raise AudioError(exists(taken[0]))
+        raise refusal
 
     def repeated(self, saved: Sequence[Path]) -> Path | None:
         """The earlier file that is the first of `saved` byte for byte, where that one got a number; otherwise None."""

@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike
 
 from samplernn_fast import files
 from samplernn_fast.audio.reading import PathLike
-from samplernn_fast.errors import AudioError, ConfigError, exists
+from samplernn_fast.errors import AudioError, ConfigError
 
 _WAV_BYTES = 2**32 - 2**16  # most bytes of samples in a WAV, whose sizes have 32 bits; a longer one is written as RF64
 _BLOCK = 1 << 16  # frames that libsndfile is given at a time
@@ -71,10 +71,7 @@ def write(
     """
     path = Path(path)
     check_suffix(path)
-    if path.is_dir():
-        raise AudioError(f"{path}: is a folder; name a file")
-    if os.path.lexists(path) and not overwrite:
-        raise AudioError(exists(path))
+    files.check_free(path, AudioError, overwrite=overwrite)
     data = _as_frames(path, samples)
     with Writer(path, sample_rate, data.shape[1], frames=len(data), comment=comment) as writer:
         writer.write(data)

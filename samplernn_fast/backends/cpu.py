@@ -17,7 +17,6 @@ from samplernn_fast.reference.randomness import Drawing, MixedDrawing
 if TYPE_CHECKING:
     from samplernn_fast._C import ModelDims
 
-_NOT_A_NUMBER = "gave a logit that is not a number"  # what the ValueError of `csrc/python/cpu_engine.h` says then
 _AT_ONCE = 1 << 16  # logits whose logarithms are taken at once, because they fit into a cache
 
 
@@ -80,9 +79,7 @@ class CpuBackend:
         given = how.seeds, how.streams, how.times, temperature, how.top_k, how.top_p
         try:
             self.native.generate(hidden, levels, t, *given)
-        except ValueError as error:
-            if _NOT_A_NUMBER not in str(error):
-                raise
+        except native().NotFiniteError as error:
             raise NotFinite(error) from None
         return levels[:, self.config.lookback :].copy()
 

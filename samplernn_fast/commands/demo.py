@@ -8,9 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
+from samplernn_fast import files
 from samplernn_fast._version import __version__
 from samplernn_fast.commands.flags import Output
-from samplernn_fast.errors import AudioError, ConfigError, Interrupted, SampleRNNError, check_torch, exists
+from samplernn_fast.errors import AudioError, ConfigError, Interrupted, SampleRNNError, check_torch
 from samplernn_fast.models.config import AudioConfig, SampleRNNConfig
 from samplernn_fast.ranges import Range
 from samplernn_fast.terminal import counted, duration, waiting
@@ -64,8 +65,7 @@ def run_demo(output: Path, minutes: float, seed: int, *, overwrite: bool = False
         raise ConfigError(f"minutes must be positive, got {minutes}")
     if output.suffix not in writing.WRITABLE:
         raise ConfigError(f"output must be a file of {' '.join(writing.WRITABLE)}, got {output}")
-    if output.exists() and not overwrite:
-        raise AudioError(exists(output))
+    files.check_free(output, AudioError, overwrite=overwrite)
     check_seed(seed)
     with waiting("loading torch"):
         from samplernn_fast.api import generate

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from samplernn_fast import terminal
+from samplernn_fast import files, terminal
 from samplernn_fast.backends import names
 from samplernn_fast.commands.flags import NumShards, OptionalOut, ShardIndex
-from samplernn_fast.errors import ConfigError, DataError, Interrupted, exists
+from samplernn_fast.errors import ConfigError, DataError, Interrupted
 from samplernn_fast.jobs.ledger import Ledger, job_folder
 from samplernn_fast.jobs.shards import Shard
 from samplernn_fast.ranges import Range
@@ -62,6 +62,7 @@ def evaluate(
     """
     from samplernn_fast.data.batches import some_recordings
     from samplernn_fast.data.folder import AudioData
+    from samplernn_fast.data.report import silence_warnings
     from samplernn_fast.models.places import model_file
 
     if backend != "forward":
@@ -89,8 +90,8 @@ def evaluate(
             f" {gain:.9g} to compare bits exactly",
             file=sys.stderr,
         )
-    if opened.silent_splits([split]):
-        terminal.say(f"warning: all of {split} is silence, or nearly so, and a score on it says nothing of a model")
+    for warning in silence_warnings(opened, [split]):
+        terminal.say(f"warning: {warning}")
     settings = {"batch_size": batch_size, "backend": backend, "dtype": dtype, "device": device}
     if shard is None:
         result = score(loaded, opened, split, **settings)
@@ -120,11 +121,9 @@ def _check_out(out: Path, shard: Shard | None, overwrite: bool) -> None:
             "overwrite=True makes no sense where work is shared: groups that are there and right are kept; remove the"
             " file, and the job's folder beside it, which ends in .job, to begin again"
         )
-    if overwrite or not os.path.lexists(out):
-        return
     if shard is None:
-        raise DataError(exists(out))
-    if not Ledger.exists(job_folder(out)):
+        files.check_free(out, DataError, overwrite=overwrite)
+    elif os.path.lexists(out) and not Ledger.exists(job_folder(out)):
         raise DataError(f"{out} exists and is no job's result; choose another name, or remove it")
 
 

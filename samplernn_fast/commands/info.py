@@ -1,15 +1,14 @@
 """The commands that only tell: `info` about a model, `doctor` about this machine."""
 
 import json as json_module
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import tyro
 
-from samplernn_fast import terminal
-from samplernn_fast.errors import CheckpointError, ConfigError, exists, one_line
+from samplernn_fast import files, terminal
+from samplernn_fast.errors import CheckpointError, ConfigError, one_line
 from samplernn_fast.stores.addresses import spelled
 
 
@@ -36,8 +35,10 @@ def info(
 
     described = describe(file)
     _check_other_systems(file, described["config"])
-    if plot is not None and os.path.lexists(plot) and not overwrite:
-        raise CheckpointError(exists(plot))
+    if plot is not None:
+        if plot.suffix.lower() != ".png":
+            raise ConfigError(f"plot must name a .png file, got {plot}")
+        files.check_free(plot, CheckpointError, overwrite=overwrite)
     if json:
         print(json_module.dumps(described))
     if plot is not None:
@@ -75,15 +76,12 @@ def _curves(run: Path) -> Iterator[tuple[str, str]]:
 def _draw_curve(run: Path, path: Path) -> None:
     """Draws the curve of a run folder as a PNG file.
 
-    Raises ConfigError for another file or without matplotlib, CheckpointError where there is no curve or the file
-    cannot be written.
+    Raises ConfigError without matplotlib, CheckpointError where there is no curve or the file cannot be written.
     """
     from samplernn_fast.models.places import LOG_FILE
     from samplernn_fast.training.pictures.curves import curves_of, draw, load_figure
     from samplernn_fast.training.run_log import read_log
 
-    if path.suffix.lower() != ".png":
-        raise ConfigError(f"plot must name a .png file, got {path}")
     load_figure()
     if not (run / LOG_FILE).is_file():
         raise CheckpointError(f"{run}: has no {LOG_FILE}, and so no curve; name a run folder that `train` made")

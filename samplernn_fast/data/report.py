@@ -1,6 +1,6 @@
 """What `preparation.prepare` did, as numbers and as the lines that the command line prints."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -125,11 +125,11 @@ def loudness_warnings(takes: Sequence[Take], constant: Sequence[str], gain: floa
     return warnings
 
 
-def silence_warnings(data: AudioData) -> list[str]:
-    """A warning for each split of a data folder that is silent."""
+def silence_warnings(data: AudioData, splits: Iterable[str] = SPLITS) -> list[str]:
+    """A warning for each of `splits` of a data folder that is silent."""
     return [
         f"all of {split} is silence, or nearly so ({share:.1%} of it is sound), and {_USELESS[split]}"
-        for split, share in data.silent_splits().items()
+        for split, share in data.silent_splits(splits).items()
     ]
 
 

@@ -6,7 +6,6 @@ batch, the training forward or the kernels of a backend.
 
 import dataclasses
 import json
-import os
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,7 @@ from samplernn_fast import files
 from samplernn_fast.backends import devices
 from samplernn_fast.data.batches import EvalBatch, whole_recordings
 from samplernn_fast.data.folder import AudioData
-from samplernn_fast.errors import DataError, exists
+from samplernn_fast.errors import DataError
 from samplernn_fast.evaluation import scoring
 from samplernn_fast.models.base import AudioModel
 from samplernn_fast.models.checkpoint import load_model
@@ -59,8 +58,7 @@ class EvalResult:
     def write(self, out: Path, *, overwrite: bool = False) -> None:
         """Writes `to_dict` as a JSON file. Raises DataError for a file that exists (unless `overwrite`), and where it
         cannot be written."""
-        if os.path.lexists(out) and not overwrite:
-            raise DataError(exists(out))
+        files.check_free(out, DataError, overwrite=overwrite)
         try:
             files.write_text(out, json.dumps(self.to_dict()) + "\n")
         except OSError as error:

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from samplernn_fast.data.folder import SPLITS, AudioData
+from samplernn_fast.data.report import silence_warnings
 from samplernn_fast.models.base import AudioModel
 from samplernn_fast.models.config import (
     AudioConfig,
@@ -30,12 +31,6 @@ SLOW_STEP = 10.0
 """A run whose steps take as many seconds is called slow."""
 _CPU_WORK = 5e9  # parameters times samples that one core trains in a second; measured: 6e9 to 1.8e10
 _PEEK = 1 << 16  # how many samples of a recording are looked at for clipping
-_SILENT = {
-    "train": "training audio is silence, or one constant value, or nearly so: a model of it makes nothing else",
-    "valid": "validation split is silence, or nearly so, so it cannot tell which model is best; prepare the data again,"
-    " without silent recordings",
-    "test": "test split is silence, or nearly so, and a score on it will say nothing of the model",
-}
 
 
 def opening(
@@ -73,7 +68,7 @@ def warnings(config: TrainConfig, data: AudioData, model: AudioModel, device: to
     loud = np.concatenate([np.asarray(data.samples(one)[:_PEEK]) for one in train[:: 1 + len(train) // 64]])
     if not data.recordings("valid"):
         yield "there is no validation split, so the last model is kept, not the best"
-    yield from (f"the {_SILENT[split]}" for split in data.silent_splits())
+    yield from silence_warnings(data)
     if scale != 1:
         clipped = float((np.abs(loud.astype(np.float32) * scale) > 32767.5).mean())
         note = f"; {clipped:.2%} of it clips" if clipped > 1e-5 else ""

@@ -4,7 +4,8 @@ import os
 
 import pytest
 
-from samplernn_fast.files import remove_leftovers, replacing, replacing_folder, write_bytes, write_text
+from samplernn_fast.errors import AudioError, DataError
+from samplernn_fast.files import check_free, remove_leftovers, replacing, replacing_folder, write_bytes, write_text
 
 
 def test_a_file_is_replaced_when_the_block_ends(tmp_path):
@@ -38,6 +39,19 @@ def test_an_error_names_the_file_that_was_meant(tmp_path):
         with pytest.raises(kind) as raised:
             write_text(path, "new")
         assert raised.value.filename == str(path) and ".tmp" not in str(raised.value)
+
+
+def test_a_name_is_free_where_nothing_has_it_or_a_file_that_may_go(tmp_path):
+    file, link, folder = tmp_path / "a.txt", tmp_path / "link", tmp_path / "folder"
+    check_free(file, DataError)
+    file.write_text("old"), link.symlink_to("nowhere"), folder.mkdir()
+    for taken in (file, link):  # a link that leads nowhere is somebody's, too
+        with pytest.raises(AudioError, match=f"{taken.name} exists; choose another name, or replace it"):
+            check_free(taken, AudioError)
+        check_free(taken, AudioError, overwrite=True)
+    for overwrite in (False, True):
+        with pytest.raises(DataError, match="folder: is a folder; name a file"):
+            check_free(folder, DataError, overwrite=overwrite)
 
 
 def test_text_and_bytes_are_written_whole(tmp_path):

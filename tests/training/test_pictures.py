@@ -197,8 +197,9 @@ def test_info_says_why_there_is_no_curve(data_folder, tmp_path, capsys):
     (tmp_path / "folder.png").mkdir()
     for args, status, words in (
         ((config.out, "--plot", tmp_path / "x.svg"), 2, "--plot must name a .png file"),
+        ((config.out, "--plot", config.out / "log.csv"), 2, "--plot must name a .png file"),
         ((config.out, "--plot", tmp_path / "none" / "x.png"), 1, "cannot be written: No such file"),
-        ((config.out, "--plot", tmp_path / "folder.png", "--overwrite"), 1, "cannot be written: Is a directory"),
+        ((config.out, "--plot", tmp_path / "folder.png", "--overwrite"), 1, "folder.png: is a folder; name a file"),
         (("demo", "--plot", tmp_path / "x.png"), 1, "has no log.csv"),
     ):
         assert run("info", *args) == status

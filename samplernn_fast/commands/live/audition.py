@@ -2,7 +2,6 @@
 work."""
 
 import importlib.util
-import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -30,7 +29,7 @@ from samplernn_fast.commands.flags import (
     with_example,
 )
 from samplernn_fast.commands.standard_streams import signal_of
-from samplernn_fast.errors import ConfigError, DataError, Interrupted, exists
+from samplernn_fast.errors import ConfigError, DataError, Interrupted
 from samplernn_fast.jobs.shards import Shard
 from samplernn_fast.models.places import model_file
 from samplernn_fast.ranges import Range
@@ -192,8 +191,8 @@ def export(
     from samplernn_fast.serving.audition.favourites import FAVOURITES_FILE, exported, gone, read
     from samplernn_fast.serving.audition.grid import default_folder
 
-    if out is not None and os.path.lexists(out) and not overwrite:
-        raise DataError(exists(out))
+    if out is not None:
+        files.check_free(out, DataError, overwrite=overwrite)
     folder = Path(place)
     if not (folder / FAVOURITES_FILE).exists():
         if not folder.is_dir():

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from samplernn_fast import terminal
+from samplernn_fast import files, terminal
 from samplernn_fast.backends import names
 from samplernn_fast.commands.flags import Backend, Device, Dtype, NumThreads, OutputText
-from samplernn_fast.errors import AudioError, ConfigError, Interrupted, exists, one_line
+from samplernn_fast.errors import AudioError, ConfigError, Interrupted, one_line
 from samplernn_fast.models.places import model_file
 from samplernn_fast.ranges import Range
 from samplernn_fast.reference import limits
@@ -174,8 +174,7 @@ class _Where:
                 raise ConfigError("a file needs an end: give --duration, or a --score")
             if not path.parent.is_dir():
                 raise AudioError(f"{path.parent}: no such folder")
-            if path.exists() and (path.is_dir() or not self.overwrite):
-                raise AudioError(exists(path))
+            files.check_free(path, AudioError, overwrite=self.overwrite)
 
     def check_speakers(self) -> None:
         """Raises MissingPackage where sound for the speakers cannot reach them."""
