@@ -74,7 +74,9 @@ SRNN_DEVICE bool upsample_ahead(const Block& b) {
 }
 
 // Does the same for tiers kTier and above, except the lowest one, and computes their recurrent
-// products for the next frame, as early as possible.
+// products for the next frame. Those of the lowest tier are computed as early as possible, those of
+// the others in the last sample of a frame, which has nothing to upsample: in the first one they
+// would all be due.
 template <int kTier>
 SRNN_DEVICE bool run_tiers_ahead(const Block& b) {
   if constexpr (kTier < kTiers) {
@@ -82,8 +84,9 @@ SRNN_DEVICE bool run_tiers_ahead(const Block& b) {
     if constexpr (kTier > 0) {
       if (!upsample_ahead<kTier>(b)) return false;
     }
+    constexpr uint32_t kDue = kTier == 0 ? 0 : kSize - 1;
     const bool made = kTeams == 1 && kTier == 0 && waits_for_input(b);  // by run_tier
-    const bool due = b.step < 0 || (b.now() % kSize == 0 && !made);
+    const bool due = b.step < 0 || (b.now() % kSize == kDue && !made);
     if (due && !multiply_recurrents<kTier>(b, frames_begun<kTier>(b, b.now()))) return false;
     return run_tiers_ahead<kTier + 1>(b);
   }
