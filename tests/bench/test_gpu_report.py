@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from fake_gpu import COMPILE_FOR_CPU
+from warm_python import warm_python
 
 ROOT = Path(__file__).parents[2]
 REPORT = ROOT / "bench" / "gpu_report.sh"
@@ -205,7 +206,7 @@ def whole(tmp_path, parts, **environment):
 def test_without_a_gpu_every_part_says_so(tmp_path):
     """One part of each kind. What was skipped, or left out, has not succeeded."""
     parts = "doctor compile tests-triton tests profile exchanges styles training"
-    printed, folder = whole(tmp_path, parts, PYTHON=sys.executable)
+    printed, folder = whole(tmp_path, parts, PYTHON=warm_python())
     assert {name for name, code in statuses_of(folder).items() if code == "0"} == {"start", "doctor"}
     logs = {path.stem: path.read_text() for path in folder.glob("*.log")}
     assert "cannot open libcuda" in logs["compile"] and "torch sees no GPU" in logs["tests"]
@@ -220,7 +221,7 @@ def test_without_a_gpu_every_part_says_so(tmp_path):
 def test_with_a_played_gpu_every_part_that_can_measures(tmp_path, fake_libcuda, fake_libnvrtc):
     """Those of the cuda backend, plain torch and training. Triton needs a real GPU, and so do the tests for one."""
     python = tmp_path / "python"
-    python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{ROOT}/tests/played_gpu/played_machine.py" "$@"\n')
+    python.write_text(f'#!/bin/sh\nexec "{warm_python()}" "{ROOT}/tests/played_gpu/played_machine.py" "$@"\n')
     python.chmod(0o755)
     played = {"SAMPLERNN_FAST_LIBCUDA": fake_libcuda.path, "SAMPLERNN_FAST_NVRTC": fake_libnvrtc.path}
     played |= {"FAKE_NVRTC_COMPILER": f"env PYTHONSAFEPATH= {COMPILE_FOR_CPU}", "PYTHON": str(python)}

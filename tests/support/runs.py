@@ -2,11 +2,11 @@
 
 import os
 import subprocess
-import sys
 from pathlib import Path
 from typing import IO
 
 import torch
+from warm_python import warm_python
 
 from samplernn_fast.models import checkpoint
 from samplernn_fast.models.config import AudioConfig, SampleRNNConfig, SparseSampleRNNConfig
@@ -84,10 +84,13 @@ def assert_same_run(one: Path, two: Path) -> None:
     assert_equal(checkpoint.load_model(one).state_dict(), checkpoint.load_model(two).state_dict())
 
 
-def launch(config: TrainConfig, *python: str, errors: int | IO[str] = subprocess.PIPE) -> subprocess.Popen[str]:
+def launch(
+    config: TrainConfig, *python: str, errors: int | IO[str] = subprocess.PIPE, program: str | None = None
+) -> subprocess.Popen[str]:
     """The command line's own training process, with the settings of `config`.
 
     errors: where its standard error goes. Who does not read it while the process runs takes a file: a pipe gets full.
+    program: the interpreter, else a warm one. The processes of torchrun are warm ones in any case.
     """
     names = ("data", "out", "max_steps", "batch_size", "seq_len", "lr", "log_every", "save_every", "eval_every")
     names += ("accumulate", "weight_decay", "ema")
@@ -96,7 +99,7 @@ def launch(config: TrainConfig, *python: str, errors: int | IO[str] = subprocess
         flags += [f"--{name.replace('_', '-')}", str(getattr(config.model, name))]
     flags += ["--frame-sizes", *map(str, config.model.frame_sizes)]
     command = [
-        sys.executable,
+        program or warm_python(),
         *(python or LAUNCH),
         "train",
         "paper-3tier",
@@ -108,7 +111,7 @@ def launch(config: TrainConfig, *python: str, errors: int | IO[str] = subprocess
         "--keep",
         "0",
     ]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHON_EXEC": warm_python()}
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True, env=environment)
 
 

@@ -5,6 +5,7 @@ import random
 import re
 import signal
 import subprocess
+import sys
 import threading
 import time
 from dataclasses import replace
@@ -68,7 +69,9 @@ def test_a_process_that_is_killed_changes_no_bit(kills, data_folder, tmp_path):
     settings = {"save_every": 3, "accumulate": 2, "weight_decay": 0.1, "ema": 0.99}
     config = tiny(data_folder, tmp_path / "killed", steps=steps, **settings)
     with open(tmp_path / "errors", "w") as errors:
-        torchrun = launch(config, *TORCHRUN, "--max-restarts", str(kills), *LAUNCH, errors=errors)
+        options = ("--max-restarts", str(kills))
+        # Its processes are found as its children, so torchrun itself is no child of a keeper of warm Pythons.
+        torchrun = launch(config, *TORCHRUN, *options, *LAUNCH, errors=errors, program=sys.executable)
         for number in range(kills):
             rank = rng.randrange(2) if kills > 2 else number
             kill_when_it_goes_on(torchrun, config.out / "log.csv", rank, rng.uniform(0, 0.5))

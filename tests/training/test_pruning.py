@@ -5,7 +5,6 @@ import os
 import random
 import signal
 import subprocess
-import sys
 import time
 from dataclasses import replace
 
@@ -15,6 +14,7 @@ import torch
 from command_line import assert_one_line_error
 from command_line import run as command
 from runs import DENSE, assert_equal, assert_same_run, everything, sparse_model, sparse_settings, tiny, trainer
+from warm_python import warm_python
 
 from samplernn_fast.errors import CheckpointError, ConfigError
 from samplernn_fast.models import checkpoint
@@ -275,7 +275,7 @@ def test_an_interrupted_run_ends_as_one_that_was_not(data_folder, tmp_path, dens
 def test_a_run_that_is_killed_at_random_ends_as_one_that_was_not(data_folder, tmp_path, dense_run):
     """By the command line, as users do it."""
     flags = "--density 0.3 --max-steps 30 --batch-size 4 --seq-len 64 --save-every 3 --eval-every 7 --num-threads 1"
-    command = [sys.executable, "-m", "samplernn_fast", "sparsify", str(dense_run), "--data", str(data_folder)]
+    command = [warm_python(), "-m", "samplernn_fast", "sparsify", str(dense_run), "--data", str(data_folder)]
     command += [*flags.split(), "--sample-every", "0", "--keep", "1", "-o"]
     assert subprocess.run([*command, str(tmp_path / "whole")], capture_output=True).returncode == 0
     chance, kills, parts = random.Random(2), 0, tmp_path / "parts"
