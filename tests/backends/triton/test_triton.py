@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from warm_python import warm_python
 
 from samplernn_fast.backends import registry
 from samplernn_fast.errors import BackendUnavailable
@@ -23,9 +24,9 @@ FILES = sorted(path.name for path in FOLDER.glob("*.py"))
 every_file = pytest.mark.parametrize("file", FILES)
 
 
-def run_file(file: str, **environment: str) -> None:
+def run_file(python: str, file: str, **environment: str) -> None:
     """Run pytest on one file, and fail unless tests have run and all have passed."""
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--durations=5", str(FOLDER / file)]
+    command = [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--durations=5", str(FOLDER / file)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=280, env=os.environ | environment)
     report = f"exit status {done.returncode}\n{done.stdout[-6000:]}\n{done.stderr[-2000:]}"
     assert done.returncode == 0, report
@@ -35,7 +36,8 @@ def run_file(file: str, **environment: str) -> None:
 
 @every_file
 def test_interpreted(file):
-    run_file(file, TRITON_INTERPRET="1", PYTHONWARNINGS="ignore::RuntimeWarning")
+    chosen = {"TRITON_INTERPRET": "1", "PYTHONWARNINGS": "ignore::RuntimeWarning"}
+    run_file(warm_python("pytest", "triton", **chosen), file, **chosen)
 
 
 @pytest.mark.gpu
@@ -43,7 +45,7 @@ def test_interpreted(file):
 def test_on_the_gpu(file):
     if not torch.cuda.is_available():
         pytest.skip("torch sees no CUDA GPU")
-    run_file(file, TRITON_INTERPRET="0")
+    run_file(sys.executable, file, TRITON_INTERPRET="0")
 
 
 def test_nothing_imports_triton_before_a_model_is_packed():
