@@ -2,8 +2,9 @@
 
 import json
 import subprocess
-import sys
 from pathlib import Path
+
+from warm_python import warm_python
 
 from samplernn_fast.audio import writing
 from samplernn_fast.audio.synthetic import plucked_music
@@ -15,7 +16,7 @@ def test_faults_are_planted_in_long_clips_and_found(tmp_path):
     """Two recordings of seven seconds: each is a long clip and a rest of a second."""
     for seed in (1, 2):
         writing.write(tmp_path / f"{seed}.wav", plucked_music(7.0, seed, 16000), 16000)
-    program = [sys.executable, str(ROOT / "bench" / "clip_detectors.py"), str(tmp_path), "--seconds", "6"]
+    program = [warm_python(), str(ROOT / "bench" / "clip_detectors.py"), str(tmp_path), "--seconds", "6"]
     done = subprocess.run([*program, "--json", str(tmp_path / "record.json")], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     (record,) = json.loads((tmp_path / "record.json").read_text())
@@ -26,6 +27,6 @@ def test_faults_are_planted_in_long_clips_and_found(tmp_path):
 
 
 def test_a_folder_without_audio_is_refused(tmp_path):
-    program = [sys.executable, str(ROOT / "bench" / "clip_detectors.py"), str(tmp_path)]
+    program = [warm_python(), str(ROOT / "bench" / "clip_detectors.py"), str(tmp_path)]
     done = subprocess.run(program, capture_output=True, text=True)
     assert done.returncode == 1 and "holds no audio" in done.stderr and "Traceback" not in done.stderr

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from warm_python import warm_python
 
 ROOT = Path(__file__).parents[2]
 FAULT = """
@@ -39,7 +40,7 @@ def test_in_the_same_process():
 def run_pytest(folder: Path, text: str, *options: str) -> subprocess.CompletedProcess[str]:
     (folder / "test_it.py").write_text(text)
     plugins = ["-p", "bench.gpu.faults", "-p", "no:cacheprovider"]
-    command = [sys.executable, "-m", "pytest", *plugins, *options, "test_it.py"]
+    command = [warm_python(), "-m", "pytest", *plugins, *options, "test_it.py"]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     return subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=folder, env=environment)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from warm_python import warm_python
 
 from samplernn_fast.native import native
 
@@ -15,7 +16,7 @@ BENCH = Path(__file__).parents[2] / "bench"
 
 
 def run(script: str, *args: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(BENCH / script), *args]
+    command = [warm_python(), str(BENCH / script), *args]
     return subprocess.run(command, capture_output=True, text=True, timeout=240)
 
 

@@ -4,7 +4,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from cases import random_levels
 from command_line import run
 from runs import assert_equal, assert_same_run, everything, tiny
 from systems import SYSTEM_CASES, trained
+from warm_python import warm_python
 
 from samplernn_fast.backends.stepping import SteppingBackend
 from samplernn_fast.data.folder import AudioData
@@ -269,7 +269,7 @@ def train_elsewhere(data, out, steps, kill_at, *launcher):
     """Trains every system in another process, by `train_systems.py`."""
     command = [*launcher, SUPPORT / "train_systems.py", data, out, steps, kill_at, *SYSTEM_CASES]
     environment = os.environ | {"PYTHONPATH": str(SUPPORT), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, *map(str, command)]
+    command = [warm_python(), *map(str, command)]
     return subprocess.run(command, capture_output=True, text=True, timeout=240, env=environment)
 
 

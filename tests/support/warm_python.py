@@ -31,7 +31,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-LOADED = ("torch", "torch._dynamo", "torch.distributed.launcher", "torch.utils.tensorboard", "safetensors", "soundfile")
+LOADED = ("torch", "torch._dynamo", "torch.distributed.launcher", "torch.utils.tensorboard", "pytest", "soundfile")
 """What most of the commands load. A package that is missing is left out, as it is where it is needed."""
 NUMBER = struct.Struct("!i")
 CLIENT = """#!/bin/sh

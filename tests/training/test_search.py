@@ -1,12 +1,12 @@
 """Random search: ranges, trials that are drawn once, several processes, crashes, and what is written."""
 
 import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from runs import tiny
+from warm_python import warm_python
 
 from samplernn_fast import files
 from samplernn_fast.errors import ConfigError, DataError, Interrupted
@@ -185,7 +185,7 @@ made, calls = space(Path({str(data_folder)!r}))
 study.search(Path({str(tmp_path)!r}), made, 6, progress=False)
 print(len(calls))
 """
-    running = [subprocess.Popen([sys.executable, "-c", text], stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    running = [subprocess.Popen([warm_python(), "-c", text], stdout=subprocess.PIPE, text=True) for _ in range(2)]
     made = [int(process.communicate(timeout=240)[0]) for process in running]
     assert sum(made) == 6 and all(process.returncode == 0 for process in running)
     assert len(study.search(tmp_path, space(data_folder)[0], 6, progress=False)) == 6

@@ -4,7 +4,6 @@ import math
 import os
 import shutil
 import subprocess
-import sys
 from dataclasses import replace
 
 import pytest
@@ -12,6 +11,7 @@ import torch
 from command_line import assert_one_line_error
 from command_line import run as command
 from runs import assert_equal, assert_same_run, curve, everything, sparse_model, sparse_settings, tiny, trainer
+from warm_python import warm_python
 
 from samplernn_fast.errors import CheckpointError, ConfigError
 from samplernn_fast.models import checkpoint
@@ -154,7 +154,7 @@ def test_processes_share_a_teacher(data_folder, tmp_path, dense_run):
     flags = "--density 0.3 --batch-size 4 --seq-len 64 --lr 3e-3 --save-every 5 --eval-every 7 --num-threads 1"
     flags += " --sample-every 0 --keep 0 --log-every 2"
     words = ["sparsify", str(dense_run), "--data", str(data_folder), *flags.split()]
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
+    launch = [warm_python(), "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
     launch += ["samplernn_fast", *words, "--max-steps", "12", "--out", str(tmp_path / "two")]
     done = subprocess.run(launch, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
     assert done.returncode == 0, done.stderr
