@@ -20,6 +20,14 @@ matplotlib = pytest.importorskip("matplotlib", reason="needs matplotlib, of the 
 PNG = b"\x89PNG\r\n\x1a\n"
 
 
+@pytest.fixture(scope="module", autouse=True)
+def real_curves(quick_curves):
+    """Here runs draw their curves, which other tests do without."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(album, "curves", curves)
+        yield
+
+
 @pytest.fixture
 def without_matplotlib(monkeypatch):
     for name in [name for name in sys.modules if name.partition(".")[0] == "matplotlib"]:
@@ -45,6 +53,7 @@ def test_a_run_draws_its_curve_and_its_sounds(data_folder, tmp_path):
     assert (config.out / "loss.png").read_bytes().startswith(PNG)
     names = sorted(path.name for path in (config.out / "samples").iterdir())
     assert names == ["step_0000003.png", "step_0000003.wav", "step_0000006.png", "step_0000006.wav"]
+    assert pixels(config.out / "loss.png").std() > 0.05
     assert pixels(config.out / "samples" / "step_0000003.png").std() > 0.05
 
 
