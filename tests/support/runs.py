@@ -85,12 +85,16 @@ def assert_same_run(one: Path, two: Path) -> None:
 
 
 def launch(
-    config: TrainConfig, *python: str, errors: int | IO[str] = subprocess.PIPE, program: str | None = None
+    config: TrainConfig,
+    *python: str,
+    errors: int | IO[str] = subprocess.PIPE,
+    program: str | None = None,
+    ranks: str | None = None,
 ) -> subprocess.Popen[str]:
     """The command line's own training process, with the settings of `config`.
 
     errors: where its standard error goes. Who does not read it while the process runs takes a file: a pipe gets full.
-    program: the interpreter, else a warm one. The processes of torchrun are warm ones in any case.
+    program, ranks: the interpreters of the process, and of those that torchrun starts; else warm ones.
     """
     names = ("data", "out", "max_steps", "batch_size", "seq_len", "lr", "log_every", "save_every", "eval_every")
     names += ("accumulate", "weight_decay", "ema")
@@ -111,7 +115,7 @@ def launch(
         "--keep",
         "0",
     ]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHON_EXEC": warm_python()}
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHON_EXEC": ranks or warm_python()}
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True, env=environment)
 
 
