@@ -21,7 +21,7 @@ sys.exit({status})
 
 def told(python: str, folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     environment = {
-        "PATH": os.environ["PATH"],
+        "PATH": os.defpath,
         "PWD": str(folder),
         "PYTHONPATH": f"{folder}/one:{folder}/two",
         "TOLD": "ä",
