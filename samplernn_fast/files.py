@@ -43,7 +43,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def check_free(path: Path, refusal: type[SampleRNNError], *, overwrite: bool = False) -> None:
-    """Raises `refusal` where a file cannot be written at `path`: it is a folder, or a file exists (unless `overwrite`)."""
+    """Raises `refusal` where `path` is no name for a new file: a folder has it, or a file (unless `overwrite`)."""
     if path.is_dir():
         raise refusal(f"{path}: is a folder; name a file")
     if not overwrite and os.path.lexists(path):
