@@ -57,6 +57,31 @@ SRNN_DEVICE void each_four(const Block& b, const Visit& visit) {
   });
 }
 
+// Small packets: this thread's share of b.taps for the sample at `next`, whose newest level may be
+// unknown. The row that is added last may be on its way while the thread waits for something else.
+struct NextTaps {
+  Four sum[kSmallPackets ? kShares : 1] = {}, last[kSmallPackets ? kShares : 1] = {};
+
+  SRNN_DEVICE_MEMBER NextTaps(const Block& b, uint32_t next) {
+    const float* bias = floats_at(b, kOffsets.input_bias) + unit_of_frame<0>(next) * kDim;
+    for (int i = 0; i < kShares; ++i) {
+      const int col = share_col(b, i);
+      if (!in_vector(col)) continue;
+      sum[i] = read_four(bias, col);
+      for (int tap = 0; tap + 2 < kTaps; ++tap)
+        sum[i] = sum[i] + read_four<true>(row_of_tap(b, 0, tap, next), col);
+      if (kTaps > 1) last[i] = read_four<true>(row_of_tap(b, 0, kTaps - 2, next), col);
+    }
+  }
+
+  SRNN_DEVICE_MEMBER void keep(const Block& b) const {
+    for (int i = 0; i < kShares; ++i) {
+      const int col = share_col(b, i);
+      if (in_vector(col)) write_four(b.taps(0), col, kTaps > 1 ? sum[i] + last[i] : sum[i]);
+    }
+  }
+};
+
 // kWholeInput: begins b.taps for the sample at `next`, whose newest level may be unknown.
 SRNN_DEVICE void prepare_taps(const Block& b, uint32_t next) {
   const float* bias = floats_at(b, kOffsets.input_bias) + unit_of_frame<0>(next) * kDim;

@@ -102,6 +102,11 @@ SRNN_DEVICE void prepare_frames(const Block& b, uint32_t next) {
   }
 }
 
+// With two teams and small packets the second team asks for the rows of b.taps before it waits for
+// the first (work_ahead). Otherwise taps are prepared in between.
+constexpr bool kTapsEarly = kTeams > 1 && kSmallPackets;
+constexpr bool kTapsInIdleTime = kWholeInput && !kTapsEarly;
+
 // Prepares what other blocks need for the next sample, while this sample's hidden layer is
 // exchanged. Sets next_forced to whether the next step is forced.
 SRNN_DEVICE bool prepare_next(const Block& b, bool& next_forced) {
@@ -111,7 +116,7 @@ SRNN_DEVICE bool prepare_next(const Block& b, bool& next_forced) {
   next_forced = is_forced(b, b.step + 1);
   const bool in_time = next_forced || upsample_ahead<0>(b);
   prepare_frames<0>(b, b.now() + 1);
-  if (kWholeInput && !continues_frame<0>(b.now() + 1)) prepare_taps(b, b.now() + 1);
+  if (kTapsInIdleTime && !continues_frame<0>(b.now() + 1)) prepare_taps(b, b.now() + 1);
   resume(b, before);
   return in_time;
 }
@@ -124,7 +129,7 @@ SRNN_DEVICE bool run_ahead(const Block& b, bool next_forced) {
   resume(b, kAheadPhase);
   if (!run_tiers_ahead<0>(b)) return false;
   resume(b, kInputPhase);
-  if (kWholeInput && continues_frame<0>(next)) prepare_taps(b, next);
+  if (kTapsInIdleTime && continues_frame<0>(next)) prepare_taps(b, next);
   if (!kWholeInput || next_forced || !continues_frame<0>(next)) return true;
   return gather_input(b, b.samples + 1);
 }
@@ -208,7 +213,13 @@ SRNN_DEVICE void expect_outputs(const Block& b) {
 SRNN_DEVICE bool work_ahead(Block& b) {
   b.samples += b.forced ? 0 : 1;
   expect_outputs<0>(b);
-  barrier_sync(kReadBarrier, kTeams * kThreads);
+  if constexpr (kTapsEarly) {
+    const NextTaps taps(b, b.now() + 1);
+    barrier_sync(kReadBarrier, kTeams * kThreads);
+    taps.keep(b);
+  } else {
+    barrier_sync(kReadBarrier, kTeams * kThreads);
+  }
   bool next_forced = true;
   const bool in_time = prepare_next(b, next_forced) && run_ahead(b, next_forced);
   return end_sample(b, in_time, next_forced);
