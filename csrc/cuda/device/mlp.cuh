@@ -63,6 +63,7 @@ struct NextTaps {
   Four sum[kSmallPackets ? kShares : 1] = {}, last[kSmallPackets ? kShares : 1] = {};
 
   SRNN_DEVICE_MEMBER NextTaps(const Block& b, uint32_t next) {
+    if (!kSmallPackets) return;
     const float* bias = floats_at(b, kOffsets.input_bias) + unit_of_frame<0>(next) * kDim;
     for (int i = 0; i < kShares; ++i) {
       const int col = share_col(b, i);

@@ -4,7 +4,8 @@
 // computes ahead what later samples need, so that nothing of it stands in the way of this sample.
 // They meet twice. Within a sample the second team waits until the first has filled the rows of a
 // tier's output and has read what the second prepared for this sample; the first goes on at once.
-// At the end of a sample both wait for each other.
+// Only rows of the MLP's tables are asked for before. At the end of a sample both wait for each
+// other.
 #pragma once
 
 #include "cuda/device/block.cuh"
@@ -75,8 +76,8 @@ SRNN_DEVICE bool upsample_ahead(const Block& b) {
 
 // Does the same for tiers kTier and above, except the lowest one, and computes their recurrent
 // products for the next frame. Those of the lowest tier are computed as early as possible, those of
-// the others in the last sample of a frame, which has nothing to upsample: in the first one they
-// would all be due.
+// the others in the last sample of their frame, in which they have nothing to upsample: in the
+// first sample of a top frame those of all tiers would be due.
 template <int kTier>
 SRNN_DEVICE bool run_tiers_ahead(const Block& b) {
   if constexpr (kTier < kTiers) {
