@@ -44,7 +44,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 def check_free(path: Path, refusal: type[SampleRNNError], *, overwrite: bool = False) -> None:
     """Raises `refusal` where `path` is no name for a new file: a folder has it, or a file (unless `overwrite`)."""
-    if path.is_dir():
+    if os.path.isdir(path):  # unlike a Path's own, it is False for a name that the system does not take
         raise refusal(f"{path}: is a folder; name a file")
     if not overwrite and os.path.lexists(path):
         raise refusal(exists(path))

@@ -44,6 +44,7 @@ def test_an_error_names_the_file_that_was_meant(tmp_path):
 def test_a_name_is_free_where_nothing_has_it_or_a_file_that_may_go(tmp_path):
     file, link, folder = tmp_path / "a.txt", tmp_path / "link", tmp_path / "folder"
     check_free(file, DataError)
+    check_free(tmp_path / ("long" * 100), DataError)  # whoever writes it says what is wrong
     file.write_text("old"), link.symlink_to("nowhere"), folder.mkdir()
     for taken in (file, link):  # a link that leads nowhere is somebody's, too
         with pytest.raises(AudioError, match=f"{taken.name} exists; choose another name, or replace it"):
