@@ -42,13 +42,29 @@ def test_it_has_what_an_interpreter_has(status, tmp_path):
         assert warm.stderr.splitlines()[-1:] == usual.stderr.splitlines()[-1:]
 
 
+@pytest.mark.parametrize("text", ["os.getcwd()", "print(1)", "import atexit; atexit.register(print, 1)"])
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_it_knows_no_more_and_a_full_disk_is_told(text, unbuffered):
+    statuses = []
+    for python in (sys.executable, warm_python()):
+        with open("/dev/full", "w") as full:
+            options = {
+                "stdout": full,
+                "stderr": subprocess.DEVNULL,
+                "env": os.environ | {"PYTHONUNBUFFERED": unbuffered},
+            }
+            statuses.append(subprocess.run([python, "-c", text], timeout=60, **options).returncode)
+    assert statuses[0] == statuses[1] and (unbuffered or statuses[0])
+
+
 WAITS = """
-import signal, sys, time
+import atexit, signal, sys, time
+atexit.register(print, "at the end")
 try:
     print("waits", flush=True)
     time.sleep(60)
 except KeyboardInterrupt:
-    print("heard", flush=True)
+    print("heard")
     raise
 """
 
@@ -62,7 +78,7 @@ def waiting(**options) -> subprocess.Popen[str]:
 def test_it_hears_signals_and_ends_by_them():
     process = waiting(stderr=subprocess.DEVNULL)
     process.send_signal(signal.SIGINT)
-    assert process.communicate(timeout=60)[0] == "heard\n" and process.returncode == -signal.SIGINT
+    assert process.communicate(timeout=60)[0] == "heard\nat the end\n" and process.returncode == -signal.SIGINT
     process = waiting()
     process.terminate()
     assert process.communicate(timeout=60)[0] == "" and process.returncode == -signal.SIGTERM

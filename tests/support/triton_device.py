@@ -36,8 +36,8 @@ def patch_once() -> None:
         launched, module = not modules, id(fn.__globals__)
         if module in modules:
             return None
-        modules.add(module)
         scope = own(fn)
+        modules.add(module)
         if launched:  # The launch takes back at its end what it has replaced, so that the next one replaces it again.
             restore = scope.restore
             scope.restore = lambda: (restore(), modules.clear())

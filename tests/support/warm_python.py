@@ -4,7 +4,8 @@
 for each process of pytest, loads what takes long once, and forks for each command. None of our own modules are loaded
 before the fork, so each process begins as one of a new interpreter does: with its own arguments, environment, folder,
 standard streams and end. The program lives as long as the forked process. It hands signals on and ends as that one
-ends; where it is killed, the keeper kills the forked process.
+ends; where it is killed, the keeper kills the forked process. Only its three standard streams are handed on, and its
+umask and limits are the keeper's.
 
 Tests of what an interpreter loads, of its flags or of a terminal take `sys.executable`.
 """
@@ -13,6 +14,7 @@ import atexit
 import functools
 import gc
 import importlib
+import io
 import json
 import os
 import runpy
@@ -30,24 +32,31 @@ import warnings
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from types import ModuleType
 
 LOADED = ("torch", "torch._dynamo", "torch.distributed.launcher", "torch.utils.tensorboard", "pytest", "soundfile")
 """What most of the commands load. A package that is missing is left out, as it is where it is needed."""
 NUMBER = struct.Struct("!i")
-CLIENT = """#!/bin/sh
-exec "{python}" -I -S "{file}" "{address}" "$@"
+HANDED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
+CLIENT = """#!{python} -IS
+import runpy, sys
+sys.argv.insert(1, {address!r})
+runpy.run_path({file!r}, run_name="__main__")
 """
+FOLDER = "warm-python-"
 
 
 @functools.cache
 def warm_python(*modules: str, **environment: str) -> str:
     """The program. modules: are loaded too; environment: what they must find while they are loaded."""
+    if Path(sys.executable).parent.name.startswith(FOLDER):  # this process is itself one of a keeper's
+        return sys.executable
     if sys.platform != "linux":  # elsewhere a process that has loaded so much must not fork
         return sys.executable
-    folder = Path(tempfile.mkdtemp(prefix="warm-"))
+    folder = Path(tempfile.mkdtemp(prefix=FOLDER))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     client, address = folder / "python", folder / "socket"
-    client.write_text(CLIENT.format(python=sys.executable, file=__file__, address=address))
+    client.write_text(CLIENT.format(python=sys.executable, file=__file__, address=str(address)))
     client.chmod(0o755)
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(str(address))
@@ -76,9 +85,16 @@ def ask(address: str, words: list[str]) -> None:
         socket.send_fds(keeper, [NUMBER.pack(len(text))], [0, 1, 2])
         keeper.sendall(text)
         (pid,) = NUMBER.unpack(received(keeper, NUMBER.size))
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):
-            signal.signal(number, lambda number, frame: os.kill(pid, number))
+
+        def hand_on(number: int, frame: object) -> None:
+            with suppress(ProcessLookupError):  # it has ended, and its status is on the way
+                os.kill(pid, number)
+
+        for number in HANDED_ON:
+            signal.signal(number, hand_on)
         (status,) = NUMBER.unpack(received(keeper, NUMBER.size))
+        for number in HANDED_ON:
+            signal.signal(number, signal.SIG_IGN)
     code = os.waitstatus_to_exitcode(status)
     if code < 0:
         with suppress(OSError):  # SIGKILL has no other way to be met
@@ -98,19 +114,21 @@ def received(other: socket.socket, size: int) -> bytes:
     return parts
 
 
-def keep(listening: socket.socket) -> tuple[list[str], dict[str, str], str]:
+def keep(listening: socket.socket, program: str) -> tuple[list[str], dict[str, str], str]:
     """The keeper. Returns in each forked process, with its words, environment and folder."""
     clients: dict[int, socket.socket] = {}
     woken, waker = socket.socketpair()
     for one in (woken, waker):
         one.setblocking(False)
     signal.set_wakeup_fd(waker.fileno())
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # of a terminal; clients hand it on to what they stand for
     signal.signal(signal.SIGCHLD, lambda number, frame: None)
     while True:
         ready = select.select([listening, 0, woken, *clients.values()], [], [])[0]
         if 0 in ready:  # pytest has ended
             for pid in clients:
                 os.kill(pid, signal.SIGKILL)
+            shutil.rmtree(os.path.dirname(program), ignore_errors=True)
             os._exit(0)
         for pid, client in clients.items():
             if client in ready:  # clients say nothing, so this one was killed
@@ -123,16 +141,20 @@ def keep(listening: socket.socket) -> tuple[list[str], dict[str, str], str]:
                 with clients.pop(pid) as client, suppress(OSError):
                     client.sendall(NUMBER.pack(status))
         if listening in ready:
-            client = listening.accept()[0]
+            client, streams = listening.accept()[0], []
             try:
                 head, streams, _, _ = socket.recv_fds(client, NUMBER.size, 3)
                 words, environment, folder = json.loads(received(client, *NUMBER.unpack(head)))
             except (OSError, SystemExit, struct.error):  # it was killed meanwhile
+                client.close()
+                for stream in streams:
+                    os.close(stream)
                 continue
             pid = os.fork()
             if pid == 0:
                 signal.set_wakeup_fd(-1)
                 signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+                signal.signal(signal.SIGINT, signal.default_int_handler)
                 for one in (listening, woken, waker, client, *clients.values()):
                     one.close()
                 for number, stream in enumerate(streams):
@@ -159,7 +181,8 @@ def become(words: list[str], environment: dict[str, str], folder: str) -> None:
         words = words[2:]
     for number, name, errors in ((0, "stdin", "strict"), (1, "stdout", "strict"), (2, "stderr", "backslashreplace")):
         # A copy of the number stays open when the object is collected.
-        stream = open(number, "w" if number else "r", errors=errors, closefd=False)
+        raw = open(number, "wb" if number else "rb", 0 if number and unbuffered else -1, closefd=False)
+        stream = io.TextIOWrapper(raw, errors=errors)
         if number:
             stream.reconfigure(line_buffering=number == 2 or stream.isatty(), write_through=unbuffered)
         setattr(sys, name, stream)
@@ -174,13 +197,14 @@ def become(words: list[str], environment: dict[str, str], folder: str) -> None:
         runpy.run_module(words[1], run_name="__main__", alter_sys=True)
     elif flag == "-c":
         sys.argv = ["-c", *words[2:]]
-        exec(compile(words[1], "<string>", "exec"), sys.modules["__main__"].__dict__)
+        sys.modules["__main__"] = own = ModuleType("__main__")
+        exec(compile(words[1], "<string>", "exec"), own.__dict__)
     else:
         runpy.run_path(words[0], run_name="__main__")
 
 
 def status_of(work: Callable[..., None], *args: object) -> int:
-    """Does some work, and returns the exit status that an interpreter would end with."""
+    """Does some work, and returns the exit status that an interpreter would end with, or minus the signal."""
     try:
         work(*args)
     except SystemExit as stop:
@@ -190,8 +214,7 @@ def status_of(work: Callable[..., None], *args: object) -> int:
         return 1
     except KeyboardInterrupt:
         traceback.print_exc()
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-        os.kill(os.getpid(), signal.SIGINT)
+        return -signal.SIGINT
     except BaseException:
         traceback.print_exc()
         return 1
@@ -207,14 +230,19 @@ def main(address: str, *words: str) -> None:
             importlib.import_module(name)
     gc.collect()
     gc.freeze()  # so that a forked process copies fewer pages of memory
-    asked = keep(socket.socket(fileno=int(address)))
+    asked = keep(socket.socket(fileno=int(address)), program)
     sys.executable = program  # what the process starts is warm too
     code = status_of(become, *asked)
     threading._shutdown()
     atexit._run_exitfuncs()
     for stream in (sys.stdout, sys.stderr):
-        with suppress(OSError, ValueError):
+        try:
             stream.flush()
+        except (OSError, ValueError):
+            code = code or 120  # as an interpreter says it
+    if code < 0:
+        signal.signal(-code, signal.SIG_DFL)
+        os.kill(os.getpid(), -code)
     os._exit(code)  # without the end of all modules, which would take seconds
 
 
