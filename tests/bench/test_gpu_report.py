@@ -195,7 +195,7 @@ def whole(tmp_path, parts, **environment):
     environment = (
         os.environ | {"CUDA_VISIBLE_DEVICES": "", "SAMPLERNN_FAST_CACHE": str(tmp_path / "cache")} | environment
     )
-    # Limits three times the usual ones, because here a few shared cores play the GPU.
+    # The limits are three times the usual ones, because here a few shared cores play the GPU.
     command = [str(REPORT), "--seconds", "1620", str(tmp_path / "out"), *parts.split()]
     done = subprocess.run(command, capture_output=True, text=True, timeout=280, env=environment)
     folder = unpacked(tmp_path / "out")

@@ -87,6 +87,6 @@ def test_it_hears_signals_and_ends_by_them():
 def test_when_it_is_killed_nothing_of_it_lives_on():
     process, began = waiting(), time.monotonic()
     process.kill()
-    # What it has forked holds the other end of this pipe until it is gone.
+    # The forked process holds the other end of this pipe until it is gone.
     assert process.communicate(timeout=60)[0] == "" and process.returncode == -signal.SIGKILL
     assert time.monotonic() - began < 30

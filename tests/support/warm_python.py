@@ -35,7 +35,7 @@ from pathlib import Path
 from types import ModuleType
 
 LOADED = ("torch", "torch._dynamo", "torch.distributed.launcher", "torch.utils.tensorboard", "pytest", "soundfile")
-"""What most of the commands load. A package that is missing is left out, as it is where it is needed."""
+"""Most of the commands load these. A package that is missing is left out, as it is where it is needed."""
 NUMBER = struct.Struct("!i")
 HANDED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 CLIENT = """#!{python} -IS
@@ -78,7 +78,7 @@ def warm_python(*modules: str, **environment: str) -> str:
 
 
 def ask(address: str, words: list[str]) -> None:
-    """The client: has a command run by the keeper, and ends as it ends."""
+    """Is the client: it has a command run by the keeper, and ends as that ends."""
     with socket.socket(socket.AF_UNIX) as keeper:
         keeper.connect(address)
         text = json.dumps([words, dict(os.environ), os.getcwd()]).encode(errors="surrogateescape")
@@ -104,7 +104,7 @@ def ask(address: str, words: list[str]) -> None:
 
 
 def received(other: socket.socket, size: int) -> bytes:
-    """So many bytes; fails where the other side is gone."""
+    """Waits for so many bytes, and returns them. Raises SystemExit where the other side is gone."""
     parts = b""
     while len(parts) < size:
         part = other.recv(size - len(parts))
@@ -115,7 +115,7 @@ def received(other: socket.socket, size: int) -> bytes:
 
 
 def keep(listening: socket.socket, program: str) -> tuple[list[str], dict[str, str], str]:
-    """The keeper. Returns in each forked process, with its words, environment and folder."""
+    """Is the keeper: it returns in each forked process only, with that one's words, environment and folder."""
     clients: dict[int, socket.socket] = {}
     woken, waker = socket.socketpair()
     for one in (woken, waker):
