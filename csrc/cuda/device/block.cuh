@@ -25,6 +25,7 @@ struct Block {
   int step = -1;                 // sample of this launch; -1 before the first one
   uint32_t begin = 0;            // time of the first sample, without whole frames of the top tier
   uint32_t samples = 0;          // samples of this launch that ran the sample-level MLP
+  uint32_t inputs = 0;           // kWholeInput: those of them that began a frame of the lowest tier
   // Whether this sample skips the MLP: every stream's level is given, and no logits are wanted.
   bool forced = true;
   mutable uint32_t passes = 0;     // passes of products so far; see b.parts
@@ -55,13 +56,13 @@ struct Block {
   }
   SRNN_DEVICE_MEMBER float* floats(int row) const { return reinterpret_cast<float*>(codes(row)); }
   // One part of the sums of a row of the pass in work, and the whole products of a row; both have
-  // kPartStreams numbers.
+  // kTile numbers.
   SRNN_DEVICE_MEMBER uint32_t* parts(int part, int row) const {
     uint32_t* buffer = of_team<uint32_t>(kTeamArrays.parts + passes % 2 * kPartsBytes);
-    return buffer + (part * kPassRows + row) * kPartStreams;
+    return buffer + (part * kPassRows + row) * kTile;
   }
   SRNN_DEVICE_MEMBER float* products(int row) const {
-    return of_team<float>(kTeamArrays.products) + row * kPartStreams;
+    return of_team<float>(kTeamArrays.products) + row * kTile;
   }
   // int8: for each warp that shares a row, the bits of the largest magnitude that it has seen.
   SRNN_DEVICE_MEMBER int32_t* peaks(int row) const {
@@ -76,8 +77,8 @@ struct Block {
   SRNN_DEVICE_MEMBER float* input(int stream) const {
     return kept_at<float>(kKept.input) + stream * kDim;
   }
-  // kWholeInput: for the next sample of a stream, the bias of the MLP's input and the rows of the
-  // taps whose levels are known.
+  // kWholeInput: for the next sample of a stream, if it continues a frame of the lowest tier, the
+  // bias of the MLP's input and the rows of the taps whose levels are known.
   SRNN_DEVICE_MEMBER float* taps(int stream) const {
     return kept_at<float>(kKept.taps) + stream * kDim;
   }
@@ -108,6 +109,11 @@ struct Block {
   // part: 0 for h, 1 for c.
   SRNN_DEVICE_MEMBER float& state(int tier, int layer, int part, int unit, int stream) const {
     return owned(kKept.state, (tier * kLayers + layer) * (kLstm ? 2 : 1) + part, unit, stream);
+  }
+  // kWholeInput: what the input of an own unit adds up before the upsampling, where the next sample
+  // begins a frame of the lowest tier. The newest level's part comes last (NewestRow).
+  SRNN_DEVICE_MEMBER float& own_taps(int unit, int stream) const {
+    return owned(kKept.own_taps, 0, unit, stream);
   }
   // This is what older_gates adds up for the next frame.
   SRNN_DEVICE_MEMBER float& older(int tier, int layer, int gate, int unit, int stream) const {

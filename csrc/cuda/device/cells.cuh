@@ -58,6 +58,13 @@ SRNN_DEVICE int unit_of_frame(uint32_t now) {
   return static_cast<int>(now % kSize / kUnit);
 }
 
+// Returns whether a unit below a tier begins at `now`, but not the first one of its frame.
+template <int kTier>
+SRNN_DEVICE bool continues_frame(uint32_t now) {
+  constexpr uint32_t kSize = frame_size(kTier), kUnit = unit_size(kTier);
+  return now % kUnit == 0 && now % kSize != 0;
+}
+
 SRNN_DEVICE int state_place(int tier, int layer) { return kStatePlace + tier * kLayers + layer; }
 SRNN_DEVICE int reset_place(int tier, int layer) { return kResetPlace + tier * kLayers + layer; }
 

@@ -9,9 +9,9 @@
 //   The warps of a team read and publish without waiting for each other. So a barrier must lie
 // between a team's last read of a result and its next publication at the same place: the one in
 // write_shares or gather, or the one that ends the draw or the sample.
-//   tagged    Results travel in packets that carry the sequence number (vectors.cuh): a reader who
-//             finds the number has the result. Blocks need neither a barrier nor a fence. There may
-//             be several copies of a packet, so that fewer blocks read the same one.
+//   tagged    Results travel in packets that carry the sequence number or its turn (vectors.cuh): a
+//             reader who finds it has the result. Blocks need neither a barrier nor a fence. There
+//             may be several copies of a packet, so that fewer blocks read the same one.
 //   alone     A group is one block, and its results stay in its own memory.
 //   cluster   The same packets are pushed into buffers in the shared memory of every block of a
 //             thread block cluster, so each block reads its own memory only. At the start shared
@@ -132,7 +132,7 @@ SRNN_DEVICE bool gather_packets(const Block& b, int place, uint32_t sequence, in
       Quad q[kAhead];
       const auto at = [&](int i) { return buffer + row * kBytes + (begin + i * kStep) * 16; };
       const auto wanted = [&](int i) { return begin + i * kStep < kRowPackets; };
-      in_time = await_packets<kAhead>(b, place, sequence, at, wanted, q) && in_time;
+      in_time = await_packets<V, kAhead>(b, place, sequence, at, wanted, q) && in_time;
       for (int i = 0; i < kAhead; ++i) {
         const int packet = begin + i * kStep;
         if (packet < kRowPackets) take_packet<V>(row, packet, q[i], take);

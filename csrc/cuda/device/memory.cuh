@@ -22,8 +22,7 @@ constexpr int kMostRows = larger(kGates * kUnits, kLogitRows);
 // from parts. There are two buffers of parts, used in turn.
 constexpr int kPassRows = smaller(kTensorRows, divide_up(kMostRows, 8) * 8);
 constexpr int kParts = kTensor ? kWarps : 1;
-constexpr int kPartStreams = kTensor ? kTensorStreams : kTile;
-constexpr uint64_t kPartsBytes = uint64_t{4} * kParts * kPassRows * kPartStreams;
+constexpr uint64_t kPartsBytes = uint64_t{4} * kParts * kPassRows * kTile;
 constexpr int kOwnedFloats = kUnits * kBatch;  // one number for each own unit and stream
 
 SRNN_CONSTEXPR int upsampled_floats() {
@@ -67,7 +66,7 @@ SRNN_CONSTEXPR TeamArrays make_team_arrays() {
   to.codes = at, at += uint64_t{1} * (kInt8 ? 2 : kBfloat16 ? 1 : 0) * kTile * kCodeBytes;
   to.parts = at, at += 2 * kPartsBytes;
   to.products = at;
-  at += kMostRows > kPassRows ? round_up(uint64_t{4} * kMostRows * kPartStreams, 16) : 0;
+  at += kMostRows > kPassRows ? round_up(uint64_t{4} * kMostRows * kTile, 16) : 0;
   constexpr int kMostUnits = larger(kUnits, kLogitRows);
   to.own = at, at += round_up(uint64_t{4} * kBatch * kMostUnits, 16);
   to.end = kTeams == 1 ? at : round_up(at, 128);
@@ -101,14 +100,15 @@ constexpr int kBiases = kCandidateBias + (kResetAfter ? kTiers * kLayers * kUnit
 // Offsets of the arrays that a block keeps from one sample to the next. They come second into
 // shared memory.
 struct KeptArrays {
-  uint64_t input, taps, state, older, recurrent, upsampled, candidate_input, biases, values, levels,
-      end;
+  uint64_t input, taps, own_taps, state, older, recurrent, upsampled, candidate_input, biases,
+      values, levels, end;
 };
 SRNN_CONSTEXPR KeptArrays make_kept_arrays() {
   KeptArrays to = {};
   uint64_t at = 0;
   to.input = at, at += kWholeInput ? round_up(uint64_t{4} * kBatch * kDim, 16) : 0;
-  to.taps = at, at += kWholeInput ? round_up(uint64_t{4} * (kBatch * kDim + kPayload), 16) : 0;
+  to.taps = at, at += kWholeInput ? round_up(uint64_t{4} * kBatch * kDim, 16) : 0;
+  to.own_taps = at, at += kWholeInput ? round_up(uint64_t{4} * kOwnedFloats, 16) : 0;
   to.state = at;
   at += round_up(uint64_t{4} * kTiers * kLayers * (kLstm ? 2 : 1) * kOwnedFloats, 16);
   to.older = at;

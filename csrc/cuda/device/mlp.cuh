@@ -9,6 +9,7 @@
 #include "cuda/device/product.cuh"
 #include "cuda/device/profile.cuh"
 #include "cuda/device/rows.cuh"
+#include "cuda/device/upsample.cuh"
 
 namespace srnn {
 
@@ -22,25 +23,53 @@ SRNN_DEVICE const float* row_of_tap(const Block& b, int stream, int tap, uint32_
   return floats_at(b, kOffsets.tables) + row * kDim;
 }
 
-// A unit of the first hidden layer after folding: its bias, a row of each tap's table, and what the
-// lowest tier upsampled.
-SRNN_DEVICE float input_of(const Block& b, int stream, int unit, float upsampled) {
-  constexpr uint64_t kBias = kOffsets.input_bias;
-  float x = floats_at(b, kBias)[unit_of_frame<0>(b.now()) * kDim + unit];
-  SRNN_UNROLL(4)
-  for (int tap = 0; tap < kTaps; ++tap) x += row_of_tap(b, stream, tap, b.now())[unit];
-  return relu(x + upsampled);
+// What the first hidden layer, after folding, adds up before the newest level is known, for one
+// unit or several neighbours: its bias, and a row of each older tap's table. read(row) reads the
+// numbers of these units. The row that is added last may be on its way while the thread does
+// something else.
+template <class Number>
+struct OlderTaps {
+  Number sum = {}, last = {};
+  OlderTaps() = default;
+  template <class Read>
+  SRNN_DEVICE_MEMBER OlderTaps(const Block& b, int stream, uint32_t time, Number bias,
+                               const Read& read)
+      : sum(bias) {
+    SRNN_UNROLL(4)
+    for (int tap = 0; tap + 2 < kTaps; ++tap) {
+      sum = sum + read(row_of_tap(b, stream, tap, time));
+    }
+    if (kTaps > 1) last = read(row_of_tap(b, stream, kTaps - 2, time));
+  }
+  SRNN_DEVICE_MEMBER Number all() const { return kTaps > 1 ? sum + last : sum; }
+};
+
+SRNN_DEVICE const float* input_biases(const Block& b, uint32_t time) {
+  return floats_at(b, kOffsets.input_bias) + unit_of_frame<0>(time) * kDim;
+}
+SRNN_DEVICE float older_taps(const Block& b, int stream, uint32_t time, int unit) {
+  const auto read = [&](const float* row) { return row[unit]; };
+  return OlderTaps<float>(b, stream, time, read(input_biases(b, time)), read).all();
+}
+// The same for units col to col + 3.
+SRNN_DEVICE OlderTaps<Four> four_older_taps(const Block& b, int stream, uint32_t time, int col) {
+  const auto read = [&](const float* row) { return read_four<true>(row, col); };
+  return {b, stream, time, read_four(input_biases(b, time), col), read};
+}
+SRNN_DEVICE const float* newest_row(const Block& b, int stream) {
+  return row_of_tap(b, stream, kTaps - 1, b.now());
 }
 
 // Computes own units of the input and publishes them.
 SRNN_DEVICE void publish_input(const Block& b) {
   for (int first = 0; first < kBatch; first += kTile) {
     each_owned<kUnits>(b, b.units, first, rows_of_tile(first), [&](int u, int stream) {
-      b.own()[stream * kUnits + u] =
-          input_of(b, stream, b.first_unit + u, b.upsampled(0, 0, u, stream));
+      const int unit = b.first_unit + u;
+      const float taps = older_taps(b, stream, b.now(), unit) + newest_row(b, stream)[unit];
+      b.own()[stream * kUnits + u] = relu(taps + b.upsampled(0, 0, u, stream));
     });
   }
-  publish<UnitVectors>(b, kMlpPlace, b.samples);
+  publish<InputVectors>(b, kMlpPlace, b.samples);
 }
 
 // kWholeInput: calls visit(stream, col) for groups of four neighbouring units of every stream. Each
@@ -57,40 +86,37 @@ SRNN_DEVICE void each_four(const Block& b, const Visit& visit) {
   });
 }
 
-// Small packets: this thread's share of b.taps for the sample at `next`, whose newest level may be
-// unknown. The row that is added last may be on its way while the thread waits for something else.
+// Small packets: this thread's share of b.taps for the sample at `next`, if that continues a frame
+// of the lowest tier.
 struct NextTaps {
-  Four sum[kSmallPackets ? kShares : 1] = {}, last[kSmallPackets ? kShares : 1] = {};
+  OlderTaps<Four> share[kSmallPackets ? kShares : 1];
 
   SRNN_DEVICE_MEMBER NextTaps(const Block& b, uint32_t next) {
-    if (!kSmallPackets) return;
-    const float* bias = floats_at(b, kOffsets.input_bias) + unit_of_frame<0>(next) * kDim;
-    for (int i = 0; i < kShares; ++i) {
-      const int col = share_col(b, i);
-      if (!in_vector(col)) continue;
-      sum[i] = read_four(bias, col);
-      for (int tap = 0; tap + 2 < kTaps; ++tap)
-        sum[i] = sum[i] + read_four<true>(row_of_tap(b, 0, tap, next), col);
-      if (kTaps > 1) last[i] = read_four<true>(row_of_tap(b, 0, kTaps - 2, next), col);
+    if (!continues_frame<0>(next)) return;
+    for (int i = 0; kSmallPackets && i < kShares; ++i) {
+      if (in_vector(share_col(b, i))) share[i] = four_older_taps(b, 0, next, share_col(b, i));
     }
   }
 
-  SRNN_DEVICE_MEMBER void keep(const Block& b) const {
-    for (int i = 0; i < kShares; ++i) {
-      const int col = share_col(b, i);
-      if (in_vector(col)) write_four(b.taps(0), col, kTaps > 1 ? sum[i] + last[i] : sum[i]);
+  SRNN_DEVICE_MEMBER void keep(const Block& b, uint32_t next) const {
+    if (!continues_frame<0>(next)) return;
+    for (int i = 0; kSmallPackets && i < kShares; ++i) {
+      if (in_vector(share_col(b, i))) write_four(b.taps(0), share_col(b, i), share[i].all());
     }
   }
 };
 
-// kWholeInput: begins b.taps for the sample at `next`, whose newest level may be unknown.
+// kWholeInput: begins b.taps for the sample at `next`, which continues a frame of the lowest tier.
 SRNN_DEVICE void prepare_taps(const Block& b, uint32_t next) {
-  const float* bias = floats_at(b, kOffsets.input_bias) + unit_of_frame<0>(next) * kDim;
   each_four(b, [&](int stream, int col) {
-    Four x = read_four(bias, col);
-    for (int tap = 0; tap + 1 < kTaps; ++tap)
-      x = x + read_four<true>(row_of_tap(b, stream, tap, next), col);
-    write_four(b.taps(stream), col, x);
+    write_four(b.taps(stream), col, four_older_taps(b, stream, next, col).all());
+  });
+}
+
+// kWholeInput: begins b.own_taps for the sample at `next`, which begins a frame of the lowest tier.
+SRNN_DEVICE void prepare_own_taps(const Block& b, uint32_t next) {
+  each_owned<kUnits>(b, b.units, 0, kBatch, [&](int u, int stream) {
+    b.own_taps(u, stream) = older_taps(b, stream, next, b.first_unit + u);
   });
 }
 
@@ -110,61 +136,56 @@ struct InputKeeper {
   SRNN_DEVICE_MEMBER void end_row(int) const {}
 };
 
-// kWholeInput: reads into b.input what the lowest tier upsampled for sample number `sample` of the
-// launch. The second of two teams does it ahead of its time, and half of its threads are enough.
-// Returns false when the time is up.
-SRNN_DEVICE bool gather_input(const Block& b, uint32_t sample) {
+// kWholeInput: reads into b.input what the lowest tier upsampled for the next sample. The second of
+// two teams does it ahead of its time, and half of its threads are enough. Returns false when the
+// time is up.
+SRNN_DEVICE bool gather_upsampled(const Block& b) {
   constexpr int kPollers = kTeams > 1 && kSpareRegisters ? kThreads / 2 : kThreads;
-  return gather<UnitVectors, rows_at_once<UnitVectors>(), kPollers>(b, kMlpPlace, sample, 0, kBatch,
-                                                                    InputKeeper{b});
+  return gather<UnitVectors, rows_at_once<UnitVectors>(), kPollers>(
+      b, kUpsampledPlace, next_upsampled(b), 0, kBatch, InputKeeper{b});
 }
 
-// Makes units of the input of what the lowest tier upsampled and of b.taps, which are complete.
-struct InputWriter {
-  const Block& b;
-  const RowWriter writer;
-  template <int kCount, class Sure>
-  SRNN_DEVICE_MEMBER void operator()(int row, int col, const float (&numbers)[kCount], int count,
-                                     Sure sure) const {
-    float x[kCount];
-    // Numbers past `count` are read as well, and not used: a condition would stand between the
-    // reads.
-    for (int k = 0; k < kCount; ++k) x[k] = relu(b.taps(row)[col + k] + numbers[k]);
-    writer(row, col, x, count, sure);
-  }
-  SRNN_DEVICE_MEMBER void end_row(int row) const { writer.end_row(row); }
-};
-
-// Small packets: this thread's share of the table row of the newest level. It is asked for before
-// anything else in a sample, because it comes from L2.
+// kWholeInput: what the newest level gives to this sample's input. It is asked for before anything
+// else in a sample, because it comes from L2.
 struct NewestRow {
+  // Whether a thread owns at most one unit of one stream.
+  static constexpr bool kOneOwned = kUnits * kBatch <= kThreads;
+  // Small packets, where the sample continues a frame of the lowest tier: this thread's share.
   Four share[kSmallPackets ? kShares : 1] = {};
+  float own = 0.0f;  // where it begins one: of the unit that this thread owns
+
   SRNN_DEVICE_MEMBER explicit NewestRow(const Block& b) {
-    if (!kSmallPackets || b.forced) return;
-    const float* row = row_of_tap(b, 0, kTaps - 1, b.now());
-    for (int i = 0; i < kShares; ++i) {
-      if (in_vector(share_col(b, i))) share[i] = read_four<true>(row, share_col(b, i));
+    if (!kWholeInput || b.forced) return;
+    if (!continues_frame<0>(b.now())) {
+      each_owned<kUnits>(b, b.units, 0, kBatch, [&](int u, int stream) {
+        if (kOneOwned) own = newest_row(b, stream)[b.first_unit + u];
+      });
+    } else if (kSmallPackets) {
+      for (int i = 0; i < kShares; ++i) {
+        const int col = share_col(b, i);
+        if (in_vector(col)) share[i] = read_four<true>(newest_row(b, 0), col);
+      }
     }
+  }
+
+  // Adds it to b.own_taps, where the sample begins a frame.
+  SRNN_DEVICE_MEMBER void complete_own_taps(const Block& b) const {
+    each_owned<kUnits>(b, b.units, 0, kBatch, [&](int u, int stream) {
+      b.own_taps(u, stream) += kOneOwned ? own : newest_row(b, stream)[b.first_unit + u];
+    });
   }
 };
 
-// kWholeInput: adds the row of the newest level to b.taps.
-SRNN_DEVICE void complete_taps(const Block& b, const NewestRow& row) {
-  if constexpr (kSmallPackets) {
-    for (int i = 0; i < kShares; ++i) {
-      const int col = share_col(b, i);
-      if (in_vector(col)) write_four(b.taps(0), col, read_four(b.taps(0), col) + row.share[i]);
-    }
-    return;
-  }
-  each_four(b, [&](int stream, int col) {
-    const float* newest = row_of_tap(b, stream, kTaps - 1, b.now());
-    write_four(b.taps(stream), col, read_four(b.taps(stream), col) + read_four<true>(newest, col));
-  });
+// kWholeInput: upsamples for this sample, which begins a frame of the lowest tier, and publishes
+// own units of its input. NewestRow::complete_own_taps has been called.
+SRNN_DEVICE bool publish_begun_input(const Block& b, uint32_t frame) {
+  const auto taps_of = [&](int u, int stream) { return b.own_taps(u, stream); };
+  const auto finish = [](float taps, float upsampled) { return relu(taps + upsampled); };
+  return publish_upsampled<InputVectors>(b, frame, b.now(), kMlpPlace, b.inputs, taps_of, finish);
 }
 
-// kWholeInput: fills rows with all units of the input. b.input must be complete, and b.taps but for
-// the newest tap.
+// kWholeInput: fills rows with the input of a sample that continues a frame of the lowest tier.
+// b.input must be complete, and b.taps but for the newest tap.
 SRNN_DEVICE void fill_input_rows(const Block& b, const NewestRow& row) {
   if constexpr (kSmallPackets) {
     Four x[kShares] = {};
@@ -180,7 +201,7 @@ SRNN_DEVICE void fill_input_rows(const Block& b, const NewestRow& row) {
   constexpr int kStep = threads_of_row<kBatch>() * 4;
   const RowWriter writer{b, 0};
   each_row<kBatch>(b, kBatch, [&](int stream, int number) {
-    const float* newest = row_of_tap(b, stream, kTaps - 1, b.now());
+    const float* newest = newest_row(b, stream);
     SRNN_UNROLL(2)
     for (int step = 0; step < divide_up(kDim, kStep); ++step) {
       const int col = step * kStep + number * 4;
@@ -194,25 +215,11 @@ SRNN_DEVICE void fill_input_rows(const Block& b, const NewestRow& row) {
   finish_rows<kDim>(b, kBatch);
 }
 
-// kWholeInput: fills rows with all units of the input, when complete_taps was called before a
-// barrier and what the lowest tier upsampled is on its way. Returns false when the time is up.
-SRNN_DEVICE bool gather_input_rows(const Block& b) {
-  if constexpr (kSmallPackets) {
-    return fill_shares<UnitVectors>(b, kMlpPlace, b.samples, [&](int col, Four upsampled) {
-      return relu(read_four(b.taps(0), col) + upsampled);
-    });
-  }
-  const InputWriter take{b, RowWriter{b, 0}};
-  if (!gather<UnitVectors>(b, kMlpPlace, b.samples, 0, kBatch, take)) return false;
-  finish_rows<kDim>(b, kBatch);
-  return true;
-}
-
 // Fills rows with the input of an MLP layer. With kWholeInput those of the first layer are filled.
 template <int kLayer>
 SRNN_DEVICE bool fill_layer_rows(const Block& b, int first, int rows) {
   if constexpr (kWholeInput && kLayer == 0) return true;
-  return fill_rows<UnitVectors>(b, kMlpPlace + kLayer, b.samples, first, rows);
+  return fill_rows<InputVectors>(b, kMlpPlace + kLayer, b.samples, first, rows);
 }
 
 template <int kLayer>
@@ -223,9 +230,10 @@ SRNN_DEVICE bool run_hidden_layer(const Block& b) {
   const MatrixRows w = own_rows<kDim, kDim, kUnits>(b, kStay, kAt, kDim, 0);
   const auto fill = [&](int first, int rows) { return fill_layer_rows<kLayer>(b, first, rows); };
   const auto finish = [](float bias, float product) { return relu(bias + product); };
-  const float* biases = b.biases() + kLayer * kUnits;
+  const auto bias_of = [&](int row, int) { return b.biases()[kLayer * kUnits + row]; };
   const int place = kMlpPlace + kLayer + 1;
-  return publish_product<UnitVectors, kDim>(b, w, b.units, place, b.samples, biases, fill, finish);
+  return publish_product<InputVectors, kDim>(b, w, b.units, place, b.samples, fill, bias_of,
+                                             finish);
 }
 
 // Runs hidden layer kLayer and those after it. With kWholeInput it calls idle() after the first one
@@ -251,8 +259,8 @@ SRNN_DEVICE bool run_logits(const Block& b, const Idle& idle) {
   const int own = part_of<kLevels, kLogitRows, kBlocks>(first_row);
   const auto fill = [&](int first, int rows) { return fill_layer_rows<kHidden>(b, first, rows); };
   const auto finish = [](float bias, float product) { return bias + product; };
-  const float* biases = b.biases() + kLogitBias;
-  if (!publish_product<LogitVectors, kDim>(b, w, own, kLogitPlace, b.samples, biases, fill,
+  const auto bias_of = [&](int row, int) { return b.biases()[kLogitBias + row]; };
+  if (!publish_product<LogitVectors, kDim>(b, w, own, kLogitPlace, b.samples, fill, bias_of,
                                            finish)) {
     return false;
   }

@@ -2,8 +2,8 @@
 // threads that own them.
 //
 // Warps put parts of the sums of up to kPassRows rows into b.parts. After a barrier the owner of a
-// row and stream adds them up, in the order of the parts. With one stream, and without tensor
-// cores, the warp that has the sum of a row sends what comes of it at once (publish_product).
+// row and stream adds them up, in the order of the parts. With one stream, but in bfloat16, a warp
+// multiplies a whole row by ordinary arithmetic and sends what comes of it (publish_product).
 #pragma once
 
 #include "cuda/device/block.cuh"
@@ -57,8 +57,8 @@ SRNN_DEVICE void multiply_passes(const Block& b, const MatrixRows& w, int stream
   if constexpr (kFirst < kAll) {
     constexpr int kRows = smaller(kPassRows, kAll - kFirst);
     multiply_pass<kCols, kSlice, kRows>(b, w, kFirst, kAll, own);
-    for (int i = b.thread; i < kRows * kPartStreams; i += kThreads) {
-      const int row = i / kPartStreams, stream = i % kPartStreams, at = kFirst + row;
+    for (int i = b.thread; i < kRows * kTile; i += kThreads) {
+      const int row = i / kTile, stream = i % kTile, at = kFirst + row;
       if (at % kSlice >= own || stream >= streams) continue;
       b.products(at)[stream] = sum_parts(b, row, stream, scale_of(w, at % kSlice, at / kSlice));
     }
@@ -91,9 +91,10 @@ SRNN_DEVICE void each_product(const Block& b, const MatrixRows& w, int own, int 
   });
 }
 
-// This says whether a warp sends the product of its row itself. Tensor cores leave parts of it to
-// all warps.
-constexpr bool kWarpsSend = kSmallPackets && !kTensor;
+// This says whether a warp multiplies a whole row by ordinary arithmetic and sends the product
+// itself. Tensor cores leave parts of it to all warps, and a sum of bfloat16 products depends on
+// the parts.
+constexpr bool kWarpsSend = kSmallPackets && !kBfloat16;
 
 // kWarpsSend: rows of a slice of V whose products a warp sends itself, and what it needs for that.
 template <class V, int kCols>
@@ -102,23 +103,25 @@ struct SentRows {
   const int own;
   const Rows rows;
   unsigned char* to[Rows::kTogether];
-  float scale[Rows::kTogether], bias[Rows::kTogether];
+  float scale[Rows::kTogether];
 
   SRNN_DEVICE_MEMBER SentRows(const Block& b, const MatrixRows& w, int begin, int own_,
-                              unsigned char* buffer, const float* biases)
+                              unsigned char* buffer)
       : own(own_), rows(b, w, 0, begin, own_) {
     for (int i = 0; i < Rows::kTogether; ++i) {
       const int row = rows.number(i);
       to[i] = buffer + small_packet_at<V>(b.index * V::kSlice + row);
       scale[i] = scale_of(w, row, 0);
-      bias[i] = biases == nullptr ? 0.0f : biases[row];
     }
   }
 
   // Sends finish(bias, product) of each row. A lane sends it to one copy of the buffer, or one
   // block.
-  template <class Finish>
-  SRNN_DEVICE_MEMBER void send(const Block& b, uint32_t sequence, const Finish& finish) const {
+  template <class BiasOf, class Finish>
+  SRNN_DEVICE_MEMBER void send(const Block& b, uint32_t sequence, const BiasOf& bias_of,
+                               const Finish& finish) const {
+    float bias[Rows::kTogether];
+    for (int i = 0; i < Rows::kTogether; ++i) bias[i] = bias_of(rows.number(i), 0);
     rows.multiply(b, [&](int i, int, uint32_t sum) {
       if (rows.number(i) >= own) return;
       const float product = kInt8 ? number_of(b, sum, 0, scale[i]) : float_of(sum);
@@ -131,21 +134,21 @@ struct SentRows {
 };
 
 // Multiplies `own` rows of a slice of V with the rows of every stream, which fill(first stream,
-// streams) fills, and sends finish(bias, product) to all blocks; `biases` are those of own rows, or
-// null. Returns false when the time is up.
-template <class V, int kCols, class Fill, class Finish>
+// streams) fills, and sends finish(bias_of(row, stream), product) to all blocks. A bias need not be
+// known before fill() returns. Returns false when the time is up.
+template <class V, int kCols, class Fill, class BiasOf, class Finish>
 SRNN_DEVICE bool publish_product(const Block& b, const MatrixRows& w, int own, int place,
-                                 uint32_t sequence, const float* biases, const Fill& fill,
+                                 uint32_t sequence, const Fill& fill, const BiasOf& bias_of,
                                  const Finish& finish) {
   if constexpr (kWarpsSend) {
     using Sent = SentRows<V, kCols>;
     if (own <= 0) return fill(0, 1);  // the same for the whole block; there may be no row to read
     unsigned char* buffer = buffer_of<V>(b, place, sequence);
-    const Sent sent(b, w, b.warp, own, buffer, biases);  // before the wait for what fills rows
+    const Sent sent(b, w, b.warp, own, buffer);  // before the wait for what fills rows
     if (!fill(0, 1)) return false;
-    if (b.warp < V::kSlice) sent.send(b, sequence, finish);
+    if (b.warp < V::kSlice) sent.send(b, sequence, bias_of, finish);
     for (int begin = b.warp + Sent::Rows::kStep; begin < V::kSlice; begin += Sent::Rows::kStep) {
-      Sent(b, w, begin, own, buffer, biases).send(b, sequence, finish);
+      Sent(b, w, begin, own, buffer).send(b, sequence, bias_of, finish);
     }
     // In int8 the next row's codes are written behind a barrier anyway (write_shares).
     if constexpr (!kInt8) barrier_sync(b.barrier(), kThreads);
@@ -154,8 +157,7 @@ SRNN_DEVICE bool publish_product(const Block& b, const MatrixRows& w, int own, i
       const int rows = rows_of_tile(first);
       if (!fill(first, rows)) return false;
       const auto take = [&](int row, int stream, const float (&terms)[1]) {
-        const float bias = biases == nullptr ? 0.0f : biases[row];
-        b.own()[stream * V::kSlice + row] = finish(bias, terms[0]);
+        b.own()[stream * V::kSlice + row] = finish(bias_of(row, stream), terms[0]);
       };
       each_product<kCols, 1, V::kSlice>(b, w, own, first, rows, take);
     }

@@ -58,27 +58,49 @@ SRNN_DEVICE Quad packet_of(const Block& b, const float* own, int packet, uint32_
 // How often a packet is sent: for each copy of the buffer, or for each block of the cluster.
 constexpr int kTimes = kCluster ? kBlocks : kCopies;
 
+// Packets of 4 bytes: the sign of a number in an exchange. It changes each time that the same of
+// the two buffers is used, and the zeros of unused buffers have another one than the first numbers.
+// So the sequence numbers of their places must have no gaps: 5 has the turn of 1.
+constexpr uint32_t kSign = 0x80000000u;
+SRNN_DEVICE uint32_t turn_of(uint32_t sequence) { return (sequence + 1) << 30 & kSign; }
+
 // Small packets: sends number `row` of this block's slice, whose packet lies at `to`, to one copy
 // of the buffer or to one block.
 template <class V>
 SRNN_DEVICE void send_small(const Block& b, unsigned char* to, int row, int reader, uint32_t bits,
                             uint32_t sequence) {
+  constexpr int kRead = packets_of_read<V>();
   const auto send = [&](unsigned char* at, uint32_t number) {
-    if constexpr (kCluster) {
-      push_small_packet(at, (b.index + reader) % kBlocks, number, sequence);
+    const int block = (b.index + reader) % kBlocks;
+    unsigned char* copy = at + reader * copy_bytes<V>();
+    const uint32_t word = (number & ~kSign) | turn_of(sequence);
+    if constexpr (kCluster && V::kUnsigned) {
+      push_word(at, block, word);
+    } else if constexpr (kCluster) {
+      push_small_packet(at, block, number, sequence);
+    } else if constexpr (V::kUnsigned) {
+      put_word(copy, word);
     } else {
-      put_small_packet(at + reader * copy_bytes<V>(), number, sequence);
+      put_small_packet(copy, number, sequence);
     }
   };
   send(to, bits);
-  // Two packets are read at once, so an odd vector has one more.
-  if (V::kCols % 2 != 0 && b.index * V::kSlice + row + 1 == V::kCols) send(to + 8, 0);
+  // A read takes several packets, so the last one of a vector may need others behind it.
+  constexpr int kMore = (kRead - V::kCols % kRead) % kRead;
+  if (kMore > 0 && b.index * V::kSlice + row + 1 == V::kCols) {
+    for (int i = 1; i <= kMore; ++i) send(to + i * (16 / kRead), 0);
+  }
 }
 
-// Reads a packet of 16 bytes, or two small ones, if it is wanted. There is no branch, which the
-// next read would wait for.
+// Reads a packet of 16 bytes, or several small ones, if they are wanted. There is no branch, which
+// the next read would wait for.
+template <class V>
 SRNN_DEVICE void read_packet(const unsigned char* from, bool wanted, Quad& q) {
-  if constexpr (kCluster && kSmallPackets) {
+  if constexpr (kCluster && kSmallPackets && V::kUnsigned) {
+    get_pushed_words(from, wanted, q);
+  } else if constexpr (kSmallPackets && V::kUnsigned) {
+    get_words(from, wanted, q);
+  } else if constexpr (kCluster && kSmallPackets) {
     get_small_pushed(from, wanted, q);
   } else if constexpr (kCluster) {
     get_pushed(from, wanted, q);
@@ -94,42 +116,57 @@ SRNN_DEVICE void read_packet(const unsigned char* from, bool wanted, Quad& q) {
 // four streams, of which a row has two warps, eight reads would leave two teams too few registers.
 constexpr int kReadsAhead = warps_of_row(kBatch) == 2 ? 4 : 8, kRepeatedReads = 2;
 
+// What is read where nothing is wanted: packets of zeros, which count as present.
+template <class V>
+SRNN_DEVICE Quad no_packet(uint32_t sequence) {
+  const uint32_t turn = turn_of(sequence);
+  if (kSmallPackets && V::kUnsigned) return {turn, turn, turn, turn};
+  return {0, kSmallPackets ? sequence : 0, 0, sequence};
+}
+
+// Returns 0 where all packets of a read have the sequence number, or its turn.
+template <class V>
+SRNN_DEVICE uint32_t absent(Quad q, uint32_t sequence) {
+  if constexpr (kSmallPackets && V::kUnsigned) {
+    const uint32_t turn = turn_of(sequence);
+    return ((q.x ^ turn) | (q.y ^ turn) | (q.z ^ turn) | (q.w ^ turn)) & kSign;
+  } else {
+    return (q.w ^ sequence) | (kSmallPackets ? q.y ^ sequence : 0);
+  }
+}
+
 // Waits for what is read at at(0), ..., at(kCount - 1) to have this sequence number, but only for
 // those that are wanted(i); the others become zeros. All reads are issued before the first one is
 // checked. A thread that reads at most kRepeated packets then reads all missing ones again each
 // time. One that reads more reads the first missing one until any arrives, and then all missing
 // ones once. Returns false when the time is up.
-template <int kCount, int kRepeated = kRepeatedReads, class At, class Wanted>
+template <class V, int kCount, int kRepeated = kRepeatedReads, class At, class Wanted>
 SRNN_DEVICE bool await_packets(const Block& b, int place, uint32_t sequence, const At& at,
                                const Wanted& wanted, Quad (&q)[kCount]) {
   for (int i = 0; i < kCount; ++i) {
-    q[i] = {0, kSmallPackets ? sequence : 0, 0, sequence};
-    read_packet(at(i), wanted(i), q[i]);
+    q[i] = no_packet<V>(sequence);
+    read_packet<V>(at(i), wanted(i), q[i]);
   }
-  // Not 0 where a packet is absent.
-  const auto absent = [&](int i) {
-    return (q[i].w ^ sequence) | (kSmallPackets ? q[i].y ^ sequence : 0);
-  };
   TimeLimit limit(b, place, sequence);
   for (int missing = kCount;;) {
     if constexpr (kRepeated >= kCount) {
       uint32_t any = 0;
-      for (int i = 0; i < kCount; ++i) any |= absent(i);
+      for (int i = 0; i < kCount; ++i) any |= absent<V>(q[i], sequence);
       if (any == 0) return true;
       if (!limit.read_again()) return false;
-      for (int i = 0; i < kCount; ++i) read_packet(at(i), absent(i) != 0, q[i]);
+      for (int i = 0; i < kCount; ++i) read_packet<V>(at(i), absent<V>(q[i], sequence) != 0, q[i]);
       continue;
     }
     int left = 0;
-    for (int i = 0; i < kCount; ++i) left += absent(i) != 0 ? 1 : 0;
+    for (int i = 0; i < kCount; ++i) left += absent<V>(q[i], sequence) != 0 ? 1 : 0;
     if (left == 0) return true;
     if (!limit.read_again()) return false;
     const bool all = left < missing;  // others may have arrived, too
     missing = left;
     bool before = false;  // whether an earlier packet is missing
     for (int i = 0; i < kCount; ++i) {
-      const bool again = absent(i) != 0;
-      read_packet(at(i), again && (all || !before), q[i]);
+      const bool again = absent<V>(q[i], sequence) != 0;
+      read_packet<V>(at(i), again && (all || !before), q[i]);
       before = before || again;
     }
   }
@@ -140,17 +177,23 @@ SRNN_DEVICE bool await_packets(const Block& b, int place, uint32_t sequence, con
 template <class V, int kSpans, int kStep, int kRepeated = kRepeatedReads>
 SRNN_DEVICE bool await_spans(const Block& b, int place, uint32_t sequence, int first,
                              float (&x)[kSpans * V::kSpan]) {
-  constexpr int kPairs = V::kSpan / 2;
+  constexpr int kRead = packets_of_read<V>(), kReads = V::kSpan / kRead, kAll = kSpans * kReads;
   const unsigned char* buffer = buffer_of<V>(b, place, sequence, b.index % kCopies);
-  const auto span_of = [&](int i) { return first + i / kPairs * kStep; };
-  const auto at = [&](int i) {
-    return buffer + small_packet_at<V>(span_of(i) * V::kSpan + i % kPairs * 2);
+  const auto number = [&](int i) {
+    return (first + i / kReads * kStep) * V::kSpan + i % kReads * kRead;
   };
-  const auto wanted = [&](int i) { return span_of(i) * V::kSpan + i % kPairs * 2 < V::kCols; };
-  Quad q[kSpans * kPairs];
-  const bool in_time = await_packets<kSpans * kPairs, kRepeated>(b, place, sequence, at, wanted, q);
-  for (int i = 0; i < kSpans * kPairs; ++i) {
-    x[2 * i] = float_of(q[i].x), x[2 * i + 1] = float_of(q[i].z);
+  const auto at = [&](int i) { return buffer + small_packet_at<V>(number(i)); };
+  const auto wanted = [&](int i) { return number(i) < V::kCols; };
+  Quad q[kAll];
+  const bool in_time = await_packets<V, kAll, kRepeated>(b, place, sequence, at, wanted, q);
+  for (int i = 0; i < kAll; ++i) {
+    float* to = x + i * kRead;
+    if constexpr (V::kUnsigned) {
+      const uint32_t words[4] = {q[i].x, q[i].y, q[i].z, q[i].w};
+      for (int k = 0; k < 4; ++k) to[k] = float_of(words[k] & ~kSign);
+    } else {
+      to[0] = float_of(q[i].x), to[1] = float_of(q[i].z);
+    }
   }
   return in_time;
 }

@@ -163,6 +163,20 @@ SRNN_DEVICE void get_small_packets(const void* from, bool wanted, Quad& q) {
       : "memory");
 }
 
+// A packet of 4 bytes is a number whose sign tells its turn.
+SRNN_DEVICE void put_word(void* to, uint32_t word) {
+  asm volatile("st.relaxed.gpu.global.u32 [%0], %1;" ::"l"(to), "r"(word) : "memory");
+}
+// Reads four neighbouring ones into q if they are wanted. Each of them is an access of its own.
+SRNN_DEVICE void get_words(const void* from, bool wanted, Quad& q) {
+  asm volatile(
+      "{.reg .pred p; setp.ne.s32 p, %5, 0;"
+      " @p ld.relaxed.gpu.global.v4.u32 {%0, %1, %2, %3}, [%4];}"
+      : "+r"(q.x), "+r"(q.y), "+r"(q.z), "+r"(q.w)
+      : "l"(from), "r"(wanted ? 1 : 0)
+      : "memory");
+}
+
 // The address of a block's own shared memory, as instructions for shared memory take it.
 SRNN_DEVICE uint32_t shared_address(const void* own) {
   return static_cast<uint32_t>(__cvta_generic_to_shared(own));
@@ -201,6 +215,22 @@ SRNN_DEVICE void get_small_pushed(const void* own, bool wanted, Quad& q) {
       " mov.b64 l, {%0, %1}; mov.b64 h, {%2, %3};"
       " @p ld.relaxed.cluster.shared::cta.v2.b64 {l, h}, [%4];"
       " mov.b64 {%0, %1}, l; mov.b64 {%2, %3}, h;}"
+      : "+r"(q.x), "+r"(q.y), "+r"(q.z), "+r"(q.w)
+      : "r"(shared_address(own)), "r"(wanted ? 1 : 0)
+      : "memory");
+}
+
+SRNN_DEVICE void push_word(void* own, int block, uint32_t word) {
+  asm volatile(
+      "{.reg .b32 to; mapa.shared::cluster.u32 to, %0, %1;"
+      " st.relaxed.cluster.shared::cluster.u32 [to], %2;}" ::"r"(shared_address(own)),
+      "r"(block), "r"(word)
+      : "memory");
+}
+SRNN_DEVICE void get_pushed_words(const void* own, bool wanted, Quad& q) {
+  asm volatile(
+      "{.reg .pred p; setp.ne.s32 p, %5, 0;"
+      " @p ld.relaxed.cluster.shared::cta.v4.u32 {%0, %1, %2, %3}, [%4];}"
       : "+r"(q.x), "+r"(q.y), "+r"(q.z), "+r"(q.w)
       : "r"(shared_address(own)), "r"(wanted ? 1 : 0)
       : "memory");

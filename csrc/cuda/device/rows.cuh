@@ -232,10 +232,10 @@ SRNN_DEVICE void write_codes(const Block& b, const Four (&x)[kShares]) {
   }
 }
 
-// Fills the row with a vector of width D from an exchange, after make(column, four numbers).
-// Returns false when the time is up.
-template <class V, class Make>
-SRNN_DEVICE bool fill_shares(const Block& b, int place, uint32_t sequence, const Make& make) {
+// Small packets: fills the row with a vector of width D from an exchange. Returns false when the
+// time is up.
+template <class V>
+SRNN_DEVICE bool fill_shares(const Block& b, int place, uint32_t sequence) {
   Four x[kShares];
   {
     const ExchangeTime time(b);  // with the barrier, where this thread waits for what others read
@@ -244,7 +244,6 @@ SRNN_DEVICE bool fill_shares(const Block& b, int place, uint32_t sequence, const
     for (int i = 0; i < kShares; ++i) {
       const float* from = numbers + i * V::kSpan;
       x[i] = {from[0], from[1], from[2], from[3]};
-      if (in_vector(share_col(b, i))) x[i] = make(share_col(b, i), x[i]);
     }
     if (!write_shares(b, x, in_time)) return false;
   }
@@ -257,7 +256,7 @@ SRNN_DEVICE bool fill_shares(const Block& b, int place, uint32_t sequence, const
 template <class V>
 SRNN_DEVICE bool fill_rows(const Block& b, int place, uint32_t sequence, int first, int rows) {
   if constexpr (kSmallPackets) {
-    return fill_shares<V>(b, place, sequence, [](int, Four x) { return x; });
+    return fill_shares<V>(b, place, sequence);
   }
   if (!gather<V>(b, place, sequence, first, rows, RowWriter{b, 0})) return false;
   finish_rows<kDim>(b, rows);

@@ -34,6 +34,13 @@ struct TileSums {
   }
 };
 
+// What a lane leaves of a sum. In int8 it is that of both planes, and unsigned, because a part may
+// pass 2^31; the whole sum does not.
+SRNN_DEVICE uint32_t part_of_sum(int32_t high, int32_t low) {
+  return (static_cast<uint32_t>(high) << 7) + static_cast<uint32_t>(low);
+}
+SRNN_DEVICE uint32_t part_of_sum(float sum, float) { return bits_of(sum); }
+
 // Puts this warp's sums for 8 * kEights rows, from first_row on, into b.parts. Rows are counted
 // gate by gate, kSlice for each gate, of which this block owns `own`. For rows that it does not own
 // other rows are read, and their sums are not used.
@@ -46,12 +53,14 @@ SRNN_DEVICE void sum_tiles(const Block& b, const MatrixRows& w, int first_row, i
     const int at = first_row + i * 8 + eighth;
     row[i] = row_of<kSlice>(w, at < rows ? at : 0, own);
   }
-  const int stream = eighth < kTile ? eighth : 0;
+  const int column = eighth < kTile * (kPlanesBeside ? 2 : 1) ? eighth : 0;
+  const unsigned char* codes =
+      kPlanesBeside ? b.codes(column % 2 * kTile + column / 2) : b.codes(column);
   TileSums<Either<kInt8, int32_t, float>::Type, kEights> sums, low_sums;
   constexpr int kStep = kWarps * kTileBytes;
   // Loads of one step are under way beside others, as far as there are registers; two teams have
-  // half of them each.
-  SRNN_UNROLL(kBatch == 1 && kEights == 1 ? 4 : kTeams == 1 ? 2 : 1)
+  // half of them each, and one stream in int8 has few rows and steps.
+  SRNN_UNROLL(kBatch == 1 && kEights == 1 ? 4 : kTeams == 1 || (kInt8 && kBatch == 1) ? 2 : 1)
   for (int step = 0; step < divide_up(kBytes, kStep); ++step) {
     const int byte = step * kStep + b.warp * kTileBytes + quarter * 16;
     if (kBytes % kStep != 0 && byte - quarter * 16 >= kBytes) break;
@@ -61,23 +70,23 @@ SRNN_DEVICE void sum_tiles(const Block& b, const MatrixRows& w, int first_row, i
     for (int i = 0; i < kTileEights; ++i) {
       weights[i] = inside && i < kEights ? read_quad(row[smaller(i, kEights - 1)] + byte) : kNoQuad;
     }
-    sums.add(weights, inside ? read_quad(b.codes(stream) + byte) : kNoQuad);
-    if constexpr (kInt8) {
-      low_sums.add(weights, inside ? read_quad(b.codes(kTile + stream) + byte) : kNoQuad);
+    sums.add(weights, inside ? read_quad(codes + byte) : kNoQuad);
+    if constexpr (kInt8 && !kPlanesBeside) {
+      low_sums.add(weights, inside ? read_quad(codes + kTile * kRowBytes + byte) : kNoQuad);
     }
   }
   SRNN_UNROLL(kEights)
   for (int eight = 0; eight < kEights; ++eight) {
-    SRNN_UNROLL(2)
-    for (int i = 0; i < 2; ++i) {
-      uint32_t* to = b.parts(b.warp, eight * 8 + eighth) + quarter * 2 + i;
-      const auto sum = sums.value[eight / 2][eight % 2 * 2 + i];
-      if constexpr (kInt8) {
-        // The sums are unsigned, because a part may pass 2^31; the whole sum does not.
-        const auto low = low_sums.value[eight / 2][eight % 2 * 2 + i];
-        *to = (static_cast<uint32_t>(sum) << 7) + static_cast<uint32_t>(low);
-      } else {
-        *to = bits_of(sum);
+    uint32_t* to = b.parts(b.warp, eight * 8 + eighth);
+    const auto* sum = sums.value[eight / 2] + eight % 2 * 2;
+    const auto* low = low_sums.value[eight / 2] + eight % 2 * 2;
+    if constexpr (kPlanesBeside) {
+      if (quarter < kTile) to[quarter] = part_of_sum(sum[0], sum[1]);
+    } else {
+      SRNN_UNROLL(2)
+      for (int i = 0; i < 2; ++i) {
+        const int stream = quarter * 2 + i;
+        if (stream < kTile) to[stream] = part_of_sum(sum[i], low[i]);
       }
     }
   }

@@ -48,25 +48,33 @@ SRNN_DEVICE bool fill_output_rows(const Block& b, uint32_t frame, int first, int
   return fill_state_rows<kTier>(b, kLayers - 1, frame, first, rows);
 }
 
-// kWholeInput: upsamples the lowest tier's output for the sample at `now`, and publishes the result
-// to all blocks.
-SRNN_DEVICE bool upsample_input(const Block& b, uint32_t frame, uint32_t now) {
+// kWholeInput: the sequence number of what is upsampled ahead for the next sample, which continues
+// a frame of the lowest tier.
+SRNN_DEVICE uint32_t next_upsampled(const Block& b) { return b.samples + 1 - b.inputs; }
+
+// kWholeInput: upsamples the lowest tier's output for the sample at `now`, and publishes
+// finish(bias_of(unit, stream), product) to all blocks.
+template <class V, class BiasOf, class Finish>
+SRNN_DEVICE bool publish_upsampled(const Block& b, uint32_t frame, uint32_t now, int place,
+                                   uint32_t sequence, const BiasOf& bias_of, const Finish& finish) {
   constexpr uint64_t kAllRows = uint64_t{1} * ratio(0) * kDim, kAt = kOffsets.tier[0].up;
   constexpr Resident kStay = kResidents.up[0];
   const OutputRows use(b, 0);
   const MatrixRows w = own_rows<kDim, kDim, kUnits>(b, kStay, kAt, kAllRows, unit_of_frame<0>(now));
   const auto fill = [&](int first, int rows) { return fill_output_rows<0>(b, frame, first, rows); };
-  const auto finish = [](float, float product) { return product; };
-  return publish_product<UnitVectors, kDim>(b, w, b.units, kMlpPlace, b.samples + 1, nullptr, fill,
-                                            finish);
+  return publish_product<V, kDim>(b, w, b.units, place, sequence, fill, bias_of, finish);
 }
 
 // Upsamples the tier's output after frame number `frame` for the unit below that begins at `now`.
-// The result is kept in b.upsampled; with kWholeInput that of the lowest tier is published instead.
+// The result is kept in b.upsampled. With kWholeInput that of the lowest tier is published instead,
+// for a sample that continues the tier's frame.
 template <int kTier>
 SRNN_DEVICE bool upsample(const Block& b, uint32_t frame, uint32_t now) {
   if constexpr (kWholeInput && kTier == 0) {
-    return upsample_input(b, frame, now);
+    const auto no_bias = [](int, int) { return 0.0f; };
+    const auto finish = [](float, float product) { return product; };
+    return publish_upsampled<UnitVectors>(b, frame, now, kUpsampledPlace, next_upsampled(b),
+                                          no_bias, finish);
   } else {
     constexpr TierOffsets kAt = kOffsets.tier[kTier];
     constexpr Resident kStay = kResidents.up[kTier];

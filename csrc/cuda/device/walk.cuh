@@ -18,14 +18,7 @@
 
 namespace srnn {
 
-// Returns whether a unit below a tier begins at `now`, but not the first one of its frame.
-template <int kTier>
-SRNN_DEVICE bool continues_frame(uint32_t now) {
-  constexpr uint32_t kSize = frame_size(kTier), kUnit = unit_size(kTier);
-  return now % kUnit == 0 && now % kSize != 0;
-}
-
-// Whether blocks wait for what the lowest tier upsamples for this sample, if its frame begins now.
+// Whether blocks wait for the input of this sample, if a frame of the lowest tier begins now.
 SRNN_DEVICE bool waits_for_input(const Block& b) { return kWholeInput && !b.forced; }
 
 template <int kTier>
@@ -44,11 +37,15 @@ SRNN_DEVICE bool run_tier(const Block& b, const NewestRow& newest) {
     if (!run_layer<kTier>(b, layer, frame)) return false;
   }
   if constexpr (kTier == 0 && kWholeInput) {
-    if (!b.forced) complete_taps(b, newest);  // while the state is on its way
+    if (!b.forced) newest.complete_own_taps(b);  // while the state is on its way
   }
   if (!run_output<kTier>(b)) return false;
   if (kTier == 0 && b.forced) return true;
-  if (!upsample<kTier>(b, frame, b.now())) return false;
+  if constexpr (kTier == 0 && kWholeInput) {
+    if (!publish_begun_input(b, frame)) return false;
+  } else {
+    if (!upsample<kTier>(b, frame, b.now())) return false;
+  }
   if (kTeams > 1 || kTier > 0 || !waits_for_input(b)) return true;
   enter(b, kAheadPhase);
   return multiply_recurrents<kTier>(b, frame);
@@ -104,9 +101,8 @@ SRNN_DEVICE void prepare_frames(const Block& b, uint32_t next) {
 }
 
 // With two teams and small packets the second team asks for the rows of b.taps before it waits for
-// the first (work_ahead). Otherwise taps are prepared in between.
+// the first (work_ahead). Otherwise run_ahead prepares b.taps.
 constexpr bool kTapsEarly = kTeams > 1 && kSmallPackets;
-constexpr bool kTapsInIdleTime = kWholeInput && !kTapsEarly;
 
 // Prepares what other blocks need for the next sample, while this sample's hidden layer is
 // exchanged. Sets next_forced to whether the next step is forced.
@@ -117,28 +113,40 @@ SRNN_DEVICE bool prepare_next(const Block& b, bool& next_forced) {
   next_forced = is_forced(b, b.step + 1);
   const bool in_time = next_forced || upsample_ahead<0>(b);
   prepare_frames<0>(b, b.now() + 1);
-  if (kTapsInIdleTime && !continues_frame<0>(b.now() + 1)) prepare_taps(b, b.now() + 1);
+  if (kWholeInput && !next_forced && !continues_frame<0>(b.now() + 1)) {
+    prepare_own_taps(b, b.now() + 1);
+  }
   resume(b, before);
   return in_time;
 }
 
 // Computes what this block needs for later samples, while this sample's logits are exchanged. With
-// kWholeInput it also reads the next sample's input, which all blocks have prepared.
+// kWholeInput it also reads what was upsampled for the next sample, if that continues a frame of
+// the lowest tier.
 SRNN_DEVICE bool run_ahead(const Block& b, bool next_forced) {
   const uint32_t next = b.now() + 1;
   if (b.step + 1 >= b.p.steps) return true;
   resume(b, kAheadPhase);
   if (!run_tiers_ahead<0>(b)) return false;
   resume(b, kInputPhase);
-  if (kTapsInIdleTime && continues_frame<0>(next)) prepare_taps(b, next);
   if (!kWholeInput || next_forced || !continues_frame<0>(next)) return true;
-  return gather_input(b, b.samples + 1);
+  if (!kTapsEarly) prepare_taps(b, next);
+  return gather_upsampled(b);
+}
+
+// Counts a sample, before the team publishes or reads anything that the counts number.
+SRNN_DEVICE void count_sample(Block& b) {
+  if (b.forced) return;
+  ++b.samples;
+  b.inputs += continues_frame<0>(b.now()) ? 0 : 1;
 }
 
 SRNN_DEVICE bool run_input(const Block& b, const NewestRow& newest) {
   enter(b, kInputPhase);
   if constexpr (kWholeInput) {
-    if (!continues_frame<0>(b.now())) return gather_input_rows(b);
+    if (!continues_frame<0>(b.now())) {
+      return fill_rows<InputVectors>(b, kMlpPlace, b.inputs, 0, kBatch);
+    }
     fill_input_rows(b, newest);
   } else {
     publish_input(b);
@@ -160,8 +168,8 @@ SRNN_DEVICE bool run_step_alone(Block& b) {
   bool next_forced = true;
   const auto idle = [&] { return prepare_next(b, next_forced); };
   const NewestRow newest(b);
+  count_sample(b);
   if (!run_tiers<kTiers - 1>(b, newest)) return false;
-  b.samples += b.forced ? 0 : 1;
   if (!b.forced && !run_input(b, newest)) return false;
   if ((b.forced || !kWholeInput) && !idle()) return false;
   if (!b.forced && !(run_hidden<0>(b, idle) && run_logits(b, idle))) return false;
@@ -187,8 +195,8 @@ SRNN_DEVICE bool end_sample(Block& b, bool in_time, bool next_forced) {
 SRNN_DEVICE bool make_sample(Block& b) {
   const auto idle = [] { return true; };
   const NewestRow newest(b);
+  count_sample(b);
   bool in_time = run_tiers<kTiers - 1>(b, newest);
-  b.samples += b.forced ? 0 : 1;
   in_time = in_time && (b.forced || run_input(b, newest));
   barrier_arrive(kReadBarrier, kTeams * kThreads);
   in_time = in_time && (b.forced || (run_hidden<0>(b, idle) && run_logits(b, idle)));
@@ -210,17 +218,18 @@ SRNN_DEVICE void expect_outputs(const Block& b) {
   }
 }
 
-// The second of two teams works ahead during a sample.
+// The second of two teams works ahead during a sample. It does as little as possible before it
+// waits for the first, whose instructions would have to wait for its own.
 SRNN_DEVICE bool work_ahead(Block& b) {
-  b.samples += b.forced ? 0 : 1;
-  expect_outputs<0>(b);
   if constexpr (kTapsEarly) {
     const NextTaps taps(b, b.now() + 1);
     barrier_sync(kReadBarrier, kTeams * kThreads);
-    taps.keep(b);
+    taps.keep(b, b.now() + 1);
   } else {
     barrier_sync(kReadBarrier, kTeams * kThreads);
   }
+  count_sample(b);
+  expect_outputs<0>(b);
   bool next_forced = true;
   const bool in_time = prepare_next(b, next_forced) && run_ahead(b, next_forced);
   return end_sample(b, in_time, next_forced);

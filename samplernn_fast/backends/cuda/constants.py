@@ -83,6 +83,7 @@ def exchange_names(config: PackedConfig) -> list[str]:
     names = [f"hidden state of tier {tier}, layer {layer}" for tier in tiers for layer in layers]
     names += [f"reset state of tier {tier}, layer {layer}" for tier in tiers for layer in layers]
     names += [f"output of tier {tier}" for tier in tiers]
+    names += ["upsampling of tier 0 ahead"]
     names += [f"input of MLP layer {layer}" for layer in range(packed_hidden(config) + 1)]
     return [*names, "logits", "levels"]
 

@@ -288,7 +288,7 @@ def test_a_wait_in_vain_before_the_first_sample_of_a_call_is_told_as_one_for_it(
     engine.run(state, 1)  # so the next call begins inside a frame
     monkeypatch.setenv("FAKE_LOSE_STORE", "0")
     monkeypatch.setattr(launcher, "TIME_LIMIT_NS", 400_000)
-    with pytest.raises(DeviceError, match=r"input of MLP layer 0 \(exchange number 1 .*, sample 0 of the call\)"):
+    with pytest.raises(DeviceError, match=r"upsampling of tier 0 ahead \(exchange number 1 .*, sample 0 of the call\)"):
         engine.run(state, 4)
 
 

@@ -208,6 +208,9 @@ def test_tagged_packets_need_no_fence(compiled, arch, dtype, bits, tmp_path):
     # A packet is written by one access that other blocks see, and one or two are read by one of 16 bytes.
     assert count(instructions, f"STG.E.{bits}.STRONG.GPU") > 0 < count(instructions, "LDG.E.128.STRONG.GPU")
     assert count(instructions, "STG.E.128.STRONG.GPU" if bits == 64 else "STG.E.64.STRONG.GPU") == 0
+    # What is never negative is written as words and read four at a time, where packets are small.
+    assert (count(instructions, "STG.E.STRONG.GPU") > 0) == (bits == 64)
+    assert count(instructions, "LDG.E.STRONG.GPU") <= count(instructions, "LDG.E.128.STRONG.GPU")
 
 
 @pytest.mark.parametrize(("batch", "together"), [(1, 4), pytest.param(8, 6, marks=pytest.mark.slow)])
@@ -241,8 +244,9 @@ def test_a_cluster_has_fences_only_where_it_begins_and_ends(compiled, arch, dtyp
     assert resident * blocks >= grouping.resident_bytes(SMALL, dtype)
     instructions = sass(cubin, tmp_path)
     assert count(instructions, "LDL", "STL") == 0
-    # Each packet is pushed by one access of 8 bytes, and looked at in this block's own memory.
+    # Each packet is pushed by one access of 8 or 4 bytes, and looked at in this block's own memory.
     assert count(instructions, "ST.E.64.STRONG.GPU") > 0 < count(instructions, "LDS.128")
+    assert batch > 1 or count(instructions, "ST.E.STRONG.GPU") > 0
     assert count(instructions, "STG.E.128.STRONG.GPU", "LDG.E.128.STRONG.GPU") == 0
     has_fences_only_where_a_cluster_meets(instructions)
 
@@ -262,7 +266,13 @@ PRODUCTS = ("HMMA", "IMMA", "IDP")  # tensor cores for bfloat16 and for bytes, f
 
 @pytest.mark.parametrize(
     ("dtype", "batch", "expected"),
-    [("float32", 1, []), ("bfloat16", 1, ["HMMA"]), ("int8", 1, ["IDP"]), ("int8", 8, ["IMMA"])],
+    [
+        ("float32", 1, []),
+        ("bfloat16", 1, ["HMMA"]),
+        ("int8", 1, ["IMMA", "IDP"]),
+        ("int8", 3, ["IDP"]),
+        ("int8", 8, ["IMMA"]),
+    ],
 )
 def test_each_mode_has_its_products(compiled, dtype, batch, expected, tmp_path):
     cubin, log = compiled("sm_90", dtype, batch)

@@ -29,6 +29,21 @@ def tagged_program(program, buffers=2, wait=True):
     return steps
 
 
+def turns_program(program, buffers=2):
+    """As tagged, where a packet tells no number but its turn, and nobody reads an old result again."""
+    steps = []
+    for place, sequence in program:
+        slot = (place, sequence % buffers)
+        steps.append(("store", slot, sequence))
+        steps += [("look at turn", (*slot, other), sequence) for other in range(BLOCKS)]
+    return steps
+
+
+def turn_of(sequence):
+    """The sign of a packet of 4 bytes (csrc/cuda/device/packets.cuh); 0 stands for a buffer that was never used."""
+    return (sequence + 1) >> 1 & 1
+
+
 def cluster_program(program, buffers=2, clear=True, begin=True, end=True):
     """As tagged, with a copy of every packet in the memory of each reader, which is cleared first. The blocks meet
     then, and before they leave. The last result of a launch may be one that nobody reads in it."""
@@ -85,6 +100,12 @@ def successors(state, programs):
             yield on, memory, (*flying, ((*slot, block), value))
         elif kind == "look" and contents.get(slot) == value:
             yield on, memory, flying
+        elif kind == "look at turn":
+            found = contents.get(slot, 0)
+            if turn_of(found) == turn_of(value):
+                if found != value:
+                    raise Broken(f"block {block} reads {found} of {slot}, not {value}")
+                yield on, memory, flying
         elif kind in CLUSTER_STEPS:
             yield from cluster_step(state, program, block, on)
         elif kind == "read":
@@ -132,6 +153,20 @@ every_program = pytest.mark.parametrize("name", PROGRAMS)
 @every_program
 def test_tagged_packets_lose_nothing(name):
     assert explore(tagged_program(PROGRAMS[name])) > 1000
+
+
+# A turn comes again after four exchanges of a place.
+TURNS = [("mlp", sequence) for sequence in range(1, 7)]
+
+
+def test_turns_are_enough_where_no_number_is_left_out():
+    assert explore(turns_program(TURNS)) > 1000
+
+
+@pytest.mark.parametrize("program", [TURNS[:1] + TURNS[4:], TURNS[:2] + TURNS[3:]], ids=["four later", "one later"])
+def test_the_check_sees_a_turn_after_a_gap(program):
+    with pytest.raises(Broken):
+        explore(turns_program(program))
 
 
 def test_the_check_sees_a_single_buffer():

@@ -274,7 +274,7 @@ def test_a_message_lost_before_the_first_sample_is_told_as_one(teams):
         subject.run(hidden, history, 1, 4, settings=Settings(time_limit=200_000, lose_store=0))
     code, _, place, sequence, step = caught.value.args[:5]
     assert (code, sequence, np.uint32(step).astype(np.int32)) == (1, 1, -1)
-    assert constants.exchange_names(SMALL)[place] == "input of MLP layer 0"
+    assert constants.exchange_names(SMALL)[place] == "upsampling of tier 0 ahead"
 
 
 @pytest.mark.parametrize("batch", [1, 3, 19])

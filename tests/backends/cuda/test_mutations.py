@@ -27,13 +27,26 @@ _ALONE = {
 # This barrier is there for speed, as its comment says.
 _FOR_SPEED = """if constexpr (kPublishers < kThreads && kInPackets)
     barrier_sync(b.barrier(), kThreads);"""
-_BOTH = "(kSmallPackets ? q[i].y ^ sequence : 0)"
-_LOOK = f"return (q[i].w ^ sequence) | {_BOTH};"
+_BOTH = "(kSmallPackets ? q.y ^ sequence : 0)"
+_LOOK = f"return (q.w ^ sequence) | {_BOTH};"
+_TURNS = "return ((q.x ^ turn) | (q.y ^ turn) | (q.z ^ turn) | (q.w ^ turn)) & kSign;"
 _WAITS = {
-    "a packet's count is looked at": ("packets.cuh", _LOOK, "return i < 0 ? 1u : 0u;", "tagged"),
+    "a packet's count is looked at": ("packets.cuh", _LOOK, "return q.w & sequence & 0;", "tagged"),
     "the count of a small packet before another is looked at": ("packets.cuh", _BOTH, "0", "tagged"),
+    **{
+        f"the turn of number {k} of a read is looked at": ("packets.cuh", f"(q.{word} ^ turn)", "0", "tagged")
+        for k, word in enumerate("xyzw")
+    },
+    "a turn is another one after two exchanges": (
+        "packets.cuh",
+        "(sequence + 1) << 30 & kSign",
+        "sequence < 1 ? 0 : kSign",
+        "tagged",
+    ),
+    "the last read of a vector has all its packets": ("packets.cuh", "i <= kMore", "i < kMore", "tagged"),
     "two buffers are used in turn": ("packets.cuh", "sequence % kBuffers", "sequence % 1", "tagged"),
-    "a pushed packet's count is looked at": ("packets.cuh", _LOOK, "return i < 0 ? 1u : 0u;", "cluster"),
+    "a pushed packet's count is looked at": ("packets.cuh", _LOOK, "return q.w & sequence & 0;", "cluster"),
+    "the turn of a pushed number is looked at": ("packets.cuh", _TURNS, "return q.x & turn & 0;", "cluster"),
     "clusters use two buffers in turn": ("packets.cuh", "sequence % kBuffers", "sequence % 1", "cluster"),
     "clusters meet before they begin": ("exchange.cuh", "cluster_sync();\n  }", "}", "cluster"),
     "clusters meet before they leave": (
@@ -104,6 +117,7 @@ RUNS = [
     Run("paper-3tier", "float32", "tagged", 1),
     Run("paper-3tier", "int8", "tagged", 1),
     Run("paper-3tier", "int8", "tagged", 1, logits=True),
+    Run("two-levels", "int8", "tagged", 1),  # a width that no read of small packets divides
     Run("paper-3tier", "int8", "tagged", 1, teams=1),
     Run("paper-3tier", "int8", "cluster", 1),
     Run("33 rows of a frame", "float32", "tagged", 1, forced=False),

@@ -149,7 +149,7 @@ SRNN_DEVICE void push_packet(void* own, int block, Quad q) {
 }
 SRNN_DEVICE void get_pushed(const void* own, bool wanted, Quad& q) { get_packet(own, wanted, q); }
 
-// The two packets of a read are accesses of their own: others may write between them.
+// The small packets of a read are accesses of their own: others may write between them.
 SRNN_DEVICE void put_small_packet(void* to, uint32_t number, uint32_t sequence) {
   pause_sometimes();
   const uint32_t packet[2] = {number, sequence};
@@ -171,6 +171,29 @@ SRNN_DEVICE void push_small_packet(void* own, int block, uint32_t number, uint32
 }
 SRNN_DEVICE void get_small_pushed(const void* own, bool wanted, Quad& q) {
   get_small_packets(own, wanted, q);
+}
+
+SRNN_DEVICE void put_word(void* to, uint32_t word) {
+  pause_sometimes();
+  simt::send(to, &word, sizeof(word));
+}
+SRNN_DEVICE void get_words(const void* from, bool wanted, Quad& q) {
+  if (!wanted) return;
+  uint32_t words[4];
+  for (int i = 0; i < 4; ++i) {
+    pause_sometimes();
+    std::memcpy(words + i, static_cast<const unsigned char*>(from) + 4 * i, 4);
+  }
+  q = {words[0], words[1], words[2], words[3]};
+}
+SRNN_DEVICE void push_word(void* own, int block, uint32_t word) {
+  pause_sometimes();
+  const int target = simt::first_of_cluster(block_id()) + block;
+  const auto offset = static_cast<unsigned char*>(own) - shared_memory();
+  simt::send(simt::runtime->shared[target] + offset, &word, sizeof(word), target);
+}
+SRNN_DEVICE void get_pushed_words(const void* own, bool wanted, Quad& q) {
+  get_words(own, wanted, q);
 }
 
 SRNN_DEVICE uint32_t read_word(const uint32_t* from) { return *from; }
