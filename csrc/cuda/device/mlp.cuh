@@ -23,9 +23,9 @@ SRNN_DEVICE const float* row_of_tap(const Block& b, int stream, int tap, uint32_
   return floats_at(b, kOffsets.tables) + row * kDim;
 }
 
-// What the first hidden layer, after folding, adds up before the newest level is known, for one
-// unit or several neighbours: its bias, and a row of each older tap's table. read(row) reads the
-// numbers of these units. The row that is added last may be on its way while the thread does
+// This is what the first hidden layer, after folding, adds up before the newest level is known, for
+// one unit or several neighbours: its bias, and a row of each older tap's table. read(row) reads
+// the numbers of these units. The row that is added last may be on its way while the thread does
 // something else.
 template <class Number>
 struct OlderTaps {
@@ -51,7 +51,7 @@ SRNN_DEVICE float older_taps(const Block& b, int stream, uint32_t time, int unit
   const auto read = [&](const float* row) { return row[unit]; };
   return OlderTaps<float>(b, stream, time, read(input_biases(b, time)), read).all();
 }
-// The same for units col to col + 3.
+// Returns the same for units col to col + 3.
 SRNN_DEVICE OlderTaps<Four> four_older_taps(const Block& b, int stream, uint32_t time, int col) {
   const auto read = [&](const float* row) { return read_four<true>(row, col); };
   return {b, stream, time, read_four(input_biases(b, time), col), read};
@@ -86,8 +86,8 @@ SRNN_DEVICE void each_four(const Block& b, const Visit& visit) {
   });
 }
 
-// Small packets: this thread's share of b.taps for the sample at `next`, if that continues a frame
-// of the lowest tier.
+// With small packets a thread holds its share of b.taps for the sample at `next` here, if that
+// continues a frame of the lowest tier.
 struct NextTaps {
   OlderTaps<Four> share[kSmallPackets ? kShares : 1];
 
@@ -145,10 +145,10 @@ SRNN_DEVICE bool gather_upsampled(const Block& b) {
       b, kUpsampledPlace, next_upsampled(b), 0, kBatch, InputKeeper{b});
 }
 
-// kWholeInput: what the newest level gives to this sample's input. It is asked for before anything
-// else in a sample, because it comes from L2.
+// With kWholeInput this is what the newest level gives to this sample's input. It is asked for
+// before anything else in a sample, because it comes from L2.
 struct NewestRow {
-  // Whether a thread owns at most one unit of one stream.
+  // This says whether a thread owns at most one unit of one stream.
   static constexpr bool kOneOwned = kUnits * kBatch <= kThreads;
   // Small packets, where the sample continues a frame of the lowest tier: this thread's share.
   Four share[kSmallPackets ? kShares : 1] = {};

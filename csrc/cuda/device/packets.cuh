@@ -58,10 +58,10 @@ SRNN_DEVICE Quad packet_of(const Block& b, const float* own, int packet, uint32_
 // How often a packet is sent: for each copy of the buffer, or for each block of the cluster.
 constexpr int kTimes = kCluster ? kBlocks : kCopies;
 
-// Packets of 4 bytes: the sign of a number in an exchange. It changes each time that the same of
-// the two buffers is used, and the zeros of unused buffers have another one than the first numbers.
-// So the sequence numbers of their places must have no gaps: 5 has the turn of 1.
 constexpr uint32_t kSign = 0x80000000u;
+// Returns the sign that a packet of 4 bytes has in an exchange. It changes each time that the same
+// of the two buffers is used, and the zeros of unused buffers have another one than the first
+// numbers. So the sequence numbers of their places must have no gaps: 5 has the turn of 1.
 SRNN_DEVICE uint32_t turn_of(uint32_t sequence) { return (sequence + 1) << 30 & kSign; }
 
 // Small packets: sends number `row` of this block's slice, whose packet lies at `to`, to one copy
@@ -116,7 +116,7 @@ SRNN_DEVICE void read_packet(const unsigned char* from, bool wanted, Quad& q) {
 // four streams, of which a row has two warps, eight reads would leave two teams too few registers.
 constexpr int kReadsAhead = warps_of_row(kBatch) == 2 ? 4 : 8, kRepeatedReads = 2;
 
-// What is read where nothing is wanted: packets of zeros, which count as present.
+// Returns what stands for a read where nothing is wanted: packets of zeros, which count as present.
 template <class V>
 SRNN_DEVICE Quad no_packet(uint32_t sequence) {
   const uint32_t turn = turn_of(sequence);

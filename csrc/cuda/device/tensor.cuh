@@ -34,8 +34,8 @@ struct TileSums {
   }
 };
 
-// What a lane leaves of a sum. In int8 it is that of both planes, and unsigned, because a part may
-// pass 2^31; the whole sum does not.
+// Returns what a lane leaves of a sum. In int8 it is that of both planes, and unsigned, because a
+// part may pass 2^31; the whole sum does not.
 SRNN_DEVICE uint32_t part_of_sum(int32_t high, int32_t low) {
   return (static_cast<uint32_t>(high) << 7) + static_cast<uint32_t>(low);
 }
