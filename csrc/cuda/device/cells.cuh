@@ -65,6 +65,13 @@ SRNN_DEVICE bool continues_frame(uint32_t now) {
   return now % kUnit == 0 && now % kSize != 0;
 }
 
+// Counts a sample, before the team publishes or reads anything that the counts number.
+SRNN_DEVICE void count_sample(Block& b) {
+  if (b.forced) return;
+  ++b.samples;
+  b.inputs += continues_frame<0>(b.now()) ? 0 : 1;
+}
+
 SRNN_DEVICE int state_place(int tier, int layer) { return kStatePlace + tier * kLayers + layer; }
 SRNN_DEVICE int reset_place(int tier, int layer) { return kResetPlace + tier * kLayers + layer; }
 

@@ -94,10 +94,10 @@ constexpr int kWarpsOfRow = warps_of_row(kTile);
 // memory tells the architecture: sm_80, sm_90 and sm_100 can; on sm_86 and sm_89, with 99 KB, the
 // compiler would spill.
 constexpr bool kSpareRegisters = SRNN_SHARED_BYTES >= 128 << 10;
-// Whether tensor cores compute products, 16 rows by 8 columns at a time. In int8 both ways give the
-// same bits, so the number of streams and the room may decide: rows of tensor products take more
-// shared memory, of which clusters have little. The two planes of an int8 stream are columns side
-// by side, as far as there are columns.
+// This says whether tensor cores compute products, 16 rows by 8 columns at a time. In int8 both
+// ways give the same bits, so the number of streams and the room may decide: rows of tensor
+// products take more shared memory, of which clusters have little. The two planes of an int8 stream
+// are columns side by side, as far as there are columns.
 constexpr bool kTensor = kBfloat16 || (kInt8 && (kBatch >= 4 || (kBatch == 1 && kTagged)));
 constexpr bool kPlanesBeside = kInt8 && kTile <= 4;
 constexpr int kTensorRows = 32;  // two tiles of 16 rows side by side
@@ -107,9 +107,9 @@ constexpr bool kOneOwner = kBatch * larger(kUnits, kLogitRows) <= kWarpSize;
 // sends the levels to the others.
 constexpr bool kDrawAll = kBatch <= kTile;
 constexpr int kDrawStreams = kDrawAll ? kBatch : divide_up(kBatch, kBlocks);
-// Whether every block computes the MLP's whole input in samples that continue a frame of the lowest
-// tier. Then blocks exchange only what that tier upsamples, ahead of time. Where a sample begins a
-// frame they exchange the input itself.
+// This says whether every block computes the MLP's whole input in samples that continue a frame of
+// the lowest tier. Then blocks exchange only what that tier upsamples, ahead of time. Where a
+// sample begins a frame they exchange the input itself.
 constexpr bool kWholeInput = kInPackets && kDrawAll;
 static_assert(kTeams == 1 || (kTeams == 2 && kWholeInput), "see params.h");
 static_assert((kBlocks == 1 || !kAlone) && (kCopies == 1 || kTagged), "see params.h");

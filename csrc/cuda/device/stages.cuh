@@ -31,7 +31,7 @@ SRNN_DEVICE bool begin_step(Block& b) {
   ++b.step;
   if (b.step < b.p.steps) {
     b.forced = is_forced(b, b.step);
-    b.samples += b.forced ? 0 : 1;
+    count_sample(b);
   }
   block_sync();  // every thread has read the block's progress
   if (b.thread == 0) {

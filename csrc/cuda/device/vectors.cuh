@@ -89,7 +89,7 @@ struct UnitVectors {
   static constexpr bool kByOwners = true, kUnsigned = false;
   static SRNN_CONSTEXPR uint64_t offset(int place) { return place * exchange_bytes<UnitVectors>(); }
 };
-// The same of what the MLP's layers read: every number has passed a ReLU.
+// These carry what the MLP's layers read, so every number has passed a ReLU.
 struct InputVectors {
   static constexpr int kRows = kBatch, kCols = kDim, kSlice = kUnits;
   static constexpr int kSpan = 4;

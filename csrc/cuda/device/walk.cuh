@@ -18,7 +18,8 @@
 
 namespace srnn {
 
-// Whether blocks wait for the input of this sample, if a frame of the lowest tier begins now.
+// Returns whether blocks wait for the input of this sample, if a frame of the lowest tier begins
+// now.
 SRNN_DEVICE bool waits_for_input(const Block& b) { return kWholeInput && !b.forced; }
 
 template <int kTier>
@@ -132,13 +133,6 @@ SRNN_DEVICE bool run_ahead(const Block& b, bool next_forced) {
   if (!kWholeInput || next_forced || !continues_frame<0>(next)) return true;
   if (!kTapsEarly) prepare_taps(b, next);
   return gather_upsampled(b);
-}
-
-// Counts a sample, before the team publishes or reads anything that the counts number.
-SRNN_DEVICE void count_sample(Block& b) {
-  if (b.forced) return;
-  ++b.samples;
-  b.inputs += continues_frame<0>(b.now()) ? 0 : 1;
 }
 
 SRNN_DEVICE bool run_input(const Block& b, const NewestRow& newest) {

@@ -208,7 +208,7 @@ def test_tagged_packets_need_no_fence(compiled, arch, dtype, bits, tmp_path):
     # A packet is written by one access that other blocks see, and one or two are read by one of 16 bytes.
     assert count(instructions, f"STG.E.{bits}.STRONG.GPU") > 0 < count(instructions, "LDG.E.128.STRONG.GPU")
     assert count(instructions, "STG.E.128.STRONG.GPU" if bits == 64 else "STG.E.64.STRONG.GPU") == 0
-    # What is never negative is written as words and read four at a time, where packets are small.
+    # Where packets are small, numbers that are never negative are written as words, and four are read at a time.
     assert (count(instructions, "STG.E.STRONG.GPU") > 0) == (bits == 64)
     assert count(instructions, "LDG.E.STRONG.GPU") <= count(instructions, "LDG.E.128.STRONG.GPU")
 

@@ -30,7 +30,7 @@ def tagged_program(program, buffers=2, wait=True):
 
 
 def turns_program(program, buffers=2):
-    """As tagged, where a packet tells no number but its turn, and nobody reads an old result again."""
+    """Does the same with packets that tell only their turn, and of which nobody reads an old one again."""
     steps = []
     for place, sequence in program:
         slot = (place, sequence % buffers)

@@ -141,12 +141,15 @@ SRNN_DEVICE void get_packet(const void* from, bool wanted, Quad& q) {
   if (wanted) q = get_quad(from);
 }
 
-SRNN_DEVICE void push_packet(void* own, int block, Quad q) {
+// Sends something to another block of the cluster, where it lies as `own` does in this one.
+template <class T>
+static inline void push(void* own, int block, const T& sent) {
   pause_sometimes();
   const int target = simt::first_of_cluster(block_id()) + block;
   const auto offset = static_cast<unsigned char*>(own) - shared_memory();
-  simt::send(simt::runtime->shared[target] + offset, &q, sizeof(q), target);
+  simt::send(simt::runtime->shared[target] + offset, &sent, sizeof(sent), target);
 }
+SRNN_DEVICE void push_packet(void* own, int block, Quad q) { push(own, block, q); }
 SRNN_DEVICE void get_pushed(const void* own, bool wanted, Quad& q) { get_packet(own, wanted, q); }
 
 // The small packets of a read are accesses of their own: others may write between them.
@@ -163,11 +166,8 @@ SRNN_DEVICE void get_small_packets(const void* from, bool wanted, Quad& q) {
   std::memcpy(&q.z, static_cast<const unsigned char*>(from) + 8, 8);
 }
 SRNN_DEVICE void push_small_packet(void* own, int block, uint32_t number, uint32_t sequence) {
-  pause_sometimes();
-  const int target = simt::first_of_cluster(block_id()) + block;
-  const auto offset = static_cast<unsigned char*>(own) - shared_memory();
   const uint32_t packet[2] = {number, sequence};
-  simt::send(simt::runtime->shared[target] + offset, packet, sizeof(packet), target);
+  push(own, block, packet);
 }
 SRNN_DEVICE void get_small_pushed(const void* own, bool wanted, Quad& q) {
   get_small_packets(own, wanted, q);
@@ -186,12 +186,7 @@ SRNN_DEVICE void get_words(const void* from, bool wanted, Quad& q) {
   }
   q = {words[0], words[1], words[2], words[3]};
 }
-SRNN_DEVICE void push_word(void* own, int block, uint32_t word) {
-  pause_sometimes();
-  const int target = simt::first_of_cluster(block_id()) + block;
-  const auto offset = static_cast<unsigned char*>(own) - shared_memory();
-  simt::send(simt::runtime->shared[target] + offset, &word, sizeof(word), target);
-}
+SRNN_DEVICE void push_word(void* own, int block, uint32_t word) { push(own, block, word); }
 SRNN_DEVICE void get_pushed_words(const void* own, bool wanted, Quad& q) {
   get_words(own, wanted, q);
 }
