@@ -106,8 +106,8 @@ class LocalTeam:
 
         Where should_stop says so, all are asked to end as soon as nothing is lost, and no other is started.
 
-        A task returns why it failed, or "". Raises SampleRNNError with the first reason where one has failed, or was
-        killed too often. The others run to their end first.
+        A task returns why it failed, or "". Raises SampleRNNError where one has failed, or was killed too often, with
+        the reason of the first in their order. The others run to their end first.
         """
         try:
             self._run(each, should_stop)
@@ -118,7 +118,7 @@ class LocalTeam:
             raise
 
     def _run(self, each: Callable[[], object], should_stop: Callable[[], bool]) -> None:
-        failures: list[str] = []
+        failures: dict[int, str] = {}
         waiting, places = list(range(len(self._tasks))), list(range(self._at_once))
         running: dict[int, int] = {}  # which place each task has that runs
         while waiting or running:
@@ -140,15 +140,16 @@ class LocalTeam:
                     error = job.exception()
                     message = _last_line(str(error)) if error is not None else job.result()
                     if message:
-                        failures.append(f"shard {number}: {message}; {job.paths.stderr} tells more")
+                        failures[number] = f"shard {number}: {message}; {job.paths.stderr} tells more"
                 elif self._restarts > 0:
                     self._restarts -= 1
                     self._report(f"the process of shard {number} was killed, and is started again")
                     waiting.insert(0, number)
                 else:
-                    failures.append(f"shard {number} was killed too often; {job.paths.stderr} tells more")
+                    failures[number] = f"shard {number} was killed too often; {job.paths.stderr} tells more"
         if failures:
-            raise SampleRNNError(failures[0] + (f" ({len(failures)} shards failed)" if len(failures) > 1 else ""))
+            others = f" ({len(failures)} shards failed)" if len(failures) > 1 else ""
+            raise SampleRNNError(failures[min(failures)] + others)
 
     def _stop(self) -> None:
         """Asks all processes to end as soon as nothing is lost, and waits until they have."""

@@ -62,6 +62,13 @@ def endless(model):
     return (model, "-o", "-", "--format", "s16", "--pace", "--seed", 1)
 
 
+def until_heard(play, shown):
+    """Waits until the terminal shows something and then more sound than it did at first, so a block has that change."""
+    text = play.until(shown).rpartition(shown)[2]
+    while len(set(re.findall(r"([\d.]+) s  ", text))) < 2:
+        text += play.until(" s  ")
+
+
 def test_keys_move_what_they_say_and_give_the_terminal_back(model, terminal, tmp_path):
     play = terminal(*endless(model))
     play.until("? shows the keys")
@@ -75,10 +82,11 @@ def test_keys_move_what_they_say_and_give_the_terminal_back(model, terminal, tmp
         ("?", "s  save the settings and the score"), ("é\x1b[5~r", "seed 1 "),
     ):  # fmt: skip
         play.press(keys)
-        play.until(shown)
-        time.sleep(0.15)  # a block is made, which has the change
+        until_heard(play, shown)
     play.press("n")
-    time.sleep(0.15)
+    while "seed 1 " in play.until("seed "):
+        pass
+    until_heard(play, "seed ")
     play.press("s")
     play.until("saved tune-seed1.json")
     play.press("q")
@@ -124,7 +132,7 @@ def test_ctrl_c_is_a_key_of_the_terminal(model, terminal):
     play = terminal(*endless(model))
     play.until("temperature 1 ")
     play.press("[")
-    play.until("top-p 0.95 ")
+    until_heard(play, "top-p 0.95 ")
     play.press("\x03")
     play.until("; its changes are not kept, which the key s does")
     assert play.end()[0] == 130 and play.settings() == play.before
