@@ -1,0 +1,52 @@
+"""The cycles that things take on one multiprocessor of sm_90.
+
+They come from published microbenchmarks of Volta to Hopper: shared memory 29, shuffles 24, special functions and
+conversions 20 to 22, L2 about 280. A taken branch (8) and a barrier (20 after the last warp) are guesses.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Timing:
+    """What depends on the hardware around the instructions, in cycles."""
+
+    load: int = 280
+    """L2, from the load to its result."""
+    stored: int = 350
+    """From the store of a packet until the others' packets are in L2."""
+    push: int = 230
+    """The same into the shared memory of a cluster's blocks."""
+    push_rate: float = 11.0
+    """Bytes a cycle that arrive in one block."""
+    l2_rate: float = 30.8
+    """Bytes a cycle that one block reads."""
+    branch: int = 8
+    barrier: int = 20
+    l1_lines: int = 180
+    """Lines of 128 bytes that shared memory leaves to L1."""
+
+
+LATENCY = {
+    **{"LDS": 29, "SHFL": 24, "REDUX": 30, "MUFU": 22, "F2I": 20, "I2F": 20, "F2F": 22, "FCHK": 22},
+    **{"FLO": 18, "BREV": 18, "POPC": 18, "S2R": 25, "S2UR": 25, "LDC": 35, "ULDC": 15, "B2R": 20},
+    **{"DSETP": 12, "VOTE": 12, "P2R": 10, "R2UR": 15, "CS2R": 10, "IMAD": 6},
+}
+"""From an instruction's issue to its result, where it sets a scoreboard."""
+USUAL_LATENCY = 6
+OPERANDS_READ = 12
+"""Until an instruction's operands may be overwritten."""
+
+_INTEGER = {"IADD3", "LOP3", "ISETP", "SHF", "VIADD", "LEA", "SEL", "FSEL", "PRMT", "VIMNMX", "VIMNMX3", "VIADDMNMX"}
+_INTEGER |= {"IMAD", "IDP", "FSETP", "FMNMX", "I2FP", "PLOP3", "MOV", "BMSK", "SGXT"}
+_SPECIAL = {"MUFU", "F2I", "I2F", "F2F", "FCHK", "FLO", "BREV", "POPC"}
+_DOUBLE = {"DFMA", "DMUL", "DADD"}
+
+
+def pipe_of(op: str, mods: tuple[str, ...]) -> tuple[str, int] | None:
+    """The pipe that an instruction takes for longer than its issue, and for how many cycles."""
+    if op in _INTEGER and not (op == "IMAD" and mods[:1] == ("MOV",)):
+        return "integer", 2
+    if op in _SPECIAL:
+        return "special", 8
+    return ("double", 2) if op in _DOUBLE else None
