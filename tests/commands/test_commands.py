@@ -4,11 +4,11 @@ import dataclasses
 import json
 import os
 import re
+import resource
 import shutil
 import statistics
 import subprocess
 import sys
-import time
 import tomllib
 from pathlib import Path
 
@@ -17,7 +17,7 @@ import pytest
 import soundfile
 import torch
 from cases import make_model
-from command_line import RATE, TINY, run, strict_json, subprocess_of
+from command_line import RATE, TINY, run, strict_json, subprocess_of, told
 from exporters import deepsound_state, float32_model
 from foreign_configs import DEEPSOUND
 from words import HERTZ, write_words
@@ -161,12 +161,18 @@ def test_the_example_in_the_help_of_a_command_works(name, model, data_folder, tm
     assert run(*words, *FINISHING.get(name, [])) == 0
 
 
+def processor_seconds():
+    """What the processes that this one started have taken."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
 def test_help_is_quick(capsys):
     seconds = []
     for _ in range(3):
-        began = time.perf_counter()
+        began = processor_seconds()  # which other programs make no longer
         assert subprocess_of("--help").returncode == 0
-        seconds.append(time.perf_counter() - began)
+        seconds.append(processor_seconds() - began)
     median = statistics.median(seconds)
     with capsys.disabled():
         print(f"\nsamplernn-fast --help: {median:.2f} s")
@@ -348,13 +354,13 @@ def test_steps_take_the_place_of_a_presets_minutes(model, data_folder, tmp_path)
 
 def test_evaluate_warns_of_another_gain(model, data_folder, tmp_path, capsys):
     assert run("evaluate", model, "--data", data_folder) == 0
-    assert capsys.readouterr().err == ""
+    assert told(capsys.readouterr().err) == ""
     loaded = srnn.load(model)
     louder = make_model(dataclasses.replace(loaded.config, gain=2 * loaded.config.gain), dtype=torch.float32)
     checkpoint.save_model(tmp_path / "louder.safetensors", louder)
     assert run("evaluate", tmp_path / "louder.safetensors", "--data", data_folder) == 0
     shown = capsys.readouterr()
-    assert "test NLL" in shown.out and shown.err.count("\n") == 1
+    assert "test NLL" in shown.out and told(shown.err).count("\n") == 1
     assert "the audio is scaled by 2," in shown.err and "prepare with --gain" in shown.err
 
 

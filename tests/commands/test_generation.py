@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from command_line import RATE, make, run, strict_json
+from command_line import RATE, make, run, strict_json, told
 
 import samplernn_fast as srnn
 from samplernn_fast.audio import quantize, reading, synthetic, writing
@@ -33,7 +33,7 @@ def test_generate_writes_a_file_and_says_how_fast(model, tmp_path, capsys):
     assert (
         path == "tune-seed0.wav" and "1 x 0.02 s" in summary and "x real time (RTF " in summary and "backend" in summary
     )
-    assert shown.err == ""  # no terminal, no progress bar
+    assert told(shown.err) == ""  # no terminal, no progress bar
     samples, rate = reading.read(tmp_path / path)
     assert (len(samples), rate) == (160, RATE)
     assert np.array_equal(samples, np.round(srnn.generate(model, duration=0.02).samples[0] * 32768) / 32768)
@@ -64,7 +64,7 @@ def test_generate_takes_other_projects_flags(model, capsys, seconds, pieces):
 def test_generate_to_standard_output_is_a_wav_and_nothing_else(model, tmp_path, capsysbinary):
     assert make(model, "-o", "-") == 0
     shown = capsysbinary.readouterr()
-    assert shown.err == b"" and list(tmp_path.iterdir()) == []
+    assert told(shown.err.decode()) == "" and list(tmp_path.iterdir()) == []
     samples, rate = soundfile.read(io.BytesIO(shown.out))
     assert rate == RATE and samples.shape == (160,)
     assert make(model) == 0

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from command_line import ALL_IN_ONE, RATE, assert_one_line_error, make, run
+from command_line import ALL_IN_ONE, RATE, assert_one_line_error, line_with, make, run
 
 import samplernn_fast as srnn
 from samplernn_fast.audio import reading, writing
@@ -290,6 +290,14 @@ def test_memory_does_not_grow_with_the_length(model, tmp_path, monkeypatch, caps
 
 def test_progress_is_told_where_nobody_watches(model, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("samplernn_fast.terminal._FIRST_WAIT", 0.01)
+    printed, run_engine = line_with(monkeypatch, "s of audio"), srnn.Engine.run
+
+    def run_slowly(self, state, n):
+        levels = run_engine(self, state, n)
+        assert state.t < 4 * RATE or printed.wait(60)
+        return levels
+
+    monkeypatch.setattr(srnn.Engine, "run", run_slowly)
     assert run("generate", model, "--duration", 5, "-o", "x.wav") == 0
     shown = capsys.readouterr()
     assert "s of audio" in shown.err and "generate: " in shown.err and "x.wav" in shown.out
@@ -297,10 +305,10 @@ def test_progress_is_told_where_nobody_watches(model, tmp_path, monkeypatch, cap
 
 
 def test_a_long_load_says_why_one_waits(model, monkeypatch, capsys):
-    load = srnn.engine.engine.read_model
+    load, printed = srnn.engine.engine.read_model, line_with(monkeypatch, "loading the model")
 
     def slow(path):
-        time.sleep(0.3)
+        assert printed.wait(60)
         return load(path)
 
     monkeypatch.setattr("samplernn_fast.engine.engine.read_model", slow)

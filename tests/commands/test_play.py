@@ -10,7 +10,7 @@ import time
 import numpy as np
 import pytest
 import soundfile
-from command_line import RATE, assert_one_line_error, run, strict_json, subprocess_of
+from command_line import RATE, assert_one_line_error, run, strict_json, subprocess_of, told
 from sound_card import Card
 
 import samplernn_fast as srnn
@@ -42,7 +42,7 @@ def test_raw_samples_are_those_of_generate_bit_for_bit(model):
     wanted = srnn.generate(model, duration=0.51, **settings).samples[0]
     done = played(model, *flags, "--duration", "0.51", "--format", "f32")
     assert np.array_equal(f32(done.stdout), wanted)
-    first, last = done.stderr.decode().splitlines()
+    first, last = told(done.stderr.decode()).splitlines()
     assert first.endswith(f"seed 4, to standard output in place of a sound card, raw float32 samples at {RATE} Hz")
     assert last == "played 0.5 s, 0 underruns"
     done = played(model, *flags, "--duration", "0.51", "--format", "s16", "--block", 64)
@@ -64,8 +64,8 @@ def test_endless_sound_ends_quietly_when_its_reader_leaves(model):
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as started:
         wav = started.stdout.read(44 + 2 * RATE)
         started.stdout.close()
-        error = started.stderr.read().decode()
-        assert started.wait(30) == 0
+        error = told(started.stderr.read().decode())
+        assert started.wait(60) == 0
     assert wav[40:44] == b"\xff" * 4 and wav[44:] == writing.pcm_16(generated(model, 1.0))
     assert error.count("\n") == 2 and "Traceback" not in error and "played" in error
 
@@ -82,8 +82,8 @@ def test_a_file_says_how_it_was_made(model, tmp_path, capsys):
     assert shown.out == "" and "x.wav in place of a sound card" in shown.err
     samples, _ = reading.read(tmp_path / "x.wav")
     assert np.array_equal(samples, np.round(generated(model, 0.3, temperature=0.9) * 32768) / 32768)
-    told = strict_json(soundfile.SoundFile("x.wav").comment)
-    assert (told["seed"], told["temperature"], told["score_sha256"]) == (1, 0.9, None)
+    comment = strict_json(soundfile.SoundFile("x.wav").comment)
+    assert (comment["seed"], comment["temperature"], comment["score_sha256"]) == (1, 0.9, None)
     assert run("play", model, "-o", "x.wav", "--duration", "0.3") == 1
     assert "exists; choose another name" in assert_one_line_error(capsys)
     assert run("play", model, "-o", "x.wav", "--duration", "0.1", "--overwrite") == 0
@@ -162,11 +162,15 @@ def test_a_missing_model_is_told_before_a_missing_package(monkeypatch, capsys):
 def test_an_interrupted_file_keeps_what_was_made(model, tmp_path):
     command = [sys.executable, "-m", "samplernn_fast", "play", str(model), *"-o x.wav --duration 3600 --seed 1".split()]
     with subprocess.Popen(command, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True) as started:
-        assert "in place of a sound card" in started.stderr.readline()
-        time.sleep(0.3)
+        while not (begins := told(started.stderr.readline())):
+            assert started.poll() is None
+        assert "in place of a sound card" in begins
+        while sum(path.stat().st_size for path in tmp_path.glob(".*.tmp")) < 10_000:  # some of it is in the file
+            assert started.poll() is None
+            time.sleep(0.01)
         started.send_signal(signal.SIGINT)
         error = started.stderr.read()
-        assert started.wait(30) == 130
+        assert started.wait(60) == 130
     assert re.fullmatch(r"samplernn-fast: interrupted after [\d.]+ (s|min), 0 underruns; \S+ has them\n", error)
     samples, _ = reading.read(tmp_path / "x.wav")
     assert len(samples) and np.array_equal(samples[:800], np.round(generated(model, 0.1) * 32768) / 32768)

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from command_line import assert_one_line_error, run
+from command_line import assert_one_line_error, run, told
 from systems import SYSTEM_CASES
 
 from samplernn_fast.audio import writing
@@ -111,7 +111,7 @@ def test_a_backend_with_kernels_says_that_it_cannot_play_it(name, saved, tmp_pat
 @pytest.mark.parametrize("name", ["multi-softmax", "rnn", "rnn-gmm"])
 def test_bench_says_which_systems_it_times(name, saved, capsys):
     assert run("bench", saved(name)) == 2
-    message = capsys.readouterr().err
+    message = told(capsys.readouterr().err)
     assert message.count("\n") == 1 and f"the model's system is {SYSTEM_CASES[name].system}" in message
 
 

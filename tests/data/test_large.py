@@ -226,11 +226,11 @@ def test_ten_thousand_hours_take_no_more_to_start_than_their_recordings_numbers(
         except OSError:
             pytest.skip("the file system has no files of a terabyte, not even sparse ones")
     tracemalloc.start()
-    began = time.perf_counter()
+    began = time.process_time()
     data = AudioData.open(tmp_path)
     batches = TBPTTBatches(data, SampleRNNConfig(sample_rate=16000), batch_size=8, seq_len=512, seed=0)
     first = next(batches)
-    took, (_, peak) = time.perf_counter() - began, tracemalloc.get_traced_memory()
+    took, (_, peak) = time.process_time() - began, tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert first.levels.shape == (8, 512 + SampleRNNConfig().lookback) and batches.n_chunks > 4_000_000
     assert peak < 12e6, f"{peak / 1e6:.1f} MB"

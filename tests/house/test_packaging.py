@@ -27,7 +27,8 @@ def python(code, cwd):
 
 
 def test_import_is_quick(tmp_path):
-    code = "import time; t = time.perf_counter(); import samplernn_fast; print(time.perf_counter() - t)"
+    # The time of the processor, which other programs do not slow down.
+    code = "import time; t = time.process_time(); import samplernn_fast; print(time.process_time() - t)"
     seconds = statistics.median(float(python(code, tmp_path)) for _ in range(5))
     assert seconds < 0.1
 

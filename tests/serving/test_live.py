@@ -105,6 +105,7 @@ def test_nothing_is_made_that_nobody_wants(server: LiveServer) -> None:
     with server.client() as client:
         client.play(seed=1, block=64)
         client.hear(64)
+        until(lambda: server.metric("slots") == 1)  # the listeners of earlier tests leave theirs
         before = server.metric("samples_total")
         time.sleep(0.3)
         assert server.metric("samples_total") == before
@@ -224,10 +225,9 @@ def test_a_client_that_never_reads_gets_nothing_more(server: LiveServer) -> None
                 time.sleep(0.5)
                 made.append(server.metric("samples_total") - before)
                 assert made[-1] < 1e5
-                return len(made) > 5 and made[-1] == made[-5] > 0
+                return len(made) > 5 and made[-1] == made[-5] > 2 * RATE
 
             until(rests)
-            assert made[-1] > 2 * RATE
             assert server.metric("slots") == 1
 
 
@@ -284,7 +284,7 @@ def test_any_player_can_have_an_endless_stream(server: LiveServer) -> None:
     with urllib.request.urlopen(f"{server.address}stream.ogg?model=demo&seed=3&temperature=0.9") as answer:
         assert answer.headers["content-type"] == "audio/ogg"
         content = answer.read(12_000)
-        assert server.metric("slots") == 1
+        until(lambda: server.metric("slots") == 1)  # the listeners of earlier tests leave theirs
     until(lambda: server.metric("slots") == 0)
     samples, rate = soundfile.read(io.BytesIO(content), dtype="float32")
     assert rate == RATE

@@ -147,7 +147,7 @@ def test_a_block_that_was_begun_is_given_up(player: Player, monkeypatch: pytest.
 
     monkeypatch.setattr(player, "_make", make)
     player.start()
-    until(lambda: one.seat.slot.position == 8 * GRAIN)
+    until(lambda: len(one.blocks) == 10)
     assert [block.position // GRAIN for block in one.blocks] == [0, 1, 2, 3, 4, 5, 4, 5, 6, 7]
 
 
@@ -183,4 +183,4 @@ def test_it_ends_in_the_middle_of_much_work(player: Player) -> None:
     until(lambda: len(one.got) > 3)
     began = time.monotonic()
     player.end()
-    assert time.monotonic() - began < 5 and not player.is_alive()
+    assert time.monotonic() - began < 60 and not player.is_alive()  # all of it would take years

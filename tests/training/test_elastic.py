@@ -211,7 +211,7 @@ def test_the_dead_of_an_earlier_start_are_not_met(monkeypatch):
             threads.append(meet(store, rank, names))
             time.sleep(0.02)  # those that come first find what is left of the start before
         for thread in threads:
-            thread.join(timeout=20)
+            thread.join(timeout=60)
         assert set(names) == {0, 1, 2} and len(set(names.values())) == 1
         met += set(names.values())
         store.set(process._FIRST, "0123456789abcdef")  # a first process that was killed before it met anybody
