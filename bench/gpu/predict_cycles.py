@@ -23,7 +23,7 @@ sys.path.append(str(Path(__file__).resolve().parents[2]))
 
 from bench.gpu.cycle_model.kernel import CLOCK_MHZ, Kernel, compiled
 from bench.gpu.cycle_model.multiprocessor import Block
-from bench.gpu.cycle_model.timing import Timing
+from bench.gpu.cycle_model.timing import PUBLISHED, Timing
 from samplernn_fast.backends.cuda.backend import CudaBackend
 from samplernn_fast.backends.cuda.compiler import source_folder
 from samplernn_fast.models.config import SampleRNNConfig
@@ -32,6 +32,9 @@ from samplernn_fast.reference.randomness import draws
 
 WARM = 4
 """Samples before those that are timed."""
+
+
+TIMINGS = {"measured": Timing(), "published": PUBLISHED}
 
 
 class Prediction(NamedTuple):
@@ -51,7 +54,7 @@ class Prediction(NamedTuple):
     result."""
 
 
-def predict(kernel: Kernel, period: int, timing: Timing, keeps_scheduler: bool = True) -> Prediction:
+def predict(kernel: Kernel, period: int, timing: Timing, keeps_scheduler: bool = False) -> Prediction:
     """Executes samples of a kernel and times a period of them.
 
     period: samples after which the walk of the tiers repeats.
@@ -109,18 +112,23 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--exchange", choices=["tagged", "cluster"], default="tagged")
     parser.add_argument("--threads", type=int, help="threads of a team; the backend's own choice without it")
     parser.add_argument(
+        "--timing",
+        choices=list(TIMINGS),
+        default="measured",
+        help="whether exchanges and L2 take what an H100 was measured to take, or what was published",
+    )
+    parser.add_argument(
         "--stored",
         type=int,
         nargs="+",
-        default=[Timing.stored],
         metavar="CYCLES",
-        help="from the store of a packet until the others' packets are in L2; of several times the mean is told, too",
+        help="other times from the store of a packet until the others' packets are in L2; of several the mean is told",
     )
     parser.add_argument(
         "--schedulers",
-        choices=["keep", "switch"],
-        default="keep",
-        help="whether a warp that waits for a load keeps its scheduler (nearer to an H100), or others run meanwhile",
+        choices=["switch", "keep"],
+        default="switch",
+        help="whether other warps run while one waits for a load, or wait for it, too",
     )
     parser.add_argument("--lines", type=int, default=0, help="tell so many source lines with most cycles")
     return parser.parse_args(argv)
@@ -131,14 +139,15 @@ def main(argv: list[str] | None = None) -> None:
     for dim, dtype, streams in itertools.product(args.dim, args.dtype, args.streams):
         config = SampleRNNConfig(dim=dim)
         kernel, cycles = compiled(config, dtype, streams, args.exchange, args.threads), []
-        for stored in args.stored:
-            timing = dataclasses.replace(Timing(), stored=stored)
+        usual = TIMINGS[args.timing]
+        for stored in args.stored or [usual.stored]:
+            timing = dataclasses.replace(usual, stored=stored)
             found = predict(kernel, max(config.frame_sizes), timing, args.schedulers == "keep")
             right = right and found.levels == found.expected
             cycles.append(found.cycles)
             print(
-                f"dim {dim}, {dtype}, {streams} streams, {args.exchange}, stored {stored}: {found.cycles:6.0f} cycles a"
-                f" sample, {found.cycles / CLOCK_MHZ:.2f} us at {CLOCK_MHZ} MHz; {found.instructions:.0f} instructions,"
+                f"dim {dim}, {dtype}, {streams} streams, {args.exchange}, stored {stored}: {found.cycles:6.0f} cycles"
+                f" a sample, {found.cycles / CLOCK_MHZ:.2f} us at {CLOCK_MHZ} MHz; {found.instructions:.0f} instructions,"
                 f" {found.code_bytes / 1024:.0f} KB of code;"
                 f" levels {'right' if found.levels == found.expected else 'DIFFER'}",
                 flush=True,

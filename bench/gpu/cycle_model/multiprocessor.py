@@ -31,9 +31,9 @@ _NOTHING |= {"UCGABAR_WAIT"}
 class Block:
     """One block: its warps, its place in time, and what it has executed."""
 
-    def __init__(self, kernel: Kernel, steps: int, timing: Timing, keeps_scheduler: bool = True) -> None:
+    def __init__(self, kernel: Kernel, steps: int, timing: Timing, keeps_scheduler: bool = False) -> None:
         """steps: samples of the launch. keeps_scheduler: whether a warp that waits for a result keeps its scheduler, so
-        that other warps wait for it. Schedulers do not do that, but it stands for what the model leaves out."""
+        that other warps wait for it, too. Schedulers do not do that."""
         self.program, self.labels, self.timing = kernel.program, kernel.labels, timing
         self._keeps_scheduler = keeps_scheduler
         self.memory = Memory(kernel, steps, timing)

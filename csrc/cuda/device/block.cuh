@@ -44,7 +44,8 @@ struct Block {
 
   // Rows in float32: logits for the draw, and in int8 the vectors that are quantized.
   SRNN_DEVICE_MEMBER float* raw(int row) const {
-    return of_team<float>(kTeamArrays.raw) + row * kRawCols;
+    float* rows = kBfloat16 ? at<float>(kArrays.raw) : of_team<float>(kTeamArrays.raw);
+    return rows + row * kRawCols;
   }
   SRNN_DEVICE_MEMBER uint32_t* draw_weights(int row) const {
     return at<uint32_t>(kArrays.weights) + row * kWeightCols;

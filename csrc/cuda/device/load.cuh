@@ -10,10 +10,10 @@
 
 namespace srnn {
 
-// Copies own rows of a matrix with D columns into shared memory.
+// Copies own rows of a matrix with D columns and all_gates gates into shared memory.
 template <int kRows, int kSlice>
-SRNN_DEVICE void copy_rows(const Block& b, Resident stay, uint64_t offset) {
-  const uint64_t all_rows = uint64_t{1} * stay.gates * kRows;
+SRNN_DEVICE void copy_rows(const Block& b, Resident stay, uint64_t offset, int all_gates = 1) {
+  const uint64_t all_rows = uint64_t{1} * all_gates * kRows;
   constexpr uint64_t kBytes = row_bytes(kDim), kStay = resident_bytes(kDim);
   constexpr int kQuads = static_cast<int>(kBytes / 16);
   const int first = b.index * kSlice;
@@ -63,11 +63,15 @@ template <int kTier>
 SRNN_DEVICE void copy_tier(const Block& b) {
   if constexpr (kTier < kTiers) {
     constexpr TierOffsets kAt = kOffsets.tier[kTier];
-    constexpr Resident kUp = kResidents.up[kTier], kRecurrent = kResidents.recurrent[kTier];
-    constexpr Resident kStack = kResidents.stack[kTier];
-    if constexpr (kUp.on) copy_rows<kDim, kUnits>(b, kUp, kAt.up);
-    if constexpr (kRecurrent.on) copy_rows<kDim, kUnits>(b, kRecurrent, kAt.recurrent);
-    if constexpr (kStack.on) copy_rows<kDim, kUnits>(b, kStack, kAt.stack);
+    constexpr Resident kUp = kResidents.up[kTier], kFirstUp = kResidents.first_up[kTier];
+    constexpr Resident kRecurrent = kResidents.recurrent[kTier], kStack = kResidents.stack[kTier];
+    constexpr int kUpGates = ratio(kTier) * upsampled_gates(kTier);
+    if constexpr (kUp.on) copy_rows<kDim, kUnits>(b, kUp, kAt.up, kUpGates);
+    if constexpr (kFirstUp.on) copy_rows<kDim, kUnits>(b, kFirstUp, kAt.up, kUpGates);
+    if constexpr (kRecurrent.on) {
+      copy_rows<kDim, kUnits>(b, kRecurrent, kAt.recurrent, kRecurrent.gates);
+    }
+    if constexpr (kStack.on) copy_rows<kDim, kUnits>(b, kStack, kAt.stack, kStack.gates);
     for (int layer = 0; kResetAfter && layer < kLayers; ++layer) {
       const int number = kTier * kLayers + layer;
       copy_biases<kDim, kUnits>(b, kCandidateBias + number * kUnits,
@@ -169,5 +173,5 @@ SRNN_CONSTANT unsigned long long srnn_sizes[srnn::kSizes] = {
     srnn::kOffsets.end,
     srnn::kWorkspaceEnd,
     srnn::kResidents.end,
-    srnn::kResidents.end - srnn::kArraysBytes,
+    srnn::kResidents.whole_end - srnn::kArraysBytes,
     srnn::kProfile ? (srnn::kPhases + 1) * srnn::kPhaseNumbers * 8 : 0};

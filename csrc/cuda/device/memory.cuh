@@ -13,6 +13,7 @@ constexpr int kRecurrentGates = kLstm || kResetAfter ? kGates : 2;
 constexpr int kMostCols = kSkips ? kLayers * kDim : kDim;
 constexpr int kRawCols =
     static_cast<int>(round_up(kBfloat16 ? kLevels : larger(kMostCols, kLevels), 16));
+constexpr uint64_t kRawBytes = uint64_t{4} * kTile * kRawCols;
 constexpr int kWeightCols = static_cast<int>(round_up(kLevels, 16));
 // Bytes of a row in the format of the weights. Rows of tensor products begin 16 banks apart.
 constexpr int kCodeBytes =
@@ -62,7 +63,7 @@ SRNN_CONSTEXPR TeamArrays make_team_arrays() {
   uint64_t at = 0;
   to.scales = at, at += round_up(kTile * 4, 16);
   to.peaks = at, at += kInt8 ? round_up(uint64_t{4} * kTile * kWarpsOfRow, 16) : 0;
-  to.raw = at, at += uint64_t{4} * kTile * kRawCols;
+  to.raw = at, at += kBfloat16 ? 0 : kRawBytes;
   to.codes = at, at += uint64_t{1} * (kInt8 ? 2 : kBfloat16 ? 1 : 0) * kTile * kCodeBytes;
   to.parts = at, at += 2 * kPartsBytes;
   to.products = at;
@@ -77,7 +78,7 @@ constexpr TeamArrays kTeamArrays = make_team_arrays();
 // Offsets of the arrays that a block works on. They come first into shared memory; where it is too
 // small, they are in the workspace.
 struct BlockArrays {
-  uint64_t teams, draws, outputs, exchange, weights, end;
+  uint64_t teams, draws, outputs, exchange, weights, raw, end;
 };
 SRNN_CONSTEXPR BlockArrays make_block_arrays() {
   BlockArrays to = {};
@@ -87,6 +88,7 @@ SRNN_CONSTEXPR BlockArrays make_block_arrays() {
   to.outputs = at, at += kKeepOutputRows ? kTiers * kOutputRowsBytes : 0;
   to.exchange = at, at += kOwnBuffers ? kExchangeBytes : 0;
   to.weights = at, at += uint64_t{4} * kTile * kWeightCols;
+  to.raw = at, at += kBfloat16 ? kRawBytes : 0;  // of logits alone, so one team needs them
   to.end = at;
   return to;
 }
@@ -141,11 +143,14 @@ constexpr uint64_t kArraysBytes = (kArraysShared ? kArrays.end : 0) + (kKeptShar
 struct Resident {
   bool on;
   uint64_t offset;  // in shared memory
-  int gates;        // gates of the matrix, or 0
+  int gates;        // the matrix's first gates, which stay, or 0
 };
+// first_up has the rows that upsample for the first unit of a frame, where those of all units have
+// no room: the other blocks wait for that unit, while later ones are computed ahead.
 struct Residents {
   Resident output, hidden[kHidden + 1], up[kTiers], recurrent[kTiers], stack[kTiers];
-  uint64_t end;
+  Resident first_up[kTiers];
+  uint64_t whole_end, end;  // behind whole matrices, and behind everything
 };
 SRNN_CONSTEXPR uint64_t resident_rows_bytes(int units, int gates) {
   return uint64_t{1} * units * gates * resident_bytes(kDim);
@@ -171,6 +176,10 @@ SRNN_CONSTEXPR Residents make_residents() {
     to.up[tier] = place_resident(at, kUnits, ratio(tier) * upsampled_gates(tier));
     to.recurrent[tier] = place_resident(at, kUnits, kLayers * kGates);
     to.stack[tier] = place_resident(at, kUnits, (kLayers - 1) * kGates);
+  }
+  to.whole_end = at;
+  for (int tier = 0; tier < kTiers; ++tier) {
+    to.first_up[tier] = place_resident(at, kUnits, to.up[tier].on ? 0 : upsampled_gates(tier));
   }
   to.end = at;
   return to;

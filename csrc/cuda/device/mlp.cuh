@@ -181,7 +181,8 @@ struct NewestRow {
 SRNN_DEVICE bool publish_begun_input(const Block& b, uint32_t frame) {
   const auto taps_of = [&](int u, int stream) { return b.own_taps(u, stream); };
   const auto finish = [](float taps, float upsampled) { return relu(taps + upsampled); };
-  return publish_upsampled<InputVectors>(b, frame, b.now(), kMlpPlace, b.inputs, taps_of, finish);
+  return publish_upsampled<InputVectors, true>(b, frame, b.now(), kMlpPlace, b.inputs, taps_of,
+                                               finish);
 }
 
 // kWholeInput: fills rows with the input of a sample that continues a frame of the lowest tier.

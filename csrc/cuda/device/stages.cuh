@@ -125,7 +125,7 @@ srnn_upsample(SRNN_PARAMETER srnn::Params all, SRNN_PARAMETER srnn::Stage stage)
   run_tier_stage<kTiers>(all, stage, [](const Block& b, auto tier, uint32_t frame) {
     constexpr int kTier = decltype(tier)::value;
     if (kTier == 0 && b.forced) return true;
-    return upsample<kTier>(b, frame, b.now());
+    return upsample<kTier, false>(b, frame, b.now());
   });
 }
 

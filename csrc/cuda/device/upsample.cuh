@@ -52,13 +52,19 @@ SRNN_DEVICE bool fill_output_rows(const Block& b, uint32_t frame, int first, int
 // a frame of the lowest tier.
 SRNN_DEVICE uint32_t next_upsampled(const Block& b) { return b.samples + 1 - b.inputs; }
 
+// The rows that stay of a tier's upsampling: for the first unit of a frame, or for any other one.
+template <int kTier, bool kFirst>
+SRNN_CONSTEXPR Resident resident_up() {
+  return kFirst && !kResidents.up[kTier].on ? kResidents.first_up[kTier] : kResidents.up[kTier];
+}
+
 // kWholeInput: upsamples the lowest tier's output for the sample at `now`, and publishes
 // finish(bias_of(unit, stream), product) to all blocks.
-template <class V, class BiasOf, class Finish>
+template <class V, bool kFirst, class BiasOf, class Finish>
 SRNN_DEVICE bool publish_upsampled(const Block& b, uint32_t frame, uint32_t now, int place,
                                    uint32_t sequence, const BiasOf& bias_of, const Finish& finish) {
   constexpr uint64_t kAllRows = uint64_t{1} * ratio(0) * kDim, kAt = kOffsets.tier[0].up;
-  constexpr Resident kStay = kResidents.up[0];
+  constexpr Resident kStay = resident_up<0, kFirst>();
   const OutputRows use(b, 0);
   const MatrixRows w = own_rows<kDim, kDim, kUnits>(b, kStay, kAt, kAllRows, unit_of_frame<0>(now));
   const auto fill = [&](int first, int rows) { return fill_output_rows<0>(b, frame, first, rows); };
@@ -68,16 +74,17 @@ SRNN_DEVICE bool publish_upsampled(const Block& b, uint32_t frame, uint32_t now,
 // Upsamples the tier's output after frame number `frame` for the unit below that begins at `now`.
 // The result is kept in b.upsampled. With kWholeInput that of the lowest tier is published instead,
 // for a sample that continues the tier's frame.
-template <int kTier>
+template <int kTier, bool kFirst>
 SRNN_DEVICE bool upsample(const Block& b, uint32_t frame, uint32_t now) {
   if constexpr (kWholeInput && kTier == 0) {
     const auto no_bias = [](int, int) { return 0.0f; };
     const auto finish = [](float, float product) { return product; };
-    return publish_upsampled<UnitVectors>(b, frame, now, kUpsampledPlace, next_upsampled(b),
-                                          no_bias, finish);
+    static_assert(!kFirst, "the walk publishes the input itself where a frame begins");
+    return publish_upsampled<UnitVectors, false>(b, frame, now, kUpsampledPlace, next_upsampled(b),
+                                                 no_bias, finish);
   } else {
     constexpr TierOffsets kAt = kOffsets.tier[kTier];
-    constexpr Resident kStay = kResidents.up[kTier];
+    constexpr Resident kStay = resident_up<kTier, kFirst>();
     constexpr int kBelow = upsampled_gates(kTier), kCount = kTier == 0 ? 1 : kGates;
     constexpr uint64_t kAllRows = uint64_t{1} * ratio(kTier) * kBelow * kDim;
     const OutputRows use(b, kTier);

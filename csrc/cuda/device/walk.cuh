@@ -45,7 +45,7 @@ SRNN_DEVICE bool run_tier(const Block& b, const NewestRow& newest) {
   if constexpr (kTier == 0 && kWholeInput) {
     if (!publish_begun_input(b, frame)) return false;
   } else {
-    if (!upsample<kTier>(b, frame, b.now())) return false;
+    if (!upsample<kTier, true>(b, frame, b.now())) return false;
   }
   if (kTeams > 1 || kTier > 0 || !waits_for_input(b)) return true;
   enter(b, kAheadPhase);
@@ -69,7 +69,8 @@ SRNN_DEVICE bool run_tiers(const Block& b, const NewestRow& newest) {
 template <int kTier>
 SRNN_DEVICE bool upsample_ahead(const Block& b) {
   const uint32_t next = b.now() + 1;
-  return !continues_frame<kTier>(next) || upsample<kTier>(b, frames_begun<kTier>(b, b.now()), next);
+  const uint32_t frame = frames_begun<kTier>(b, b.now());
+  return !continues_frame<kTier>(next) || upsample<kTier, false>(b, frame, next);
 }
 
 // Does the same for tiers kTier and above, except the lowest one, and computes their recurrent
