@@ -145,10 +145,10 @@ def main(argv: list[str] | None = None) -> None:
             found = predict(kernel, max(config.frame_sizes), timing, args.schedulers == "keep")
             right = right and found.levels == found.expected
             cycles.append(found.cycles)
+            about = f"dim {dim}, {dtype}, {streams} streams, {args.exchange}, stored {stored}"
             print(
-                f"dim {dim}, {dtype}, {streams} streams, {args.exchange}, stored {stored}: {found.cycles:6.0f} cycles"
-                f" a sample, {found.cycles / CLOCK_MHZ:.2f} us at {CLOCK_MHZ} MHz; {found.instructions:.0f} instructions,"
-                f" {found.code_bytes / 1024:.0f} KB of code;"
+                f"{about}: {found.cycles:.0f} cycles a sample, {found.cycles / CLOCK_MHZ:.2f} us at {CLOCK_MHZ} MHz;"
+                f" {found.instructions:.0f} instructions, {found.code_bytes / 1024:.0f} KB of code;"
                 f" levels {'right' if found.levels == found.expected else 'DIFFER'}",
                 flush=True,
             )

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from bench.gpu.cycle_model.machine_code import Instruction, decode, exported_numbers
 from samplernn_fast.backends.cuda import constants, grouping
 from samplernn_fast.backends.cuda.compiler import KernelSource, open_nvrtc
-from samplernn_fast.backends.cuda.program import PERSISTENT, team_threads
+from samplernn_fast.backends.cuda.program import PERSISTENT, THREADS
 from samplernn_fast.models.config import PackedConfig
 
 MULTIPROCESSORS, SHARED_BYTES, CLOCK_MHZ = 132, 227 << 10, 1980  # of an H100 SXM
@@ -107,8 +107,7 @@ def compiled(config: PackedConfig, dtype: str, streams: int, exchange: str, thre
         group = found[0]
     else:
         group = grouping.grouping(config, dtype, streams, MULTIPROCESSORS, SHARED_BYTES, exchange)
-    threads = threads or team_threads(group, dtype, SHARED_BYTES)
-    defines = constants.defines(config, dtype, group, threads, SHARED_BYTES)
+    defines = constants.defines(config, dtype, group, threads or THREADS, SHARED_BYTES)
     nvrtc, source = open_nvrtc(None, _CAPABILITY), KernelSource.read("persistent.cuh")
     options = ["--gpu-architecture=sm_90", *constants.NVRTC_OPTIONS, "-lineinfo"]
     options += [f"-D{name}={value}" for name, value in defines.items()]

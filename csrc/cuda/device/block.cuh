@@ -44,8 +44,7 @@ struct Block {
 
   // Rows in float32: logits for the draw, and in int8 the vectors that are quantized.
   SRNN_DEVICE_MEMBER float* raw(int row) const {
-    float* rows = kBfloat16 ? at<float>(kArrays.raw) : of_team<float>(kTeamArrays.raw);
-    return rows + row * kRawCols;
+    return reinterpret_cast<float*>(common_rows() + kCommonRows.raw) + row * kRawCols;
   }
   SRNN_DEVICE_MEMBER uint32_t* draw_weights(int row) const {
     return at<uint32_t>(kArrays.weights) + row * kWeightCols;
@@ -53,7 +52,8 @@ struct Block {
   // Rows that products read, in the format of the weights. In int8 rows 0 to kTile - 1 have the
   // higher bits, and the next kTile rows the lower 7 bits.
   SRNN_DEVICE_MEMBER unsigned char* codes(int row) const {
-    return rows_in_use(kBfloat16 || kInt8 ? kTeamArrays.codes : kTeamArrays.raw) + row * kRowBytes;
+    constexpr uint64_t kAt = kBfloat16 || kInt8 ? kCommonRows.codes : kCommonRows.raw;
+    return (output < 0 ? common_rows() + kAt : output_rows()) + row * kRowBytes;
   }
   SRNN_DEVICE_MEMBER float* floats(int row) const { return reinterpret_cast<float*>(codes(row)); }
   // One part of the sums of a row of the pass in work, and the whole products of a row; both have
@@ -72,7 +72,7 @@ struct Block {
   // int8: one scale for each row.
   SRNN_DEVICE_MEMBER float* scales() const {
     return reinterpret_cast<float*>(output < 0 ? team_arrays + kTeamArrays.scales
-                                               : rows_in_use(0) + kRowsBytes);
+                                               : output_rows() + kRowsBytes);
   }
   // kWholeInput: what the lowest tier upsampled for one sample of a stream, without the bias.
   SRNN_DEVICE_MEMBER float* input(int stream) const {
@@ -135,8 +135,11 @@ struct Block {
     return owned(kKept.candidate_input, part, unit, stream);
   }
 
-  SRNN_DEVICE_MEMBER unsigned char* rows_in_use(uint64_t common) const {
-    return output < 0 ? team_arrays + common : arrays + kArrays.outputs + output * kOutputRowsBytes;
+  SRNN_DEVICE_MEMBER unsigned char* common_rows() const {
+    return arrays + kArrays.rows + (kRowsOfTeams ? team * kCommonRows.end : 0);
+  }
+  SRNN_DEVICE_MEMBER unsigned char* output_rows() const {
+    return arrays + kArrays.outputs + output * kOutputRowsBytes;
   }
   template <class T>
   SRNN_DEVICE_MEMBER T* kept_at(uint64_t offset) const {

@@ -13,7 +13,6 @@ constexpr int kRecurrentGates = kLstm || kResetAfter ? kGates : 2;
 constexpr int kMostCols = kSkips ? kLayers * kDim : kDim;
 constexpr int kRawCols =
     static_cast<int>(round_up(kBfloat16 ? kLevels : larger(kMostCols, kLevels), 16));
-constexpr uint64_t kRawBytes = uint64_t{4} * kTile * kRawCols;
 constexpr int kWeightCols = static_cast<int>(round_up(kLevels, 16));
 // Bytes of a row in the format of the weights. Rows of tensor products begin 16 banks apart.
 constexpr int kCodeBytes =
@@ -54,17 +53,32 @@ constexpr uint64_t kMostOutputRowsBytes = SRNN_SHARED_BYTES / 3;
 constexpr bool kKeepOutputRows =
     !kLaunched && kBatch <= kTile && kTiers * kOutputRowsBytes <= kMostOutputRowsBytes;
 
+// Offsets of common rows: those that are not a tier's output. They have logits, too.
+struct CommonRows {
+  uint64_t raw, codes, end;
+};
+SRNN_CONSTEXPR CommonRows make_common_rows() {
+  CommonRows to = {};
+  uint64_t at = 0;
+  to.raw = at, at += uint64_t{4} * kTile * kRawCols;
+  to.codes = at, at += uint64_t{1} * (kInt8 ? 2 : kBfloat16 ? 1 : 0) * kTile * kCodeBytes;
+  to.end = round_up(at, 128);
+  return to;
+}
+constexpr CommonRows kCommonRows = make_common_rows();
+// This says whether each team has common rows. The second of two teams needs none where it
+// multiplies nothing but tiers' outputs, which have rows, and makes no codes of float32 rows.
+constexpr bool kRowsOfTeams = kTeams > 1 && (kInt8 || kSkips || kLayers > 1 || !kKeepOutputRows);
+
 // Offsets of the arrays that a team of a block works on.
 struct TeamArrays {
-  uint64_t scales, peaks, raw, codes, parts, products, own, end;
+  uint64_t scales, peaks, parts, products, own, end;
 };
 SRNN_CONSTEXPR TeamArrays make_team_arrays() {
   TeamArrays to = {};
   uint64_t at = 0;
   to.scales = at, at += round_up(kTile * 4, 16);
   to.peaks = at, at += kInt8 ? round_up(uint64_t{4} * kTile * kWarpsOfRow, 16) : 0;
-  to.raw = at, at += kBfloat16 ? 0 : kRawBytes;
-  to.codes = at, at += uint64_t{1} * (kInt8 ? 2 : kBfloat16 ? 1 : 0) * kTile * kCodeBytes;
   to.parts = at, at += 2 * kPartsBytes;
   to.products = at;
   at += kMostRows > kPassRows ? round_up(uint64_t{4} * kMostRows * kTile, 16) : 0;
@@ -78,17 +92,17 @@ constexpr TeamArrays kTeamArrays = make_team_arrays();
 // Offsets of the arrays that a block works on. They come first into shared memory; where it is too
 // small, they are in the workspace.
 struct BlockArrays {
-  uint64_t teams, draws, outputs, exchange, weights, raw, end;
+  uint64_t teams, rows, draws, outputs, exchange, weights, end;
 };
 SRNN_CONSTEXPR BlockArrays make_block_arrays() {
   BlockArrays to = {};
   uint64_t at = 0;
   to.teams = at, at += kTeams * kTeamArrays.end;
+  to.rows = at, at += (kRowsOfTeams ? kTeams : 1) * kCommonRows.end;
   to.draws = at, at += round_up(uint64_t{2} * kBatch * kDrawsAhead * sizeof(Draw), 16);
   to.outputs = at, at += kKeepOutputRows ? kTiers * kOutputRowsBytes : 0;
   to.exchange = at, at += kOwnBuffers ? kExchangeBytes : 0;
   to.weights = at, at += uint64_t{4} * kTile * kWeightCols;
-  to.raw = at, at += kBfloat16 ? kRawBytes : 0;  // of logits alone, so one team needs them
   to.end = at;
   return to;
 }
@@ -126,10 +140,10 @@ SRNN_CONSTEXPR KeptArrays make_kept_arrays() {
   return to;
 }
 constexpr KeptArrays kKept = make_kept_arrays();
-static_assert(kTeamArrays.raw % 16 == 0 && kTeamArrays.codes % 16 == 0 &&
-                  kTeamArrays.end % 16 == 0 && kArrays.outputs % 16 == 0 &&
-                  kArrays.exchange % 16 == 0 && kArrays.end % 16 == 0 && kKept.taps % 16 == 0 &&
-                  kKept.end % 16 == 0 && kPartsBytes % 16 == 0,
+static_assert(kCommonRows.codes % 16 == 0 && kTeamArrays.end % 16 == 0 && kArrays.rows % 16 == 0 &&
+                  kArrays.outputs % 16 == 0 && kArrays.exchange % 16 == 0 &&
+                  kArrays.end % 16 == 0 && kKept.taps % 16 == 0 && kKept.end % 16 == 0 &&
+                  kPartsBytes % 16 == 0,
               "they are read 16 bytes at a time");
 
 // A cluster's arrays must be in shared memory, because its blocks write into each other's. The host

@@ -18,11 +18,11 @@ constexpr int kLogitPlace = kMlpPlace + kHidden + 1, kLevelPlace = kLogitPlace +
 // Packets have 16 bytes: three floats and a sequence number. With one stream they have 8: a float
 // and a sequence number. So whichever thread has made a number can send it at once, and a block has
 // no barrier between its products and their way to others. More streams would have to read a third
-// more for that, and threads with less than 128 registers have none left.
+// more for that.
 //   Numbers that are never negative have packets of 4 bytes then, whose sign tells their turn
 // (turn_of): a buffer holds either the number that is due or the one that lay in it before, so one
 // bit tells them apart. Readers get half as many bytes.
-constexpr bool kSmallPackets = kInPackets && kBatch == 1 && kTeams * kThreads <= 512;
+constexpr bool kSmallPackets = kInPackets && kBatch == 1;
 constexpr int kPayload = 3;  // floats of a packet of 16 bytes
 // Buffers of an exchange. They are used in turn, because a slow block may still read one while a
 // fast block writes the next.

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from samplernn_fast._C import CudaKernel, CudaStages
 
 THREADS = 256
-"""The usual number of threads of a team of a block's warps; a `Grouping` tells how many teams a block has."""
+"""The threads of a team of a block's warps; a `Grouping` tells how many teams a block has."""
 PERSISTENT = "srnn_generate"
 """The kernel of csrc/cuda/device/persistent.cuh."""
 
@@ -66,7 +66,7 @@ class Program:
         group = grouping.grouping(config, dtype, batch, *machine, exchange)
         walk = Walk.of(config) if group.exchange == "launches" else None
         kernels = _load(gpu, config, dtype, group, profile, walk)
-        threads = team_threads(group, dtype, device.shared_bytes) * group.teams
+        threads = THREADS * group.teams
         for name, kernel in kernels.items():
             shared_bytes = kernel.sizes["shared"]
             with driver_errors_as(BackendUnavailable):
@@ -92,7 +92,7 @@ class Program:
             group, *waiting = waiting
             kernels = _load(gpu, config, dtype, group, profile)
             kernel, sizes = kernels[PERSISTENT], kernels[PERSISTENT].sizes
-            threads = team_threads(group, dtype, shared_bytes) * group.teams
+            threads = THREADS * group.teams
             kept = sizes["resident"] * group.blocks >= grouping.resident_bytes(config, dtype)
             if sizes["shared"] > shared_bytes or not kept:
                 if group.teams > 1:  # a second team takes memory too
@@ -148,21 +148,14 @@ def _load(
     nvrtc = open_nvrtc(gpu.version, device.capability)
     arch = architecture(device.capability, nvrtc.archs())
     assert arch is not None  # open_nvrtc gives none that does not know the GPU
-    threads, shared_bytes = team_threads(group, dtype, device.shared_bytes), device.shared_bytes
     # A kernel of one stage is not profiled: its first block knows only the time of that stage.
-    defines = constants.defines(config, dtype, group, threads, shared_bytes, profile=profile and walk is None)
+    profile = profile and walk is None
+    defines = constants.defines(config, dtype, group, THREADS, device.shared_bytes, profile=profile)
     cubin = compile_kernel(nvrtc, KernelSource.read("stages.cuh" if walk else "persistent.cuh"), arch, defines)
     with driver_errors_as(BackendUnavailable):
         first, *others = walk.kernels if walk else [PERSISTENT]
         kernels = {first: native().CudaKernel(device, cubin, first)}
         return kernels | {name: native().CudaKernel(kernels[first], name) for name in others}
-
-
-def team_threads(group: grouping.Grouping, dtype: str, shared_bytes: int) -> int:
-    """The threads of a team. One stream in float32 takes half as many more where all blocks share the weights: products
-    with weights from L2 are most of its time, and more loads are then under way."""
-    waits_for_weights = dtype == "float32" and group.batch == 1 and group.exchange == "tagged"
-    return THREADS * 3 // 2 if waits_for_weights and shared_bytes >= grouping.LARGE else THREADS
 
 
 def _stages(kernels: "Mapping[str, CudaKernel]", walk: Walk) -> "CudaStages":

@@ -15,7 +15,7 @@ from fake_gpu import ROOT
 
 from samplernn_fast.backends.cuda import constants, grouping
 from samplernn_fast.backends.cuda.compiler import KernelSource, architecture, open_nvrtc
-from samplernn_fast.backends.cuda.program import team_threads
+from samplernn_fast.backends.cuda.program import THREADS
 from samplernn_fast.backends.cuda.stages import Walk
 from samplernn_fast.errors import BackendUnavailable
 from samplernn_fast.models.config import SampleRNNConfig
@@ -42,8 +42,7 @@ def defines(config, arch, dtype, batch, exchange, profile=False):
         group = grouping.cluster_groupings(config, dtype, batch, multiprocessors, shared_bytes)[0]
     else:
         group = grouping.grouping(config, dtype, batch, multiprocessors, shared_bytes, exchange)
-    threads = team_threads(group, dtype, shared_bytes)
-    return constants.defines(config, dtype, group, threads, shared_bytes, profile=profile)
+    return constants.defines(config, dtype, group, THREADS, shared_bytes, profile=profile)
 
 
 @pytest.fixture(scope="module")
@@ -199,10 +198,11 @@ def count(instructions, *starts):
 
 
 @pytest.mark.parametrize(
-    ("arch", "dtype", "bits"), [("sm_80", "float32", 64), ("sm_90", "float32", 128), ("sm_90", "int8", 64)]
+    ("arch", "dtype", "batch", "bits"),
+    [("sm_80", "float32", 1, 64), ("sm_90", "float32", 2, 128), ("sm_90", "int8", 1, 64)],
 )
-def test_tagged_packets_need_no_fence(compiled, arch, dtype, bits, tmp_path):
-    instructions = sass(compiled(arch, dtype)[0], tmp_path)
+def test_tagged_packets_need_no_fence(compiled, arch, dtype, batch, bits, tmp_path):
+    instructions = sass(compiled(arch, dtype, batch)[0], tmp_path)
     assert count(instructions, "LDL", "STL") == 0  # no local memory
     assert count(instructions, "MEMBAR", "ERRBAR", "CCTL") == 0
     # A packet is written by one access that other blocks see, and one or two are read by one of 16 bytes.
