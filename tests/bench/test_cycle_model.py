@@ -170,7 +170,7 @@ def nvrtc():
         pytest.skip(f"no NVRTC: pip install -e '.[test]' ({unavailable})")
 
 
-MOST_CYCLES = {"int8": 7_700, "bfloat16": 8_700}
+MOST_CYCLES = {"int8": 9_650, "bfloat16": 10_570, "float32": 13_150}
 """Of a sample of one stream of 1,024 units: 3 % more than docs/predictions.md tells. Less means nothing."""
 
 
