@@ -29,6 +29,7 @@ from samplernn_fast.jobs.shards import Shard
 from samplernn_fast.jobs.status import status_of
 
 SETTINGS = Settings(sample_rate=RATE, workers=2)
+UNFINISHED = Path(__file__).parents[1] / "support" / "unfinished.py"
 
 
 @pytest.fixture
@@ -104,30 +105,11 @@ def test_lists_and_cutting_are_decided_over_all_files(inputs, tmp_path):
     assert content(tmp_path / "data-2") == content(tmp_path / "plain-2")
 
 
-NEVER_DONE = """
-import sys, time
-from samplernn_fast.commands import main
-from samplernn_fast.jobs.ledger import Ledger
-
-adopt, made = Ledger.adopt, []
-
-def adopt_all_but_the_last(*args):
-    made.append(args)
-    if len(made) == 6:
-        time.sleep(600)
-    adopt(*args)
-
-Ledger.adopt = adopt_all_but_the_last
-main.main(sys.argv[1:])
-"""
-"""A `prepare` of six units that waits before the last one, so that it is killed before its end."""
-
-
 def test_a_shard_that_is_killed_goes_on(tmp_path):
     folder = write_noise(tmp_path / "in", [200] * 330)
     out = tmp_path / "data"
     prepare(folder, tmp_path / "plain", sample_rate=RATE)
-    command = [sys.executable, "-c", NEVER_DONE, "prepare", folder, "-o", out, "--sample-rate", str(RATE)]
+    command = [sys.executable, UNFINISHED, "6", "prepare", folder, "-o", out, "--sample-rate", str(RATE)]
     process = subprocess.Popen([*command, "--num-shards", "1", "--workers", "1"], stderr=subprocess.DEVNULL)
     until = time.monotonic() + 60
     while time.monotonic() < until and len(list(tmp_path.glob("data.job/units/*.json"))) < 2:
