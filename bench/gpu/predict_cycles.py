@@ -4,8 +4,8 @@
 
 NVRTC compiles the kernel for sm_90, and a cycle model (bench/gpu/cycle_model) executes the machine code of its first
 block. The levels that it draws are compared with the reference's; where they differ, its times mean nothing, and the
-exit status is 1. docs/predictions.md compares predictions with an H100: they were up to a fifth off. A difference of
-less than 3 % between two texts means nothing, but the mean over several times of an exchange (--stored) tells more.
+exit status is 1. docs/predictions.md compares predictions with an H100. A difference of less than 3 % between two texts
+means nothing, but the mean over several times of an exchange (--stored) tells more.
 """
 
 import argparse
@@ -32,9 +32,8 @@ from samplernn_fast.reference.randomness import draws
 
 WARM = 4
 """Samples before those that are timed."""
-
-
 TIMINGS = {"measured": Timing(), "published": PUBLISHED}
+"""What exchanges and L2 take, by the name of where it comes from."""
 
 
 class Prediction(NamedTuple):

@@ -58,7 +58,7 @@ enum SizeIndex {
   kWeightBytes,       // the block of weights
   kWorkspaceBytes,    // the workspace
   kSharedBytes,       // dynamic shared memory; exchange 2 may need more than a GPU has
-  kResidentBytes,     // weights that a block keeps in shared memory
+  kResidentBytes,     // whole matrices' rows that a block keeps in shared memory
   kProfileBytes,      // Params::profile, or 0
   kSizes
 };

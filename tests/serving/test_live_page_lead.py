@@ -25,8 +25,9 @@ def test_sound_is_ready_and_still_changes_soon(listener: Any, live_server: Any) 
     _, before = last_played(page, 0)
     last_played(page, len(before) + RATE // 2)
     (change,) = [number for number, message in enumerate(said) if message["do"] == "set"]
-    last, place, behind = said[change - 1], said[change], said[change + 1 :]
-    assert last["do"] == "want" and last["until"] - last["keep"] >= RATE // 4
+    place, behind = said[change], said[change + 1 :]
+    last = [message for message in said[:change] if message["do"] == "want"][-1]  # others may tell of a gap
+    assert last["until"] - last["keep"] >= RATE // 4
     assert last["keep"] < place["from"] < place["until"] <= place["from"] + RATE // 20 + 64
     assert max(one["until"] - one["keep"] for one in behind if one["do"] == "want") >= RATE // 4
 

@@ -1,6 +1,6 @@
 """The persistent kernel as it would be launched on an H100, compiled, and where its packets and parameters lie."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from bench.gpu.cycle_model.machine_code import Instruction, decode, exported_numbers
 from samplernn_fast.backends.cuda import constants, grouping
@@ -28,7 +28,10 @@ _OF_VECTOR = (
     "%(v)s::kSpan",
     "spans<%(v)s>()",
 )
-_OF_BLOCK = ("kLevels", "kOwnBuffers ? kArrays.exchange : 0", "kExchangeBytes", "kTeams * kThreads", "kDrawAll")
+_OF_BLOCK = (
+    *("kResidents.end", "kResidents.whole_end - kArraysBytes"),
+    *("kLevels", "kOwnBuffers ? kArrays.exchange : 0", "kExchangeBytes", "kTeams * kThreads", "kDrawAll"),
+)
 _PROBE = """%s
 using namespace srnn;
 extern "C" __constant__ unsigned long long layout_numbers[] = {%s};
@@ -96,18 +99,24 @@ class Kernel:
 def compiled(config: PackedConfig, dtype: str, streams: int, exchange: str, threads: int | None = None) -> Kernel:
     """Compiles the kernel of a model by NVRTC, for sm_90.
 
-    exchange: "tagged" or "cluster", where the first grouping that may fit is taken. threads: of a team, None for what
-    the backend takes. Raises BackendUnavailable without NVRTC, SystemExit where no cluster has room, or where blocks
-    exchange levels.
+    exchange: "tagged" or "cluster". threads: of a team, None for what the backend takes. Raises BackendUnavailable
+    without NVRTC, SystemExit where no cluster has room, or where blocks exchange levels.
     """
     if exchange == "cluster":
-        found = grouping.cluster_groupings(config, dtype, streams, MULTIPROCESSORS, SHARED_BYTES)
-        if not found:
-            raise SystemExit(f"no cluster has room for {config.dim} units in {dtype}")
-        group = found[0]
+        groups = grouping.cluster_groupings(config, dtype, streams, MULTIPROCESSORS, SHARED_BYTES)
+        groups = [one for group in groups for one in (group, replace(group, teams=1))]  # a second team takes memory
     else:
-        group = grouping.grouping(config, dtype, streams, MULTIPROCESSORS, SHARED_BYTES, exchange)
-    defines = constants.defines(config, dtype, group, threads or THREADS, SHARED_BYTES)
+        groups = [grouping.grouping(config, dtype, streams, MULTIPROCESSORS, SHARED_BYTES, exchange)]
+    for group in groups:
+        kernel = _compiled(config, dtype, group, threads or THREADS)
+        if kernel is not None:
+            return kernel
+    raise SystemExit(f"no cluster has room for {streams} streams of {config.dim} units in {dtype}")
+
+
+def _compiled(config: PackedConfig, dtype: str, group: grouping.Grouping, threads: int) -> Kernel | None:
+    """The kernel of one grouping, None where that is a cluster without room (see `Program.build`)."""
+    defines = constants.defines(config, dtype, group, threads, SHARED_BYTES)
     nvrtc, source = open_nvrtc(None, _CAPABILITY), KernelSource.read("persistent.cuh")
     options = ["--gpu-architecture=sm_90", *constants.NVRTC_OPTIONS, "-lineinfo"]
     options += [f"-D{name}={value}" for name, value in defines.items()]
@@ -122,11 +131,14 @@ def compiled(config: PackedConfig, dtype: str, streams: int, exchange: str, thre
         return [next(numbers) for _ in range(count)]
 
     vectors = [Vector(name, *take(len(_OF_VECTOR))) for name in _VECTORS]
-    levels, pushed_at, exchange_bytes, all_threads, draws_all = take(len(_OF_BLOCK))
+    shared, kept, levels, pushed_at, exchange_bytes, all_threads, draws_all = take(len(_OF_BLOCK))
+    in_cluster = group.exchange == "cluster"
+    if in_cluster and (shared > SHARED_BYTES or kept * group.blocks < grouping.resident_bytes(config, dtype)):
+        return None
     if not draws_all:
-        raise SystemExit(f"{streams} streams are too many: the model is of blocks that draw all streams themselves")
+        raise SystemExit(f"{group.batch} streams are too many: the model is of blocks that draw all streams themselves")
     parameters = {name: _PARAMETERS_AT + next(numbers) for name in _PARAMETERS}
     cubin, _ = nvrtc.compile(source.name, source.text, source.headers, options)
     program, labels = decode(cubin, PERSISTENT)
-    where = pushed_at if exchange == "cluster" else None
+    where = pushed_at if in_cluster else None
     return Kernel(program, labels, vectors, levels, parameters, where, exchange_bytes, all_threads)

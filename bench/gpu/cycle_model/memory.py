@@ -12,14 +12,12 @@ from bench.gpu.cycle_model.kernel import Kernel
 from bench.gpu.cycle_model.machine_code import Instruction
 from bench.gpu.cycle_model.other_blocks import Buffer, OtherBlocks
 from bench.gpu.cycle_model.registers import F32, U32, U64, Warp
-from bench.gpu.cycle_model.timing import Timing
+from bench.gpu.cycle_model.timing import L1_LATENCY, LATENCY, OPERANDS_READ, Timing
 
 WINDOW_HIGH = 0x7FF0
 """The upper half of the generic addresses of shared memory."""
 _SHARED_FROM = 0x400  # where shared memory begins in its window of addresses
 _SHARED_BYTES = 228 << 10
-_OPERANDS_READ = 12  # cycles until a store has read its operands
-_SHARED_LATENCY, _L1_LATENCY = 29, 38
 _LINE = 128
 _ARRAYS = {  # members of Params that point to something: bytes
     **{"weights": 256 << 20, "hidden": 1 << 20, "new_hidden": 1 << 20, "history": 1 << 16, "levels": 1 << 18},
@@ -79,16 +77,16 @@ class Memory:
                 first = int(i.args[0][1:])
                 for k in range(words):
                     w.R[first + k][lanes] = self.shared[index + k]
-            return _SHARED_LATENCY + began - t + waves - 1
+            return LATENCY["LDS"] + began - t + waves - 1
         if narrow:
             kind = np.uint8 if narrow[0].endswith("8") else np.uint16
             value = w.int32(i.args[1]) & U32(np.iinfo(kind).max)
             self.shared.view(kind)[(at // np.dtype(kind).itemsize)[lanes]] = value.astype(kind)[lanes]
-            return _OPERANDS_READ
+            return OPERANDS_READ
         for k in range(words):
             value = np.zeros(32, U32) if i.args[1] == "RZ" else w.R[int(i.args[1][1:]) + k]
             self.shared[index + k] = value[lanes]
-        return _OPERANDS_READ
+        return OPERANDS_READ
 
     def _arrive(self, t: int) -> None:
         """Puts what has come from the blocks of a cluster into shared memory."""
@@ -138,7 +136,7 @@ class Memory:
                 _, word, array = self._find(address)
                 for k in range(words):
                     w.R[first + k][lane] = array[word + k]
-        return self._from_l2(_LINE * missing, t) if missing else _L1_LATENCY
+        return self._from_l2(_LINE * missing, t) if missing else L1_LATENCY
 
     def _from_l2(self, size: int, t: int) -> int:
         began = max(t, self._l2_free)
@@ -175,7 +173,7 @@ class Memory:
                 array[word : word + words] = value
                 if name == "levels" and word < self.steps:
                     self.drawn.append((int(value[0]), t))
-        return _OPERANDS_READ
+        return OPERANDS_READ
 
 
 def words_of(i: Instruction) -> int:

@@ -67,9 +67,9 @@ class OtherBlocks:
             return np.zeros(count, U32)
         size = vector.packet_bytes // 4
         if size == 1:
-            return _RANDOM[at % 4000] & ~_SIGN | U32(tag)
+            return _RANDOM[at % len(_RANDOM)] & ~_SIGN | U32(tag)
         numbers = size - 1
-        played = _RANDOM[(at // size * numbers + at % size) % 4000]
+        played = _RANDOM[(at // size * numbers + at % size) % len(_RANDOM)]
         return np.where(at % size == numbers, U32(tag), played)
 
     def logits(self) -> np.ndarray:

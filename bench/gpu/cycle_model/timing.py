@@ -13,7 +13,8 @@ class Timing:
 
     Times of exchanges and the rate of L2 are such that a packet's whole way takes what an H100 was measured to take
     (docs/predictions.md, "Latencies and bandwidth"): an exchange of 2 KB 734 ns through L2, and 457 ns in a cluster;
-    and all multiprocessors read 30 MB from L2 at 3.4 TB/s.
+    and all multiprocessors read 30 MB from L2 at 3.4 TB/s, the slower of two rates that were measured there, because
+    blocks ask for packets at the same time.
     """
 
     load: int = 280
@@ -42,6 +43,8 @@ LATENCY = {
 }
 """From an instruction's issue to its result, where it sets a scoreboard."""
 USUAL_LATENCY = 6
+L1_LATENCY = 38
+"""Of a load that finds what it wants in the first-level cache."""
 OPERANDS_READ = 12
 """Until an instruction's operands may be overwritten."""
 

@@ -199,7 +199,7 @@ def count(instructions, *starts):
 
 @pytest.mark.parametrize(
     ("arch", "dtype", "batch", "bits"),
-    [("sm_80", "float32", 1, 64), ("sm_90", "float32", 2, 128), ("sm_90", "int8", 1, 64)],
+    [("sm_80", "float32", 1, 64), ("sm_90", "float32", 1, 64), ("sm_90", "float32", 2, 128), ("sm_90", "int8", 1, 64)],
 )
 def test_tagged_packets_need_no_fence(compiled, arch, dtype, batch, bits, tmp_path):
     instructions = sass(compiled(arch, dtype, batch)[0], tmp_path)
