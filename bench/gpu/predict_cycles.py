@@ -1,11 +1,12 @@
 """Predicts how many cycles a sample of the cuda backend's persistent kernel takes on an H100, without a GPU.
 
+    pip install -c constraints.txt -e '.[triton]' nvidia-cuda-nvrtc
     python bench/gpu/predict_cycles.py [--dim 1024] [--dtype int8] [--streams 1] [--exchange tagged] [--lines 20]
 
 NVRTC compiles the kernel for sm_90, and a cycle model (bench/gpu/cycle_model) executes the machine code of its first
 block. The levels that it draws are compared with the reference's; where they differ, its times mean nothing, and the
 exit status is 1. docs/predictions.md compares predictions with an H100. A difference of less than 3 % between two texts
-means nothing, but the mean over several times of an exchange (--stored) tells more.
+means nothing, but the mean over several times of a hop (--hop) tells more.
 """
 
 import argparse
@@ -22,13 +23,17 @@ import torch
 sys.path.append(str(Path(__file__).resolve().parents[2]))
 
 from bench.gpu.cycle_model.kernel import CLOCK_MHZ, Kernel, compiled
+from bench.gpu.cycle_model.machine_code import nvdisasm
 from bench.gpu.cycle_model.multiprocessor import Block
 from bench.gpu.cycle_model.timing import PUBLISHED, Timing
 from samplernn_fast.backends.cuda.backend import CudaBackend
 from samplernn_fast.backends.cuda.compiler import source_folder
+from samplernn_fast.errors import SampleRNNError
 from samplernn_fast.models.config import SampleRNNConfig
+from samplernn_fast.native import native
 from samplernn_fast.reference.draw import sample_ref
 from samplernn_fast.reference.randomness import draws
+from samplernn_fast.terminal import counted
 
 WARM = 4
 """Samples before those that are timed."""
@@ -103,48 +108,55 @@ def print_lines(by_line: Counter[tuple[str, int]], count: int) -> None:
 
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
-    """Parses the options `argv`, or those of the command line where it is None."""
+    """Parses the options `argv`, or those of the command line where it is None. Lists make every combination."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--dim", type=int, nargs="+", default=[1024])
-    parser.add_argument("--dtype", nargs="+", choices=CudaBackend.dtypes, default=["int8"])
-    parser.add_argument("--streams", type=int, nargs="+", default=[1])
-    parser.add_argument("--exchange", choices=["tagged", "cluster"], default="tagged")
-    parser.add_argument("--threads", type=int, help="threads of a team; the backend's own choice without it")
+    parser.add_argument("--dim", type=int, nargs="+", default=[1024], help="units of the paper's 3-tier model (1024)")
+    parser.add_argument("--dtype", nargs="+", choices=CudaBackend.dtypes, default=["int8"], help="default: int8")
+    parser.add_argument("--streams", type=int, nargs="+", default=[1], choices=range(1, 9), help="default: 1")
+    parser.add_argument("--exchange", choices=["tagged", "cluster"], default="tagged", help="default: tagged")
+    parser.add_argument("--threads", type=int, choices=range(32, 513, 32), help="of a team (256)", metavar="{32..512}")
     parser.add_argument(
         "--timing",
         choices=list(TIMINGS),
         default="measured",
-        help="whether exchanges and L2 take what an H100 was measured to take, or what was published",
+        help="measured on an H100, or published before (measured)",
     )
     parser.add_argument(
-        "--stored",
+        "--hop",
         type=int,
         nargs="+",
         metavar="CYCLES",
-        help="other times from the store of a packet until the others' packets are in L2; of several the mean is told",
+        help="from the store of a packet until the others' packets are where they are read (1100 measured and 350 "
+        "published, in a cluster 650 and 230); with several, one line each and the mean",
     )
     parser.add_argument(
         "--schedulers",
         choices=["switch", "keep"],
         default="switch",
-        help="whether other warps run while one waits for a load, or wait for it, too",
+        help="switch: other warps run while one waits; keep: it blocks its scheduler, as in older figures (switch)",
     )
-    parser.add_argument("--lines", type=int, default=0, help="tell so many source lines with most cycles")
-    return parser.parse_args(argv)
+    parser.add_argument("--lines", type=int, default=0, metavar="N", help="print the N source lines that take longest")
+    args = parser.parse_args(argv)
+    if min([*(args.hop or [0]), args.lines]) < 0:
+        parser.error("--hop and --lines must be 0 or more")
+    return args
 
 
-def main(argv: list[str] | None = None) -> None:
-    args, right = parse(argv), True
+def run(args: argparse.Namespace) -> bool:
+    """Prints a line for each combination and time of a hop. Returns whether all levels are right."""
+    right, field = True, "push" if args.exchange == "cluster" else "stored"
+    usual = TIMINGS[args.timing]
     for dim, dtype, streams in itertools.product(args.dim, args.dtype, args.streams):
         config = SampleRNNConfig(dim=dim)
         kernel, cycles = compiled(config, dtype, streams, args.exchange, args.threads), []
-        usual = TIMINGS[args.timing]
-        for stored in args.stored or [usual.stored]:
-            timing = dataclasses.replace(usual, stored=stored)
+        for hop in args.hop or [getattr(usual, field)]:
+            timing = dataclasses.replace(usual, **{field: hop})
             found = predict(kernel, max(config.frame_sizes), timing, args.schedulers == "keep")
             right = right and found.levels == found.expected
             cycles.append(found.cycles)
-            about = f"dim {dim}, {dtype}, {streams} streams, {args.exchange}, stored {stored}"
+            about = (
+                f"dim {dim}, {dtype}, {counted(streams, 'stream')}, {args.exchange}, hop {hop}, NVRTC {kernel.nvrtc}"
+            )
             print(
                 f"{about}: {found.cycles:.0f} cycles a sample, {found.cycles / CLOCK_MHZ:.2f} us at {CLOCK_MHZ} MHz;"
                 f" {found.instructions:.0f} instructions, {found.code_bytes / 1024:.0f} KB of code;"
@@ -154,6 +166,16 @@ def main(argv: list[str] | None = None) -> None:
             print_lines(found.by_line, args.lines)
         if len(cycles) > 1:
             print(f"  mean {np.mean(cycles):.0f} cycles", flush=True)
+    return right
+
+
+def main(argv: list[str] | None = None) -> None:
+    args = parse(argv)
+    nvdisasm()  # before anything is compiled
+    try:
+        right = run(args)
+    except (SampleRNNError, native().CudaError) as error:
+        raise SystemExit(str(error)) from None
     if not right:
         raise SystemExit("levels differ from the reference's, so the times above mean nothing")
 

@@ -2,6 +2,7 @@
 kernels, whose machine code must draw the reference's levels."""
 
 import math
+import re
 import struct
 
 import numpy as np
@@ -89,7 +90,7 @@ def made_kernel(program=(), labels=(), threads=64, packet_bytes=4):
     size = 64 * packet_bytes
     vector = Vector("LogitVectors", 0, 2 * size, size, packet_bytes, 2, 1, 4, 16)
     program = [instruction(*words, address=16 * k) for k, words in enumerate(program)]
-    return Kernel(program, dict(labels), [vector], 64, {}, None, 2 * size, threads)
+    return Kernel(program, dict(labels), [vector], 64, {}, None, 2 * size, threads, weight_bytes=64, nvrtc="none")
 
 
 def ends(keeps_scheduler=True, **options):
@@ -195,15 +196,17 @@ def test_a_kernel_that_does_not_wait_for_packets_draws_other_levels(nvrtc, monke
 
 
 def test_the_program_tells_each_time_of_an_exchange_and_the_mean(nvrtc, capsys):
-    words = "--dim 256 --dtype bfloat16 --exchange cluster --stored 350 370 --lines 3 --schedulers switch"
+    words = "--dim 256 --dtype bfloat16 --exchange cluster --hop 650 750 --lines 3 --schedulers switch"
     predict_cycles.main(words.split())
     told = capsys.readouterr().out
-    assert told.count("levels right") == 2 and told.count(".cuh:") + told.count("prims.h:") == 6 and "mean" in told
+    assert told.count("levels right") == 2 and told.count(".cuh:") + told.count("prims.h:") == 6
+    near, far, mean = (int(cycles) for cycles in re.findall(r"(\d+) cycles", told))
+    assert far - near > 200 and abs(mean - (near + far) / 2) <= 1  # 3.125 hops a sample
 
 
 @pytest.mark.parametrize(
     ("words", "reason"),
-    [("--dim 4096 --exchange cluster", "no cluster has room"), ("--streams 16", "16 streams are too many")],
+    [("--dim 4096 --exchange cluster", "no cluster has room"), ("--dim 0", "dim must be 1 to 16384, got 0")],
 )
 def test_what_is_not_modelled_is_refused(nvrtc, words, reason):
     with pytest.raises(SystemExit, match=reason):

@@ -29,7 +29,7 @@ _OF_VECTOR = (
     "spans<%(v)s>()",
 )
 _OF_BLOCK = (
-    *("kResidents.end", "kResidents.whole_end - kArraysBytes"),
+    *("kResidents.end", "kResidents.whole_end - kArraysBytes", "kOffsets.end"),
     *("kLevels", "kOwnBuffers ? kArrays.exchange : 0", "kExchangeBytes", "kTeams * kThreads", "kDrawAll"),
 )
 _PROBE = """%s
@@ -94,6 +94,9 @@ class Kernel:
     """The bytes of all buffers."""
     threads: int
     """Of a block."""
+    weight_bytes: int
+    nvrtc: str
+    """The version of the compiler. Another one may make other code."""
 
 
 def compiled(config: PackedConfig, dtype: str, streams: int, exchange: str, threads: int | None = None) -> Kernel:
@@ -131,7 +134,7 @@ def _compiled(config: PackedConfig, dtype: str, group: grouping.Grouping, thread
         return [next(numbers) for _ in range(count)]
 
     vectors = [Vector(name, *take(len(_OF_VECTOR))) for name in _VECTORS]
-    shared, kept, levels, pushed_at, exchange_bytes, all_threads, draws_all = take(len(_OF_BLOCK))
+    shared, kept, weight_bytes, levels, pushed_at, exchange_bytes, all_threads, draws_all = take(len(_OF_BLOCK))
     in_cluster = group.exchange == "cluster"
     if in_cluster and (shared > SHARED_BYTES or kept * group.blocks < grouping.resident_bytes(config, dtype)):
         return None
@@ -141,4 +144,7 @@ def _compiled(config: PackedConfig, dtype: str, group: grouping.Grouping, thread
     cubin, _ = nvrtc.compile(source.name, source.text, source.headers, options)
     program, labels = decode(cubin, PERSISTENT)
     where = pushed_at if in_cluster else None
-    return Kernel(program, labels, vectors, levels, parameters, where, exchange_bytes, all_threads)
+    return Kernel(
+        *(program, labels, vectors, levels, parameters, where, exchange_bytes, all_threads, weight_bytes),
+        nvrtc=".".join(map(str, nvrtc.version)),
+    )

@@ -22,10 +22,12 @@ Frame = tuple[str, int]
 def nvdisasm() -> Path:
     """The disassembler of a CUDA toolkit on PATH, or the one that Triton brings."""
     on_path, triton = shutil.which("nvdisasm"), importlib.util.find_spec("triton")
-    if on_path:
-        return Path(on_path)
+    found = [Path(on_path)] if on_path else []
     if triton and triton.origin:
-        return Path(triton.origin).parent / "backends/nvidia/bin/nvdisasm"
+        found.append(Path(triton.origin).parent / "backends/nvidia/bin/nvdisasm")
+    for file in found:
+        if file.is_file():
+            return file
     raise SystemExit("no nvdisasm: pip install triton, or put the bin folder of a CUDA toolkit into PATH")
 
 
@@ -105,15 +107,17 @@ def decode(cubin: bytes, kernel: str) -> tuple[list[Instruction], dict[str, int]
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "kernel.cubin"
         file.write_bytes(cubin)
-        command = [str(nvdisasm()), "-c", "-gi", str(file)]
-        listing = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        done = subprocess.run([str(nvdisasm()), "-c", "-gi", str(file)], capture_output=True, text=True)
+    if done.returncode != 0 or f".text.{kernel}:" not in done.stdout:
+        reason = [*done.stderr.strip().splitlines(), "it lists no instructions"][0]
+        raise SystemExit(f"{nvdisasm()} cannot read code for sm_90: {reason}")
     program: list[Instruction] = []
     labels: dict[str, int] = {}
     waiting: list[str] = []
     pending: list[Frame] = []
     frames: tuple[Frame, ...] = ()
     inside = False
-    for line in listing.splitlines():
+    for line in done.stdout.splitlines():
         if line.startswith(".text."):
             inside = line.startswith(f".text.{kernel}:")
         elif not inside:

@@ -11,7 +11,7 @@ import numpy as np
 from bench.gpu.cycle_model.kernel import Kernel
 from bench.gpu.cycle_model.machine_code import Instruction
 from bench.gpu.cycle_model.other_blocks import Buffer, OtherBlocks
-from bench.gpu.cycle_model.registers import F32, U32, U64, Warp
+from bench.gpu.cycle_model.registers import F32, LOCAL_BYTES, U32, U64, Warp
 from bench.gpu.cycle_model.timing import L1_LATENCY, LATENCY, OPERANDS_READ, Timing
 
 WINDOW_HIGH = 0x7FF0
@@ -19,8 +19,8 @@ WINDOW_HIGH = 0x7FF0
 _SHARED_FROM = 0x400  # where shared memory begins in its window of addresses
 _SHARED_BYTES = 228 << 10
 _LINE = 128
-_ARRAYS = {  # members of Params that point to something: bytes
-    **{"weights": 256 << 20, "hidden": 1 << 20, "new_hidden": 1 << 20, "history": 1 << 16, "levels": 1 << 18},
+_ARRAYS = {  # members of Params that point to something other than the weights: bytes
+    **{"hidden": 1 << 20, "new_hidden": 1 << 20, "history": 1 << 16, "levels": 1 << 18},
     **{"temperature": 1 << 18, "drawings": 1 << 16, "workspace": 64 << 20, "error": 1 << 12, "profile": 1 << 12},
 }
 _DRAWING_WORDS, _NUMBER_OF_STREAM = 8, 4  # of StreamDrawing in csrc/cuda/params.h
@@ -34,7 +34,8 @@ class Memory:
         self.kernel, self.steps, self.timing = kernel, steps, timing
         self.others = OtherBlocks(kernel)
         self.shared = np.zeros(_SHARED_BYTES // 4 + 64, U32)
-        self._arrays = {name: (k << 32, np.zeros(size // 4, U32)) for k, (name, size) in enumerate(_ARRAYS.items(), 1)}
+        sizes = _ARRAYS | {"weights": kernel.weight_bytes}
+        self._arrays = {name: (k << 32, np.zeros(size // 4, U32)) for k, (name, size) in enumerate(sizes.items(), 1)}
         self.array("temperature").view(F32)[:] = 1
         self.array("history")[:] = kernel.levels // 2
         drawings = self.array("drawings").reshape(-1, _DRAWING_WORDS)
@@ -99,6 +100,18 @@ class Memory:
             start = self.kernel.pushed_at + vector.offset + place * vector.place_bytes + number * vector.copy_bytes
             words = self.others.words(vector, 0, vector.copy_bytes // 4, tag)
             self.shared[start // 4 : start // 4 + len(words)] = words
+
+    def local_access(self, w: Warp, i: Instruction, lanes: np.ndarray) -> int:
+        """Executes LDL or STL, by which a thread keeps what it has no registers for. Returns its latency."""
+        load = i.op == "LDL"
+        index = (w.address(i.args[1] if load else i.args[0]).astype(np.int64) % LOCAL_BYTES) // 4
+        for k in range(words_of(i)):
+            if not load:
+                value = np.zeros(32, U32) if i.args[1] == "RZ" else w.R[int(i.args[1][1:]) + k]
+                w.local[index[lanes] + k, lanes] = value[lanes]
+            elif i.args[0] != "RZ":
+                w.R[int(i.args[0][1:]) + k][lanes] = w.local[index[lanes] + k, lanes]
+        return L1_LATENCY if load else OPERANDS_READ
 
     # --- global memory --------------------------------------------------------------------------
 

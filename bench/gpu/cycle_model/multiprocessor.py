@@ -172,6 +172,8 @@ class Block:
         """Executes any other instruction. Returns its latency, or None for the usual one."""
         if i.op in ("LDS", "STS"):
             return self.memory.shared_access(w, i, lanes, t)
+        if i.op in ("LDL", "STL"):
+            return self.memory.local_access(w, i, lanes)
         if i.op in ("LDG", "LD"):
             return self.memory.load(w, i, lanes, t)
         if i.op in ("STG", "ST"):

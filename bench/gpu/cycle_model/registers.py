@@ -11,6 +11,8 @@ import numpy as np
 
 U32, U64, F32 = np.uint32, np.uint64, np.float32
 LANES = np.arange(32)
+LOCAL_BYTES = 4096
+"""Of the local memory of a thread, which is more than any kernel here takes."""
 LOW = U64(0xFFFFFFFF)
 _SPECIAL = {"+INF": np.inf, "-INF": -np.inf, "INF": np.inf, "+QNAN": np.nan, "QNAN": np.nan, "-QNAN": np.nan}
 
@@ -70,6 +72,7 @@ class Warp:
         self.number, self.constants = number, constants
         self.tid = U32(32 * number) + LANES.astype(U32)
         self.R = np.zeros((256, 32), U32)
+        self.local = np.zeros((LOCAL_BYTES // 4 + 4, 32), U32)
         self.P = np.zeros((8, 32), bool)
         self.P[7] = True
         self.UR = [0] * 64
