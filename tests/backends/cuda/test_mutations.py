@@ -25,8 +25,7 @@ _ALONE = {
     **{f"barrier_{way}(kReadBarrier, kTeams * kThreads)": "(void)0" for way in ("sync", "arrive")},
 }
 # This barrier is there for speed, as its comment says.
-_FOR_SPEED = """if constexpr (kPublishers < kThreads && kInPackets)
-    barrier_sync(b.barrier(), kThreads);"""
+_FOR_SPEED = "if constexpr (kPublishers < kThreads && kInPackets) barrier_sync(b.barrier(), kThreads);"
 _BOTH = "(kSmallPackets ? q.y ^ sequence : 0)"
 _LOOK = f"return (q.w ^ sequence) | {_BOTH};"
 _TURNS = "return ((q.x ^ turn) | (q.y ^ turn) | (q.z ^ turn) | (q.w ^ turn)) & kSign;"
@@ -202,6 +201,11 @@ def test_no_part_of_the_protocol_can_be_left_out(what, tmp_path):
     start = (KERNELS / "cuda" / "device" / file).read_text().index(old)
     kernels = mutant(tmp_path, file, start, old, new)
     assert any(is_noticed(kernels, run) for run in range(len(RUNS)) if RUNS[run].exchange == exchange)
+
+
+def test_the_barrier_that_is_there_for_speed_is_known():
+    """Otherwise it would be taken for one that nothing notices."""
+    assert _FOR_SPEED in (KERNELS / "cuda" / "device" / "exchange.cuh").read_text()
 
 
 @pytest.mark.parametrize("run", range(6, len(RUNS)), ids=lambda run: f"{RUNS[run].name}-{RUNS[run].exchange}")
