@@ -38,18 +38,18 @@ from samplernn_fast.terminal import counted
 WARM = 4
 """Samples before those that are timed."""
 TIMINGS = {"measured": Timing(), "published": PUBLISHED}
-"""What exchanges and L2 take, by the name of where it comes from."""
+"""The times of exchanges and L2 by the name of where they come from."""
 
 
 class Prediction(NamedTuple):
-    """What a run of the model tells."""
+    """A run of the model tells this."""
 
     cycles: float
-    """Of a sample."""
+    """A sample takes so many."""
     instructions: float
-    """Of a sample, by all warps of the block."""
+    """All warps of the block execute so many in a sample."""
     code_bytes: int
-    """Of the instructions that were executed while samples were timed."""
+    """The instructions that were executed while samples were timed have so many."""
     levels: list[int]
     expected: list[int]
     """The reference's levels."""

@@ -7,6 +7,7 @@ import struct
 
 import numpy as np
 import pytest
+from compilers import nvrtc_or_skip
 
 from bench.gpu import predict_cycles
 from bench.gpu.cycle_model import kernel as kernels
@@ -17,8 +18,7 @@ from bench.gpu.cycle_model.multiprocessor import Block
 from bench.gpu.cycle_model.other_blocks import OtherBlocks
 from bench.gpu.cycle_model.registers import Warp
 from bench.gpu.cycle_model.timing import Timing
-from samplernn_fast.backends.cuda.compiler import KernelSource, open_nvrtc
-from samplernn_fast.errors import BackendUnavailable
+from samplernn_fast.backends.cuda.compiler import KernelSource
 from samplernn_fast.models.config import SampleRNNConfig
 
 pytest.importorskip("samplernn_fast._C", reason="the native part is not built: no C++ compiler")
@@ -162,13 +162,15 @@ def test_warps_that_can_never_meet_are_told():
         ends(program=[("BAR.SYNC.DEFER_BLOCKING 0x1, 0x60",), ("EXIT",)])
 
 
+def test_an_instruction_that_the_model_does_not_know_is_named():
+    with pytest.raises(SystemExit, match=r"does not know TEX R1, R2; add it to bench/gpu/cycle_model/instructions\.py"):
+        ends(program=[("TEX R1, R2",), ("EXIT",)])
+
+
 @pytest.fixture(scope="module")
 def nvrtc():
     pytest.importorskip("triton", reason="nvdisasm comes with triton")
-    try:
-        return open_nvrtc(None, (9, 0))
-    except BackendUnavailable as unavailable:
-        pytest.skip(f"no NVRTC: pip install -e '.[test]' ({unavailable})")
+    return nvrtc_or_skip((9, 0))
 
 
 MOST_CYCLES = {"int8": 9_650, "bfloat16": 10_570, "float32": 13_150}

@@ -1,4 +1,4 @@
-"""What each arithmetic instruction of sm_90 computes, for the 32 lanes of a warp at once.
+"""Each function computes an arithmetic instruction of sm_90 for the 32 lanes of a warp at once.
 
 Only what the kernel uses is here; another instruction ends the model with its text. Products of tensor cores (HMMA,
 IMMA) leave their sum as it was: they take their time, but their numbers are not worked out. No drawn level depends on

@@ -8,16 +8,18 @@ from samplernn_fast.backends.cuda.compiler import KernelSource, open_nvrtc
 from samplernn_fast.backends.cuda.program import PERSISTENT, THREADS
 from samplernn_fast.models.config import PackedConfig
 
-MULTIPROCESSORS, SHARED_BYTES, CLOCK_MHZ = 132, 227 << 10, 1980  # of an H100 SXM
+MULTIPROCESSORS, SHARED_BYTES, CLOCK_MHZ = 132, 227 << 10, 1980
+"""An H100 SXM has these."""
 _CAPABILITY = (9, 0)
-_PARAMETERS_AT = 0x210  # in constant bank 0, where sm_90 keeps a kernel's parameters
+_PARAMETERS_AT = 0x210  # sm_90 keeps a kernel's parameters there, in constant bank 0
 
+# These are the members of Params in csrc/cuda/params.h.
 _PARAMETERS = (
     *("weights", "hidden", "new_hidden", "history", "forced", "levels", "logits", "temperature", "drawings"),
     *("workspace", "error", "profile", "time_limit", "t", "steps"),
-)  # the members of Params in csrc/cuda/params.h
+)
+# These structs of csrc/cuda/device/vectors.cuh stand in the order of their buffers, each with its first place.
 _VECTORS = {"UnitVectors": "0", "InputVectors": "kMlpPlace", "LogitVectors": "kLogitPlace"}
-# The structs of csrc/cuda/device/vectors.cuh in the order of their buffers, each with its first place.
 _OF_VECTOR = (
     "%(v)s::offset(%(place)s)",
     "exchange_bytes<%(v)s>()",
@@ -40,13 +42,13 @@ extern "C" __constant__ unsigned long long layout_numbers[] = {%s};
 
 @dataclass(frozen=True)
 class Vector:
-    """What an exchange of csrc/cuda/device/vectors.cuh carries, and where its buffers lie; all sizes are in bytes."""
+    """One struct of csrc/cuda/device/vectors.cuh says what an exchange carries and where its buffers lie, in bytes."""
 
     name: str
     offset: int
-    """Of the buffers of its first place."""
+    """The buffers of its first place begin here."""
     place_bytes: int
-    """From one place to the next."""
+    """The buffers of the next place begin so much further."""
     copy_bytes: int
     packet_bytes: int
     """16: three numbers and a sequence number. 8: a number and one. 4: a number whose sign is its turn."""
@@ -93,7 +95,7 @@ class Kernel:
     exchange_bytes: int
     """The bytes of all buffers."""
     threads: int
-    """Of a block."""
+    """A block has so many."""
     weight_bytes: int
     nvrtc: str
     """The version of the compiler. Another one may make other code."""
@@ -136,7 +138,7 @@ def _compiled(config: PackedConfig, dtype: str, group: grouping.Grouping, thread
     vectors = [Vector(name, *take(len(_OF_VECTOR))) for name in _VECTORS]
     shared, kept, weight_bytes, levels, pushed_at, exchange_bytes, all_threads, draws_all = take(len(_OF_BLOCK))
     in_cluster = group.exchange == "cluster"
-    if in_cluster and (shared > SHARED_BYTES or kept * group.blocks < grouping.resident_bytes(config, dtype)):
+    if in_cluster and not grouping.cluster_has_room(group, config, dtype, shared, kept, SHARED_BYTES):
         return None
     if not draws_all:
         raise SystemExit(f"{group.batch} streams are too many: the model is of blocks that draw all streams themselves")

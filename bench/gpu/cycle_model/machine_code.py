@@ -32,7 +32,7 @@ def nvdisasm() -> Path:
 
 
 def _section_headers(cubin: bytes) -> list[tuple[int, ...]]:
-    """Of each section of the ELF file: name, type, flags, address, offset, size, link, info, alignment, entry size."""
+    """The name, type, flags, address, offset, size, link, info, alignment and entry size of each section."""
     (table,) = struct.unpack_from("<Q", cubin, 40)
     (number,) = struct.unpack_from("<H", cubin, 60)
     return [struct.unpack_from("<IIQQQQIIQQ", cubin, table + 64 * k) for k in range(number)]
@@ -81,6 +81,12 @@ class Instruction:
         self.stall = control & 15
         self.writes, self.reads = control >> 5 & 7, control >> 8 & 7
         self.waits = tuple(k for k in range(6) if control >> 11 + k & 1)
+
+
+def not_modelled(i: Instruction) -> SystemExit:
+    """The error of an instruction that the model cannot execute, and where it can be taught to."""
+    where = "".join(f", from {file}:{line}" for file, line in i.frames[:1])
+    return SystemExit(f"the cycle model does not know {i.text}{where}; add it to bench/gpu/cycle_model/instructions.py")
 
 
 def _split(args: str) -> list[str]:

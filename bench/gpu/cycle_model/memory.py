@@ -1,4 +1,4 @@
-"""What a block reads and writes: its shared memory, the arrays of the launch, and packets of other blocks.
+"""A block reads and writes its shared memory, the arrays of the launch, and packets of other blocks.
 
 Weights are zeros, temperatures 1, seeds 0, history the middle level. What comes from L2 comes at a limited rate, behind
 a first-level cache that keeps what other blocks do not write.
@@ -9,7 +9,7 @@ import collections
 import numpy as np
 
 from bench.gpu.cycle_model.kernel import Kernel
-from bench.gpu.cycle_model.machine_code import Instruction
+from bench.gpu.cycle_model.machine_code import Instruction, not_modelled
 from bench.gpu.cycle_model.other_blocks import Buffer, OtherBlocks
 from bench.gpu.cycle_model.registers import F32, LOCAL_BYTES, U32, U64, Warp
 from bench.gpu.cycle_model.timing import L1_LATENCY, LATENCY, OPERANDS_READ, Timing
@@ -19,7 +19,8 @@ WINDOW_HIGH = 0x7FF0
 _SHARED_FROM = 0x400  # where shared memory begins in its window of addresses
 _SHARED_BYTES = 228 << 10
 _LINE = 128
-_ARRAYS = {  # members of Params that point to something other than the weights: bytes
+# The bytes of what members of Params point to, except the weights.
+_ARRAYS = {
     **{"hidden": 1 << 20, "new_hidden": 1 << 20, "history": 1 << 16, "levels": 1 << 18},
     **{"temperature": 1 << 18, "drawings": 1 << 16, "workspace": 64 << 20, "error": 1 << 12, "profile": 1 << 12},
 }
@@ -72,7 +73,7 @@ class Memory:
         narrow = [mod for mod in i.mods if mod.lstrip("US") in ("8", "16")]
         if load:
             if narrow:
-                raise NotImplementedError(f"no model of {i.text} at {i.address:#x}")
+                raise not_modelled(i)
             self._arrive(t)
             if i.args[0] != "RZ":
                 first = int(i.args[0][1:])
@@ -190,12 +191,12 @@ class Memory:
 
 
 def words_of(i: Instruction) -> int:
-    """How many words of 4 bytes an instruction moves."""
+    """Returns how many words of 4 bytes an instruction moves."""
     return 4 if "128" in i.mods else 2 if "64" in i.mods else 1
 
 
 def _waves(at: np.ndarray, lanes: np.ndarray, words: int) -> int:
-    """How often the banks must be read: groups of lanes that take 128 bytes, and conflicts within them."""
+    """Returns how often the banks are read: once for each group of lanes with 128 bytes, more often in conflicts."""
     waves, group = 0, 32 // words
     for begin in range(0, 32, group):
         part = at[begin : begin + group][lanes[begin : begin + group]] // 4

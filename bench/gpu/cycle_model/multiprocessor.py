@@ -17,7 +17,7 @@ import numpy as np
 from bench.gpu.cycle_model import conversions  # noqa: F401  (it fills COMPUTE)
 from bench.gpu.cycle_model.instructions import COMPUTE
 from bench.gpu.cycle_model.kernel import Kernel
-from bench.gpu.cycle_model.machine_code import Instruction
+from bench.gpu.cycle_model.machine_code import Instruction, not_modelled
 from bench.gpu.cycle_model.memory import WINDOW_HIGH, Memory
 from bench.gpu.cycle_model.registers import LANES, U32, U64, Warp, low32
 from bench.gpu.cycle_model.timing import LATENCY, OPERANDS_READ, USUAL_LATENCY, Timing, pipe_of
@@ -42,7 +42,7 @@ class Block:
         self.executed: collections.Counter[int] = collections.Counter()
         """How often each instruction of the program was executed by a warp."""
         self.log: list[tuple[int, int]] = []
-        """Of the first warp: (place in the program, cycle of its end) of each instruction."""
+        """The first warp's instructions: (place in the program, cycle of its end) of each."""
         self._places = {i.address: k for k, i in enumerate(self.program)}
         self._pipes = [pipe_of(i.op, i.mods) for i in self.program]
         self._busy: dict[object, int] = collections.defaultdict(int)
@@ -99,7 +99,7 @@ class Block:
         return at, running & (w.pc == at)
 
     def _issue(self, w: Warp, at: int) -> int:
-        """When the instruction can begin."""
+        """Takes the scheduler and the pipe for an instruction, and returns when it begins."""
         scheduler, pipe, busy = w.number % _SCHEDULERS, self._pipes[at], self._busy
         t = max([w.time, busy[scheduler], *(w.scoreboards[k] for k in self.program[at].waits)])
         if pipe:
@@ -189,7 +189,7 @@ class Block:
         elif i.op in COMPUTE:
             return COMPUTE[i.op](w, i, lanes)
         else:
-            raise NotImplementedError(f"no model of {i.text} at {i.address:#x}, {i.frames[:3]}")
+            raise not_modelled(i)
         return None
 
     def _constant(self, w: Warp, i: Instruction, lanes: np.ndarray) -> None:

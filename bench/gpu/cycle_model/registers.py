@@ -12,7 +12,7 @@ import numpy as np
 U32, U64, F32 = np.uint32, np.uint64, np.float32
 LANES = np.arange(32)
 LOCAL_BYTES = 4096
-"""Of the local memory of a thread, which is more than any kernel here takes."""
+"""A thread has so much local memory here, which is more than any kernel takes."""
 LOW = U64(0xFFFFFFFF)
 _SPECIAL = {"+INF": np.inf, "-INF": -np.inf, "INF": np.inf, "+QNAN": np.nan, "QNAN": np.nan, "-QNAN": np.nan}
 
@@ -170,7 +170,7 @@ class Warp:
             self.P[int(text[1:])][lanes] = value[lanes]
 
     def address(self, text: str) -> np.ndarray:
-        """Of [R8+0x10], desc[UR6][R8.64+0x10], [UR4+R2.X4+0x8]: (32,) uint64."""
+        """The addresses (32,) uint64 of [R8+0x10], desc[UR6][R8.64+0x10] or [UR4+R2.X4+0x8]."""
         total = np.zeros(32, U64)
         for part, kind, number in _address_parts(text):
             if kind == "R":

@@ -44,7 +44,7 @@ LATENCY = {
 """From an instruction's issue to its result, where it sets a scoreboard."""
 USUAL_LATENCY = 6
 L1_LATENCY = 38
-"""Of a load that finds what it wants in the first-level cache."""
+"""A load takes so long that finds what it wants in the first-level cache."""
 OPERANDS_READ = 12
 """Until an instruction's operands may be overwritten."""
 

@@ -130,6 +130,16 @@ def resident_bytes(config: PackedConfig, dtype: str) -> int:
     return _bytes_of(config, dtype, lambda name: name.startswith(kept) or name.endswith(".recurrent"))
 
 
+def cluster_has_room(
+    group: Grouping, config: PackedConfig, dtype: str, needed: int, kept: int, shared_bytes: int
+) -> bool:
+    """Whether the blocks of a cluster have room for all their arrays, and for the matrices that must stay.
+
+    needed, kept: the shared memory of a block and what it keeps of whole matrices, as its compiled kernel tells.
+    """
+    return needed <= shared_bytes and kept * group.blocks >= resident_bytes(config, dtype)
+
+
 def product_bytes(config: PackedConfig, dtype: str) -> int:
     """The bytes of all matrices in a numeric mode."""
     return _bytes_of(config, dtype, lambda name: True)

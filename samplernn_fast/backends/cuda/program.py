@@ -93,8 +93,8 @@ class Program:
             kernels = _load(gpu, config, dtype, group, profile)
             kernel, sizes = kernels[PERSISTENT], kernels[PERSISTENT].sizes
             threads = THREADS * group.teams
-            kept = sizes["resident"] * group.blocks >= grouping.resident_bytes(config, dtype)
-            if sizes["shared"] > shared_bytes or not kept:
+            room = (sizes["shared"], sizes["resident"], shared_bytes)
+            if not grouping.cluster_has_room(group, config, dtype, *room):
                 if group.teams > 1:  # a second team takes memory too
                     waiting.insert(0, replace(group, teams=1))
                 continue

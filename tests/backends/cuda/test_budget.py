@@ -1,23 +1,22 @@
 """What the kernels compile to, for every GPU architecture that it is meant for: registers, spills, shared
 memory, and the machine code itself. NVRTC and nvcc, without a GPU."""
 
-import importlib.util
 import itertools
 import re
 import shutil
-import struct
 import subprocess
 from pathlib import Path
 
 import pytest
 from cases import CASES
+from compilers import nvrtc_or_skip
 from fake_gpu import ROOT
 
+from bench.gpu.cycle_model.machine_code import exported_numbers, nvdisasm
 from samplernn_fast.backends.cuda import constants, grouping
-from samplernn_fast.backends.cuda.compiler import KernelSource, architecture, open_nvrtc
+from samplernn_fast.backends.cuda.compiler import KernelSource, architecture
 from samplernn_fast.backends.cuda.program import THREADS
 from samplernn_fast.backends.cuda.stages import Walk
-from samplernn_fast.errors import BackendUnavailable
 from samplernn_fast.models.config import SampleRNNConfig
 from samplernn_fast.reference import modes
 
@@ -47,10 +46,7 @@ def defines(config, arch, dtype, batch, exchange, profile=False):
 
 @pytest.fixture(scope="module")
 def nvrtc():
-    try:
-        return open_nvrtc(None, (8, 0))
-    except BackendUnavailable as unavailable:
-        pytest.skip(f"no NVRTC: pip install -e '.[test]' ({unavailable})")
+    return nvrtc_or_skip((8, 0))
 
 
 @pytest.fixture(scope="module")
@@ -81,25 +77,8 @@ def check(cubin, log, arch):
     registers = [int(number) for number in re.findall(r"Used (\d+) registers", log)]
     assert len(registers) == len(kernels)
     assert "warning" not in log.lower() and "smem" not in log, log  # all shared memory is asked for at the launch
-    sizes = constant(cubin, "srnn_sizes")
+    sizes = exported_numbers(cubin, "srnn_sizes")
     assert len(sizes) == 6 and 0 < sizes[SHARED_BYTES] <= GPUS[arch][1]
-
-
-def constant(cubin, name):
-    """The 64-bit numbers of a constant of an ELF file."""
-    table, number = struct.unpack_from("<Q", cubin, 40)[0], struct.unpack_from("<H", cubin, 60)[0]
-    # Of every section: type, offset, size, and the section that it goes with.
-    sections = [
-        (*struct.unpack_from("<4xI16xQQ", cubin, at), struct.unpack_from("<I", cubin, at + 40)[0])
-        for at in range(table, table + 64 * number, 64)
-    ]
-    [(_, symbols, size, names)] = [section for section in sections if section[0] == 2]
-    for at in range(symbols, symbols + size, 24):
-        text, _, _, section, value, length = struct.unpack_from("<IBBHQQ", cubin, at)
-        start = sections[names][1] + text
-        if cubin[start : cubin.index(b"\0", start)].decode() == name:
-            return struct.unpack_from(f"<{length // 8}Q", cubin, sections[section][1] + value)
-    raise AssertionError(f"{name} is not exported")
 
 
 @pytest.mark.parametrize("arch", GPUS)
@@ -131,7 +110,7 @@ def test_each_stage_of_the_papers_model(compiled, arch, dtype, tmp_path):
     instructions = sass(cubin, tmp_path)
     # No block waits for another.
     assert count(instructions, "MEMBAR", "ERRBAR", "RED.", "NANOSLEEP", "LDL", "STL") == 0
-    assert constant(cubin, "srnn_sizes")[SHARED_BYTES + 1] == 0  # resident rows
+    assert exported_numbers(cubin, "srnn_sizes")[SHARED_BYTES + 1] == 0  # resident rows
 
 
 @pytest.mark.slow
@@ -152,7 +131,7 @@ def test_a_small_model_in_one_block(compiled):
     small = SampleRNNConfig(dim=64)
     cubin, log = compiled("sm_90", "int8", 132, "auto", small)
     check(cubin, log, "sm_90")
-    resident = constant(cubin, "srnn_sizes")[SHARED_BYTES + 1]
+    resident = exported_numbers(cubin, "srnn_sizes")[SHARED_BYTES + 1]
     assert resident >= grouping.product_bytes(small, "int8")  # every matrix stays in shared memory
 
 
@@ -181,11 +160,11 @@ def test_every_case_compiles(compiled, name, arch):
 
 
 def sass(cubin, tmp_path):
-    """Names of the machine instructions, in their order, from Triton's nvdisasm."""
-    spec = importlib.util.find_spec("triton")
-    tool = Path(spec.origin).parent / "backends" / "nvidia" / "bin" / "nvdisasm" if spec and spec.origin else None
-    if tool is None or not tool.is_file():
-        pytest.skip("no nvdisasm: pip install triton")
+    """Names of the machine instructions, in their order."""
+    try:
+        tool = nvdisasm()
+    except SystemExit as missing:
+        pytest.skip(str(missing))
     (tmp_path / "kernel.cubin").write_bytes(cubin)
     done = subprocess.run([tool, "-c", tmp_path / "kernel.cubin"], capture_output=True, text=True, check=True)
     found = re.findall(r"^\s+/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+\s+)?([A-Z][\w.]+)", done.stdout, re.MULTILINE)
@@ -239,7 +218,7 @@ SMALL = SampleRNNConfig(dim=256)
 def test_a_cluster_has_fences_only_where_it_begins_and_ends(compiled, arch, dtype, batch, tmp_path):
     cubin, log = compiled(arch, dtype, batch, exchange="cluster", config=SMALL)
     check(cubin, log, arch)
-    resident = constant(cubin, "srnn_sizes")[SHARED_BYTES + 1]
+    resident = exported_numbers(cubin, "srnn_sizes")[SHARED_BYTES + 1]
     blocks = int(defines(SMALL, arch, dtype, batch, "cluster")["SRNN_BLOCKS"])
     assert resident * blocks >= grouping.resident_bytes(SMALL, dtype)
     instructions = sass(cubin, tmp_path)

@@ -5,6 +5,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from compilers import nvrtc_or_skip
 from small import assert_one_line
 
 from samplernn_fast.backends.cuda import compiler, constants, cubin_cache
@@ -27,10 +28,7 @@ def cache(tmp_path, monkeypatch):
 @pytest.fixture(scope="module")
 def nvrtc():
     """The NVRTC of pip, whatever its version."""
-    try:
-        return open_nvrtc(None, (8, 0))
-    except BackendUnavailable as unavailable:
-        pytest.skip(f"no NVRTC: pip install -e '.[test]' ({unavailable})")
+    return nvrtc_or_skip((8, 0))
 
 
 @pytest.mark.parametrize(
