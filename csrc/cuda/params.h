@@ -35,8 +35,6 @@
 //                         2 cluster: packets are pushed into shared memory, and a group is one
 //                           thread block cluster (sm_90 and newer)
 //                         3 launches: every stage is a kernel, and the end of a kernel is the wait
-//     SRNN_COPIES         copies of every packet that blocks read from global memory; each reader
-//                         uses one of them, so that fewer read the same cache line
 //     SRNN_PROFILE        1: the first block adds the time of each phase to Params::profile
 //   launch   `srnn_generate(Params)`: SRNN_GROUPS * SRNN_BLOCKS blocks of SRNN_TEAMS * SRNN_THREADS
 //            threads with srnn_sizes[kSharedBytes] of dynamic shared memory. The launch is

@@ -106,7 +106,6 @@ class ShimKernel:
         shared_bytes: int = 1 << 17,
         exchange: str = "tagged",
         groups: int = 1,
-        copies: int | None = None,
         profile: bool = False,
         teams: int | None = None,
         kernels: Path = KERNELS,
@@ -115,7 +114,7 @@ class ShimKernel:
         blocks = grouping.grid_blocks(self.config.dim, blocks)
         teams = teams or grouping.block_teams(batch, exchange, shared_bytes)
         group = grouping.Grouping(batch, groups, blocks, exchange, teams)
-        defines = constants.defines(self.config, dtype, group, threads, shared_bytes, copies, profile)
+        defines = constants.defines(self.config, dtype, group, threads, shared_bytes, profile)
         library = ctypes.CDLL(str(build(defines, kernels)))
         self.launch = library.srnn_shim_launch
         self.launch.restype = ctypes.c_char_p

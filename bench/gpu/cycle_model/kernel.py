@@ -23,7 +23,7 @@ _VECTORS = {"UnitVectors": "0", "InputVectors": "kMlpPlace", "LogitVectors": "kL
 _OF_VECTOR = (
     "%(v)s::offset(%(place)s)",
     "exchange_bytes<%(v)s>()",
-    "copy_bytes<%(v)s>()",
+    "buffer_bytes<%(v)s>()",
     "kSmallPackets ? 16 / packets_of_read<%(v)s>() : 16",
     "%(v)s::kSlice",
     "packets<%(v)s>()",
@@ -49,7 +49,7 @@ class Vector:
     """The buffers of its first place begin here."""
     place_bytes: int
     """The buffers of the next place begin so much further."""
-    copy_bytes: int
+    buffer_bytes: int
     packet_bytes: int
     """16: three numbers and a sequence number. 8: a number and one. 4: a number whose sign is its turn."""
     slice: int
@@ -61,7 +61,7 @@ class Vector:
     spans: int
 
     def word(self, number: int) -> int:
-        """The place of a number in a copy of the vector, in words of 4 bytes."""
+        """The place of a number in a buffer, in words of 4 bytes."""
         if self.packet_bytes == 16:
             block, at = divmod(number, self.slice)
             return 4 * (block * self.packets_of_slice + at // 3) + at % 3

@@ -98,8 +98,8 @@ class Memory:
             vector, place, number = buffer
             tag, _ = self._arriving.pop(buffer)
             assert self.kernel.pushed_at is not None
-            start = self.kernel.pushed_at + vector.offset + place * vector.place_bytes + number * vector.copy_bytes
-            words = self.others.words(vector, 0, vector.copy_bytes // 4, tag)
+            start = self.kernel.pushed_at + vector.offset + place * vector.place_bytes + number * vector.buffer_bytes
+            words = self.others.words(vector, 0, vector.buffer_bytes // 4, tag)
             self.shared[start // 4 : start // 4 + len(words)] = words
 
     def local_access(self, w: Warp, i: Instruction, lanes: np.ndarray) -> int:
@@ -178,7 +178,7 @@ class Memory:
                 assert self.kernel.pushed_at is not None
                 offset = (address & 0xFFFFFF) - _SHARED_FROM - self.kernel.pushed_at
                 buffer, _ = self.others.buffer(offset)
-                arrival = t + self.timing.push + buffer[0].copy_bytes / self.timing.push_rate
+                arrival = t + self.timing.push + buffer[0].buffer_bytes / self.timing.push_rate
                 self._arriving[buffer] = (self.others.give(offset, value, arrival), arrival)
             elif (offset := self._in_exchange(address)) is not None:
                 self.others.give(offset, value, t + self.timing.stored)

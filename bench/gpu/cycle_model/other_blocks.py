@@ -33,7 +33,7 @@ class OtherBlocks:
         """The buffer of an offset among all of them, and the offset in a copy of the vector."""
         vector = next(vector for vector in self._vectors if offset >= vector.offset)
         place, at = divmod(offset - vector.offset, vector.place_bytes)
-        number, at = divmod(at, vector.copy_bytes)
+        number, at = divmod(at, vector.buffer_bytes)
         return (vector, place, number), at
 
     def give(self, offset: int, packet: np.ndarray, arrival: float) -> int:
@@ -75,5 +75,5 @@ class OtherBlocks:
     def logits(self) -> np.ndarray:
         """The logits (levels,) of the first stream, which are the same in every sample."""
         vector = self._vectors[0]  # logits are exchanged last
-        words = self.words(vector, 0, vector.copy_bytes // 4, 0)
+        words = self.words(vector, 0, vector.buffer_bytes // 4, 0)
         return words[[vector.word(level) for level in range(self._levels)]].view(F32)

@@ -10,8 +10,7 @@
 // between a team's last read of a result and its next publication at the same place: the one in
 // write_shares or gather, or the one that ends the draw or the sample.
 //   tagged    Results travel in packets that carry the sequence number or its turn (vectors.cuh): a
-//             reader who finds it has the result. Blocks need neither a barrier nor a fence. There
-//             may be several copies of a packet, so that fewer blocks read the same one.
+//             reader who finds it has the result. Blocks need neither a barrier nor a fence.
 //   alone     A group is one block, and its results stay in its own memory.
 //   cluster   The same packets are pushed into buffers in the shared memory of every block of a
 //             thread block cluster, so each block reads its own memory only. At the start shared
@@ -73,7 +72,7 @@ SRNN_DEVICE void publish(const Block& b, int place, uint32_t sequence) {
       if constexpr (kCluster) {
         push_packet(to, (b.index + reader) % kBlocks, q);  // blocks begin with different readers
       } else {
-        put_packet(to + reader * copy_bytes<V>(), q);
+        put_packet(to, q);
       }
     });
   } else {
@@ -88,6 +87,7 @@ SRNN_DEVICE void publish(const Block& b, int place, uint32_t sequence) {
       }
     });
   }
+  note_sent(b);
 }
 
 // Vectors of V that are read at once.
@@ -123,8 +123,7 @@ SRNN_DEVICE bool gather_packets(const Block& b, int place, uint32_t sequence, in
   constexpr int kRowPackets = packets<V>() * kBlocks;
   constexpr int kStep = threads_of_row<kRows>(), kReads = divide_up(kRowPackets, kStep);
   constexpr int kAhead = divide_up(kReads, divide_up(kReads, kReadsAhead));
-  const unsigned char* buffer =
-      buffer_of<V>(b, place, sequence, b.index % kCopies) + first * kBytes;
+  const unsigned char* buffer = buffer_of<V>(b, place, sequence) + first * kBytes;
   bool in_time = true;
   each_row<kRows>(b, rows, [&](int row, int number) {
     for (int turn = 0; turn < kReads; turn += kAhead) {

@@ -91,11 +91,6 @@ SRNN_DEVICE void each_product(const Block& b, const MatrixRows& w, int own, int 
   });
 }
 
-// This says whether a warp multiplies a whole row by ordinary arithmetic and sends the product
-// itself. Tensor cores leave parts of it to all warps, and a sum of bfloat16 products depends on
-// the parts.
-constexpr bool kWarpsSend = kSmallPackets && !kBfloat16;
-
 // kWarpsSend: rows of a slice of V whose products a warp sends itself, and what it needs for that.
 template <class V, int kCols>
 struct SentRows {
@@ -115,8 +110,7 @@ struct SentRows {
     }
   }
 
-  // Sends finish(bias, product) of each row. A lane sends it to one copy of the buffer, or one
-  // block.
+  // Sends finish(bias, product) of each row. In a cluster a lane sends it to one block.
   template <class BiasOf, class Finish>
   SRNN_DEVICE_MEMBER void send(const Block& b, uint32_t sequence, const BiasOf& bias_of,
                                const Finish& finish) const {
@@ -130,6 +124,7 @@ struct SentRows {
         send_small<V>(b, to[i], rows.number(i), reader, x, sequence);
       });
     });
+    note_sent(b);
   }
 };
 

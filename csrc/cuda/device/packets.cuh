@@ -38,9 +38,9 @@ class TimeLimit {
 };
 
 template <class V>
-SRNN_DEVICE unsigned char* buffer_of(const Block& b, int place, uint32_t sequence, int copy = 0) {
+SRNN_DEVICE unsigned char* buffer_of(const Block& b, int place, uint32_t sequence) {
   unsigned char* first = kOwnBuffers ? b.arrays + kArrays.exchange : b.p.workspace;
-  return first + V::offset(place) + (sequence % kBuffers * kCopies + copy) * copy_bytes<V>();
+  return first + V::offset(place) + sequence % kBuffers * buffer_bytes<V>();
 }
 
 // A packet of this block's slice of a vector, own (kSlice), with its sequence number.
@@ -55,8 +55,8 @@ SRNN_DEVICE Quad packet_of(const Block& b, const float* own, int packet, uint32_
   return {word[0], word[1], word[2], sequence};
 }
 
-// How often a packet is sent: for each copy of the buffer, or for each block of the cluster.
-constexpr int kTimes = kCluster ? kBlocks : kCopies;
+// How often a packet is sent: in a cluster once for each block.
+constexpr int kTimes = kCluster ? kBlocks : 1;
 
 constexpr uint32_t kSign = 0x80000000u;
 // Returns the sign that a packet of 4 bytes has in an exchange. It changes each time that the same
@@ -64,24 +64,23 @@ constexpr uint32_t kSign = 0x80000000u;
 // numbers. So the sequence numbers of their places must have no gaps: 5 has the turn of 1.
 SRNN_DEVICE uint32_t turn_of(uint32_t sequence) { return (sequence + 1) << 30 & kSign; }
 
-// Small packets: sends number `row` of this block's slice, whose packet lies at `to`, to one copy
-// of the buffer or to one block.
+// Small packets: sends number `row` of this block's slice, whose packet lies at `to`. In a cluster
+// it goes to the block that is `reader` behind this one.
 template <class V>
 SRNN_DEVICE void send_small(const Block& b, unsigned char* to, int row, int reader, uint32_t bits,
                             uint32_t sequence) {
   constexpr int kRead = packets_of_read<V>();
   const auto send = [&](unsigned char* at, uint32_t number) {
     const int block = (b.index + reader) % kBlocks;
-    unsigned char* copy = at + reader * copy_bytes<V>();
     const uint32_t word = (number & ~kSign) | turn_of(sequence);
     if constexpr (kCluster && V::kUnsigned) {
       push_word(at, block, word);
     } else if constexpr (kCluster) {
       push_small_packet(at, block, number, sequence);
     } else if constexpr (V::kUnsigned) {
-      put_word(copy, word);
+      put_word(at, word);
     } else {
-      put_small_packet(copy, number, sequence);
+      put_small_packet(at, number, sequence);
     }
   };
   send(to, bits);
@@ -116,6 +115,22 @@ SRNN_DEVICE void read_packet(const unsigned char* from, bool wanted, Quad& q) {
 // four streams, of which a row has two warps, eight reads would leave two teams too few registers.
 constexpr int kReadsAhead = warps_of_row(kBatch) == 2 ? 4 : 8, kRepeatedReads = 2;
 
+// Ticks that a warp waits, after its team has sent its own packets, before it looks for those of
+// other blocks. Packets take some 500 to get there. Looks that come too early are in the way of
+// packets and of weights, and the one that finds them begins later. What is best was measured on an
+// H200; where every warp sends its own number it has sent earlier than where one warp sends all.
+constexpr uint32_t kFirstLook = kCluster     ? 0
+                                : kBatch > 4 ? 800
+                                : kBatch > 1 ? 500
+                                : kBfloat16  ? 350
+                                : kInt8      ? 650
+                                             : 500;
+
+// Remembers that this thread's team has sent packets.
+SRNN_DEVICE void note_sent(const Block& b) {
+  if constexpr (kInPackets && kFirstLook > 0) b.sent_at = clock_low();
+}
+
 // Returns what stands for a read where nothing is wanted: packets of zeros, which count as present.
 template <class V>
 SRNN_DEVICE Quad no_packet(uint32_t sequence) {
@@ -143,6 +158,7 @@ SRNN_DEVICE uint32_t absent(Quad q, uint32_t sequence) {
 template <class V, int kCount, int kRepeated = kRepeatedReads, class At, class Wanted>
 SRNN_DEVICE bool await_packets(const Block& b, int place, uint32_t sequence, const At& at,
                                const Wanted& wanted, Quad (&q)[kCount]) {
+  if constexpr (kFirstLook > 0) wait_since(b.sent_at, kFirstLook);
   for (int i = 0; i < kCount; ++i) {
     q[i] = no_packet<V>(sequence);
     read_packet<V>(at(i), wanted(i), q[i]);
@@ -178,7 +194,7 @@ template <class V, int kSpans, int kStep, int kRepeated = kRepeatedReads>
 SRNN_DEVICE bool await_spans(const Block& b, int place, uint32_t sequence, int first,
                              float (&x)[kSpans * V::kSpan]) {
   constexpr int kRead = packets_of_read<V>(), kReads = V::kSpan / kRead, kAll = kSpans * kReads;
-  const unsigned char* buffer = buffer_of<V>(b, place, sequence, b.index % kCopies);
+  const unsigned char* buffer = buffer_of<V>(b, place, sequence);
   const auto number = [&](int i) {
     return (first + i / kReads * kStep) * V::kSpan + i % kReads * kRead;
   };

@@ -249,6 +249,17 @@ SRNN_DEVICE uint64_t clock_ns() {
   asm volatile("mov.u64 %0, %globaltimer;" : "=l"(now));
   return now;
 }
+// The low half of what clock_ticks returns.
+SRNN_DEVICE uint32_t clock_low() {
+  uint32_t ticks;
+  asm volatile("mov.u32 %0, %clock;" : "=r"(ticks)::"memory");
+  return ticks;
+}
+// Returns once `ticks` have gone by since clock_low() returned `begin`.
+SRNN_DEVICE void wait_since(uint32_t begin, uint32_t ticks) {
+  while (clock_low() - begin < ticks) {
+  }
+}
 SRNN_DEVICE uint64_t clock_ticks() { return static_cast<uint64_t>(clock64()); }
 // Adds to a number of which one thread keeps count. The thread does not wait for the result.
 SRNN_DEVICE void add_up(uint64_t* to, uint64_t x) {

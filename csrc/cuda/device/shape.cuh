@@ -30,7 +30,6 @@ constexpr bool kCluster = SRNN_EXCHANGE == 2, kLaunched = SRNN_EXCHANGE == 3;
 constexpr bool kInPackets = kTagged || kCluster;  // Results travel in packets.
 // Whether each block has the buffers of exchanges in its own memory and not in the workspace.
 constexpr bool kOwnBuffers = kAlone || kCluster;
-constexpr int kCopies = SRNN_COPIES;
 constexpr bool kProfile = SRNN_PROFILE;
 constexpr int kGroups = SRNN_GROUPS, kAllStreams = kGroups * kBatch;
 constexpr bool kBfloat16 = SRNN_MODE == 1, kInt8 = SRNN_MODE == 2;
@@ -112,7 +111,7 @@ constexpr int kDrawStreams = kDrawAll ? kBatch : divide_up(kBatch, kBlocks);
 // sample begins a frame they exchange the input itself.
 constexpr bool kWholeInput = kInPackets && kDrawAll;
 static_assert(kTeams == 1 || (kTeams == 2 && kWholeInput), "see params.h");
-static_assert((kBlocks == 1 || !kAlone) && (kCopies == 1 || kTagged), "see params.h");
+static_assert(kBlocks == 1 || !kAlone, "see params.h");
 static_assert(kThreads % kWarpSize == 0 && kBlocks == divide_up(kDim, kUnits), "see params.h");
 
 // Bytes of one weight, and weights of one 16-byte load.

@@ -23,6 +23,10 @@ constexpr int kLogitPlace = kMlpPlace + kHidden + 1, kLevelPlace = kLogitPlace +
 // (turn_of): a buffer holds either the number that is due or the one that lay in it before, so one
 // bit tells them apart. Readers get half as many bytes.
 constexpr bool kSmallPackets = kInPackets && kBatch == 1;
+// This says whether a warp multiplies a whole row by ordinary arithmetic and sends the product
+// itself. Tensor cores leave parts of it to all warps, and a sum of bfloat16 products depends on
+// the parts.
+constexpr bool kWarpsSend = kSmallPackets && !kBfloat16;
 constexpr int kPayload = 3;  // floats of a packet of 16 bytes
 // Buffers of an exchange. They are used in turn, because a slow block may still read one while a
 // fast block writes the next.
@@ -58,14 +62,14 @@ SRNN_CONSTEXPR uint64_t vector_bytes() {
          : kInPackets  ? uint64_t{16} * kBlocks * packets<V>()
                        : round_up(uint64_t{4} * V::kCols, 16);
 }
-// Bytes of one copy of one buffer of an exchange.
+// Bytes of one buffer of an exchange.
 template <class V>
-SRNN_CONSTEXPR uint64_t copy_bytes() {
+SRNN_CONSTEXPR uint64_t buffer_bytes() {
   return V::kRows * vector_bytes<V>();
 }
 template <class V>
 SRNN_CONSTEXPR uint64_t exchange_bytes() {
-  return align(kBuffers * kCopies * copy_bytes<V>());
+  return align(kBuffers * buffer_bytes<V>());
 }
 
 // Levels of a lane where a warp draws.

@@ -18,8 +18,8 @@ from samplernn_fast.reference.randomness import Drawing, MixedDrawing
 class _Buffers:
     """The tensors of one launch, which must live until it was put into the CUDA stream. S padded streams, m samples."""
 
-    forced: Tensor
-    """(S, m) int32."""
+    forced: Tensor | None
+    """(S, m) int32; None where every level is drawn, so that the kernel need not look for others."""
     temperature: Tensor
     """(S, m) float32."""
     out: Tensor
@@ -63,7 +63,9 @@ class Call:
         rows = native().cuda_drawings(how.seeds, how.streams, how.times - t, how.top_k, how.top_p)
         self.drawings = self._on_device(rows)
         # A copy from the host waits for the launches in the CUDA stream, so there is none between two of them.
-        self.forced = self._on_device(forced.astype(np.int32))
+        self.length = forced.shape[1]
+        drawn = self.padded_streams == self.streams and not (forced >= 0).any()
+        self.forced = None if drawn else self._on_device(forced.astype(np.int32))
         self.temperature = self._on_device(how.temperature)
 
     def run(self, hidden: Hidden) -> np.ndarray:
@@ -73,7 +75,7 @@ class Call:
         """
         made, waiting = [np.empty((self.streams, 0), np.int64)], None
         with driver_errors_as(DeviceError):
-            for start in range(0, self.forced.shape[1], self.steps):
+            for start in range(0, self.length, self.steps):
                 buffers = self._buffers(start)
                 launched = self.launcher.launch(self.made_for, buffers.out, start, self._params(start, buffers))
                 self._advance(start, buffers)
@@ -96,11 +98,12 @@ class Call:
     def _buffers(self, start: int) -> _Buffers:
         """Allocates what the launch needs whose first sample is the start-th of the call."""
         now = slice(start, start + self.steps)
-        forced, temperature = self.forced[:, now].contiguous(), self.temperature[:, now].contiguous()
+        temperature = self.temperature[:, now].contiguous()
+        forced = None if self.forced is None else self.forced[:, now].contiguous()
         words = native().CUDA_ERROR_BYTES // 4
-        out = torch.empty(words + forced.numel(), dtype=torch.int32, device=self.device)
-        logits = None if self.logits is None else self.logits.new_zeros(*forced.shape, self.config.q_levels)
-        levels, new_hidden = out[words:].view_as(forced), torch.empty_like(self.hidden)
+        out = torch.empty(words + temperature.numel(), dtype=torch.int32, device=self.device)
+        logits = None if self.logits is None else self.logits.new_zeros(*temperature.shape, self.config.q_levels)
+        levels, new_hidden = out[words:].view_as(temperature), torch.empty_like(self.hidden)
         return _Buffers(forced, temperature, out, levels, logits, new_hidden)
 
     def _params(self, start: int, buffers: _Buffers) -> LaunchParams:
@@ -108,13 +111,13 @@ class Call:
             hidden=self.hidden.data_ptr(),
             new_hidden=buffers.new_hidden.data_ptr(),
             history=self.recent.data_ptr(),
-            forced=buffers.forced.data_ptr(),
+            forced=0 if buffers.forced is None else buffers.forced.data_ptr(),
             levels=buffers.levels.data_ptr(),
             logits=0 if buffers.logits is None else buffers.logits.data_ptr(),
             temperature=buffers.temperature.data_ptr(),
             drawings=self.drawings.data_ptr(),
             t=self.t + start,
-            steps=buffers.forced.shape[1],
+            steps=buffers.levels.shape[1],
         )
 
     def _advance(self, start: int, buffers: _Buffers) -> None:

@@ -21,14 +21,6 @@ COMPILE_OPTIONS: tuple[str, ...] = ("--std=c++17", "--fmad=false")
 NVRTC_OPTIONS: tuple[str, ...] = (*COMPILE_OPTIONS, "-default-device")
 """The options of every compilation by NVRTC. Versions up to 13.1 take a lambda with an `auto` parameter for a function
 of the host unless `-default-device` is given. nvcc does not know that option, and does not need it."""
-_READERS_OF_A_COPY = 64  # the largest number of blocks that read one copy of a packet
-_STREAMS_WITH_COPIES = 4  # the largest number of streams for which packets are copied
-
-
-def packet_copies(batch: int, readers: int) -> int:
-    """How many copies every packet has: many blocks that read one cache line at once wait for each other, and copies
-    cost little where there are few streams."""
-    return -(-readers // _READERS_OF_A_COPY) if batch <= _STREAMS_WITH_COPIES else 1
 
 
 def defines(
@@ -37,19 +29,15 @@ def defines(
     group: Grouping,
     threads: int,
     shared_bytes: int,
-    copies: int | None = None,
     profile: bool = False,
 ) -> dict[str, str]:
     """The compile-time constants of params.h.
 
     threads: the threads of a team, a multiple of 32. shared_bytes: the most shared memory that the device gives a
-    block. copies: the copies of every packet, None for what suits the number of readers. profile: whether the first
-    block adds up the time of its phases.
+    block. profile: whether the first block adds up the time of its phases.
     """
     assert group.blocks == grid_blocks(config.dim, group.blocks) and threads % 32 == 0, (group, threads)
     assert group.blocks == 1 or group.exchange != "alone", group
-    if copies is None:
-        copies = packet_copies(group.batch, group.blocks) if group.exchange == "tagged" else 1
     numbers = {
         "DIM": config.dim,
         "Q": config.q_levels,
@@ -70,7 +58,6 @@ def defines(
         "SHARED_BYTES": shared_bytes,
         "EXCHANGE": EXCHANGES.index(group.exchange),
         "PROFILE": int(profile),
-        "COPIES": copies,
     }
     texts = {name: str(number) for name, number in numbers.items()}
     texts["FRAME_SIZES"] = ",".join(map(str, config.frame_sizes[1:]))

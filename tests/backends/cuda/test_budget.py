@@ -159,15 +159,20 @@ def test_every_case_compiles(compiled, name, arch):
     check(*compiled(arch, batch=3, exchange="auto", config=CASES[name]), arch)
 
 
-def sass(cubin, tmp_path):
-    """Names of the machine instructions, in their order."""
+def disassembled(cubin, tmp_path):
+    """The text of the machine instructions."""
     try:
         tool = nvdisasm()
     except SystemExit as missing:
         pytest.skip(str(missing))
     (tmp_path / "kernel.cubin").write_bytes(cubin)
-    done = subprocess.run([tool, "-c", tmp_path / "kernel.cubin"], capture_output=True, text=True, check=True)
-    found = re.findall(r"^\s+/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+\s+)?([A-Z][\w.]+)", done.stdout, re.MULTILINE)
+    return subprocess.run([tool, "-c", tmp_path / "kernel.cubin"], capture_output=True, text=True, check=True).stdout
+
+
+def sass(cubin, tmp_path):
+    """Names of the machine instructions, in their order."""
+    text = disassembled(cubin, tmp_path)
+    found = re.findall(r"^\s+/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+\s+)?([A-Z][\w.]+)", text, re.MULTILINE)
     assert len(found) > 1000
     return found
 
@@ -228,6 +233,14 @@ def test_a_cluster_has_fences_only_where_it_begins_and_ends(compiled, arch, dtyp
     assert batch > 1 or count(instructions, "ST.E.STRONG.GPU") > 0
     assert count(instructions, "STG.E.128.STRONG.GPU", "LDG.E.128.STRONG.GPU") == 0
     has_fences_only_where_a_cluster_meets(instructions)
+
+
+@pytest.mark.parametrize(("exchange", "waits"), [("tagged", True), ("cluster", False)])
+def test_warps_wait_by_the_clock_only_for_packets_through_l2(compiled, exchange, waits, tmp_path):
+    """A look that comes too early delays packets there (packets.cuh, kFirstLook); in a cluster it does not."""
+    config = SMALL if exchange == "cluster" else PAPER
+    cubin, _ = compiled("sm_90", "bfloat16", exchange=exchange, config=config)
+    assert ("SR_CLOCKLO" in disassembled(cubin, tmp_path)) == waits
 
 
 def has_fences_only_where_a_cluster_meets(instructions):

@@ -199,6 +199,9 @@ SRNN_DEVICE bool claim_word(uint32_t* to, uint32_t word) {
 }
 SRNN_DEVICE uint64_t clock_ns() { return simt::runtime->clock; }
 SRNN_DEVICE uint64_t clock_ticks() { return simt::runtime->clock; }
+SRNN_DEVICE uint32_t clock_low() { return static_cast<uint32_t>(clock_ticks()); }
+// No thread has to wait for the clock to be right, so this only lets others run.
+SRNN_DEVICE void wait_since(uint32_t, uint32_t) { pause_sometimes(); }
 SRNN_DEVICE void add_up(uint64_t* to, uint64_t x) { *to += x; }
 SRNN_DEVICE void pause() { simt::pause(); }
 
