@@ -111,7 +111,7 @@ styles=("${sampling[@]}" --dim 1024 --batch-size 8 32 128 --backend triton --no-
 stage_times=(bench/gpu/stage_times.py --json "$report/stage_times.json")
 profile=("${stage_times[@]}" --kernels persistent --dim 1024 256 --batch-size 1 8 64)
 stages=("${stage_times[@]}" --kernels launches --dim 1024 --dtype float32 int8 --batch-size 1 8)
-training=(bench/training_speed.py --device cuda --dim 512 1024 --rounds 1 --json "$report/training_speed.json")
+training=(bench/training_speed.py --device cuda --dim 512 1024 --rounds 1 --passes 1 --json "$report/training_speed.json")
 
 # contest DIM SECONDS: every contestant of sampling speed in its own process. Plain torch runs beside the reference.
 contest() {
@@ -164,7 +164,7 @@ done
 contest 256 30
 part stages 30 "$python" "${stages[@]}"
 part styles 40 "$python" "${styles[@]}"
-part training 30 "$python" "${training[@]}"
+part training 70 "$python" "${training[@]}"
 suite tests-rest 100 -m 'gpu and not telling' "$tests"
 
 echo
