@@ -29,7 +29,7 @@ from samplernn_fast.backends.cuda import constants
 from samplernn_fast.backends.cuda.backend import CudaBackend
 from samplernn_fast.commands.benchmark import timing
 from samplernn_fast.commands.benchmark.contestants import Absences, Contestant, Lineup, Options
-from samplernn_fast.errors import ConfigError
+from samplernn_fast.errors import BackendUnavailable, ConfigError
 from samplernn_fast.models.config import SampleRNNConfig, SparseSampleRNNConfig
 from samplernn_fast.models.sample_rnn import SampleRNN
 from samplernn_fast.models.sparse.network import SparseSampleRNN
@@ -39,11 +39,11 @@ from samplernn_fast.models.sparse.pruning import Pruning
 def main() -> None:
     args = parse()
     torch.set_num_threads(max(args.threads))
-    device = devices.resolve_device(args.device)
-    print(f"{timing.processor(device)}, torch {torch.__version__}, {torch.get_num_threads()} threads for torch")
     try:
+        device = devices.resolve_device(args.device)
+        print(f"{timing.processor(device)}, torch {torch.__version__}, {torch.get_num_threads()} threads for torch")
         whole = run(args, device)
-    except ConfigError as error:
+    except (BackendUnavailable, ConfigError) as error:
         raise SystemExit(str(error)) from None
     if not whole:
         raise SystemExit("some of what was asked for was left out; see above")

@@ -27,10 +27,20 @@ def append(path: Path, rows: list[dict], device: str = "cpu", instead_of_last: b
         "threads": torch.get_num_threads(),
         "rows": rows,
     }
-    runs = json.loads(path.read_text()) if path.exists() else []
+    runs = earlier(path)
     kept = runs[:-1] if instead_of_last else runs
     with files.replacing(path) as temporary:
         temporary.write_text(json.dumps([*kept, record], indent=1, allow_nan=False) + "\n")
+
+
+def earlier(path: Path) -> list[dict]:
+    """The records that `path` has already. OSError or ValueError where it cannot be a list of them."""
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"there is no folder {path.parent}")
+    runs = json.loads(path.read_text()) if path.exists() else []
+    if not isinstance(runs, list):
+        raise ValueError(f"{path} is no list of records")
+    return runs
 
 
 def peer_modules(clone: Path, *names: str) -> list[ModuleType]:

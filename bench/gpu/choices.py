@@ -3,14 +3,16 @@
     python bench/gpu/choices.py [--json FILE] "1024/int8/1/tagged" "1024/int8/1/tagged threads=384 teams=1" ...
 
 A case is units/mode/streams/exchange and the choices that differ from the usual ones: `threads` of a team, `teams` of a
-block, the most `blocks` of a group, and macros in capitals, which the kernel text is compiled with. Levels are compared
-with the reference's draws first. Times are those of the GPU's events: microseconds a sample, the median and the least
-of the rounds. Cases take turns, so that a change of the GPU's clock meets all of them. A case whose levels differ, or
-that cannot start, is left out, and the exit status is then 1.
+block, the most `blocks` of a group, and macros in capitals that an experiment has put into the kernels' text. Levels
+are compared with the reference's draws first. Times are those of the GPU's events: microseconds a sample, the median
+and the least of the rounds. Cases take turns, so that a change of the GPU's clock meets all of them. A case whose
+levels differ, or that cannot start, is left out, and the exit status is then 1.
 """
 
 import argparse
 import contextlib
+import functools
+import re
 import statistics
 import sys
 from collections.abc import Iterator
@@ -25,12 +27,25 @@ from bench.gpu.stage_times import make, models
 from samplernn_fast.backends import devices
 from samplernn_fast.backends.cuda import constants, grouping, program
 from samplernn_fast.backends.cuda.backend import CudaBackend
+from samplernn_fast.backends.cuda.compiler import KernelSource
 from samplernn_fast.backends.cuda.gpu import Gpu
 from samplernn_fast.commands.benchmark.checks import CheckFailed, check_draws
 from samplernn_fast.commands.benchmark.timing import seconds
 from samplernn_fast.engine.engine import Engine
-from samplernn_fast.errors import BackendUnavailable, SampleRNNError
+from samplernn_fast.errors import SampleRNNError
 from samplernn_fast.models.config import SampleRNNConfig
+from samplernn_fast.native import native
+
+_NUMBERS = {"threads": range(32, 1025, 32), "teams": range(1, 3), "blocks": range(1, 1 << 16)}
+
+
+@functools.cache
+def macros_of_kernels() -> set[str]:
+    """The macros that the kernels' text mentions, but for those that the host must know as well (params.h)."""
+    source = KernelSource.read("persistent.cuh")
+    mentioned = set(re.findall(r"SRNN_[A-Z0-9_]+", "".join([source.text, *source.headers.values()])))
+    config = SampleRNNConfig(dim=8)
+    return mentioned - constants.defines(config, "int8", grouping.Grouping(1, 1, 1, "alone", 1), 32, 0).keys()
 
 
 @dataclass(frozen=True)
@@ -46,13 +61,36 @@ class Case:
 
     @classmethod
     def of(cls, text: str) -> "Case":
-        """Parses a case. ValueError where it is none."""
-        kernel, *pairs = text.split()
-        dim, dtype, streams, exchange = kernel.split("/")
-        choices = {name: int(number) for name, number in (pair.split("=") for pair in pairs)}
-        if wrong := [name for name in choices if name not in ("threads", "teams", "blocks") and name.islower()]:
-            raise ValueError(f"there is no choice {wrong[0]}")
-        return cls(text, int(dim), dtype, int(streams), exchange, choices)
+        """Parses a case. ArgumentTypeError tells what is wrong with it."""
+        kernel, *pairs = text.split() or [""]
+        try:
+            dim, dtype, streams, exchange = kernel.split("/")
+            named = [(name, int(number)) for name, number in (pair.split("=") for pair in pairs)]
+            case = cls(text, int(dim), dtype, int(streams), exchange, dict(named))
+        except ValueError:
+            raise argparse.ArgumentTypeError(
+                f"{text!r} is not of the form units/mode/streams/exchange NAME=NUMBER ..."
+            ) from None
+        if len(case.choices) < len(named):
+            raise argparse.ArgumentTypeError(f"{text!r} gives a choice twice")
+        if wrong := case.wrong():
+            raise argparse.ArgumentTypeError(f"{text!r}: {wrong}")
+        return case
+
+    def wrong(self) -> str:
+        """Tells what keeps this from being a case, or nothing."""
+        if self.dtype not in CudaBackend.dtypes:
+            return f"the mode must be one of {', '.join(CudaBackend.dtypes)}"
+        if self.exchange not in constants.CHOICES:
+            return f"the exchange must be one of {', '.join(constants.CHOICES)}"
+        if min(self.dim, self.streams) < 1:
+            return "units and streams must be at least 1"
+        for name, number in self.choices.items():
+            if name in _NUMBERS and number not in _NUMBERS[name]:
+                return f"{name} must not be {number}"
+            if name not in _NUMBERS and name not in macros_of_kernels():
+                return f"there is no choice {name}"
+        return ""
 
     @contextlib.contextmanager
     def chosen(self) -> Iterator[None]:
@@ -69,7 +107,7 @@ class Case:
                 replace(grouping, "block_teams", lambda *about: teams)
             if (blocks := self.choices.get("blocks")) is not None:
                 replace(grouping, "grid_blocks", lambda dim, most: grid_blocks(dim, min(most, blocks)))
-            if macros := {name: str(number) for name, number in self.choices.items() if not name.islower()}:
+            if macros := {name: str(number) for name, number in self.choices.items() if name not in _NUMBERS}:
                 replace(constants, "defines", lambda *about, **more: defines(*about, **more) | macros)
             yield
 
@@ -121,42 +159,74 @@ def contestants(cases: list[Case]) -> Iterator[Contestant]:
             print(f"{case.name}: left out: {reason}", flush=True)
 
 
-def compile_only(cases: list[Case]) -> None:
-    """Compiles the kernels of all cases for GPU 0."""
-    gpu = Gpu.open(0)
+def compile_only(cases: list[Case]) -> list[Case]:
+    """Compiles the kernels of all cases for GPU 0; returns those that were compiled."""
+    compiled = []
     for case in cases:
-        with case.chosen():
-            for streams in dict.fromkeys((1, case.streams)):  # a backend's first sample is of one stream
-                try:
-                    program.Program.build(gpu, SampleRNNConfig(dim=case.dim), case.dtype, streams, case.exchange)
-                except BackendUnavailable as reason:
-                    print(f"{case.name}: left out: {reason}", flush=True)
+        try:
+            with case.chosen():
+                for streams in dict.fromkeys((1, case.streams)):  # a backend's first sample is of one stream
+                    program.Program.build(
+                        Gpu.open(0), SampleRNNConfig(dim=case.dim), case.dtype, streams, case.exchange
+                    )
+        except (SampleRNNError, native().CudaError) as reason:
+            print(f"{case.name}: left out: {reason}", flush=True)
+        else:
+            compiled.append(case)
+    return compiled
+
+
+def take_turns(ready: list[Contestant], rounds: int, samples: int) -> list[Contestant]:
+    """Runs all contestants in turn, `rounds` times after a first one that does not count. Returns those that did not
+    fail."""
+    for number in range(rounds + 1):
+        for one in list(ready):
+            try:
+                one.run(samples)
+            except SampleRNNError as reason:
+                print(f"{one.case.name}: left out: {reason}", flush=True)
+                ready = [other for other in ready if other is not one]
+            if number == 0:
+                one.times.clear()
+    return ready
+
+
+def positive(text: str) -> int:
+    """Parses a number of at least 1. ValueError where it is none."""
+    if int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, got {text}")
+    return int(text)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("cases", nargs="+", type=Case.of)
-    parser.add_argument("--samples", type=int, default=8192, help="of a stream in a round (8192)")
-    parser.add_argument("--rounds", type=int, default=5, help="timed, after one that is not (5)")
+    form = 'units/mode/streams/exchange and choices, such as "1024/int8/1/tagged threads=384 teams=1"'
+    parser.add_argument("cases", nargs="+", type=Case.of, metavar="CASE", help=form)
+    parser.add_argument("--samples", type=positive, default=8192, help="of a stream in a round (8192)")
+    parser.add_argument("--rounds", type=positive, default=5, help="timed, after one that is not (5)")
     parser.add_argument("--json", type=Path, help="append the rows to this file")
     parser.add_argument("--compile-only", action="store_true", help="put the kernels into the cache, for a later run")
     args = parser.parse_args()
-    if args.compile_only:
-        compile_only(args.cases)
-        return
-    ready = list(contestants(args.cases))
-    for number in range(args.rounds + 1):
-        for one in ready:
-            one.run(args.samples)
-            if number == 0:
-                one.times.clear()
-    rows = [one.row() for one in ready]
-    for row in rows:
-        print(f"{row['case']:48} {row['us']:8.3f} us, least {row['least']:.3f}, {row['blocks']} blocks, "
-              f"{row['threads']} threads, {row['registers']} registers, {row['exchange']}")  # fmt: skip
     if args.json:
-        record.append(args.json, rows, devices.resolve_device("cuda"))
-    if len(ready) < len(args.cases):
+        try:  # before anything is measured
+            record.earlier(args.json)
+        except (OSError, ValueError) as reason:
+            parser.error(f"--json: {reason}")
+    if args.compile_only:
+        done = len(compile_only(args.cases))
+    else:
+        try:
+            device = devices.resolve_device("cuda")
+        except SampleRNNError as reason:
+            raise SystemExit(str(reason)) from None
+        ready = take_turns(list(contestants(args.cases)), args.rounds, args.samples)
+        rows, done = [one.row() for one in ready], len(ready)
+        for row in rows:
+            print(f"{row['case']:48} {row['us']:8.3f} us, least {row['least']:.3f}, {row['blocks']} blocks, "
+                  f"{row['threads']} threads, {row['registers']} registers, {row['exchange']}")  # fmt: skip
+        if args.json and rows:
+            record.append(args.json, rows, device)
+    if done < len(args.cases):
         raise SystemExit("some of what was asked for was left out; see above")
 
 

@@ -14,6 +14,7 @@ from samplernn_fast.backends import devices
 from samplernn_fast.backends.cuda import constants, program
 from samplernn_fast.commands.benchmark import checks
 from samplernn_fast.engine.engine import Engine
+from samplernn_fast.errors import DeviceError
 from samplernn_fast.reference.weights import pack
 
 pytest.importorskip("samplernn_fast._C", reason="the native part is not built: no C++ compiler")
@@ -39,27 +40,42 @@ def run(monkeypatch, *arguments):
     choices.main()
 
 
-def test_a_case_is_built_with_its_choices_and_they_end_with_it(monkeypatch, gpu):
-    shape = models(0)[0].config
-    usual = program.THREADS
-    case = choices.Case.of("24/int8/3/tagged threads=96 teams=1 blocks=3 SRNN_X=7")
-    with case.chosen():
+def test_a_case_is_built_with_its_choices_and_they_end_with_it(gpu, monkeypatch):
+    monkeypatch.setattr(choices, "macros_of_kernels", lambda: {"SRNN_TRIED"})
+    shape, usual = models(0)[0].config, program.THREADS
+    case = choices.Case.of("24/int8/3/tagged threads=96 teams=2 blocks=3 SRNN_TRIED=7")
+
+    def built():
         group = program.grouping.grouping(shape, "int8", 3, 4, 20 << 10, "tagged")
-        assert (program.THREADS, group.teams, group.blocks) == (96, 1, 3)
-        assert constants.defines(shape, "int8", group, 64, 20 << 10)["SRNN_X"] == "7"
-    group = program.grouping.grouping(shape, "int8", 1, 4, 20 << 10, "tagged")
-    assert (program.THREADS, group.blocks) == (usual, 4)
-    assert "SRNN_X" not in constants.defines(shape, "int8", group, 64, 20 << 10)
+        macros = constants.defines(shape, "int8", group, 64, 20 << 10)
+        return program.THREADS, group.teams, group.blocks, macros.get("SRNN_TRIED")
+
+    with case.chosen():
+        assert built() == (96, 2, 3, "7")
+    assert built() == (usual, 1, 4, None)
 
 
 def test_cases_take_turns_and_their_rows_are_kept(played, monkeypatch, capsys, tmp_path):
-    cases = ("24/float32/1/tagged", "24/float32/1/tagged threads=32")
-    run(monkeypatch, "--json", str(tmp_path / "rows.json"), *cases)
+    cases, turns = ("24/float32/1/tagged", "24/float32/1/tagged threads=32"), []
+
+    def run_once(self, samples):
+        turns.append(self.case.name)
+        self.times.append(float(len(turns)))
+
+    monkeypatch.setattr(choices.Contestant, "run", run_once)
+    run(monkeypatch, "--rounds", "3", "--json", str(tmp_path / "rows.json"), *cases)
+    assert turns == list(cases) * 4
     (kept,) = json.loads((tmp_path / "rows.json").read_text())
-    assert [row["case"] for row in kept["rows"]] == list(cases)
-    assert all(row["us"] >= row["least"] > 0 for row in kept["rows"])
+    # The first round does not count.
+    assert [(row["case"], row["least"], row["us"]) for row in kept["rows"]] == [(cases[0], 3, 5), (cases[1], 4, 6)]
     assert kept["rows"][0]["threads"] == 2 * kept["rows"][1]["threads"]
     assert len(capsys.readouterr().out.splitlines()) == 2
+
+
+def test_a_run_makes_samples_and_takes_its_time(played):
+    one = choices.Contestant.of(choices.Case.of("24/float32/1/tagged"))
+    one.run(4)
+    assert len(one.times) == 1 and one.row()["us"] > 0
 
 
 def test_a_case_that_cannot_start_is_left_out_with_its_reason(played, monkeypatch, capsys):
@@ -69,6 +85,21 @@ def test_a_case_that_cannot_start_is_left_out_with_its_reason(played, monkeypatc
     assert first.startswith("24/float32/1/cluster: left out: 1 streams") and second.startswith("24/float32/1/tagged")
 
 
+def test_a_case_that_fails_later_does_not_lose_the_others(played, monkeypatch, capsys):
+    make = choices.make
+
+    def fail_once(backend, streams, samples):
+        if backend.dtype == "int8":
+            raise DeviceError("the GPU kernel gave up")
+        make(backend, streams, samples)
+
+    monkeypatch.setattr(choices, "make", fail_once)
+    with pytest.raises(SystemExit, match="left out"):
+        run(monkeypatch, "24/int8/1/tagged", "24/float32/1/tagged")
+    first, second = capsys.readouterr().out.splitlines()
+    assert first == "24/int8/1/tagged: left out: the GPU kernel gave up" and second.startswith("24/float32/1/tagged")
+
+
 def test_a_case_whose_levels_differ_is_left_out(played, monkeypatch, capsys):
     monkeypatch.setitem(checks.OUTSIDE, "float32", -1.0)
     with pytest.raises(SystemExit, match="left out"):
@@ -76,10 +107,44 @@ def test_a_case_whose_levels_differ_is_left_out(played, monkeypatch, capsys):
     assert "its draws lie on average" in capsys.readouterr().out
 
 
+def test_kernels_are_only_compiled(played, monkeypatch, capsys):
+    run(monkeypatch, "--compile-only", "24/float32/1/tagged")
+    assert played.calls.count("cuLaunchKernelEx") == 0 and capsys.readouterr().out == ""
+    with pytest.raises(SystemExit, match="left out"):
+        run(monkeypatch, "--compile-only", "24/float32/1/cluster")
+
+
 @pytest.mark.parametrize(
-    "text", ["24/int8/1", "24/int8/1/tagged speed=3", "24/int8/1/tagged threads", "a/int8/1/tagged"]
+    ("text", "reason"),
+    [
+        ("24/int8/1", "is not of the form"),
+        ("", "is not of the form"),
+        ("24/int8/1/tagged threads", "is not of the form"),
+        ("a/int8/1/tagged", "is not of the form"),
+        ("24/int9/1/tagged", "the mode must be one of"),
+        ("24/int8/1/roles", "the exchange must be one of"),
+        ("24/int8/0/tagged", "at least 1"),
+        ("24/int8/1/tagged speed=3", "there is no choice speed"),
+        ("24/int8/1/tagged SRNN_THREAD=3", "there is no choice SRNN_THREAD"),
+        ("24/int8/1/tagged SRNN_BATCH=3", "there is no choice SRNN_BATCH"),
+        ("24/int8/1/tagged SRNN_MODE=1", "there is no choice SRNN_MODE"),
+        ("24/int8/1/tagged threads=100", "threads must not be 100"),
+        ("24/int8/1/tagged teams=1 teams=2", "twice"),
+    ],
 )
-def test_what_is_no_case_is_refused(monkeypatch, capsys, text):
+def test_what_is_no_case_is_refused(monkeypatch, capsys, text, reason):
     with pytest.raises(SystemExit) as stopped:
         run(monkeypatch, text)
-    assert stopped.value.code == 2 and "invalid" in capsys.readouterr().err
+    assert stopped.value.code == 2 and reason in capsys.readouterr().err.splitlines()[-1]
+
+
+@pytest.mark.parametrize(("content", "reason"), [(None, "there is no folder"), ("{", "--json"), ("{}", "no list")])
+def test_a_file_that_cannot_take_rows_is_refused_before_anything_is_measured(
+    monkeypatch, capsys, tmp_path, content, reason
+):
+    path = tmp_path / "absent" / "rows.json" if content is None else tmp_path / "rows.json"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(SystemExit) as stopped:
+        run(monkeypatch, "--json", str(path), "24/int8/1/tagged")
+    assert stopped.value.code == 2 and reason in capsys.readouterr().err.splitlines()[-1]

@@ -126,6 +126,20 @@ BRANCH = [("S2R R0, SR_TID.X",), ("ISETP.GE.U32.AND P0, PT, R0, 0x20, PT",), ("B
 """All warps but the first go to .other."""
 
 
+def test_half_of_the_clock_leaves_the_next_register_alone():
+    program = [
+        ("MOV R3, 0x7",),
+        *[("NOP", "", 15)] * 3,
+        ("CS2R.32 R2, SR_CLOCKLO",),
+        ("CS2R R4, SR_CLOCKLO",),
+        ("EXIT",),
+    ]
+    block = Block(made_kernel(program=program), 1, Timing())
+    block.run(lambda: False)
+    for warp in block.warps:
+        assert (warp.R[3] == 7).all() and (warp.R[2] >= 46).all() and (warp.R[4] > warp.R[2]).all()
+
+
 def test_a_warp_waits_at_a_barrier_for_one_that_only_arrives():
     waits = [("BAR.SYNC.DEFER_BLOCKING 0x1, 0x40",), ("EXIT",)]
     arrives = [*[("NOP", "", 15)] * 10, ("BAR.ARV 0x1, 0x40",), *[("NOP", "", 15)] * 10, ("EXIT",)]

@@ -179,7 +179,11 @@ class Block:
         if i.op in ("STG", "ST"):
             return self.memory.store(w, i, lanes, t)
         if i.op == "CS2R":
-            w.set64(i.args[0], np.full(32, t if "CLOCK" in i.args[1] else 0, U64), lanes)
+            value = t if "CLOCK" in i.args[1] else 0
+            if "32" in i.mods:
+                w.set32(i.args[0], np.full(32, value, U32), lanes)
+            else:
+                w.set64(i.args[0], np.full(32, value, U64), lanes)
         elif i.op in ("S2R", "S2UR"):
             known = {"SR_TID.X": w.tid, "SR_CTAID.X": 0, "SR_CgaCtaId": 0, "SR_LANEID": LANES.astype(U32)}
             known["SR_SWINHI"] = WINDOW_HIGH

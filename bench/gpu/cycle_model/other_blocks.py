@@ -30,7 +30,7 @@ class OtherBlocks:
         these are there."""
 
     def buffer(self, offset: int) -> tuple[Buffer, int]:
-        """The buffer of an offset among all of them, and the offset in a copy of the vector."""
+        """The buffer of an offset among all of them, and the offset in its buffer."""
         vector = next(vector for vector in self._vectors if offset >= vector.offset)
         place, at = divmod(offset - vector.offset, vector.place_bytes)
         number, at = divmod(at, vector.buffer_bytes)
@@ -61,7 +61,7 @@ class OtherBlocks:
 
     @staticmethod
     def words(vector: Vector, first: int, count: int, tag: int | None) -> np.ndarray:
-        """Words of a copy of a vector whose packets have that tag; zeros where none has been given."""
+        """Words of a buffer whose packets have that tag; zeros where none has been given."""
         at = np.arange(first, first + count)
         if tag is None:
             return np.zeros(count, U32)

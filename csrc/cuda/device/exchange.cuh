@@ -66,11 +66,11 @@ SRNN_DEVICE void publish(const Block& b, int place, uint32_t sequence) {
     });
   } else if constexpr (kInPackets) {
     each_published<V, kAll * kTimes>(b, [&](int i) {
-      const int row = i % kAll / kPackets, packet = i % kPackets, reader = i / kAll;
+      const int row = i % kAll / kPackets, packet = i % kPackets, behind = i / kAll;
       const Quad q = packet_of<V>(b, own + row * V::kSlice, packet, sequence);
       unsigned char* to = buffer + row * kBytes + (b.index * kPackets + packet) * 16;
       if constexpr (kCluster) {
-        push_packet(to, (b.index + reader) % kBlocks, q);  // blocks begin with different readers
+        push_packet(to, (b.index + behind) % kBlocks, q);  // blocks begin with different readers
       } else {
         put_packet(to, q);
       }

@@ -91,6 +91,11 @@ SRNN_DEVICE void each_product(const Block& b, const MatrixRows& w, int own, int 
   });
 }
 
+// This says whether a warp multiplies a whole row by ordinary arithmetic and sends the product
+// itself. Tensor cores leave parts of it to all warps, and a sum of bfloat16 products depends on
+// the parts.
+constexpr bool kWarpsSend = kSmallPackets && !kBfloat16;
+
 // kWarpsSend: rows of a slice of V whose products a warp sends itself, and what it needs for that.
 template <class V, int kCols>
 struct SentRows {
@@ -120,8 +125,8 @@ struct SentRows {
       if (rows.number(i) >= own) return;
       const float product = kInt8 ? number_of(b, sum, 0, scale[i]) : float_of(sum);
       const uint32_t x = bits_of(finish(bias[i], product));
-      each_step<kTimes, kWarpSize>(b.lane, [&](int reader) {
-        send_small<V>(b, to[i], rows.number(i), reader, x, sequence);
+      each_step<kTimes, kWarpSize>(b.lane, [&](int behind) {
+        send_small<V>(b, to[i], rows.number(i), behind, x, sequence);
       });
     });
     note_sent(b);
@@ -137,11 +142,19 @@ SRNN_DEVICE bool publish_product(const Block& b, const MatrixRows& w, int own, i
                                  const Finish& finish) {
   if constexpr (kWarpsSend) {
     using Sent = SentRows<V, kCols>;
-    if (own <= 0) return fill(0, 1);  // the same for the whole block; there may be no row to read
+    if (own <= 0) {  // the same for the whole block; there may be no row to read
+      const bool in_time = fill(0, 1);
+      note_sent(b);
+      return in_time;
+    }
     unsigned char* buffer = buffer_of<V>(b, place, sequence);
     const Sent sent(b, w, b.warp, own, buffer);  // before the wait for what fills rows
     if (!fill(0, 1)) return false;
-    if (b.warp < V::kSlice) sent.send(b, sequence, bias_of, finish);
+    if (b.warp < V::kSlice) {
+      sent.send(b, sequence, bias_of, finish);
+    } else {
+      note_sent(b);  // It waits as the warps do that had something to send.
+    }
     for (int begin = b.warp + Sent::Rows::kStep; begin < V::kSlice; begin += Sent::Rows::kStep) {
       Sent(b, w, begin, own, buffer).send(b, sequence, bias_of, finish);
     }

@@ -55,7 +55,7 @@ SRNN_DEVICE Quad packet_of(const Block& b, const float* own, int packet, uint32_
   return {word[0], word[1], word[2], sequence};
 }
 
-// How often a packet is sent: in a cluster once for each block.
+// A packet is sent so often: in a cluster once to each block.
 constexpr int kTimes = kCluster ? kBlocks : 1;
 
 constexpr uint32_t kSign = 0x80000000u;
@@ -65,13 +65,13 @@ constexpr uint32_t kSign = 0x80000000u;
 SRNN_DEVICE uint32_t turn_of(uint32_t sequence) { return (sequence + 1) << 30 & kSign; }
 
 // Small packets: sends number `row` of this block's slice, whose packet lies at `to`. In a cluster
-// it goes to the block that is `reader` behind this one.
+// it goes to the block that is `behind` blocks behind this one.
 template <class V>
-SRNN_DEVICE void send_small(const Block& b, unsigned char* to, int row, int reader, uint32_t bits,
+SRNN_DEVICE void send_small(const Block& b, unsigned char* to, int row, int behind, uint32_t bits,
                             uint32_t sequence) {
   constexpr int kRead = packets_of_read<V>();
   const auto send = [&](unsigned char* at, uint32_t number) {
-    const int block = (b.index + reader) % kBlocks;
+    const int block = (b.index + behind) % kBlocks;
     const uint32_t word = (number & ~kSign) | turn_of(sequence);
     if constexpr (kCluster && V::kUnsigned) {
       push_word(at, block, word);
@@ -115,18 +115,21 @@ SRNN_DEVICE void read_packet(const unsigned char* from, bool wanted, Quad& q) {
 // four streams, of which a row has two warps, eight reads would leave two teams too few registers.
 constexpr int kReadsAhead = warps_of_row(kBatch) == 2 ? 4 : 8, kRepeatedReads = 2;
 
-// Ticks that a warp waits, after its team has sent its own packets, before it looks for those of
-// other blocks. Packets take some 500 to get there. Looks that come too early are in the way of
-// packets and of weights, and the one that finds them begins later. What is best was measured on an
-// H200; where every warp sends its own number it has sent earlier than where one warp sends all.
-constexpr uint32_t kFirstLook = kCluster     ? 0
-                                : kBatch > 4 ? 800
-                                : kBatch > 1 ? 500
-                                : kBfloat16  ? 350
-                                : kInt8      ? 650
-                                             : 500;
+// A warp waits so many ticks after it has last sent packets before it looks for those of other
+// blocks. Packets take some 500 to get there. Looks that come too early are in the way of packets
+// and of weights, and the one that finds them begins later. What is best was measured on an H200. A
+// warp that sends its own number (int8, float32) sends earlier than the one that sends all of a
+// block (bfloat16), so it waits longer. One team that works ahead itself does so after it has sent,
+// so it need not wait.
+constexpr bool kAheadAlone = kTeams == 1 && kWholeInput;
+constexpr uint32_t kFirstLook = kCluster || kAheadAlone ? 0
+                                : kBatch > 4            ? 800
+                                : kBatch > 1            ? 500
+                                : kBfloat16             ? 350
+                                : kInt8                 ? 650
+                                                        : 500;
 
-// Remembers that this thread's team has sent packets.
+// Remembers that this warp has sent its packets.
 SRNN_DEVICE void note_sent(const Block& b) {
   if constexpr (kInPackets && kFirstLook > 0) b.sent_at = clock_low();
 }

@@ -249,7 +249,7 @@ SRNN_DEVICE uint64_t clock_ns() {
   asm volatile("mov.u64 %0, %globaltimer;" : "=l"(now));
   return now;
 }
-// The low half of what clock_ticks returns.
+// Returns the low half of what clock_ticks returns.
 SRNN_DEVICE uint32_t clock_low() {
   uint32_t ticks;
   asm volatile("mov.u32 %0, %clock;" : "=r"(ticks)::"memory");

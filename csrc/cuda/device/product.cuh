@@ -48,7 +48,7 @@ SRNN_DEVICE Quad read_quad(const unsigned char* from) {
 // Limit of a lane's loads that are under way at once in a loop over columns. More of them make the
 // kernel longer but not faster. Two teams have fewer registers for them. One stream in float32
 // waits for weights from L2, so it takes what registers sm_90 and sm_100 leave.
-constexpr bool kWaitsForWeights = !kInt8 && kBatch == 1 && SRNN_SHARED_BYTES >= 200 << 10;
+constexpr bool kWaitsForWeights = kTagged && !kInt8 && !kBfloat16 && kBatch == 1 && kMoreRegisters;
 constexpr int kLoadsAhead = kTeams == 1 || kWaitsForWeights ? 8 : 4;
 // A lane keeps the results of at most so many loads of weights during a wait.
 constexpr int kMostEarly = kSpareRegisters ? 2 : 0;

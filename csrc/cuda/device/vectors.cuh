@@ -23,10 +23,6 @@ constexpr int kLogitPlace = kMlpPlace + kHidden + 1, kLevelPlace = kLogitPlace +
 // (turn_of): a buffer holds either the number that is due or the one that lay in it before, so one
 // bit tells them apart. Readers get half as many bytes.
 constexpr bool kSmallPackets = kInPackets && kBatch == 1;
-// This says whether a warp multiplies a whole row by ordinary arithmetic and sends the product
-// itself. Tensor cores leave parts of it to all warps, and a sum of bfloat16 products depends on
-// the parts.
-constexpr bool kWarpsSend = kSmallPackets && !kBfloat16;
 constexpr int kPayload = 3;  // floats of a packet of 16 bytes
 // Buffers of an exchange. They are used in turn, because a slow block may still read one while a
 // fast block writes the next.

@@ -19,7 +19,7 @@ class _Buffers:
     """The tensors of one launch, which must live until it was put into the CUDA stream. S padded streams, m samples."""
 
     forced: Tensor | None
-    """(S, m) int32; None where every level is drawn, so that the kernel need not look for others."""
+    """(S, m) int32; None where every level of the call is drawn, so that the kernel need not look for others."""
     temperature: Tensor
     """(S, m) float32."""
     out: Tensor
@@ -64,6 +64,7 @@ class Call:
         self.drawings = self._on_device(rows)
         # A copy from the host waits for the launches in the CUDA stream, so there is none between two of them.
         self.length = forced.shape[1]
+        # Padded streams are forced, so that they need no logits.
         drawn = self.padded_streams == self.streams and not (forced >= 0).any()
         self.forced = None if drawn else self._on_device(forced.astype(np.int32))
         self.temperature = self._on_device(how.temperature)

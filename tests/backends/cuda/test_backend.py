@@ -165,24 +165,30 @@ def test_prompts_and_injected_levels(gpu):
     assert np.array_equal(*made)
 
 
-@pytest.mark.parametrize(("given", "is_passed"), [(-1, False), (1, True)])
-def test_a_kernel_gets_levels_only_where_some_are_given(gpu, monkeypatch, given, is_passed):
-    """Without them it need not look for one in every sample."""
-    passed, launch = [], launcher.Launcher.launch
-    config = MODELS["two-levels"]
+def test_a_kernel_gets_levels_only_where_some_are_given(gpu, monkeypatch):
+    """Without them it need not look for one in every sample. The levels that it draws are the same."""
+    monkeypatch.setattr(launcher, "LAUNCH_STEPS", 7)
+    config, launch, passed = MODELS["two-levels"], launcher.Launcher.launch, []
     backend = Played(pack(make_model(config)), "cpu", "float32")
 
     def launched(self, streams, out, start, params):
         passed.append(params.forced != 0)
         return launch(self, streams, out, start, params)
 
+    def make(forced):
+        passed.clear()
+        history, heat = np.full((1, config.lookback), config.q_zero), np.full((1, 12), 0.9, np.float32)
+        drawing = Drawing(Randomness(7, np.arange(1, dtype=np.uint32)), heat)
+        return backend.generate(backend.init_hidden(1), history, 0, drawing, forced)
+
     monkeypatch.setattr(launcher.Launcher, "launch", launched)
     forced = np.full((1, 12), -1)
-    forced[:, 5] = given
-    history, heat = np.full((1, config.lookback), config.q_zero), np.full((1, 12), 0.9, np.float32)
-    drawing = Drawing(Randomness(7, np.arange(1, dtype=np.uint32)), heat)
-    made = backend.generate(backend.init_hidden(1), history, 0, drawing, forced)
-    assert passed == [is_passed] and made.shape == (1, 12) and (not is_passed or made[0, 5] == given)
+    drawn = make(forced)
+    assert passed == [False, False]
+    forced[0, 11] = 1 - drawn[0, 11]  # in the second launch
+    mixed = make(forced)
+    assert passed == [True, True]
+    assert np.array_equal(mixed[:, :11], drawn[:, :11]) and mixed[0, 11] == forced[0, 11]
 
 
 def test_a_stream_does_not_depend_on_those_beside_it(gpu):

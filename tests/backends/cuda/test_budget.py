@@ -235,10 +235,12 @@ def test_a_cluster_has_fences_only_where_it_begins_and_ends(compiled, arch, dtyp
     has_fences_only_where_a_cluster_meets(instructions)
 
 
-@pytest.mark.parametrize(("exchange", "waits"), [("tagged", True), ("cluster", False)])
-def test_warps_wait_by_the_clock_only_for_packets_through_l2(compiled, exchange, waits, tmp_path):
+@pytest.mark.parametrize(
+    ("exchange", "config", "waits"),
+    [("tagged", PAPER, True), ("cluster", SMALL, False), ("auto", SampleRNNConfig(dim=24), False)],
+)
+def test_warps_wait_by_the_clock_only_for_packets_through_l2(compiled, exchange, config, waits, tmp_path):
     """A look that comes too early delays packets there (packets.cuh, kFirstLook); in a cluster it does not."""
-    config = SMALL if exchange == "cluster" else PAPER
     cubin, _ = compiled("sm_90", "bfloat16", exchange=exchange, config=config)
     assert ("SR_CLOCKLO" in disassembled(cubin, tmp_path)) == waits
 
