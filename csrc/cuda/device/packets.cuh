@@ -55,7 +55,7 @@ SRNN_DEVICE Quad packet_of(const Block& b, const float* own, int packet, uint32_
   return {word[0], word[1], word[2], sequence};
 }
 
-// A packet is sent so often: in a cluster once to each block.
+// A packet is sent so many times, in a cluster once to each block.
 constexpr int kTimes = kCluster ? kBlocks : 1;
 
 constexpr uint32_t kSign = 0x80000000u;
