@@ -239,7 +239,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--model", help="a run folder, a .safetensors file or demo; its likelihood is measured too")
     parser.add_argument("--heard", type=Path, help="a folder of recordings like those that the model has learnt from")
-    parser.add_argument("--json", type=Path, help="append a record to this file")
+    parser.add_argument("--json", type=record.file, help="append a record to this file")
     args = parser.parse_args()
     if args.seconds < 6:
         parser.error("--seconds must be at least 6: a planted loop takes 4.5")

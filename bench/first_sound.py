@@ -28,7 +28,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--duration", type=float, default=4.0, help="seconds of sound")
     parser.add_argument("--dtype", default="auto")
     parser.add_argument("--rounds", type=int, default=11, help="how often each command runs; the median counts")
-    parser.add_argument("--json", type=Path, help="append the rows to this file")
+    parser.add_argument("--json", type=record.file, help="append the rows to this file")
     return parser.parse_args(argv)
 
 

@@ -170,7 +170,7 @@ def main() -> None:
     parser.add_argument("--check-all", action="store_true", help="compare all of the sound, and not its beginning only")
     parser.add_argument("--realtime-priority", action="store_true", help="for server and clients, on Linux")
     parser.add_argument("--busy", type=int, default=0, help="processes that compute beside server and clients")
-    parser.add_argument("--json", type=Path, help="a file to which the rows are added")
+    parser.add_argument("--json", type=record.file, help="a file to which the rows are added")
     parser.add_argument("--flags", type=shlex.split, default=[], help="for serve, as one word: '--dtype fastest'")
     args = parser.parse_args()
     rows: list[dict[str, Any]] = []

@@ -112,7 +112,7 @@ def main() -> None:
     parser.add_argument("--hours", type=float, default=2.0, help="of sound that each listener hears")
     parser.add_argument("--listeners", type=int, default=8, help="at the same time")
     parser.add_argument("--dtype", default="auto", help="numeric mode of the server")
-    parser.add_argument("--json", type=Path, help="a file to which the row is added")
+    parser.add_argument("--json", type=record.file, help="a file to which the row is added")
     args = parser.parse_args()
     if not args.hours > 0:
         parser.error(f"--hours must be above 0, got {args.hours:g}")

@@ -161,7 +161,7 @@ def main() -> None:
         "--device", default="cpu", choices=["cpu", "cuda"], help="deepsound's own code is timed on a CPU"
     )
     parser.add_argument("--peer", type=Path, help="a clone of deepsound-project/samplernn-pytorch")
-    parser.add_argument("--json", type=Path, help="append the results to this file")
+    parser.add_argument("--json", type=record.file, help="append the results to this file")
     parser.add_argument("--only", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.peer and args.device != "cpu":

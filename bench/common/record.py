@@ -1,5 +1,6 @@
 """Results kept as JSON, and the modules of a peer, which the benchmarks share."""
 
+import argparse
 import importlib
 import json
 import subprocess
@@ -33,13 +34,24 @@ def append(path: Path, rows: list[dict], device: str = "cpu", instead_of_last: b
         temporary.write_text(json.dumps([*kept, record], indent=1, allow_nan=False) + "\n")
 
 
+def file(text: str) -> Path:
+    """Parses the file of `append` on a command line, before anything is measured. ArgumentTypeError where it cannot be
+    one."""
+    path = Path(text)
+    try:
+        earlier(path)
+    except (OSError, ValueError) as reason:
+        raise argparse.ArgumentTypeError(f"no records can be added to {text}: {reason}") from None
+    return path
+
+
 def earlier(path: Path) -> list[dict]:
-    """The records that `path` has already. OSError or ValueError where it cannot be a list of them."""
+    """Returns the records that `path` has already. OSError or ValueError where it cannot have any."""
     if not path.parent.is_dir():
         raise FileNotFoundError(f"there is no folder {path.parent}")
     runs = json.loads(path.read_text()) if path.exists() else []
     if not isinstance(runs, list):
-        raise ValueError(f"{path} is no list of records")
+        raise ValueError("it is no list")
     return runs
 
 

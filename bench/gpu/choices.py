@@ -23,25 +23,24 @@ from unittest import mock
 sys.path.append(str(Path(__file__).resolve().parents[2]))
 
 from bench.common import record
-from bench.gpu.stage_times import make, models
+from bench.gpu.compile_ahead import build, with_first_samples
+from bench.gpu.stage_times import checked_backend, make
+from bench.gpu.wanted import Wanted
 from samplernn_fast.backends import devices
 from samplernn_fast.backends.cuda import constants, grouping, program
 from samplernn_fast.backends.cuda.backend import CudaBackend
 from samplernn_fast.backends.cuda.compiler import KernelSource
-from samplernn_fast.backends.cuda.gpu import Gpu
-from samplernn_fast.commands.benchmark.checks import CheckFailed, check_draws
+from samplernn_fast.commands.benchmark.checks import CheckFailed
 from samplernn_fast.commands.benchmark.timing import seconds
-from samplernn_fast.engine.engine import Engine
 from samplernn_fast.errors import SampleRNNError
 from samplernn_fast.models.config import SampleRNNConfig
-from samplernn_fast.native import native
 
 _NUMBERS = {"threads": range(32, 1025, 32), "teams": range(1, 3), "blocks": range(1, 1 << 16)}
 
 
 @functools.cache
 def macros_of_kernels() -> set[str]:
-    """The macros that the kernels' text mentions, but for those that the host must know as well (params.h)."""
+    """Returns the macros that the kernels' text mentions, but for those that the host must know as well (params.h)."""
     source = KernelSource.read("persistent.cuh")
     mentioned = set(re.findall(r"SRNN_[A-Z0-9_]+", "".join([source.text, *source.headers.values()])))
     config = SampleRNNConfig(dim=8)
@@ -120,17 +119,6 @@ class Contestant:
     backend: CudaBackend
     times: list[float]
 
-    @classmethod
-    def of(cls, case: Case) -> "Contestant":
-        """Builds a case's kernel and compares its draws. CheckFailed or SampleRNNError."""
-        model, weights, exact = models(case.dim)
-        with case.chosen():
-            device = devices.resolve_device("cuda")
-            backend = CudaBackend(weights, device, case.dtype, exchange=case.exchange)
-            backend.launcher.program(case.streams)
-        check_draws(Engine.of(model, backend), exact, case.streams)
-        return cls(case, backend, [])
-
     def run(self, samples: int) -> None:
         """Makes samples once, and notes the microseconds of one."""
         streams = self.case.streams
@@ -151,25 +139,25 @@ class Contestant:
 
 
 def contestants(cases: list[Case]) -> Iterator[Contestant]:
-    """Those of the cases whose levels are right. The others are named, with the reason."""
+    """Yields the cases whose levels are right. It names the others, with the reason."""
     for case in cases:
         try:
-            yield Contestant.of(case)
+            with case.chosen():
+                backend = checked_backend(case.dim, case.dtype, case.streams, case.exchange)
         except (SampleRNNError, CheckFailed) as reason:
             print(f"{case.name}: left out: {reason}", flush=True)
+        else:
+            yield Contestant(case, backend, [])
 
 
 def compile_only(cases: list[Case]) -> list[Case]:
     """Compiles the kernels of all cases for GPU 0; returns those that were compiled."""
     compiled = []
     for case in cases:
-        try:
-            with case.chosen():
-                for streams in dict.fromkeys((1, case.streams)):  # a backend's first sample is of one stream
-                    program.Program.build(
-                        Gpu.open(0), SampleRNNConfig(dim=case.dim), case.dtype, streams, case.exchange
-                    )
-        except (SampleRNNError, native().CudaError) as reason:
+        kernels = with_first_samples([Wanted(SampleRNNConfig(dim=case.dim), case.dtype, case.streams, case.exchange)])
+        with case.chosen():
+            reason = next(filter(None, (build(kernel)[1] for kernel in kernels)), "")
+        if reason:
             print(f"{case.name}: left out: {reason}", flush=True)
         else:
             compiled.append(case)
@@ -204,14 +192,9 @@ def main() -> None:
     parser.add_argument("cases", nargs="+", type=Case.of, metavar="CASE", help=form)
     parser.add_argument("--samples", type=positive, default=8192, help="of a stream in a round (8192)")
     parser.add_argument("--rounds", type=positive, default=5, help="timed, after one that is not (5)")
-    parser.add_argument("--json", type=Path, help="append the rows to this file")
+    parser.add_argument("--json", type=record.file, help="append the rows to this file")
     parser.add_argument("--compile-only", action="store_true", help="put the kernels into the cache, for a later run")
     args = parser.parse_args()
-    if args.json:
-        try:  # before anything is measured
-            record.earlier(args.json)
-        except (OSError, ValueError) as reason:
-            parser.error(f"--json: {reason}")
     if args.compile_only:
         done = len(compile_only(args.cases))
     else:

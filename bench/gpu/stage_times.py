@@ -167,13 +167,19 @@ def models(dim: int) -> tuple[SampleRNN, PackedWeights, Engine]:
     return model, pack(model), Engine(model, backend="reference", dtype="float64", device="cpu")
 
 
+def checked_backend(dim: int, dtype: str, streams: int, exchange: str, profile: bool = False) -> CudaBackend:
+    """Builds the backend of a model of that size, and its kernel for that many streams. CheckFailed where its draws are
+    wrong, BackendUnavailable where there is no such kernel."""
+    model, weights, exact = models(dim)
+    backend = CudaBackend(weights, devices.resolve_device("cuda"), dtype, exchange=exchange, profile=profile)
+    check_draws(Engine.of(model, backend), exact, streams)
+    return backend
+
+
 def timed_rows(kernel: str, dim: int, dtype: str, streams: int) -> list[dict]:
     """The rows of one kernel, after its draws were checked."""
-    device = devices.resolve_device("cuda")
-    model, weights, exact = models(dim)
     exchange, profile = WAYS[kernel]
-    backend = CudaBackend(weights, device, dtype, exchange=exchange, profile=profile)
-    check_draws(Engine.of(model, backend), exact, streams)
+    backend = checked_backend(dim, dtype, streams, exchange, profile)
     return profiled_rows(backend, streams) if profile else rows_of(backend, streams)
 
 
@@ -196,7 +202,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--dim", type=int, nargs="+", default=[1024, 256])
     parser.add_argument("--batch-size", type=int, nargs="+", default=[1, 8, 64])
     parser.add_argument("--dtype", nargs="+", default=list(CudaBackend.dtypes))
-    parser.add_argument("--json", type=Path, help="append the rows to this file")
+    parser.add_argument("--json", type=record.file, help="append the rows to this file")
     parser.add_argument("--after", type=int, default=0, help="how many kernels an earlier process came to")
     return parser.parse_args(argv)
 

@@ -9,7 +9,7 @@ from cases import make_model
 from engines import MODELS
 from played_gpu import Played
 
-from bench.gpu import choices
+from bench.gpu import choices, compile_ahead, stage_times
 from samplernn_fast.backends import devices
 from samplernn_fast.backends.cuda import constants, program
 from samplernn_fast.commands.benchmark import checks
@@ -28,11 +28,12 @@ def models(dim):
 
 @pytest.fixture
 def played(gpu, monkeypatch):
-    monkeypatch.setattr(choices, "CudaBackend", Played)
-    monkeypatch.setattr(choices, "models", models)
+    monkeypatch.setattr(stage_times, "CudaBackend", Played)
+    monkeypatch.setattr(stage_times, "models", models)
     monkeypatch.setattr(devices, "resolve_device", lambda device: "cpu")
     monkeypatch.setattr(checks, "DRAWN_LEVELS", 32)
-    return gpu
+    yield gpu
+    compile_ahead.gpu.cache_clear()
 
 
 def run(monkeypatch, *arguments):
@@ -73,7 +74,7 @@ def test_cases_take_turns_and_their_rows_are_kept(played, monkeypatch, capsys, t
 
 
 def test_a_run_makes_samples_and_takes_its_time(played):
-    one = choices.Contestant.of(choices.Case.of("24/float32/1/tagged"))
+    (one,) = choices.contestants([choices.Case.of("24/float32/1/tagged")])
     one.run(4)
     assert len(one.times) == 1 and one.row()["us"] > 0
 

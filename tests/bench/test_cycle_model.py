@@ -93,11 +93,16 @@ def made_kernel(program=(), labels=(), threads=64, packet_bytes=4):
     return Kernel(program, dict(labels), [vector], 64, {}, None, 2 * size, threads, weight_bytes=64, nvrtc="none")
 
 
-def ends(keeps_scheduler=True, **options):
-    """When each warp of a made kernel ends."""
+def ran(keeps_scheduler=False, **options):
+    """Returns the warps of a made kernel when all have ended."""
     block = Block(made_kernel(**options), 1, Timing(), keeps_scheduler)
     block.run(lambda: False)
-    return [warp.time for warp in block.warps]
+    return block.warps
+
+
+def ends(keeps_scheduler=True, **options):
+    """Returns when each warp of a made kernel ends."""
+    return [warp.time for warp in ran(keeps_scheduler, **options)]
 
 
 @pytest.mark.parametrize("packet_bytes", [4, 8])
@@ -134,9 +139,7 @@ def test_half_of_the_clock_leaves_the_next_register_alone():
         ("CS2R R4, SR_CLOCKLO",),
         ("EXIT",),
     ]
-    block = Block(made_kernel(program=program), 1, Timing())
-    block.run(lambda: False)
-    for warp in block.warps:
+    for warp in ran(program=program):
         assert (warp.R[3] == 7).all() and (warp.R[2] >= 46).all() and (warp.R[4] > warp.R[2]).all()
 
 
@@ -157,9 +160,7 @@ def test_a_barrier_tells_every_warp_whether_any_voted():
         ("B2R.RESULT RZ, P2",),
         ("EXIT",),
     ]
-    block = Block(made_kernel(program=program), 1, Timing())
-    block.run(lambda: False)
-    assert all(warp.P[1].all() and not warp.P[2].any() for warp in block.warps)
+    assert all(warp.P[1].all() and not warp.P[2].any() for warp in ran(program=program))
 
 
 def test_a_warp_that_waits_keeps_its_scheduler_or_lets_others_run():

@@ -30,7 +30,7 @@ class OtherBlocks:
         these are there."""
 
     def buffer(self, offset: int) -> tuple[Buffer, int]:
-        """The buffer of an offset among all of them, and the offset in its buffer."""
+        """Returns the buffer that an offset among all of them lies in, and the offset in that buffer."""
         vector = next(vector for vector in self._vectors if offset >= vector.offset)
         place, at = divmod(offset - vector.offset, vector.place_bytes)
         number, at = divmod(at, vector.buffer_bytes)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Timing:
-    """What depends on the hardware around the instructions, in cycles.
+    """These numbers depend on the hardware around the instructions, in cycles.
 
     Times of exchanges and the rate of L2 are such that a packet's whole way takes what an H100 was measured to take
     (docs/predictions.md, "Latencies and bandwidth"): an exchange of 2 KB 734 ns through L2, and 457 ns in a cluster;
@@ -34,7 +34,7 @@ class Timing:
 
 
 PUBLISHED = Timing(stored=350, push=230, l2_rate=30.8)
-"""What was expected before anything was measured on a GPU."""
+"""These were expected before anything was measured on a GPU."""
 
 LATENCY = {
     **{"LDS": 29, "SHFL": 24, "REDUX": 30, "MUFU": 22, "F2I": 20, "I2F": 20, "F2F": 22, "FCHK": 22},

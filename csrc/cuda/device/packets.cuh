@@ -64,8 +64,8 @@ constexpr uint32_t kSign = 0x80000000u;
 // numbers. So the sequence numbers of their places must have no gaps: 5 has the turn of 1.
 SRNN_DEVICE uint32_t turn_of(uint32_t sequence) { return (sequence + 1) << 30 & kSign; }
 
-// Small packets: sends number `row` of this block's slice, whose packet lies at `to`. In a cluster
-// it goes to the block that is `behind` blocks behind this one.
+// With small packets this sends number `row` of this block's slice, whose packet lies at `to`. In a
+// cluster it goes to the block that is `behind` blocks behind this one.
 template <class V>
 SRNN_DEVICE void send_small(const Block& b, unsigned char* to, int row, int behind, uint32_t bits,
                             uint32_t sequence) {
@@ -121,17 +121,16 @@ constexpr int kReadsAhead = warps_of_row(kBatch) == 2 ? 4 : 8, kRepeatedReads = 
 // warp that sends its own number (int8, float32) sends earlier than the one that sends all of a
 // block (bfloat16), so it waits longer. One team that works ahead itself does so after it has sent,
 // so it need not wait.
-constexpr bool kAheadAlone = kTeams == 1 && kWholeInput;
-constexpr uint32_t kFirstLook = kCluster || kAheadAlone ? 0
-                                : kBatch > 4            ? 800
-                                : kBatch > 1            ? 500
-                                : kBfloat16             ? 350
-                                : kInt8                 ? 650
-                                                        : 500;
+constexpr uint32_t kFirstLook = !kTagged || (kTeams == 1 && kWholeInput) ? 0
+                                : kBatch > 4                             ? 800
+                                : kBatch > 1                             ? 500
+                                : kBfloat16                              ? 350
+                                : kInt8                                  ? 650
+                                                                         : 500;
 
 // Remembers that this warp has sent its packets.
 SRNN_DEVICE void note_sent(const Block& b) {
-  if constexpr (kInPackets && kFirstLook > 0) b.sent_at = clock_low();
+  if constexpr (kFirstLook > 0) b.sent_at = clock_low();
 }
 
 // Returns what stands for a read where nothing is wanted: packets of zeros, which count as present.

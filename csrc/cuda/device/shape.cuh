@@ -93,7 +93,7 @@ constexpr int kWarpsOfRow = warps_of_row(kTile);
 // memory tells the architecture: sm_80, sm_90 and sm_100 can; on sm_86 and sm_89, with 99 KB, the
 // compiler would spill.
 constexpr bool kSpareRegisters = SRNN_SHARED_BYTES >= 128 << 10;
-// This says whether one team of two has registers for more loads on their way: on sm_90 and sm_100.
+// This says whether a thread of two teams has registers for more loads, as on sm_90 and sm_100.
 constexpr bool kMoreRegisters = SRNN_SHARED_BYTES >= 200 << 10;
 // This says whether tensor cores compute products, 16 rows by 8 columns at a time. In int8 both
 // ways give the same bits, so the number of streams and the room may decide: rows of tensor

@@ -63,7 +63,6 @@ class Call:
         rows = native().cuda_drawings(how.seeds, how.streams, how.times - t, how.top_k, how.top_p)
         self.drawings = self._on_device(rows)
         # A copy from the host waits for the launches in the CUDA stream, so there is none between two of them.
-        self.length = forced.shape[1]
         # Padded streams are forced, so that they need no logits.
         drawn = self.padded_streams == self.streams and not (forced >= 0).any()
         self.forced = None if drawn else self._on_device(forced.astype(np.int32))
@@ -76,7 +75,7 @@ class Call:
         """
         made, waiting = [np.empty((self.streams, 0), np.int64)], None
         with driver_errors_as(DeviceError):
-            for start in range(0, self.length, self.steps):
+            for start in range(0, self.temperature.shape[1], self.steps):
                 buffers = self._buffers(start)
                 launched = self.launcher.launch(self.made_for, buffers.out, start, self._params(start, buffers))
                 self._advance(start, buffers)

@@ -133,7 +133,7 @@ def resident_bytes(config: PackedConfig, dtype: str) -> int:
 def cluster_has_room(
     group: Grouping, config: PackedConfig, dtype: str, needed: int, kept: int, shared_bytes: int
 ) -> bool:
-    """Whether the blocks of a cluster have room for all their arrays, and for the matrices that must stay.
+    """Returns whether the blocks of a cluster have room for all their arrays, and for the matrices that must stay.
 
     needed, kept: the shared memory of a block and what it keeps of whole matrices, as its compiled kernel tells.
     """
