@@ -1,11 +1,11 @@
-"""Predicts how many cycles a sample of the cuda backend's persistent kernel takes on an H100, without a GPU.
+"""Predicts how many cycles a sample of the cuda backend's persistent kernel takes on an H100 or H200, without a GPU.
 
     pip install -c constraints.txt -e '.[triton]' nvidia-cuda-nvrtc
     python bench/gpu/predict_cycles.py [--dim 1024] [--dtype int8] [--streams 1] [--exchange tagged] [--lines 20]
 
 NVRTC compiles the kernel for sm_90, and a cycle model (bench/gpu/cycle_model) executes the machine code of its first
 block. The levels that it draws are compared with the reference's; where they differ, its times mean nothing, and the
-exit status is 1. docs/predictions.md compares predictions with an H100. A difference of less than 3 % between two texts
+exit status is 1. docs/predictions.md compares predictions with an H200. A difference of less than 3 % between two texts
 means nothing, but the mean over several times of a hop (--hop) tells more.
 """
 
@@ -119,14 +119,14 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
         "--timing",
         choices=list(TIMINGS),
         default="measured",
-        help="measured on an H100, or published before (measured)",
+        help="what GPUs were measured to take, or what was published before (measured)",
     )
     parser.add_argument(
         "--hop",
         type=int,
         nargs="+",
         metavar="CYCLES",
-        help="from the store of a packet until the others' packets are where they are read (1100 measured and 350 "
+        help="from the store of a packet until the others' packets are where they are read (950 measured and 350 "
         "published, in a cluster 650 and 230); with several, one line each and the mean",
     )
     parser.add_argument(

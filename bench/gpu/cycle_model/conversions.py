@@ -11,8 +11,15 @@ def float_arithmetic(w, i, lanes):
     x, y = w.float32(i.args[1]), w.float32(i.args[2])
     if i.op == "FFMA":
         value = (x.astype(np.float64) * y + w.float32(i.args[3])).astype(F32)
+    elif i.op == "FADD":
+        exact = x.astype(np.float64) + y
+        value = exact.astype(F32)
+        if "RM" in i.mods or "RZ" in i.mods:  # rounded down, or towards zero
+            beyond = value > exact if "RM" in i.mods else np.abs(value) > np.abs(exact)
+            towards = F32(-np.inf) if "RM" in i.mods else F32(0)
+            value = np.where(beyond, np.nextafter(value, towards), value).astype(F32)
     else:
-        value = (x + y if i.op == "FADD" else x * y).astype(F32)
+        value = (x * y).astype(F32)
     w.set32(i.args[0], value.view(U32), lanes)
 
 

@@ -244,7 +244,8 @@ def permute_bytes(w, i, lanes):
 @computes("FMNMX")
 def min_max_float(w, i, lanes):
     x, y = w.float32(i.args[1]), w.float32(i.args[2])
-    value = np.where(w.predicate(i.args[3]), np.fmin(x, y), np.fmax(x, y))
+    least, most = (np.minimum, np.maximum) if "NAN" in i.mods else (np.fmin, np.fmax)
+    value = np.where(w.predicate(i.args[3]), least(x, y), most(x, y))
     w.set32(i.args[0], value.astype(F32).view(U32), lanes)
 
 

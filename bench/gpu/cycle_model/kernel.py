@@ -97,6 +97,8 @@ class Kernel:
     threads: int
     """A block has so many."""
     weight_bytes: int
+    l2_bytes: int
+    """Those of the weights that no block's shared memory holds, about."""
     nvrtc: str
     """The version of the compiler. Another one may make other code."""
 
@@ -148,5 +150,6 @@ def _compiled(config: PackedConfig, dtype: str, group: grouping.Grouping, thread
     where = pushed_at if in_cluster else None
     return Kernel(
         *(program, labels, vectors, levels, parameters, where, exchange_bytes, all_threads, weight_bytes),
+        l2_bytes=max(0, weight_bytes - group.blocks * shared),
         nvrtc=".".join(map(str, nvrtc.version)),
     )

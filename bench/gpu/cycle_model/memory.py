@@ -12,7 +12,7 @@ from bench.gpu.cycle_model.kernel import Kernel
 from bench.gpu.cycle_model.machine_code import Instruction, not_modelled
 from bench.gpu.cycle_model.other_blocks import Buffer, OtherBlocks
 from bench.gpu.cycle_model.registers import F32, LOCAL_BYTES, U32, U64, Warp
-from bench.gpu.cycle_model.timing import L1_LATENCY, LATENCY, OPERANDS_READ, Timing
+from bench.gpu.cycle_model.timing import L1_LATENCY, LATENCY, NEAR_L2_BYTES, OPERANDS_READ, Timing
 
 WINDOW_HIGH = 0x7FF0
 """The upper half of the generic addresses of shared memory."""
@@ -54,6 +54,7 @@ class Memory:
         self._arriving: dict[Buffer, tuple[int, float]] = {}  # of a cluster: the tag and the time
         self._shared_free = 0
         self._l2_free = 0.0
+        self._l2_rate = timing.l2_rate if kernel.l2_bytes <= NEAR_L2_BYTES else timing.far_l2_rate
         self._l1: collections.OrderedDict[int, None] = collections.OrderedDict()
 
     def array(self, name: str) -> np.ndarray:
@@ -154,7 +155,7 @@ class Memory:
 
     def _from_l2(self, size: int, t: int) -> int:
         began = max(t, self._l2_free)
-        self._l2_free = began + size / self.timing.l2_rate
+        self._l2_free = began + size / self._l2_rate
         return self.timing.load + int(began - t)
 
     def _look(self, w: Warp, i: Instruction, active: list[tuple[int, int]], words: int, t: int) -> int:

@@ -2,10 +2,11 @@
 
 Modelled are four schedulers, each with a share of the warps and one instruction a cycle; stall counts and scoreboards,
 as the instructions' control bits say; the widths of the integer, special-function and float64 pipes; the banks and the
-one pipe of shared memory; a first-level cache behind a rate of L2; barriers; taken branches; lanes that part and meet.
+one pipe of shared memory; a first-level cache behind a rate of L2; first-level instruction caches; barriers; taken
+branches; lanes that part and meet.
 
-Not modelled are instruction caches, queues that other blocks' reads fill, blocks that are late, conflicts of register
-banks, translation of addresses, and changes of the clock.
+Not modelled are larger instruction caches, queues that other blocks' reads fill, blocks that are late, conflicts of
+register banks, translation of addresses, and changes of the clock.
 """
 
 import collections
@@ -15,6 +16,7 @@ from collections.abc import Callable
 import numpy as np
 
 from bench.gpu.cycle_model import conversions  # noqa: F401  (it fills COMPUTE)
+from bench.gpu.cycle_model.fetch import InstructionCache
 from bench.gpu.cycle_model.instructions import COMPUTE
 from bench.gpu.cycle_model.kernel import Kernel
 from bench.gpu.cycle_model.machine_code import Instruction, not_modelled
@@ -45,6 +47,7 @@ class Block:
         """The first warp's instructions: (place in the program, cycle of its end) of each."""
         self._places = {i.address: k for k, i in enumerate(self.program)}
         self._pipes = [pipe_of(i.op, i.mods) for i in self.program]
+        self._caches = [InstructionCache(timing.fetch, timing.fetch_each) for _ in range(_SCHEDULERS)]
         self._busy: dict[object, int] = collections.defaultdict(int)
         self._meetings: dict[int, list[tuple[Warp, int, bool, bool]]] = collections.defaultdict(list)
 
@@ -87,10 +90,17 @@ class Block:
             w.scoreboards[i.writes] = max(w.scoreboards[i.writes], t + latency)
         if i.reads < 6:
             w.scoreboards[i.reads] = max(w.scoreboards[i.reads], t + OPERANDS_READ)
-        if not (self._keeps_scheduler or w.done):
-            w.ready = max([w.time, *(w.scoreboards[k] for k in self.program[self._next(w)[0]].waits)])
+        if not w.done:
+            self._come_up(w, self.program[self._next(w)[0]])
         if w.number == 0:
             self.log.append((at, w.time))
+
+    def _come_up(self, w: Warp, i: Instruction) -> None:
+        """Fetches a warp's next instruction, and tells when all that it waits for is there."""
+        if self.timing.fetch:
+            w.time = max(w.time, self._caches[w.number % _SCHEDULERS].ready(w.number, i.address, w.time))
+        if not self._keeps_scheduler:
+            w.ready = max([w.time, *(w.scoreboards[k] for k in i.waits)])
 
     def _next(self, w: Warp) -> tuple[int, np.ndarray]:
         """The place of a warp's next instruction, and the lanes that execute it: those that are behind the others."""

@@ -11,29 +11,34 @@ from dataclasses import dataclass
 class Timing:
     """These numbers depend on the hardware around the instructions, in cycles.
 
-    Times of exchanges and the rate of L2 are such that a packet's whole way takes what an H100 was measured to take
-    (docs/predictions.md, "Latencies and bandwidth"): an exchange of 2 KB 734 ns through L2, and 457 ns in a cluster;
-    and all multiprocessors read 30 MB from L2 at 3.4 TB/s, the slower of two rates that were measured there, because
-    blocks ask for packets at the same time.
+    Those of exchanges in a cluster and the rates of L2 are what an H100 was measured to take (docs/predictions.md,
+    "Latencies and bandwidth"). `stored` and those of instruction caches are such that the model takes the time of one
+    stream in int8 on an H200, and waits for instructions as often.
     """
 
     load: int = 280
     """L2, from the load to its result."""
-    stored: int = 1100
-    """From the store of a packet until the others' packets are in L2."""
+    stored: int = 950
+    """From the store of a packet until the others' packets are in L2, where warps wait with their first look."""
     push: int = 650
     """The same into the shared memory of a cluster's blocks."""
     push_rate: float = 11.0
     """Bytes a cycle that arrive in one block."""
-    l2_rate: float = 13.0
-    """Bytes a cycle that one block reads."""
+    l2_rate: float = 28.0
+    """Bytes a cycle that one block reads, where the near half of L2 holds all that is read."""
+    far_l2_rate: float = 13.0
+    """The same where it does not."""
+    fetch: int = 55
+    """From the request of a line of instructions until a scheduler has it. 0: instructions are always there."""
+    fetch_each: int = 12
+    """Between two such requests."""
     branch: int = 8
     barrier: int = 20
     l1_lines: int = 180
     """Lines of 128 bytes that shared memory leaves to L1."""
 
 
-PUBLISHED = Timing(stored=350, push=230, l2_rate=30.8)
+PUBLISHED = Timing(stored=350, push=230, l2_rate=30.8, far_l2_rate=30.8, fetch=0)
 """These were expected before anything was measured on a GPU."""
 
 LATENCY = {
@@ -45,6 +50,8 @@ LATENCY = {
 USUAL_LATENCY = 6
 L1_LATENCY = 38
 """A load takes so long that finds what it wants in the first-level cache."""
+NEAR_L2_BYTES = 25_000_000
+"""The half of an H100's L2 that is near to a multiprocessor holds so many."""
 OPERANDS_READ = 12
 """Until an instruction's operands may be overwritten."""
 
