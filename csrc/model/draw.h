@@ -46,18 +46,26 @@ SRNN_HD float sampler_scale(float temperature) {
   return scale < static_cast<double>(kLargestFloat) ? static_cast<float>(scale) : kLargestFloat;
 }
 
+constexpr float kWhole = 12582912.0f;  // 1.5 * 2^23
+
+// Returns floor(y) + kWhole, for y from -24 to 0. Conversions between floats and integers are slow
+// on a GPU, so the bits of floats serve: beside kWhole a float has no bits after the point, and the
+// lowest bits of the sum are those of the whole number.
+SRNN_HD float floor_beside_whole(float y) {
+#ifdef __CUDA_ARCH__
+  return __fadd_rd(y, kWhole);
+#else
+  const float nearest = add_rn(y, kWhole);
+  return add_rn(nearest, -kWhole) > y ? add_rn(nearest, -1.0f) : nearest;
+#endif
+}
+
 // Returns floor(2^23 * 2^((logit - max) * scale)), up to the error of the polynomial; 0 for a NaN.
 SRNN_HD uint32_t sampler_weight(float logit, float max, float scale) {
   const float exact = mul_rn(add_rn(logit, -max), scale);
   const float y = exact >= -24.0f ? exact : -24.0f;
-  // Conversions between floats and integers are slow on a GPU, so the bits of floats serve. Beside
-  // kWhole a float has no bits after the point: the sum rounds y to a whole number, and its lowest
-  // bits are that number.
-  constexpr float kWhole = 12582912.0f;  // 1.5 * 2^23
-  const float sum = add_rn(y, kWhole), nearest = add_rn(sum, -kWhole);
-  const bool above = nearest > y;
-  const int whole = float_bits(sum) - kWholeBits - (above ? 1 : 0);
-  const float f = add_rn(y, above ? add_rn(1.0f, -nearest) : -nearest);
+  const float sum = floor_beside_whole(y), f = add_rn(y, -add_rn(sum, -kWhole));
+  const int whole = float_bits(sum) - kWholeBits;
   // The polynomial is 2^f on [0, 1]. reference/draw.py has the same coefficients.
   float p = 0.001880902680568397f;
   p = add_rn(mul_rn(p, f), 0.0089864581823349f);

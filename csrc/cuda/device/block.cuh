@@ -13,6 +13,18 @@
 
 namespace srnn {
 
+// What a thread has left to do at the end of a sample: nothing, or some of these.
+enum Remaining : int {
+  kNothing = 0,
+  kDrawFromRow = 1,  // all lanes of a warp have to call draw_from_row for stream 0
+  kGiveUp = 2,       // the time is up, or logits are not finite
+};
+
+// Two teams: where the first lets the second go on.
+constexpr int kReadBarrier = 3;
+// Where all threads of a block end a sample. One team has one barrier for everything.
+constexpr int kEndBarrier = kTeams == 1 ? 1 : 4;
+
 struct Block {
   const Params& p;               // its arrays begin with this group's first stream
   unsigned char* arrays;         // kArrays, in shared memory or in the workspace
@@ -28,8 +40,9 @@ struct Block {
   uint32_t inputs = 0;           // kWholeInput: those of them that began a frame of the lowest tier
   // Whether this sample skips the MLP: every stream's level is given, and no logits are wanted.
   bool forced = true;
-  mutable uint32_t sent_at = 0;    // when this warp last sent packets; see kFirstLook
-  mutable uint32_t passes = 0;     // passes of products so far; see b.parts
+  mutable int remaining = kNothing;  // see Remaining
+  mutable uint32_t sent_at = 0;      // when this warp last sent packets; see kFirstLook
+  mutable uint32_t passes = 0;       // passes of products so far; see b.parts
   mutable float row_scale = 0.0f;  // int8: the scale of the row that this thread made codes of last
   mutable int output = -1;  // the tier whose output rows are in use, or -1 for the common rows
   // For each tier, 1 + the frame whose output its rows hold, or 0.
@@ -40,7 +53,7 @@ struct Block {
 
   SRNN_DEVICE_MEMBER uint32_t now() const { return begin + static_cast<uint32_t>(step); }
 
-  // The number of the team's barrier, where kThreads threads meet.
+  // The number of the team's barrier, 1 or 2, where kThreads threads meet.
   SRNN_DEVICE_MEMBER int barrier() const { return 1 + team; }
 
   // Rows in float32: logits for the draw, and in int8 the vectors that are quantized.

@@ -248,6 +248,7 @@ SRNN_DEVICE float run_cell(const Block& b, int layer, int u, int stream, float (
 // The second half of a GRU that resets before the product: its candidate and the new h.
 template <int kTier>
 SRNN_DEVICE bool run_candidate(const Block& b, int layer, uint32_t frame) {
+  const OwnSlice<UnitVectors> state(b, state_place(kTier, layer), frame);
   const auto fill = [&](int first, int rows) {
     return fill_rows<UnitVectors>(b, reset_place(kTier, layer), frame, first, rows);
   };
@@ -260,10 +261,10 @@ SRNN_DEVICE bool run_candidate(const Block& b, int layer, uint32_t frame) {
     float& h = b.state(kTier, layer, 0, u, stream);
     const float candidate = tanh_approx(b.candidate_input(1, u, stream) + terms[0]);
     h = candidate + sigmoid(b.candidate_input(0, u, stream)) * (h - candidate);
-    b.own()[stream * kUnits + u] = h;
+    state.put(u, stream, h);
   };
   if (!with_products<kDim, 1>(b, 1, fill, rows_of, take)) return false;
-  publish<UnitVectors>(b, state_place(kTier, layer), frame);
+  state.publish();
   return true;
 }
 
@@ -272,11 +273,13 @@ template <int kTier>
 SRNN_DEVICE bool run_gates(const Block& b, int layer, uint32_t frame) {
   constexpr uint64_t kAt = kOffsets.tier[kTier].stack;
   constexpr Resident kStay = kResidents.stack[kTier];
+  const int place = kResetBefore ? reset_place(kTier, layer) : state_place(kTier, layer);
+  const OwnSlice<UnitVectors> state(b, place, frame);
   const auto finish = [&](int u, int stream, const float* below) {
     float y[kGates];
     input_gates<kTier>(b, layer, u, stream, y);
     for (int g = 0; below != nullptr && g < kGates; ++g) y[g] += below[g];
-    b.own()[stream * kUnits + u] = run_cell<kTier>(b, layer, u, stream, y);
+    state.put(u, stream, run_cell<kTier>(b, layer, u, stream, y));
   };
   if (kLayers == 1 || layer == 0) {
     for (int first = 0; first < kBatch; first += kTile) {
@@ -296,8 +299,7 @@ SRNN_DEVICE bool run_gates(const Block& b, int layer, uint32_t frame) {
     };
     if (!with_products<kDim, kGates>(b, 1, fill, rows_of, take)) return false;
   }
-  const int place = kResetBefore ? reset_place(kTier, layer) : state_place(kTier, layer);
-  publish<UnitVectors>(b, place, frame);
+  state.publish();
   return true;
 }
 

@@ -90,6 +90,45 @@ SRNN_DEVICE void publish(const Block& b, int place, uint32_t sequence) {
   note_sent(b);
 }
 
+// Small packets through L2: this says whether a thread sends a number that it owns itself, so that
+// it does not go through shared memory. In a cluster the lanes of a warp share out its packets.
+constexpr bool kOwnersSend = kSmallPackets && !kCluster;
+
+// This block's slice of every vector of an exchange, which comes from the threads that own it.
+template <class V>
+class OwnSlice {
+ public:
+  SRNN_DEVICE_MEMBER OwnSlice(const Block& b, int place, uint32_t sequence)
+      : b_(b), place_(place), sequence_(sequence) {}
+
+  // Passes on a number that this thread owns (each_owned).
+  SRNN_DEVICE_MEMBER void put(int row, int stream, float x) const {
+    if constexpr (kOwnersSend) {
+      unsigned char* to =
+          buffer_of<V>(b_, place_, sequence_) + small_packet_at<V>(b_.index * V::kSlice + row);
+      send_small<V>(b_, to, row, 0, bits_of(x), sequence_);
+    } else {
+      b_.own()[stream * V::kSlice + row] = x;
+    }
+  }
+
+  // All threads of the team call this when they have passed on their numbers. Where owners have
+  // sent them, the other threads wait for these, as in each_published.
+  SRNN_DEVICE_MEMBER void publish() const {
+    if constexpr (kOwnersSend) {
+      barrier_sync(b_.barrier(), kThreads);
+      note_sent(b_);
+    } else {
+      srnn::publish<V>(b_, place_, sequence_);
+    }
+  }
+
+ private:
+  const Block& b_;
+  const int place_;
+  const uint32_t sequence_;
+};
+
 // Vectors of V that are read at once.
 template <class V>
 SRNN_CONSTEXPR int rows_at_once() {

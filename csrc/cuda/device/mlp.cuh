@@ -62,14 +62,15 @@ SRNN_DEVICE const float* newest_row(const Block& b, int stream) {
 
 // Computes own units of the input and publishes them.
 SRNN_DEVICE void publish_input(const Block& b) {
+  const OwnSlice<InputVectors> input(b, kMlpPlace, b.samples);
   for (int first = 0; first < kBatch; first += kTile) {
     each_owned<kUnits>(b, b.units, first, rows_of_tile(first), [&](int u, int stream) {
       const int unit = b.first_unit + u;
       const float taps = older_taps(b, stream, b.now(), unit) + newest_row(b, stream)[unit];
-      b.own()[stream * kUnits + u] = relu(taps + b.upsampled(0, 0, u, stream));
+      input.put(u, stream, relu(taps + b.upsampled(0, 0, u, stream)));
     });
   }
-  publish<InputVectors>(b, kMlpPlace, b.samples);
+  input.publish();
 }
 
 // kWholeInput: calls visit(stream, col) for groups of four neighbouring units of every stream. Each
@@ -145,34 +146,45 @@ SRNN_DEVICE bool gather_upsampled(const Block& b) {
       b, kUpsampledPlace, next_upsampled(b), 0, kBatch, InputKeeper{b});
 }
 
-// With kWholeInput this is what the newest level gives to this sample's input. It is asked for
-// before anything else in a sample, because it comes from L2.
+// With kWholeInput this is what the newest level gives to a sample's input. It comes from L2, so it
+// is asked for as soon as the level is known.
 struct NewestRow {
   // This says whether a thread owns at most one unit of one stream.
   static constexpr bool kOneOwned = kUnits * kBatch <= kThreads;
-  // Small packets, where the sample continues a frame of the lowest tier: this thread's share.
-  Four share[kSmallPackets ? kShares : 1] = {};
-  float own = 0.0f;  // where it begins one: of the unit that this thread owns
+  Four share[kSmallPackets ? kShares : 1] = {};  // with small packets, of this thread
+  float own = 0.0f;  // else, where the sample begins a frame of the lowest tier, of its own unit
 
-  SRNN_DEVICE_MEMBER explicit NewestRow(const Block& b) {
+  // Asks for it, once the last level before the sample at `time` is known.
+  SRNN_DEVICE_MEMBER void ask(const Block& b, uint32_t time) {
     if (!kWholeInput || b.forced) return;
-    if (!continues_frame<0>(b.now())) {
-      each_owned<kUnits>(b, b.units, 0, kBatch, [&](int u, int stream) {
-        if (kOneOwned) own = newest_row(b, stream)[b.first_unit + u];
-      });
-    } else if (kSmallPackets) {
+    const auto row_of = [&](int stream) { return row_of_tap(b, stream, kTaps - 1, time); };
+    if constexpr (kSmallPackets) {
       for (int i = 0; i < kShares; ++i) {
         const int col = share_col(b, i);
-        if (in_vector(col)) share[i] = read_four<true>(newest_row(b, 0), col);
+        if (in_vector(col)) share[i] = read_four<true>(row_of(0), col);
       }
+    } else if (!continues_frame<0>(time)) {
+      each_owned<kUnits>(b, b.units, 0, kBatch, [&](int u, int stream) {
+        if (kOneOwned) own = row_of(stream)[b.first_unit + u];
+      });
     }
   }
 
   // Adds it to b.own_taps, where the sample begins a frame.
   SRNN_DEVICE_MEMBER void complete_own_taps(const Block& b) const {
-    each_owned<kUnits>(b, b.units, 0, kBatch, [&](int u, int stream) {
-      b.own_taps(u, stream) += kOneOwned ? own : newest_row(b, stream)[b.first_unit + u];
-    });
+    if constexpr (kSmallPackets) {
+      for (int i = 0; i < kShares; ++i) {
+        const float numbers[4] = {share[i].a, share[i].b, share[i].c, share[i].d};
+        for (int k = 0; k < 4; ++k) {
+          const int u = share_col(b, i) + k - b.first_unit;
+          if (0 <= u && u < b.units) b.own_taps(u, 0) += numbers[k];
+        }
+      }
+    } else {
+      each_owned<kUnits>(b, b.units, 0, kBatch, [&](int u, int stream) {
+        b.own_taps(u, stream) += kOneOwned ? own : newest_row(b, stream)[b.first_unit + u];
+      });
+    }
   }
 };
 
@@ -195,7 +207,7 @@ SRNN_DEVICE void fill_input_rows(const Block& b, const NewestRow& row) {
       if (!in_vector(col)) continue;
       x[i] = relu(read_four(b.taps(0), col) + row.share[i] + read_four(b.input(0), col));
     }
-    write_shares(b, x, true);
+    write_shares(b, x);
     write_codes(b, x);
     return;
   }

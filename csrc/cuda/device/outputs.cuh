@@ -110,7 +110,7 @@ struct SentRows {
       : own(own_), rows(b, w, 0, begin, own_) {
     for (int i = 0; i < Rows::kTogether; ++i) {
       const int row = rows.number(i);
-      to[i] = buffer + small_packet_at<V>(b.index * V::kSlice + row);
+      to[i] = computed(buffer + small_packet_at<V>(b.index * V::kSlice + row));
       scale[i] = scale_of(w, row, 0);
     }
   }
@@ -150,7 +150,7 @@ SRNN_DEVICE bool publish_product(const Block& b, const MatrixRows& w, int own, i
     unsigned char* buffer = buffer_of<V>(b, place, sequence);
     const Sent sent(b, w, b.warp, own, buffer);  // before the wait for what fills rows
     if (!fill(0, 1)) return false;
-    if (b.warp < V::kSlice) {
+    if (V::kSlice >= kWarps || b.warp < V::kSlice) {
       sent.send(b, sequence, bias_of, finish);
     } else {
       note_sent(b);  // It waits as the warps do that had something to send.
@@ -161,15 +161,16 @@ SRNN_DEVICE bool publish_product(const Block& b, const MatrixRows& w, int own, i
     // In int8 the next row's codes are written behind a barrier anyway (write_shares).
     if constexpr (!kInt8) barrier_sync(b.barrier(), kThreads);
   } else {
+    const OwnSlice<V> slice(b, place, sequence);
     for (int first = 0; first < kBatch; first += kTile) {
       const int rows = rows_of_tile(first);
       if (!fill(first, rows)) return false;
       const auto take = [&](int row, int stream, const float (&terms)[1]) {
-        b.own()[stream * V::kSlice + row] = finish(bias_of(row, stream), terms[0]);
+        slice.put(row, stream, finish(bias_of(row, stream), terms[0]));
       };
       each_product<kCols, 1, V::kSlice>(b, w, own, first, rows, take);
     }
-    publish<V>(b, place, sequence);
+    slice.publish();
   }
   return true;
 }

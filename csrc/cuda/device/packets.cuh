@@ -17,10 +17,9 @@ class TimeLimit {
   SRNN_DEVICE_MEMBER TimeLimit(const Block& b, int place, uint32_t sequence)
       : b_(b), place_(place), sequence_(sequence) {}
 
-  // Returns whether to read again. Reports the error before it returns false because of the time.
-  SRNN_DEVICE_MEMBER bool read_again() {
-    pause();
-    if (++reads_ % kReadsBetweenClocks != 0) return true;
+  // Returns whether to go on, after kReadsBetweenClocks reads. Reports the error before it returns
+  // false because of the time.
+  SRNN_DEVICE_MEMBER bool go_on() {
     if (read_word(b_.p.error + kErrorCode) != kNoError) return false;
     const uint64_t now = clock_ns();
     if (began_ == 0) began_ = now;
@@ -33,7 +32,6 @@ class TimeLimit {
   const Block& b_;
   const int place_;
   const uint32_t sequence_;
-  int reads_ = 0;
   uint64_t began_ = 0;
 };
 
@@ -152,11 +150,52 @@ SRNN_DEVICE uint32_t absent(Quad q, uint32_t sequence) {
   }
 }
 
+// Reads packets again at at(0), ..., at(kCount - 1) until all are there, each time all that are
+// missing. Returns false when the time is up.
+template <class V, int kCount, class At>
+SRNN_DEVICE bool read_all_again(TimeLimit& limit, uint32_t sequence, const At& at,
+                                Quad (&q)[kCount]) {
+  do {
+    // Nothing but looks is in the inner loop: the next one begins when the last one has failed.
+    SRNN_UNROLL(1)
+    for (int reads = 0; reads < kReadsBetweenClocks; ++reads) {
+      uint32_t any = 0;
+      for (int i = 0; i < kCount; ++i) any |= absent<V>(q[i], sequence);
+      if (any == 0) return true;
+      pause();
+      for (int i = 0; i < kCount; ++i) {
+        read_packet<V>(at(i), kCount == 1 || absent<V>(q[i], sequence) != 0, q[i]);
+      }
+    }
+  } while (limit.go_on());
+  return false;
+}
+
+// The same for many packets: reads the first missing one until any arrives, and then all missing
+// ones once.
+template <class V, int kCount, class At>
+SRNN_DEVICE bool read_first_again(TimeLimit& limit, uint32_t sequence, const At& at,
+                                  Quad (&q)[kCount]) {
+  for (int missing = kCount, reads = 0;;) {
+    int left = 0;
+    for (int i = 0; i < kCount; ++i) left += absent<V>(q[i], sequence) != 0 ? 1 : 0;
+    if (left == 0) return true;
+    pause();
+    if (++reads % kReadsBetweenClocks == 0 && !limit.go_on()) return false;
+    const bool all = left < missing;  // others may have arrived, too
+    missing = left;
+    bool before = false;  // whether an earlier packet is missing
+    for (int i = 0; i < kCount; ++i) {
+      const bool again = absent<V>(q[i], sequence) != 0;
+      read_packet<V>(at(i), again && (all || !before), q[i]);
+      before = before || again;
+    }
+  }
+}
+
 // Waits for what is read at at(0), ..., at(kCount - 1) to have this sequence number, but only for
 // those that are wanted(i); the others become zeros. All reads are issued before the first one is
-// checked. A thread that reads at most kRepeated packets then reads all missing ones again each
-// time. One that reads more reads the first missing one until any arrives, and then all missing
-// ones once. Returns false when the time is up.
+// checked. At most kRepeated are then repeated together. Returns false when the time is up.
 template <class V, int kCount, int kRepeated = kRepeatedReads, class At, class Wanted>
 SRNN_DEVICE bool await_packets(const Block& b, int place, uint32_t sequence, const At& at,
                                const Wanted& wanted, Quad (&q)[kCount]) {
@@ -166,27 +205,10 @@ SRNN_DEVICE bool await_packets(const Block& b, int place, uint32_t sequence, con
     read_packet<V>(at(i), wanted(i), q[i]);
   }
   TimeLimit limit(b, place, sequence);
-  for (int missing = kCount;;) {
-    if constexpr (kRepeated >= kCount) {
-      uint32_t any = 0;
-      for (int i = 0; i < kCount; ++i) any |= absent<V>(q[i], sequence);
-      if (any == 0) return true;
-      if (!limit.read_again()) return false;
-      for (int i = 0; i < kCount; ++i) read_packet<V>(at(i), absent<V>(q[i], sequence) != 0, q[i]);
-      continue;
-    }
-    int left = 0;
-    for (int i = 0; i < kCount; ++i) left += absent<V>(q[i], sequence) != 0 ? 1 : 0;
-    if (left == 0) return true;
-    if (!limit.read_again()) return false;
-    const bool all = left < missing;  // others may have arrived, too
-    missing = left;
-    bool before = false;  // whether an earlier packet is missing
-    for (int i = 0; i < kCount; ++i) {
-      const bool again = absent<V>(q[i], sequence) != 0;
-      read_packet<V>(at(i), again && (all || !before), q[i]);
-      before = before || again;
-    }
+  if constexpr (kRepeated >= kCount) {
+    return read_all_again<V>(limit, sequence, at, q);
+  } else {
+    return read_first_again<V>(limit, sequence, at, q);
   }
 }
 
@@ -200,7 +222,8 @@ SRNN_DEVICE bool await_spans(const Block& b, int place, uint32_t sequence, int f
   const auto number = [&](int i) {
     return (first + i / kReads * kStep) * V::kSpan + i % kReads * kRead;
   };
-  const auto at = [&](int i) { return buffer + small_packet_at<V>(number(i)); };
+  const unsigned char* from = computed(buffer + small_packet_at<V>(number(0)));
+  const auto at = [&](int i) { return from + 16 * (i / kReads * kStep + i % kReads * spans<V>()); };
   const auto wanted = [&](int i) { return number(i) < V::kCols; };
   Quad q[kAll];
   const bool in_time = await_packets<V, kAll, kRepeated>(b, place, sequence, at, wanted, q);

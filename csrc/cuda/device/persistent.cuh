@@ -18,7 +18,10 @@ SRNN_DEVICE void run_team(const Params& p) {
   begin_profile(b);
   if constexpr (kTeam == 0) load(b);
   block_sync();
-  while (b.step < p.steps && run_step<kTeam>(b)) ++b.step;
+  NewestRow newest;
+  while (b.step < p.steps && (run_step<kTeam>(b, newest) || complete_step<kTeam>(b, newest))) {
+    ++b.step;
+  }
   enter(b, kLoadPhase);
   if constexpr (kTeam == 0) {
     if (b.step == p.steps) save(b);

@@ -269,15 +269,37 @@ SRNN_DEVICE void add_up(uint64_t* to, uint64_t x) {
 // here; a GPU needs nothing.
 SRNN_DEVICE void pause() {}
 
+// Makes the compiler compute an address here, and not where it is wanted.
+template <class T>
+SRNN_DEVICE T* computed(T* x) {
+  asm volatile("" : "+l"(x));
+  return x;
+}
+
 // Arithmetic.
 
 SRNN_DEVICE uint32_t bits_of(float x) { return __float_as_uint(x); }
 SRNN_DEVICE float float_of(uint32_t bits) { return __uint_as_float(bits); }
 SRNN_DEVICE float magnitude(float x) { return fabsf(x); }
-// The larger of two floats, or the one that is a number.
-SRNN_DEVICE float max_number(float a, float b) { return fmaxf(a, b); }
+// The larger of two floats, or the NaN without a sign where one of them is a NaN.
+SRNN_DEVICE float max_or_nan(float a, float b) {
+  float larger;
+  asm("max.NaN.f32 %0, %1, %2;" : "=f"(larger) : "f"(a), "f"(b));
+  return larger;
+}
 SRNN_DEVICE float fma_rn(float a, float b, float c) { return __fmaf_rn(a, b, c); }
-SRNN_DEVICE float divide_rn(float a, float b) { return __fdiv_rn(a, b); }
+// a / b, rounded, for a from 1 to 2^24 and b from 1e-30 on. It takes the steps of the compiler's
+// own division, without its branch for other numbers: both are made smaller by 2^24, which changes
+// no bit, so that the approximation of 1 / b and what is left to correct are no subnormal numbers.
+SRNN_DEVICE float divide_rn(float a, float b) {
+  constexpr float kSmaller = 1.0f / 16777216.0f;
+  a *= kSmaller, b *= kSmaller;
+  float y;
+  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(b));
+  y = __fmaf_rn(y, __fmaf_rn(-b, y, 1.0f), y);
+  const float near = a * y;
+  return __fmaf_rn(__fmaf_rn(-b, near, a), y, near);
+}
 // a + b, rounded towards zero.
 SRNN_DEVICE float add_rz(float a, float b) { return __fadd_rz(a, b); }
 // 1 / x, rounded, for x from 1 to below 2^126 or NaN: an approximation and one step of Newton's

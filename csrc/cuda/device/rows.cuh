@@ -203,9 +203,9 @@ SRNN_DEVICE bool in_row(int col) {
 }
 
 // Makes a row of the shares of all threads, where columns behind D are 0; in int8 write_codes does
-// the rest. Returns false where `in_time` is false in any thread. A barrier must have come after
-// the last read of the old row, or in int8 of its peaks.
-SRNN_DEVICE bool write_shares(const Block& b, const Four (&x)[kShares], bool in_time) {
+// the rest. Ends with a barrier, and another one must have come after the last read of the old row,
+// or in int8 of its peaks.
+SRNN_DEVICE void write_shares(const Block& b, const Four (&x)[kShares]) {
   const RowWriter writer{b, 0};
   for (int i = 0; i < kShares; ++i) {
     const int col = share_col(b, i);
@@ -216,7 +216,7 @@ SRNN_DEVICE bool write_shares(const Block& b, const Four (&x)[kShares], bool in_
     }
   }
   writer.end_row(0);
-  return !barrier_any(b.barrier(), kThreads, !in_time);
+  barrier_sync(b.barrier(), kThreads);
 }
 
 // int8: writes the codes of the shares after write_shares. Ends with a barrier.
@@ -232,23 +232,25 @@ SRNN_DEVICE void write_codes(const Block& b, const Four (&x)[kShares]) {
   }
 }
 
-// Small packets: fills the row with a vector of width D from an exchange. Returns false when the
-// time is up.
+// Small packets: fills the row with a vector of width D from an exchange. A thread whose time is up
+// tells nobody before the end of the sample, so that no thread waits for what the others say: until
+// then all of them go on with numbers that mean nothing, and their waits end soon because an error
+// has been reported.
 template <class V>
-SRNN_DEVICE bool fill_shares(const Block& b, int place, uint32_t sequence) {
+SRNN_DEVICE void fill_shares(const Block& b, int place, uint32_t sequence) {
   Four x[kShares];
   {
     const ExchangeTime time(b);  // with the barrier, where this thread waits for what others read
     float numbers[kShares * V::kSpan];
-    const bool in_time = await_spans<V, kShares, kThreads>(b, place, sequence, b.thread, numbers);
+    if (!await_spans<V, kShares, kThreads>(b, place, sequence, b.thread, numbers))
+      b.remaining |= kGiveUp;
     for (int i = 0; i < kShares; ++i) {
       const float* from = numbers + i * V::kSpan;
       x[i] = {from[0], from[1], from[2], from[3]};
     }
-    if (!write_shares(b, x, in_time)) return false;
+    write_shares(b, x);
   }
   write_codes(b, x);
-  return true;
 }
 
 // Fills rows with vectors of width D from an exchange, for streams first, ..., first + rows - 1.
@@ -256,7 +258,8 @@ SRNN_DEVICE bool fill_shares(const Block& b, int place, uint32_t sequence) {
 template <class V>
 SRNN_DEVICE bool fill_rows(const Block& b, int place, uint32_t sequence, int first, int rows) {
   if constexpr (kSmallPackets) {
-    return fill_shares<V>(b, place, sequence);
+    fill_shares<V>(b, place, sequence);
+    return true;
   }
   if (!gather<V>(b, place, sequence, first, rows, RowWriter{b, 0})) return false;
   finish_rows<kDim>(b, rows);

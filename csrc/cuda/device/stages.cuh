@@ -167,7 +167,8 @@ srnn_draw(SRNN_PARAMETER srnn::Params all, SRNN_PARAMETER srnn::Stage stage) {
       return true;
     }
     if constexpr (kDrawAll) {
-      return draw_all(b);
+      draw_all(b);
+      return meet_at_end(b) || complete_draw<0>(b);
     } else {
       return publish_levels(b);
     }

@@ -18,6 +18,8 @@ template <int kTier>
 SRNN_DEVICE bool run_skip_output(const Block& b, uint32_t frame) {
   constexpr TierOffsets kAt = kOffsets.tier[kTier];
   constexpr int kCols = kLayers * kDim;
+  // Number 1 is the output before the first frame.
+  const OwnSlice<UnitVectors> output(b, kOutputPlace + kTier, frame + 1);
   const auto fill = [&](int first, int rows) {
     for (int layer = 0; layer < kLayers; ++layer) {
       if (!gather_state<kTier>(b, layer, frame, first, rows, layer * kDim)) {
@@ -32,11 +34,10 @@ SRNN_DEVICE bool run_skip_output(const Block& b, uint32_t frame) {
   };
   const auto take = [&](int, int u, int stream, const float (&terms)[1]) {
     const float bias = floats_at(b, kAt.skip_bias)[b.first_unit + u];
-    b.own()[stream * kUnits + u] = bias + terms[0];
+    output.put(u, stream, bias + terms[0]);
   };
-  const uint32_t sequence = frame + 1;  // number 1 is the output before the first frame
   if (!with_products<kCols, 1>(b, 1, fill, rows_of, take)) return false;
-  publish<UnitVectors>(b, kOutputPlace + kTier, sequence);
+  output.publish();
   return true;
 }
 

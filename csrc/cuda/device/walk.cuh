@@ -136,69 +136,88 @@ SRNN_DEVICE bool run_ahead(const Block& b, bool next_forced) {
   return gather_upsampled(b);
 }
 
-SRNN_DEVICE bool run_input(const Block& b, const NewestRow& newest) {
+// Runs the tiers whose frame begins with this sample, and fills rows with the MLP's input or,
+// without kWholeInput, publishes it. Most samples continue all frames.
+SRNN_DEVICE bool run_until_input(const Block& b, const NewestRow& newest) {
+  if (kWholeInput && !b.forced && continues_frame<0>(b.now())) {
+    enter(b, kInputPhase);
+    fill_input_rows(b, newest);
+    return true;
+  }
+  if (!run_tiers<kTiers - 1>(b, newest)) return false;
+  if (b.forced) return true;
   enter(b, kInputPhase);
   if constexpr (kWholeInput) {
-    if (!continues_frame<0>(b.now())) {
-      return fill_rows<InputVectors>(b, kMlpPlace, b.inputs, 0, kBatch);
-    }
-    fill_input_rows(b, newest);
+    return fill_rows<InputVectors>(b, kMlpPlace, b.inputs, 0, kBatch);
   } else {
     publish_input(b);
+    return true;
   }
-  return true;
 }
 
-SRNN_DEVICE bool draw(const Block& b) {
+// One team draws. Returns whether nothing is left to do (Remaining).
+SRNN_DEVICE bool draw_alone(const Block& b) {
   enter(b, kDrawPhase);
   if constexpr (kDrawAll) {
-    return draw_all(b);
+    draw_all(b);
+    return meet_at_end(b);
   } else {
     return publish_levels(b) && gather_levels(b);
   }
 }
 
-// Makes one sample with one team, which works ahead while it waits for other blocks.
-SRNN_DEVICE bool run_step_alone(Block& b) {
-  bool next_forced = true;
+// What one team does for a sample until its levels are to be drawn. It works ahead while it waits
+// for other blocks. Returns false when the time is up.
+SRNN_DEVICE bool run_until_draw(Block& b, bool& next_forced) {
   const auto idle = [&] { return prepare_next(b, next_forced); };
-  const NewestRow newest(b);
+  NewestRow newest;
+  newest.ask(b, b.now());
   count_sample(b);
-  if (!run_tiers<kTiers - 1>(b, newest)) return false;
-  if (!b.forced && !run_input(b, newest)) return false;
+  if (!run_until_input(b, newest)) return false;
   if ((b.forced || !kWholeInput) && !idle()) return false;
   if (!b.forced && !(run_hidden<0>(b, idle) && run_logits(b, idle))) return false;
-  if (!run_ahead(b, next_forced)) return false;
-  if (!b.forced && !draw(b)) return false;
+  return run_ahead(b, next_forced);
+}
+
+// Makes one sample with one team.
+SRNN_DEVICE bool run_step_alone(Block& b) {
+  bool next_forced = true;
+  if (!run_until_draw(b, next_forced)) {
+    b.remaining |= kGiveUp;
+    return false;
+  }
   if (b.forced && b.step >= 0) keep_forced(b);
+  const bool drawn = b.forced ? meet_at_end(b) : draw_alone(b);
   b.forced = next_forced;
-  return true;
+  return drawn;
 }
 
-// Two teams: where the first lets the second go on. Barriers 1 and 2 are those of the teams.
-constexpr int kReadBarrier = 3;
-
-constexpr int kEndBarrier = 4;  // where both end a sample
-
-// The end of a sample in both teams. Returns, in both, whether neither gives up.
-SRNN_DEVICE bool end_sample(Block& b, bool in_time, bool next_forced) {
-  b.forced = next_forced;
-  return !barrier_any(kEndBarrier, kTeams * kThreads, !in_time);
+// What the first of two teams does once the levels of a sample are known: it asks for the newest
+// row of the next one, and then has time for the output.
+SRNN_DEVICE void begin_next(const Block& b, NewestRow& newest) {
+  newest.ask(b, b.now() + 1);
+  if (b.step >= 0) output_levels(b);
 }
 
-// The first of two teams makes a sample. Where it gives up it still meets the other one.
-SRNN_DEVICE bool make_sample(Block& b) {
+// The first of two teams makes a sample. Where it gives up it still meets the other team.
+SRNN_DEVICE bool make_sample(Block& b, NewestRow& newest) {
   const auto idle = [] { return true; };
-  const NewestRow newest(b);
   count_sample(b);
-  bool in_time = run_tiers<kTiers - 1>(b, newest);
-  in_time = in_time && (b.forced || run_input(b, newest));
+  bool in_time = run_until_input(b, newest);
   barrier_arrive(kReadBarrier, kTeams * kThreads);
   in_time = in_time && (b.forced || (run_hidden<0>(b, idle) && run_logits(b, idle)));
   const bool next_forced = b.step + 1 >= b.p.steps || is_forced(b, b.step + 1);
-  in_time = in_time && (b.forced || draw(b));
-  if (b.forced && b.step >= 0) keep_forced(b);
-  return end_sample(b, in_time, next_forced);
+  if (!in_time) b.remaining |= kGiveUp;
+  if (b.forced) {
+    if (b.step >= 0) keep_forced(b);
+  } else if (in_time) {
+    enter(b, kDrawPhase);
+    draw_all(b);
+  }
+  b.forced = next_forced;
+  if (!meet_at_end(b)) return false;
+  begin_next(b, newest);
+  return true;
 }
 
 // Takes note of the tiers whose output rows the first team fills in this sample.
@@ -226,20 +245,30 @@ SRNN_DEVICE bool work_ahead(Block& b) {
   count_sample(b);
   expect_outputs<0>(b);
   bool next_forced = true;
-  const bool in_time = prepare_next(b, next_forced) && run_ahead(b, next_forced);
-  return end_sample(b, in_time, next_forced);
+  if (!prepare_next(b, next_forced) || !run_ahead(b, next_forced)) b.remaining |= kGiveUp;
+  b.forced = next_forced;
+  return meet_at_end(b);
 }
 
-// Makes one sample; step -1 only prepares the first one.
+// Makes one sample; step -1 only prepares the first one. Returns, in all threads, whether nothing
+// is left to do (Remaining). `newest` is that of the first of two teams.
 template <int kTeam>
-SRNN_DEVICE bool run_step(Block& b) {
+SRNN_DEVICE bool run_step(Block& b, NewestRow& newest) {
   if constexpr (kTeams == 1) {
     return run_step_alone(b);
   } else if constexpr (kTeam == 0) {
-    return make_sample(b);
+    return make_sample(b, newest);
   } else {
     return work_ahead(b);
   }
+}
+
+// Does what run_step has left to do. Returns, in all threads, whether the walk can go on.
+template <int kTeam>
+SRNN_DEVICE bool complete_step(const Block& b, NewestRow& newest) {
+  if (!complete_draw<kTeam>(b)) return false;
+  if (kTeams > 1 && kTeam == 0) begin_next(b, newest);
+  return true;
 }
 
 }  // namespace srnn

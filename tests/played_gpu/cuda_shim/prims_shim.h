@@ -204,13 +204,19 @@ SRNN_DEVICE uint32_t clock_low() { return static_cast<uint32_t>(clock_ticks()); 
 SRNN_DEVICE void wait_since(uint32_t, uint32_t) { pause_sometimes(); }
 SRNN_DEVICE void add_up(uint64_t* to, uint64_t x) { *to += x; }
 SRNN_DEVICE void pause() { simt::pause(); }
+template <class T>
+SRNN_DEVICE T* computed(T* x) {
+  return x;
+}
 
 // Arithmetic.
 
 SRNN_DEVICE float fma_rn(float a, float b, float c) { return std::fmaf(a, b, c); }
 SRNN_DEVICE float divide_rn(float a, float b) { return a / b; }
 SRNN_DEVICE float magnitude(float x) { return std::fabs(x); }
-SRNN_DEVICE float max_number(float a, float b) { return std::fmax(a, b); }
+SRNN_DEVICE float max_or_nan(float a, float b) {
+  return std::isnan(a) || std::isnan(b) ? float_of(0x7fffffffu) : std::fmax(a, b);
+}
 SRNN_DEVICE float reciprocal_rn(float x) { return 1.0f / x; }
 SRNN_DEVICE float add_rz(float a, float b) {
   const double exact = static_cast<double>(a) + b;
