@@ -12,10 +12,11 @@ def float_arithmetic(w, i, lanes):
     if i.op == "FFMA":
         value = (x.astype(np.float64) * y + w.float32(i.args[3])).astype(F32)
     elif i.op == "FADD":
-        exact = x.astype(np.float64) + y
-        value = exact.astype(F32)
+        value = x + y
         if "RM" in i.mods or "RZ" in i.mods:  # rounded down, or towards zero
-            beyond = value > exact if "RM" in i.mods else np.abs(value) > np.abs(exact)
+            larger, smaller = np.where(np.abs(x) >= np.abs(y), (x, y), (y, x)).astype(np.float64)
+            error = value - larger - smaller  # exact, though the sum of both need not be
+            beyond = error > 0 if "RM" in i.mods else error * value > 0
             towards = F32(-np.inf) if "RM" in i.mods else F32(0)
             value = np.where(beyond, np.nextafter(value, towards), value).astype(F32)
     else:

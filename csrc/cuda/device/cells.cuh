@@ -264,7 +264,7 @@ SRNN_DEVICE bool run_candidate(const Block& b, int layer, uint32_t frame) {
     state.put(u, stream, h);
   };
   if (!with_products<kDim, 1>(b, 1, fill, rows_of, take)) return false;
-  state.publish();
+  state.finish();
   return true;
 }
 
@@ -299,7 +299,7 @@ SRNN_DEVICE bool run_gates(const Block& b, int layer, uint32_t frame) {
     };
     if (!with_products<kDim, kGates>(b, 1, fill, rows_of, take)) return false;
   }
-  state.publish();
+  state.finish();
   return true;
 }
 

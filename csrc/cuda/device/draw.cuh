@@ -58,9 +58,9 @@ SRNN_DEVICE float largest_of(const float* x) {
 }
 
 // Draws from the logits x of each lane's levels, and calls take(level) in the lane that has the
-// level, or in the first one with -1 where the logits are not finite; in none unless all lanes ask
-// for it (wanted). It does what sample_level does where no weight is dropped and the temperature is
-// not 0. Everything stays in registers, so a lane's levels are computed side by side.
+// level, or in the first one with -1 where the logits are not finite; not in a lane that does not
+// want it. It does what sample_level does where no weight is dropped and the temperature is not 0.
+// Everything stays in registers, so a lane's levels are computed side by side.
 template <class Take>
 SRNN_DEVICE void draw_from_all(const Block& b, const float (&x)[kLaneLevels], const Draw& draw,
                                bool wanted, const Take& take) {
@@ -218,7 +218,8 @@ SRNN_DEVICE bool meet_at_end(const Block& b) {
 }
 
 // Does what is left of a sample, where meet_at_end has returned false in all threads. Returns, in
-// all of them, whether nothing is left now. Where that is false, it has been reported why.
+// all of them, whether nothing is left now. Where that is false, it has been reported why. Without
+// kWarpDraws no draw is ever left, so it only reports.
 template <int kTeam>
 SRNN_DEVICE bool complete_draw(const Block& b) {
   if constexpr (kWarpDraws) {

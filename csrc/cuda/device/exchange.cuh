@@ -8,7 +8,7 @@
 // ahead of it: every sample needs its part of the MLP's input or hidden layer, too.
 //   The warps of a team read and publish without waiting for each other. So a barrier must lie
 // between a team's last read of a result and its next publication at the same place: the one in
-// write_shares or gather, or the one that ends the draw or the sample.
+// write_shares or gather, or the one that ends the sample.
 //   tagged    Results travel in packets that carry the sequence number or its turn (vectors.cuh): a
 //             reader who finds it has the result. Blocks need neither a barrier nor a fence.
 //   alone     A group is one block, and its results stay in its own memory.
@@ -57,6 +57,7 @@ SRNN_DEVICE void publish(const Block& b, int place, uint32_t sequence) {
   unsigned char* buffer = buffer_of<V>(b, place, sequence);
   const float* own = b.own();
   if constexpr (kSmallPackets) {
+    // This is for clusters. Elsewhere a number is sent by its owner (OwnSlice).
     each_published<V, V::kSlice * kTimes>(b, [&](int i) {
       const int row = i % V::kSlice, number = b.index * V::kSlice + row;
       unsigned char* to = buffer + small_packet_at<V>(number);
@@ -113,8 +114,8 @@ class OwnSlice {
   }
 
   // All threads of the team call this when they have passed on their numbers. Where owners have
-  // sent them, the other threads wait for these, as in each_published.
-  SRNN_DEVICE_MEMBER void publish() const {
+  // sent them, the barrier is there for speed, as in each_published.
+  SRNN_DEVICE_MEMBER void finish() const {
     if constexpr (kOwnersSend) {
       barrier_sync(b_.barrier(), kThreads);
       note_sent(b_);
@@ -226,8 +227,8 @@ SRNN_DEVICE void gather_floats(const Block& b, int place, uint32_t sequence, int
 
 // Reads vectors first, ..., first + rows - 1 of an exchange; `take` is that of gather_packets. Ends
 // with a barrier of the team. The caller sees to it that a barrier came after the last read of what
-// `take` overwrites: that of a product (outputs.cuh) or of the draw. Returns false when the time is
-// up, in this thread or another of the team.
+// `take` overwrites: that of a product (outputs.cuh) or the one that ends the sample. Returns false
+// when the time is up, in this thread or another of the team.
 template <class V, int kRows = rows_at_once<V>(), int kPollers = kThreads, class Take>
 SRNN_DEVICE bool gather(const Block& b, int place, uint32_t sequence, int first, int rows,
                         const Take& take) {

@@ -70,7 +70,7 @@ SRNN_DEVICE void publish_input(const Block& b) {
       input.put(u, stream, relu(taps + b.upsampled(0, 0, u, stream)));
     });
   }
-  input.publish();
+  input.finish();
 }
 
 // kWholeInput: calls visit(stream, col) for groups of four neighbouring units of every stream. Each
@@ -151,8 +151,11 @@ SRNN_DEVICE bool gather_upsampled(const Block& b) {
 struct NewestRow {
   // This says whether a thread owns at most one unit of one stream.
   static constexpr bool kOneOwned = kUnits * kBatch <= kThreads;
-  Four share[kSmallPackets ? kShares : 1] = {};  // with small packets, of this thread
-  float own = 0.0f;  // else, where the sample begins a frame of the lowest tier, of its own unit
+  // With small packets this is the thread's share of the row.
+  Four share[kSmallPackets ? kShares : 1] = {};
+  // Else it is what the row has for the unit that the thread owns, where the sample begins a frame
+  // of the lowest tier.
+  float own = 0.0f;
 
   // Asks for it, once the last level before the sample at `time` is known.
   SRNN_DEVICE_MEMBER void ask(const Block& b, uint32_t time) {
@@ -170,7 +173,9 @@ struct NewestRow {
     }
   }
 
-  // Adds it to b.own_taps, where the sample begins a frame.
+  // Adds it to b.own_taps, where the sample begins a frame. With small packets another thread than
+  // the owner of a unit may do so; the barriers of the sample before and of the fill that follows
+  // lie between them.
   SRNN_DEVICE_MEMBER void complete_own_taps(const Block& b) const {
     if constexpr (kSmallPackets) {
       for (int i = 0; i < kShares; ++i) {

@@ -170,7 +170,7 @@ SRNN_DEVICE bool publish_product(const Block& b, const MatrixRows& w, int own, i
       };
       each_product<kCols, 1, V::kSlice>(b, w, own, first, rows, take);
     }
-    slice.publish();
+    slice.finish();
   }
   return true;
 }

@@ -254,7 +254,8 @@ SRNN_DEVICE void fill_shares(const Block& b, int place, uint32_t sequence) {
 }
 
 // Fills rows with vectors of width D from an exchange, for streams first, ..., first + rows - 1.
-// Returns false when the time is up.
+// Returns false when the time is up, but true with small packets: fill_shares leaves that to the
+// end of the sample.
 template <class V>
 SRNN_DEVICE bool fill_rows(const Block& b, int place, uint32_t sequence, int first, int rows) {
   if constexpr (kSmallPackets) {

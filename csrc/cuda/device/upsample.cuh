@@ -37,7 +37,7 @@ SRNN_DEVICE bool run_skip_output(const Block& b, uint32_t frame) {
     output.put(u, stream, bias + terms[0]);
   };
   if (!with_products<kCols, 1>(b, 1, fill, rows_of, take)) return false;
-  output.publish();
+  output.finish();
   return true;
 }
 

@@ -155,7 +155,8 @@ SRNN_DEVICE bool run_until_input(const Block& b, const NewestRow& newest) {
   }
 }
 
-// One team draws. Returns whether nothing is left to do (Remaining).
+// One team draws. Returns whether nothing is left to do (Remaining) and, where blocks exchange
+// levels, whether all of them are levels and in time.
 SRNN_DEVICE bool draw_alone(const Block& b) {
   enter(b, kDrawPhase);
   if constexpr (kDrawAll) {

@@ -294,7 +294,7 @@ SMALL = SampleRNNConfig(dim=16, emb_size=4, q_levels=16, frame_sizes=(2, 2, 8), 
 @pytest.mark.parametrize("teams", [1, 2])
 def test_a_lost_logit_of_a_forced_sample_ends_the_walk(teams):
     """Its level is given, so that the wait alone tells that something is wrong. The levels in the output tell in which
-    sample the walk ends: with two teams the next sample writes those of the last one."""
+    sample the walk ends: with two teams those of a sample are written when it has ended well."""
     subject = ShimKernel(pack(make_model(SMALL)), threads=32, teams=teams)
     forced, place = torch.zeros(1, 12, dtype=torch.int64), constants.exchange_names(SMALL).index("logits")
     stopped = []
