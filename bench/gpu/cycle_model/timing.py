@@ -12,8 +12,8 @@ class Timing:
     """These numbers depend on the hardware around the instructions, in cycles.
 
     Those of exchanges in a cluster and the rates of L2 are what an H100 was measured to take (docs/predictions.md,
-    "Latencies and bandwidth"). `stored` and those of instruction caches are such that the model takes the time of one
-    stream in int8 on an H200, and waits for instructions as often.
+    "Latencies and bandwidth"). `stored` and those of instruction caches were chosen so that the model comes near to
+    what an H200 took for one stream in int8, and to how long its warps waited for instructions.
     """
 
     load: int = 280
