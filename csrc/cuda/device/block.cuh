@@ -13,16 +13,16 @@
 
 namespace srnn {
 
-// What a thread has left to do at the end of a sample: nothing, or some of these.
+// A thread has this left to do at the end of a sample: nothing, or some of these.
 enum Remaining : int {
   kNothing = 0,
   kDrawFromRow = 1,  // all lanes of a warp have to call draw_from_row for stream 0
   kGiveUp = 2,       // the time is up, or logits are not finite
 };
 
-// Two teams: where the first lets the second go on.
+// At this barrier the first of two teams lets the second go on within a sample.
 constexpr int kReadBarrier = 3;
-// Where all threads of a block end a sample. One team has one barrier for everything.
+// At this one all threads of a block end a sample. One team has one barrier for everything.
 constexpr int kEndBarrier = kTeams == 1 ? 1 : 4;
 
 struct Block {

@@ -171,8 +171,8 @@ SRNN_DEVICE bool read_all_again(TimeLimit& limit, uint32_t sequence, const At& a
   return false;
 }
 
-// The same for many packets: reads the first missing one until any arrives, and then all missing
-// ones once.
+// Does the same for many packets: reads the first missing one until any arrives, and then all
+// missing ones once.
 template <class V, int kCount, class At>
 SRNN_DEVICE bool read_first_again(TimeLimit& limit, uint32_t sequence, const At& at,
                                   Quad (&q)[kCount]) {

@@ -167,8 +167,8 @@ SRNN_DEVICE bool draw_alone(const Block& b) {
   }
 }
 
-// What one team does for a sample until its levels are to be drawn. It works ahead while it waits
-// for other blocks. Returns false when the time is up.
+// One team does this for a sample before its levels are drawn. It works ahead while it waits for
+// other blocks. Returns false when the time is up.
 SRNN_DEVICE bool run_until_draw(Block& b, bool& next_forced) {
   const auto idle = [&] { return prepare_next(b, next_forced); };
   NewestRow newest;
@@ -193,7 +193,7 @@ SRNN_DEVICE bool run_step_alone(Block& b) {
   return drawn;
 }
 
-// What the first of two teams does once the levels of a sample are known: it asks for the newest
+// The first of two teams does this once the levels of a sample are known: it asks for the newest
 // row of the next one, and then has time for the output.
 SRNN_DEVICE void begin_next(const Block& b, NewestRow& newest) {
   newest.ask(b, b.now() + 1);
