@@ -98,7 +98,7 @@ class Kernel:
     """A block has so many."""
     weight_bytes: int
     l2_bytes: int
-    """Those of the weights that no block's shared memory holds, about."""
+    """About so many of these are read from L2, because no block's shared memory holds them."""
     nvrtc: str
     """The version of the compiler. Another one may make other code."""
 

@@ -27,7 +27,7 @@ class Timing:
     l2_rate: float = 28.0
     """Bytes a cycle that one block reads, where the near half of L2 holds all that is read."""
     far_l2_rate: float = 13.0
-    """The same where it does not."""
+    """One block reads so many where it does not."""
     fetch: int = 55
     """From the request of a line of instructions until a scheduler has it. 0: instructions are always there."""
     fetch_each: int = 12
