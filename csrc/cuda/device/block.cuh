@@ -70,12 +70,13 @@ struct Block {
     return (output < 0 ? common_rows() + kAt : output_rows()) + row * kRowBytes;
   }
   SRNN_DEVICE_MEMBER float* floats(int row) const { return reinterpret_cast<float*>(codes(row)); }
-  // One part of the sums of a row of the pass in work, and the whole products of a row; both have
-  // kTile numbers.
-  SRNN_DEVICE_MEMBER uint32_t* parts(int part, int row) const {
+  // One part of the sum of a row and stream of the pass in work. With one stream the parts of a sum
+  // are neighbours, and else the sums of a row.
+  SRNN_DEVICE_MEMBER uint32_t& part(int part, int row, int stream) const {
     uint32_t* buffer = of_team<uint32_t>(kTeamArrays.parts + passes % 2 * kPartsBytes);
-    return buffer + (part * kPassRows + row) * kTile;
+    return buffer[kTile == 1 ? row * kParts + part : (part * kPassRows + row) * kTile + stream];
   }
+  // The whole products of a row, kTile numbers.
   SRNN_DEVICE_MEMBER float* products(int row) const {
     return of_team<float>(kTeamArrays.products) + row * kTile;
   }

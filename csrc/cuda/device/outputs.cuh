@@ -34,16 +34,26 @@ SRNN_DEVICE float number_of(const Block& b, uint32_t sum, int stream, float scal
   return float_rn(static_cast<int32_t>(sum)) * (scale * (known ? b.row_scale : b.scales()[stream]));
 }
 
+// Adds up kCount neighbouring numbers, of which halves are added up side by side.
+template <int kCount>
+SRNN_DEVICE float sum_of(const float* x) {
+  if constexpr (kCount == 1) {
+    return x[0];
+  } else {
+    return sum_of<kCount / 2>(x) + sum_of<kCount - kCount / 2>(x + kCount / 2);
+  }
+}
+
 // Adds up the parts of a row of the pass. `scale` is that of the row's weights.
 SRNN_DEVICE float sum_parts(const Block& b, int row, int stream, float scale) {
   if constexpr (kInt8) {
     uint32_t sum = 0;
-    for (int part = 0; part < kParts; ++part) sum += b.parts(part, row)[stream];
+    for (int i = 0; i < kParts; ++i) sum += b.part(i, row, stream);
     return number_of(b, sum, stream, scale);
   } else {
-    float sum = float_of(b.parts(0, row)[stream]);
-    for (int part = 1; part < kParts; ++part) sum += float_of(b.parts(part, row)[stream]);
-    return sum;
+    float parts[kParts];
+    for (int i = 0; i < kParts; ++i) parts[i] = float_of(b.part(i, row, stream));
+    return sum_of<kParts>(parts);
   }
 }
 

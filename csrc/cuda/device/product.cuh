@@ -74,6 +74,10 @@ struct FloatSum {
   }
   SRNN_DEVICE_MEMBER uint32_t of_warp() const { return bits_of(warp_sum(sum)); }
 };
+// An int8 sum of its two planes. It is unsigned, because a part may pass 2^31; the whole sum does
+// not.
+SRNN_DEVICE uint32_t sum_of_planes(uint32_t high, uint32_t low) { return (high << 7) + low; }
+
 // In int8 the sums are integers, two of each plane, so that fewer additions wait for each other.
 struct CodeSum {
   int32_t high[2] = {0, 0}, low[2] = {0, 0};
@@ -85,12 +89,11 @@ struct CodeSum {
     high[0] = add_bytes(w.z, h.z, high[0]), low[0] = add_bytes(w.z, l.z, low[0]);
     high[1] = add_bytes(w.w, h.w, high[1]), low[1] = add_bytes(w.w, l.w, low[1]);
   }
-  // The sum is unsigned, because a part may pass 2^31; the whole sum does not.
   SRNN_DEVICE_MEMBER uint32_t of_warp() const {
     const auto whole = [](const int32_t (&x)[2]) {
       return static_cast<uint32_t>(x[0]) + static_cast<uint32_t>(x[1]);
     };
-    return warp_sum((whole(high) << 7) + whole(low));
+    return warp_sum(sum_of_planes(whole(high), whole(low)));
   }
 };
 typedef Either<kInt8, CodeSum, FloatSum>::Type LaneSum;
@@ -163,7 +166,7 @@ SRNN_DEVICE void sum_rows(const Block& b, const MatrixRows& w, int first, int ow
   for (int begin = b.warp; begin < kRows; begin += Rows::kStep) {
     const Rows rows(b, w, first, begin, own);
     rows.multiply(b, [&](int i, int stream, uint32_t sum) {
-      if (b.lane == 0) b.parts(0, rows.number(i))[stream] = sum;
+      if (b.lane == 0) b.part(0, rows.number(i), stream) = sum;
     });
   }
 }

@@ -17,29 +17,70 @@ constexpr int kTileBytes = 64;  // bytes of a row that one step of a warp reads
 constexpr int kTileEights = kTensorRows / 8;
 constexpr Quad kNoQuad = {0, 0, 0, 0};
 
+// In bfloat16 the inputs that a lane reads at once are two halves, words x and z and words y and w,
+// which have sums of their own, so that fewer products of tiles wait for each other. They are the
+// same sums for any number of streams. With one stream the halves are two columns of a tile, and
+// their weights its upper and lower rows, as they lie in a lane's registers.
+constexpr bool kHalvesBeside = kBfloat16 && kBatch == 1;
+
 // The sums of 8 * kEights rows: of bfloat16 products, or of one plane of int8.
 template <class Number, int kEights>
-struct TileSums {
-  Number value[kTileEights / 2][4] = {};
-
-  // Adds two products of tiles. A lane's words x and y are the halves of its inputs of the first
-  // one, z and w those of the second.
+class TileSums {
+ public:
+  // Adds two products of tiles for each 16 rows.
   SRNN_DEVICE_MEMBER void add(const Quad (&w)[kTileEights], Quad x) {
     SRNN_UNROLL(kTileEights)
     for (int t = 0; t < divide_up(kEights, 2); ++t) {
       const Quad low = w[2 * t], high = w[2 * t + 1];
-      multiply_tile(value[t], low.x, high.x, low.y, high.y, x.x, x.y);
-      multiply_tile(value[t], low.z, high.z, low.w, high.w, x.z, x.w);
+      if constexpr (kBfloat16) {
+        multiply_tile(first_[t], low.x, high.x, low.z, high.z, x.x, x.z);
+        multiply_tile(second_[t], low.y, high.y, low.w, high.w, x.y, x.w);
+      } else {
+        multiply_tile(first_[t], low.x, high.x, low.y, high.y, x.x, x.y);
+        multiply_tile(first_[t], low.z, high.z, low.w, high.w, x.z, x.w);
+      }
     }
   }
+  // Returns the sum of the lane's row `eight`, for number i, 0 or 1, of its columns.
+  SRNN_DEVICE_MEMBER Number of(int eight, int i) const {
+    const int at = eight % 2 * 2 + i;
+    return first_[eight / 2][at] + second_[eight / 2][at];
+  }
+
+ private:
+  Number first_[kTileEights / 2][4] = {}, second_[kTileEights / 2][4] = {};  // int8 has no second
 };
 
-// Returns what a lane leaves of a sum. In int8 it is that of both planes, and unsigned, because a
-// part may pass 2^31; the whole sum does not.
+// The same sums with kHalvesBeside.
+template <class Number, int kEights>
+class HalfSums {
+ public:
+  // Adds one product of a tile for each eight rows. Words x and z are those of the lane's column.
+  SRNN_DEVICE_MEMBER void add(const Quad (&w)[kTileEights], Quad x) {
+    SRNN_UNROLL(kTileEights)
+    for (int i = 0; i < kEights; ++i) {
+      multiply_tile(value_[i], w[i].x, w[i].y, w[i].z, w[i].w, x.x, x.z);
+    }
+  }
+  // Adds what the row has in column 0 and what the tile's lower rows have in column 1.
+  SRNN_DEVICE_MEMBER Number of(int eight, int) const { return value_[eight][0] + value_[eight][3]; }
+
+ private:
+  Number value_[kTileEights][4] = {};
+};
+
+// Returns what a lane leaves of a sum, in int8 of those of both planes.
 SRNN_DEVICE uint32_t part_of_sum(int32_t high, int32_t low) {
-  return (static_cast<uint32_t>(high) << 7) + static_cast<uint32_t>(low);
+  return sum_of_planes(static_cast<uint32_t>(high), static_cast<uint32_t>(low));
 }
 SRNN_DEVICE uint32_t part_of_sum(float sum, float) { return bits_of(sum); }
+
+// The inputs that a lane reads at `from`, as its column needs them.
+SRNN_DEVICE Quad read_inputs(const unsigned char* from, int column) {
+  const Quad x = read_quad(from);
+  if (!kHalvesBeside || column % 2 == 0) return x;
+  return {x.y, x.y, x.w, x.w};
+}
 
 // Puts this warp's sums for 8 * kEights rows, from first_row on, into b.parts. Rows are counted
 // gate by gate, kSlice for each gate, of which this block owns `own`. For rows that it does not own
@@ -56,7 +97,9 @@ SRNN_DEVICE void sum_tiles(const Block& b, const MatrixRows& w, int first_row, i
   const int column = eighth < kTile * (kPlanesBeside ? 2 : 1) ? eighth : 0;
   const unsigned char* codes =
       kPlanesBeside ? b.codes(column % 2 * kTile + column / 2) : b.codes(column);
-  TileSums<Either<kInt8, int32_t, float>::Type, kEights> sums, low_sums;
+  using Number = Either<kInt8, int32_t, float>::Type;
+  typename Either<kHalvesBeside, HalfSums<Number, kEights>, TileSums<Number, kEights>>::Type sums,
+      low_sums;
   constexpr int kStep = kWarps * kTileBytes;
   // Loads of one step are under way beside others, as far as there are registers; two teams have
   // half of them each, and one stream in int8 has few rows and steps.
@@ -70,23 +113,23 @@ SRNN_DEVICE void sum_tiles(const Block& b, const MatrixRows& w, int first_row, i
     for (int i = 0; i < kTileEights; ++i) {
       weights[i] = inside && i < kEights ? read_quad(row[smaller(i, kEights - 1)] + byte) : kNoQuad;
     }
-    sums.add(weights, inside ? read_quad(codes + byte) : kNoQuad);
+    sums.add(weights, inside ? read_inputs(codes + byte, eighth) : kNoQuad);
     if constexpr (kInt8 && !kPlanesBeside) {
       low_sums.add(weights, inside ? read_quad(codes + kTile * kRowBytes + byte) : kNoQuad);
     }
   }
   SRNN_UNROLL(kEights)
   for (int eight = 0; eight < kEights; ++eight) {
-    uint32_t* to = b.parts(b.warp, eight * 8 + eighth);
-    const auto* sum = sums.value[eight / 2] + eight % 2 * 2;
-    const auto* low = low_sums.value[eight / 2] + eight % 2 * 2;
+    const int row = eight * 8 + eighth;
     if constexpr (kPlanesBeside) {
-      if (quarter < kTile) to[quarter] = part_of_sum(sum[0], sum[1]);
+      if (quarter < kTile)
+        b.part(b.warp, row, quarter) = part_of_sum(sums.of(eight, 0), sums.of(eight, 1));
     } else {
       SRNN_UNROLL(2)
       for (int i = 0; i < 2; ++i) {
         const int stream = quarter * 2 + i;
-        if (stream < kTile) to[stream] = part_of_sum(sum[i], low[i]);
+        if (stream < kTile)
+          b.part(b.warp, row, stream) = part_of_sum(sums.of(eight, i), low_sums.of(eight, i));
       }
     }
   }
