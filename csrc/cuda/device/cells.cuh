@@ -15,8 +15,10 @@
 
 namespace srnn {
 
-// The activation functions have the bits of those of csrc/cpu: they use no library, each operation
-// is rounded on its own, and the compiler may not fuse them (see params.h).
+// In int8 the activation functions have the bits of those of csrc/cpu: they use no library, each
+// operation is rounded on its own, and the compiler may not fuse them (see params.h). Elsewhere
+// they take the approximations of the hardware, which are as near and a third as long.
+constexpr bool kExactActivations = kInt8;
 
 // e^x to about 2 ulp for |x| <= 87, clamped outside. NaN stays NaN.
 SRNN_DEVICE float exp_approx(float x) {
@@ -38,11 +40,17 @@ SRNN_DEVICE float exp_approx(float x) {
   // The lowest bits of n + 1.5 * 2^23 are those of n as an integer.
   return p * float_of((bits_of(n + 12582912.0f) + 127) << 23);
 }
-SRNN_DEVICE float sigmoid(float x) { return reciprocal_rn(1.0f + exp_approx(-x)); }
-// Doubling is exact, so this has the bits of 1 - 2 / (1 + e^2x).
-SRNN_DEVICE float tanh_approx(float x) {
-  return 1.0f - 2.0f * reciprocal_rn(1.0f + exp_approx(2.0f * x));
+// 1 / (1 + e^x).
+SRNN_DEVICE float logistic(float x) {
+  if constexpr (kExactActivations) {
+    return reciprocal_rn(1.0f + exp_approx(x));
+  } else {
+    return reciprocal_approx(1.0f + exp2_approx(x * 1.44269504f));
+  }
 }
+SRNN_DEVICE float sigmoid(float x) { return logistic(-x); }
+// Doubling is exact, so in int8 this has the bits of 1 - 2 / (1 + e^2x).
+SRNN_DEVICE float tanh_approx(float x) { return 1.0f - 2.0f * logistic(2.0f * x); }
 
 // Number of frames of a tier that began in this launch, up to the time `now`.
 template <int kTier>

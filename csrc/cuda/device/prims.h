@@ -309,6 +309,18 @@ SRNN_DEVICE float reciprocal_rn(float x) {
   asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
   return __fmaf_rn(y, __fmaf_rn(-x, y, 1.0f), y);
 }
+// 1 / x to 1 ulp, for x from 1 on, and 2^x to 2 ulp, each in one instruction. A number too large
+// for a float becomes infinity, of which the reciprocal is 0. NaN stays NaN.
+SRNN_DEVICE float reciprocal_approx(float x) {
+  float y;
+  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+SRNN_DEVICE float exp2_approx(float x) {
+  float y;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
 SRNN_DEVICE float float_rn(int32_t x) { return __int2float_rn(x); }
 // The nearest bfloat16 of two numbers, ties to even, `low` in the lower half of the word. NaN stays
 // NaN.

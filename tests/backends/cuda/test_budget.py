@@ -276,6 +276,12 @@ def test_each_mode_has_its_products(compiled, dtype, batch, expected, tmp_path):
     assert count(instructions, "LDL", "STL") == 0
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int8"])
+def test_only_int8_has_the_activations_of_the_cpu_engine(compiled, dtype, tmp_path):
+    cubin, _ = compiled("sm_90", dtype)
+    assert (count(sass(cubin, tmp_path), "MUFU.EX2") > 0) == (dtype != "int8")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("arch", GPUS)
 def test_nvcc_agrees(arch, tmp_path):

@@ -218,6 +218,8 @@ SRNN_DEVICE float max_or_nan(float a, float b) {
   return std::isnan(a) || std::isnan(b) ? float_of(0x7fffffffu) : std::fmax(a, b);
 }
 SRNN_DEVICE float reciprocal_rn(float x) { return 1.0f / x; }
+SRNN_DEVICE float reciprocal_approx(float x) { return 1.0f / x; }
+SRNN_DEVICE float exp2_approx(float x) { return std::exp2(x); }
 SRNN_DEVICE float add_rz(float a, float b) {
   const double exact = static_cast<double>(a) + b;
   const float near = static_cast<float>(exact);
