@@ -213,7 +213,7 @@ SRNN_DEVICE void fill_input_rows(const Block& b, const NewestRow& row) {
       x[i] = relu(read_four(b.taps(0), col) + row.share[i] + read_four(b.input(0), col));
     }
     write_shares(b, x);
-    write_codes(b, x);
+    write_codes<true>(b, x);
     return;
   }
   constexpr int kStep = threads_of_row<kBatch>() * 4;

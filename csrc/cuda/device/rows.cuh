@@ -132,15 +132,16 @@ struct RowCodes {
     b.scales()[row] = b.row_scale;
   }
 
-  // Stores the codes of four numbers. Those of numbers that are not finite mean nothing: the row's
-  // scale is NaN then.
+  // Stores the codes of four numbers, of which none is negative with kUnsigned. Those of numbers
+  // that are not finite mean nothing: the row's scale is NaN then.
+  template <bool kUnsigned = false>
   SRNN_DEVICE_MEMBER void store(const Block& b, int row, int col, const uint32_t (&bits)[4]) const {
     uint32_t code[4];  // The lower 16 bits are the code.
     for (int k = 0; k < 4; ++k) {
       const float scaled = float_of(bits[k]) * per_unit;
       // Rounded to the nearest, ties away from zero. Beside 2^23 a float has no bits after the
       // point.
-      const uint32_t negative = bits_of(scaled) >> 31;
+      const uint32_t negative = kUnsigned ? 0 : bits_of(scaled) >> 31;
       const float whole = add_rz(magnitude(scaled) + 0.5f, 8388608.0f);
       code[k] = (bits_of(whole) ^ (0 - negative)) + negative;
     }
@@ -219,14 +220,16 @@ SRNN_DEVICE void write_shares(const Block& b, const Four (&x)[kShares]) {
   barrier_sync(b.barrier(), kThreads);
 }
 
-// int8: writes the codes of the shares after write_shares. Ends with a barrier.
+// int8: writes the codes of the shares after write_shares; kUnsigned is that of RowCodes::store.
+// Ends with a barrier.
+template <bool kUnsigned>
 SRNN_DEVICE void write_codes(const Block& b, const Four (&x)[kShares]) {
   if constexpr (kInt8) {
     const RowCodes<kDim> codes(b, 0);
     for (int i = 0; i < kShares; ++i) {
       const int col = share_col(b, i);
       const uint32_t bits[4] = {bits_of(x[i].a), bits_of(x[i].b), bits_of(x[i].c), bits_of(x[i].d)};
-      if (in_row(col)) codes.store(b, 0, col, bits);
+      if (in_row(col)) codes.template store<kUnsigned>(b, 0, col, bits);
     }
     barrier_sync(b.barrier(), kThreads);
   }
@@ -250,7 +253,7 @@ SRNN_DEVICE void fill_shares(const Block& b, int place, uint32_t sequence) {
     }
     write_shares(b, x);
   }
-  write_codes(b, x);
+  write_codes<V::kUnsigned>(b, x);
 }
 
 // Fills rows with vectors of width D from an exchange, for streams first, ..., first + rows - 1.
