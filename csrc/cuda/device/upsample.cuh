@@ -86,7 +86,10 @@ SRNN_DEVICE bool upsample(const Block& b, uint32_t frame, uint32_t now) {
   } else {
     constexpr TierOffsets kAt = kOffsets.tier[kTier];
     constexpr Resident kStay = resident_up<kTier, kFirst>();
-    constexpr int kBelow = upsampled_gates(kTier), kCount = kTier == 0 ? 1 : kGates;
+    // Where a block has two teams, weights that come from L2 are in the way of packets that the
+    // first team looks for. So one stream in bfloat16 asks for those of one gate at a time.
+    constexpr bool kSpareL2 = kBfloat16 && kBatch == 1 && kTeams == 2 && !kStay.on;
+    constexpr int kBelow = upsampled_gates(kTier), kCount = kTier == 0 || kSpareL2 ? 1 : kGates;
     constexpr uint64_t kAllRows = uint64_t{1} * ratio(kTier) * kBelow * kDim;
     const OutputRows use(b, kTier);
     const auto fill = [&](int first, int rows) {
