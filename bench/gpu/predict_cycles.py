@@ -116,6 +116,12 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--exchange", choices=["tagged", "cluster"], default="tagged", help="default: tagged")
     parser.add_argument("--threads", type=int, choices=range(32, 513, 32), help="of a team (256)", metavar="{32..512}")
     parser.add_argument(
+        "--first-look",
+        type=int,
+        metavar="TICKS",
+        help="from a warp's packets to its first look at those of other blocks (that of kFirstLook in packets.cuh)",
+    )
+    parser.add_argument(
         "--timing",
         choices=list(TIMINGS),
         default="measured",
@@ -137,8 +143,8 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--lines", type=int, default=0, metavar="N", help="print the N source lines that take longest")
     args = parser.parse_args(argv)
-    if min([*(args.hop or [0]), args.lines]) < 0:
-        parser.error("--hop and --lines must be 0 or more")
+    if min([*(args.hop or [0]), args.lines, args.first_look or 0]) < 0:
+        parser.error("--hop, --first-look and --lines must be 0 or more")
     return args
 
 
@@ -148,7 +154,7 @@ def run(args: argparse.Namespace) -> bool:
     usual = TIMINGS[args.timing]
     for dim, dtype, streams in itertools.product(args.dim, args.dtype, args.streams):
         config = SampleRNNConfig(dim=dim)
-        kernel, cycles = compiled(config, dtype, streams, args.exchange, args.threads), []
+        kernel, cycles = compiled(config, dtype, streams, args.exchange, args.threads, args.first_look), []
         for hop in args.hop or [getattr(usual, field)]:
             timing = dataclasses.replace(usual, **{field: hop})
             found = predict(kernel, max(config.frame_sizes), timing, args.schedulers == "keep")

@@ -18,7 +18,7 @@ from bench.gpu.cycle_model.machine_code import Instruction
 from bench.gpu.cycle_model.multiprocessor import Block
 from bench.gpu.cycle_model.other_blocks import OtherBlocks
 from bench.gpu.cycle_model.registers import Warp
-from bench.gpu.cycle_model.timing import Timing
+from bench.gpu.cycle_model.timing import PUBLISHED, Timing
 from samplernn_fast.backends.cuda.compiler import KernelSource
 from samplernn_fast.models.config import SampleRNNConfig
 
@@ -223,7 +223,7 @@ def nvrtc():
     return nvrtc_or_skip((9, 0))
 
 
-MOST_CYCLES = {"int8": 8_600, "bfloat16": 8_250, "float32": 13_500}
+MOST_CYCLES = {"int8": 8_500, "bfloat16": 7_800, "float32": 13_500}
 """Of a sample of one stream of 1,024 units: 3 % more than docs/predictions.md tells. Less means nothing."""
 
 
@@ -234,6 +234,17 @@ def test_the_kernel_draws_the_references_levels_within_its_budget(nvrtc, dtype):
     assert found.levels == found.expected and len(set(found.levels)) > 6
     assert found.cycles <= MOST_CYCLES[dtype]
     assert found.code_bytes <= 48 << 10
+
+
+def test_a_wait_that_suits_the_time_of_a_packet_is_modelled(nvrtc):
+    """Packets of published times are there long before the usual first look of one stream in int8."""
+    usual, soon = (
+        predict_cycles.predict(
+            kernels.compiled(SampleRNNConfig(dim=256), "int8", 1, "tagged", first_look=ticks), 2, PUBLISHED
+        )
+        for ticks in (None, 200)
+    )
+    assert usual.levels == soon.levels == usual.expected and soon.cycles < 0.9 * usual.cycles
 
 
 def test_a_kernel_that_does_not_wait_for_packets_draws_other_levels(nvrtc, monkeypatch):

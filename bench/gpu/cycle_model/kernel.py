@@ -103,27 +103,38 @@ class Kernel:
     """The version of the compiler. Another one may make other code."""
 
 
-def compiled(config: PackedConfig, dtype: str, streams: int, exchange: str, threads: int | None = None) -> Kernel:
+def compiled(
+    config: PackedConfig,
+    dtype: str,
+    streams: int,
+    exchange: str,
+    threads: int | None = None,
+    first_look: int | None = None,
+) -> Kernel:
     """Compiles the kernel of a model by NVRTC, for sm_90.
 
-    exchange: "tagged" or "cluster". threads: of a team, None for what the backend takes. Raises BackendUnavailable
-    without NVRTC, SystemExit where no cluster has room, or where blocks exchange levels.
+    exchange: "tagged" or "cluster". threads: of a team. first_look: ticks from a warp's packets to its first look at
+    others (packets.cuh). None stands for what the backend takes. Raises BackendUnavailable without NVRTC, SystemExit
+    where no cluster has room, or where blocks exchange levels.
     """
+    macros = {} if first_look is None else {"SRNN_FIRST_LOOK": first_look}
     if exchange == "cluster":
         groups = grouping.cluster_groupings(config, dtype, streams, MULTIPROCESSORS, SHARED_BYTES)
         groups = [one for group in groups for one in (group, replace(group, teams=1))]  # a second team takes memory
     else:
         groups = [grouping.grouping(config, dtype, streams, MULTIPROCESSORS, SHARED_BYTES, exchange)]
     for group in groups:
-        kernel = _compiled(config, dtype, group, threads or THREADS)
+        kernel = _compiled(config, dtype, group, threads or THREADS, macros)
         if kernel is not None:
             return kernel
     raise SystemExit(f"no cluster has room for {streams} streams of {config.dim} units in {dtype}")
 
 
-def _compiled(config: PackedConfig, dtype: str, group: grouping.Grouping, threads: int) -> Kernel | None:
+def _compiled(
+    config: PackedConfig, dtype: str, group: grouping.Grouping, threads: int, macros: dict[str, int]
+) -> Kernel | None:
     """The kernel of one grouping, None where that is a cluster without room (see `Program.build`)."""
-    defines = constants.defines(config, dtype, group, threads, SHARED_BYTES)
+    defines = constants.defines(config, dtype, group, threads, SHARED_BYTES) | macros
     nvrtc, source = open_nvrtc(None, _CAPABILITY), KernelSource.read("persistent.cuh")
     options = ["--gpu-architecture=sm_90", *constants.NVRTC_OPTIONS, "-lineinfo"]
     options += [f"-D{name}={value}" for name, value in defines.items()]
