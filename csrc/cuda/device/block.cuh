@@ -100,6 +100,12 @@ struct Block {
   }
   // kBiases numbers.
   SRNN_DEVICE_MEMBER float* biases() const { return kept_at<float>(kKept.biases); }
+  // The weight of a frame's newest sample for a gate of an own unit, in a layer that reads samples.
+  // A frame waits for it, so it stays near by.
+  SRNN_DEVICE_MEMBER float& newest_weight(int tier, int layer, int gate, int unit) const {
+    const int row = (tier * kReaders + layer) * kGates + gate;
+    return kept_at<float>(kKept.newest_weights)[row * kUnits + unit];
+  }
   // The value that a tier reads for each level.
   SRNN_DEVICE_MEMBER float* values() const { return kept_at<float>(kKept.values); }
   // The slice that this block publishes next.

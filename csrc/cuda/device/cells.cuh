@@ -209,7 +209,7 @@ SRNN_DEVICE void prepare_gates(const Block& b, uint32_t next) {
 template <int kTier>
 SRNN_DEVICE void input_gates(const Block& b, int layer, int u, int stream, float (&y)[kGates]) {
   constexpr bool kTop = kTier + 1 == kTiers;
-  constexpr int kAbove = kTop ? kTier : kTier + 1, kNewest = frame_size(kTier) - 1;
+  constexpr int kAbove = kTop ? kTier : kTier + 1;
   if constexpr (kLaunched) {
     older_gates<kTier>(b, layer, u, stream, b.now(), y);
   } else {
@@ -218,7 +218,7 @@ SRNN_DEVICE void input_gates(const Block& b, int layer, int u, int stream, float
   if (layer >= kReaders) return;
   const float value = b.value(stream, b.now() - 1);
   for (int g = 0; g < kGates; ++g) {
-    y[g] += value * frame_weight<kTier>(b, layer, g, b.first_unit + u, kNewest);
+    y[g] += value * b.newest_weight(kTier, layer, g, u);
   }
   if (!kTop) {
     for (int g = 0; g < kGates; ++g) {

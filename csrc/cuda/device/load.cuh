@@ -3,6 +3,7 @@
 #pragma once
 
 #include "cuda/device/block.cuh"
+#include "cuda/device/cells.cuh"
 #include "cuda/device/memory.cuh"
 #include "cuda/device/prims.h"
 #include "cuda/device/shape.cuh"
@@ -76,6 +77,11 @@ SRNN_DEVICE void copy_tier(const Block& b) {
       const int number = kTier * kLayers + layer;
       copy_biases<kDim, kUnits>(b, kCandidateBias + number * kUnits,
                                 kAt.bias_n + uint64_t{4} * layer * kDim);
+    }
+    for (int i = b.thread; i < kReaders * kGates * b.units; i += kThreads) {
+      const int u = i % b.units, gate = i / b.units % kGates, layer = i / b.units / kGates;
+      b.newest_weight(kTier, layer, gate, u) =
+          frame_weight<kTier>(b, layer, gate, b.first_unit + u, frame_size(kTier) - 1);
     }
     copy_tier<kTier + 1>(b);
   }

@@ -117,7 +117,7 @@ constexpr int kBiases = kCandidateBias + (kResetAfter ? kTiers * kLayers * kUnit
 // shared memory.
 struct KeptArrays {
   uint64_t input, taps, own_taps, state, older, recurrent, upsampled, candidate_input, biases,
-      values, levels, end;
+      newest_weights, values, levels, end;
 };
 SRNN_CONSTEXPR KeptArrays make_kept_arrays() {
   KeptArrays to = {};
@@ -134,6 +134,8 @@ SRNN_CONSTEXPR KeptArrays make_kept_arrays() {
   to.upsampled = at, at += round_up(uint64_t{4} * upsampled_floats(), 16);
   to.candidate_input = at, at += round_up(uint64_t{8} * kOwnedFloats, 16);
   to.biases = at, at += round_up(uint64_t{4} * kBiases, 16);
+  to.newest_weights = at;
+  at += round_up(uint64_t{4} * kTiers * kReaders * kGates * kUnits, 16);
   to.values = at, at += round_up(uint64_t{4} * kLevels, 16);
   to.levels = at, at += round_up(uint64_t{4} * kBatch * kLookback, 16);
   to.end = at;
