@@ -142,7 +142,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--no-plain", action="store_true", help="leave plain torch out")
     parser.add_argument("--no-compile", action="store_true", help="leave torch.compile out")
     parser.add_argument("--peer", type=Path, help="a clone of deepsound-project/samplernn-pytorch")
-    parser.add_argument("--json", type=Path, help="append the rows to this file")
+    parser.add_argument("--json", type=record.file, help="append the rows to this file")
     return parser.parse_args(argv)
 
 

@@ -202,7 +202,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--dim", type=int, nargs="+", default=[1024, 256])
     parser.add_argument("--batch-size", type=int, nargs="+", default=[1, 8, 64])
     parser.add_argument("--dtype", nargs="+", default=list(CudaBackend.dtypes))
-    parser.add_argument("--json", type=Path, help="append the rows to this file")
+    parser.add_argument("--json", type=record.file, help="append the rows to this file")
     parser.add_argument("--after", type=int, default=0, help="how many kernels an earlier process came to")
     return parser.parse_args(argv)
 

@@ -32,6 +32,21 @@ def test_training_speed(tmp_path):
     assert all(speed > 0 for speed in row["samples_per_second"].values())
 
 
+@pytest.mark.parametrize("name", ["sampling_speed", "stage_times"])
+def test_a_file_that_can_have_no_records_is_refused_before_anything_is_measured(name, tmp_path, capsys):
+    from bench import sampling_speed
+    from bench.gpu import stage_times
+
+    other = tmp_path / "other.json"
+    other.write_text("{}")
+    parse = {"sampling_speed": sampling_speed, "stage_times": stage_times}[name].parse
+    for file, reason in ((tmp_path / "missing" / "rows.json", "there is no folder"), (other, "it is no list")):
+        with pytest.raises(SystemExit):
+            parse(["--json", str(file)])
+        assert f"no records can be added to {file}: {reason}" in capsys.readouterr().err
+    assert parse(["--json", str(tmp_path / "rows.json")]).json == tmp_path / "rows.json"
+
+
 def test_sampling_speed(tmp_path):
     file = tmp_path / "draw.json"
     args = [*"--dim 16 --batch-size 1 3 --no-compile --seconds 0.01 --rounds 1 --json".split(), str(file)]
