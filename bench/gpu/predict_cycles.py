@@ -33,7 +33,7 @@ from samplernn_fast.models.config import SampleRNNConfig
 from samplernn_fast.native import native
 from samplernn_fast.reference.draw import sample_ref
 from samplernn_fast.reference.randomness import draws
-from samplernn_fast.terminal import counted
+from samplernn_fast.terminal import counted, waiting
 
 WARM = 4
 """Samples before those that are timed."""
@@ -154,17 +154,18 @@ def run(args: argparse.Namespace) -> bool:
     usual = TIMINGS[args.timing]
     for dim, dtype, streams in itertools.product(args.dim, args.dtype, args.streams):
         config = SampleRNNConfig(dim=dim)
-        kernel, cycles = compiled(config, dtype, streams, args.exchange, args.threads, args.first_look), []
+        about = f"dim {dim}, {dtype}, {counted(streams, 'stream')}, {args.exchange}"
+        with waiting(f"compiling the kernel: {about}"):
+            kernel, cycles = compiled(config, dtype, streams, args.exchange, args.threads, args.first_look), []
         for hop in args.hop or [getattr(usual, field)]:
             timing = dataclasses.replace(usual, **{field: hop})
-            found = predict(kernel, max(config.frame_sizes), timing, args.schedulers == "keep")
+            with waiting(f"executing its machine code: {about}, hop {hop}"):
+                found = predict(kernel, max(config.frame_sizes), timing, args.schedulers == "keep")
             right = right and found.levels == found.expected
             cycles.append(found.cycles)
-            about = (
-                f"dim {dim}, {dtype}, {counted(streams, 'stream')}, {args.exchange}, hop {hop}, NVRTC {kernel.nvrtc}"
-            )
             print(
-                f"{about}: {found.cycles:.0f} cycles a sample, {found.cycles / CLOCK_MHZ:.2f} us at {CLOCK_MHZ} MHz;"
+                f"{about}, hop {hop}, NVRTC {kernel.nvrtc}:"
+                f" {found.cycles:.0f} cycles a sample, {found.cycles / CLOCK_MHZ:.2f} us at {CLOCK_MHZ} MHz;"
                 f" {found.instructions:.0f} instructions, {found.code_bytes / 1024:.0f} KB of code;"
                 f" levels {'right' if found.levels == found.expected else 'DIFFER'}",
                 flush=True,

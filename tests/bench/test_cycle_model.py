@@ -19,6 +19,7 @@ from bench.gpu.cycle_model.multiprocessor import Block
 from bench.gpu.cycle_model.other_blocks import OtherBlocks
 from bench.gpu.cycle_model.registers import Warp
 from bench.gpu.cycle_model.timing import PUBLISHED, Timing
+from samplernn_fast import terminal
 from samplernn_fast.backends.cuda.compiler import KernelSource
 from samplernn_fast.models.config import SampleRNNConfig
 
@@ -258,10 +259,16 @@ def test_a_kernel_that_does_not_wait_for_packets_draws_other_levels(nvrtc, monke
     assert found.levels != found.expected
 
 
-def test_the_program_tells_each_time_of_an_exchange_and_the_mean(nvrtc, capsys):
+def test_the_program_tells_each_time_of_an_exchange_and_the_mean(nvrtc, monkeypatch, capsys):
+    monkeypatch.setattr(terminal, "_FIRST_WAIT", 0.02)
     words = "--dim 256 --dtype bfloat16 --exchange cluster --hop 650 750 --lines 3 --schedulers switch"
     predict_cycles.main(words.split())
-    told = capsys.readouterr().out
+    told, meanwhile = capsys.readouterr()
+    kernel = "dim 256, bfloat16, 1 stream, cluster"
+    assert meanwhile.splitlines() == [
+        f"compiling the kernel: {kernel} ...",
+        *(f"executing its machine code: {kernel}, hop {hop} ..." for hop in (650, 750)),
+    ]
     assert told.count("levels right") == 2 and told.count(".cuh:") + told.count("prims.h:") == 6
     near, far, mean = (int(cycles) for cycles in re.findall(r"(\d+) cycles", told))
     assert far - near > 200 and abs(mean - (near + far) / 2) <= 1  # 3.125 hops a sample
