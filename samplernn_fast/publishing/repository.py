@@ -6,21 +6,17 @@ import tempfile
 from pathlib import Path
 
 from samplernn_fast import hub
-from samplernn_fast.errors import CheckpointError, ConfigError, exists, quoted
+from samplernn_fast.errors import CheckpointError, ConfigError, quoted
 from samplernn_fast.models import checkpoint
 from samplernn_fast.models.base import AudioModel
-from samplernn_fast.models.places import CONFIG_FILE, LAST_FILE, MODEL_FILE, model_file
+from samplernn_fast.models.places import CONFIG_FILE, MODEL_FILE, model_file
 from samplernn_fast.publishing.card import Heading, card
 from samplernn_fast.publishing.facts import Facts, Progress, facts_of, public_info
 from samplernn_fast.publishing.licenses import check_license
+from samplernn_fast.publishing.places import CARD_FILE, WRITTEN, check_folder
 from samplernn_fast.ranges import checked
-from samplernn_fast.stores.addresses import address_of
 from samplernn_fast.untrusted import Unreadable, read_bytes
 
-CARD_FILE = "README.md"
-WRITTEN = (MODEL_FILE, CONFIG_FILE, CARD_FILE)
-"""What a published model consists of."""
-_BEFORE_A_MODEL = (CARD_FILE, "LICENSE", "LICENSE.md", "LICENSE.txt")
 _CARD_BYTES = 1 << 20
 
 ModelOrRun = AudioModel | str | Path
@@ -53,10 +49,7 @@ def save_pretrained(
     Returns the folder. Raises ConfigError without a license and for a folder of a run or of something else, which is
     never written into; CheckpointError for files that exist, and as `load`; DataError.
     """
-    licensed, target = check_license(license), Path(folder)
-    if address_of(folder) is not None:
-        raise ConfigError(f"folder must lie on this machine, and {folder} is an address; copy it there afterwards")
-    _check_folder(target, overwrite)
+    licensed, target = check_license(license), check_folder(folder, overwrite)
     existing = _text_in(target / CARD_FILE)
     heading = Heading(name or target.resolve().name, licensed, about)
     facts = facts_of(model, None if data is None else Path(data), test=test, progress=progress)
@@ -124,25 +117,6 @@ def from_pretrained(name: str | Path, *, revision: str | None = None, token: str
         raise
     folder = hub.fetch(place, MODEL_FILE, (CONFIG_FILE,), token)
     return checkpoint.load_model(folder / MODEL_FILE)
-
-
-def _check_folder(folder: Path, overwrite: bool) -> None:
-    """Raises ConfigError where the folder is none, holds a run, or something else than a model, and CheckpointError
-    where it has one of the files to write.
-
-    Anything may lie beside a model or its settings. Without them there may be a card, a licence and hidden files.
-    """
-    if folder.exists() and not folder.is_dir():
-        raise ConfigError(f"folder must be a folder, and {folder} is none")
-    if (folder / LAST_FILE).exists():
-        raise ConfigError(f"{folder} holds a training run, which is never overwritten; give a new or an empty folder")
-    names = {entry.name for entry in folder.iterdir()} if folder.exists() else set()
-    other = sorted(name for name in names.difference(_BEFORE_A_MODEL) if not name.startswith("."))
-    if other and names.isdisjoint((MODEL_FILE, CONFIG_FILE)):
-        raise ConfigError(f"{folder} holds something else than a model ({other[0]}); give a new or an empty folder")
-    found = [name for name in WRITTEN if (folder / name).exists()]
-    if found and not overwrite:
-        raise CheckpointError(exists(folder / found[0]))
 
 
 def _text_in(file: Path) -> str | None:

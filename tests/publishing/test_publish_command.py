@@ -1,6 +1,7 @@
 """The command `publish`, and a model of the Hub in other commands."""
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,22 @@ def test_publish_refuses_in_one_line(trained, capsys):
     assert (
         "out/model.safetensors exists; choose another name, or replace it with --overwrite" in capsys.readouterr().err
     )
+
+
+def test_a_folder_that_may_not_be_written_is_refused_before_torch_is_loaded(trained, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "samplernn_fast.publishing.repository", None)  # it loads torch
+    Path("album").mkdir()
+    Path("album/cover.jpg").touch()
+    Path("given").mkdir()
+    Path("given/config.json").touch()
+    for folder, reason in (
+        ("album", "album holds something else than a model (cover.jpg)"),
+        ("given", "given/config.json exists; choose another name, or replace it with --overwrite"),
+        (trained, "holds a training run, which is never overwritten"),
+        ("album/cover.jpg", "folder must be a folder, and album/cover.jpg is none"),
+    ):
+        assert run("publish", trained, "-o", folder, "--license", "mit") in (1, 2)
+        assert reason in assert_one_line_error(capsys)
 
 
 def test_a_model_of_the_hub_stands_wherever_one_is_named(hub, trained, data_folder, capsys):

@@ -49,6 +49,7 @@ def publish(
         raise ConfigError(f"publish needs either --to, a repository of the Hub, or --out, a folder; got {got}")
     from samplernn_fast.models.places import model_file
     from samplernn_fast.publishing.licenses import check_license
+    from samplernn_fast.publishing.places import check_folder
 
     check_license(license)  # refuses before torch is loaded, as do the next lines
     if to is not None:
@@ -56,6 +57,8 @@ def publish(
     elif revision is not None or private:
         flag = "--private" if private else "--revision"
         raise ConfigError(f"{flag} is for a repository of the Hub, which --to names")
+    if out is not None:
+        check_folder(out, overwrite)
     model_file(model)
     with terminal.waiting("loading torch"):
         from samplernn_fast.publishing.repository import push_to_hub, save_pretrained
