@@ -170,8 +170,7 @@ class Engine:
         """Raises ConfigError for what is no state, and CheckpointError for a state of another model."""
         if not isinstance(state, EngineState):
             raise ConfigError(f"run: state must be an EngineState, which init_state makes, got {state!r:.60}")
-        if state.model_sha256 != self.model_sha256:
-            raise CheckpointError("engine state does not fit: it is of another model")
+        state.check_model(self.model_sha256)
 
     def generated(
         self, hidden: Hidden, history: np.ndarray, t: int, drawing: Drawing | MixedDrawing, forced: np.ndarray

@@ -130,6 +130,11 @@ class EngineState:
             return str(self._temperature)
         return None if callable(self._temperature) else self._temperature
 
+    def check_model(self, sha256: str) -> None:
+        """Raises CheckpointError where `sha256` is that of another model than the one this state is of."""
+        if sha256 != self.model_sha256:
+            raise _misfit("it is of another model")
+
     def load_state_dict(self, saved: dict[str, Any]) -> None:
         """Go on where `state_dict` was taken. Tensors of torch are taken too.
 
@@ -139,7 +144,7 @@ class EngineState:
         try:
             self._take(saved)
         except (Unreadable, ConfigError) as error:
-            raise CheckpointError(f"engine state does not fit: {error}") from None
+            raise _misfit(error) from None
 
     def save(self, path: str | Path, *, overwrite: bool = False) -> None:
         """Write `state_dict` to a safetensors file, whole or not at all.
@@ -174,10 +179,10 @@ class EngineState:
             raise CheckpointError(f"{file}: {error}") from None
 
     def _take(self, saved: Any) -> None:
-        """Checks every entry of `saved`, and only then takes all of them. Raises Unreadable or ConfigError."""
+        """Checks every entry of `saved`, and only then takes all of them. Raises Unreadable or ConfigError, and
+        CheckpointError where it is of another model."""
         fields = Fields(saved, "the state")
-        if fields.text("model_sha256") != self.model_sha256:
-            raise Unreadable("it is of another model")
+        self.check_model(fields.text("model_sha256"))
         given = fields.value("hidden")
         if not isinstance(given, (list, tuple)) or len(given) != len(self.hidden):
             raise Unreadable(f"hidden must be a list of {len(self.hidden)} arrays")
@@ -221,6 +226,11 @@ def as_array(values: Any) -> np.ndarray:
         values = values.detach().cpu()
         values = (values.float() if values.dtype == torch.bfloat16 else values).numpy()
     return np.asarray(values)
+
+
+def _misfit(reason: object) -> CheckpointError:
+    """The error of a state that cannot be taken."""
+    return CheckpointError(f"engine state does not fit: {reason}")
 
 
 def _holds_state(file: Path) -> bool:
