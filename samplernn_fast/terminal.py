@@ -254,14 +254,17 @@ def audio_bar(seconds: float | None, shown: bool = True, title: str | None = Non
 @contextmanager
 def waiting(why: str, *, shown: bool = True) -> Iterator[None]:
     """Prints `why` as a line on standard error if the block takes longer than two seconds."""
+    if not shown or sys.stderr is None:
+        yield
+        return
     timer = threading.Timer(_FIRST_WAIT, say, (f"{why} ...",))
     timer.daemon = True
-    if shown and sys.stderr is not None:
-        timer.start()
+    timer.start()
     try:
         yield
     finally:
         timer.cancel()
+        timer.join()  # It may be about to print, which must not come behind what the caller prints next.
 
 
 def say(line: str) -> None:

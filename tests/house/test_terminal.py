@@ -262,6 +262,21 @@ def test_a_short_wait_and_one_that_nobody_is_to_see_are_silent(hasty, monkeypatc
     assert capsys.readouterr().err == "" and "short" not in [thread.name for thread in threading.enumerate()]
 
 
+def test_a_line_of_waiting_never_comes_after_the_wait(hasty, monkeypatch):
+    """Here printing takes long, and the block ends in the middle of it."""
+    printing, printed = threading.Event(), []
+
+    def say(line):
+        printing.set()
+        time.sleep(0.2)
+        printed.append(line)
+
+    monkeypatch.setattr(terminal, "say", say)
+    with terminal.waiting("loading a mountain"):
+        assert printing.wait(60)
+    assert printed == ["loading a mountain ..."]
+
+
 def test_a_note_shows_on_the_bar_at_once(watched, capsys):
     with terminal.Bar(10, "step") as bar:
         bar.move_to(0, "validating")
