@@ -65,6 +65,13 @@ def test_a_curve_is_drawn_at_checkpoints_that_are_not_the_end(data_folder, tmp_p
     assert drawn == [2, 4, 6, 6]
 
 
+def test_a_short_run_draws_its_curve_once_at_the_end(data_folder, tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(curves, "draw", lambda found, path, title: drawn.append(len(found["train"].bits)))
+    train(sounding(data_folder, tmp_path / "run", sample_every=0))
+    assert drawn == [6]
+
+
 def test_a_curve_takes_a_small_part_of_the_time(tmp_path, monkeypatch):
     now, drawn = [0.0], []
     monkeypatch.setattr(album.time, "monotonic", lambda: now[0])
@@ -92,6 +99,7 @@ def test_a_drawing_that_fails_does_not_end_a_run(what, error, data_folder, tmp_p
         raise error
 
     monkeypatch.setattr(curves if what == "draw" else album, what, fail)
+    monkeypatch.setattr(album, "_MOST_SHARE", 1e9)  # at a checkpoint, because at the end of a run nothing is said
     config = sounding(data_folder, tmp_path / "run")
     assert train(config).steps == 6
     told = [line for line in capsys.readouterr().err.splitlines() if "picture" in line]

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 _MOST_SHARE = 0.02
 """The most of a run's time that loss.png may take; a checkpoint that comes too early for it has none."""
+_FIRST_COST = 1.0
+"""About so many seconds the first loss.png takes, which loads matplotlib."""
 _LOWEST_DB = -80.0
 
 
@@ -28,7 +30,7 @@ class Pictures:
     def __init__(self, folder: Path, warn: Callable[[str], object]) -> None:
         """warn: takes the line of a failure."""
         self._folder, self._warn, self._draws = folder, warn, True
-        self._ended, self._cost = time.monotonic(), 0.0
+        self._ended, self._cost = time.monotonic(), _FIRST_COST
 
     def curve(self, read: Callable[[], dict[str, curves.Curve]], last: bool = False) -> None:
         """Draws loss.png anew, unless the last time was too short ago. read: the curves.
