@@ -345,14 +345,15 @@ class Trainer:
 
     def _save_model(self, file: Path | None = None) -> None:
         """Writes the model to `file`, or to model.safetensors, with what the run knows about it."""
-        info = {"data": str(self.config.data), "training": self.config.to_dict()} | self._numbers()
+        bits = self._recent_bits() if math.isnan(self.train_bits) else self.train_bits  # There may be no row yet.
+        info = {"data": str(self.config.data), "training": self.config.to_dict()} | self._numbers(bits)
         best = self._in_folder(checkpoint.MODEL_FILE)
         checkpoint.save_model(file or best, self.result, info)
 
-    def _numbers(self) -> dict[str, Any]:
+    def _numbers(self, train_bits: float) -> dict[str, Any]:
         """Where the run stands and began, for JSON. What was not measured yet is None there, NaN or infinite here."""
         numbers: dict[str, float | None] = {"step": self.step, "epoch": self.epoch, "seconds": self.seconds}
-        numbers |= {"best_bits": self.best_bits, "train_bits": self.train_bits, "valid_bits": self.valid_bits}
+        numbers |= {"best_bits": self.best_bits, "train_bits": train_bits, "valid_bits": self.valid_bits}
         begun = {} if self.initialized_from is None else {"initialized_from": self.initialized_from}
         return begun | files.for_json(numbers)
 
@@ -369,10 +370,9 @@ class Trainer:
                 running.send(self.config.out, MARKS, log.say)
 
     def _write_checkpoint(self, state: State) -> None:
-        learnt = (self.model, self.optimizer, self.average, self.pruning)
-        tensors = resuming.tensors_to_save(*learnt, state, self.sums)
+        tensors = resuming.tensors_to_save(self.model, self.optimizer, self.average, self.pruning, state, self.sums)
         progress = {"batches": self.batches.state_dict(), "training": self.config.to_dict(), "pending": self.pending}
-        progress |= self._numbers() | {"processes": self.world_size}
+        progress |= self._numbers(self.train_bits) | {"processes": self.world_size}
         checkpoint.save_training(self._in_folder(checkpoint.LAST_FILE), tensors, self.config.model, progress)
         if not self.data.recordings("valid") or not (self.config.out / checkpoint.MODEL_FILE).exists():
             self._save_model()

@@ -243,6 +243,7 @@ def test_a_run_that_is_shorter_than_a_row_of_the_log_has_bits(data_folder, tmp_p
     whole = train(tiny(data_folder, tmp_path / "whole", steps=3, log_every=3))
     short = train(tiny(data_folder, tmp_path / "short", steps=3, log_every=100))
     assert 0 < short.train_bits < 20 and short.train_bits == whole.train_bits
+    assert describe(tmp_path / "short" / "model.safetensors")["info"]["train_bits"] == short.train_bits
     assert train(tiny(data_folder, tmp_path / "short", steps=3, log_every=100)).train_bits == short.train_bits
 
 
