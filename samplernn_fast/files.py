@@ -152,12 +152,13 @@ def something_else(folder: Path, marks: Collection[str]) -> str | None:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Removes the temporary files of `replacing` that a killed process left in `folder`.
+    """Removes the temporary files of `replacing`, and those of safetensors, that a killed process left in `folder`.
 
     Call it only where no other process writes into `folder`: its temporary files would be removed too.
     """
-    for leftover in folder.glob(".*.tmp"):
-        leftover.unlink()
+    for pattern in (".*.tmp", ".tmp??????"):  # safetensors writes to a name of the second kind before it renames
+        for leftover in folder.glob(pattern):
+            leftover.unlink()
 
 
 @contextmanager

@@ -68,7 +68,7 @@ def test_leftovers_are_the_temporary_files_and_nothing_else(tmp_path):
     with replacing(tmp_path / "a.txt") as temporary:
         temporary.write_text("new")
         names.append(temporary.name)
-    for name in (names[0], "kept.tmp", ".hidden"):
+    for name in (names[0], ".tmpgYjNFT", "kept.tmp", ".hidden"):
         (tmp_path / name).write_text("left")
     remove_leftovers(tmp_path)
     assert sorted(os.listdir(tmp_path)) == [".hidden", "a.txt", "kept.tmp"]
