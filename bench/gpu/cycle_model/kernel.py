@@ -7,6 +7,7 @@ from samplernn_fast.backends.cuda import constants, grouping
 from samplernn_fast.backends.cuda.compiler import KernelSource, open_nvrtc
 from samplernn_fast.backends.cuda.program import PERSISTENT, THREADS
 from samplernn_fast.models.config import PackedConfig
+from samplernn_fast.terminal import counted
 
 MULTIPROCESSORS, SHARED_BYTES, CLOCK_MHZ = 132, 227 << 10, 1980
 """An H100 SXM has these."""
@@ -127,7 +128,7 @@ def compiled(
         kernel = _compiled(config, dtype, group, threads or THREADS, macros)
         if kernel is not None:
             return kernel
-    raise SystemExit(f"no cluster has room for {streams} streams of {config.dim} units in {dtype}")
+    raise SystemExit(f"no cluster has room for {counted(streams, 'stream')} of {config.dim} units in {dtype}")
 
 
 def _compiled(
