@@ -65,19 +65,28 @@ def workers():
     return found
 
 
+def units():
+    """The number of units that are there."""
+    return len(list(Path("out").glob("*.wav")))
+
+
 def made():
     return {path.name: path.read_bytes() for path in Path("out").glob("*.wav")}
 
 
 def kill_at_random(team, moments, generator):
-    """Kills one of the workers at so many random moments; returns how many died."""
-    kills = 0
+    """Kills one of the workers at so many random moments: by turns soon after another unit is there, while units are
+    made, and at any time, which is mostly while workers start. Returns how many died."""
+    kills, there = 0, units()
     while kills < moments and team.poll() is None:
-        time.sleep(generator.uniform(0.05, 0.5))
+        if kills % 2 == 0 and units() == there:
+            time.sleep(0.01)
+            continue
+        time.sleep(generator.uniform(0, 0.1) if kills % 2 == 0 else generator.uniform(0.05, 0.5))
         found = workers()
         if found:
             os.kill(generator.choice(found), signal.SIGKILL)
-            kills += 1
+            kills, there = kills + 1, units()
     return kills
 
 
@@ -104,7 +113,7 @@ def restart_and_kill(whole, kills, generator):
         team.send_signal(signal.SIGTERM)
         printed = team.communicate(timeout=120)[0].decode()
         assert team.returncode in (0, 143), printed
-        assert set(made()) <= set(whole) and not workers()
+        assert set(made()) <= set(whole) and made() and not workers()
     died += share_and_kill(1, kills, generator)
     assert made() == whole
     return died
