@@ -66,7 +66,7 @@ class Block:
 
     def step(self, w: Warp) -> None:
         """Executes the next instruction of a warp."""
-        at, active = self._next(w)
+        at, active = w.next
         i = self.program[at]
         lanes = active
         if i.predicate:
@@ -91,7 +91,8 @@ class Block:
         if i.reads < 6:
             w.scoreboards[i.reads] = max(w.scoreboards[i.reads], t + OPERANDS_READ)
         if not w.done:
-            self._come_up(w, self.program[self._next(w)[0]])
+            w.next = self._next(w)
+            self._come_up(w, self.program[w.next[0]])
         if w.number == 0:
             self.log.append((at, w.time))
 

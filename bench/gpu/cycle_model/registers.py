@@ -81,6 +81,7 @@ class Warp:
         self.pc = np.zeros(32, np.int64)
         self.alive = np.ones(32, bool)
         self.waits_for = np.full(32, -1)  # the convergence barrier, or -1
+        self.next = (0, self.alive.copy())  # the place of the next instruction, and the lanes that execute it
         self.time = self.ready = 0  # when the next instruction comes up, and when all that it waits for is there
         self.scoreboards = [0] * 6
         self.at_barrier = self.voted = self.done = False
