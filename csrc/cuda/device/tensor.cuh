@@ -75,11 +75,15 @@ SRNN_DEVICE uint32_t part_of_sum(int32_t high, int32_t low) {
 }
 SRNN_DEVICE uint32_t part_of_sum(float sum, float) { return bits_of(sum); }
 
-// The inputs that a lane reads at `from`, as its column needs them.
+// The inputs that a lane reads of the 16 bytes at `from`, as its column needs them: with
+// kHalvesBeside two words, of which a warp together reads eight in one turn of the banks.
 SRNN_DEVICE Quad read_inputs(const unsigned char* from, int column) {
-  const Quad x = read_quad(from);
-  if (!kHalvesBeside || column % 2 == 0) return x;
-  return {x.y, x.y, x.w, x.w};
+  if constexpr (kHalvesBeside) {
+    const uint32_t* words = reinterpret_cast<const uint32_t*>(from) + column % 2;
+    return {words[0], 0, words[2], 0};
+  } else {
+    return read_quad(from);
+  }
 }
 
 // Puts this warp's sums for 8 * kEights rows, from first_row on, into b.parts. Rows are counted
@@ -111,7 +115,9 @@ SRNN_DEVICE void sum_tiles(const Block& b, const MatrixRows& w, int first_row, i
     Quad weights[kTileEights];
     SRNN_UNROLL(kTileEights)
     for (int i = 0; i < kTileEights; ++i) {
-      weights[i] = inside && i < kEights ? read_quad(row[smaller(i, kEights - 1)] + byte) : kNoQuad;
+      const bool there =
+          inside && i < kEights && (!kHalvesBeside || first_row + i * 8 + eighth < rows);
+      weights[i] = there ? read_quad(row[smaller(i, kEights - 1)] + byte) : kNoQuad;
     }
     sums.add(weights, inside ? read_inputs(codes + byte, eighth) : kNoQuad);
     if constexpr (kInt8 && !kPlanesBeside) {
