@@ -156,9 +156,15 @@ SRNN_DEVICE uint32_t absent(Quad q, uint32_t sequence) {
   }
 }
 
-// Reads packets again at at(0), ..., at(kCount - 1) until all are there, each time all that are
-// missing. Returns false when the time is up.
-template <class V, int kCount, class At>
+// The two functions below read packets again at at(0), ..., at(kCount - 1) until all lanes of the
+// warp have theirs, or the time is up; then they return false in all lanes. All lanes call them and
+// leave together: a lane that had gone ahead would do alone what the warp can do at once, until all
+// meet again.
+
+// Reads all that are missing each time. With kSure every lane wants all of its packets; then a
+// single one is read again also where it is there, because the compiler would make a branch of the
+// condition.
+template <class V, int kCount, bool kSure, class At>
 SRNN_DEVICE bool read_all_again(TimeLimit& limit, uint32_t sequence, const At& at,
                                 Quad (&q)[kCount]) {
   do {
@@ -167,27 +173,28 @@ SRNN_DEVICE bool read_all_again(TimeLimit& limit, uint32_t sequence, const At& a
     for (int reads = 0; reads < kReadsBetweenClocks; ++reads) {
       uint32_t any = 0;
       for (int i = 0; i < kCount; ++i) any |= absent<V>(q[i], sequence);
-      if (any == 0) return true;
+      if (warp_all(any == 0)) return true;
       pause();
       for (int i = 0; i < kCount; ++i) {
-        read_packet<V>(at(i), kCount == 1 || absent<V>(q[i], sequence) != 0, q[i]);
+        const bool again = (kSure && kCount == 1) || absent<V>(q[i], sequence) != 0;
+        read_packet<V>(at(i), again, q[i]);
       }
     }
-  } while (limit.go_on());
+  } while (warp_all(limit.go_on()));
   return false;
 }
 
-// Does the same for many packets: reads the first missing one until any arrives, and then all
-// missing ones once.
+// Does the same for many packets: each lane reads its first missing one until any arrives, and then
+// all missing ones once.
 template <class V, int kCount, class At>
 SRNN_DEVICE bool read_first_again(TimeLimit& limit, uint32_t sequence, const At& at,
                                   Quad (&q)[kCount]) {
   for (int missing = kCount, reads = 0;;) {
     int left = 0;
     for (int i = 0; i < kCount; ++i) left += absent<V>(q[i], sequence) != 0 ? 1 : 0;
-    if (left == 0) return true;
+    if (warp_all(left == 0)) return true;
     pause();
-    if (++reads % kReadsBetweenClocks == 0 && !limit.go_on()) return false;
+    if (++reads % kReadsBetweenClocks == 0 && !warp_all(limit.go_on())) return false;
     const bool all = left < missing;  // others may have arrived, too
     missing = left;
     bool before = false;  // whether an earlier packet is missing
@@ -201,8 +208,10 @@ SRNN_DEVICE bool read_first_again(TimeLimit& limit, uint32_t sequence, const At&
 
 // Waits for what is read at at(0), ..., at(kCount - 1) to have this sequence number, but only for
 // those that are wanted(i); the others become zeros. All reads are issued before the first one is
-// checked. At most kRepeated are then repeated together. Returns false when the time is up.
-template <class V, int kCount, int kRepeated = kRepeatedReads, class At, class Wanted>
+// checked. At most kRepeated are then repeated together. kSure: all are wanted, in every lane.
+// Returns false when the time is up.
+template <class V, int kCount, int kRepeated = kRepeatedReads, bool kSure = false, class At,
+          class Wanted>
 SRNN_DEVICE bool await_packets(const Block& b, int place, uint32_t sequence, const At& at,
                                const Wanted& wanted, Quad (&q)[kCount]) {
   if constexpr (kFirstLook > 0) wait_since(b.sent_at, kFirstLook);
@@ -212,15 +221,16 @@ SRNN_DEVICE bool await_packets(const Block& b, int place, uint32_t sequence, con
   }
   TimeLimit limit(b, place, sequence);
   if constexpr (kRepeated >= kCount) {
-    return read_all_again<V>(limit, sequence, at, q);
+    return read_all_again<V, kCount, kSure>(limit, sequence, at, q);
   } else {
     return read_first_again<V>(limit, sequence, at, q);
   }
 }
 
 // Small packets: waits for spans `first`, first + kStep, ... of a vector, kSpans of them, as far as
-// it has them, and puts their numbers into x. Returns false when the time is up.
-template <class V, int kSpans, int kStep, int kRepeated = kRepeatedReads>
+// it has them, and puts their numbers into x. With kSure it has them for every thread. Returns
+// false when the time is up.
+template <class V, int kSpans, int kStep, int kRepeated = kRepeatedReads, bool kSure = false>
 SRNN_DEVICE bool await_spans(const Block& b, int place, uint32_t sequence, int first,
                              float (&x)[kSpans * V::kSpan]) {
   constexpr int kRead = packets_of_read<V>(), kReads = V::kSpan / kRead, kAll = kSpans * kReads;
@@ -232,7 +242,7 @@ SRNN_DEVICE bool await_spans(const Block& b, int place, uint32_t sequence, int f
   const auto at = [&](int i) { return from + 16 * (i / kReads * kStep + i % kReads * spans<V>()); };
   const auto wanted = [&](int i) { return number(i) < V::kCols; };
   Quad q[kAll];
-  const bool in_time = await_packets<V, kAll, kRepeated>(b, place, sequence, at, wanted, q);
+  const bool in_time = await_packets<V, kAll, kRepeated, kSure>(b, place, sequence, at, wanted, q);
   for (int i = 0; i < kAll; ++i) {
     float* to = x + i * kRead;
     if constexpr (V::kUnsigned) {

@@ -244,9 +244,12 @@ SRNN_DEVICE void fill_shares(const Block& b, int place, uint32_t sequence) {
   Four x[kShares];
   {
     const ExchangeTime time(b);  // with the barrier, where this thread waits for what others read
+    constexpr bool kSure = kShares * kThreads * V::kSpan <= V::kCols;
     float numbers[kShares * V::kSpan];
-    if (!await_spans<V, kShares, kThreads>(b, place, sequence, b.thread, numbers))
+    if (!await_spans<V, kShares, kThreads, kRepeatedReads, kSure>(b, place, sequence, b.thread,
+                                                                  numbers)) {
       b.remaining |= kGiveUp;
+    }
     for (int i = 0; i < kShares; ++i) {
       const float* from = numbers + i * V::kSpan;
       x[i] = {from[0], from[1], from[2], from[3]};

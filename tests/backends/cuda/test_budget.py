@@ -245,6 +245,14 @@ def test_warps_wait_by_the_clock_only_for_packets_through_l2(compiled, exchange,
     assert ("SR_CLOCKLO" in disassembled(cubin, tmp_path)) == waits
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int8"])
+def test_lanes_leave_a_wait_for_packets_together(compiled, dtype, tmp_path):
+    """Lanes that went ahead would do alone what a warp does at once. Every wait has a vote for each look and another
+    one when the time is checked, and a kernel of one stream has at least three waits."""
+    cubin, _ = compiled("sm_90", dtype)
+    assert count(sass(cubin, tmp_path), "VOTE.ALL") >= 6
+
+
 def has_fences_only_where_a_cluster_meets(instructions):
     arrivals, waits = (
         [at for at, name in enumerate(instructions) if name == f"UCGABAR_{end}"] for end in ("ARV", "WAIT")
