@@ -70,13 +70,13 @@ struct Block {
     return (output < 0 ? common_rows() + kAt : output_rows()) + row * kRowBytes;
   }
   SRNN_DEVICE_MEMBER float* floats(int row) const { return reinterpret_cast<float*>(codes(row)); }
-  // One part of the sum of a row and stream of the pass in work. With one stream the parts of a sum
-  // are neighbours, and else the sums of a row.
+  // Returns one part of the sum of a row and stream of the pass in work. With one stream the parts
+  // of a sum are neighbours, else the sums of a row are.
   SRNN_DEVICE_MEMBER uint32_t& part(int part, int row, int stream) const {
     uint32_t* buffer = of_team<uint32_t>(kTeamArrays.parts + passes % 2 * kPartsBytes);
     return buffer[kTile == 1 ? row * kParts + part : (part * kPassRows + row) * kTile + stream];
   }
-  // The whole products of a row, kTile numbers.
+  // Returns the whole products of a row, kTile numbers.
   SRNN_DEVICE_MEMBER float* products(int row) const {
     return of_team<float>(kTeamArrays.products) + row * kTile;
   }
@@ -100,8 +100,8 @@ struct Block {
   }
   // kBiases numbers.
   SRNN_DEVICE_MEMBER float* biases() const { return kept_at<float>(kKept.biases); }
-  // The weight of a frame's newest sample for a gate of an own unit, in a layer that reads samples.
-  // A frame waits for it, so it stays near by.
+  // kKeepNewest: returns the weight of a frame's newest sample for a gate of an own unit, in a
+  // layer that reads samples. A cell would wait for it if it came from L2.
   SRNN_DEVICE_MEMBER float& newest_weight(int tier, int layer, int gate, int unit) const {
     const int row = (tier * kReaders + layer) * kGates + gate;
     return kept_at<float>(kKept.newest_weights)[row * kUnits + unit];

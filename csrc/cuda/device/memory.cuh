@@ -113,6 +113,10 @@ constexpr BlockArrays kArrays = make_block_arrays();
 constexpr int kLogitBias = kHidden * kUnits, kCandidateBias = kLogitBias + kLogitRows;
 constexpr int kBiases = kCandidateBias + (kResetAfter ? kTiers * kLayers * kUnits : 0);
 
+// This says whether a block keeps the weights of a frame's newest sample: one stream waits for
+// them. With more streams they would take room from matrices, and the wait is shared.
+constexpr bool kKeepNewest = kBatch == 1;
+
 // Offsets of the arrays that a block keeps from one sample to the next. They come second into
 // shared memory.
 struct KeptArrays {
@@ -135,7 +139,7 @@ SRNN_CONSTEXPR KeptArrays make_kept_arrays() {
   to.candidate_input = at, at += round_up(uint64_t{8} * kOwnedFloats, 16);
   to.biases = at, at += round_up(uint64_t{4} * kBiases, 16);
   to.newest_weights = at;
-  at += round_up(uint64_t{4} * kTiers * kReaders * kGates * kUnits, 16);
+  at += kKeepNewest ? round_up(uint64_t{4} * kTiers * kReaders * kGates * kUnits, 16) : 0;
   to.values = at, at += round_up(uint64_t{4} * kLevels, 16);
   to.levels = at, at += round_up(uint64_t{4} * kBatch * kLookback, 16);
   to.end = at;

@@ -2,8 +2,9 @@
 // threads that own them.
 //
 // Warps put parts of the sums of up to kPassRows rows into b.parts. After a barrier the owner of a
-// row and stream adds them up, in the order of the parts. With one stream, but in bfloat16, a warp
-// multiplies a whole row by ordinary arithmetic and sends what comes of it (publish_product).
+// row and stream adds them up in pairs, in the same order for any number of streams. With one
+// stream, but in bfloat16, a warp multiplies a whole row by ordinary arithmetic and sends what
+// comes of it (publish_product).
 #pragma once
 
 #include "cuda/device/block.cuh"

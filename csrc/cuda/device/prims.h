@@ -309,8 +309,8 @@ SRNN_DEVICE float reciprocal_rn(float x) {
   asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
   return __fmaf_rn(y, __fmaf_rn(-x, y, 1.0f), y);
 }
-// 1 / x to 1 ulp, for x from 1 on, and 2^x to 2 ulp, each in one instruction. A number too large
-// for a float becomes infinity, of which the reciprocal is 0. NaN stays NaN.
+// These approximate 1 / x to 1 ulp, for x from 1 on, and 2^x to 2 ulp, each in one instruction. A
+// number too large for a float becomes infinity, of which the reciprocal is 0. NaN stays NaN.
 SRNN_DEVICE float reciprocal_approx(float x) {
   float y;
   asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));

@@ -48,10 +48,11 @@ class TileSums {
   }
 
  private:
-  Number first_[kTileEights / 2][4] = {}, second_[kTileEights / 2][4] = {};  // int8 has no second
+  // In int8 the second sums stay 0, and the compiler drops them.
+  Number first_[kTileEights / 2][4] = {}, second_[kTileEights / 2][4] = {};
 };
 
-// The same sums with kHalvesBeside.
+// This class makes the same sums with kHalvesBeside.
 template <class Number, int kEights>
 class HalfSums {
  public:
@@ -69,14 +70,14 @@ class HalfSums {
   Number value_[kTileEights][4] = {};
 };
 
-// Returns what a lane leaves of a sum, in int8 of those of both planes.
+// Returns the part of a sum that a warp leaves. In int8 it is made of the sums of both planes.
 SRNN_DEVICE uint32_t part_of_sum(int32_t high, int32_t low) {
   return sum_of_planes(static_cast<uint32_t>(high), static_cast<uint32_t>(low));
 }
 SRNN_DEVICE uint32_t part_of_sum(float sum, float) { return bits_of(sum); }
 
-// The inputs that a lane reads of the 16 bytes at `from`, as its column needs them: with
-// kHalvesBeside two words, of which a warp together reads eight in one turn of the banks.
+// Reads of the 16 bytes of inputs at `from` what a lane's column needs. With kHalvesBeside these
+// are two words, and all lanes of a warp together read eight words in one turn of the banks.
 SRNN_DEVICE Quad read_inputs(const unsigned char* from, int column) {
   if constexpr (kHalvesBeside) {
     const uint32_t* words = reinterpret_cast<const uint32_t*>(from) + column % 2;
@@ -115,6 +116,7 @@ SRNN_DEVICE void sum_tiles(const Block& b, const MatrixRows& w, int first_row, i
     Quad weights[kTileEights];
     SRNN_UNROLL(kTileEights)
     for (int i = 0; i < kTileEights; ++i) {
+      // Rows that are not there would take turns of the banks, too.
       const bool there =
           inside && i < kEights && (!kHalvesBeside || first_row + i * 8 + eighth < rows);
       weights[i] = there ? read_quad(row[smaller(i, kEights - 1)] + byte) : kNoQuad;

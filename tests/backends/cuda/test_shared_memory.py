@@ -2,7 +2,8 @@
 
 import pytest
 import torch
-from cases import CASES, make_model
+from cases import CASES, make_model, random_levels
+from mode_oracle import mode_logits
 from shim import Settings, ShimKernel
 
 from samplernn_fast.models.config import SampleRNNConfig
@@ -48,3 +49,35 @@ def test_two_teams_have_rows_of_their_own_where_outputs_have_none(dtype):
     assert len(levels.unique()) > 1
     for again, hidden in others:
         assert torch.equal(again, levels) and torch.equal(hidden, state)
+
+
+@pytest.mark.parametrize(
+    ("dim", "shape"),
+    [
+        (96, {"blocks": 12, "threads": 64, "shared_bytes": 30000}),
+        (150, {"blocks": 25, "threads": 96, "shared_bytes": 60000}),
+    ],
+)
+def test_a_stream_in_bfloat16_has_the_bits_that_it_has_beside_another(dim, shape):
+    """Its tensor products have two halves of the inputs side by side, and it asks for weights that have no room one
+    gate at a time. A row is several steps of several warps here."""
+    config = SampleRNNConfig(dim=dim, emb_size=8, q_levels=32, frame_sizes=(2, 2, 4))
+    weights, steps = pack(make_model(config)), 2 * config.lookback + 1
+    two, alone = (ShimKernel(weights, "bfloat16", batch=batch, teams=2, **shape) for batch in (2, 1))
+
+    def run(kernel, **settings):
+        hidden, history = kernel.initial()
+        levels, _ = kernel.run(hidden, history, 0, steps, settings=Settings(seed=3, **settings))
+        return levels, hidden.view(-1, kernel.batch, dim)
+
+    levels, hidden = run(two)
+    for stream in range(2):
+        made, state = run(alone, first_stream=stream)
+        assert torch.equal(made[0], levels[stream]) and len(made.unique()) > 4
+        assert torch.equal(state[:, 0], hidden[:, stream])
+
+    known, (state, _) = random_levels(config, 1, config.lookback + steps), alone.initial()
+    start, given = known[:, : config.lookback], known[:, config.lookback :]
+    _, logits = alone.run(state, start, 0, steps, given, want_logits=True, settings=Settings())
+    worst = (logits.double() - mode_logits(weights, "bfloat16", known)).abs().amax(dim=-1).flatten()
+    assert torch.quantile(worst, 0.1) < 1e-4 and worst.max() < 0.15
