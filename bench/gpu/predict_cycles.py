@@ -37,6 +37,8 @@ from samplernn_fast.terminal import counted, waiting
 
 WARM = 4
 """Samples before those that are timed."""
+PATIENCE = 1_000_000
+"""A sample that takes more cycles waits for what never comes."""
 TIMINGS = {"measured": Timing(), "published": PUBLISHED}
 """The times of exchanges and L2 by the name of where they come from."""
 
@@ -65,10 +67,17 @@ def predict(kernel: Kernel, period: int, timing: Timing, keeps_scheduler: bool =
     """
     block = Block(kernel, WARM + period + 1, timing, keeps_scheduler)
     drawn = block.memory.drawn
+
+    def drawn_by_now(count: int) -> bool:
+        if block.warps[0].time > (len(drawn) + 1) * PATIENCE:
+            file, line = block.program[block.warps[0].next[0]].frames[0]
+            raise SystemExit(f"no sample was drawn in {PATIENCE:,} cycles; the first warp is at {file}:{line}")
+        return len(drawn) >= count
+
     with np.errstate(all="ignore"):
-        block.run(lambda: len(drawn) >= WARM)
+        block.run(lambda: drawn_by_now(WARM))
         begin, count, executed = drawn[-1][1], sum(warp.count for warp in block.warps), block.executed.copy()
-        block.run(lambda: len(drawn) >= WARM + period)
+        block.run(lambda: drawn_by_now(WARM + period))
     levels = [level for level, _ in drawn]
     return Prediction(
         (drawn[-1][1] - begin) / period,
@@ -143,8 +152,13 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--lines", type=int, default=0, metavar="N", help="print the N source lines that take longest")
     args = parser.parse_args(argv)
-    if min([*(args.hop or [0]), args.lines, args.first_look or 0]) < 0:
-        parser.error("--hop, --first-look and --lines must be 0 or more")
+    for flag, numbers in [
+        ("--hop", args.hop or [0]),
+        ("--first-look", [args.first_look or 0]),
+        ("--lines", [args.lines]),
+    ]:
+        if min(numbers) < 0:
+            parser.error(f"{flag} must be 0 or more, got {min(numbers)}")
     return args
 
 

@@ -248,6 +248,12 @@ def test_a_wait_that_suits_the_time_of_a_packet_is_modelled(nvrtc):
     assert usual.levels == soon.levels == usual.expected and soon.cycles < 0.9 * usual.cycles
 
 
+def test_a_kernel_that_waits_for_ever_is_told(nvrtc, monkeypatch):
+    monkeypatch.setattr(predict_cycles, "PATIENCE", 100)
+    with pytest.raises(SystemExit, match=r"no sample was drawn in 100 cycles; the first warp is at \w+\.\w+:\d+"):
+        predict_cycles.main(["--dim", "100", "--dtype", "int8"])
+
+
 def test_a_kernel_that_does_not_wait_for_packets_draws_other_levels(nvrtc, monkeypatch):
     source = KernelSource.read("persistent.cuh")
     name = "cuda/device/packets.cuh"

@@ -78,8 +78,9 @@ SRNN_DEVICE void copy_tier(const Block& b) {
       copy_biases<kDim, kUnits>(b, kCandidateBias + number * kUnits,
                                 kAt.bias_n + uint64_t{4} * layer * kDim);
     }
-    for (int i = b.thread; kKeepNewest && i < kReaders * kGates * b.units; i += kThreads) {
-      const int u = i % b.units, gate = i / b.units % kGates, layer = i / b.units / kGates;
+    for (int i = b.thread; kKeepNewest && i < kReaders * kGates * kUnits; i += kThreads) {
+      const int u = i % kUnits, gate = i / kUnits % kGates, layer = i / kUnits / kGates;
+      if (u >= b.units) continue;
       b.newest_weight(kTier, layer, gate, u) =
           frame_weight<kTier>(b, layer, gate, b.first_unit + u, frame_size(kTier) - 1);
     }
