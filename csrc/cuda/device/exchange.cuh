@@ -183,9 +183,10 @@ SRNN_DEVICE bool gather_packets(const Block& b, int place, uint32_t sequence, in
 }
 
 // Reads the one vector of an exchange in small packets, in the same way. The first kPollers threads
-// of the team read.
+// of the team read, which are whole warps, because the lanes of a warp wait together.
 template <class V, int kPollers, class Take>
 SRNN_DEVICE bool gather_spans(const Block& b, int place, uint32_t sequence, const Take& take) {
+  static_assert(kPollers % kWarpSize == 0, "see above");
   constexpr int kSpan = V::kSpan, kTurns = divide_up(spans<V>(), kPollers);
   constexpr int kAhead = divide_up(kTurns, divide_up(kTurns * kSpan, 2 * kReadsAhead));
   bool in_time = true;

@@ -138,10 +138,11 @@ struct InputKeeper {
 };
 
 // kWholeInput: reads into b.input what the lowest tier upsampled for the next sample. The second of
-// two teams does it ahead of its time, and half of its threads are enough. Returns false when the
+// two teams does it ahead of its time, and half of its warps are enough. Returns false when the
 // time is up.
 SRNN_DEVICE bool gather_upsampled(const Block& b) {
-  constexpr int kPollers = kTeams > 1 && kSpareRegisters ? kThreads / 2 : kThreads;
+  constexpr bool kHalf = kTeams > 1 && kSpareRegisters;
+  constexpr int kPollers = kHalf ? divide_up(kWarps, 2) * kWarpSize : kThreads;
   return gather<UnitVectors, rows_at_once<UnitVectors>(), kPollers>(
       b, kUpsampledPlace, next_upsampled(b), 0, kBatch, InputKeeper{b});
 }
