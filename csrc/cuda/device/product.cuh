@@ -74,8 +74,8 @@ struct FloatSum {
   }
   SRNN_DEVICE_MEMBER uint32_t of_warp() const { return bits_of(warp_sum(sum)); }
 };
-// An int8 sum of its two planes. It is unsigned, because a part may pass 2^31; the whole sum does
-// not.
+// Returns an int8 sum, of the sums of its two planes. It is unsigned, because a part may pass 2^31;
+// the whole sum does not.
 SRNN_DEVICE uint32_t sum_of_planes(uint32_t high, uint32_t low) { return (high << 7) + low; }
 
 // In int8 the sums are integers, two of each plane, so that fewer additions wait for each other.

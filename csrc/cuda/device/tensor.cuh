@@ -76,7 +76,7 @@ SRNN_DEVICE uint32_t part_of_sum(int32_t high, int32_t low) {
 }
 SRNN_DEVICE uint32_t part_of_sum(float sum, float) { return bits_of(sum); }
 
-// Reads of the 16 bytes of inputs at `from` what a lane's column needs. With kHalvesBeside these
+// Reads what a lane's column needs of the 16 bytes of inputs at `from`. With kHalvesBeside these
 // are two words, and all lanes of a warp together read eight words in one turn of the banks.
 SRNN_DEVICE Quad read_inputs(const unsigned char* from, int column) {
   if constexpr (kHalvesBeside) {
