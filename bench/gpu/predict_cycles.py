@@ -70,7 +70,7 @@ def predict(kernel: Kernel, period: int, timing: Timing, keeps_scheduler: bool =
 
     def drawn_by_now(count: int) -> bool:
         if block.warps[0].time > (len(drawn) + 1) * PATIENCE:
-            file, line = block.program[block.warps[0].next[0]].frames[0]
+            file, line = source_line(block, block.warps[0].next[0])
             raise SystemExit(f"no sample was drawn in {PATIENCE:,} cycles; the first warp is at {file}:{line}")
         return len(drawn) >= count
 
@@ -96,14 +96,19 @@ def reference_levels(logits: np.ndarray, steps: int) -> list[int]:
     return [int(level) for level in drawn]
 
 
+def source_line(block: Block, at: int) -> tuple[str, int]:
+    """The file and line of the innermost function at a place in the program; ("", 0) where the compiler tells none."""
+    frames = block.program[at].frames
+    return frames[0] if frames else ("", 0)
+
+
 def lines(block: Block, begin: int, period: int) -> Counter[tuple[str, int]]:
     """The cycles of a sample by the source line of the innermost function, from the cycle `begin` on."""
     found: Counter[tuple[str, int]] = Counter()
     before = begin
     for at, end in block.log:
         if end > begin:
-            frames = block.program[at].frames
-            found[frames[0] if frames else ("", 0)] += (end - before) / period
+            found[source_line(block, at)] += (end - before) / period
             before = end
     return found
 

@@ -10,7 +10,7 @@ from samplernn_fast.stores.addresses import address_of
 
 CARD_FILE = "README.md"
 WRITTEN = (MODEL_FILE, CONFIG_FILE, CARD_FILE)
-"""What a published model consists of."""
+"""A published model consists of these files."""
 _BEFORE_A_MODEL = (CARD_FILE, "LICENSE", "LICENSE.md", "LICENSE.txt")
 
 

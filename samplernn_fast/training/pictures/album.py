@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _MOST_SHARE = 0.02
 """The most of a run's time that loss.png may take; a checkpoint that comes too early for it has none."""
 _FIRST_COST = 1.0
-"""About so many seconds the first loss.png takes, which loads matplotlib."""
+"""The first loss.png takes about so many seconds, because it loads matplotlib."""
 _LOWEST_DB = -80.0
 
 
