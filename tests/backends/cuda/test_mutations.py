@@ -107,6 +107,7 @@ SHAPES = {
     "33 rows of a frame": SampleRNNConfig(dim=44, emb_size=4, q_levels=16, frame_sizes=(2, 2, 8), n_rnn=1),
     "many levels": SampleRNNConfig(dim=8, emb_size=4, q_levels=64, frame_sizes=(2, 2, 4), n_rnn=1),
     "few levels": SampleRNNConfig(dim=16, emb_size=4, q_levels=16, frame_sizes=(2, 2, 4), n_rnn=1),
+    "two warps of units": SampleRNNConfig(dim=160, emb_size=4, q_levels=16, frame_sizes=(2, 2, 4), n_rnn=1),
 }
 
 # Small models that together pass every barrier: forms, modes, odd dims, forced samples, many streams.
@@ -130,9 +131,12 @@ RUNS = [
     Run("paper-3tier", "float32", "launches", 1, forced=False),
     Run("few levels", "float32", "tagged", 1, logits=True),  # one warp reads the logits and writes them out
     Run("many levels", "float32", "launches", 40, blocks=2),
+    Run("many levels", "float32", "launches", 34, blocks=2, logits=True),  # all warps fill the one row of the last tile
     Run("many levels", "float32", "tagged", 40, blocks=2, logits=True),  # a block draws more streams than a tile has
     Run("many levels", "float32", "tagged", 3, blocks=8),
     Run("few levels", "float32", "tagged", 16, blocks=8),  # one warp owns all outputs, but not all draws
+    # A warp leaves its wait when all its lanes have their numbers, here before the own block has sent all of its own.
+    Run("two warps of units", "float32", "tagged", 1, forced=False),
 ]
 
 
