@@ -30,6 +30,7 @@ class CpuBackend:
     compiled_here = False
     batch_invariant = True
     mixes = True
+    hidden_on_device = False
 
     @staticmethod
     def unavailable_reasons(config: PackedConfig, device: str) -> list[str]:

@@ -66,6 +66,7 @@ class SteppingBackend:
     compiled_here = False
     batch_invariant = False
     mixes = False
+    hidden_on_device = False
 
     @staticmethod
     def unavailable_reasons(config: AudioConfig, device: str) -> list[str]:

@@ -13,8 +13,9 @@ import numpy as np
 from samplernn_fast.backends import registry
 from samplernn_fast.backends.devices import resolve_device
 from samplernn_fast.backends.interface import Backend
+from samplernn_fast.engine.memory import as_array
 from samplernn_fast.engine.pace import Pace
-from samplernn_fast.engine.state import EngineState, as_array
+from samplernn_fast.engine.state import EngineState
 from samplernn_fast.engine.temperature import Temperature
 from samplernn_fast.errors import CheckpointError, ConfigError, NotFinite
 from samplernn_fast.models.layout import Hidden
@@ -159,7 +160,7 @@ class Engine:
                 if first_use is not None:
                     first_use.check(state.hidden, *given, levels)
                     self._first_use = None if first_use.done else first_use
-            past = np.concatenate((state.history, levels), axis=1)[:, -self.config.lookback :]
+            past = self.newest_of(state.history, levels)
             made.append(levels)
             state.advance(hidden, past, stop - start)
         if len(made) == 1:
@@ -185,8 +186,17 @@ class Engine:
         return levels
 
     def hidden_of(self, state: EngineState) -> Hidden:
-        """Copies of a state's hidden states, in the numbers that the backend computes with, for it to advance."""
+        """A state's hidden states, where and in the numbers that the backend computes with them, for it to advance."""
+        if self.backend.hidden_on_device:
+            from samplernn_fast.reference.weights import on_device
+
+            return on_device(state.memory().hidden, self.backend.device)
         return [np.array(h, self.state_dtype, order="C") for h in state.hidden]
+
+    def newest_of(self, history: np.ndarray, levels: np.ndarray) -> np.ndarray:
+        """The last L levels, (B, L), where levels (B, n) come after the history (B, L)."""
+        lookback = self.config.lookback
+        return np.concatenate((history, levels[:, -lookback:]), axis=1)[:, -lookback:]
 
     @property
     def state_dtype(self) -> type[np.floating]:
@@ -221,7 +231,7 @@ class Engine:
 
     def _check_forced(self, state: EngineState, n: int, forced: Any) -> np.ndarray:
         if forced is None:
-            return np.full((state.num_streams, n), -1)
+            return np.broadcast_to(np.int64(-1), (state.num_streams, n))
         levels = self._check_levels(forced, "run: forced", low=-1)
         if levels.shape != (state.num_streams, n):
             raise ConfigError(f"run: forced must be (B, n) = {(state.num_streams, n)}, got {levels.shape}")

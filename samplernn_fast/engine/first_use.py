@@ -123,7 +123,13 @@ class FirstUse:
         self._lock = threading.Lock()
 
     def check(
-        self, hidden: Hidden, history: np.ndarray, t: int, drawing: Drawing, forced: np.ndarray, made: np.ndarray
+        self,
+        hidden: list[np.ndarray],
+        history: np.ndarray,
+        t: int,
+        drawing: Drawing,
+        forced: np.ndarray,
+        made: np.ndarray,
     ) -> None:
         """Compare the levels `made` (B, n) with plain torch's; DeviceError where they are not the model's.
 

@@ -1,7 +1,6 @@
 """`EngineState`: all that changes while audio is made. It can be saved, restored and moved to another process."""
 
 import os
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +8,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
+from samplernn_fast.engine.memory import Memory, as_array
 from samplernn_fast.engine.temperature import Temperature, TemperatureCurve, parse
 from samplernn_fast.errors import CheckpointError, ConfigError
 from samplernn_fast.files import replacing
@@ -37,7 +37,7 @@ class EngineState:
         config: AudioConfig,
         model_sha256: str,
     ) -> None:
-        self.hidden, self.history, self.seed, self.streams = hidden, history, seed, streams
+        self._hidden, self.history, self.seed, self.streams = hidden, history, seed, streams
         self.config, self.model_sha256, self.t = config, model_sha256, 0
         self.prompt_length = 0  # samples; a temperature over time begins behind the prompt
         self._temperature: Temperature = 1.0
@@ -47,6 +47,17 @@ class EngineState:
     def num_streams(self) -> int:
         """B, the number of streams."""
         return len(self.streams)
+
+    @property
+    def hidden(self) -> list[np.ndarray]:
+        """The hidden states, (n, B, H) for each tier, lowest first.
+
+        Between two calls a GPU keeps them in its own memory. Whoever asks for them gets copies that are the state's
+        from then on, so a change of these arrays is heard.
+        """
+        arrays = [as_array(one) for one in self._hidden]
+        self._hidden = arrays
+        return arrays
 
     @property
     def temperature(self) -> Temperature:
@@ -102,18 +113,30 @@ class EngineState:
                 row = np.asarray([limits.check_temperature(self._temperature(time)) for time in times])
             return np.tile(row.astype(np.float32), (self.num_streams, 1))
         column = np.asarray(self._temperature, np.float32).reshape(-1, 1)
-        return np.broadcast_to(column, (self.num_streams, steps)).copy()
+        return np.broadcast_to(column, (self.num_streams, steps))
 
     def advance(self, hidden: Hidden, history: np.ndarray, steps: int) -> None:
         """Take what an engine made of it: the hidden states and the last L levels after `steps` more samples."""
         # Signals wait for a call or a loop, so ctrl-C finds all three old or all three new.
-        self.hidden, self.history, self.t = hidden, history, self.t + steps
+        self._hidden, self.history, self.t = hidden, history, self.t + steps
+
+    def memory(self) -> Memory:
+        """What the model remembers now. `advance` replaces what is in it and changes nothing."""
+        return Memory(self._hidden, self.history, self.t)
+
+    def recall(self, memory: Memory) -> None:
+        """Give the model an earlier memory. Its time stays, so that it draws other numbers."""
+        self._hidden, self.history = memory.hidden, memory.history
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What copies and pickles hold: arrays in place of a GPU's tensors, so that any process can load them."""
+        return self.__dict__ | {"_hidden": self.memory().arrays}
 
     def state_dict(self) -> dict[str, Any]:
         """Everything but a temperature that is a function: arrays, numbers, lists, text. `save` writes it to a file."""
         return {
             "model_sha256": self.model_sha256,
-            "hidden": [h.copy() for h in self.hidden],
+            "hidden": [np.array(h) for h in self.memory().arrays],
             "history": self.history.copy(),
             "t": self.t,
             "prompt_length": self.prompt_length,
@@ -209,23 +232,9 @@ class EngineState:
         elif fields.value("temperature") is not None:
             temperature = self._checked(fields.number("temperature", 0, 1e3))
         # Every entry is good: from here on nothing fails, so the state is all old or all new.
-        self.hidden, self.history, self.t, self.prompt_length = hidden, history, t, prompt_length
+        self._hidden, self.history, self.t, self.prompt_length = hidden, history, t, prompt_length
         self.seed, self.streams = seed, np.asarray(streams, dtype=np.uint32)
         self._temperature, self.top_k, self.top_p = temperature, top_k, top_p
-
-
-def as_array(values: Any) -> np.ndarray:
-    """An array of numbers, of a torch tensor too, on whichever device it is; bfloat16, which NumPy has not, is float32.
-
-    Raises TypeError, ValueError or RuntimeError for what is no array.
-    """
-    # A tensor comes from nowhere else than torch, which another thread may be loading just now.
-    torch = sys.modules.get("torch")
-    kind = getattr(torch, "Tensor", None)
-    if torch is not None and kind is not None and isinstance(values, kind):
-        values = values.detach().cpu()
-        values = (values.float() if values.dtype == torch.bfloat16 else values).numpy()
-    return np.asarray(values)
 
 
 def _misfit(reason: object) -> CheckpointError:

@@ -9,7 +9,6 @@ import numpy as np
 from samplernn_fast.engine.engine import Engine
 from samplernn_fast.engine.state import EngineState
 from samplernn_fast.errors import CheckpointError, DeviceError, as_ours
-from samplernn_fast.models.layout import Hidden
 from samplernn_fast.reference.randomness import MixedDrawing
 
 _FIRST_SAMPLES = 64  # the comparison of a backend's first levels is sure to have enough of them
@@ -23,7 +22,7 @@ def run_together(engine: Engine, states: Sequence[EngineState], n: int) -> list[
     times lie at different places of a top frame, and those on a backend that does not mix streams, take turns.
     Where one fails, all states are left as they were.
     """
-    before = [(state.hidden, state.history, state.t) for state in states]
+    before = [state.memory() for state in states]
     made: dict[int, np.ndarray] = {}
     try:
         for group in _groups(engine, states):
@@ -33,7 +32,8 @@ def run_together(engine: Engine, states: Sequence[EngineState], n: int) -> list[
                 made |= zip(map(id, group), _run_mixed(engine, group, n), strict=True)
     except BaseException:
         for state, kept in zip(states, before, strict=True):
-            state.hidden, state.history, state.t = kept  # `advance` replaces arrays and changes none
+            state.recall(kept)
+            state.t = kept.t
         raise
     return [made[id(state)] for state in states]
 
@@ -73,7 +73,7 @@ class _Trial(NamedTuple):
 
     levels: np.ndarray
     """(n,) int64."""
-    hidden: Hidden
+    hidden: list[np.ndarray]
 
 
 def _trial(engine: Engine, seeds: Sequence[int]) -> list[_Trial]:
@@ -132,9 +132,10 @@ def _run_mixed(engine: Engine, states: list[EngineState], n: int) -> list[np.nda
     history = np.concatenate([state.history for state in states])
     drawing = MixedDrawing.together([MixedDrawing.of(state.drawing(n), state.t) for state in states])
     levels = engine.generated(hidden, history, states[0].t, drawing, np.full((len(history), n), -1))
-    newest = np.concatenate((history, levels), axis=1)[:, -engine.config.lookback :]
+    newest = engine.newest_of(history, levels)
     ends = np.cumsum([state.num_streams for state in states])[:-1]
     parts = zip(*(np.split(tier, ends, axis=1) for tier in hidden), strict=True)
     for state, part, past in zip(states, parts, np.split(newest, ends), strict=True):
-        state.advance([np.ascontiguousarray(tier) for tier in part], past.copy(), n)
+        # Copies, because whoever keeps the memory of one state would keep the whole call's arrays otherwise.
+        state.advance([tier.copy() for tier in part], past.copy(), n)
     return np.split(levels, ends)

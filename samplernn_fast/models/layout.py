@@ -6,13 +6,18 @@ one frame of the tier above it, 1 for the top tier; B streams, H numbers of a st
 """
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
 from samplernn_fast.models.config import PackedConfig
 
-Hidden = list[np.ndarray]
-"""A hidden state outside a backend: an array (n, B, H) for each tier, lowest first, which calls advance in place."""
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Hidden: TypeAlias = "list[np.ndarray] | list[Tensor]"
+"""A hidden state outside a backend, (n, B, H) for each tier, lowest first: arrays, which calls change, or tensors on
+the backend's device, which calls replace in the list."""
 
 OUTPUT = "mlp.output"
 """The matrix of the output layer. It is small, and its errors go straight into the probabilities, so it keeps eight

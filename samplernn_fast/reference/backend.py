@@ -31,6 +31,7 @@ class ReferenceBackend(TeacherForced):
     compiled_here = False
     batch_invariant = False
     mixes = False
+    hidden_on_device = False
 
     @staticmethod
     def unavailable_reasons(config: PackedConfig, device: str) -> list[str]:

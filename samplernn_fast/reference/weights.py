@@ -5,6 +5,7 @@ their names.
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import torch
@@ -62,17 +63,37 @@ class DeviceWeights:
 
 
 def as_tensor(array: np.ndarray, device: torch.device | str) -> Tensor:
-    """An array as a tensor on a device. On the CPU it is the same memory, or a copy where the array is read-only."""
+    """An array as a tensor on a device. On the CPU it is the same memory, or a copy where the array is read-only.
+
+    Where every row repeats one number (`np.broadcast_to`), only that number is copied, and the tensor repeats it too.
+    """
+    if array.ndim > 1 and array.shape[-1] > 1 and array.strides[-1] == 0:
+        return as_tensor(array[..., :1], device).expand(array.shape)
     return torch.from_numpy(array if array.flags.writeable else array.copy()).to(device)
+
+
+def on_device(hidden: Hidden, device: torch.device | str) -> list[Tensor]:
+    """A hidden state as float32 tensors on a device. Those that are there are taken as they are."""
+    entries = cast("list[np.ndarray | Tensor]", hidden)
+    return [
+        one.to(device, torch.float32)
+        if isinstance(one, Tensor)
+        else as_tensor(np.ascontiguousarray(one, np.float32), device)
+        for one in entries
+    ]
 
 
 @contextmanager
 def moved(hidden: Hidden, device: torch.device | str) -> Iterator[list[Tensor]]:
     """The hidden state as tensors on a device, which calls advance in place or exchange; afterwards `hidden` has what
-    they hold."""
-    states = [as_tensor(array, device) for array in hidden]
+    they hold: its arrays are changed, its tensors replaced."""
+    entries = cast("list[np.ndarray | Tensor]", hidden)
+    states = [one.to(device, copy=True) if isinstance(one, Tensor) else as_tensor(one, device) for one in entries]
     yield states
-    for array, state in zip(hidden, states, strict=True):
+    for tier, (one, state) in enumerate(zip(list(entries), states, strict=True)):
+        if isinstance(one, Tensor):
+            entries[tier] = state
+            continue
         advanced = state.detach().cpu().numpy()
-        if not np.shares_memory(array, advanced):
-            array[...] = advanced
+        if not np.shares_memory(one, advanced):
+            one[...] = advanced

@@ -57,7 +57,7 @@ FAULTS = {
 class Player:
     """A backend that plays a fixed sound, whatever its weights are."""
 
-    name, dtype, device, mixes = "played", "float32", "cpu", False
+    name, dtype, device, mixes, hidden_on_device = "played", "float32", "cpu", False, False
 
     def __init__(self, config, fault, planted, loudness, sound):
         self.quantizer, self.rate, self.loudness = quantize.for_config(config), config.sample_rate, loudness

@@ -31,6 +31,7 @@ class CudaBackend:
     compiled_here = True
     batch_invariant = True
     mixes = True
+    hidden_on_device = True
 
     @staticmethod
     def unavailable_reasons(config: PackedConfig, device: str) -> list[str]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from samplernn_fast.backends.cuda.gpu import driver_errors_as
 from samplernn_fast.backends.cuda.launcher import Launched, Launcher, LaunchParams
@@ -58,7 +59,7 @@ class Call:
             how, self.made_for = MixedDrawing.of(drawing, t), self.streams
         self.steps = launcher.steps(self.made_for)
         self.padded_streams = launcher.program(self.made_for).group.streams
-        self.hidden = self._on_device(np.stack(hidden).astype(np.float32), axis=2)
+        self.hidden = self._stacked(hidden)
         self.recent = self._on_device(history.astype(np.int32))
         rows = native().cuda_drawings(how.seeds, how.streams, how.times - t, how.top_k, how.top_p)
         self.drawings = self._on_device(rows)
@@ -84,9 +85,22 @@ class Call:
                 waiting = launched
             if waiting is not None:
                 made.append(self._levels(waiting))
+        self._give(hidden)
+        return np.concatenate(made, axis=1)
+
+    def _stacked(self, hidden: Hidden) -> Tensor:
+        """The states of all tiers (tiers, n, S, H) on the GPU, where tensors are already."""
+        if isinstance(hidden[0], Tensor):
+            return pad(torch.stack(hidden), (0, 0, 0, self.padded_streams - self.streams))
+        return self._on_device(np.stack(hidden).astype(np.float32), axis=2)
+
+    def _give(self, hidden: Hidden) -> None:
+        """Advance `hidden` to where this call ends."""
+        if isinstance(hidden[0], Tensor):
+            hidden[:] = [advanced[:, : self.streams] for advanced in self.hidden]
+            return
         for mine, advanced in zip(hidden, self.hidden.cpu().numpy(), strict=True):
             mine[...] = advanced[:, : self.streams]
-        return np.concatenate(made, axis=1)
 
     def _on_device(self, array: np.ndarray, axis: int = 0) -> Tensor:
         """An array on the GPU, padded to the streams that the program makes; padded streams are forced to level 0."""

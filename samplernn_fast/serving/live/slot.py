@@ -10,6 +10,7 @@ import numpy as np
 
 from samplernn_fast.audio import quantize
 from samplernn_fast.engine.engine import Engine
+from samplernn_fast.engine.memory import Memory
 from samplernn_fast.engine.state import EngineState
 from samplernn_fast.engine.together import run_together
 from samplernn_fast.errors import ConfigError, SampleRNNError, as_ours
@@ -83,7 +84,7 @@ class Slot:
         self._next = 0  # the first change of the score that does not hold yet
         self._asked: deque[_Asked] = deque()
         self._reports: list[Report] = []
-        self._beginning = _memory(self.state)
+        self._beginning = self.state.memory()
         room = _KEPT_BYTES // (2 * self._beginning.nbytes)  # a frozen slot has two memories
         self.rewinds = room >= _LEAST_KEPT  # whether it takes snapshots
         self.most_kept = min(room, _MOST_KEPT)  # snapshots, one for each of the newest blocks
@@ -155,7 +156,7 @@ class Slot:
             self._kept.pop()
         self._next, self.position = goal.next, goal.position
         self._moment, self._moment_at, self._joint = goal.moment, goal.moment_at, copy.copy(goal.joint)
-        self._recall(goal.memory)
+        self.state.recall(goal.memory)
         self.state.t = goal.memory.t
         self._set(goal.settings)
         return True
@@ -172,7 +173,7 @@ class Slot:
 
     def _snapshot(self) -> "_Snapshot":
         how = self._moment, self._moment_at, copy.copy(self._joint)
-        return _Snapshot(self.position, _memory(self.state), self.settings, self._next, *how)
+        return _Snapshot(self.position, self.state.memory(), self.settings, self._next, *how)
 
     def take(self, levels: np.ndarray) -> np.ndarray:
         """The sound (n,) float32 of the levels (n,) that were made, behind which the stream stands now."""
@@ -189,45 +190,26 @@ class Slot:
             self.state.t = self._beginning.t
         self._set(self.settings.changed(changes, self.config))
         if self.settings.frozen and (reset or not frozen):
-            self._moment, self._moment_at = _memory(self.state), self.position
+            self._moment, self._moment_at = self.state.memory(), self.position
 
     def _set(self, settings: Settings) -> None:
         self.settings, self.state.temperature = settings, settings.temperature
         self.state.set_truncation(settings.top_k, settings.top_p)
 
-    def _return_to(self, memory: "_Memory") -> None:
+    def _return_to(self, memory: Memory) -> None:
         """Gives the model an earlier memory. Its time goes on, so that it draws other numbers."""
-        self._recall(memory)
+        self.state.recall(memory)
         self._joint.begin()
-
-    def _recall(self, memory: "_Memory") -> None:
-        self.state.hidden, self.state.history = [h.copy() for h in memory.hidden], memory.history.copy()
-
-
-class _Memory(NamedTuple):
-    """What a model remembers at one moment."""
-
-    hidden: list[np.ndarray]
-    history: np.ndarray
-    t: int
-
-    @property
-    def nbytes(self) -> int:
-        return self.history.nbytes + sum(part.nbytes for part in self.hidden)
-
-
-def _memory(state: EngineState) -> _Memory:
-    return _Memory([h.copy() for h in state.hidden], state.history.copy(), state.t)
 
 
 class _Snapshot(NamedTuple):
     """A slot at one position."""
 
     position: int
-    memory: _Memory
+    memory: Memory
     settings: Settings
     next: int
-    moment: _Memory
+    moment: Memory
     moment_at: int
     joint: "_Joint"
 

@@ -8,6 +8,7 @@ import numpy as np
 from samplernn_fast.audio import quantize
 from samplernn_fast.audio.resampling import resample
 from samplernn_fast.engine.engine import Engine
+from samplernn_fast.engine.memory import Memory
 from samplernn_fast.errors import CheckpointError
 from samplernn_fast.serving.radio import guarding, levelling
 from samplernn_fast.serving.radio.guarding import Fault, Guard
@@ -44,7 +45,7 @@ class Part:
         """Nothing is known of what was made before."""
         self._guard = Guard(self._own_rate, self.made)
         self._blocks: deque[tuple[int, np.ndarray]] = deque(maxlen=_KEPT)
-        self._moments: deque[tuple[int, dict[str, Any]]] = deque(maxlen=_KEPT)
+        self._moments: deque[tuple[int, Memory]] = deque(maxlen=_KEPT)
 
     def make(self, until: int, program: Program) -> None:
         """Makes what has to be there for the block `until` of this part to be heard."""
@@ -55,9 +56,7 @@ class Part:
 
     def _make_one(self, program: Program) -> Fault | None:
         seconds, state = (self.start + self.made) * self._size / self._own_rate, self._state
-        # The engine replaces these arrays and changes none, so they need no copies.
-        moment = {"hidden": state.hidden, "history": state.history, "t": state.t}
-        self._moments.append((self.made, moment))
+        self._moments.append((self.made, state.memory()))
         state.temperature = program.temperature(seconds)
         state.set_truncation(None, program.top_p(seconds))
         block = self._quantizer.decode(self.engine.run(state, self._size)[0])
@@ -87,10 +86,10 @@ class Part:
         """What makes this part again as it stands: numbers, and arrays. It is small, because the newest blocks are not
         in it, which are made once more."""
         first, moment = self._moments[0]
-        arrays = {f"hidden.{tier}": np.ascontiguousarray(one) for tier, one in enumerate(moment["hidden"])}
-        arrays |= {"history": np.ascontiguousarray(moment["history"]), "powers": np.array(self._powers)}
+        arrays = {f"hidden.{tier}": np.ascontiguousarray(one) for tier, one in enumerate(moment.arrays)}
+        arrays |= {"history": np.ascontiguousarray(moment.history), "powers": np.array(self._powers)}
         fault = None if self.fault is None else list(self.fault)
-        numbers = {"first": first, "t": moment["t"], "made": self.made, "end": self.end}
+        numbers = {"first": first, "t": moment.t, "made": self.made, "end": self.end}
         return numbers | {"gain": self._gain, "fault": fault}, arrays
 
     def restore(self, numbers: dict[str, Any], arrays: dict[str, np.ndarray], program: Program) -> None:

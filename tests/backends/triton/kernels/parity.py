@@ -50,6 +50,23 @@ def test_levels_and_states_of_a_run_equal_the_reference(name, style):
         torch.testing.assert_close(one.astype(np.float64), other, rtol=0, atol=1e-5)
 
 
+def test_states_stay_on_the_device_between_two_calls():
+    """A memory that was kept is as it was, whatever the device has made of it since."""
+    slow, fast = exact("paper-3tier"), engine("paper-3tier", STYLES[-1])
+    state, mine = slow.init_state(STREAMS, seed=1), fast.init_state(STREAMS, seed=1)
+    for steps in (3, 2):
+        assert np.array_equal(fast.run(mine, steps), slow.run(state, steps))
+    memory, other = mine.memory(), state.memory()
+    assert all(isinstance(one, torch.Tensor) and one.device.type == DEVICE for one in memory.hidden)
+    expected = slow.run(state, 5)
+    assert np.array_equal(fast.run(mine, 5), expected)
+    for one, kept in zip(memory.arrays, other.hidden, strict=True):
+        torch.testing.assert_close(one.astype(np.float64), kept, rtol=0, atol=1e-5)
+    mine.recall(memory)
+    mine.t = memory.t
+    assert np.array_equal(fast.run(mine, 5), expected)
+
+
 @every_style
 def test_a_batch_that_fills_no_block(style):
     """37 streams are two tiles, of which the second one is not full. The interpreter gets fewer in style "vector",

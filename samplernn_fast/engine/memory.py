@@ -1,0 +1,43 @@
+"""`Memory`: what a model remembers at one moment, wherever a backend keeps it."""
+
+import sys
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from samplernn_fast.models.layout import Hidden
+
+
+class Memory(NamedTuple):
+    """What a model remembers at one moment. Nothing in it is ever changed, so that it costs no copy to keep."""
+
+    hidden: Hidden
+    """Arrays, or tensors where a GPU has made them."""
+    history: np.ndarray
+    """The last L levels, (B, L)."""
+    t: int
+    """The number of samples before this moment."""
+
+    @property
+    def arrays(self) -> list[np.ndarray]:
+        """The hidden states as arrays, which are copied from where they lie."""
+        return [as_array(one) for one in self.hidden]
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes that it takes."""
+        return self.history.nbytes + sum(one.nbytes for one in self.hidden)
+
+
+def as_array(values: Any) -> np.ndarray:
+    """An array of numbers, of a torch tensor too, on whichever device it is; bfloat16, which NumPy has not, is float32.
+
+    Raises TypeError, ValueError or RuntimeError for what is no array.
+    """
+    # A tensor comes from nowhere else than torch, which another thread may be loading just now.
+    torch = sys.modules.get("torch")
+    kind = getattr(torch, "Tensor", None)
+    if torch is not None and kind is not None and isinstance(values, kind):
+        values = values.detach().cpu()
+        values = (values.float() if values.dtype == torch.bfloat16 else values).numpy()
+    return np.asarray(values)
