@@ -17,8 +17,8 @@ class Backend(Protocol):
     """One model's weights, ready to make audio on one device in one numeric mode. Letters as in `models.layout`.
 
     Calls take and return NumPy arrays on every device; what a backend computes with is its own affair. Levels are
-    int64. Calls that advance a hidden state change its arrays in place. A backend on a GPU also takes one of tensors
-    on its device, and replaces them in the list (`hidden_on_device`), so that nothing is copied between two calls.
+    int64. Calls that advance a hidden state change its arrays in place. A backend that computes with torch also takes
+    tensors on its device, and replaces them in the list, so that a GPU copies nothing between two calls.
     """
 
     name: str
@@ -36,7 +36,7 @@ class Backend(Protocol):
     mixes: bool
     """Whether the streams of one call may be drawn in different ways: `generate` takes a `MixedDrawing` too."""
     hidden_on_device: bool
-    """Whether hidden states should be handed over as float32 tensors on its device."""
+    """Whether hidden states should be handed over as tensors on its device."""
     dtype: str
     """The numeric mode of this object."""
     device: Any

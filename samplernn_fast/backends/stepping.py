@@ -66,7 +66,7 @@ class SteppingBackend:
     compiled_here = False
     batch_invariant = False
     mixes = False
-    hidden_on_device = False
+    hidden_on_device = True
 
     @staticmethod
     def unavailable_reasons(config: AudioConfig, device: str) -> list[str]:

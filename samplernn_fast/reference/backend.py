@@ -31,7 +31,7 @@ class ReferenceBackend(TeacherForced):
     compiled_here = False
     batch_invariant = False
     mixes = False
-    hidden_on_device = False
+    hidden_on_device = True
 
     @staticmethod
     def unavailable_reasons(config: PackedConfig, device: str) -> list[str]:

@@ -72,15 +72,11 @@ def as_tensor(array: np.ndarray, device: torch.device | str) -> Tensor:
     return torch.from_numpy(array if array.flags.writeable else array.copy()).to(device)
 
 
-def on_device(hidden: Hidden, device: torch.device | str) -> list[Tensor]:
-    """A hidden state as float32 tensors on a device. Those that are there are taken as they are."""
+def on_device(hidden: Hidden, device: torch.device | str, dtype: torch.dtype) -> list[Tensor]:
+    """A hidden state as tensors on a device. Those that are there are taken as they are."""
     entries = cast("list[np.ndarray | Tensor]", hidden)
-    return [
-        one.to(device, torch.float32)
-        if isinstance(one, Tensor)
-        else as_tensor(np.ascontiguousarray(one, np.float32), device)
-        for one in entries
-    ]
+    tensors = (one if isinstance(one, Tensor) else as_tensor(np.ascontiguousarray(one), device) for one in entries)
+    return [one.to(device, dtype) for one in tensors]
 
 
 @contextmanager

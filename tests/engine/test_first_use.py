@@ -106,8 +106,7 @@ def test_wrong_levels_are_an_error(sampler, what, monkeypatch):
 
     def wrong(hidden, history, t, drawing, forced):
         if what == "hidden":
-            for h in hidden:
-                h[:] = 1 - 3 * h
+            hidden[:] = [1 - 3 * h for h in hidden]
         return right(hidden, history, t + (what == "draws") * sampler.config.lookback, drawing, forced)
 
     monkeypatch.setattr(sampler.backend, "generate", wrong)

@@ -23,11 +23,12 @@ def test_an_array_keeps_its_memory_unless_it_is_read_only():
     assert not np.shares_memory(as_tensor(array, "cpu").numpy(), array)
 
 
-def test_hidden_states_are_float32_on_the_device():
-    given = [np.ones((1, 2, 4), np.float64), np.ones((1, 2, 4), np.float32)]
-    tensors = on_device(given, "cpu")
-    assert [one.dtype for one in tensors] == [torch.float32] * 2
-    assert all(one is two for one, two in zip(on_device(tensors, "cpu"), tensors, strict=True))
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_hidden_states_have_the_numbers_of_the_backend(dtype):
+    given = [np.ones((1, 2, 4), np.float64), np.asfortranarray(np.ones((1, 2, 4), np.float32))]
+    tensors = on_device(given, "cpu", dtype)
+    assert [one.dtype for one in tensors] == [dtype] * 2
+    assert all(one is two for one, two in zip(on_device(tensors, "cpu", dtype), tensors, strict=True))
 
 
 def test_a_call_changes_arrays_and_replaces_tensors():
