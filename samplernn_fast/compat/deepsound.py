@@ -23,17 +23,18 @@ class Generator:
     @torch.no_grad()
     def __call__(self, n_seqs: int, seq_len: int) -> Tensor:
         """Draws new levels, (n_seqs, seq_len), a LongTensor on the CPU. Each of the n_seqs streams follows silence."""
-        return self._current()(n_seqs, seq_len)
+        return self._current(n_seqs)(n_seqs, seq_len)
 
-    def _current(self) -> AcceleratedSampler:
-        """The sampler of the model's present weights. A new one goes on with the stream numbers of the old one."""
+    def _current(self, n_seqs: int) -> AcceleratedSampler:
+        """The sampler of the model's present weights. A new one is made for so many streams, and goes on with the
+        stream numbers of the old one."""
         weights = self.model.state_dict()
         same = self._weights.keys() == weights.keys() and all(
             torch.equal(kept, weights[name]) for name, kept in self._weights.items()
         )
         if self._sampler is None or not same:
             device = "cuda" if self.cuda else "cpu"
-            sampler = accelerate(self.model, seed=self._seed, device=device, dtype=self.dtype)
+            sampler = accelerate(self.model, seed=self._seed, device=device, dtype=self.dtype, num_streams=n_seqs)
             sampler.next_stream = self._sampler.next_stream if self._sampler is not None else 0
             self._sampler = sampler
             self._weights = {name: tensor.detach().clone() for name, tensor in weights.items()}

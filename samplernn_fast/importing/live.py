@@ -65,6 +65,7 @@ def accelerate(
     backend: str = "auto",
     dtype: str = "fastest",
     device: str = "auto",
+    num_streams: int = 1,
 ) -> AcceleratedSampler:
     """Makes a fast sampler of a SampleRNN module of deepsound's samplernn-pytorch or of state-spaces/s4.
 
@@ -72,13 +73,14 @@ def accelerate(
     is, and its project is not imported. The weights are read once: later changes of them have no effect.
     quantization: for s4, linear or mu-law; the module's own attribute of that name is used where it has one.
     dtype: a numeric mode of the backend. "fastest" is the fastest mode that costs this model at most 0.005 bit a
-    sample; "float32" gives the project's own levels at temperature 0.
+    sample; "float32" gives the project's own levels at temperature 0. num_streams: about how many a call will make, by
+    which "auto" chooses between a GPU's backends, as in `Engine`.
 
     Raises CheckpointError, which names the tensor, for a module that does not fit, and ConfigError for anything else
     than a module and for settings that cannot work.
     """
     model = model_of(module, quantization, sample_rate)
-    return AcceleratedSampler(Engine(model, backend=backend, dtype=dtype, device=device), seed)
+    return AcceleratedSampler(Engine(model, backend, dtype, device, num_streams=num_streams), seed)
 
 
 def model_of(module: nn.Module, quantization: str | None = None, sample_rate: int | None = None) -> SampleRNN:

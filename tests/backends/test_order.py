@@ -1,11 +1,17 @@
 """Which of a GPU's backends "auto" tries first, by the number of streams."""
 
+from types import SimpleNamespace
+
 import pytest
 from cases import CASES, make_model
+from command_line import run
 
+from samplernn_fast import api
 from samplernn_fast.backends import registry
+from samplernn_fast.commands.generation.sharing import Sharing
 from samplernn_fast.engine.engine import Engine
 from samplernn_fast.errors import ConfigError
+from samplernn_fast.jobs.shards import Shard
 
 CONFIG = CASES["paper-3tier"]
 
@@ -52,3 +58,50 @@ def test_a_number_that_cannot_be_meant_is_refused():
 def test_any_number_of_streams_may_run():
     engine = Engine(make_model(CONFIG), backend="cpu", num_streams=64)
     assert engine.run(engine.init_state(2), 8).shape == (2, 8)
+
+
+class Asked(Exception):
+    """It tells for how many streams an engine was asked for."""
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """Every engine ends with the number of streams that it was made for."""
+
+    def resolve(*_, num_streams=1):
+        raise Asked(num_streams)
+
+    monkeypatch.setattr(registry, "resolve", resolve)
+
+
+@pytest.mark.usefixtures("asked")
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda folder: api.generate("demo", num_samples=100),
+        lambda folder: api.stream("demo", num_samples=100),
+        lambda folder: run("generate", "demo", "--num-samples", 100, "-o", folder / "take.wav"),
+        lambda folder: run("generate", "demo", "--num-samples", 100, "--num-shards", 1, "-o", folder),
+        lambda folder: run("generate", "demo", "--num-samples", 999, "--batch", 100, "-o", folder),
+    ],
+    ids=["generate", "stream", "command", "shards", "batch"],
+)
+def test_whoever_makes_an_engine_says_for_how_many_streams(make, tmp_path):
+    with pytest.raises(Asked, match=r"^100$"):
+        make(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("device", "batch", "pieces", "expected"),
+    [
+        ("cpu", "auto", 100_000, 16),
+        ("cuda:0", "auto", 3, 64),
+        ("cuda:0", "auto", 2047, 64),
+        ("cuda:0", "auto", 2048, 128),
+        ("cuda:0", "auto", 100_000, 512),
+        ("cuda:0", 7, 100_000, 7),
+    ],
+)
+def test_the_batch_of_shards_on_a_gpu_grows_with_the_pieces(device, batch, pieces, expected):
+    sharing = Sharing("demo", dict, ("1",), 1.0, False, Shard(0, 1), batch)
+    assert sharing._fixed_batch(SimpleNamespace(device=device), pieces) == expected

@@ -12,6 +12,7 @@ from torch import nn
 import samplernn_fast as srnn
 from samplernn_fast.compat.deepsound import Generator
 from samplernn_fast.errors import CheckpointError, ConfigError
+from samplernn_fast.importing import live
 from samplernn_fast.models.config import SampleRNNConfig
 
 CONFIG = torch_config((2, 6), q=20, dim=9, n=2)
@@ -63,6 +64,21 @@ def test_its_settings_reach_the_engine():
     engine = fast.engine
     wanted = engine.run(engine.init_state(2, seed=5, temperature=0.5, top_k=3, prompt=prompt), 20)
     assert np.array_equal(fast(2, 20, temperature=0.5, top_k=3, prompt=prompt).numpy(), wanted)
+
+
+@pytest.mark.parametrize(
+    "call", [lambda: srnn.accelerate(deepsound_like(), num_streams=100), lambda: Generator(deepsound_like())(100, 8)]
+)
+def test_it_says_for_how_many_streams_its_engine_is(call, monkeypatch):
+    asked = []
+
+    def engine(*given, num_streams, **settings):
+        asked.append(num_streams)
+        return srnn.Engine(*given, **settings)
+
+    monkeypatch.setattr(live, "Engine", engine)
+    call()
+    assert asked == [100]
 
 
 def test_weights_are_read_once():
@@ -133,7 +149,7 @@ def test_generator_answers_as_deepsounds_does():
     assert torch.equal(torch.random.get_rng_state(), before)
     assert not torch.equal(generator(3, 50), made)  # new sequences every time
     assert torch.equal(Generator(deepsound_like())(3, 50), made)
-    assert Generator(deepsound_like(), dtype="float32")._current().engine.dtype == "float32"
+    assert Generator(deepsound_like(), dtype="float32")._current(1).engine.dtype == "float32"
 
 
 def test_generator_follows_a_model_that_is_trained():
@@ -149,7 +165,7 @@ def test_generator_follows_a_model_that_is_trained():
     assert np.array_equal(generator(2, 30).numpy(), engine.run(engine.init_state(2, first_stream=4), 30))
     for parameter in module.parameters():
         parameter.data.mul_(1.5)  # leaves no trace in a tensor's version
-    assert generator._current() is not sampler and first.shape == (2, 30)
+    assert generator._current(2) is not sampler and first.shape == (2, 30)
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -24,7 +24,9 @@ if TYPE_CHECKING:
     from samplernn_fast.audio.takes import Names
     from samplernn_fast.engine.engine import Engine
 
-_BATCH, _GPU_BATCH = 16, 64  # of a backend that is not batch-invariant, where all shards must take the same
+# A backend that is not batch-invariant makes so many pieces at a time, because all shards must take the same number. On a
+# GPU large batches are several times as fast, but all shards should find some to do.
+_BATCH, _GPU_BATCH, _MOST_GPU_BATCH, _GPU_BATCHES = 16, 64, 512, 16
 
 
 @dataclass(frozen=True)
@@ -63,10 +65,10 @@ class Sharing:
         if self.shard.told_by:
             terminal.say(f"{self.shard}; --num-shards 1 makes all pieces here")
         with terminal.waiting("loading the model"):
-            engine = self._engine()
+            engine = self._engine(len(units) if self.batch == "auto" else min(self.batch, len(units)))
         make_folder(names.path.parent)
         fixed = not engine.backend.batch_invariant
-        batch = self._fixed_batch(engine)
+        batch = self._fixed_batch(engine, len(units))
         ledger = Ledger.begin(job_folder(names.path), self._plan(engine, units, batch if fixed else None))
         groups = [range(start, min(start + batch, len(units))) for start in range(0, len(units), batch)]
         mine = list(self.shard.share(groups)) if fixed else [self.shard.numbers(len(units))]
@@ -141,16 +143,22 @@ class Sharing:
                 ledger.adopt(units[one], path)
         return [one for one, _ in kept]
 
-    def _engine(self) -> "Engine":
-        """One engine for all batches."""
+    def _engine(self, at_once: int) -> "Engine":
+        """One engine for all batches. at_once: the most pieces of a batch."""
         from samplernn_fast.engine.engine import Engine
 
         given = self.settings(range(1))
-        return Engine(self.model, given["backend"], given["dtype"], given["device"], given["num_threads"])
+        return Engine(
+            self.model, given["backend"], given["dtype"], given["device"], given["num_threads"], num_streams=at_once
+        )
 
-    def _fixed_batch(self, engine: "Engine") -> int:
+    def _fixed_batch(self, engine: "Engine", pieces: int) -> int:
         """How many pieces are made at a time where the audio depends on it, so that all shards must agree."""
-        return self.batch if self.batch != "auto" else _BATCH if engine.device == "cpu" else _GPU_BATCH
+        if self.batch != "auto":
+            return self.batch
+        if engine.device == "cpu":
+            return _BATCH
+        return max(_GPU_BATCH, min(_MOST_GPU_BATCH, pieces // _GPU_BATCHES // _GPU_BATCH * _GPU_BATCH))
 
     def _measured_batch(self, engine: "Engine", most: int) -> int:
         """How many pieces are made at a time where the audio does not depend on it."""
