@@ -76,8 +76,8 @@ class Backend(Protocol):
     def generate(self, hidden: Hidden, history: np.ndarray, t: int, drawing: Any, forced: np.ndarray) -> np.ndarray:
         """The levels (B, n) from time t on: those of `forced` (B, n) where it is not -1, else drawn; advances `hidden`.
 
-        history (B, L): the levels before t. drawing: a `Drawing`, or a `MixedDrawing` where the backend mixes. Raises
-        NotFinite where a logit is not finite, or returns a level of Q; DeviceError where a GPU fails.
-        After an error `hidden` may hold anything.
+        history (B, L): the levels before t. drawing: a `Drawing`, or a `MixedDrawing` where the backend mixes. Only
+        `hidden` may be written to. Raises NotFinite where a logit is not finite, or returns a level of Q; DeviceError
+        where a GPU fails. After an error the arrays of `hidden` may hold anything, and its tensors what they held.
         """
         ...

@@ -188,12 +188,10 @@ class Engine:
     def hidden_of(self, state: EngineState) -> Hidden:
         """A state's hidden states, where and in the numbers that the backend computes with them, for it to advance."""
         if self.backend.hidden_on_device:
-            import torch
+            from samplernn_fast.reference.weights import as_tensors
 
-            from samplernn_fast.reference.weights import on_device
-
-            return on_device(state.memory().hidden, self.device, getattr(torch, np.dtype(self.state_dtype).name))
-        return [np.array(h, self.state_dtype, order="C") for h in state.hidden]
+            return as_tensors(state.memory().hidden, self.device, self.state_dtype)
+        return [np.array(h, self.state_dtype, order="C") for h in state.memory().arrays]
 
     def newest_of(self, history: np.ndarray, levels: np.ndarray) -> np.ndarray:
         """The last L levels, (B, L), where levels (B, n) come after the history (B, L)."""

@@ -5,11 +5,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from samplernn_fast.errors import DeviceError
 from samplernn_fast.models.layout import Hidden
 
 
 class Memory(NamedTuple):
-    """What a model remembers at one moment. Nothing in it is ever changed, so that it costs no copy to keep."""
+    """What a model remembers at one moment. Calls and states change nothing in it, so it costs no copy to keep."""
 
     hidden: Hidden
     """Arrays, or tensors where a GPU has made them."""
@@ -20,8 +21,12 @@ class Memory(NamedTuple):
 
     @property
     def arrays(self) -> list[np.ndarray]:
-        """The hidden states as arrays, which are copied from where they lie."""
-        return [as_array(one) for one in self.hidden]
+        """The hidden states as arrays, copied from a GPU where they lie there. Raises DeviceError where that gives them
+        no more."""
+        try:
+            return [as_array(one) for one in self.hidden]
+        except RuntimeError as error:  # torch's, behind an error of the GPU that no call survives
+            raise DeviceError(f"the GPU does not give the hidden states back: {str(error).splitlines()[0]}") from None
 
     @property
     def nbytes(self) -> int:

@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from safetensors import SafetensorError
@@ -38,6 +38,7 @@ class EngineState:
         model_sha256: str,
     ) -> None:
         self._hidden, self.history, self.seed, self.streams = hidden, history, seed, streams
+        self._remembered = False  # whether a Memory may hold the hidden states too, which must not change then
         self.config, self.model_sha256, self.t = config, model_sha256, 0
         self.prompt_length = 0  # samples; a temperature over time begins behind the prompt
         self._temperature: Temperature = 1.0
@@ -52,11 +53,15 @@ class EngineState:
     def hidden(self) -> list[np.ndarray]:
         """The hidden states, (n, B, H) for each tier, lowest first.
 
-        Between two calls a GPU keeps them in its own memory. Whoever asks for them gets copies that are the state's
-        from then on, so a change of these arrays is heard.
+        Between two calls a GPU keeps them in its own memory. Whoever asks for them gets arrays, which are the state's
+        from then on: a change of them is heard, and no `memory` changes with them. Raises DeviceError as `arrays`.
         """
-        arrays = [as_array(one) for one in self._hidden]
-        self._hidden = arrays
+        before = self._hidden
+        if not self._remembered and all(isinstance(one, np.ndarray) for one in before):
+            return cast("list[np.ndarray]", before)
+        arrays = [np.array(one) for one in self.memory().arrays]
+        if self._hidden is before:  # no other thread has advanced the state meanwhile
+            self._hidden, self._remembered = arrays, False
         return arrays
 
     @property
@@ -118,15 +123,26 @@ class EngineState:
     def advance(self, hidden: Hidden, history: np.ndarray, steps: int) -> None:
         """Take what an engine made of it: the hidden states and the last L levels after `steps` more samples."""
         # Signals wait for a call or a loop, so ctrl-C finds all three old or all three new.
-        self._hidden, self.history, self.t = hidden, history, self.t + steps
+        self._hidden, self.history, self.t, self._remembered = hidden, history, self.t + steps, False
 
     def memory(self) -> Memory:
-        """What the model remembers now. `advance` replaces what is in it and changes nothing."""
+        """What the model remembers now."""
+        self._remembered = True
         return Memory(self._hidden, self.history, self.t)
 
-    def recall(self, memory: Memory) -> None:
-        """Give the model an earlier memory. Its time stays, so that it draws other numbers."""
-        self._hidden, self.history = memory.hidden, memory.history
+    def recall(self, memory: Memory, *, go_back: bool = False) -> None:
+        """Give the model a memory that it had before, or another state of as many streams.
+
+        Its time stays, so that it draws other numbers, unless it is to go back too. Raises CheckpointError for a memory
+        of another shape, and for one of another place in a top frame unless it goes back.
+        """
+        shapes = [[tuple(one.shape) for one in hidden] for hidden in (memory.hidden, self._hidden)]
+        if shapes[0] != shapes[1] or memory.history.shape != self.history.shape:
+            raise _misfit("the memory is of another model or of another number of streams")
+        if not go_back and (memory.t - self.t) % self.config.top_frame:
+            raise _misfit(f"the memory is not of the same place in the {self.config.top_frame} samples of a top frame")
+        time = memory.t if go_back else self.t
+        self._hidden, self.history, self.t, self._remembered = memory.hidden, memory.history, time, True
 
     def __getstate__(self) -> dict[str, Any]:
         """What copies and pickles hold: arrays in place of a GPU's tensors, so that any process can load them."""
@@ -207,11 +223,10 @@ class EngineState:
         fields = Fields(saved, "the state")
         self.check_model(fields.text("model_sha256"))
         given = fields.value("hidden")
-        if not isinstance(given, (list, tuple)) or len(given) != len(self.hidden):
-            raise Unreadable(f"hidden must be a list of {len(self.hidden)} arrays")
-        hidden = [
-            _like(mine, one, f"hidden[{tier}]") for tier, (mine, one) in enumerate(zip(self.hidden, given, strict=True))
-        ]
+        if not isinstance(given, (list, tuple)) or len(given) != len(self._hidden):
+            raise Unreadable(f"hidden must be a list of {len(self._hidden)} arrays")
+        pairs = zip(self._hidden, given, strict=True)
+        hidden = [_like(mine, one, f"hidden[{tier}]") for tier, (mine, one) in enumerate(pairs)]
         history = _like(self.history, fields.value("history"), "history")
         if int(history.min()) < 0 or int(history.max()) >= self.config.q_levels:
             raise Unreadable(f"its levels must be 0 to {self.config.q_levels - 1}")
@@ -233,6 +248,7 @@ class EngineState:
             temperature = self._checked(fields.number("temperature", 0, 1e3))
         # Every entry is good: from here on nothing fails, so the state is all old or all new.
         self._hidden, self.history, self.t, self.prompt_length = hidden, history, t, prompt_length
+        self._remembered = False
         self.seed, self.streams = seed, np.asarray(streams, dtype=np.uint32)
         self._temperature, self.top_k, self.top_p = temperature, top_k, top_p
 
@@ -251,20 +267,21 @@ def _holds_state(file: Path) -> bool:
         return False
 
 
-def _like(mine: np.ndarray, given: Any, name: str) -> np.ndarray:
-    """A copy of an array or tensor of a saved state, of the dtype of `mine`. Raises Unreadable."""
+def _like(mine: Any, given: Any, name: str) -> np.ndarray:
+    """A copy of an array or tensor of a saved state, of the dtype of the array or tensor `mine`. Raises Unreadable."""
+    shape, dtype = tuple(mine.shape), np.dtype(str(mine.dtype).removeprefix("torch."))
     try:  # some kinds of tensors do not even have a shape
         found = as_array(given) if hasattr(given, "shape") else None
     except (TypeError, ValueError, RuntimeError):
         found = None
     if found is None:
         raise Unreadable(f"{name} must be a plain array")
-    if found.shape != mine.shape:
-        raise Unreadable(f"{name} must have the shape {mine.shape}, got {found.shape}")
-    if found.dtype.kind not in ("f" if mine.dtype.kind == "f" else "iu"):
-        raise Unreadable(f"{name} must hold {mine.dtype}, got {found.dtype}")
+    if found.shape != shape:
+        raise Unreadable(f"{name} must have the shape {shape}, got {found.shape}")
+    if found.dtype.kind not in ("f" if dtype.kind == "f" else "iu"):
+        raise Unreadable(f"{name} must hold {dtype}, got {found.dtype}")
     with np.errstate(over="ignore"):  # a value that becomes infinite is refused
-        copy = np.array(found, mine.dtype, order="C")
+        copy = np.array(found, dtype, order="C")
     if not np.isfinite(copy).all():
         raise Unreadable(f"{name} holds a value that is not finite")
     return copy

@@ -32,8 +32,7 @@ def run_together(engine: Engine, states: Sequence[EngineState], n: int) -> list[
                 made |= zip(map(id, group), _run_mixed(engine, group, n), strict=True)
     except BaseException:
         for state, kept in zip(states, before, strict=True):
-            state.recall(kept)
-            state.t = kept.t
+            state.recall(kept, go_back=True)
         raise
     return [made[id(state)] for state in states]
 
@@ -127,7 +126,7 @@ def _groups(engine: Engine, states: Sequence[EngineState]) -> Iterator[list[Engi
 def _run_mixed(engine: Engine, states: list[EngineState], n: int) -> list[np.ndarray]:
     for state in states:
         engine.check_state(state)
-    tiers = zip(*(state.hidden for state in states), strict=True)
+    tiers = zip(*(state.memory().arrays for state in states), strict=True)
     hidden = [np.concatenate(tier, axis=1, dtype=engine.state_dtype, casting="same_kind") for tier in tiers]
     history = np.concatenate([state.history for state in states])
     drawing = MixedDrawing.together([MixedDrawing.of(state.drawing(n), state.t) for state in states])

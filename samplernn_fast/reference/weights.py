@@ -72,11 +72,11 @@ def as_tensor(array: np.ndarray, device: torch.device | str) -> Tensor:
     return torch.from_numpy(array if array.flags.writeable else array.copy()).to(device)
 
 
-def on_device(hidden: Hidden, device: torch.device | str, dtype: torch.dtype) -> list[Tensor]:
+def as_tensors(hidden: Hidden, device: torch.device | str, dtype: type[np.floating]) -> list[Tensor]:
     """A hidden state as tensors on a device. Those that are there are taken as they are."""
     entries = cast("list[np.ndarray | Tensor]", hidden)
     tensors = (one if isinstance(one, Tensor) else as_tensor(np.ascontiguousarray(one), device) for one in entries)
-    return [one.to(device, dtype) for one in tensors]
+    return [one.to(device, getattr(torch, np.dtype(dtype).name)) for one in tensors]
 
 
 @contextmanager
@@ -86,6 +86,8 @@ def moved(hidden: Hidden, device: torch.device | str) -> Iterator[list[Tensor]]:
     entries = cast("list[np.ndarray | Tensor]", hidden)
     states = [one.to(device, copy=True) if isinstance(one, Tensor) else as_tensor(one, device) for one in entries]
     yield states
+    if states[0].is_cuda:  # Whoever goes on from these states may do so on another CUDA stream.
+        torch.cuda.current_stream(states[0].device).synchronize()
     for tier, (one, state) in enumerate(zip(list(entries), states, strict=True)):
         if isinstance(one, Tensor):
             entries[tier] = state

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from samplernn_fast.reference.weights import as_tensor, moved, on_device
+from samplernn_fast.reference.weights import as_tensor, as_tensors, moved
 
 
 @pytest.mark.parametrize("column", [np.float32(0.5), np.arange(3, dtype=np.float32)[:, None]])
@@ -23,12 +23,14 @@ def test_an_array_keeps_its_memory_unless_it_is_read_only():
     assert not np.shares_memory(as_tensor(array, "cpu").numpy(), array)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_hidden_states_have_the_numbers_of_the_backend(dtype):
     given = [np.ones((1, 2, 4), np.float64), np.asfortranarray(np.ones((1, 2, 4), np.float32))]
-    tensors = on_device(given, "cpu", dtype)
-    assert [one.dtype for one in tensors] == [dtype] * 2
-    assert all(one is two for one, two in zip(on_device(tensors, "cpu", dtype), tensors, strict=True))
+    tensors = as_tensors(given, "cpu", dtype)
+    assert [one.numpy().dtype for one in tensors] == [dtype] * 2
+    assert all(one is two for one, two in zip(as_tensors(tensors, "cpu", dtype), tensors, strict=True))
+    other = np.float64 if dtype == np.float32 else np.float32
+    assert [one.numpy().dtype for one in as_tensors(tensors, "cpu", other)] == [other] * 2
 
 
 def test_a_call_changes_arrays_and_replaces_tensors():

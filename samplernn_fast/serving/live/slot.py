@@ -156,8 +156,7 @@ class Slot:
             self._kept.pop()
         self._next, self.position = goal.next, goal.position
         self._moment, self._moment_at, self._joint = goal.moment, goal.moment_at, copy.copy(goal.joint)
-        self.state.recall(goal.memory)
-        self.state.t = goal.memory.t
+        self.state.recall(goal.memory, go_back=True)
         self._set(goal.settings)
         return True
 

@@ -8,11 +8,12 @@ import pytest
 from cases import make_model
 from engines import MODELS
 from played_gpu import engines
+from small import assert_one_line
 from torch import Tensor
 
 from samplernn_fast.engine.engine import Engine
 from samplernn_fast.engine.together import run_together, warm_up
-from samplernn_fast.errors import DeviceError
+from samplernn_fast.errors import CheckpointError, DeviceError
 
 pytest.importorskip("samplernn_fast._C", reason="the native part is not built: no C++ compiler")
 
@@ -21,9 +22,9 @@ def are_tensors(state):
     return all(isinstance(one, Tensor) for one in state.memory().hidden)
 
 
-def both():
-    """An engine on the GPU and the reference, each with a state of three streams that has made some samples."""
-    pairs = [(sampler, sampler.init_state(3, seed=4, temperature=0.8)) for sampler in engines()]
+def both(streams=3):
+    """An engine on the GPU and the reference, each with a state of some streams that has made some samples."""
+    pairs = [(sampler, sampler.init_state(streams, seed=4, temperature=0.8)) for sampler in engines()]
     levels = [sampler.run(state, 21) for sampler, state in pairs]
     assert np.array_equal(*levels)
     return pairs
@@ -41,6 +42,39 @@ def test_a_call_goes_on_from_what_the_last_one_left_on_the_gpu(gpu):
     assert np.array_equal(engine.run(state, 8, forced=forced), exact.run(wanted, 8, forced=forced))
     assert np.array_equal(engine.run(state, 30), exact.run(wanted, 30))
     assert are_tensors(state)
+    for mine, theirs in zip(state.hidden, wanted.hidden, strict=True):
+        np.testing.assert_allclose(mine, theirs, rtol=0, atol=1e-5)
+
+
+def test_a_state_of_fewer_streams_than_the_kernel_makes(cluster_gpu):
+    """Two clusters make four streams each, so five streams have three more beside them."""
+    (engine, state), (exact, wanted) = both(5)
+    assert engine.backend.launcher.program(5).group.streams > 5
+    assert np.array_equal(engine.run(state, 30), exact.run(wanted, 30))
+    assert are_tensors(state) and {one.shape[1] for one in state.memory().hidden} == {5}
+    for mine, theirs in zip(state.hidden, wanted.hidden, strict=True):
+        np.testing.assert_allclose(mine, theirs, rtol=0, atol=1e-5)
+
+
+def test_a_state_that_is_refused_leaves_the_tensors_where_they_are(gpu):
+    (_, state), _ = both()
+    before = state.memory().hidden
+    with pytest.raises(CheckpointError, match="history"):
+        state.load_state_dict(state.state_dict() | {"history": None})
+    assert state.memory().hidden is before
+
+
+def test_a_gpu_that_gives_nothing_back_is_told_in_one_line(gpu, monkeypatch):
+    (_, state), _ = both()
+
+    def dead(*_):
+        raise RuntimeError("CUDA error: unspecified launch failure\nmore lines")
+
+    monkeypatch.setattr(Tensor, "cpu", dead)
+    for ask in (lambda: state.hidden, state.state_dict):
+        with pytest.raises(DeviceError, match="does not give the hidden states back") as caught:
+            ask()
+        assert_one_line(caught)
 
 
 def test_whoever_changes_the_arrays_is_heard(gpu):
@@ -74,8 +108,7 @@ def test_an_earlier_memory_is_as_it_was(gpu):
     (engine, state), _ = both()
     memory, first = state.memory(), engine.run(state, 30)
     hidden = [np.array(one) for one in memory.arrays]
-    state.recall(memory)
-    state.t = memory.t
+    state.recall(memory, go_back=True)
     assert np.array_equal(engine.run(state, 30), first)
     assert all(np.array_equal(one, other) for one, other in zip(memory.arrays, hidden, strict=True))
     assert memory.nbytes == memory.history.nbytes + sum(one.nbytes for one in hidden)
