@@ -1,5 +1,6 @@
 """The front desk: `load`, `generate`, `stream`, and the `Audio` that comes back."""
 
+import functools
 import hashlib
 import time
 from collections.abc import Callable, Iterator
@@ -12,6 +13,7 @@ import numpy as np
 from samplernn_fast._version import __version__
 from samplernn_fast.audio import quantize
 from samplernn_fast.audio.takes import SPEED, Audio, Names, Takes
+from samplernn_fast.engine.beside import Beside
 from samplernn_fast.engine.engine import Engine
 from samplernn_fast.engine.prompt import Prompt, prompt_levels
 from samplernn_fast.engine.state import EngineState
@@ -167,24 +169,40 @@ class Stream:
         a second.
 
         The files are those of `Audio.save`, whole or not at all; they end early where should_stop says so, and there
-        are none where it says so at once. heard: called with the levels (B, n) of every slice that was written, as
+        are none where it says so at once. heard: called with the levels (B, n) of every slice that was made, as
         `Judge.add` of the clips. Raises AudioError as `Audio.save`.
         """
         names = path if isinstance(path, Names) else Names(Path(path), self.info()["streams"], overwrite=overwrite)
-        frames, began, made = self.steps(duration), time.perf_counter(), 0
+        frames, began = self.steps(duration), time.perf_counter()
         with (
             sending.file_at(names.path if isinstance(path, Names) else path) as place,
             Takes(replace(names, path=Path(place)), self.info(), self.sample_rate, frames) as takes,
         ):
-            for levels in self.slices(duration, progress, should_stop):
-                takes.write(self.quantizer.decode(levels))
-                made += levels.shape[1]
-                if heard is not None:
-                    heard(levels)
+            made = self.write_to(takes, duration, progress, should_stop, heard)
             made_here = takes.finish() if made else []
         paths = made_here if isinstance(path, Names) else [sending.sent_to(file) for file in made_here]
         speed = _speed((self.state.num_streams, made), time.perf_counter() - began, self.sample_rate)
         return Saved(paths, made / self.sample_rate, self.info() | speed)
+
+    def write_to(
+        self,
+        takes: Takes,
+        duration: float,
+        progress: bool = False,
+        should_stop: Callable[[], bool] | None = None,
+        heard: Callable[[np.ndarray], object] | None = None,
+    ) -> int:
+        """Make the next `duration` seconds, and write them into files that were begun, as `save`. Returns the samples
+        of each. Raises AudioError as `Audio.save`."""
+        made, write = 0, lambda levels: takes.write(self.quantizer.decode(levels))
+        with Beside(self.engine.device != "cpu") as writing:  # while a GPU makes the next slice
+            for levels in self.slices(duration, progress, should_stop):
+                writing.do(functools.partial(write, levels))
+                made += levels.shape[1]
+                if heard is not None:
+                    heard(levels)
+            writing.wait()
+        return made
 
     def state_dict(self) -> dict[str, Any]:
         """Where the stream stands; `load_state_dict` of another stream of the same model goes on from there."""

@@ -24,6 +24,9 @@ SPEED = ("seconds", "samples_per_second", "x_real_time", "rtf")
 """The entries of `Audio.info` that differ from run to run; a file's metadata is without them."""
 _PLAYED_SECONDS = 60.0  # the longest audio that a notebook is given, whose file keeps what it shows
 _MOST_NUMBERS = 1_000_000  # how many names are tried before a folder counts as full
+# A write of a short block costs much more than its samples do, so blocks wait until there are so many samples of each
+# stream, or so many bytes of all of them.
+_ENOUGH_SAMPLES, _ENOUGH_BYTES = 1 << 14, 1 << 26
 
 
 @dataclass(frozen=True)
@@ -138,6 +141,7 @@ class Takes:
         Raises AudioError where a file exists or cannot be written, before anything is written.
         """
         self._names = names
+        self._waiting: list[np.ndarray] = []
         self._writers: list[writing.Writer] = []
         try:
             for row, path in enumerate(names.paths()):
@@ -154,9 +158,18 @@ class Takes:
         self.close()
 
     def write(self, samples: np.ndarray) -> None:
-        """Writes the next (B, n) float samples. Raises AudioError as `writing.write`."""
-        for writer, row in zip(self._writers, samples, strict=True):
-            writer.write(row)
+        """Takes the next (B, n) float samples, and writes those that wait once they are enough. Raises AudioError as
+        `writing.write`."""
+        self._waiting.append(samples)
+        enough = sum(block.shape[1] for block in self._waiting) >= _ENOUGH_SAMPLES
+        if enough or sum(block.nbytes for block in self._waiting) >= _ENOUGH_BYTES:
+            self._write_waiting()
+
+    def _write_waiting(self) -> None:
+        if self._waiting:
+            blocks, self._waiting = self._waiting, []
+            for writer, row in zip(self._writers, np.concatenate(blocks, axis=1), strict=True):
+                writer.write(row)
 
     def finish(self) -> list[Path]:
         """Ends all files, and gives them their names, which are returned. Raises AudioError as `writing.write`.
@@ -164,11 +177,10 @@ class Takes:
         Where somebody else has made a file of such a name meanwhile, the next that is free is taken, so that nothing
         is lost.
         """
-        for writer in self._writers:
-            writer.end()
+        self._write_waiting()
+        files.for_each(writing.Writer.end, self._writers)
         paths = replace(self._names, numbered=not self._names.overwrite).paths()
-        for writer, path in zip(self._writers, paths, strict=True):
-            writer.finish(path)
+        files.for_each(lambda pair: pair[0].finish(pair[1]), list(zip(self._writers, paths, strict=True)))
         return paths
 
     def close(self) -> None:

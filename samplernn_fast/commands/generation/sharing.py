@@ -5,16 +5,19 @@ whole, so a process that dies loses the batch that it is making, and any number 
 the same files.
 """
 
+import functools
 import itertools
 import json as json_module
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent import futures
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from samplernn_fast import terminal
+from samplernn_fast import files, terminal
 from samplernn_fast.commands.generation.places import make_folder
 from samplernn_fast.errors import ConfigError, Interrupted
 from samplernn_fast.jobs.ledger import Ledger, Plan, job_folder
@@ -24,8 +27,8 @@ if TYPE_CHECKING:
     from samplernn_fast.audio.takes import Names
     from samplernn_fast.engine.engine import Engine
 
-# A backend that is not batch-invariant makes so many pieces at a time, because all shards must take the same number. On a
-# GPU large batches are several times as fast, but all shards should find some to do.
+# A backend that is not batch-invariant makes so many pieces at a time, because all shards must take the same number. On
+# a GPU large batches are several times as fast, but all shards should find some to do.
 _BATCH, _GPU_BATCH, _MOST_GPU_BATCH, _GPU_BATCHES = 16, 64, 512, 16
 
 
@@ -103,14 +106,20 @@ class Sharing:
             terminal.interrupts(signal.SIGTERM) as caught,
             terminal.audio_bar(total, shown=bool(work), title="generate") as bar,
         ):
-            for streams in work:
-                for stream in self._make(engine, ledger, units, streams, left, bar, caught):
+            failed = threading.Event()
+
+            def stopped() -> bool:
+                return bool(caught) or failed.is_set()
+
+            making = functools.partial(self._make, engine, ledger, units, left, bar, stopped, threading.Lock())
+            for streams in _each(making, work, 1 if engine.device == "cpu" else 2, failed):
+                for stream in streams:
                     made.append(ledger.path(units[stream]))
                     if not self.json:
                         print(made[-1], flush=True)
-                if caught:
-                    kept = terminal.counted(len(made) + there, "piece")
-                    raise Interrupted(f"interrupted: {kept} of this shard are whole, and are kept", caught[0])
+            if caught:
+                kept = terminal.counted(len(made) + there, "piece")
+                raise Interrupted(f"interrupted: {kept} of this shard are whole, and are kept", caught[0])
         seconds = time.perf_counter() - began
         self._report(engine, ledger, made, there, batch, total / seconds if work else None)
 
@@ -119,28 +128,36 @@ class Sharing:
         engine: "Engine",
         ledger: Ledger,
         units: list[str],
-        streams: range,
         left: set[int],
         bar: terminal.Bar,
-        caught: list[int],
+        stopped: Callable[[], bool],
+        turn: threading.Lock,
+        streams: range,
     ) -> list[int]:
-        """Makes one batch. Returns the streams that became files, which are none where a signal came before the end."""
-        from samplernn_fast import api
-        from samplernn_fast.audio.takes import Names
+        """Makes one batch. Returns the streams that became files, which are none where it was stopped before the end.
 
+        turn: held while audio is made, so that the files of one batch are begun and ended while a GPU makes another.
+        """
+        from samplernn_fast import api
+        from samplernn_fast.audio.takes import Names, Takes
+
+        if stopped():
+            return []
         stream = api.stream(engine, **self.settings(streams))
+
+        def heard(levels: Any) -> None:
+            bar.advance(levels.size / stream.sample_rate)
+
         with ledger.making() as folder:
             names = Names(folder / f"piece{Path(units[0]).suffix}", streams)
-
-            def heard(levels: Any) -> None:
-                bar.advance(levels.size / stream.sample_rate)
-
-            saved = stream.save(names, self.duration, should_stop=lambda: bool(caught), heard=heard)
-            if caught:
-                return []
-            kept = [(one, path) for one, path in zip(streams, saved.paths, strict=True) if one in left]
-            for one, path in kept:
-                ledger.adopt(units[one], path)
+            with Takes(names, stream.info(), stream.sample_rate, stream.steps(self.duration)) as takes:
+                with turn:
+                    stream.write_to(takes, self.duration, should_stop=stopped, heard=heard)
+                if stopped():
+                    return []
+                paths = takes.finish()
+            kept = [(one, path) for one, path in zip(streams, paths, strict=True) if one in left]
+            files.for_each(lambda pair: ledger.adopt(units[pair[0]], pair[1]), kept)
         return [one for one, _ in kept]
 
     def _engine(self, at_once: int) -> "Engine":
@@ -195,6 +212,22 @@ class Sharing:
         print(
             f"{len(made)} made, {there} were there{speed_text}, {made_by}; samplernn-fast jobs status {ledger.folder}"
         )
+
+
+def _each(
+    make: Callable[[range], list[int]], work: Sequence[range], at_once: int, failed: threading.Event
+) -> Iterator[list[int]]:
+    """What `make` gives for each batch, in their order, some of which are made at once. failed: is set where one of
+    them fails or no more are wanted, so that the others can end early."""
+    if at_once == 1:
+        yield from map(make, work)
+        return
+    with futures.ThreadPoolExecutor(at_once) as pool:
+        try:
+            yield from pool.map(make, work)
+        except BaseException:
+            failed.set()
+            raise
 
 
 def _runs(streams: Sequence[int], batch: int) -> Iterator[range]:

@@ -1,0 +1,117 @@
+"""Work that is done beside its caller: one thing at a time, in order, and what it raises is told."""
+
+import threading
+
+import numpy as np
+import pytest
+import soundfile
+
+from samplernn_fast import api, files
+from samplernn_fast.audio import takes
+from samplernn_fast.audio.takes import Names, Takes
+from samplernn_fast.engine.beside import Beside
+from samplernn_fast.engine.engine import Engine
+from samplernn_fast.errors import AudioError
+
+
+def test_the_caller_goes_on_meanwhile():
+    ends, done = threading.Event(), []
+    with Beside(True) as beside:
+        beside.do(lambda: (ends.wait(60), done.append(1)))
+        assert done == []
+        ends.set()
+        beside.do(lambda: done.append(2))
+        beside.wait()
+        assert done == [1, 2]
+        beside.do(lambda: done.append(3))
+    assert done == [1, 2, 3]
+
+
+def test_where_it_may_not_the_work_is_done_at_once():
+    done = []
+    with Beside(False) as beside:
+        beside.do(lambda: done.append(threading.current_thread()))
+        assert done == [threading.current_thread()]
+        with pytest.raises(ZeroDivisionError):
+            beside.do(lambda: 1 / 0)
+
+
+@pytest.mark.parametrize("then", [Beside.wait, lambda beside: beside.do(lambda: None)])
+def test_what_the_work_raised_is_raised_next(then):
+    with Beside(True) as beside:
+        beside.do(lambda: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            then(beside)
+        beside.wait()
+
+
+def test_a_stream_on_a_gpu_writes_the_same_files(tmp_path, monkeypatch):
+    """In another thread than the one that makes the next slice."""
+    engine = Engine("demo", backend="cpu")
+    threads, write = set(), Takes.write
+    monkeypatch.setattr(Takes, "write", lambda *given: (threads.add(threading.current_thread()), write(*given))[1])
+    for name in ("cpu", "cuda:0"):
+        engine.device = name
+        stream = api.stream(engine, num_samples=2)
+        saved = stream.save(tmp_path / f"{name[:3]}.wav", 0.2)
+        assert len(saved.paths) == 2
+    for number in ("00", "01"):
+        one, other = (soundfile.read(tmp_path / f"{name}-{number}.wav")[0] for name in ("cpu", "cud"))
+        assert np.array_equal(one, other)
+    assert len(threads) == 2 and threading.current_thread() in threads
+
+
+def test_a_disk_that_is_full_ends_a_stream_on_a_gpu(tmp_path, monkeypatch):
+    engine = Engine("demo", backend="cpu")
+    engine.device = "cuda:0"
+
+    def full(*_):
+        raise AudioError("the disk is full")
+
+    monkeypatch.setattr(Takes, "write", full)
+    with pytest.raises(AudioError, match="the disk is full"):
+        api.stream(engine, num_samples=2).save(tmp_path / "take.wav", 0.2)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_short_blocks_wait_until_they_are_enough(tmp_path, monkeypatch):
+    monkeypatch.setattr(takes, "_ENOUGH_SAMPLES", 100)
+    samples = np.random.default_rng(0).uniform(-1, 1, (3, 250)).astype(np.float32)
+    with Takes(Names(tmp_path / "take.wav", range(3)), {"streams": [0, 1, 2]}, 8000, 250) as written:
+        sizes = []
+        for start in range(0, 250, 30):
+            written.write(samples[:, start : start + 30])
+            sizes.append({path.stat().st_size for path in tmp_path.iterdir()})
+        paths = written.finish()
+    assert sizes[0] == sizes[1] == sizes[2] != sizes[3]
+    for path, row in zip(paths, samples, strict=True):
+        assert np.abs(soundfile.read(path)[0] - row).max() <= 0.5 / 32768 + 1e-7
+
+
+def test_many_bytes_do_not_wait(tmp_path, monkeypatch):
+    monkeypatch.setattr(takes, "_ENOUGH_BYTES", 3 * 30 * 4)
+    with Takes(Names(tmp_path / "take.wav", range(3)), {"streams": [0, 1, 2]}, 8000, 250) as written:
+        before = {path.stat().st_size for path in tmp_path.iterdir()}
+        written.write(np.zeros((3, 30), np.float32))
+        assert before != {path.stat().st_size for path in tmp_path.iterdir()}
+
+
+def test_work_for_each_of_many_is_done_by_several_threads():
+    together, done = threading.Barrier(files._AT_ONCE), []
+
+    def work(item):
+        together.wait(60)
+        done.append(item)
+
+    files.for_each(work, range(files._AT_ONCE))
+    assert sorted(done) == list(range(files._AT_ONCE))
+    files.for_each(work, [])
+
+
+def test_the_first_failure_of_many_is_raised():
+    def work(item):
+        if item >= 3:
+            raise ValueError(item)
+
+    with pytest.raises(ValueError, match=r"^3$"):
+        files.for_each(work, range(1000))
