@@ -86,8 +86,8 @@ def moved(hidden: Hidden, device: torch.device | str) -> Iterator[list[Tensor]]:
     entries = cast("list[np.ndarray | Tensor]", hidden)
     states = [one.to(device, copy=True) if isinstance(one, Tensor) else as_tensor(one, device) for one in entries]
     yield states
-    if states[0].is_cuda:  # Whoever goes on from these states may do so on another CUDA stream.
-        torch.cuda.current_stream(states[0].device).synchronize()
+    if any(state.is_cuda for state in states):  # Whoever goes on from them may do so on another CUDA stream.
+        torch.cuda.current_stream(device).synchronize()
     for tier, (one, state) in enumerate(zip(list(entries), states, strict=True)):
         if isinstance(one, Tensor):
             entries[tier] = state
