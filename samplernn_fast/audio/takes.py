@@ -168,7 +168,8 @@ class Takes:
     def _write_waiting(self) -> None:
         if self._waiting:
             blocks, self._waiting = self._waiting, []
-            for writer, row in zip(self._writers, np.concatenate(blocks, axis=1), strict=True):
+            samples = blocks[0] if len(blocks) == 1 else np.concatenate(blocks, axis=1)
+            for writer, row in zip(self._writers, samples, strict=True):
                 writer.write(row)
 
     def finish(self) -> list[Path]:

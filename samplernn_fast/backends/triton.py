@@ -36,7 +36,7 @@ class TritonBackend(TeacherForced):
 
     name = "triton"
     dtypes: tuple[str, ...] = ("float32", "bfloat16")
-    promised: tuple[str, ...] = ()
+    promised: tuple[str, ...] = ("bfloat16",)
     packed = True
     compiled_here = True
     batch_invariant = False

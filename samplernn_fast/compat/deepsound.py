@@ -26,8 +26,8 @@ class Generator:
         return self._current(n_seqs)(n_seqs, seq_len)
 
     def _current(self, n_seqs: int) -> AcceleratedSampler:
-        """The sampler of the model's present weights. A new one is made for so many streams, and goes on with the
-        stream numbers of the old one."""
+        """The sampler of the model's present weights. A new one is made for about so many streams, which decides what
+        a GPU plays it on, and goes on with the stream numbers of the old one."""
         weights = self.model.state_dict()
         same = self._weights.keys() == weights.keys() and all(
             torch.equal(kept, weights[name]) for name, kept in self._weights.items()

@@ -13,7 +13,7 @@ class Memory(NamedTuple):
     """What a model remembers at one moment. Calls and states change nothing in it, so it costs no copy to keep."""
 
     hidden: Hidden
-    """Arrays, or tensors where a GPU has made them."""
+    """Arrays, or tensors where a backend of torch has made them."""
     history: np.ndarray
     """The last L levels, (B, L)."""
     t: int
@@ -21,8 +21,8 @@ class Memory(NamedTuple):
 
     @property
     def arrays(self) -> list[np.ndarray]:
-        """The hidden states as arrays, copied from a GPU where they lie there. Raises DeviceError where that gives them
-        no more."""
+        """The hidden states as arrays, which are only to be read, copied from a GPU where they lie there. Raises
+        DeviceError where that gives them no more."""
         try:
             return [as_array(one) for one in self.hidden]
         except RuntimeError as error:  # torch's, behind an error of the GPU that no call survives

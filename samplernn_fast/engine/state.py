@@ -38,7 +38,9 @@ class EngineState:
         model_sha256: str,
     ) -> None:
         self._hidden, self.history, self.seed, self.streams = hidden, history, seed, streams
-        self._remembered = False  # whether a Memory may hold the hidden states too, which must not change then
+        # Whether a Memory may hold the hidden states too, which must not change then, and whether a reader may hold
+        # them, whose changes are heard.
+        self._remembered = self._lent = False
         self.config, self.model_sha256, self.t = config, model_sha256, 0
         self.prompt_length = 0  # samples; a temperature over time begins behind the prompt
         self._temperature: Temperature = 1.0
@@ -54,15 +56,20 @@ class EngineState:
         """The hidden states, (n, B, H) for each tier, lowest first.
 
         Between two calls a GPU keeps them in its own memory. Whoever asks for them gets arrays, which are the state's
-        from then on: a change of them is heard, and no `memory` changes with them. Raises DeviceError as `arrays`.
+        until it advances: a change of them is heard, and no `memory` changes with them. Raises DeviceError as `arrays`.
         """
         before = self._hidden
         if not self._remembered and all(isinstance(one, np.ndarray) for one in before):
+            self._lent = True
             return cast("list[np.ndarray]", before)
-        arrays = [np.array(one) for one in self.memory().arrays]
+        arrays = self._copies()
         if self._hidden is before:  # no other thread has advanced the state meanwhile
-            self._hidden, self._remembered = arrays, False
+            self._hidden, self._remembered, self._lent = arrays, False, True
         return arrays
+
+    def _copies(self) -> list[np.ndarray]:
+        """The hidden states as arrays that nobody else has."""
+        return [np.array(one) for one in Memory(self._hidden, self.history, self.t).arrays]
 
     @property
     def temperature(self) -> Temperature:
@@ -123,12 +130,15 @@ class EngineState:
     def advance(self, hidden: Hidden, history: np.ndarray, steps: int) -> None:
         """Take what an engine made of it: the hidden states and the last L levels after `steps` more samples."""
         # Signals wait for a call or a loop, so ctrl-C finds all three old or all three new.
-        self._hidden, self.history, self.t, self._remembered = hidden, history, self.t + steps, False
+        self._hidden, self.history, self.t = hidden, history, self.t + steps
+        self._remembered = self._lent = False
 
     def memory(self) -> Memory:
         """What the model remembers now."""
+        if self._lent:
+            return Memory(self._copies(), self.history.copy(), self.t)
         self._remembered = True
-        return Memory(self._hidden, self.history, self.t)
+        return Memory(self._hidden, self.history.copy(), self.t)
 
     def recall(self, memory: Memory, *, go_back: bool = False) -> None:
         """Give the model a memory that it had before, or another state of as many streams.
@@ -142,17 +152,19 @@ class EngineState:
         if not go_back and (memory.t - self.t) % self.config.top_frame:
             raise _misfit(f"the memory is not of the same place in the {self.config.top_frame} samples of a top frame")
         time = memory.t if go_back else self.t
-        self._hidden, self.history, self.t, self._remembered = memory.hidden, memory.history, time, True
+        self._remembered, self._lent = True, False
+        self._hidden, self.history, self.t = memory.hidden, memory.history.copy(), time
+        self.prompt_length = min(self.prompt_length, time)
 
     def __getstate__(self) -> dict[str, Any]:
         """What copies and pickles hold: arrays in place of a GPU's tensors, so that any process can load them."""
-        return self.__dict__ | {"_hidden": self.memory().arrays}
+        return self.__dict__ | {"_hidden": self._copies(), "_remembered": False, "_lent": False}
 
     def state_dict(self) -> dict[str, Any]:
         """Everything but a temperature that is a function: arrays, numbers, lists, text. `save` writes it to a file."""
         return {
             "model_sha256": self.model_sha256,
-            "hidden": [np.array(h) for h in self.memory().arrays],
+            "hidden": self._copies(),
             "history": self.history.copy(),
             "t": self.t,
             "prompt_length": self.prompt_length,
@@ -248,7 +260,7 @@ class EngineState:
             temperature = self._checked(fields.number("temperature", 0, 1e3))
         # Every entry is good: from here on nothing fails, so the state is all old or all new.
         self._hidden, self.history, self.t, self.prompt_length = hidden, history, t, prompt_length
-        self._remembered = False
+        self._remembered = self._lent = False
         self.seed, self.streams = seed, np.asarray(streams, dtype=np.uint32)
         self._temperature, self.top_k, self.top_p = temperature, top_k, top_p
 

@@ -8,10 +8,13 @@ from command_line import run
 
 from samplernn_fast import api
 from samplernn_fast.backends import registry
+from samplernn_fast.backends.promise import Promise
+from samplernn_fast.backends.triton import TritonBackend
 from samplernn_fast.commands.generation.sharing import Sharing
 from samplernn_fast.engine.engine import Engine
-from samplernn_fast.errors import ConfigError
+from samplernn_fast.errors import BackendUnavailable, ConfigError
 from samplernn_fast.jobs.shards import Shard
+from samplernn_fast.models.checkpoint import arrays_of
 
 CONFIG = CASES["paper-3tier"]
 
@@ -81,14 +84,46 @@ def asked(monkeypatch):
         lambda folder: api.generate("demo", num_samples=100),
         lambda folder: api.stream("demo", num_samples=100),
         lambda folder: run("generate", "demo", "--num-samples", 100, "-o", folder / "take.wav"),
-        lambda folder: run("generate", "demo", "--num-samples", 100, "--num-shards", 1, "-o", folder),
         lambda folder: run("generate", "demo", "--num-samples", 999, "--batch", 100, "-o", folder),
+        lambda folder: run("generate", "demo", "--num-samples", 100, "--batch", 999, "-o", folder),
     ],
-    ids=["generate", "stream", "command", "shards", "batch"],
+    ids=["generate", "stream", "command", "batch", "large batch"],
 )
 def test_whoever_makes_an_engine_says_for_how_many_streams(make, tmp_path):
     with pytest.raises(Asked, match=r"^100$"):
         make(tmp_path)
+
+
+@pytest.mark.usefixtures("asked")
+@pytest.mark.parametrize(("pieces", "streams"), [(1023, 1), (1024, 1024)])
+def test_shards_of_few_pieces_can_share_out_single_ones(pieces, streams, tmp_path):
+    with pytest.raises(Asked, match=rf"^{streams}$"):
+        run("generate", "demo", "--num-samples", pieces, "--num-shards", 4, "--shard-index", 1, "-o", tmp_path)
+
+
+@pytest.mark.usefixtures("every_backend")
+@pytest.mark.parametrize(("dtype", "kept"), [("bfloat16", True), ("fastest", True), ("bfloat16", False)])
+def test_bfloat16_on_triton_keeps_its_promise(dtype, kept, monkeypatch):
+    """Also where the streams are many, so that "auto" begins with it."""
+    asked = []
+
+    def broken(self, mode):
+        asked.append(mode)
+        return [] if kept else ["it would cost too much"]
+
+    class Started(TritonBackend):
+        def __init__(self, weights, device, dtype, num_threads=None):
+            self.dtype = dtype
+
+    monkeypatch.setattr(Promise, "broken", broken)
+    monkeypatch.setattr(registry, "BACKENDS", {**registry.BACKENDS, "triton": Started})
+    weights = registry.Weights(arrays_of(make_model(CONFIG)))
+    if kept:
+        assert registry.start("auto", weights, "cuda:0", dtype, num_streams=64).dtype == "bfloat16"
+    else:
+        with pytest.raises(BackendUnavailable, match="triton does not offer bfloat16 for this model: it would cost"):
+            registry.start("triton", weights, "cuda:0", dtype, num_streams=64)
+    assert asked == ["bfloat16"]
 
 
 @pytest.mark.parametrize(
@@ -96,8 +131,8 @@ def test_whoever_makes_an_engine_says_for_how_many_streams(make, tmp_path):
     [
         ("cpu", "auto", 100_000, 16),
         ("cuda:0", "auto", 3, 64),
-        ("cuda:0", "auto", 2047, 64),
-        ("cuda:0", "auto", 2048, 128),
+        ("cuda:0", "auto", 8191, 64),
+        ("cuda:0", "auto", 8192, 128),
         ("cuda:0", "auto", 100_000, 512),
         ("cuda:0", 7, 100_000, 7),
     ],

@@ -1,6 +1,7 @@
 """Work that is done beside its caller: one thing at a time, in order, and what it raises is told."""
 
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -74,6 +75,24 @@ def test_a_disk_that_is_full_ends_a_stream_on_a_gpu(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_the_last_block_that_cannot_be_written_is_told(tmp_path, monkeypatch):
+    engine = Engine("demo", backend="cpu")
+    engine.device = "cuda:0"
+    write, sizes = Takes.write, []
+
+    def late(self, samples):
+        time.sleep(0.2)
+        sizes.append(samples.shape[1])
+        if sum(sizes) == 1600:
+            raise AudioError("the disk is full")
+        write(self, samples)
+
+    monkeypatch.setattr(Takes, "write", late)
+    with pytest.raises(AudioError, match="the disk is full"):
+        api.stream(engine, num_samples=2).save(tmp_path / "take.wav", 0.2)
+    assert len(sizes) > 1 and list(tmp_path.iterdir()) == []
+
+
 def test_short_blocks_wait_until_they_are_enough(tmp_path, monkeypatch):
     monkeypatch.setattr(takes, "_ENOUGH_SAMPLES", 100)
     samples = np.random.default_rng(0).uniform(-1, 1, (3, 250)).astype(np.float32)
@@ -89,11 +108,13 @@ def test_short_blocks_wait_until_they_are_enough(tmp_path, monkeypatch):
 
 
 def test_many_bytes_do_not_wait(tmp_path, monkeypatch):
-    monkeypatch.setattr(takes, "_ENOUGH_BYTES", 3 * 30 * 4)
+    monkeypatch.setattr(takes, "_ENOUGH_BYTES", 2 * 3 * 30 * 4)
     with Takes(Names(tmp_path / "take.wav", range(3)), {"streams": [0, 1, 2]}, 8000, 250) as written:
-        before = {path.stat().st_size for path in tmp_path.iterdir()}
-        written.write(np.zeros((3, 30), np.float32))
-        assert before != {path.stat().st_size for path in tmp_path.iterdir()}
+        sizes = [{path.stat().st_size for path in tmp_path.iterdir()}]
+        for _ in range(2):
+            written.write(np.zeros((3, 30), np.float32))
+            sizes.append({path.stat().st_size for path in tmp_path.iterdir()})
+        assert sizes[0] == sizes[1] != sizes[2]
 
 
 def test_work_for_each_of_many_is_done_by_several_threads():

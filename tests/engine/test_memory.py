@@ -33,6 +33,24 @@ def test_a_memory_keeps_what_it_had(sampler):
     assert state.t == 9 and np.array_equal(sampler.run(state, 20), expected)
 
 
+def test_what_readers_change_is_heard_and_changes_no_memory(sampler):
+    state, other = (sampler.init_state(2, seed=3) for _ in range(2))
+    for one in (state, other):
+        sampler.run(one, 8)
+    before = state.memory()
+    arrays = state.hidden
+    after = state.memory()
+    kept = [copy.deepcopy(memory.arrays) for memory in (before, after)]
+    copied, saved = copy.copy(state), state.state_dict()
+    arrays[0][:] = 0.5
+    other.hidden[0][:] = 0.5
+    for memory, expected in zip((before, after), kept, strict=True):
+        assert all(np.array_equal(one, wanted) for one, wanted in zip(memory.arrays, expected, strict=True))
+    assert not np.array_equal(copied.hidden[0], arrays[0]) and not np.array_equal(saved["hidden"][0], arrays[0])
+    assert state.hidden is arrays
+    assert np.array_equal(sampler.run(state, 20), sampler.run(other, 20))
+
+
 def test_a_memory_without_its_time_draws_other_numbers(sampler):
     state, frame = sampler.init_state(2, seed=3), sampler.config.top_frame
     memory, first = state.memory(), sampler.run(state, 3 * frame)
@@ -81,6 +99,7 @@ def test_a_thread_that_looks_on_changes_no_sound(sampler):
         def look():
             while not ended.is_set():
                 assert len(state.hidden) == len(state.memory().arrays)
+                time.sleep(1e-4)
 
         watcher = threading.Thread(target=look)
         if watched:
@@ -121,4 +140,11 @@ def test_a_state_that_shared_a_call_keeps_its_own_part_alone():
     sampler = engine(backend="cpu", dtype="float32")
     states = [sampler.init_state(seed=seed) for seed in range(3)]
     run_together(sampler, states, 16)
-    assert all(one.base is None for state in states for one in state.memory().hidden)
+    assert all(one.base is None for state in states for one in (*state.memory().hidden, state.history))
+
+
+def test_a_state_goes_back_behind_its_prompt(sampler):
+    state = sampler.init_state(1, prompt=np.arange(20) % 64)
+    state.recall(sampler.init_state(1).memory(), go_back=True)
+    assert state.t == 0
+    sampler.init_state(1).load_state_dict(state.state_dict())

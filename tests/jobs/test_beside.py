@@ -3,12 +3,14 @@
 import os
 import signal
 import threading
+import time
 
 import numpy as np
 import pytest
 from command_line import run
 
 from samplernn_fast.audio import reading
+from samplernn_fast.commands.generation import sharing
 from samplernn_fast.engine.engine import Engine
 from samplernn_fast.errors import DataError
 from samplernn_fast.jobs.ledger import Ledger
@@ -34,8 +36,8 @@ def on_gpu(monkeypatch):
     return calls
 
 
-def make(folder):
-    words = "--num-shards 1 --duration 0.1 --backend cpu --num-threads 1 --seed 5".split()
+def make(folder, duration=0.1):
+    words = f"--num-shards 1 --duration {duration} --backend cpu --num-threads 1 --seed 5".split()
     return run("generate", "demo", *words, "--num-samples", PIECES, "--batch", BATCH, "-o", folder / "out.wav")
 
 
@@ -106,3 +108,51 @@ def test_a_signal_keeps_what_is_whole(tmp_path, on_gpu, monkeypatch, capsys):
     assert f"interrupted: {len(kept)} pieces of this shard are whole" in capsys.readouterr().err
     assert make(tmp_path) == 0
     assert len(made(tmp_path)) == PIECES and kept.items() <= made(tmp_path).items()
+
+
+def test_a_signal_within_a_piece_leaves_no_half_piece(tmp_path, on_gpu, monkeypatch):
+    generated = Engine.generated
+
+    def stop(self, *given):
+        levels = generated(self, *given)
+        if on_gpu.count(on_gpu[-1]) == 2 and on_gpu[-1] != on_gpu[0]:  # the second slice of the second batch
+            os.kill(os.getpid(), signal.SIGTERM)
+        return levels
+
+    monkeypatch.setattr(Engine, "generated", stop)
+    assert make(tmp_path, 2.0) == 143
+    lengths = {reading.probe(path).frames for path in tmp_path.glob("*.wav")}
+    assert lengths == {16000} and len(made(tmp_path)) == BATCH
+    assert list((tmp_path / "out.job" / "making").iterdir()) == []
+
+
+def test_a_failure_stops_the_batch_beside_it(tmp_path, on_gpu, monkeypatch):
+    """The third batch is made when the second fails, whose error comes when the first has ended."""
+    adopt, failed = Ledger.adopt, threading.Event()
+
+    def fail(self, name, path):
+        if name in ("out-03.wav", "out-04.wav", "out-05.wav"):
+            failed.set()
+            raise DataError("the disk is full")
+        if name == "out-00.wav":
+            failed.wait(60)
+            time.sleep(0.5)
+        adopt(self, name, path)
+
+    monkeypatch.setattr(Ledger, "adopt", fail)
+    assert make(tmp_path) == 1
+    assert sorted(made(tmp_path)) == ["out-00.wav", "out-01.wav", "out-02.wav"]
+
+
+def test_a_batch_that_waits_shows_that_it_is_there(tmp_path, on_gpu, monkeypatch):
+    monkeypatch.setattr(sharing, "_WAITING", 0.01)
+    touched, utime, generated = threading.Event(), os.utime, Engine.generated
+
+    def touch(path, *times):
+        utime(path, *times)
+        if path.parent.name == "making":
+            touched.set()
+
+    monkeypatch.setattr(os, "utime", touch)
+    monkeypatch.setattr(Engine, "generated", lambda *given: (touched.wait(60), generated(*given))[1])
+    assert make(tmp_path) == 0 and touched.is_set()

@@ -83,7 +83,7 @@ class CudaBackend:
     ) -> np.ndarray:
         """The levels (B, n) from time t on; advances `hidden`.
 
-        ValueError where a logit is not a number, DeviceError where the GPU fails; `hidden` is then as it was.
+        NotFinite where a logit is not finite, DeviceError where the GPU fails; `hidden` is then as it was.
         """
         return Call(self.launcher, hidden, history, t, forced, drawing).run(hidden)
 

@@ -1,13 +1,15 @@
 """Pieces that many processes of `generate` make together: a ledger says which there are, and which are right.
 
 A process takes its share, leaves out what is made, and makes the rest in batches. A piece becomes a file when it is
-whole, so a process that dies loses the batch that it is making, and any number of shards, processes and restarts makes
-the same files.
+whole, so a process that dies loses what it is making, a batch or on a GPU two, and any number of shards, processes and
+restarts makes the same files.
 """
 
+import contextlib
 import functools
 import itertools
 import json as json_module
+import os
 import signal
 import threading
 import time
@@ -28,8 +30,10 @@ if TYPE_CHECKING:
     from samplernn_fast.engine.engine import Engine
 
 # A backend that is not batch-invariant makes so many pieces at a time, because all shards must take the same number. On
-# a GPU large batches are several times as fast, but all shards should find some to do.
-_BATCH, _GPU_BATCH, _MOST_GPU_BATCH, _GPU_BATCHES = 16, 64, 512, 16
+# a GPU large batches are several times as fast, but many shards should find some to do.
+_BATCH, _GPU_BATCH, _MOST_GPU_BATCH, _GPU_BATCHES = 16, 64, 512, 64
+_FEW_PIECES = 1024  # Below it a backend is taken on a GPU that shares out single pieces, if there is one.
+_WAITING = 60.0  # seconds after which a batch that waits for its turn shows that it is still there
 
 
 @dataclass(frozen=True)
@@ -68,7 +72,7 @@ class Sharing:
         if self.shard.told_by:
             terminal.say(f"{self.shard}; --num-shards 1 makes all pieces here")
         with terminal.waiting("loading the model"):
-            engine = self._engine(len(units) if self.batch == "auto" else min(self.batch, len(units)))
+            engine = self._engine(self._at_once(len(units)))
         make_folder(names.path.parent)
         fixed = not engine.backend.batch_invariant
         batch = self._fixed_batch(engine, len(units))
@@ -106,35 +110,38 @@ class Sharing:
             terminal.interrupts(signal.SIGTERM) as caught,
             terminal.audio_bar(total, shown=bool(work), title="generate") as bar,
         ):
-            failed = threading.Event()
+            failed, printing = threading.Event(), threading.Lock()
 
             def stopped() -> bool:
                 return bool(caught) or failed.is_set()
 
-            making = functools.partial(self._make, engine, ledger, units, left, bar, stopped, threading.Lock())
-            for streams in _each(making, work, 1 if engine.device == "cpu" else 2, failed):
-                for stream in streams:
+            def adopt(stream: int, path: Path) -> None:
+                ledger.adopt(units[stream], path)
+                with printing:
                     made.append(ledger.path(units[stream]))
                     if not self.json:
                         print(made[-1], flush=True)
+
+            making = functools.partial(self._make, engine, ledger, left, bar, stopped, threading.Lock(), adopt)
+            _for_each(making, work, 1 if engine.device == "cpu" else 2, failed)
             if caught:
                 kept = terminal.counted(len(made) + there, "piece")
                 raise Interrupted(f"interrupted: {kept} of this shard are whole, and are kept", caught[0])
         seconds = time.perf_counter() - began
-        self._report(engine, ledger, made, there, batch, total / seconds if work else None)
+        self._report(engine, ledger, sorted(made), there, batch, total / seconds if work else None)
 
     def _make(
         self,
         engine: "Engine",
         ledger: Ledger,
-        units: list[str],
         left: set[int],
         bar: terminal.Bar,
         stopped: Callable[[], bool],
         turn: threading.Lock,
+        adopt: Callable[[int, Path], None],
         streams: range,
-    ) -> list[int]:
-        """Makes one batch. Returns the streams that became files, which are none where it was stopped before the end.
+    ) -> None:
+        """Makes one batch, of which none becomes a file where it is stopped before the end.
 
         turn: held while audio is made, so that the files of one batch are begun and ended while a GPU makes another.
         """
@@ -142,23 +149,36 @@ class Sharing:
         from samplernn_fast.audio.takes import Names, Takes
 
         if stopped():
-            return []
-        stream = api.stream(engine, **self.settings(streams))
+            return
+        settings = self.settings(streams)
+        hears = settings.get("prompt") is not None  # which is work for the engine, too
+        with turn if hears else contextlib.nullcontext():
+            stream = api.stream(engine, **settings)
+        steps = stream.steps(self.duration)
 
         def heard(levels: Any) -> None:
             bar.advance(levels.size / stream.sample_rate)
 
         with ledger.making() as folder:
-            names = Names(folder / f"piece{Path(units[0]).suffix}", streams)
-            with Takes(names, stream.info(), stream.sample_rate, stream.steps(self.duration)) as takes:
-                with turn:
-                    stream.write_to(takes, self.duration, should_stop=stopped, heard=heard)
-                if stopped():
-                    return []
+            names = Names(folder / f"piece{Path(ledger.plan.units[0]).suffix}", streams)
+            with Takes(names, stream.info(), stream.sample_rate, steps) as takes:
+                while not turn.acquire(timeout=_WAITING):
+                    os.utime(folder)  # Otherwise another shard might take it for one that was left over.
+                try:
+                    made = stream.write_to(takes, self.duration, should_stop=stopped, heard=heard)
+                finally:
+                    turn.release()
+                if made < steps:
+                    return
                 paths = takes.finish()
-            kept = [(one, path) for one, path in zip(streams, paths, strict=True) if one in left]
-            files.for_each(lambda pair: ledger.adopt(units[pair[0]], pair[1]), kept)
-        return [one for one, _ in kept]
+            pairs = [pair for pair in zip(streams, paths, strict=True) if pair[0] in left]
+            files.for_each(lambda pair: adopt(*pair), pairs)
+
+    def _at_once(self, pieces: int) -> int:
+        """For how many pieces at a time the engine is chosen. All shards choose the same."""
+        if self.batch != "auto":
+            return min(self.batch, pieces)
+        return pieces if pieces >= _FEW_PIECES else 1
 
     def _engine(self, at_once: int) -> "Engine":
         """One engine for all batches. at_once: the most pieces of a batch."""
@@ -214,18 +234,25 @@ class Sharing:
         )
 
 
-def _each(
-    make: Callable[[range], list[int]], work: Sequence[range], at_once: int, failed: threading.Event
-) -> Iterator[list[int]]:
-    """What `make` gives for each batch, in their order, some of which are made at once. failed: is set where one of
-    them fails or no more are wanted, so that the others can end early."""
+def _for_each(make: Callable[[range], None], work: Sequence[range], at_once: int, failed: threading.Event) -> None:
+    """Makes every batch, some of them at once. failed: is set as soon as one fails, so that others can end early."""
+
+    def tried(streams: range) -> None:
+        try:
+            make(streams)
+        except BaseException:
+            failed.set()
+            raise
+
     if at_once == 1:
-        yield from map(make, work)
+        for streams in work:
+            make(streams)
         return
     with futures.ThreadPoolExecutor(at_once) as pool:
         try:
-            yield from pool.map(make, work)
-        except BaseException:
+            for _ in pool.map(tried, work):
+                pass
+        except BaseException:  # such as a second ctrl-C
             failed.set()
             raise
 
