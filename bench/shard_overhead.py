@@ -52,7 +52,7 @@ class Share(Sharing):
 
     backend: StandIn
 
-    def _engine(self, at_once: int) -> Engine:
+    def _engine(self) -> Engine:
         return Engine.of(read_model("demo"), self.backend)
 
 

@@ -24,9 +24,7 @@ SPEED = ("seconds", "samples_per_second", "x_real_time", "rtf")
 """The entries of `Audio.info` that differ from run to run; a file's metadata is without them."""
 _PLAYED_SECONDS = 60.0  # the longest audio that a notebook is given, whose file keeps what it shows
 _MOST_NUMBERS = 1_000_000  # how many names are tried before a folder counts as full
-# A write of a short block costs much more than its samples do, so blocks wait until there are so many samples of each
-# stream, or so many bytes of all of them.
-_ENOUGH_SAMPLES, _ENOUGH_BYTES = 1 << 14, 1 << 26
+_BLOCK = 4096  # samples that a file is given at a time: a shorter write costs much more than its samples do
 
 
 @dataclass(frozen=True)
@@ -158,19 +156,27 @@ class Takes:
         self.close()
 
     def write(self, samples: np.ndarray) -> None:
-        """Takes the next (B, n) float samples, and writes those that wait once they are enough. Raises AudioError as
-        `writing.write`."""
-        self._waiting.append(samples)
-        enough = sum(block.shape[1] for block in self._waiting) >= _ENOUGH_SAMPLES
-        if enough or sum(block.nbytes for block in self._waiting) >= _ENOUGH_BYTES:
-            self._write_waiting()
+        """Takes the next (B, n) float samples, and writes all whole blocks of them. Raises AudioError as
+        `writing.write`.
 
-    def _write_waiting(self) -> None:
-        if self._waiting:
-            blocks, self._waiting = self._waiting, []
-            samples = blocks[0] if len(blocks) == 1 else np.concatenate(blocks, axis=1)
-            for writer, row in zip(self._writers, samples, strict=True):
-                writer.write(row)
+        Blocks are the same however the samples come, because an encoder of Vorbis, Opus or MP3 makes other sound of
+        other blocks.
+        """
+        self._waiting.append(samples)
+        waiting = sum(part.shape[1] for part in self._waiting)
+        if waiting >= _BLOCK:
+            self._write_waiting(waiting // _BLOCK * _BLOCK)
+
+    def _write_waiting(self, until: int | None = None) -> None:
+        """Writes what waits up to the sample `until`, or all of it."""
+        if not self._waiting:
+            return
+        samples = self._waiting[0] if len(self._waiting) == 1 else np.concatenate(self._waiting, axis=1)
+        rest = samples[:, samples.shape[1] if until is None else until :]
+        self._waiting = [rest.copy()] if rest.size else []
+        for writer, row in zip(self._writers, samples[:, :until], strict=True):
+            for start in range(0, len(row), _BLOCK):
+                writer.write(row[start : start + _BLOCK])
 
     def finish(self) -> list[Path]:
         """Ends all files, and gives them their names, which are returned. Raises AudioError as `writing.write`.

@@ -146,11 +146,17 @@ class EngineState:
         Its time stays, so that it draws other numbers, unless it is to go back too. Raises CheckpointError for a memory
         of another shape, and for one of another place in a top frame unless it goes back.
         """
+        if not isinstance(memory, Memory):
+            raise ConfigError(f"recall: memory must be what EngineState.memory gave, got {memory!r:.60}")
         shapes = [[tuple(one.shape) for one in hidden] for hidden in (memory.hidden, self._hidden)]
         if shapes[0] != shapes[1] or memory.history.shape != self.history.shape:
             raise _misfit("the memory is of another model or of another number of streams")
         if not go_back and (memory.t - self.t) % self.config.top_frame:
-            raise _misfit(f"the memory is not of the same place in the {self.config.top_frame} samples of a top frame")
+            frame = self.config.top_frame
+            raise _misfit(
+                f"the memory is {abs(self.t - memory.t)} samples away, which is no multiple of a top frame's {frame};"
+                " with go_back=True the state's time goes back too"
+            )
         time = memory.t if go_back else self.t
         self._remembered, self._lent = True, False
         self._hidden, self.history, self.t = memory.hidden, memory.history.copy(), time

@@ -120,7 +120,7 @@ def remember(model: Path, name: str, voices: TwoVoices, settings: Settings) -> I
         )
     if not 0 <= settings.keep_clips <= MOST_KEPT:
         raise ConfigError(f"keep_clips must be 0 to {MOST_KEPT}, got {settings.keep_clips}")
-    engine = Engine(model, num_streams=min(_STREAMS, settings.clips))
+    engine = Engine(model)
     recurrent = isinstance(engine.config, RecurrentConfig)
     window = None if recurrent else engine.config.lookback / engine.config.sample_rate
     groups = [(start, min(_STREAMS, settings.clips - start)) for start in range(0, settings.clips, _STREAMS)]

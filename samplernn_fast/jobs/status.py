@@ -1,5 +1,6 @@
 """How far a job is: which units are right, missing or broken, how fast they come, and how long the rest will take."""
 
+import itertools
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -10,6 +11,8 @@ from samplernn_fast.jobs.ledger import MISSING, Ledger
 
 _RECENT = 200  # The rate is that of the last so many units.
 _SHOWN = 20  # faults that a text lists
+_WITHIN = 0.1  # Units of one batch come closer to each other than this part of the longest time between two.
+_LEAST_BETWEEN = 0.5  # seconds; what came within less is one batch
 
 
 @dataclass(frozen=True)
@@ -39,11 +42,19 @@ class Status:
 
     @property
     def units_per_hour(self) -> float | None:
-        """How fast the last units came, of all processes together; None where fewer than three are there."""
+        """How fast the last units came, of all processes together; None where fewer than three are there, or one batch.
+
+        The units of a batch are recorded within moments of each other, so those that came with the first of them, whose
+        making began nobody knows when, do not count.
+        """
         recent = self.made_at[-_RECENT:]
         if len(recent) < 3 or recent[-1] <= recent[0]:
             return None
-        return 3600 * (len(recent) - 1) / (recent[-1] - recent[0])
+        gaps = [later - earlier for earlier, later in itertools.pairwise(recent)]
+        first = 1 + next((at for at, gap in enumerate(gaps) if gap > _WITHIN * max(gaps)), 0)
+        counted = len(recent) - first
+        between = recent[-1] - recent[first - 1]
+        return 3600 * counted / between if between >= _LEAST_BETWEEN else None
 
     @property
     def hours_left(self) -> float | None:

@@ -4,12 +4,12 @@ from types import SimpleNamespace
 
 import pytest
 from cases import CASES, make_model
-from command_line import run
 
 from samplernn_fast import api
 from samplernn_fast.backends import registry
 from samplernn_fast.backends.promise import Promise
 from samplernn_fast.backends.triton import TritonBackend
+from samplernn_fast.commands.generation import faster
 from samplernn_fast.commands.generation.sharing import Sharing
 from samplernn_fast.engine.engine import Engine
 from samplernn_fast.errors import BackendUnavailable, ConfigError
@@ -63,42 +63,26 @@ def test_any_number_of_streams_may_run():
     assert engine.run(engine.init_state(2), 8).shape == (2, 8)
 
 
-class Asked(Exception):
-    """It tells for how many streams an engine was asked for."""
+@pytest.mark.parametrize("pieces", [1, 100, 1000])
+def test_a_piece_does_not_depend_on_how_many_are_made(pieces, monkeypatch):
+    """So "auto" is asked for one stream, however many there will be."""
+    asked, in_order = [], registry._in_order
+    monkeypatch.setattr(
+        registry, "_in_order", lambda device, streams: (asked.append(streams), in_order(device, streams))[1]
+    )
+    api.stream("demo", num_samples=pieces)
+    assert set(asked) == {1}
 
 
-@pytest.fixture
-def asked(monkeypatch):
-    """Every engine ends with the number of streams that it was made for."""
-
-    def resolve(*_, num_streams=1):
-        raise Asked(num_streams)
-
-    monkeypatch.setattr(registry, "resolve", resolve)
-
-
-@pytest.mark.usefixtures("asked")
 @pytest.mark.parametrize(
-    "make",
-    [
-        lambda folder: api.generate("demo", num_samples=100),
-        lambda folder: api.stream("demo", num_samples=100),
-        lambda folder: run("generate", "demo", "--num-samples", 100, "-o", folder / "take.wav"),
-        lambda folder: run("generate", "demo", "--num-samples", 999, "--batch", 100, "-o", folder),
-        lambda folder: run("generate", "demo", "--num-samples", 100, "--batch", 999, "-o", folder),
-    ],
-    ids=["generate", "stream", "command", "batch", "large batch"],
+    ("chosen", "made", "pieces", "told"),
+    [("auto", "cuda", 64, True), ("auto", "cuda", 63, False), ("cuda", "cuda", 64, False), ("auto", "cpu", 64, False)],
 )
-def test_whoever_makes_an_engine_says_for_how_many_streams(make, tmp_path):
-    with pytest.raises(Asked, match=r"^100$"):
-        make(tmp_path)
-
-
-@pytest.mark.usefixtures("asked")
-@pytest.mark.parametrize(("pieces", "streams"), [(1023, 1), (1024, 1024)])
-def test_shards_of_few_pieces_can_share_out_single_ones(pieces, streams, tmp_path):
-    with pytest.raises(Asked, match=rf"^{streams}$"):
-        run("generate", "demo", "--num-samples", pieces, "--num-shards", 4, "--shard-index", 1, "-o", tmp_path)
+def test_who_makes_many_pieces_on_cuda_is_told_what_is_faster(chosen, made, pieces, told, capsys, monkeypatch):
+    monkeypatch.setattr(faster.importlib.util, "find_spec", lambda name: name)
+    faster.tell_of_faster(SimpleNamespace(backend=SimpleNamespace(name=made)), chosen, pieces)
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == told and all("--backend triton makes 64 pieces several times as fast" in line for line in said)
 
 
 @pytest.mark.usefixtures("every_backend")

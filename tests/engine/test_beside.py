@@ -8,7 +8,7 @@ import pytest
 import soundfile
 
 from samplernn_fast import api, files
-from samplernn_fast.audio import takes
+from samplernn_fast.audio import takes, writing
 from samplernn_fast.audio.takes import Names, Takes
 from samplernn_fast.engine.beside import Beside
 from samplernn_fast.engine.engine import Engine
@@ -93,28 +93,21 @@ def test_the_last_block_that_cannot_be_written_is_told(tmp_path, monkeypatch):
     assert len(sizes) > 1 and list(tmp_path.iterdir()) == []
 
 
-def test_short_blocks_wait_until_they_are_enough(tmp_path, monkeypatch):
-    monkeypatch.setattr(takes, "_ENOUGH_SAMPLES", 100)
-    samples = np.random.default_rng(0).uniform(-1, 1, (3, 250)).astype(np.float32)
-    with Takes(Names(tmp_path / "take.wav", range(3)), {"streams": [0, 1, 2]}, 8000, 250) as written:
-        sizes = []
-        for start in range(0, 250, 30):
-            written.write(samples[:, start : start + 30])
-            sizes.append({path.stat().st_size for path in tmp_path.iterdir()})
-        paths = written.finish()
-    assert sizes[0] == sizes[1] == sizes[2] != sizes[3]
-    for path, row in zip(paths, samples, strict=True):
-        assert np.abs(soundfile.read(path)[0] - row).max() <= 0.5 / 32768 + 1e-7
-
-
-def test_many_bytes_do_not_wait(tmp_path, monkeypatch):
-    monkeypatch.setattr(takes, "_ENOUGH_BYTES", 2 * 3 * 30 * 4)
-    with Takes(Names(tmp_path / "take.wav", range(3)), {"streams": [0, 1, 2]}, 8000, 250) as written:
-        sizes = [{path.stat().st_size for path in tmp_path.iterdir()}]
-        for _ in range(2):
-            written.write(np.zeros((3, 30), np.float32))
-            sizes.append({path.stat().st_size for path in tmp_path.iterdir()})
-        assert sizes[0] == sizes[1] != sizes[2]
+@pytest.mark.parametrize("suffix", [".wav", ".ogg"])
+@pytest.mark.parametrize("size", [7, 100, 250, 999])
+def test_files_do_not_depend_on_how_the_samples_come(tmp_path, monkeypatch, suffix, size):
+    monkeypatch.setattr(takes, "_BLOCK", 100)
+    samples = np.random.default_rng(0).uniform(-1, 1, (3, 999)).astype(np.float32)
+    sizes, sounds, write = [], [], writing.Writer.write
+    monkeypatch.setattr(writing.Writer, "write", lambda self, row: (sizes.append(len(row)), write(self, row))[1])
+    for name, step in (("one", 999), ("other", size)):
+        with Takes(Names(tmp_path / f"{name}{suffix}", range(3)), {"streams": [0, 1, 2]}, 8000, 999) as written:
+            for start in range(0, 999, step):
+                written.write(samples[:, start : start + step])
+            paths = written.finish()
+        sounds.append([soundfile.read(path)[0] for path in paths])
+    assert set(sizes) == {100, 99}
+    assert all(np.array_equal(one, other) for one, other in zip(*sounds, strict=True))
 
 
 def test_work_for_each_of_many_is_done_by_several_threads():

@@ -10,7 +10,7 @@ from engines import engine
 
 from samplernn_fast.engine.engine import Engine
 from samplernn_fast.engine.together import run_together
-from samplernn_fast.errors import CheckpointError
+from samplernn_fast.errors import CheckpointError, ConfigError
 
 BACKENDS = [("cpu", "float32"), ("reference", "float64")]
 
@@ -69,8 +69,14 @@ def test_memories_that_do_not_fit_are_refused(sampler):
     before, expected = state.memory(), sampler.run(copy.deepcopy(state), 20)
     with pytest.raises(CheckpointError, match="number of streams"):
         state.recall(sampler.init_state(3).memory())
-    with pytest.raises(CheckpointError, match=f"the {frame} samples of a top frame"):
+    with pytest.raises(
+        CheckpointError,
+        match=f"{frame + 1} samples away, which is no multiple of a top frame's {frame}; with go_back=True",
+    ):
         state.recall(sampler.init_state(2).memory())
+    for wrong in (None, "x", {}, (before.hidden, before.history, 0)):
+        with pytest.raises(ConfigError, match=r"^recall: memory must be what"):
+            state.recall(wrong)
     assert state.memory().hidden is before.hidden and np.array_equal(sampler.run(state, 20), expected)
 
 

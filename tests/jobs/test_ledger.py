@@ -166,6 +166,23 @@ def test_rate_and_time_left(ledger):
     assert status.to_dict()["seconds_since_last"] == pytest.approx(120, abs=5)
 
 
+@pytest.mark.parametrize(
+    ("seconds", "rate"),
+    [
+        ((0, 0.001, 0.002, 0.003), None),  # one batch, whose beginning nobody knows
+        ((0, 0.001, 0.002, 60, 60.001, 60.002), 180),  # another of three, a minute later
+        ((0, 0.2, 60, 60.2), 2 * 3600 / 60.0),
+        ((0, 60), None),
+    ],
+)
+def test_the_rate_of_units_that_come_in_batches(ledger, seconds, rate):
+    make(ledger, *UNITS[: len(seconds)])
+    for second, name in zip(seconds, UNITS, strict=False):
+        os.utime(ledger.folder / "units" / f"{name}.json", (time.time() - 300 + second,) * 2)
+    found = status_of(ledger).units_per_hour
+    assert found is None if rate is None else found == pytest.approx(rate, rel=0.01)
+
+
 def test_jobs_are_found_by_their_folder_their_output_or_where_they_lie(ledger, tmp_path, monkeypatch):
     for place in (ledger.folder, tmp_path, tmp_path / "tune.wav", tmp_path / "tune"):
         assert find_jobs(place) == [ledger.folder]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from samplernn_fast import terminal
 from samplernn_fast.commands.clips.choosing import Choice, choose
+from samplernn_fast.commands.generation.faster import tell_of_faster
 from samplernn_fast.commands.generation.places import make_folder
 from samplernn_fast.errors import Interrupted, needing_torch
 from samplernn_fast.stores.addresses import spelled
@@ -44,6 +45,7 @@ class Making:
         """Writes files, whose folder is made, and prints their names. Where pieces are chosen, that comes after the
         last is whole; an interruption keeps all of them."""
         stream, model = self.stream(), self._model()
+        tell_of_faster(stream.engine, self.settings["backend"], stream.state.num_streams)
         usual = [] if model is None else self.choice.usual_bits(model)
         with terminal.interrupts(signal.SIGTERM) as caught:
             make_folder(names.path.parent)

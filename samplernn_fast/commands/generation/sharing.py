@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from samplernn_fast import files, terminal
+from samplernn_fast.commands.generation.faster import tell_of_faster
 from samplernn_fast.commands.generation.places import make_folder
 from samplernn_fast.errors import ConfigError, Interrupted
 from samplernn_fast.jobs.ledger import Ledger, Plan, job_folder
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
 # A backend that is not batch-invariant makes so many pieces at a time, because all shards must take the same number. On
 # a GPU large batches are several times as fast, but many shards should find some to do.
 _BATCH, _GPU_BATCH, _MOST_GPU_BATCH, _GPU_BATCHES = 16, 64, 512, 64
-_FEW_PIECES = 1024  # Below it a backend is taken on a GPU that shares out single pieces, if there is one.
 _WAITING = 60.0  # seconds after which a batch that waits for its turn shows that it is still there
 
 
@@ -72,7 +72,8 @@ class Sharing:
         if self.shard.told_by:
             terminal.say(f"{self.shard}; --num-shards 1 makes all pieces here")
         with terminal.waiting("loading the model"):
-            engine = self._engine(self._at_once(len(units)))
+            engine = self._engine()
+        tell_of_faster(engine, self.settings(range(1))["backend"], len(units))
         make_folder(names.path.parent)
         fixed = not engine.backend.batch_invariant
         batch = self._fixed_batch(engine, len(units))
@@ -174,20 +175,12 @@ class Sharing:
             pairs = [pair for pair in zip(streams, paths, strict=True) if pair[0] in left]
             files.for_each(lambda pair: adopt(*pair), pairs)
 
-    def _at_once(self, pieces: int) -> int:
-        """For how many pieces at a time the engine is chosen. All shards choose the same."""
-        if self.batch != "auto":
-            return min(self.batch, pieces)
-        return pieces if pieces >= _FEW_PIECES else 1
-
-    def _engine(self, at_once: int) -> "Engine":
-        """One engine for all batches. at_once: the most pieces of a batch."""
+    def _engine(self) -> "Engine":
+        """One engine for all batches."""
         from samplernn_fast.engine.engine import Engine
 
         given = self.settings(range(1))
-        return Engine(
-            self.model, given["backend"], given["dtype"], given["device"], given["num_threads"], num_streams=at_once
-        )
+        return Engine(self.model, given["backend"], given["dtype"], given["device"], given["num_threads"])
 
     def _fixed_batch(self, engine: "Engine", pieces: int) -> int:
         """How many pieces are made at a time where the audio depends on it, so that all shards must agree."""

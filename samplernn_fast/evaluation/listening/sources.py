@@ -112,7 +112,7 @@ def _generated(model: str, seconds: float, seed: int, at_once: int) -> Iterator[
     with terminal.waiting(f"loading torch and {model}"):
         from samplernn_fast.engine.engine import Engine
 
-        engine = Engine(model, num_streams=at_once)
+        engine = Engine(model)
     rate, decode = engine.config.sample_rate, quantize.for_config(engine.config).decode
     if rate == 0:
         raise CheckpointError(f"{model}: this model has no sample rate yet, so it makes no sound")

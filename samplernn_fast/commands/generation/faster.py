@@ -1,0 +1,23 @@
+"""What would make many pieces faster on a GPU, in a line for whoever waits for them."""
+
+import importlib.util
+from typing import TYPE_CHECKING
+
+from samplernn_fast import terminal
+
+if TYPE_CHECKING:
+    from samplernn_fast.engine.engine import Engine
+
+_MANY = 64  # pieces, from which on one kernel for all is slower than large products
+
+
+def tell_of_faster(engine: "Engine", backend: str, pieces: int) -> None:
+    """Says that `triton` makes many pieces faster, where "auto" has taken `cuda` for them.
+
+    "auto" does not take it by itself: a piece must not depend on how many are made with it.
+    """
+    if backend == "auto" and engine.backend.name == "cuda" and pieces >= _MANY and importlib.util.find_spec("triton"):
+        terminal.say(
+            f"--backend triton makes {pieces} pieces several times as fast on a GPU; they are other takes than those of"
+            " cuda, which also depend on how many are made together"
+        )
