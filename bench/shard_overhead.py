@@ -60,10 +60,9 @@ def main() -> None:
     args = parse()
     Share.backend = StandIn(256, args.speed)
     with tempfile.TemporaryDirectory(dir=args.folder) as folder:
-        settings = {"temperature": 1.0, "seed": 0}
 
         def settings_of(streams: range) -> dict:
-            return settings | {"num_samples": len(streams), "first_stream": streams.start}
+            return {"backend": "stand-in", "num_samples": len(streams), "first_stream": streams.start}
 
         share = Share("demo", settings_of, ("1",), args.seconds, True, Shard(0, 1), args.batch)
         began = time.perf_counter()

@@ -47,6 +47,17 @@ def test_a_file_that_can_have_no_records_is_refused_before_anything_is_measured(
     assert parse(["--json", str(tmp_path / "rows.json")]).json == tmp_path / "rows.json"
 
 
+def test_shard_overhead(tmp_path):
+    args = "--pieces 5 --batch 2 --seconds 0.5 --speed 5e5 --folder".split()
+    done = run("shard_overhead.py", *args, str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    took, worked, beyond = map(
+        float, re.fullmatch(r"5 pieces: (\S+) s, the stand-in (\S+) s, beyond it (\S+) s\n", done.stdout).groups()
+    )
+    assert worked == 0.04 and took >= worked and abs(took - worked - beyond) < 0.02
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_sampling_speed(tmp_path):
     file = tmp_path / "draw.json"
     args = [*"--dim 16 --batch-size 1 3 --no-compile --seconds 0.01 --rounds 1 --json".split(), str(file)]
