@@ -2,6 +2,7 @@
 
 import functools
 import io
+import re
 import signal
 import subprocess
 import sys
@@ -44,6 +45,13 @@ def test_generate_writes_a_file_and_says_how_fast(model, tmp_path, capsys, quiet
     samples, rate = reading.read(tmp_path / path)
     assert (len(samples), rate) == (160, RATE)
     assert np.array_equal(samples, np.round(srnn.generate(model, duration=0.02).samples[0] * 32768) / 32768)
+
+
+def test_the_speed_of_several_pieces_is_that_of_all_together(model, capsys):
+    assert make(model, "--num-samples", 4) == 0
+    summary = capsys.readouterr().out.splitlines()[-1]
+    found = re.fullmatch(r"4 x 0.02 s, (\S+)x real time together, (\S+)x each, .*", summary)
+    assert float(found[1]) == pytest.approx(4 * float(found[2]), rel=0.01)
 
 
 @pytest.mark.parametrize("suffix", [".wav", ".flac", ".ogg", ".mp3"])

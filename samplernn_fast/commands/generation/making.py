@@ -116,8 +116,11 @@ def _report(saved: "Saved", json: bool, chosen: "Chosen | None", repeated: Path 
         print(spelled(path))
     if chosen is not None:
         print(chosen.text())
-    speed = f"{saved.info['x_real_time']:.3g}x real time (RTF {saved.info['rtf']:.3g})"
+    each, pieces = saved.info["x_real_time"], len(saved.paths)
+    speed = f"{each:.3g}x real time (RTF {saved.info['rtf']:.3g})"
+    if pieces > 1:
+        speed = f"{pieces * each:.3g}x real time together, {each:.3g}x each"
     made_by = f"{saved.info['backend']} backend, {saved.info['dtype']}, seed {saved.info['seed']}"
-    print(f"{len(saved.paths)} x {saved.seconds:.2f} s, {speed}, {made_by}")
+    print(f"{pieces} x {saved.seconds:.2f} s, {speed}, {made_by}")
     if repeated is not None:
         print(f"the same settings and seed make the same as before, in {spelled(repeated)}; try --seed random")
