@@ -196,7 +196,7 @@ class Stream:
         """Make the next `duration` seconds, and write them into files that were begun, as `save`. Returns the samples
         of each. Raises AudioError as `Audio.save`."""
         made, write = 0, lambda levels: takes.write(self.quantizer.decode(levels))
-        with Beside(self.engine.device != "cpu") as writing:  # while a GPU makes the next slice
+        with Beside(self.engine.device != "cpu") as writing:  # A GPU makes the next slice meanwhile.
             for levels in self.slices(duration, progress, should_stop):
                 writing.do(functools.partial(write, levels))
                 made += levels.shape[1]

@@ -20,7 +20,7 @@ def one_line(text: object) -> str:
     File names may hold such characters, and bytes that are no text, and a message quotes them.
     """
     line = str(text)
-    if line.isprintable():  # as nearly all are, of which some are made for each file that is begun
+    if line.isprintable():  # Nearly all are, and one is made for every file that is begun.
         return line
     return "".join(
         character if character.isprintable() else character.encode("unicode_escape", "backslashreplace").decode()

@@ -24,7 +24,7 @@ SPEED = ("seconds", "samples_per_second", "x_real_time", "rtf")
 """The entries of `Audio.info` that differ from run to run; a file's metadata is without them."""
 _PLAYED_SECONDS = 60.0  # the longest audio that a notebook is given, whose file keeps what it shows
 _MOST_NUMBERS = 1_000_000  # how many names are tried before a folder counts as full
-_BLOCK = 8192  # samples that a file is given at a time: a shorter write costs much more than its samples do
+_BLOCK = 8192  # samples that a file is given at a time; a short write costs much more than its samples do
 
 
 @dataclass(frozen=True)

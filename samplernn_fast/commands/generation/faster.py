@@ -1,4 +1,4 @@
-"""What would make many pieces faster on a GPU, in a line for whoever waits for them."""
+"""A line for whoever makes many pieces on a GPU: another backend is faster."""
 
 import importlib.util
 from typing import TYPE_CHECKING
@@ -18,6 +18,6 @@ def tell_of_faster(engine: "Engine", backend: str, pieces: int) -> None:
     """
     if backend == "auto" and engine.backend.name == "cuda" and pieces >= _MANY and importlib.util.find_spec("triton"):
         terminal.say(
-            f"--backend triton makes {pieces} pieces several times as fast on a GPU; they are other takes than those of"
-            " cuda, which also depend on how many are made together"
+            f"--backend triton makes {pieces} pieces several times as fast on a GPU; it makes other takes than cuda,"
+            " and they also depend on how many are made together"
         )

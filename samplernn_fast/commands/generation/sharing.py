@@ -164,7 +164,8 @@ class Sharing:
             names = Names(folder / f"piece{Path(ledger.plan.units[0]).suffix}", streams)
             with Takes(names, stream.info(), stream.sample_rate, steps) as takes:
                 while not turn.acquire(timeout=_WAITING):
-                    os.utime(folder)  # Otherwise another shard might take it for one that was left over.
+                    with contextlib.suppress(OSError):  # A file that cannot be written tells it, too.
+                        os.utime(folder)  # Otherwise another shard might take it for one that was left over.
                 try:
                     made = stream.write_to(takes, self.duration, should_stop=stopped, heard=heard)
                 finally:
