@@ -60,7 +60,7 @@ def test_states_stay_on_the_device_between_two_calls():
     assert all(isinstance(one, torch.Tensor) and one.device.type == DEVICE for one in memory.hidden)
     expected = slow.run(state, 5)
     assert np.array_equal(fast.run(mine, 5), expected)
-    for one, kept in zip(memory.arrays, other.hidden, strict=True):
+    for one, kept in zip(memory.arrays, other.arrays, strict=True):
         torch.testing.assert_close(one.astype(np.float64), kept, rtol=0, atol=1e-5)
     mine.recall(memory, go_back=True)
     assert np.array_equal(fast.run(mine, 5), expected)
