@@ -1,4 +1,4 @@
-"""What files cost a shard of `generate` on a GPU: the time of a share of pieces, with a stand-in that makes the audio.
+"""This measures what files cost a shard of `generate` on a GPU, where a stand-in makes the audio.
 
     python bench/shard_overhead.py [--pieces 2048] [--batch 512] [--seconds 4] [--speed 11.5e6] [--folder FOLDER]
 

@@ -163,19 +163,18 @@ class Takes:
         other blocks.
         """
         self._waiting.append(samples)
-        waiting = sum(part.shape[1] for part in self._waiting)
-        if waiting >= _BLOCK:
-            self._write_waiting(waiting // _BLOCK * _BLOCK)
+        self._write_waiting()
 
-    def _write_waiting(self, until: int | None = None) -> None:
-        """Writes what waits up to the sample `until`, or all of it."""
-        if not self._waiting:
+    def _write_waiting(self, last: bool = False) -> None:
+        """Writes the whole blocks of what waits; last: and what is left behind them."""
+        waiting = sum(part.shape[1] for part in self._waiting)
+        until = waiting if last else waiting // _BLOCK * _BLOCK
+        if not until:
             return
         samples = self._waiting[0] if len(self._waiting) == 1 else np.concatenate(self._waiting, axis=1)
-        rest = samples[:, samples.shape[1] if until is None else until :]
-        self._waiting = [rest.copy()] if rest.size else []
+        self._waiting = [samples[:, until:].copy()] if until < waiting else []
         for writer, row in zip(self._writers, samples[:, :until], strict=True):
-            for start in range(0, len(row), _BLOCK):
+            for start in range(0, until, _BLOCK):
                 writer.write(row[start : start + _BLOCK])
 
     def finish(self) -> list[Path]:
@@ -184,7 +183,7 @@ class Takes:
         Where somebody else has made a file of such a name meanwhile, the next that is free is taken, so that nothing
         is lost.
         """
-        self._write_waiting()
+        self._write_waiting(last=True)
         files.for_each(writing.Writer.end, self._writers)
         paths = replace(self._names, numbered=not self._names.overwrite).paths()
         files.for_each(lambda pair: pair[0].finish(pair[1]), list(zip(self._writers, paths, strict=True)))

@@ -36,7 +36,7 @@ class Backend(Protocol):
     mixes: bool
     """Whether the streams of one call may be drawn in different ways: `generate` takes a `MixedDrawing` too."""
     hidden_on_device: bool
-    """Whether hidden states should be handed over as tensors on its device."""
+    """This says whether hidden states should be handed over as tensors on its device."""
     dtype: str
     """The numeric mode of this object."""
     device: Any

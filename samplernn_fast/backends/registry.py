@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 _LARGE = 8 << 20  # bytes of a model's matrices in int8, from which on memory bounds its speed on most processors
 _PLAYS_ALL = "stepping"  # the backend that needs no packed weights
-_MANY_STREAMS = 64  # so many at once are made faster by large matrix products than by one persistent kernel
+MANY_STREAMS = 64
+"""On a GPU so many at once are made faster by large matrix products than by one persistent kernel."""
 
 
 class _Backends(Mapping[str, type[Backend]]):
@@ -117,7 +118,7 @@ def resolve(
 
 def _in_order(device: str, num_streams: int) -> list[str]:
     """The names of the backends with packed weights, fastest first for so many streams on a device."""
-    many = device.startswith("cuda") and num_streams >= _MANY_STREAMS
+    many = device.startswith("cuda") and num_streams >= MANY_STREAMS
     return sorted(BACKENDS, key=lambda name: name != "triton") if many else list(BACKENDS)
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from samplernn_fast.backends import registry
 from samplernn_fast.backends.devices import resolve_device
 from samplernn_fast.backends.interface import Backend
-from samplernn_fast.engine.memory import as_array
+from samplernn_fast.engine.memory import arrays_of, as_array
 from samplernn_fast.engine.pace import Pace
 from samplernn_fast.engine.state import EngineState
 from samplernn_fast.engine.temperature import Temperature
@@ -190,8 +190,8 @@ class Engine:
         if self.backend.hidden_on_device:
             from samplernn_fast.reference.weights import as_tensors
 
-            return as_tensors(state.memory().hidden, self.device, self.state_dtype)
-        return [np.array(h, self.state_dtype, order="C") for h in state.memory().arrays]
+            return as_tensors(state.kept, self.device, self.state_dtype)
+        return [np.array(h, self.state_dtype, order="C") for h in arrays_of(state.kept)]
 
     def newest_of(self, history: np.ndarray, levels: np.ndarray) -> np.ndarray:
         """The last L levels, (B, L), where levels (B, n) come after the history (B, L)."""

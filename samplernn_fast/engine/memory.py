@@ -1,4 +1,4 @@
-"""`Memory`: what a model remembers at one moment, wherever a backend keeps it."""
+"""`Memory` holds what a model remembers at one moment, wherever a backend keeps it."""
 
 import sys
 from typing import Any, NamedTuple
@@ -10,7 +10,8 @@ from samplernn_fast.models.layout import Hidden
 
 
 class Memory(NamedTuple):
-    """What a model remembers at one moment. Calls and states change nothing in it, so it costs no copy to keep."""
+    """It holds what a model remembers at one moment. Calls and states change nothing in it, so it costs no copy to
+    keep."""
 
     hidden: Hidden
     """Arrays, or tensors where a backend of torch has made them."""
@@ -21,17 +22,22 @@ class Memory(NamedTuple):
 
     @property
     def arrays(self) -> list[np.ndarray]:
-        """The hidden states as arrays, which are only to be read, copied from a GPU where they lie there. Raises
-        DeviceError where that gives them no more."""
-        try:
-            return [as_array(one) for one in self.hidden]
-        except RuntimeError as error:  # torch's, behind an error of the GPU that no call survives
-            raise DeviceError(f"the GPU does not give the hidden states back: {str(error).splitlines()[0]}") from None
+        """The hidden states, as `arrays_of` gives them."""
+        return arrays_of(self.hidden)
 
     @property
     def nbytes(self) -> int:
         """The bytes that it takes."""
         return self.history.nbytes + sum(one.nbytes for one in self.hidden)
+
+
+def arrays_of(hidden: Hidden) -> list[np.ndarray]:
+    """Hidden states as arrays, which are only to be read, copied from a GPU where they lie there. Raises DeviceError
+    where that gives them no more."""
+    try:
+        return [as_array(one) for one in hidden]
+    except RuntimeError as error:  # torch's, behind an error of the GPU that no call survives
+        raise DeviceError(f"the GPU does not give the hidden states back: {str(error).splitlines()[0]}") from None
 
 
 def as_array(values: Any) -> np.ndarray:

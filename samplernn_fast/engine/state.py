@@ -8,7 +8,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
-from samplernn_fast.engine.memory import Memory, as_array
+from samplernn_fast.engine.memory import Memory, arrays_of, as_array
 from samplernn_fast.engine.temperature import Temperature, TemperatureCurve, parse
 from samplernn_fast.errors import CheckpointError, ConfigError
 from samplernn_fast.files import replacing
@@ -38,8 +38,8 @@ class EngineState:
         model_sha256: str,
     ) -> None:
         self._hidden, self.history, self.seed, self.streams = hidden, history, seed, streams
-        # Whether a Memory may hold the hidden states too, which must not change then, and whether a reader may hold
-        # them, whose changes are heard.
+        # These say whether a Memory may hold the hidden states too, which must not change then, and whether a reader
+        # may hold them, whose changes are heard.
         self._remembered = self._lent = False
         self.config, self.model_sha256, self.t = config, model_sha256, 0
         self.prompt_length = 0  # samples; a temperature over time begins behind the prompt
@@ -67,9 +67,14 @@ class EngineState:
             self._hidden, self._remembered, self._lent = arrays, False, True
         return arrays
 
+    @property
+    def kept(self) -> Hidden:
+        """The hidden states where the last call has left them. They are only to be read."""
+        return self._hidden
+
     def _copies(self) -> list[np.ndarray]:
         """The hidden states as arrays that nobody else has."""
-        return [np.array(one) for one in Memory(self._hidden, self.history, self.t).arrays]
+        return [np.array(one) for one in arrays_of(self._hidden)]
 
     @property
     def temperature(self) -> Temperature:
@@ -134,7 +139,7 @@ class EngineState:
         self._remembered = self._lent = False
 
     def memory(self) -> Memory:
-        """What the model remembers now."""
+        """Returns what the model remembers now."""
         if self._lent:
             return Memory(self._copies(), self.history.copy(), self.t)
         self._remembered = True
@@ -163,7 +168,7 @@ class EngineState:
         self.prompt_length = min(self.prompt_length, time)
 
     def __getstate__(self) -> dict[str, Any]:
-        """What copies and pickles hold: arrays in place of a GPU's tensors, so that any process can load them."""
+        """Copies and pickles hold arrays in place of a GPU's tensors, so that any process can load them."""
         return self.__dict__ | {"_hidden": self._copies(), "_remembered": False, "_lent": False}
 
     def state_dict(self) -> dict[str, Any]:

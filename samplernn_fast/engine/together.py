@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from samplernn_fast.engine.engine import Engine
+from samplernn_fast.engine.memory import arrays_of
 from samplernn_fast.engine.state import EngineState
 from samplernn_fast.errors import CheckpointError, DeviceError, as_ours
 from samplernn_fast.reference.randomness import MixedDrawing
@@ -126,7 +127,7 @@ def _groups(engine: Engine, states: Sequence[EngineState]) -> Iterator[list[Engi
 def _run_mixed(engine: Engine, states: list[EngineState], n: int) -> list[np.ndarray]:
     for state in states:
         engine.check_state(state)
-    tiers = zip(*(state.memory().arrays for state in states), strict=True)
+    tiers = zip(*(arrays_of(state.kept) for state in states), strict=True)
     hidden = [np.concatenate(tier, axis=1, dtype=engine.state_dtype, casting="same_kind") for tier in tiers]
     history = np.concatenate([state.history for state in states])
     drawing = MixedDrawing.together([MixedDrawing.of(state.drawing(n), state.t) for state in states])

@@ -51,7 +51,8 @@ class Status:
         if len(recent) < 3 or recent[-1] <= recent[0]:
             return None
         gaps = [later - earlier for earlier, later in itertools.pairwise(recent)]
-        first = 1 + next((at for at, gap in enumerate(gaps) if gap > _WITHIN * max(gaps)), 0)
+        between_batches = _WITHIN * max(gaps)
+        first = 1 + next(at for at, gap in enumerate(gaps) if gap > between_batches)
         counted = len(recent) - first
         between = recent[-1] - recent[first - 1]
         return 3600 * counted / between if between >= _LEAST_BETWEEN else None

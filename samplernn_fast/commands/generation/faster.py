@@ -4,11 +4,10 @@ import importlib.util
 from typing import TYPE_CHECKING
 
 from samplernn_fast import terminal
+from samplernn_fast.backends import registry
 
 if TYPE_CHECKING:
     from samplernn_fast.engine.engine import Engine
-
-_MANY = 64  # pieces, from which on one kernel for all is slower than large products
 
 
 def tell_of_faster(engine: "Engine", backend: str, pieces: int) -> None:
@@ -16,7 +15,8 @@ def tell_of_faster(engine: "Engine", backend: str, pieces: int) -> None:
 
     "auto" does not take it by itself: a piece must not depend on how many are made with it.
     """
-    if backend == "auto" and engine.backend.name == "cuda" and pieces >= _MANY and importlib.util.find_spec("triton"):
+    many = backend == "auto" and engine.backend.name == "cuda" and pieces >= registry.MANY_STREAMS
+    if many and importlib.util.find_spec("triton"):
         terminal.say(
             f"--backend triton makes {pieces} pieces several times as fast on a GPU; it makes other takes than cuda,"
             " and they also depend on how many are made together"

@@ -14,7 +14,6 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent import futures
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -117,14 +116,16 @@ class Sharing:
                 return bool(caught) or failed.is_set()
 
             def adopt(stream: int, path: Path) -> None:
+                if stream not in left:
+                    return
                 ledger.adopt(units[stream], path)
                 with printing:
                     made.append(ledger.path(units[stream]))
                     if not self.json:
                         print(made[-1], flush=True)
 
-            making = functools.partial(self._make, engine, ledger, left, bar, stopped, threading.Lock(), adopt)
-            _for_each(making, work, 1 if engine.device == "cpu" else 2, failed)
+            making = functools.partial(self._make, engine, ledger, bar, stopped, threading.Lock(), adopt)
+            _make_all(making, work, 1 if engine.device == "cpu" else 2, failed)
             if caught:
                 kept = terminal.counted(len(made) + there, "piece")
                 raise Interrupted(f"interrupted: {kept} of this shard are whole, and are kept", caught[0])
@@ -135,7 +136,6 @@ class Sharing:
         self,
         engine: "Engine",
         ledger: Ledger,
-        left: set[int],
         bar: terminal.Bar,
         stopped: Callable[[], bool],
         turn: threading.Lock,
@@ -173,8 +173,7 @@ class Sharing:
                 if made < steps:
                     return
                 paths = takes.finish()
-            pairs = [pair for pair in zip(streams, paths, strict=True) if pair[0] in left]
-            files.for_each(lambda pair: adopt(*pair), pairs)
+            files.for_each(lambda pair: adopt(*pair), list(zip(streams, paths, strict=True)))
 
     def _engine(self) -> "Engine":
         """One engine for all batches."""
@@ -228,7 +227,7 @@ class Sharing:
         )
 
 
-def _for_each(make: Callable[[range], None], work: Sequence[range], at_once: int, failed: threading.Event) -> None:
+def _make_all(make: Callable[[range], None], work: Sequence[range], at_once: int, failed: threading.Event) -> None:
     """Makes every batch, some of them at once. failed: is set as soon as one fails, so that others can end early."""
 
     def tried(streams: range) -> None:
@@ -242,6 +241,8 @@ def _for_each(make: Callable[[range], None], work: Sequence[range], at_once: int
         for streams in work:
             make(streams)
         return
+    from concurrent import futures  # 9 ms that not every start needs
+
     with futures.ThreadPoolExecutor(at_once) as pool:
         try:
             for _ in pool.map(tried, work):
