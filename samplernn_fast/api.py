@@ -18,12 +18,13 @@ from samplernn_fast.engine.engine import Engine
 from samplernn_fast.engine.prompt import Prompt, prompt_levels
 from samplernn_fast.engine.state import EngineState
 from samplernn_fast.engine.temperature import Temperature, TemperatureCurve
-from samplernn_fast.errors import ConfigError, needing_torch
+from samplernn_fast.errors import AudioError, ConfigError, needing_torch
 from samplernn_fast.models.places import DEMO
 from samplernn_fast.models.places import model_path as model_path
 from samplernn_fast.ranges import Range, checked
 from samplernn_fast.reference import limits
 from samplernn_fast.stores import sending
+from samplernn_fast.stores.addresses import spelled
 from samplernn_fast.terminal import audio_bar
 
 if TYPE_CHECKING:
@@ -170,20 +171,25 @@ class Stream:
         a second.
 
         The files are those of `Audio.save`, whole or not at all; they end early where should_stop says so, and there
-        are none where it says so at once. heard: called with the levels (B, n) of every slice that was made, as
-        `Judge.add` of the clips. Raises AudioError as `Audio.save`.
+        are none where it says so at once. They end, too, where the disk is full, which is an AudioError all the same.
+        heard: called with the levels (B, n) of every slice that was made, as `Judge.add` of the clips. Raises
+        AudioError as `Audio.save`.
         """
         names = path if isinstance(path, Names) else Names(Path(path), self.info()["streams"], overwrite=overwrite)
-        frames, began = self.steps(duration), time.perf_counter()
+        info, frames, began = self.info(), self.steps(duration), time.perf_counter()
         with (
             sending.file_at(names.path if isinstance(path, Names) else path) as place,
-            Takes(replace(names, path=Path(place)), self.info(), self.sample_rate, frames) as takes,
+            Takes(replace(names, path=Path(place)), info, self.sample_rate, frames, keep_when_full=True) as takes,
         ):
             made = self.write_to(takes, duration, progress, should_stop, heard)
             made_here = takes.finish() if made else []
         paths = made_here if isinstance(path, Names) else [sending.sent_to(file) for file in made_here]
+        if takes.full and takes.frames < frames:
+            kept = takes.frames / self.sample_rate
+            several = f" to {paths[-1].name}" if len(paths) > 1 else ""
+            raise AudioError(f"{spelled(paths[0])}{several}: the disk is full, kept the first {kept:.2f} seconds")
         speed = _speed((self.state.num_streams, made), time.perf_counter() - began, self.sample_rate)
-        return Saved(paths, made / self.sample_rate, self.info() | speed)
+        return Saved(paths, made / self.sample_rate, info | speed)
 
     def write_to(
         self,
@@ -196,8 +202,12 @@ class Stream:
         """Make the next `duration` seconds, and write them into files that were begun, as `save`. Returns the samples
         of each. Raises AudioError as `Audio.save`."""
         made, write = 0, lambda levels: takes.write(self.quantizer.decode(levels))
+
+        def stopped() -> bool:
+            return takes.full or (should_stop is not None and should_stop())
+
         with Beside(self.engine.device != "cpu") as writing:  # A GPU makes the next slice meanwhile.
-            for levels in self.slices(duration, progress, should_stop):
+            for levels in self.slices(duration, progress, stopped):
                 writing.do(functools.partial(write, levels))
                 made += levels.shape[1]
                 if heard is not None:

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO, Any, BinaryIO
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -97,6 +99,20 @@ def check_suffix(path: Path) -> None:
         raise ConfigError(f"{path}: the suffix must be one of {' '.join(WRITABLE)}, got {path.suffix!r}")
 
 
+def check_room(folder: Path, suffix: str, frames: int, number: int) -> None:
+    """Raises AudioError where `number` files of one channel and so many frames do not fit on the disk of a folder.
+
+    Only the size of a WAV is known before it is written.
+    """
+    try:
+        disk = shutil.disk_usage(folder)
+    except OSError:  # There will be a better message when the first file is made.
+        return
+    needed = 2 * frames * number
+    if suffix.lower() == ".wav" and disk.total and disk.free < needed:
+        raise AudioError(f"{folder}: the disk has {disk.free / 1e6:.0f} MB left, and {needed / 1e6:.0f} MB are needed")
+
+
 class Writer:
     """Writes one audio file block by block, so that memory never holds more than a block of it.
 
@@ -105,15 +121,23 @@ class Writer:
     """
 
     def __init__(
-        self, path: Path, sample_rate: int, channels: int = 1, *, frames: int, comment: str | None = None
+        self,
+        path: Path,
+        sample_rate: int,
+        channels: int = 1,
+        *,
+        frames: int,
+        comment: str | None = None,
+        make_room: Callable[[OSError], bool] | None = None,
     ) -> None:
         """path: where the file is to appear; its suffix says the format, and its folder must exist.
 
-        frames: the most samples of a channel that will come. Raises AudioError as `write`.
+        frames: the most samples of a channel that will come. make_room: called where the disk takes nothing more; when
+        it returns True, the same is written once more. Raises AudioError as `write`.
         """
         check_suffix(path)
         self.path, self._temporary = path, files.temporary_beside(path)
-        self._sink = _Sink(self._temporary)
+        self._sink = _Sink(self._temporary, make_room)
         self._check_disk()
         try:
             self._encoder = _Encoder(path, self._sink, sample_rate, channels, frames, comment)
@@ -140,14 +164,14 @@ class Writer:
             with open(self._temporary, "rb") as written:
                 self._encoder.check(written)
         except OSError as error:
-            raise _unwritable(self.path, error) from None
+            raise unwritable(self.path, error) from None
 
     def finish(self, path: Path) -> None:
         """Names the file, which has ended, `path`; it replaces what is there. Raises AudioError as `write`."""
         try:
             files.put_in_place(self._temporary, path)
         except OSError as error:
-            raise _unwritable(path, error) from None
+            raise unwritable(path, error) from None
 
     def close(self) -> None:
         """Ends the file, and removes it where it was not finished."""
@@ -157,7 +181,7 @@ class Writer:
     def _check_disk(self) -> None:
         if self._sink.error is not None:
             files.remove(self._temporary)
-            raise _unwritable(self.path, self._sink.error)
+            raise unwritable(self.path, self._sink.error)
 
 
 class WavPipe:
@@ -196,7 +220,8 @@ def pcm_16(samples: np.ndarray) -> bytes:
     return _pcm_16(_as_frames("standard output", samples)).astype("<i2").tobytes()
 
 
-def _unwritable(path: Path, error: OSError) -> AudioError:
+def unwritable(path: Path, error: OSError) -> AudioError:
+    """The error of a file that the system does not let us write."""
     return AudioError(f"{path}: cannot be written: {error.strerror or error}")
 
 
@@ -280,8 +305,8 @@ class _Sink:
     The file is opened for every write, so that any number of files can be written side by side.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._path, self._position = path, 0
+    def __init__(self, path: Path, make_room: Callable[[OSError], bool] | None) -> None:
+        self._path, self._position, self._make_room = path, 0, make_room
         self.error: OSError | None = None
         self._write(b"", "xb")
 
@@ -304,9 +329,18 @@ class _Sink:
                 file.seek(self._position)
                 rest = memoryview(data)
                 while rest:
-                    rest = rest[file.write(rest) :]
+                    rest = rest[self._write_some(file, rest) :]
         except OSError as error:
             self.error = self.error or error
+
+    def _write_some(self, file: IO[Any], data: memoryview) -> int:
+        """Writes the beginning of `data`, and returns how many bytes of it."""
+        try:
+            return file.write(data)
+        except OSError as error:
+            if self._make_room is None or not self._make_room(error):
+                raise
+            return file.write(data)
 
     def _size(self) -> int:
         try:

@@ -110,9 +110,12 @@ class Engine:
         whole = isinstance(first_stream, numbers.Integral)
         if not whole or first_stream < 0 or first_stream + num_streams > 2**32:
             raise ConfigError(f"streams must be numbered 0 to 2^32 - 1, got {num_streams} from {first_stream}")
-        streams = np.arange(first_stream, first_stream + num_streams, dtype=np.uint32)
-        history = np.full((num_streams, self.config.lookback), self.config.q_zero)
-        hidden = self.backend.init_hidden(num_streams)
+        try:
+            history = np.full((num_streams, self.config.lookback), self.config.q_zero)
+            streams = np.arange(first_stream, first_stream + num_streams, dtype=np.uint32)
+            hidden = self.backend.init_hidden(num_streams)
+        except MemoryError:
+            raise ConfigError(f"{num_streams} streams at once take more memory than there is") from None
         checked = limits.check_seed(seed)
         state = EngineState(hidden, history, checked, streams, self.config, self.model_sha256)
         state.temperature = temperature

@@ -1,5 +1,6 @@
 """`EngineState`: all that changes while audio is made. It can be saved, restored and moved to another process."""
 
+import json
 import os
 from pathlib import Path
 from typing import Any, cast
@@ -14,7 +15,9 @@ from samplernn_fast.errors import CheckpointError, ConfigError
 from samplernn_fast.files import replacing
 from samplernn_fast.models.config import AudioConfig
 from samplernn_fast.models.layout import Hidden
+from samplernn_fast.models.stored.arrays import hash_of
 from samplernn_fast.models.stored.header import STATE_KIND, metadata, opened
+from samplernn_fast.ranges import checked
 from samplernn_fast.reference import limits
 from samplernn_fast.reference.randomness import Drawing, Randomness
 from samplernn_fast.untrusted import Fields, Unreadable
@@ -208,6 +211,7 @@ class EngineState:
         except (Unreadable, ConfigError) as error:
             raise _misfit(error) from None
 
+    @checked
     def save(self, path: str | Path, *, overwrite: bool = False) -> None:
         """Write `state_dict` to a safetensors file, whole or not at all.
 
@@ -222,18 +226,22 @@ class EngineState:
             )
         arrays = {f"hidden.{tier}": np.ascontiguousarray(h) for tier, h in enumerate(saved.pop("hidden"))}
         arrays["history"] = np.ascontiguousarray(saved.pop("history"))
+        parts = {"info": saved, "sha256": hash_of(arrays, _text(saved))}
         try:
             with replacing(file) as temporary:
-                save_file(arrays, temporary, metadata=metadata(STATE_KIND, {"info": saved}))
+                save_file(arrays, temporary, metadata=metadata(STATE_KIND, parts))
         except (OSError, SafetensorError, ValueError) as error:  # a ValueError is a path without a name
             raise CheckpointError(f"{file}: cannot be written ({error}); what was there before is kept") from None
 
+    @checked
     def load(self, path: str | Path) -> None:
         """Go on where `save` was called. Raises CheckpointError where there is no such file, or as `load_state_dict`;
         then nothing has changed."""
         file = Path(path)
         with opened(file, (STATE_KIND,), "np") as (content, header):
             arrays = {name: content.get_tensor(name) for name in content.keys()}
+        if header.get("sha256") not in (None, hash_of(arrays, _text(header["info"]))):  # earlier states have none
+            raise CheckpointError(f"{file}: is damaged: it holds other values than were saved")
         info = header["info"] | {"history": arrays.pop("history", None)}
         try:
             self.load_state_dict(info | {"hidden": [arrays.get(f"hidden.{tier}") for tier in range(len(arrays))]})
@@ -279,6 +287,11 @@ class EngineState:
 def _misfit(reason: object) -> CheckpointError:
     """The error of a state that cannot be taken."""
     return CheckpointError(f"engine state does not fit: {reason}")
+
+
+def _text(info: dict[str, Any]) -> str:
+    """What is not an array of a saved state, as text of which the hash is taken."""
+    return json.dumps(info, sort_keys=True)
 
 
 def _holds_state(file: Path) -> bool:

@@ -7,6 +7,7 @@ process that is killed at any moment leaves nothing that looks finished and is n
 """
 
 import hashlib
+import itertools
 import json
 import os
 import re
@@ -135,8 +136,10 @@ class Ledger:
         names = dict.fromkeys([*there, *theirs, *here, *ours])
         theirs, ours = there | theirs, here | ours
         other = next((name for name in names if theirs.get(name) != ours.get(name)), None)
-        what = "its units are others"
-        if other is not None:
+        if other is None:
+            pairs = itertools.zip_longest(self.plan.units, plan.units, fillvalue="nothing more")
+            what = "{} is made there and {} here".format(*next(pair for pair in pairs if pair[0] != pair[1]))
+        else:
             what = f"{other} is {_short(theirs.get(other))} there and {_short(ours.get(other))} here"
         raise ConfigError(f"{self.folder} has another job: {what}; choose another output, or remove that folder")
 

@@ -65,6 +65,17 @@ def test_impossible_requests_are_one_line(call):
     assert_one_line(raised)
 
 
+def test_more_streams_than_memory_are_one_line(monkeypatch):
+    made = engine()
+
+    def fail(streams):
+        raise MemoryError
+
+    monkeypatch.setattr(made.backend, "init_hidden", fail)
+    with pytest.raises(ConfigError, match=r"^9 streams at once take more memory than there is$"):
+        made.init_state(9)
+
+
 @functools.cache
 def small_model():
     return make_model(MODELS["paper-3tier"])

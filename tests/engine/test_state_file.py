@@ -10,7 +10,7 @@ import pytest
 from engines import engine
 from safetensors.numpy import load_file, save_file
 
-from samplernn_fast.errors import CheckpointError
+from samplernn_fast.errors import CheckpointError, ConfigError
 from samplernn_fast.models.stored.header import KEY, metadata
 
 
@@ -137,6 +137,25 @@ def test_a_damaged_file_is_one_error_and_changes_nothing(tmp_path, change, messa
     with pytest.raises(CheckpointError, match=f"state: engine state does not fit: .*{message}"):
         state.load(damaged(tmp_path / "state", **change))
     assert json.dumps(state.state_dict(), default=np.ndarray.tolist) == before
+
+
+def test_no_changed_byte_is_taken_for_what_was_saved(tmp_path):
+    _, state, _ = saved_state(tmp_path / "state")
+    content = bytearray((tmp_path / "state").read_bytes())
+    values = 8 + int.from_bytes(content[:8], "little")
+    before = json.dumps(state.state_dict(), default=np.ndarray.tolist)
+    for place in [*range(values, len(content), 97), content.index(b'\\"t\\": 50') + 8, len(content) - 8]:
+        (tmp_path / "state").write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
+        with pytest.raises(CheckpointError, match="state: is damaged: it holds other values than were saved"):
+            state.load(tmp_path / "state")
+        assert json.dumps(state.state_dict(), default=np.ndarray.tolist) == before
+
+
+def test_what_is_no_path_is_one_error():
+    state = engine().init_state(1)
+    for call in (state.save, state.load):
+        with pytest.raises(ConfigError, match="path must be text or a path, got None"):
+            call(None)
 
 
 @pytest.mark.parametrize("content", [b"", b"nothing", b"\xff" * 64])

@@ -46,8 +46,12 @@ def test_a_job_with_other_settings_is_refused(ledger, tmp_path):
         Ledger.begin(ledger.folder, other)
     with pytest.raises(ConfigError, match='command is "generate" there and "prepare" here'):
         Ledger.begin(ledger.folder, Plan("prepare", PLAN.settings, UNITS))
-    with pytest.raises(ConfigError, match="its units are others"):
-        Ledger.begin(ledger.folder, Plan("generate", PLAN.settings, UNITS[1:]))
+    for units, message in (
+        (UNITS[1:], f"{UNITS[0]} is made there and {UNITS[1]} here"),
+        ((*UNITS, "z.wav"), "nothing more is made there and z.wav here"),
+    ):
+        with pytest.raises(ConfigError, match=f"has another job: {message}; choose another output"):
+            Ledger.begin(ledger.folder, Plan("generate", PLAN.settings, units))
     with pytest.raises(ConfigError, match="a unit's name must be that of a file"):
         Ledger.begin(tmp_path / "x.job", Plan("generate", {}, ("../tune.wav",)))
     assert not (tmp_path / "x.job").exists()
