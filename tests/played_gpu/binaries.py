@@ -85,6 +85,17 @@ def _ahead() -> Path:
     return written
 
 
+def _fibres() -> Path:
+    """The library of the shim's fibres, which those of kernels load."""
+    flags = (*compiler(), *FLAGS, "-O2", "-shared")
+    source = SHIM / "fibres.cpp"
+
+    def build(path: Path) -> None:
+        subprocess.run([*flags, str(source), "-o", str(path)], check=True)
+
+    return make_once(f"{digest(*flags, source.read_bytes(), (SHIM / 'fibres.h').read_bytes())}.so", build)
+
+
 def kernel_library(headers: Path, texts: Sequence[Path], macros: Sequence[str], *more: Path) -> Path:
     """The shared library of the shim's run.cpp and of `more` sources, under these macros. `headers` is the root of the
     kernel's includes, and `texts` are the files below it that the library is made from.
@@ -94,10 +105,11 @@ def kernel_library(headers: Path, texts: Sequence[Path], macros: Sequence[str], 
     sources = (*sorted(SHIM.iterdir()), *more)
     names = [str(text.relative_to(headers)) for text in texts]
     key = digest(*flags, *macros, *names, *(path.read_bytes() for path in (*texts, *sources)))
+    fibres = _fibres()
 
     def build(path: Path) -> None:
         includes = ["-include", str(_ahead()), f"-I{headers}", f"-I{SHIM}"]
-        command = [*flags, "-shared", *macros, *includes, "-x", "c++", "-", "-o", str(path)]
+        command = [*flags, "-shared", *macros, *includes, "-x", "c++", "-", "-x", "none", str(fibres), "-o", str(path)]
         together = "".join(f'#include "{source}"\n' for source in (SHIM / "run.cpp", *more))  # quicker than each alone
         subprocess.run(command, input=together, text=True, check=True)
 

@@ -61,6 +61,7 @@ _WAITS = {
     "what is in shared memory is cleared": ("exchange.cuh", "buffers[i] = {0, 0, 0, 0};", "(void)buffers;", "cluster"),
 }
 
+_OF_MANY_STREAMS = ("a packet's count is looked at", "a pushed packet's count is looked at")
 _SLOW = ("buffers",)
 
 
@@ -209,7 +210,10 @@ def test_no_part_of_the_protocol_can_be_left_out(what, tmp_path):
     file, old, new, exchange = _WAITS[what]
     start = (KERNELS / "cuda" / "device" / file).read_text().index(old)
     kernels = mutant(tmp_path, file, start, old, new)
-    assert any(is_noticed(kernels, run) for run in range(len(RUNS)) if RUNS[run].exchange == exchange)
+    runs = [run for run in range(len(RUNS)) if RUNS[run].exchange == exchange]
+    # Those that have such packets come first, because each run that notices nothing costs seconds.
+    runs.sort(key=lambda run: (RUNS[run].batch > 1) != (what in _OF_MANY_STREAMS))
+    assert any(is_noticed(kernels, run) for run in runs)
 
 
 def test_the_barriers_that_are_there_for_speed_are_known():

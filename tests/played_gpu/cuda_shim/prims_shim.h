@@ -1,6 +1,7 @@
 // The words of csrc/cuda/device/prims.h for a CPU, where fibres.h runs the threads.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 
 #include "fibres.h"
@@ -47,8 +48,7 @@ SRNN_DEVICE void cluster_sync(SRNN_HERE) {
 
 // Functions that all 32 lanes of a warp call together.
 
-SRNN_DEVICE const std::vector<simt::Given>& all_lanes(const simt::Given& given, const char* file,
-                                                      int line) {
+SRNN_DEVICE simt::Meeting& all_lanes(const simt::Given& given, const char* file, int line) {
   simt::Meeting& warp = simt::runtime->warps[simt::runtime->current / simt::kWarp];
   return simt::meet(warp, thread_id() % simt::kWarp, given, {file, line});
 }
@@ -81,36 +81,48 @@ static inline Number tree_sum(const std::vector<simt::Given>& given, const Of& o
 }
 SRNN_DEVICE float warp_sum(float x, SRNN_HERE) {
   const auto of = [](uint64_t bits) { return float_of(static_cast<uint32_t>(bits)); };
-  return tree_sum<float>(all_lanes({bits_of(x)}, file, line), of);
-}
-SRNN_DEVICE uint32_t warp_sum(uint32_t x, SRNN_HERE) {
-  const auto of = [](uint64_t given) { return static_cast<uint32_t>(given); };
-  return tree_sum<uint32_t>(all_lanes({x}, file, line), of);
+  const auto sum = [&](const auto& given) { return bits_of(tree_sum<float>(given, of)); };
+  return of(all_lanes({bits_of(x)}, file, line).together_of(sum));
 }
 SRNN_DEVICE uint64_t warp_sum(uint64_t x, SRNN_HERE) {
-  return tree_sum<uint64_t>(all_lanes({x}, file, line), [](uint64_t given) { return given; });
+  const auto sum = [](const auto& given) {
+    uint64_t all = 0;
+    for (const simt::Given& one : given) all += one[0];
+    return all;
+  };
+  return all_lanes({x}, file, line).together_of(sum);
+}
+SRNN_DEVICE uint32_t warp_sum(uint32_t x, SRNN_HERE) {
+  return static_cast<uint32_t>(warp_sum(uint64_t{x}, file, line));
 }
 SRNN_DEVICE int32_t warp_max(int32_t x, SRNN_HERE) {
-  for (const simt::Given& given : all_lanes({static_cast<uint32_t>(x)}, file, line)) {
-    x = static_cast<int32_t>(given[0]) > x ? static_cast<int32_t>(given[0]) : x;
-  }
-  return x;
+  const auto largest = [](const auto& given) {
+    int32_t most = static_cast<int32_t>(given[0][0]);
+    for (const simt::Given& one : given) most = std::max(most, static_cast<int32_t>(one[0]));
+    return static_cast<uint32_t>(most);
+  };
+  const uint64_t most = all_lanes({static_cast<uint32_t>(x)}, file, line).together_of(largest);
+  return static_cast<int32_t>(most);
 }
 SRNN_DEVICE bool warp_all(bool x, SRNN_HERE) {
-  bool all = true;
-  for (const simt::Given& given : all_lanes({x ? 1u : 0u}, file, line)) all = all && given[0] != 0;
-  return all;
+  const auto all = [](const auto& given) {
+    for (const simt::Given& one : given) {
+      if (one[0] == 0) return 0;
+    }
+    return 1;
+  };
+  return all_lanes({x ? 1u : 0u}, file, line).together_of(all) != 0;
 }
 template <class Number>
 SRNN_DEVICE Number warp_before(Number x, SRNN_HERE) {
-  const std::vector<simt::Given>& given = all_lanes({x}, file, line);
+  const std::vector<simt::Given>& given = all_lanes({x}, file, line).seen;
   Number sum = 0;
   for (int lane = 0; lane < thread_id() % simt::kWarp; ++lane)
     sum += static_cast<Number>(given[lane][0]);
   return sum;
 }
 SRNN_DEVICE int warp_first(int x, SRNN_HERE) {
-  for (const simt::Given& given : all_lanes({static_cast<uint32_t>(x)}, file, line)) {
+  for (const simt::Given& given : all_lanes({static_cast<uint32_t>(x)}, file, line).seen) {
     if (static_cast<int32_t>(given[0]) >= 0) return static_cast<int32_t>(given[0]);
   }
   return x;
@@ -118,11 +130,9 @@ SRNN_DEVICE int warp_first(int x, SRNN_HERE) {
 
 // Memory that other blocks write.
 
-// Lets other threads run now and then, so that there may be much time before an access.
-SRNN_DEVICE void pause();
-SRNN_DEVICE void pause_sometimes() {
-  if (simt::runtime->random() % 8 == 0) pause();
-}
+// There may be much time before an access.
+using simt::pause_sometimes;
+
 SRNN_DEVICE void put_float(float* to, float x) {
   pause_sometimes();
   simt::send(to, &x, sizeof(x));
@@ -278,7 +288,7 @@ static inline float half_of(uint32_t word, int k) {
 }
 SRNN_DEVICE void multiply_tile(float (&d)[4], uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3,
                                uint32_t b0, uint32_t b1, SRNN_HERE) {
-  const Fragments all = {all_lanes(join(a0, a1, a2, a3, b0, b1), file, line)};
+  const Fragments all = {all_lanes(join(a0, a1, a2, a3, b0, b1), file, line).seen};
   for (int i = 0; i < 4; ++i) {
     const int lane = thread_id() % simt::kWarp, row = lane / 4 + i / 2 * 8;
     const int column = lane % 4 * 2 + i % 2;
@@ -289,7 +299,7 @@ SRNN_DEVICE void multiply_tile(float (&d)[4], uint32_t a0, uint32_t a1, uint32_t
 }
 SRNN_DEVICE void multiply_tile(int32_t (&d)[4], uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3,
                                uint32_t b0, uint32_t b1, SRNN_HERE) {
-  const Fragments all = {all_lanes(join(a0, a1, a2, a3, b0, b1), file, line)};
+  const Fragments all = {all_lanes(join(a0, a1, a2, a3, b0, b1), file, line).seen};
   for (int i = 0; i < 4; ++i) {
     const int lane = thread_id() % simt::kWarp, row = lane / 4 + i / 2 * 8;
     const int column = lane % 4 * 2 + i % 2;
