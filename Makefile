@@ -3,14 +3,12 @@
 # make lint   formatting, style, types and imports     make soak   the slow tests
 # make fuzz   a search for harm in the readers of foreign files, FUZZ_SECONDS for each of three
 # make sanitize   the C++ engine under the address, undefined-behaviour and thread sanitizers
-# PYTHON=python3.12 picks the interpreter that makes .venv; TEST_PROCESSES=1 runs one test at a time.
+# PYTHON=python3.12 picks the interpreter that makes .venv.
 
 PYTHON ?= python3
 VENV ?= .venv
 FUZZ_SECONDS ?= 600
 BIN := $(VENV)/bin
-# Tests of pages and servers wait much, so there is one process more than there are processors, but at most four.
-TEST_PROCESSES ?= $(shell getconf _NPROCESSORS_ONLN | awk '{ print $$1 < 4 ? $$1 + 1 : 4 }')
 # The tests import a fraction of what is installed, and Python compiles each module when it is first imported.
 TEST_PIP := $(BIN)/python -m pip install --no-compile -c constraints.txt
 
@@ -25,7 +23,7 @@ demo: $(BIN)/samplernn-fast
 	$(BIN)/samplernn-fast demo --output demo.wav --overwrite
 
 test: $(VENV)/.installed-test
-	$(BIN)/pytest -m "not slow" -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
+	$(BIN)/pytest -m "not slow" -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 soak: $(VENV)/.installed-test
 	$(BIN)/pytest -m slow --timeout 3600
