@@ -9,8 +9,6 @@ PYTHON ?= python3
 VENV ?= .venv
 FUZZ_SECONDS ?= 600
 BIN := $(VENV)/bin
-# The tests import a fraction of what is installed, and Python compiles each module when it is first imported.
-TEST_PIP := $(BIN)/python -m pip install --no-compile -c constraints.txt
 
 # What an installation depends on; Python sources are live in an editable one.
 INSTALL_INPUTS := pyproject.toml setup.py constraints.txt samplernn_fast/_version.py \
@@ -52,7 +50,7 @@ $(BIN)/samplernn-fast: $(BIN)/python $(INSTALL_INPUTS)
 	touch $@
 
 $(VENV)/.installed-%: $(BIN)/python $(INSTALL_INPUTS)
-	$(TEST_PIP) -e '.[$*]'
+	$(BIN)/python -m pip install -c constraints.txt -e '.[$*]'
 	touch $@
 
 clean:

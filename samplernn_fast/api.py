@@ -18,7 +18,7 @@ from samplernn_fast.engine.engine import Engine
 from samplernn_fast.engine.prompt import Prompt, prompt_levels
 from samplernn_fast.engine.state import EngineState
 from samplernn_fast.engine.temperature import Temperature, TemperatureCurve
-from samplernn_fast.errors import AudioError, ConfigError, needing_torch
+from samplernn_fast.errors import ConfigError, DiskFull, needing_torch
 from samplernn_fast.models.places import DEMO
 from samplernn_fast.models.places import model_path as model_path
 from samplernn_fast.ranges import Range, checked
@@ -170,26 +170,26 @@ class Stream:
         """Make the next `duration` seconds, and write them as they are made: a day of audio takes no more memory than
         a second.
 
-        The files are those of `Audio.save`, whole or not at all; they end early where should_stop says so, and there
-        are none where it says so at once. They end, too, where the disk is full, which is an AudioError all the same.
-        heard: called with the levels (B, n) of every slice that was made, as `Judge.add` of the clips. Raises
-        AudioError as `Audio.save`.
+        The files are those of `Audio.save`; they end early where should_stop says so, and there are none where it says
+        so at once. heard: called with the levels (B, n) of every slice that was made, as `Judge.add` of the clips.
+        Raises AudioError as `Audio.save`, and then there are no files; but where the disk becomes full, the files end
+        there and are kept, and a DiskFull tells how long they are. The stream may be further then than they are.
         """
         names = path if isinstance(path, Names) else Names(Path(path), self.info()["streams"], overwrite=overwrite)
         info, frames, began = self.info(), self.steps(duration), time.perf_counter()
         with (
             sending.file_at(names.path if isinstance(path, Names) else path) as place,
-            Takes(replace(names, path=Path(place)), info, self.sample_rate, frames, keep_when_full=True) as takes,
+            Takes(replace(names, path=Path(place)), info, self.sample_rate, frames, end_when_full=True) as takes,
         ):
             made = self.write_to(takes, duration, progress, should_stop, heard)
-            made_here = takes.finish() if made else []
+            made_here = takes.finish() if made and (takes.frames or not takes.full) else []
         paths = made_here if isinstance(path, Names) else [sending.sent_to(file) for file in made_here]
-        if takes.full and takes.frames < frames:
-            kept = takes.frames / self.sample_rate
-            several = f" to {paths[-1].name}" if len(paths) > 1 else ""
-            raise AudioError(f"{spelled(paths[0])}{several}: the disk is full, kept the first {kept:.2f} seconds")
+        made = takes.frames if takes.full else made
         speed = _speed((self.state.num_streams, made), time.perf_counter() - began, self.sample_rate)
-        return Saved(paths, made / self.sample_rate, info | speed)
+        saved = Saved(paths, made / self.sample_rate, info | speed)
+        if takes.full:
+            raise _disk_full(names, saved)
+        return saved
 
     def write_to(
         self,
@@ -296,6 +296,15 @@ def _prompt_levels(engine: Engine, prompt: Prompt | Audio, sample_rate: int | No
     else:
         levels = prompt_levels(engine.config, prompt.samples, prompt.sample_rate)
     return levels[0] if len(levels) == 1 else levels
+
+
+def _disk_full(names: Names, saved: Saved) -> DiskFull:
+    """The error of files that end where the disk became full, or of which there are none."""
+    if not saved.paths:
+        return DiskFull(f"{spelled(names.path)}: cannot be written: the disk is full", saved)
+    several = f" to {saved.paths[-1].name}" if len(saved.paths) > 1 else ""
+    kept = f"kept the first {saved.seconds:.2f} seconds"
+    return DiskFull(f"{spelled(saved.paths[0])}{several}: the disk is full; {kept}", saved)
 
 
 def _temperature_info(temperature: Temperature) -> Any:

@@ -7,6 +7,7 @@ import signal
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 _MOST_CHARACTERS = 1000  # A message may quote what a damaged file holds, so it has at most so many.
 # The least ratio of difflib at which a word is offered: at 0.6 --stereo would be taken for --seed. In a word of three
@@ -131,6 +132,15 @@ class BackendUnavailable(SampleRNNError):
     """A backend was asked for by name and cannot run this model on this device."""
 
 
+class DiskFull(AudioError):
+    """A disk became full while audio was written to it. The message says how much of it is kept."""
+
+    def __init__(self, message: object, saved: Any = None) -> None:
+        """saved: what is kept, as an `api.Saved`."""
+        super().__init__(message)
+        self.saved = saved
+
+
 class Interrupted(SampleRNNError):
     """Work that a signal ended before it was done. The message says what is kept."""
 
@@ -138,6 +148,12 @@ class Interrupted(SampleRNNError):
         """number: the signal; a program that it ends has the exit status 128 + number."""
         super().__init__(message)
         self.number = number
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether memory ran out. torch raises RuntimeErrors: a class of its own for a GPU, the plain one for the CPU."""
+    of_gpu, of_cpu = type(error).__name__ == "OutOfMemoryError", "DefaultCPUAllocator" in str(error)
+    return isinstance(error, MemoryError) or of_gpu or of_cpu
 
 
 def as_ours(error: Exception) -> SampleRNNError:

@@ -6,11 +6,9 @@ OSError passes through; the caller knows which of the package's errors it stands
 import errno
 import math
 import os
-import re
 import secrets
 import shutil
 import stat
-import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -19,8 +17,6 @@ from typing import Any, TypeVar
 from samplernn_fast.errors import SampleRNNError, exists
 
 _AT_ONCE = 8  # files
-_FORGOTTEN = 86400.0  # seconds without a change after which a temporary file is left over
-_TEMPORARY = re.compile(r"\.[0-9a-f]{16}\.tmp")
 _Item = TypeVar("_Item")
 
 
@@ -60,25 +56,6 @@ def check_free(path: Path, refusal: type[SampleRNNError], *, overwrite: bool = F
 def temporary_beside(path: Path) -> Path:
     """A name in `path`'s folder that nobody has, for what is to take `path`'s place. No file is made."""
     return path.with_name(f".{secrets.token_hex(8)}.tmp")
-
-
-def reserve(folder: Path, size: int) -> Path:
-    """Writes a temporary file of `size` bytes, whose room on the disk whoever removes it has for something else."""
-    path = temporary_beside(folder / "reserve")
-    try:
-        path.write_bytes(os.urandom(size))  # Some file systems keep zeros in no room at all.
-    except BaseException:
-        remove(path)
-        raise
-    return path
-
-
-def remove_forgotten(folder: Path) -> None:
-    """Removes temporary files of this module that have not changed for a day: a process was killed that wrote them."""
-    with suppress(OSError):
-        for entry in os.scandir(folder):
-            if _TEMPORARY.fullmatch(entry.name) and time.time() - entry.stat().st_mtime > _FORGOTTEN:
-                remove(Path(entry.path))
 
 
 def put_in_place(temporary: Path, path: Path) -> None:

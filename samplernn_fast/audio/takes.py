@@ -5,7 +5,6 @@ A take is one stream of what was generated: with another number, or another seed
 
 import base64
 import contextlib
-import errno
 import filecmp
 import json
 from collections.abc import Sequence
@@ -25,8 +24,6 @@ SPEED = ("seconds", "samples_per_second", "x_real_time", "rtf")
 """The entries of `Audio.info` that differ from run to run; a file's metadata is without them."""
 _PLAYED_SECONDS = 60.0  # the longest audio that a notebook is given, whose file keeps what it shows
 _MOST_NUMBERS = 1_000_000  # how many names are tried before a folder counts as full
-_RESERVE = 1 << 16  # bytes of the disk for each file: a block and what an encoder still holds, with room to spare
-_FULL = (errno.ENOSPC, errno.EDQUOT)
 _BLOCK = 8192  # samples that a file is given at a time; a short write costs much more than its samples do
 
 
@@ -134,51 +131,30 @@ def stem(
 
 
 class Takes:
-    """The files of several streams, written block by block. All appear when they are whole, or none does."""
+    """The files of several streams, written block by block. All appear when they are ended, or none does."""
 
     def __init__(
-        self, names: Names, info: dict[str, Any], sample_rate: int, frames: int, *, keep_when_full: bool = False
+        self, names: Names, info: dict[str, Any], sample_rate: int, frames: int, *, end_when_full: bool = False
     ) -> None:
         """info: what the metadata of the files tell, `Audio.info`. frames: the most samples that will come.
 
-        keep_when_full: where the disk becomes full, the files are not lost but end there; `full` says so. Raises
-        AudioError where a file exists or cannot be written, or a WAV would not fit, before anything is written.
+        end_when_full: where the disk becomes full, the files are not lost, but take no more samples. Raises AudioError
+        where a file exists or cannot be written, before anything is written.
         """
-        self._names = names
+        self._names, self._end_when_full = names, end_when_full
+        self.full = False
+        """This says whether the disk has no room for more."""
+        self.frames = 0
+        """Each stream has so many samples in its file."""
         self._waiting: list[np.ndarray] = []
         self._writers: list[writing.Writer] = []
-        self._reserve: Path | None = None
-        self.frames, self.full = 0, False
-        """The samples of each stream that are written, and whether there is no room for more."""
         try:
-            paths = names.paths()
-            files.remove_forgotten(names.path.parent)
-            writing.check_room(names.path.parent, names.path.suffix, frames, len(paths))
-            for row, path in enumerate(paths):
+            for row, path in enumerate(names.paths()):
                 told = comment(info, row)
-                self._writers.append(
-                    writing.Writer(path, sample_rate, frames=frames, comment=told, make_room=self._make_room)
-                )
-            if keep_when_full:
-                self._keep_reserve(paths[0], min(_RESERVE, frames // 2) * len(paths))
+                self._writers.append(writing.Writer(path, sample_rate, frames=frames, comment=told))
         except BaseException:
             self.close()
             raise
-
-    def _keep_reserve(self, first: Path, size: int) -> None:
-        """Keeps so many bytes of the disk, so that the files can be ended well when it is full."""
-        try:
-            self._reserve = files.reserve(first.parent, size)
-        except OSError as error:
-            raise writing.unwritable(first, error) from None
-
-    def _make_room(self, error: OSError) -> bool:
-        """Gives the reserve back where a write failed because the disk is full. Returns whether to write once more."""
-        if self._reserve is None or error.errno not in _FULL:
-            return False
-        self.full = True  # other threads may still be writing, so it stays known that there was a reserve
-        files.remove(self._reserve)
-        return True
 
     def __enter__(self) -> Self:
         return self
@@ -187,8 +163,8 @@ class Takes:
         self.close()
 
     def write(self, samples: np.ndarray) -> None:
-        """Takes the next (B, n) float samples, and writes all whole blocks of them; where there is no room for more,
-        they are dropped. Raises AudioError as `writing.write`.
+        """Takes the next (B, n) float samples, and writes all whole blocks of them; they are dropped once `full`.
+        Raises AudioError as `writing.write`.
 
         Blocks are the same however the samples come, because an encoder of Vorbis, Opus or MP3 makes other sound of
         other blocks.
@@ -205,9 +181,12 @@ class Takes:
         samples = self._waiting[0] if len(self._waiting) == 1 else np.concatenate(self._waiting, axis=1)
         self._waiting = [samples[:, until:].copy()] if until < waiting else []
         for start in range(0, until, _BLOCK):
-            block = samples[:, start : min(start + _BLOCK, until)]
+            # All files are asked, and before a block is written, so that all end after the same one.
+            if self._end_when_full and not all([writer.has_room() for writer in self._writers]):
+                self.full = True
             if self.full:
                 return
+            block = samples[:, start : min(start + _BLOCK, until)]
             for writer, row in zip(self._writers, block, strict=True):
                 writer.write(row)
             self.frames += block.shape[1]
@@ -226,8 +205,6 @@ class Takes:
 
     def close(self) -> None:
         """Removes the files that were not finished."""
-        if self._reserve is not None:
-            files.remove(self._reserve)
         for writer in self._writers:
             writer.close()
 

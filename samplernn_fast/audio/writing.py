@@ -6,14 +6,13 @@ back.
 
 from __future__ import annotations
 
+import errno
 import io
 import os
-import shutil
 import struct
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -24,6 +23,10 @@ from samplernn_fast.errors import AudioError, ConfigError
 
 _WAV_BYTES = 2**32 - 2**16  # most bytes of samples in a WAV, whose sizes have 32 bits; a longer one is written as RF64
 _BLOCK = 1 << 16  # frames that libsndfile is given at a time
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_HEADER = 4096  # more bytes than come before the samples of a WAV, comment and all
+# So many bytes have room for a block of 8,192 samples and for what an encoder still holds then.
+_TO_END_PCM, _TO_END_LOSSY = 7 << 12, 1 << 14
 _WAV_COMMENT_BYTES = 2000  # most bytes in the comment of a WAV; libsndfile drops a longer one without an error
 
 
@@ -99,20 +102,6 @@ def check_suffix(path: Path) -> None:
         raise ConfigError(f"{path}: the suffix must be one of {' '.join(WRITABLE)}, got {path.suffix!r}")
 
 
-def check_room(folder: Path, suffix: str, frames: int, number: int) -> None:
-    """Raises AudioError where `number` files of one channel and so many frames do not fit on the disk of a folder.
-
-    Only the size of a WAV is known before it is written.
-    """
-    try:
-        disk = shutil.disk_usage(folder)
-    except OSError:  # There will be a better message when the first file is made.
-        return
-    needed = 2 * frames * number
-    if suffix.lower() == ".wav" and disk.total and disk.free < needed:
-        raise AudioError(f"{folder}: the disk has {disk.free / 1e6:.0f} MB left, and {needed / 1e6:.0f} MB are needed")
-
-
 class Writer:
     """Writes one audio file block by block, so that memory never holds more than a block of it.
 
@@ -121,23 +110,19 @@ class Writer:
     """
 
     def __init__(
-        self,
-        path: Path,
-        sample_rate: int,
-        channels: int = 1,
-        *,
-        frames: int,
-        comment: str | None = None,
-        make_room: Callable[[OSError], bool] | None = None,
+        self, path: Path, sample_rate: int, channels: int = 1, *, frames: int, comment: str | None = None
     ) -> None:
         """path: where the file is to appear; its suffix says the format, and its folder must exist.
 
-        frames: the most samples of a channel that will come. make_room: called where the disk takes nothing more; when
-        it returns True, the same is written once more. Raises AudioError as `write`.
+        frames: the most samples of a channel that will come. Raises AudioError as `write`.
         """
         check_suffix(path)
         self.path, self._temporary = path, files.temporary_beside(path)
-        self._sink = _Sink(self._temporary, make_room)
+        self._sink = _Sink(self._temporary)
+        pcm = _FORMATS[path.suffix.lower()].subtype == "PCM_16"
+        # A FLAC of noise is a little longer than its samples.
+        most = _HEADER + 2 * channels * frames + (0 if path.suffix.lower() == ".wav" else frames // 32)
+        self._room = _TO_END_PCM if pcm else _TO_END_LOSSY, most
         self._check_disk()
         try:
             self._encoder = _Encoder(path, self._sink, sample_rate, channels, frames, comment)
@@ -156,22 +141,30 @@ class Writer:
         self._encoder.write(_as_frames(self.path, samples))
         self._check_disk()
 
+    def has_room(self) -> bool:
+        """Keeps room on the disk for 8,192 samples more and for the end of the file. Returns whether there is so much.
+
+        No more is kept than the promised samples take. Where the system keeps no room, the answer is always True.
+        """
+        return self._sink.keep(*self._room)
+
     def end(self) -> None:
         """Ends the file and checks it, under its temporary name. Raises AudioError as the function `write`."""
         self._encoder.close()
+        self._sink.give_back()
         self._check_disk()
         try:
             with open(self._temporary, "rb") as written:
                 self._encoder.check(written)
         except OSError as error:
-            raise unwritable(self.path, error) from None
+            raise _unwritable(self.path, error) from None
 
     def finish(self, path: Path) -> None:
         """Names the file, which has ended, `path`; it replaces what is there. Raises AudioError as `write`."""
         try:
             files.put_in_place(self._temporary, path)
         except OSError as error:
-            raise unwritable(path, error) from None
+            raise _unwritable(path, error) from None
 
     def close(self) -> None:
         """Ends the file, and removes it where it was not finished."""
@@ -181,7 +174,7 @@ class Writer:
     def _check_disk(self) -> None:
         if self._sink.error is not None:
             files.remove(self._temporary)
-            raise unwritable(self.path, self._sink.error)
+            raise _unwritable(self.path, self._sink.error)
 
 
 class WavPipe:
@@ -220,8 +213,7 @@ def pcm_16(samples: np.ndarray) -> bytes:
     return _pcm_16(_as_frames("standard output", samples)).astype("<i2").tobytes()
 
 
-def unwritable(path: Path, error: OSError) -> AudioError:
-    """The error of a file that the system does not let us write."""
+def _unwritable(path: Path, error: OSError) -> AudioError:
     return AudioError(f"{path}: cannot be written: {error.strerror or error}")
 
 
@@ -305,8 +297,9 @@ class _Sink:
     The file is opened for every write, so that any number of files can be written side by side.
     """
 
-    def __init__(self, path: Path, make_room: Callable[[OSError], bool] | None) -> None:
-        self._path, self._position, self._make_room = path, 0, make_room
+    def __init__(self, path: Path) -> None:
+        self._path, self._position = path, 0
+        self._length = self._kept = 0  # bytes that were written, and those that the file has room for
         self.error: OSError | None = None
         self._write(b"", "xb")
 
@@ -317,11 +310,35 @@ class _Sink:
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position}
-        self._position = offset + (base[whence] if whence in base else self._size())
+        self._position = offset + (base[whence] if whence in base else self._length)
         return self._position
 
     def tell(self) -> int:
         return self._position
+
+    def keep(self, more: int, most: int) -> bool:
+        """Keeps room for `more` bytes behind what was written, but for no more than `most` in all. Returns whether the
+        disk has it."""
+        wanted = min(self._length + more, most)
+        if wanted <= self._kept:
+            return True
+        try:
+            with open(self._path, "r+b") as file:
+                os.posix_fallocate(file.fileno(), 0, wanted)
+        except AttributeError:  # such a system has no way to keep room
+            return True
+        except OSError as error:  # others mean a file system that has no way, or a file that writing will complain of
+            return error.errno not in _FULL
+        self._kept = wanted
+        return True
+
+    def give_back(self) -> None:
+        """Ends the file behind what was written."""
+        try:
+            if self._kept > self._length:
+                os.truncate(self._path, self._length)
+        except OSError as error:
+            self.error = self.error or error
 
     def _write(self, data: bytes, mode: str) -> None:
         try:
@@ -329,22 +346,7 @@ class _Sink:
                 file.seek(self._position)
                 rest = memoryview(data)
                 while rest:
-                    rest = rest[self._write_some(file, rest) :]
+                    rest = rest[file.write(rest) :]
         except OSError as error:
             self.error = self.error or error
-
-    def _write_some(self, file: IO[Any], data: memoryview) -> int:
-        """Writes the beginning of `data`, and returns how many bytes of it."""
-        try:
-            return file.write(data)
-        except OSError as error:
-            if self._make_room is None or not self._make_room(error):
-                raise
-            return file.write(data)
-
-    def _size(self) -> int:
-        try:
-            return self._path.stat().st_size
-        except OSError as error:
-            self.error = self.error or error
-            return self._position
+        self._length = max(self._length, self._position + len(data))

@@ -13,7 +13,15 @@ from collections.abc import Sequence
 from samplernn_fast._version import __version__
 from samplernn_fast.commands import COMMANDS, SENDING, TRAINING, standard_streams
 from samplernn_fast.commands.standard_streams import FAILURE_STATUS, USAGE_STATUS
-from samplernn_fast.errors import ConfigError, Interrupted, SampleRNNError, did_you_mean, needing_torch, quoted
+from samplernn_fast.errors import (
+    ConfigError,
+    Interrupted,
+    SampleRNNError,
+    did_you_mean,
+    is_out_of_memory,
+    needing_torch,
+    quoted,
+)
 
 _SPINS = "2000"  # how often a thread of torch looks whether its wait is over before it sleeps
 _LOG2_CYCLES = "10"  # the logarithm of the cycles for which an idle thread of NumPy's BLAS spins before it sleeps
@@ -59,7 +67,7 @@ def run_command(args: Sequence[str]) -> tuple[int, str]:
             else (_INTERRUPTED, "interrupted")
         )
     except (MemoryError, RuntimeError) as error:
-        if not _out_of_memory(error):
+        if not is_out_of_memory(error):
             raise
         return FAILURE_STATUS, "not enough memory; use a smaller --batch-size, --num-samples or model"
     except BrokenPipeError:
@@ -143,12 +151,6 @@ def _setting_names(command: str | None) -> set[str]:
 
     kinds: tuple[type[TrainConfig | AudioConfig], ...] = (TrainConfig, *CONFIGS)
     return own | {field.name for kind in kinds for field in dataclasses.fields(kind)}
-
-
-def _out_of_memory(error: Exception) -> bool:
-    """Whether memory ran out. torch raises RuntimeErrors: a class of its own for a GPU, the plain one for the CPU."""
-    of_gpu, of_cpu = type(error).__name__ == "OutOfMemoryError", "DefaultCPUAllocator" in str(error)
-    return isinstance(error, MemoryError) or of_gpu or of_cpu
 
 
 def overview() -> str:

@@ -17,7 +17,7 @@ from samplernn_fast.engine.memory import arrays_of, as_array
 from samplernn_fast.engine.pace import Pace
 from samplernn_fast.engine.state import EngineState
 from samplernn_fast.engine.temperature import Temperature
-from samplernn_fast.errors import CheckpointError, ConfigError, NotFinite
+from samplernn_fast.errors import CheckpointError, ConfigError, NotFinite, is_out_of_memory
 from samplernn_fast.models.layout import Hidden
 from samplernn_fast.models.stored.arrays import ModelArrays, no_model, read_model
 from samplernn_fast.reference import limits
@@ -114,7 +114,9 @@ class Engine:
             history = np.full((num_streams, self.config.lookback), self.config.q_zero)
             streams = np.arange(first_stream, first_stream + num_streams, dtype=np.uint32)
             hidden = self.backend.init_hidden(num_streams)
-        except MemoryError:
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
             raise ConfigError(f"{num_streams} streams at once take more memory than there is") from None
         checked = limits.check_seed(seed)
         state = EngineState(hidden, history, checked, streams, self.config, self.model_sha256)
@@ -146,7 +148,7 @@ class Engine:
         self.check_state(state)
         if isinstance(n, bool) or not isinstance(n, numbers.Integral) or n < 0:
             raise ConfigError(f"run: n must be a whole number, 0 or more, got {n!r}")
-        all_forced = self._check_forced(state, n, forced)
+        n, all_forced = int(n), self._check_forced(state, n, forced)
         made: list[np.ndarray] = []
         slice_size = functools.partial(self.pace.samples, state.num_streams)
         some = None if forced is None else all_forced

@@ -212,7 +212,7 @@ class EngineState:
             raise _misfit(error) from None
 
     @checked
-    def save(self, path: str | Path, *, overwrite: bool = False) -> None:
+    def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
         """Write `state_dict` to a safetensors file, whole or not at all.
 
         A temperature that is a function is left out; whoever loads the state must set it again. An earlier state is
@@ -234,7 +234,7 @@ class EngineState:
             raise CheckpointError(f"{file}: cannot be written ({error}); what was there before is kept") from None
 
     @checked
-    def load(self, path: str | Path) -> None:
+    def load(self, path: str | os.PathLike[str]) -> None:
         """Go on where `save` was called. Raises CheckpointError where there is no such file, or as `load_state_dict`;
         then nothing has changed."""
         file = Path(path)
@@ -290,7 +290,7 @@ def _misfit(reason: object) -> CheckpointError:
 
 
 def _text(info: dict[str, Any]) -> str:
-    """What is not an array of a saved state, as text of which the hash is taken."""
+    """What is not an array of a saved state, as the text that goes into its hash."""
     return json.dumps(info, sort_keys=True)
 
 

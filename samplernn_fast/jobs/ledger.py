@@ -31,6 +31,7 @@ BESIDE, INSIDE = "beside", "inside"
 _PLAN_FILE, _MANIFEST_FILE = "plan.json", "manifest.json"
 _CLOSED_FILE = "closed"
 _RECORDS, _PARTS, _MAKING, _SET_ASIDE = "units", "parts", "making", "set-aside"
+_MISSING = object()
 _FORMAT, _VERSION = "samplernn_fast job", 1
 _MOST_UNITS = 10_000_000
 _MOST_BYTES = 2**60
@@ -135,10 +136,10 @@ class Ledger:
         there.pop("units"), here.pop("units")
         names = dict.fromkeys([*there, *theirs, *here, *ours])
         theirs, ours = there | theirs, here | ours
-        other = next((name for name in names if theirs.get(name) != ours.get(name)), None)
+        other = next((name for name in names if theirs.get(name, _MISSING) != ours.get(name, _MISSING)), None)
         if other is None:
-            pairs = itertools.zip_longest(self.plan.units, plan.units, fillvalue="nothing more")
-            what = "{} is made there and {} here".format(*next(pair for pair in pairs if pair[0] != pair[1]))
+            pairs = itertools.zip_longest(self.plan.units, plan.units, fillvalue="no further file")
+            what = "it makes {} there and {} here".format(*next(pair for pair in pairs if pair[0] != pair[1]))
         else:
             what = f"{other} is {_short(theirs.get(other))} there and {_short(ours.get(other))} here"
         raise ConfigError(f"{self.folder} has another job: {what}; choose another output, or remove that folder")

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import ParamSpec, TypeVar
 
-from samplernn_fast.errors import Interrupted, StoreError
+from samplernn_fast.errors import DiskFull, Interrupted, StoreError
 from samplernn_fast.stores import addresses
 from samplernn_fast.stores.addresses import PathLike
 from samplernn_fast.stores.reading import cache, making_room
@@ -30,8 +30,8 @@ def folder_at(out: PathLike, last: Sequence[str] = ()) -> Iterator[Path]:
     """Yields the folder `out` itself, or for an address the local folder whose files go there when the block ends well.
 
     The folder is there only where something is at the address. last: names of files that go behind all others, because
-    they speak of them. An Interrupted sends what there is, too; other errors send nothing. Raises StoreError where it
-    cannot be sent, and says where it is kept.
+    they speak of them. An Interrupted and a DiskFull send what there is, too; other errors send nothing. Raises
+    StoreError where it cannot be sent, and says where it is kept.
     """
     address = addresses.address_of(out)
     if address is None:
@@ -45,7 +45,7 @@ def folder_at(out: PathLike, last: Sequence[str] = ()) -> Iterator[Path]:
     addresses.remember(folder, address)
     try:
         yield folder
-    except Interrupted:
+    except (Interrupted, DiskFull):
         _send(store, folder, before, last)
         raise
     except BaseException:

@@ -1,12 +1,10 @@
 """What is kept of audio that is written while it is made, where the disk becomes full before the end."""
 
-import errno
-import io
+import json
 import os
 import shutil
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
@@ -17,9 +15,12 @@ from small import CONFIG, RATE
 import samplernn_fast as srnn
 from samplernn_fast import api
 from samplernn_fast.audio import takes, writing
-from samplernn_fast.errors import AudioError
+from samplernn_fast.errors import DiskFull
 
 SECONDS = 24  # which are several of the blocks that files are given
+SUFFIXES = [".wav", ".flac", ".ogg", ".opus", ".mp3"]
+MOUNT = "mount -t tmpfs -o size={size} none {disk}"
+"""What makes a small disk, in a name space of its own, which ends with the program."""
 
 
 @pytest.fixture
@@ -38,94 +39,127 @@ def engine(monkeypatch):
 
 @pytest.fixture
 def disk(tmp_path, monkeypatch):
-    """A function that makes a folder hold so many bytes and no more, whichever way they are written."""
-
-    def used():
-        return sum(path.stat().st_size for path in tmp_path.iterdir())
+    """A function that lets files keep so many bytes of a folder and no more."""
 
     def limit(capacity):
-        class Limited(io.FileIO):
-            def write(self, data):
-                grown = max(0, self.tell() + len(data) - os.fstat(self.fileno()).st_size)
-                some = len(data) - max(0, grown - max(0, capacity - used()))
-                if data and some <= 0:
-                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-                return super().write(bytes(data)[:some])
+        def allocate(number, start, size):
+            used = sum(path.stat().st_size for path in tmp_path.iterdir())
+            if used + start + size - os.fstat(number).st_size > capacity:
+                raise OSError(limit.error, os.strerror(limit.error))
+            os.truncate(number, start + size)
 
-        monkeypatch.setattr(
-            writing, "open", lambda path, mode, **_: Limited(path, mode.replace("b", "")), raising=False
-        )
+        monkeypatch.setattr(writing.os, "posix_fallocate", allocate)
 
+    limit.error = 28  # ENOSPC
     return limit
+
+
+@pytest.fixture
+def real_disk(tmp_path):
+    """A function that runs lines of a shell where the folder `disk` is a disk of that size."""
+    (tmp_path / "disk").mkdir()
+
+    def run(size, lines):
+        command = ["unshare", "-m", "sh", "-c"]
+        mount = MOUNT.format(size=size, disk=tmp_path / "disk")
+        if not shutil.which("unshare") or subprocess.run([*command, mount], check=False).returncode:
+            pytest.skip("a file system cannot be mounted here")
+        script = f"cd {tmp_path} && {mount} && {{ {lines}; }}"
+        return subprocess.run([*command, script], capture_output=True, text=True, timeout=120)
+
+    return run
 
 
 def save(engine, path, streams):
     return api.stream(engine, num_samples=streams, seed=3).save(path, SECONDS)
 
 
-@pytest.mark.parametrize("suffix", [".wav", ".flac", ".ogg", ".opus", ".mp3"])
+@pytest.mark.parametrize("suffix", SUFFIXES)
 @pytest.mark.parametrize("streams", [1, 3])
-def test_what_is_made_until_the_disk_is_full_is_kept(engine, tmp_path, disk, suffix, streams):
+@pytest.mark.parametrize("slice_size", [256, RATE * SECONDS])
+def test_what_is_made_until_the_disk_is_full_is_kept(engine, tmp_path, disk, suffix, streams, slice_size, monkeypatch):
+    monkeypatch.setattr(engine.pace, "samples", lambda streams: slice_size)
     whole = [soundfile.read(path)[0] for path in save(engine, tmp_path / f"whole{suffix}", streams).paths]
     there = sum(path.stat().st_size for path in tmp_path.iterdir())
-    disk(there + streams * takes._RESERVE + there // 2)
-    with pytest.raises(AudioError) as raised:
+    disk(there + there // 2 + streams * writing._TO_END_LOSSY)
+    with pytest.raises(DiskFull) as raised:
         save(engine, tmp_path / f"cut{suffix}", streams)
-    kept = sorted(tmp_path.glob("cut*"))
+    kept, saved = sorted(tmp_path.glob("cut*")), raised.value.saved
     several = f" to cut-{streams - 1:02d}{suffix}" if streams > 1 else ""
-    seconds = soundfile.info(kept[0]).duration
-    assert str(raised.value) == f"{kept[0]}{several}: the disk is full, kept the first {seconds:.2f} seconds"
-    assert len(kept) == streams and 0.2 * SECONDS < seconds < 0.8 * SECONDS
+    assert str(raised.value) == f"{kept[0]}{several}: the disk is full; kept the first {saved.seconds:.2f} seconds"
+    assert saved.paths == kept and len(kept) == streams and 0.2 * SECONDS < saved.seconds < 0.9 * SECONDS
     assert sorted(tmp_path.glob(".*")) == []
     for path, samples in zip(kept, whole, strict=True):
-        heard = soundfile.read(path)[0]
-        assert len(heard) == round(seconds * soundfile.info(path).samplerate)
+        heard, rate = soundfile.read(path)
+        assert len(heard) == round(saved.seconds * rate)
         near = len(heard) - 4000  # an encoder that hears what follows makes other sound of the very end
         assert np.array_equal(heard[:near], samples[:near])
         if suffix in (".wav", ".flac"):
             assert np.array_equal(heard, samples[: len(heard)])
 
 
-def test_a_disk_that_stays_full_loses_the_files_and_says_so(engine, tmp_path, disk, monkeypatch):
-    monkeypatch.setattr(takes, "_RESERVE", 64)
+def test_a_quota_counts_as_a_full_disk_and_another_failure_does_not(engine, tmp_path, disk):
+    disk.error = 122  # EDQUOT
     disk(100_000)
-    with pytest.raises(AudioError, match=r"cut-0[01]\.wav: cannot be written: No space left on device$"):
-        save(engine, tmp_path / "cut.wav", 2)
-    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(DiskFull):
+        save(engine, tmp_path / "quota.wav", 1)
+    disk.error = 95  # EOPNOTSUPP
+    assert save(engine, tmp_path / "whole.wav", 1).seconds == SECONDS
 
 
-def test_a_wav_that_does_not_fit_is_refused_before_anything_is_made(engine, tmp_path, monkeypatch):
-    needed = 2 * RATE * SECONDS * 2
-    for free, fits in ((needed - 1, False), (needed, True)):
-        monkeypatch.setattr(shutil, "disk_usage", lambda folder, free=free: shutil._ntuple_diskusage(10**9, 0, free))
-        if fits:
-            assert len(save(engine, tmp_path / "cut.wav", 2).paths) == 2
-            continue
-        with pytest.raises(AudioError, match=r": the disk has 1 MB left, and 1 MB are needed$"):
-            save(engine, tmp_path / "cut.wav", 2)
-        assert list(tmp_path.iterdir()) == []
+def test_a_wav_that_fits_is_whole(engine, tmp_path, disk):
+    disk(2 * RATE * SECONDS + writing._HEADER)
+    assert save(engine, tmp_path / "whole.wav", 1).seconds == SECONDS
 
 
-def test_temporary_files_of_yesterday_are_removed(engine, tmp_path):
-    old, new, other = (tmp_path / name for name in (f".{'a' * 16}.tmp", f".{'b' * 16}.tmp", ".mine.tmp"))
-    for path in (old, new, other):
-        path.touch()
-    for path, age in ((old, 86_500), (new, 86_300), (other, 86_500)):
-        os.utime(path, (time.time() - age,) * 2)
-    save(engine, tmp_path / "cut.wav", 1)
-    assert sorted(path.name for path in tmp_path.glob(".*")) == [new.name, other.name]
+def test_a_disk_without_any_room_leaves_nothing(engine, tmp_path, disk):
+    disk(5000)
+    with pytest.raises(DiskFull, match=r"x\.wav: cannot be written: the disk is full$") as raised:
+        save(engine, tmp_path / "x.wav", 2)
+    assert raised.value.saved.paths == [] and list(tmp_path.iterdir()) == []
 
 
-def test_a_real_disk_that_becomes_full(tmp_path):
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mount = f"mount -t tmpfs -o size=200k none {disk}"
-    if not shutil.which("unshare") or subprocess.run(["unshare", "-m", "sh", "-c", mount], check=False).returncode:
-        pytest.skip("a file system cannot be mounted here")
-    make = f"{sys.executable} -m samplernn_fast generate -o {disk}/a.flac --duration 60"
-    script = f"{mount} && {{ {make}; echo $?; ls -A {disk}; cp {disk}/a.flac {tmp_path}; }}"
-    ended = subprocess.run(["unshare", "-m", "sh", "-c", script], capture_output=True, text=True, timeout=120)
-    assert ended.stdout == "1\na.flac\n"
+def test_audio_that_is_there_already_is_saved_whole_or_not_at_all(tmp_path, disk):
+    disk(0)
+    made = api.Audio(np.zeros((1, 9000), np.float32), np.zeros((1, 9000), int), RATE)
+    assert soundfile.info(made.save(tmp_path / "x.wav")[0]).frames == 9000  # it asks for no room
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_a_file_has_no_more_bytes_than_were_written(engine, tmp_path, monkeypatch, suffix):
+    kept = save(engine, tmp_path / f"kept{suffix}", 1).paths[0].stat().st_size
+    monkeypatch.delattr(writing.os, "posix_fallocate")
+    assert save(engine, tmp_path / f"plain{suffix}", 1).paths[0].stat().st_size == kept
+    assert takes._BLOCK == 8192  # for which `has_room` keeps room
+
+
+def test_a_real_disk_that_becomes_full(real_disk, tmp_path):
+    make = f"{sys.executable} -m samplernn_fast generate --duration 60 --json -o disk/a.flac"
+    ended = real_disk("200k", f"{make}; echo $?; ls -A disk; cp disk/a.flac .")
+    told, status, name = ended.stdout.splitlines()
     seconds = soundfile.info(tmp_path / "a.flac").duration
-    assert ended.stderr.endswith(f"a.flac: the disk is full, kept the first {seconds:.2f} seconds\n")
+    assert (status, name, json.loads(told)["files"]) == ("1", "a.flac", ["disk/a.flac"])
+    assert ended.stderr.endswith(f"disk/a.flac: the disk is full; kept the first {seconds:.2f} seconds\n")
     assert 2 < seconds < 60
+
+
+def test_a_real_disk_that_others_fill(real_disk, tmp_path):
+    begun = "until [ $(du -k disk | cut -f1) -ge 150 ]; do sleep 0.05; done"
+    fill = "while ! dd if=/dev/zero of=disk/theirs bs=4k count=999 oflag=append conv=notrunc 2>/dev/null; do :; done"
+    make = f"{sys.executable} -m samplernn_fast generate --duration 3600 -o disk/a.ogg"
+    ended = real_disk("600k", f"( {begun}; while :; do {fill}; done ) & {make}; echo $?; kill $!; cp disk/a.ogg .")
+    assert ended.stdout.splitlines()[-1] == "1"
+    seconds = soundfile.info(tmp_path / "a.ogg").duration
+    assert ended.stderr.endswith(f"disk/a.ogg: the disk is full; kept the first {seconds:.2f} seconds\n")
+
+
+def test_what_is_kept_is_sent_to_an_address(tmp_path, monkeypatch):
+    pytest.importorskip("fsspec", reason="needs fsspec, of the extra `store`")
+    from command_line import run
+
+    from samplernn_fast.stores.store import Store
+
+    monkeypatch.setenv("SAMPLERNN_FAST_CACHE", str(tmp_path))
+    monkeypatch.setattr(writing.Writer, "has_room", lambda self: self._sink._length < 100_000)
+    assert run("generate", "--duration", 20, "-o", "memory://full/a.wav") == 1
+    assert list(Store("memory://full/").in_folder()) == ["a.wav"]

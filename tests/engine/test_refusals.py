@@ -1,6 +1,7 @@
 """What an engine refuses: impossible requests, backends and devices that are not there, weights that are not finite."""
 
 import functools
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -68,12 +69,15 @@ def test_impossible_requests_are_one_line(call):
 def test_more_streams_than_memory_are_one_line(monkeypatch):
     made = engine()
 
-    def fail(streams):
-        raise MemoryError
-
-    monkeypatch.setattr(made.backend, "init_hidden", fail)
-    with pytest.raises(ConfigError, match=r"^9 streams at once take more memory than there is$"):
+    def init_state_with(error):
+        monkeypatch.setattr(made.backend, "init_hidden", mock.Mock(side_effect=error))
         made.init_state(9)
+
+    for error in (MemoryError(), RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory")):
+        with pytest.raises(ConfigError, match=r"^9 streams at once take more memory than there is$"):
+            init_state_with(error)
+    with pytest.raises(RuntimeError, match="of another kind"):
+        init_state_with(RuntimeError("of another kind"))
 
 
 @functools.cache

@@ -1,6 +1,7 @@
 """`EngineState.save` and `load`: a state in a file, from which a stream goes on in another process."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -149,6 +150,16 @@ def test_no_changed_byte_is_taken_for_what_was_saved(tmp_path):
         with pytest.raises(CheckpointError, match="state: is damaged: it holds other values than were saved"):
             state.load(tmp_path / "state")
         assert json.dumps(state.state_dict(), default=np.ndarray.tolist) == before
+
+
+def test_any_kind_of_path_and_whole_number_will_do(tmp_path):
+    made = engine()
+    state = made.init_state(1)
+    made.run(state, np.int64(5))
+    state.save(tmp_path / "state")
+    (entry,) = os.scandir(tmp_path)
+    state.load(entry)
+    state.save(entry)
 
 
 def test_what_is_no_path_is_one_error():

@@ -46,9 +46,11 @@ def test_a_job_with_other_settings_is_refused(ledger, tmp_path):
         Ledger.begin(ledger.folder, other)
     with pytest.raises(ConfigError, match='command is "generate" there and "prepare" here'):
         Ledger.begin(ledger.folder, Plan("prepare", PLAN.settings, UNITS))
+    with pytest.raises(ConfigError, match="has another job: top_k is null there and null here"):
+        Ledger.begin(ledger.folder, Plan("generate", PLAN.settings | {"top_k": None}, UNITS))
     for units, message in (
-        (UNITS[1:], f"{UNITS[0]} is made there and {UNITS[1]} here"),
-        ((*UNITS, "z.wav"), "nothing more is made there and z.wav here"),
+        (UNITS[1:], f"it makes {UNITS[0]} there and {UNITS[1]} here"),
+        ((*UNITS, "z.wav"), "it makes no further file there and z.wav here"),
     ):
         with pytest.raises(ConfigError, match=f"has another job: {message}; choose another output"):
             Ledger.begin(ledger.folder, Plan("generate", PLAN.settings, units))

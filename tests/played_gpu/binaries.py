@@ -104,8 +104,8 @@ def kernel_library(headers: Path, texts: Sequence[Path], macros: Sequence[str], 
     flags = (*compiler(), *FLAGS)
     sources = (*sorted(SHIM.iterdir()), *more)
     names = [str(text.relative_to(headers)) for text in texts]
-    key = digest(*flags, *macros, *names, *(path.read_bytes() for path in (*texts, *sources)))
-    fibres = _fibres()
+    fibres = _fibres()  # A change of it makes other libraries, because each loads it by its name.
+    key = digest(*flags, *macros, *names, str(fibres), *(path.read_bytes() for path in (*texts, *sources)))
 
     def build(path: Path) -> None:
         includes = ["-include", str(_ahead()), f"-I{headers}", f"-I{SHIM}"]

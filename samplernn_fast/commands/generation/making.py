@@ -11,7 +11,7 @@ from samplernn_fast import terminal
 from samplernn_fast.commands.clips.choosing import Choice, choose
 from samplernn_fast.commands.generation.faster import tell_of_faster
 from samplernn_fast.commands.generation.places import make_folder
-from samplernn_fast.errors import Interrupted, needing_torch
+from samplernn_fast.errors import DiskFull, Interrupted, needing_torch
 from samplernn_fast.stores.addresses import spelled
 
 if TYPE_CHECKING:
@@ -51,14 +51,20 @@ class Making:
             make_folder(names.path.parent)
             judge = self._judge(stream, model)
             heard = None if judge is None else judge.add
-            saved = stream.save(names, self.duration, progress=True, should_stop=lambda: bool(caught), heard=heard)
+            full: DiskFull | None = None
+            try:
+                saved = stream.save(names, self.duration, progress=True, should_stop=lambda: bool(caught), heard=heard)
+            except DiskFull as error:
+                full, saved = error, error.saved
             repeated = None if self.json else names.repeated(saved.paths)
-            if caught or judge is None:
+            if caught or full or judge is None:
                 chosen = None
             else:
                 chosen = choose(self.choice, saved.paths, judge.clips(), usual)
             if saved.paths:
                 _report(saved, self.json, chosen, repeated)
+            if full:
+                raise full
             if caught and chosen is None:
                 kept = f": kept the first {saved.seconds:.2f} seconds" if saved.paths else " before anything was made"
                 raise Interrupted(f"interrupted{kept}", caught[0])

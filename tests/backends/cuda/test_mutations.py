@@ -61,6 +61,7 @@ _WAITS = {
     "what is in shared memory is cleared": ("exchange.cuh", "buffers[i] = {0, 0, 0, 0};", "(void)buffers;", "cluster"),
 }
 
+# These mutants spoil the packets of several streams, all others those of one.
 _OF_MANY_STREAMS = ("a packet's count is looked at", "a pushed packet's count is looked at")
 _SLOW = ("buffers",)
 
@@ -211,7 +212,7 @@ def test_no_part_of_the_protocol_can_be_left_out(what, tmp_path):
     start = (KERNELS / "cuda" / "device" / file).read_text().index(old)
     kernels = mutant(tmp_path, file, start, old, new)
     runs = [run for run in range(len(RUNS)) if RUNS[run].exchange == exchange]
-    # Those that have such packets come first, because each run that notices nothing costs seconds.
+    # Runs whose packets are of the kind that the mutant spoils come first: one that notices nothing costs seconds.
     runs.sort(key=lambda run: (RUNS[run].batch > 1) != (what in _OF_MANY_STREAMS))
     assert any(is_noticed(kernels, run) for run in runs)
 

@@ -1,4 +1,4 @@
-// The library of fibres.h, which is the same for all kernels, so it is compiled once and well.
+// The library of fibres.h. It is the same for all kernels, so it is compiled once, with -O2.
 #include "fibres.h"
 
 #include <memory>

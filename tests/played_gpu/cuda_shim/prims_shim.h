@@ -130,7 +130,7 @@ SRNN_DEVICE int warp_first(int x, SRNN_HERE) {
 
 // Memory that other blocks write.
 
-// There may be much time before an access.
+// Other threads may run before each access.
 using simt::pause_sometimes;
 
 SRNN_DEVICE void put_float(float* to, float x) {
