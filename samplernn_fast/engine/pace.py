@@ -7,8 +7,9 @@ from contextlib import contextmanager
 SECONDS = 0.25
 """The wall time that a slice of audio should take. A key press and a progress bar wait for two slices at most, and what
 a slice costs beside its samples (the first launch, copies, Python) is a small part of it on any machine."""
-FIRST = 256
-"""The samples of a slice while nothing is known about the speed."""
+FIRST, MANY = 256, 64
+"""The samples of a slice while nothing is known about the speed; fewer where there are more than `MANY` streams, which
+would take so much longer that ctrl-C would wait for seconds."""
 
 
 class Pace:
@@ -23,7 +24,7 @@ class Pace:
     def samples(self, streams: int) -> int:
         """The samples of the next slice of so many streams: what takes `SECONDS`, at least one top frame."""
         speed = self._speeds.get(streams)
-        wanted = FIRST if speed is None else speed * SECONDS
+        wanted = FIRST * MANY / max(MANY, streams) if speed is None else speed * SECONDS
         return max(1, int(wanted) // self._unit) * self._unit
 
     @contextmanager

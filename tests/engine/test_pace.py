@@ -25,6 +25,11 @@ class Clock:
             self.now += seconds
 
 
+@pytest.mark.parametrize(("streams", "samples"), [(1, 256), (64, 256), (65, 248), (128, 128), (5000, 8), (10**6, 8)])
+def test_the_first_block_of_many_streams_is_short(streams, samples):
+    assert Pace(8).samples(streams) == samples
+
+
 def test_a_block_takes_a_quarter_of_a_second(monkeypatch):
     clock, subject = Clock(monkeypatch), Pace(8)
     assert subject.samples(1) == 256

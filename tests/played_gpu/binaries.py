@@ -85,7 +85,7 @@ def _ahead() -> Path:
     return written
 
 
-def _fibres() -> Path:
+def fibres_library() -> Path:
     """The library of the shim's fibres, which those of kernels load."""
     flags = (*compiler(), *FLAGS, "-O2", "-shared")
     source = SHIM / "fibres.cpp"
@@ -104,7 +104,7 @@ def kernel_library(headers: Path, texts: Sequence[Path], macros: Sequence[str], 
     flags = (*compiler(), *FLAGS)
     sources = (*sorted(SHIM.iterdir()), *more)
     names = [str(text.relative_to(headers)) for text in texts]
-    fibres = _fibres()  # A change of it makes other libraries, because each loads it by its name.
+    fibres = fibres_library()  # A change of it makes other libraries, because each loads it by its name.
     key = digest(*flags, *macros, *names, str(fibres), *(path.read_bytes() for path in (*texts, *sources)))
 
     def build(path: Path) -> None:
