@@ -46,6 +46,7 @@ class Block:
         self.log: list[tuple[int, int]] = []
         """The first warp's instructions: (place in the program, cycle of its end) of each."""
         self._places = {i.address: k for k, i in enumerate(self.program)}
+        self._latency = LATENCY | {"B2R": timing.vote, "REDUX": timing.reduction}
         self._pipes = [pipe_of(i.op, i.mods) for i in self.program]
         self._caches = [InstructionCache(timing.fetch, timing.fetch_each) for _ in range(_SCHEDULERS)]
         self._busy: dict[object, int] = collections.defaultdict(int)
@@ -75,7 +76,7 @@ class Block:
         w.count += 1
         t = self._issue(w, at)
         w.pc[active] = at + 1
-        latency, taken = LATENCY.get(i.op, USUAL_LATENCY), False
+        latency, taken = self._latency.get(i.op, USUAL_LATENCY), False
         if i.op in _CONTROL:
             taken = self._control(w, i, active, lanes)
         elif i.op == "BAR":

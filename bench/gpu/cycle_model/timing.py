@@ -1,7 +1,7 @@
 """The cycles that things take on one multiprocessor of sm_90.
 
 Latencies of instructions come from published microbenchmarks of Volta to Hopper: shared memory 29, shuffles 24, special
-functions and conversions 20 to 22, L2 about 280. A taken branch (8) and a barrier (20 after the last warp) are guesses.
+functions and conversions 20 to 22, L2 about 280. A barrier (20 after the last warp) is a guess.
 """
 
 from dataclasses import dataclass
@@ -13,7 +13,8 @@ class Timing:
 
     Those of exchanges in a cluster and the rates of L2 are what an H100 was measured to take (docs/predictions.md,
     "Latencies and bandwidth"). `stored` and those of instruction caches were chosen so that the model comes near to
-    what an H200 took for one stream in int8, and to how long its warps waited for instructions.
+    what an H200 took for one stream in int8, and to how long its warps waited for instructions. Those of branches,
+    votes and reductions follow from where warps stood still there (Nsight Compute).
     """
 
     load: int = 280
@@ -32,18 +33,23 @@ class Timing:
     """From the request of a line of instructions until a scheduler has it. 0: instructions are always there."""
     fetch_each: int = 12
     """Between two such requests."""
-    branch: int = 8
+    branch: int = 20
+    """A warp that takes a branch goes on so much later."""
+    vote: int = 40
+    """B2R, which reads the result of a barrier that votes."""
+    reduction: int = 34
+    """REDUX over the lanes of a warp."""
     barrier: int = 20
     l1_lines: int = 180
     """Lines of 128 bytes that shared memory leaves to L1."""
 
 
-PUBLISHED = Timing(stored=350, push=230, l2_rate=30.8, far_l2_rate=30.8, fetch=0)
+PUBLISHED = Timing(stored=350, push=230, l2_rate=30.8, far_l2_rate=30.8, fetch=0, branch=8, vote=20, reduction=30)
 """These were expected before anything was measured on a GPU."""
 
 LATENCY = {
-    **{"LDS": 29, "SHFL": 24, "REDUX": 30, "MUFU": 22, "F2I": 20, "I2F": 20, "F2F": 22, "FCHK": 22},
-    **{"FLO": 18, "BREV": 18, "POPC": 18, "S2R": 25, "S2UR": 25, "LDC": 35, "ULDC": 15, "B2R": 20},
+    **{"LDS": 29, "SHFL": 24, "MUFU": 22, "F2I": 20, "I2F": 20, "F2F": 22, "FCHK": 22},
+    **{"FLO": 18, "BREV": 18, "POPC": 18, "S2R": 25, "S2UR": 25, "LDC": 35, "ULDC": 15},
     **{"DSETP": 12, "VOTE": 12, "P2R": 10, "R2UR": 15, "CS2R": 10, "IMAD": 6},
 }
 """From an instruction's issue to its result, where it sets a scoreboard."""
