@@ -182,7 +182,7 @@ class Stream:
             Takes(replace(names, path=Path(place)), info, self.sample_rate, frames, end_when_full=True) as takes,
         ):
             made = self.write_to(takes, duration, progress, should_stop, heard)
-            made_here = takes.finish() if made and (takes.frames or not takes.full) else []
+            made_here = takes.finish() if made else []
         paths = made_here if isinstance(path, Names) else [sending.sent_to(file) for file in made_here]
         made = takes.frames if takes.full else made
         speed = _speed((self.state.num_streams, made), time.perf_counter() - began, self.sample_rate)

@@ -192,12 +192,15 @@ class Takes:
             self.frames += block.shape[1]
 
     def finish(self) -> list[Path]:
-        """Ends all files, and gives them their names, which are returned. Raises AudioError as `writing.write`.
+        """Ends all files, and gives them their names, which are returned. There are none where the disk was full before
+        anything was written. Raises AudioError as `writing.write`.
 
         Where somebody else has made a file of such a name meanwhile, the next that is free is taken, so that nothing
         is lost.
         """
         self._write_waiting(last=True)
+        if self.full and not self.frames:
+            return []
         files.for_each(writing.Writer.end, self._writers)
         paths = replace(self._names, numbered=not self._names.overwrite).paths()
         files.for_each(lambda pair: pair[0].finish(pair[1]), list(zip(self._writers, paths, strict=True)))

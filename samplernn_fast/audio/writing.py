@@ -319,12 +319,12 @@ class _Sink:
     def keep(self, more: int, most: int) -> bool:
         """Keeps room for `more` bytes behind what was written, but for no more than `most` in all. Returns whether the
         disk has it."""
-        wanted = min(self._length + more, most)
-        if wanted <= self._kept:
+        there, wanted = max(self._length, self._kept), min(self._length + more, most)
+        if wanted <= there:
             return True
         try:
             with open(self._path, "r+b") as file:
-                os.posix_fallocate(file.fileno(), 0, wanted)
+                os.posix_fallocate(file.fileno(), there, wanted - there)
         except AttributeError:  # such a system has no way to keep room
             return True
         except OSError as error:  # others mean a file system that has no way, or a file that writing will complain of

@@ -1,5 +1,6 @@
 """What is kept of audio that is written while it is made, where the disk becomes full before the end."""
 
+import itertools
 import json
 import os
 import shutil
@@ -117,6 +118,17 @@ def test_a_disk_without_any_room_leaves_nothing(engine, tmp_path, disk):
     with pytest.raises(DiskFull, match=r"x\.wav: cannot be written: the disk is full$") as raised:
         save(engine, tmp_path / "x.wav", 2)
     assert raised.value.saved.paths == [] and list(tmp_path.iterdir()) == []
+    with pytest.raises(DiskFull, match=r"x\.wav: cannot be written: the disk is full$"):
+        api.stream(engine).save(tmp_path / "x.wav", 0.9)  # less than a block, which is written last
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_room_is_asked_for_behind_what_is_there(engine, tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(writing.os, "posix_fallocate", lambda number, start, size: asked.append((start, size)))
+    save(engine, tmp_path / "x.wav", 1)
+    assert all(start + size == then for (start, size), (then, _) in itertools.pairwise(asked)) and len(asked) > 20
+    assert sum(size for _, size in asked) <= 2 * RATE * SECONDS + writing._HEADER
 
 
 def test_audio_that_is_there_already_is_saved_whole_or_not_at_all(tmp_path, disk):
