@@ -24,6 +24,7 @@ if TYPE_CHECKING:  # what editors and type checkers see; a test compares it with
     from samplernn_fast.errors import CheckpointError as CheckpointError
     from samplernn_fast.errors import ConfigError as ConfigError
     from samplernn_fast.errors import DataError as DataError
+    from samplernn_fast.errors import DiskFull as DiskFull
     from samplernn_fast.errors import MissingPackage as MissingPackage
     from samplernn_fast.errors import SampleRNNError as SampleRNNError
     from samplernn_fast.errors import StoreError as StoreError
@@ -94,6 +95,7 @@ _HOME = {
     "DataError": "errors",
     "CheckpointError": "errors",
     "BackendUnavailable": "errors",
+    "DiskFull": "errors",
     "StoreError": "errors",
     "MissingPackage": "errors",
 }

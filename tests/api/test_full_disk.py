@@ -83,7 +83,7 @@ def test_what_is_made_until_the_disk_is_full_is_kept(engine, tmp_path, disk, suf
     whole = [soundfile.read(path)[0] for path in save(engine, tmp_path / f"whole{suffix}", streams).paths]
     there = sum(path.stat().st_size for path in tmp_path.iterdir())
     disk(there + there // 2 + streams * writing._TO_END_LOSSY)
-    with pytest.raises(DiskFull) as raised:
+    with pytest.raises(srnn.DiskFull) as raised:
         save(engine, tmp_path / f"cut{suffix}", streams)
     kept, saved = sorted(tmp_path.glob("cut*")), raised.value.saved
     several = f" to cut-{streams - 1:02d}{suffix}" if streams > 1 else ""
