@@ -181,12 +181,11 @@ class Stream:
             sending.file_at(names.path if isinstance(path, Names) else path) as place,
             Takes(replace(names, path=Path(place)), info, self.sample_rate, frames, end_when_full=True) as takes,
         ):
-            made = self.write_to(takes, duration, progress, should_stop, heard)
-            made_here = takes.finish() if made else []
+            begun = self.write_to(takes, duration, progress, should_stop, heard) > 0
+            made_here = takes.finish() if begun else []
         paths = made_here if isinstance(path, Names) else [sending.sent_to(file) for file in made_here]
-        made = takes.frames if takes.full else made
-        speed = _speed((self.state.num_streams, made), time.perf_counter() - began, self.sample_rate)
-        saved = Saved(paths, made / self.sample_rate, info | speed)
+        speed = _speed((self.state.num_streams, takes.frames), time.perf_counter() - began, self.sample_rate)
+        saved = Saved(paths, takes.frames / self.sample_rate, info | speed)
         if takes.full:
             raise _disk_full(names, saved)
         return saved

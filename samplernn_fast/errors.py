@@ -151,7 +151,8 @@ class Interrupted(SampleRNNError):
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Whether memory ran out. torch raises RuntimeErrors: a class of its own for a GPU, the plain one for the CPU."""
+    """Returns whether an error says that memory ran out. torch raises RuntimeErrors: a class of its own for a GPU, the
+    plain one for the CPU."""
     of_gpu, of_cpu = type(error).__name__ == "OutOfMemoryError", "DefaultCPUAllocator" in str(error)
     return isinstance(error, MemoryError) or of_gpu or of_cpu
 

@@ -65,6 +65,11 @@ def put_in_place(temporary: Path, path: Path) -> None:
     os.replace(temporary, path)
 
 
+def is_full(error: OSError) -> bool:
+    """Returns whether an error says that the disk, or what this user may have of it, is full."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
 def for_each(work: Callable[[_Item], object], items: Sequence[_Item]) -> None:
     """Does `work` with every item, some of them at once, because a disk flushes several files in little more time than
     one. Raises what the first failure raised; work that was not begun then is left out."""

@@ -181,8 +181,8 @@ class Takes:
         samples = self._waiting[0] if len(self._waiting) == 1 else np.concatenate(self._waiting, axis=1)
         self._waiting = [samples[:, until:].copy()] if until < waiting else []
         for start in range(0, until, _BLOCK):
-            # All files are asked, and before a block is written, so that all end after the same one.
-            if self._end_when_full and not all([writer.has_room() for writer in self._writers]):
+            # This comes before a block is written, so that all files end after the same one.
+            if self._end_when_full and not all(writer.has_room() for writer in self._writers):
                 self.full = True
             if self.full:
                 return

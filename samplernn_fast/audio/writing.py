@@ -6,7 +6,6 @@ back.
 
 from __future__ import annotations
 
-import errno
 import io
 import os
 import struct
@@ -23,9 +22,8 @@ from samplernn_fast.errors import AudioError, ConfigError
 
 _WAV_BYTES = 2**32 - 2**16  # most bytes of samples in a WAV, whose sizes have 32 bits; a longer one is written as RF64
 _BLOCK = 1 << 16  # frames that libsndfile is given at a time
-_FULL = (errno.ENOSPC, errno.EDQUOT)
 _HEADER = 4096  # more bytes than come before the samples of a WAV, comment and all
-# So many bytes have room for a block of 8,192 samples and for what an encoder still holds then.
+# A block of 8,192 samples and what an encoder still holds then fit into so many bytes.
 _TO_END_PCM, _TO_END_LOSSY = 7 << 12, 1 << 14
 _WAV_COMMENT_BYTES = 2000  # most bytes in the comment of a WAV; libsndfile drops a longer one without an error
 
@@ -119,10 +117,10 @@ class Writer:
         check_suffix(path)
         self.path, self._temporary = path, files.temporary_beside(path)
         self._sink = _Sink(self._temporary)
-        pcm = _FORMATS[path.suffix.lower()].subtype == "PCM_16"
+        form = _FORMATS[path.suffix.lower()]
         # A FLAC of noise is a little longer than its samples.
-        most = _HEADER + 2 * channels * frames + (0 if path.suffix.lower() == ".wav" else frames // 32)
-        self._room = _TO_END_PCM if pcm else _TO_END_LOSSY, most
+        most = _HEADER + 2 * channels * frames + (0 if form.container == "WAV" else frames // 32)
+        self._room = _TO_END_PCM if form.subtype == "PCM_16" else _TO_END_LOSSY, most
         self._check_disk()
         try:
             self._encoder = _Encoder(path, self._sink, sample_rate, channels, frames, comment)
@@ -328,7 +326,7 @@ class _Sink:
         except AttributeError:  # such a system has no way to keep room
             return True
         except OSError as error:  # others mean a file system that has no way, or a file that writing will complain of
-            return error.errno not in _FULL
+            return not files.is_full(error)
         self._kept = wanted
         return True
 

@@ -290,7 +290,7 @@ def _misfit(reason: object) -> CheckpointError:
 
 
 def _text(info: dict[str, Any]) -> str:
-    """What is not an array of a saved state, as the text that goes into its hash."""
+    """Returns the text by which all but the arrays of a saved state goes into its hash."""
     return json.dumps(info, sort_keys=True)
 
 

@@ -4,7 +4,6 @@ A copy is kept by the address and by the stamps that the store gives to the file
 again, and one that did not is not. A copy never changes: a process that has mapped an old one into memory keeps it.
 """
 
-import errno
 import os
 import secrets
 import shutil
@@ -15,7 +14,7 @@ from hashlib import file_digest
 from pathlib import Path
 
 from samplernn_fast.errors import StoreError
-from samplernn_fast.files import cache_folder, held, replacing_folder
+from samplernn_fast.files import cache_folder, held, is_full, replacing_folder
 from samplernn_fast.stores import addresses
 from samplernn_fast.stores.addresses import PathLike
 from samplernn_fast.stores.listing import Entry
@@ -150,8 +149,7 @@ class making_room:
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, OSError):
-            full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-            reason = "the disk is full" if full else error.strerror or str(error)
+            reason = "the disk is full" if is_full(error) else error.strerror or str(error)
             raise StoreError(
                 f"{self._address}: no copy can be kept in {self._folder}: {reason}; make room, or set"
                 " SAMPLERNN_FAST_CACHE to another folder"

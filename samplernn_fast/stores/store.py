@@ -4,7 +4,6 @@ An object store (S3 and its like) shows a new file when all of it has arrived, s
 name. A store that is a file system would show half a file, so there it is put beside its place and renamed.
 """
 
-import errno
 import secrets
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ from typing import Any
 
 from samplernn_fast import terminal
 from samplernn_fast.errors import ConfigError, MissingPackage, SampleRNNError, StoreError
+from samplernn_fast.files import is_full
 from samplernn_fast.stores import listing
 from samplernn_fast.stores.listing import Entry
 
@@ -244,7 +244,7 @@ class Store:
         except (SampleRNNError, MemoryError):
             raise
         except Exception as error:
-            if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            if isinstance(error, OSError) and is_full(error):
                 raise  # the disk of this machine; who writes there knows where
             raise StoreError(f"{self._spoken(name)}: {failed}: {_reason(error)}") from None
 

@@ -1,5 +1,6 @@
-"""What is kept of audio that is written while it is made, where the disk becomes full before the end."""
+"""Audio that is written while it is made is kept up to where the disk becomes full."""
 
+import errno
 import itertools
 import json
 import os
@@ -20,8 +21,6 @@ from samplernn_fast.errors import DiskFull
 
 SECONDS = 24  # which are several of the blocks that files are given
 SUFFIXES = [".wav", ".flac", ".ogg", ".opus", ".mp3"]
-MOUNT = "mount -t tmpfs -o size={size} none {disk}"
-"""What makes a small disk, in a name space of its own, which ends with the program."""
 
 
 @pytest.fixture
@@ -51,7 +50,7 @@ def disk(tmp_path, monkeypatch):
 
         monkeypatch.setattr(writing.os, "posix_fallocate", allocate)
 
-    limit.error = 28  # ENOSPC
+    limit.error = errno.ENOSPC
     return limit
 
 
@@ -61,10 +60,10 @@ def real_disk(tmp_path):
     (tmp_path / "disk").mkdir()
 
     def run(size, lines):
-        command = ["unshare", "-m", "sh", "-c"]
-        mount = MOUNT.format(size=size, disk=tmp_path / "disk")
+        command = ["unshare", "-m", "sh", "-c"]  # in a name space of its own, the disk ends with the shell
+        mount = f"mount -t tmpfs -o size={size} none {tmp_path / 'disk'}"
         if not shutil.which("unshare") or subprocess.run([*command, mount], check=False).returncode:
-            pytest.skip("a file system cannot be mounted here")
+            pytest.skip("needs unshare, and the right to mount a file system, which root has")
         script = f"cd {tmp_path} && {mount} && {{ {lines}; }}"
         return subprocess.run([*command, script], capture_output=True, text=True, timeout=120)
 
@@ -100,11 +99,11 @@ def test_what_is_made_until_the_disk_is_full_is_kept(engine, tmp_path, disk, suf
 
 
 def test_a_quota_counts_as_a_full_disk_and_another_failure_does_not(engine, tmp_path, disk):
-    disk.error = 122  # EDQUOT
+    disk.error = errno.EDQUOT
     disk(100_000)
     with pytest.raises(DiskFull):
         save(engine, tmp_path / "quota.wav", 1)
-    disk.error = 95  # EOPNOTSUPP
+    disk.error = errno.EOPNOTSUPP
     assert save(engine, tmp_path / "whole.wav", 1).seconds == SECONDS
 
 

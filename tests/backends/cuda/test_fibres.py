@@ -10,7 +10,7 @@ from binaries import FLAGS, SHIM, compiler, fibres_library
 from fake_gpu import ROOT
 
 LEFT = "a thread of block . has left, others wait at .*"
-# What is said where the threads of two blocks of 64, which are a cluster, do this. "" is: nothing.
+# The threads of two blocks of 64, which are a cluster, do this, and the shim says that; "" stands for no complaint.
 KERNELS = {
     "block_sync(); warp_sync(); cluster_sync(); barrier_sync(1, 64);": "",
     "if (t != 3) block_sync();": LEFT,

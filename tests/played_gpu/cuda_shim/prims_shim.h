@@ -69,10 +69,10 @@ SRNN_DEVICE float float_of(uint32_t bits) {
 }
 
 // Adds in the order of the tree on the device, so that the sum has the same bits.
-template <class Number, class Of>
-static inline Number tree_sum(const std::vector<simt::Given>& given, const Of& of) {
-  Number sum[simt::kWarp], next[simt::kWarp];
-  for (int lane = 0; lane < simt::kWarp; ++lane) sum[lane] = of(given[lane][0]);
+SRNN_DEVICE float tree_sum(const std::vector<simt::Given>& given) {
+  float sum[simt::kWarp], next[simt::kWarp];
+  for (int lane = 0; lane < simt::kWarp; ++lane)
+    sum[lane] = float_of(static_cast<uint32_t>(given[lane][0]));
   for (int step = 16; step > 0; step /= 2) {
     for (int lane = 0; lane < simt::kWarp; ++lane) next[lane] = sum[lane] + sum[lane ^ step];
     std::memcpy(sum, next, sizeof(sum));
@@ -80,9 +80,9 @@ static inline Number tree_sum(const std::vector<simt::Given>& given, const Of& o
   return sum[0];
 }
 SRNN_DEVICE float warp_sum(float x, SRNN_HERE) {
-  const auto of = [](uint64_t bits) { return float_of(static_cast<uint32_t>(bits)); };
-  const auto sum = [&](const auto& given) { return bits_of(tree_sum<float>(given, of)); };
-  return of(all_lanes({bits_of(x)}, file, line).together_of(sum));
+  const auto sum = [](const auto& given) { return bits_of(tree_sum(given)); };
+  const uint64_t bits = all_lanes({bits_of(x)}, file, line).together_of(sum);
+  return float_of(static_cast<uint32_t>(bits));
 }
 SRNN_DEVICE uint64_t warp_sum(uint64_t x, SRNN_HERE) {
   const auto sum = [](const auto& given) {
