@@ -187,7 +187,7 @@ class Stream:
         speed = _speed((self.state.num_streams, takes.frames), time.perf_counter() - began, self.sample_rate)
         saved = Saved(paths, takes.frames / self.sample_rate, info | speed)
         if takes.full:
-            raise _disk_full(names, saved)
+            raise _disk_full(names, saved, takes.full)
         return saved
 
     def write_to(
@@ -203,7 +203,7 @@ class Stream:
         made, write = 0, lambda levels: takes.write(self.quantizer.decode(levels))
 
         def stopped() -> bool:
-            return takes.full or (should_stop is not None and should_stop())
+            return bool(takes.full) or (should_stop is not None and should_stop())
 
         with Beside(self.engine.device != "cpu") as writing:  # A GPU makes the next slice meanwhile.
             for levels in self.slices(duration, progress, stopped):
@@ -297,13 +297,13 @@ def _prompt_levels(engine: Engine, prompt: Prompt | Audio, sample_rate: int | No
     return levels[0] if len(levels) == 1 else levels
 
 
-def _disk_full(names: Names, saved: Saved) -> DiskFull:
-    """The error of files that end where the disk became full, or of which there are none."""
+def _disk_full(names: Names, saved: Saved, why: str) -> DiskFull:
+    """The error of files that end where the disk took no more, or of which there are none; `why` says why."""
     if not saved.paths:
-        return DiskFull(f"{spelled(names.path)}: cannot be written: the disk is full", saved)
+        return DiskFull(f"{spelled(names.path)}: cannot be written: {why}", saved)
     several = f" to {saved.paths[-1].name}" if len(saved.paths) > 1 else ""
     kept = f"kept the first {saved.seconds:.2f} seconds"
-    return DiskFull(f"{spelled(saved.paths[0])}{several}: the disk is full; {kept}", saved)
+    return DiskFull(f"{spelled(saved.paths[0])}{several}: {why}; {kept}", saved)
 
 
 def _temperature_info(temperature: Temperature) -> Any:

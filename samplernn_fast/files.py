@@ -46,7 +46,10 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def check_free(path: Path, refusal: type[SampleRNNError], *, overwrite: bool = False) -> None:
-    """Raises `refusal` where `path` is no name for a new file: a folder has it, or a file (unless `overwrite`)."""
+    """Raises `refusal` where `path` is no name for a new file: a folder has it, or a file (unless `overwrite`), or it
+    holds a character of code 0, with which no system takes a name."""
+    if "\0" in str(path):
+        raise refusal(f"{path}: no name of a file holds a character of code 0")
     if os.path.isdir(path):  # unlike a Path's own, it is False for a name that the system does not take
         raise refusal(f"{path}: is a folder; name a file")
     if not overwrite and os.path.lexists(path):
@@ -65,9 +68,12 @@ def put_in_place(temporary: Path, path: Path) -> None:
     os.replace(temporary, path)
 
 
-def is_full(error: OSError) -> bool:
-    """Returns whether an error says that the disk, or what this user may have of it, is full."""
-    return error.errno in (errno.ENOSPC, errno.EDQUOT)
+def why_full(error: OSError) -> str:
+    """Words for an error which says that a disk takes no more: it, or what this user may have of it, is full, or a file
+    has the length that it may have there (4 GB on many memory cards). They are empty for every other error."""
+    if error.errno == errno.EFBIG:
+        return "a file can be no larger there"
+    return "the disk is full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
 
 
 def for_each(work: Callable[[_Item], object], items: Sequence[_Item]) -> None:

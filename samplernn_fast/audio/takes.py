@@ -142,8 +142,8 @@ class Takes:
         where a file exists or cannot be written, before anything is written.
         """
         self._names, self._end_when_full = names, end_when_full
-        self.full = False
-        """This says whether the disk has no room for more."""
+        self.full = ""
+        """This says why the disk has no room for more; it is empty where there is room."""
         self.frames = 0
         """Each stream has so many samples in its file."""
         self._waiting: list[np.ndarray] = []
@@ -182,8 +182,8 @@ class Takes:
         self._waiting = [samples[:, until:].copy()] if until < waiting else []
         for start in range(0, until, _BLOCK):
             # This comes before a block is written, so that all files end after the same one.
-            if self._end_when_full and not all(writer.has_room() for writer in self._writers):
-                self.full = True
+            if self._end_when_full and not self.full:
+                self.full = next(filter(None, (writer.keep_room() for writer in self._writers)), "")
             if self.full:
                 return
             block = samples[:, start : min(start + _BLOCK, until)]

@@ -139,10 +139,11 @@ class Writer:
         self._encoder.write(_as_frames(self.path, samples))
         self._check_disk()
 
-    def has_room(self) -> bool:
-        """Keeps room on the disk for 8,192 samples more and for the end of the file. Returns whether there is so much.
+    def keep_room(self) -> str:
+        """Keeps room on the disk for 8,192 samples more and for the end of the file. Returns why there is not so much,
+        or nothing where there is.
 
-        No more is kept than the promised samples take. Where the system keeps no room, the answer is always True.
+        No more is kept than the promised samples take. Where the system keeps no room, the answer is always empty.
         """
         return self._sink.keep(*self._room)
 
@@ -314,21 +315,21 @@ class _Sink:
     def tell(self) -> int:
         return self._position
 
-    def keep(self, more: int, most: int) -> bool:
-        """Keeps room for `more` bytes behind what was written, but for no more than `most` in all. Returns whether the
-        disk has it."""
+    def keep(self, more: int, most: int) -> str:
+        """Keeps room for `more` bytes behind what was written, but for no more than `most` in all. Returns why the disk
+        does not have it, or nothing where it has."""
         there, wanted = max(self._length, self._kept), min(self._length + more, most)
         if wanted <= there:
-            return True
+            return ""
         try:
             with open(self._path, "r+b") as file:
                 os.posix_fallocate(file.fileno(), there, wanted - there)
         except AttributeError:  # such a system has no way to keep room
-            return True
+            return ""
         except OSError as error:  # others mean a file system that has no way, or a file that writing will complain of
-            return not files.is_full(error)
+            return files.why_full(error)
         self._kept = wanted
-        return True
+        return ""
 
     def give_back(self) -> None:
         """Ends the file behind what was written."""

@@ -14,7 +14,7 @@ from hashlib import file_digest
 from pathlib import Path
 
 from samplernn_fast.errors import StoreError
-from samplernn_fast.files import cache_folder, held, is_full, replacing_folder
+from samplernn_fast.files import cache_folder, held, replacing_folder, why_full
 from samplernn_fast.stores import addresses
 from samplernn_fast.stores.addresses import PathLike
 from samplernn_fast.stores.listing import Entry
@@ -149,7 +149,7 @@ class making_room:
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, OSError):
-            reason = "the disk is full" if is_full(error) else error.strerror or str(error)
+            reason = why_full(error) or error.strerror or str(error)
             raise StoreError(
                 f"{self._address}: no copy can be kept in {self._folder}: {reason}; make room, or set"
                 " SAMPLERNN_FAST_CACHE to another folder"

@@ -12,7 +12,7 @@ from typing import Any
 
 from samplernn_fast import terminal
 from samplernn_fast.errors import ConfigError, MissingPackage, SampleRNNError, StoreError
-from samplernn_fast.files import is_full
+from samplernn_fast.files import why_full
 from samplernn_fast.stores import listing
 from samplernn_fast.stores.listing import Entry
 
@@ -244,7 +244,7 @@ class Store:
         except (SampleRNNError, MemoryError):
             raise
         except Exception as error:
-            if isinstance(error, OSError) and is_full(error):
+            if isinstance(error, OSError) and why_full(error):
                 raise  # the disk of this machine; who writes there knows where
             raise StoreError(f"{self._spoken(name)}: {failed}: {_reason(error)}") from None
 

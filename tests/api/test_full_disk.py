@@ -107,6 +107,20 @@ def test_a_quota_counts_as_a_full_disk_and_another_failure_does_not(engine, tmp_
     assert save(engine, tmp_path / "whole.wav", 1).seconds == SECONDS
 
 
+def test_what_fits_into_the_longest_file_of_a_disk_is_kept(engine, tmp_path):
+    """A memory card in FAT32 takes no file of more than 4 GB; a limit of the process stands for it."""
+    resource = pytest.importorskip("resource", reason="a system without limits of a process")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, hard))
+    try:
+        with pytest.raises(DiskFull, match=r"a file can be no larger there; kept the first [0-9.]+ seconds$") as raised:
+            save(engine, tmp_path / "cut.wav", 2)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    lengths = [len(soundfile.read(path)[0]) for path in raised.value.saved.paths]
+    assert lengths == [round(raised.value.saved.seconds * RATE)] * 2 and 150_000 < 2 * lengths[0] < 200_000
+
+
 def test_a_wav_that_fits_is_whole(engine, tmp_path, disk):
     disk(2 * RATE * SECONDS + writing._HEADER)
     assert save(engine, tmp_path / "whole.wav", 1).seconds == SECONDS
@@ -141,7 +155,7 @@ def test_a_file_has_no_more_bytes_than_were_written(engine, tmp_path, monkeypatc
     kept = save(engine, tmp_path / f"kept{suffix}", 1).paths[0].stat().st_size
     monkeypatch.delattr(writing.os, "posix_fallocate")
     assert save(engine, tmp_path / f"plain{suffix}", 1).paths[0].stat().st_size == kept
-    assert takes._BLOCK == 8192  # for which `has_room` keeps room
+    assert takes._BLOCK == 8192  # for which `keep_room` keeps room
 
 
 def test_a_real_disk_that_becomes_full(real_disk, tmp_path):
@@ -155,10 +169,10 @@ def test_a_real_disk_that_becomes_full(real_disk, tmp_path):
 
 
 def test_a_real_disk_that_others_fill(real_disk, tmp_path):
-    begun = "until [ $(du -k disk | cut -f1) -ge 150 ]; do sleep 0.05; done"
-    fill = "while ! dd if=/dev/zero of=disk/theirs bs=4k count=999 oflag=append conv=notrunc 2>/dev/null; do :; done"
+    begun = "until [ $(du -k disk | cut -f1) -ge 100 ]; do sleep 0.05; done"
+    fill = "dd if=/dev/zero of=disk/theirs bs=4k count=999 oflag=append conv=notrunc 2>/dev/null; sleep 0.005"
     make = f"{sys.executable} -m samplernn_fast generate --duration 3600 -o disk/a.ogg"
-    ended = real_disk("600k", f"( {begun}; while :; do {fill}; done ) & {make}; echo $?; kill $!; cp disk/a.ogg .")
+    ended = real_disk("300k", f"( {begun}; while :; do {fill}; done ) & {make}; echo $?; kill $!; cp disk/a.ogg .")
     assert ended.stdout.splitlines()[-1] == "1"
     seconds = soundfile.info(tmp_path / "a.ogg").duration
     assert ended.stderr.endswith(f"disk/a.ogg: the disk is full; kept the first {seconds:.2f} seconds\n")
@@ -171,6 +185,6 @@ def test_what_is_kept_is_sent_to_an_address(tmp_path, monkeypatch):
     from samplernn_fast.stores.store import Store
 
     monkeypatch.setenv("SAMPLERNN_FAST_CACHE", str(tmp_path))
-    monkeypatch.setattr(writing.Writer, "has_room", lambda self: self._sink._length < 100_000)
+    monkeypatch.setattr(writing.Writer, "keep_room", lambda self: "full" * (self._sink._length > 100_000))
     assert run("generate", "--duration", 20, "-o", "memory://full/a.wav") == 1
     assert list(Store("memory://full/").in_folder()) == ["a.wav"]

@@ -227,7 +227,7 @@ def test_a_file_that_another_program_makes_while_the_last_is_ended_is_kept(model
 
 @pytest.fixture
 def full_disk():
-    """Files may have at most 8 KB; writing more fails as on a full disk."""
+    """Files may have at most 8 KB, as on a disk whose files can be no larger."""
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (8192, limits[1]))
@@ -240,7 +240,7 @@ def full_disk():
 def test_a_full_disk_is_one_line_and_leaves_nothing(model, tmp_path, full_disk, capsys, suffix):
     assert make(model, "-o", f"x{suffix}", "--num-samples", 2, duration=3) == 1
     error = assert_one_line_error(capsys)
-    assert error == f"samplernn-fast: x-00{suffix}: cannot be written: File too large\n"
+    assert error == f"samplernn-fast: x{suffix}: cannot be written: a file can be no larger there\n"
     assert names(tmp_path) == []
 
 
