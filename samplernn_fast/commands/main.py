@@ -118,12 +118,16 @@ def _check_outputs(name: str, args: Sequence[str]) -> None:
 
 
 def _path(word: str) -> str:
-    """A word with a path in place of the file:// address that it is, or that is its value: a Path would lose a slash,
-    and then it would be another place."""
+    """A word with the path that it means, where it is a file:// address or has one as its value: a Path would lose a
+    slash, and then it would be another place. Behind the = of a flag, ~ is the home of the user, as the shell has it
+    in a word of its own."""
     for scheme in ("file", "local"):
         flag, found, path = word.partition(f"{scheme}:///")
         if found and re.fullmatch(r"(--?[\w-]+=)?", flag):
             return f"{flag}/{path}"
+    if re.fullmatch(r"--?[\w-]+=~(/.*)?", word):
+        flag, _, path = word.partition("=")
+        return f"{flag}={os.path.expanduser(path)}"
     return word
 
 
