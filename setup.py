@@ -53,6 +53,7 @@ ISA_PROBES = {
 # compiler longer than it saves in them.
 if X86_64 and os.environ.get("SAMPLERNN_FAST_EMULATE"):
     CXX_FLAGS += ["-O1", "-DSRNN_EMULATED"]
+    BINDINGS_FLAGS = ["-O0"]
     ISA_FLAGS |= {isa: [*ISA_FLAGS["avx2"], "-DSRNN_LANES=16", "-Wno-psabi"] for isa in ISA_PROBES}
     ISA_PROBES = {}
 

@@ -131,7 +131,8 @@ class Client:
 
     def __init__(self, server: Address, **options: Any) -> None:
         address = server.address.replace("http", "ws", 1) + "ws" + server.query
-        self._opened = connect(address, open_timeout=PATIENCE, max_size=None, **options)
+        # One that leaves sound unread hears no answer to its goodbye.
+        self._opened = connect(address, open_timeout=PATIENCE, close_timeout=1, max_size=None, **options)
         self.socket: ClientConnection = self._opened.__enter__()
         self.hello = self.said()
         self.events: list[dict[str, Any]] = []
