@@ -72,10 +72,11 @@ def make_once(name: str, make: Callable[[Path], None]) -> Path:
 
 
 def _ahead() -> Path:
-    """A header that stands for the shim's fibres, which the compiler has read ahead: they are a third of its work."""
+    """A header that stands for those of the shim's fibres, which the compiler has read ahead: they are a third of its
+    work."""
     flags = (*compiler(), *FLAGS)
-    text = f'#include "{SHIM / "fibres.h"}"\n'
-    header = f"{digest(*flags, text, (SHIM / 'fibres.h').read_bytes())}.h"
+    text = f'#include "{SHIM / "guarded.h"}"\n'
+    header = f"{digest(*flags, text, *_headers())}.h"
     written = make_once(header, lambda path: path.write_text(text) and None)
 
     def read(path: Path) -> None:
@@ -85,15 +86,19 @@ def _ahead() -> Path:
     return written
 
 
+def _headers() -> list[bytes]:
+    return [(SHIM / name).read_bytes() for name in ("fibres.h", "guarded.h")]
+
+
 def fibres_library() -> Path:
     """The library of the shim's fibres, which those of kernels load."""
     flags = (*compiler(), *FLAGS, "-O2", "-shared")
-    source = SHIM / "fibres.cpp"
+    sources = [SHIM / "fibres.cpp", SHIM / "guarded.cpp"]
 
     def build(path: Path) -> None:
-        subprocess.run([*flags, str(source), "-o", str(path)], check=True)
+        subprocess.run([*flags, *map(str, sources), "-o", str(path)], check=True)
 
-    return make_once(f"{digest(*flags, source.read_bytes(), (SHIM / 'fibres.h').read_bytes())}.so", build)
+    return make_once(f"{digest(*flags, *(source.read_bytes() for source in sources), *_headers())}.so", build)
 
 
 def kernel_library(headers: Path, texts: Sequence[Path], macros: Sequence[str], *more: Path) -> Path:
