@@ -2,13 +2,15 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
-from warm_python import warm_python
+import warm_python as file
+from warm_python import NUMBER, warm_python
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere it is the usual interpreter")
 TOLD = """
@@ -82,6 +84,21 @@ def test_it_hears_signals_and_ends_by_them():
     process = waiting()
     process.terminate()
     assert process.communicate(timeout=60)[0] == "" and process.returncode == -signal.SIGTERM
+
+
+def test_a_signal_that_comes_before_the_number_of_the_process_is_handed_on(tmp_path):
+    address, sleeper = str(tmp_path / "socket"), subprocess.Popen(["sleep", "100"])
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(address)
+        listening.listen()
+        client = subprocess.Popen([sys.executable, "-IS", file.__file__, address, "-c", ""])
+        with listening.accept()[0] as keeper:
+            client.send_signal(signal.SIGINT)
+            time.sleep(0.2)
+            keeper.sendall(NUMBER.pack(sleeper.pid))
+            assert sleeper.wait(60) == -signal.SIGINT
+            keeper.sendall(NUMBER.pack(signal.SIGINT))  # the status of a process that it ended
+            assert client.wait(60) == -signal.SIGINT
 
 
 def test_when_it_is_killed_nothing_of_it_lives_on():

@@ -79,19 +79,26 @@ def warm_python(*modules: str, **environment: str) -> str:
 
 def ask(address: str, words: list[str]) -> None:
     """Is the client: it has a command run by the keeper, and ends as that ends."""
+    pid, early = 0, list[int]()
+
+    def hand_on(number: int, frame: object) -> None:
+        if not pid:
+            early.append(number)
+            return
+        with suppress(ProcessLookupError):  # it has ended, and its status is on the way
+            os.kill(pid, number)
+
+    # The command may already run, and somebody may know it, before its number is here.
+    for number in HANDED_ON:
+        signal.signal(number, hand_on)
     with socket.socket(socket.AF_UNIX) as keeper:
         keeper.connect(address)
         text = json.dumps([words, dict(os.environ), os.getcwd()]).encode(errors="surrogateescape")
         socket.send_fds(keeper, [NUMBER.pack(len(text))], [0, 1, 2])
         keeper.sendall(text)
         (pid,) = NUMBER.unpack(received(keeper, NUMBER.size))
-
-        def hand_on(number: int, frame: object) -> None:
-            with suppress(ProcessLookupError):  # it has ended, and its status is on the way
-                os.kill(pid, number)
-
-        for number in HANDED_ON:
-            signal.signal(number, hand_on)
+        for number in early:
+            hand_on(number, None)
         (status,) = NUMBER.unpack(received(keeper, NUMBER.size))
         for number in HANDED_ON:
             signal.signal(number, signal.SIG_IGN)
