@@ -245,3 +245,12 @@ def test_where_there_is_no_slurm_or_no_job(capsys, monkeypatch):
     assert "SLURM did not take the job" in capsys.readouterr().err
     assert run("jobs", "status", "nowhere") == 1
     assert "nowhere: no job is there" in capsys.readouterr().err
+
+
+def test_without_submitit_it_is_one_line_and_nothing_is_made(tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "submitit", None)
+    assert run(*"jobs submit --local 2 -- generate demo -o out/".split()) == 1
+    assert (
+        capsys.readouterr().err == "samplernn-fast: jobs submit needs submitit; pip install submitit (extra `jobs`)\n"
+    )
+    assert list(tmp_path.iterdir()) == []

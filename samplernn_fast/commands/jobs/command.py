@@ -113,10 +113,10 @@ def _run_here(words: tuple[str, ...], processes: int, shards: int, logs: Path, r
     if shards < processes:
         raise ConfigError(f"shards must be at least the number of processes, {processes}, got {shards}")
     gpus = cluster.visible_gpus()
-    logs.mkdir(parents=True, exist_ok=True)
     notes = logs.absolute() / f"jobs-{secrets.token_hex(4)}.txt"
     tasks = [Task(words, index, shards, processes, gpus, notes=str(notes)) for index in range(shards)]
     team = cluster.LocalTeam(tasks, logs, restarts, terminal.say, processes)
+    logs.mkdir(parents=True, exist_ok=True)
     with terminal.Bar(None, "unit", title=words[0]) as bar:
         counter = _Counter(notes, bar)
         with terminal.interrupts(signal.SIGTERM, notice="stopping; what is whole is kept") as caught:
