@@ -49,8 +49,8 @@ ISA_PROBES = {
     "avx512_vnni": "__m512i f(__m512i a) { return _mm512_dpbusd_epi32(a, a, a); }",
     "amx": "void f() { _tile_dpbssd(0, 1, 2); _tile_dpbf16ps(0, 1, 2); }",
 }
-# Tests run the text of the wide instruction sets on a machine that has AVX2. They are short, so -O3 would take the
-# compiler longer than it saves in them.
+# Tests run the text of the wide instruction sets on a machine that has AVX2. They are short, so better code would take
+# the compiler longer than it saves in them.
 if X86_64 and os.environ.get("SAMPLERNN_FAST_EMULATE"):
     CXX_FLAGS += ["-O1", "-DSRNN_EMULATED"]
     BINDINGS_FLAGS = ["-O0"]

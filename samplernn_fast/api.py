@@ -172,7 +172,7 @@ class Stream:
 
         The files are those of `Audio.save`; they end early where should_stop says so, and there are none where it says
         so at once. heard: called with the levels (B, n) of every slice that was made, as `Judge.add` of the clips.
-        Raises AudioError as `Audio.save`, and then there are no files; but where the disk becomes full, the files end
+        Raises AudioError as `Audio.save`, and then there are no files; but where the disk takes no more, the files end
         there and are kept, and a DiskFull tells how long they are. The stream may be further then than they are.
         """
         names = path if isinstance(path, Names) else Names(Path(path), self.info()["streams"], overwrite=overwrite)
@@ -298,7 +298,7 @@ def _prompt_levels(engine: Engine, prompt: Prompt | Audio, sample_rate: int | No
 
 
 def _disk_full(names: Names, saved: Saved, why: str) -> DiskFull:
-    """The error of files that end where the disk took no more, or of which there are none; `why` says why."""
+    """The error of files that end where the disk took no more, or of which there are none. why: as `files.why_full`."""
     if not saved.paths:
         return DiskFull(f"{spelled(names.path)}: cannot be written: {why}", saved)
     several = f" to {saved.paths[-1].name}" if len(saved.paths) > 1 else ""

@@ -133,7 +133,7 @@ class BackendUnavailable(SampleRNNError):
 
 
 class DiskFull(AudioError):
-    """A disk became full while audio was written to it. The message says how much of it is kept."""
+    """A disk took no more while audio was written to it. The message says how much of it is kept."""
 
     def __init__(self, message: object, saved: Any = None) -> None:
         """saved: what is kept, as an `api.Saved`."""

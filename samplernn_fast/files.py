@@ -69,10 +69,12 @@ def put_in_place(temporary: Path, path: Path) -> None:
 
 
 def why_full(error: OSError) -> str:
-    """Words for an error which says that a disk takes no more: it, or what this user may have of it, is full, or a file
-    has the length that it may have there (4 GB on many memory cards). They are empty for every other error."""
+    """Returns why the disk takes no more, if that is what an error says; otherwise nothing.
+
+    The disk, or the share of this user, is full; or it takes no larger file, such as a memory card beyond 4 GB.
+    """
     if error.errno == errno.EFBIG:
-        return "a file can be no larger there"
+        return "the disk takes no larger file"
     return "the disk is full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
 
 

@@ -14,7 +14,7 @@ import pytest
 
 def spoiled() -> bool:
     """Return whether a fault has spoiled the context of this process."""
-    torch = sys.modules.get("torch")  # a process that has not loaded it has used no GPU
+    torch = sys.modules.get("torch")  # Only its context is looked at, and a process without torch has none.
     if torch is None or not torch.cuda.is_initialized():
         return False
     try:

@@ -138,12 +138,12 @@ class Takes:
     ) -> None:
         """info: what the metadata of the files tell, `Audio.info`. frames: the most samples that will come.
 
-        end_when_full: where the disk becomes full, the files are not lost, but take no more samples. Raises AudioError
+        end_when_full: where the disk takes no more, the files are not lost, but take no more samples. Raises AudioError
         where a file exists or cannot be written, before anything is written.
         """
         self._names, self._end_when_full = names, end_when_full
         self.full = ""
-        """This says why the disk has no room for more; it is empty where there is room."""
+        """This says why the disk takes no more; it is empty while it does."""
         self.frames = 0
         """Each stream has so many samples in its file."""
         self._waiting: list[np.ndarray] = []
@@ -183,7 +183,7 @@ class Takes:
         for start in range(0, until, _BLOCK):
             # This comes before a block is written, so that all files end after the same one.
             if self._end_when_full and not self.full:
-                self.full = next(filter(None, (writer.keep_room() for writer in self._writers)), "")
+                self.full = next(filter(None, map(writing.Writer.keep_room, self._writers)), "")
             if self.full:
                 return
             block = samples[:, start : min(start + _BLOCK, until)]

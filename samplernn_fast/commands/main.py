@@ -125,9 +125,8 @@ def _path(word: str) -> str:
         flag, found, path = word.partition(f"{scheme}:///")
         if found and re.fullmatch(r"(--?[\w-]+=)?", flag):
             return f"{flag}/{path}"
-    if re.fullmatch(r"--?[\w-]+=~(/.*)?", word):
-        flag, _, path = word.partition("=")
-        return f"{flag}={os.path.expanduser(path)}"
+    if home := re.fullmatch(r"(--?[\w-]+=)(~(?:/.*)?)", word):
+        return home[1] + os.path.expanduser(home[2])
     return word
 
 

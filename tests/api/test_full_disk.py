@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import soundfile
 from cases import make_model
+from file_limit import file_limit
 from small import CONFIG, RATE
 
 import samplernn_fast as srnn
@@ -109,14 +110,9 @@ def test_a_quota_counts_as_a_full_disk_and_another_failure_does_not(engine, tmp_
 
 def test_what_fits_into_the_longest_file_of_a_disk_is_kept(engine, tmp_path):
     """A memory card in FAT32 takes no file of more than 4 GB; a limit of the process stands for it."""
-    resource = pytest.importorskip("resource", reason="a system without limits of a process")
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, hard))
-    try:
-        with pytest.raises(DiskFull, match=r"a file can be no larger there; kept the first [0-9.]+ seconds$") as raised:
-            save(engine, tmp_path / "cut.wav", 2)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    told = r"the disk takes no larger file; kept the first [0-9.]+ seconds$"
+    with file_limit(200_000), pytest.raises(DiskFull, match=told) as raised:
+        save(engine, tmp_path / "cut.wav", 2)
     lengths = [len(soundfile.read(path)[0]) for path in raised.value.saved.paths]
     assert lengths == [round(raised.value.saved.seconds * RATE)] * 2 and 150_000 < 2 * lengths[0] < 200_000
 

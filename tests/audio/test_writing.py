@@ -2,12 +2,12 @@
 
 import io
 import json
-import resource
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
+from file_limit import file_limit
 from sounds import fails, tone
 
 from samplernn_fast.audio import reading, writing
@@ -100,12 +100,8 @@ def test_a_full_disk_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> Non
     path = tmp_path / "a.wav"
     writing.write(path, tone(0.1, 8000), 8000)
     before = path.read_bytes()
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, hard))  # as a full disk: write() fails half-way
-    try:
+    with file_limit(10_000):
         fails(lambda: writing.write(path, tone(9.0, 8000), 8000, overwrite=True), str(path), "cannot be written")
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert [entry.name for entry in tmp_path.iterdir()] == ["a.wav"] and path.read_bytes() == before
 
 

@@ -72,8 +72,8 @@ def make_once(name: str, make: Callable[[Path], None]) -> Path:
 
 
 def _ahead() -> Path:
-    """A header that stands for those of the shim's fibres, which the compiler has read ahead: they are a third of its
-    work."""
+    """A header that stands for fibres.h and guarded.h, which the compiler has read ahead: reading them is a third of
+    its work."""
     flags = (*compiler(), *FLAGS)
     text = f'#include "{SHIM / "guarded.h"}"\n'
     header = f"{digest(*flags, text, *_headers())}.h"
@@ -91,7 +91,7 @@ def _headers() -> list[bytes]:
 
 
 def fibres_library() -> Path:
-    """The library of the shim's fibres, which those of kernels load."""
+    """The library of fibres and guarded memory, which those of kernels load."""
     flags = (*compiler(), *FLAGS, "-O2", "-shared")
     sources = [SHIM / "fibres.cpp", SHIM / "guarded.cpp"]
 

@@ -12,6 +12,7 @@ import shutil
 import numpy as np
 import pytest
 import soundfile
+from file_limit import file_limit
 from radio import RATE, SETTINGS, engine, played, station
 
 from samplernn_fast.audio import reading
@@ -177,19 +178,11 @@ def test_a_folder_that_is_gone_is_told_in_one_line(tmp_path, what):
 
 def test_a_full_disk_is_told_in_one_line_and_what_is_whole_stays(tmp_path, undisturbed):
     """A limit on the size of files fails as a full disk does, in the middle of a write."""
-    resource = pytest.importorskip("resource")
-    signal = pytest.importorskip("signal")
-    folder, limits = tmp_path / "full", resource.getrlimit(resource.RLIMIT_FSIZE)
+    folder = tmp_path / "full"
     one = broadcast(folder)
     one.play(LENGTH + 3)
-    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (70_000, limits[1]))
-    try:
-        with pytest.raises(AudioError, match="cannot be written: File too large"):
-            one.play(SECONDS)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-        signal.signal(signal.SIGXFSZ, ignored)
+    with file_limit(70_000), pytest.raises(AudioError, match="cannot be written: File too large"):
+        one.play(SECONDS)
     assert soundfile.info(folder / "radio-00000.flac").frames == LENGTH * RATE
     broadcast(folder).play(SECONDS)
     assert contents(folder) == contents(undisturbed)

@@ -113,3 +113,5 @@ def test_behind_the_equals_sign_of_a_flag_the_home_of_the_user_is_meant(tmp_path
     monkeypatch.chdir(tmp_path)
     assert run("generate", "demo", "--duration", 0.01, f"{flag}=~/x.wav") == 0
     assert list(tmp_path.iterdir()) == [home] and (home / "x.wav").is_file()
+    assert run("generate", "demo", "--duration", 0.01, f"{flag}=~x.wav") == 0
+    assert (tmp_path / "~x.wav").is_file()

@@ -131,7 +131,7 @@ class Client:
 
     def __init__(self, server: Address, **options: Any) -> None:
         address = server.address.replace("http", "ws", 1) + "ws" + server.query
-        # One that leaves sound unread hears no answer to its goodbye.
+        # A client that leaves sound unread gets no answer to its goodbye.
         self._opened = connect(address, open_timeout=PATIENCE, close_timeout=1, max_size=None, **options)
         self.socket: ClientConnection = self._opened.__enter__()
         self.hello = self.said()

@@ -1,14 +1,15 @@
 """What happens to a run whose files cannot be written, or are taken away or cut, while it is trained."""
 
 import os
-import resource
 import shutil
 import threading
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from file_limit import file_limit
 from runs import assert_equal, assert_same_run, everything, files, tiny
 
 from samplernn_fast.data.folder import AUDIO_FILE, AudioData
@@ -36,13 +37,10 @@ def test_a_file_that_cannot_grow_is_named_and_the_checkpoint_kept(data_folder, t
     config = tiny(data_folder, tmp_path / "run", steps=5)
     train(config)
     before = files(config.out)
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    try:
+    with ExitStack() as limits:
         with monkeypatch.context() as patched, pytest.raises(CheckpointError, match="cannot be written") as caught:
-            at_step(patched, 7, lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1])))
+            at_step(patched, 7, lambda: limits.enter_context(file_limit(20_000)))
             train(replace(config, max_steps=10))
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert ".safetensors" in str(caught.value) and "\n" not in str(caught.value)
     assert files(config.out)[checkpoint.LAST_FILE] == before[checkpoint.LAST_FILE]
     assert files(config.out).keys() == before.keys()

@@ -5,7 +5,7 @@
 // which arrive late and out of order unless a release orders them, and fails when the block that
 // owns the memory has left. It models spinning and a clock. When no thread can go on, it reports
 // which threads wait where. It does not model reordered loads or speed. Only prims_shim.h switches
-// fibres. fibres.cpp is a library of its own, which is compiled once for all kernels.
+// fibres. fibres.cpp and guarded.cpp are a library, which is compiled once for all kernels.
 #pragma once
 
 #include <setjmp.h>

@@ -4,6 +4,7 @@
 #include <sys/mman.h>
 
 #include <memory>
+#include <mutex>
 
 namespace simt {
 
@@ -39,6 +40,8 @@ void on_illegal_access(int, siginfo_t*, void*) {
 }  // namespace
 
 std::string run_guarded(const Grid& grid, unsigned seed, const Faults& faults) {
+  static std::mutex one_at_a_time;  // The handlers of signals belong to the whole process.
+  const std::lock_guard<std::mutex> lock(one_at_a_time);
   std::vector<std::unique_ptr<Guarded>> blocks;
   std::vector<unsigned char*> shared;
   for (int block = 0; block < grid.blocks; ++block) {

@@ -27,8 +27,8 @@ class Guarded {
 struct Grid {
   int blocks, threads, cluster_size;
   size_t shared_bytes;
-  void (*fill)(
-      unsigned char* shared);  // makes what the shared memory of a block holds at the start
+  // Makes what the shared memory of a block holds at the start.
+  void (*fill)(unsigned char* shared);
   void (*kernel)();
 };
 
