@@ -119,8 +119,8 @@ def _check_outputs(name: str, args: Sequence[str]) -> None:
 
 def _path(word: str) -> str:
     """A word with the path that it means, where it is a file:// address or has one as its value: a Path would lose a
-    slash, and then it would be another place. Behind the = of a flag, ~ is the home of the user, as the shell has it
-    in a word of its own."""
+    slash, and then it would be another place. Behind the = of a flag, ~ is the home of the user, as it is for
+    the shell where it begins a word."""
     for scheme in ("file", "local"):
         flag, found, path = word.partition(f"{scheme}:///")
         if found and re.fullmatch(r"(--?[\w-]+=)?", flag):

@@ -53,7 +53,7 @@ def test_a_name_is_free_where_nothing_has_it_or_a_file_that_may_go(tmp_path):
     for overwrite in (False, True):
         with pytest.raises(DataError, match="folder: is a folder; name a file"):
             check_free(folder, DataError, overwrite=overwrite)
-    with pytest.raises(DataError, match=r"a\\x00b: no name of a file holds a character of code 0$"):
+    with pytest.raises(DataError, match=r"a\\x00b: a file name cannot hold a character of code 0$"):
         check_free(tmp_path / "a\0b", DataError)
 
 
