@@ -47,9 +47,13 @@ def replacing(path: Path) -> Iterator[Path]:
 
 def check_free(path: Path, refusal: type[SampleRNNError], *, overwrite: bool = False) -> None:
     """Raises `refusal` where `path` is no name for a new file: a folder has it, or a file (unless `overwrite`), or it
-    holds a character of code 0."""
-    if "\0" in str(path):
-        raise refusal(f"{path}: a file name cannot hold a character of code 0")
+    holds a character that no name can hold."""
+    try:
+        os.lstat(path)
+    except ValueError as error:
+        raise refusal(f"{path}: cannot be the name of a file ({error})") from None
+    except OSError:
+        pass  # Whoever makes the file says what is wrong, if anything is.
     if os.path.isdir(path):  # unlike a Path's own, it is False for a name that the system does not take
         raise refusal(f"{path}: is a folder; name a file")
     if not overwrite and os.path.lexists(path):

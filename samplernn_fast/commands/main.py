@@ -119,13 +119,13 @@ def _check_outputs(name: str, args: Sequence[str]) -> None:
 
 def _path(word: str) -> str:
     """A word with the path that it means, where it is a file:// address or has one as its value: a Path would lose a
-    slash, and then it would be another place. Behind the = of a flag, ~ is the home of the user, as it is for
-    the shell where it begins a word."""
+    slash, and then it would be another place. ~ is the home of the user also where the shell leaves it:
+    behind a flag, in quotation marks and in words that a program hands over."""
     for scheme in ("file", "local"):
         flag, found, path = word.partition(f"{scheme}:///")
         if found and re.fullmatch(r"(--?[\w-]+=)?", flag):
             return f"{flag}/{path}"
-    if home := re.fullmatch(r"(--?[\w-]+=)(~(?:/.*)?)", word):
+    if home := re.fullmatch(r"(--?[\w-]+=|-\w|)(~(?:/.*)?)", word, re.DOTALL):
         return home[1] + os.path.expanduser(home[2])
     return word
 

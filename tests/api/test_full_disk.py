@@ -160,6 +160,7 @@ def test_a_real_disk_that_becomes_full(real_disk, tmp_path):
     told, status, name = ended.stdout.splitlines()
     seconds = soundfile.info(tmp_path / "a.flac").duration
     assert (status, name, json.loads(told)["files"]) == ("1", "a.flac", ["disk/a.flac"])
+    assert json.loads(told)["audio_seconds"] == seconds
     assert ended.stderr.endswith(f"disk/a.flac: the disk is full; kept the first {seconds:.2f} seconds\n")
     assert 2 < seconds < 60
 

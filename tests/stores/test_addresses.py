@@ -105,13 +105,13 @@ def test_a_file_address_is_a_path_wherever_it_stands(tmp_path, monkeypatch, caps
     assert "1 of 1 units" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("flag", ["--output", "-o"])
-def test_behind_the_equals_sign_of_a_flag_the_home_of_the_user_is_meant(tmp_path, monkeypatch, flag):
-    """Most shells leave ~ there as it is, and a folder of that name is one that nobody wants, or dares to remove."""
+@pytest.mark.parametrize("words", [["--output=~/x.wav"], ["-o=~/x.wav"], ["-o~/x.wav"], ["-o", "~/x.wav"]])
+def test_the_home_of_the_user_is_meant_where_the_shell_leaves_its_sign(tmp_path, monkeypatch, words):
+    """A folder whose name is ~ is one that nobody wants, or dares to remove."""
     home = tmp_path / "home"
     monkeypatch.setenv("HOME", str(home))
     monkeypatch.chdir(tmp_path)
-    assert run("generate", "demo", "--duration", 0.01, f"{flag}=~/x.wav") == 0
+    assert run("generate", "demo", "--duration", 0.01, *words) == 0
     assert list(tmp_path.iterdir()) == [home] and (home / "x.wav").is_file()
-    assert run("generate", "demo", "--duration", 0.01, f"{flag}=~x.wav") == 0
+    assert run("generate", "demo", "--duration", 0.01, "-o", "~x.wav") == 0
     assert (tmp_path / "~x.wav").is_file()

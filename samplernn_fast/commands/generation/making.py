@@ -116,7 +116,8 @@ def _report(saved: "Saved", json: bool, chosen: "Chosen | None", repeated: Path 
     files = saved.paths if chosen is None else [path for path, _ in chosen.kept]
     if json:
         clips = {} if chosen is None else {"clips": chosen.rows()}
-        print(json_module.dumps(saved.info | {"files": [spelled(path) for path in files]} | clips))
+        made = {"files": [spelled(path) for path in files], "audio_seconds": saved.seconds}
+        print(json_module.dumps(saved.info | made | clips))
         return
     for path in files:
         print(spelled(path))
