@@ -59,7 +59,7 @@ def test_a_file_for_which_memory_does_not_suffice_is_left_out(tmp_path, monkeypa
 
 FULL_DISK = """
 import resource, signal, sys
-sys.dont_write_bytecode = True  # What Python keeps of a module would be cut off, and taken for whole later.
+sys.dont_write_bytecode = True  # Python would keep modules cut off, and take them for whole later.
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, 30_000))
 from samplernn_fast.commands.main import main

@@ -16,7 +16,7 @@ def file_limit(size: int) -> Iterator[None]:
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     keeps_none = sys.dont_write_bytecode
-    # What Python keeps of a module that is loaded meanwhile would be cut off, and would be taken for whole later.
+    # Python would keep a module that is loaded meanwhile cut off, and would take it for whole later.
     sys.dont_write_bytecode = True
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
     try:
