@@ -156,6 +156,7 @@ def cuda_params(
     time_limit: int,
     t: int,
     steps: int,
+    first_look: int,
 ) -> bytes: ...
 def cuda_drawings(
     seeds: np.ndarray, streams: np.ndarray, ahead: np.ndarray, top_k: np.ndarray, top_p: np.ndarray

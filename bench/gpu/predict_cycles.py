@@ -11,9 +11,11 @@ means nothing, but the mean over several times of a hop (--hop) tells more.
 
 import argparse
 import dataclasses
+import functools
 import itertools
 import sys
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,6 +28,7 @@ from bench.gpu.cycle_model.kernel import CLOCK_MHZ, Kernel, compiled
 from bench.gpu.cycle_model.machine_code import nvdisasm
 from bench.gpu.cycle_model.multiprocessor import Block
 from bench.gpu.cycle_model.timing import PUBLISHED, Timing
+from samplernn_fast.backends.cuda import first_look
 from samplernn_fast.backends.cuda.backend import CudaBackend
 from samplernn_fast.backends.cuda.compiler import source_folder
 from samplernn_fast.errors import SampleRNNError
@@ -131,9 +134,10 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--threads", type=int, choices=range(32, 513, 32), help="of a team (256)", metavar="{32..512}")
     parser.add_argument(
         "--first-look",
-        type=int,
+        type=ticks_or_best,
         metavar="TICKS",
-        help="from a warp's packets to its first look at those of other blocks (that of kFirstLook in packets.cuh)",
+        help="from a warp's packets to its first look at those of other blocks, or `best`: what the backend would find "
+        "on a GPU with these times, in at most 14 runs of the model (what was best on an H200)",
     )
     parser.add_argument(
         "--timing",
@@ -159,12 +163,20 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     args = parser.parse_args(argv)
     for flag, numbers in [
         ("--hop", args.hop or [0]),
-        ("--first-look", [args.first_look or 0]),
         ("--lines", [args.lines]),
     ]:
         if min(numbers) < 0:
             parser.error(f"{flag} must be 0 or more, got {min(numbers)}")
+    if args.first_look is not None and args.exchange == "cluster":
+        parser.error("--first-look is for the exchange `tagged`: in a cluster warps do not wait")
     return args
+
+
+def ticks_or_best(text: str) -> int | str:
+    """Parses --first-look. ArgumentTypeError where it is neither."""
+    if text == "best" or text.isdecimal():
+        return text if text == "best" else int(text)
+    raise argparse.ArgumentTypeError(f"must be a number of ticks or `best`, got {text!r}")
 
 
 def run(args: argparse.Namespace) -> bool:
@@ -175,15 +187,20 @@ def run(args: argparse.Namespace) -> bool:
         config = SampleRNNConfig(dim=dim)
         about = f"dim {dim}, {dtype}, {counted(streams, 'stream')}, {args.exchange}"
         with waiting(f"compiling the kernel: {about}"):
-            kernel, cycles = compiled(config, dtype, streams, args.exchange, args.threads, args.first_look), []
+            kernel, cycles = compiled(config, dtype, streams, args.exchange, args.threads), []
         for hop in args.hop or [getattr(usual, field)]:
             timing = dataclasses.replace(usual, **{field: hop})
             with waiting(f"executing its machine code: {about}, hop {hop}"):
-                found = predict(kernel, max(config.frame_sizes), timing, args.schedulers == "keep")
+                how = {
+                    "period": max(config.frame_sizes),
+                    "timing": timing,
+                    "keeps_scheduler": args.schedulers == "keep",
+                }
+                ticks, found = with_first_look(args.first_look, kernel, functools.partial(predict, **how))
             right = right and found.levels == found.expected
             cycles.append(found.cycles)
             print(
-                f"{about}, hop {hop}, NVRTC {kernel.nvrtc}:"
+                f"{about}, hop {hop}, first look {ticks}, NVRTC {kernel.nvrtc}:"
                 f" {found.cycles:.0f} cycles a sample, {found.cycles / CLOCK_MHZ:.2f} us at {CLOCK_MHZ} MHz;"
                 f" {found.instructions:.0f} instructions, {found.code_bytes / 1024:.0f} KB of code;"
                 f" levels {'right' if found.levels == found.expected else 'DIFFER'}",
@@ -193,6 +210,21 @@ def run(args: argparse.Namespace) -> bool:
         if len(cycles) > 1:
             print(f"  mean {np.mean(cycles):.0f} cycles", flush=True)
     return right
+
+
+def with_first_look(
+    wanted: int | str | None, kernel: Kernel, predicted: Callable[[Kernel], Prediction]
+) -> tuple[int, Prediction]:
+    """The ticks of a first look, and the prediction with it. wanted: ticks, "best", or None for the usual ones."""
+
+    @functools.cache
+    def at(ticks: int) -> Prediction:
+        return predicted(dataclasses.replace(kernel, first_look=ticks))
+
+    if wanted == "best" and kernel.first_look > 0:
+        wanted = first_look.best(kernel.first_look, lambda ticks: at(ticks).cycles)
+    ticks = wanted if isinstance(wanted, int) else kernel.first_look
+    return ticks, at(ticks)
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -50,7 +50,7 @@
 
 namespace srnn {
 
-// Indices into srnn_sizes. All sizes are in bytes.
+// Indices into srnn_sizes. All sizes are in bytes, but for the last one.
 enum SizeIndex {
   kSizeOfParams = 0,  // sizeof(Params), which the host compares with its own
   kWeightBytes,       // the block of weights
@@ -58,6 +58,7 @@ enum SizeIndex {
   kSharedBytes,       // dynamic shared memory; exchange 2 may need more than a GPU has
   kResidentBytes,     // whole matrices' rows that a block keeps in shared memory
   kProfileBytes,      // Params::profile, or 0
+  kFirstLookTicks,    // the Params::first_look that is best on an H200; 0: no warp waits
   kSizes
 };
 
@@ -119,6 +120,9 @@ struct Params {
   uint64_t time_limit;  // nanoseconds that one wait may take
   int64_t t;            // time of the first new sample, of which frames are counted
   int32_t steps;        // 1 to 2^24 samples
+  // Ticks of the multiprocessor's clock from a warp's packets to its first look at those of other
+  // blocks (device/packets.cuh). It changes how fast samples are made, and no number.
+  uint32_t first_look;
 };
 
 // Which part of a sample a launch computes, with SRNN_EXCHANGE 3. The time is not part of it: every

@@ -1,9 +1,11 @@
 """The cycle model of the CUDA kernels: what single instructions do, when packets of other blocks arrive, and the real
 kernels, whose machine code must draw the reference's levels."""
 
+import dataclasses
 import math
 import re
 import struct
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -94,7 +96,7 @@ def made_kernel(program=(), labels=(), threads=64, packet_bytes=4, l2_bytes=0):
     size = 64 * packet_bytes
     vector = Vector("LogitVectors", 0, 2 * size, size, packet_bytes, 2, 1, 4, 16)
     program = [instruction(*words, address=16 * k) for k, words in enumerate(program)]
-    sizes = {"weight_bytes": 64, "l2_bytes": l2_bytes}
+    sizes = {"weight_bytes": 64, "l2_bytes": l2_bytes, "first_look": 0}
     return Kernel(program, dict(labels), [vector], 64, {}, None, 2 * size, threads, **sizes, nvrtc="none")
 
 
@@ -239,13 +241,27 @@ def test_the_kernel_draws_the_references_levels_within_its_budget(nvrtc, dtype):
 
 def test_a_wait_that_suits_the_time_of_a_packet_is_modelled(nvrtc):
     """Packets of published times are there long before the usual first look of one stream in int8."""
+    kernel = kernels.compiled(SampleRNNConfig(dim=256), "int8", 1, "tagged")
+    assert kernel.first_look == 650
     usual, soon = (
-        predict_cycles.predict(
-            kernels.compiled(SampleRNNConfig(dim=256), "int8", 1, "tagged", first_look=ticks), 2, PUBLISHED
-        )
-        for ticks in (None, 200)
+        predict_cycles.predict(dataclasses.replace(kernel, first_look=ticks), 2, PUBLISHED) for ticks in (650, 200)
     )
     assert usual.levels == soon.levels == usual.expected and soon.cycles < 0.9 * usual.cycles
+
+
+def test_the_best_wait_is_what_the_backend_would_find(nvrtc):
+    kernel = kernels.compiled(SampleRNNConfig(dim=64), "int8", 1, "tagged")
+    tried = []
+
+    def predicted(one):
+        tried.append(one.first_look)
+        return predict_cycles.Prediction(5000 + 2 * abs(one.first_look - 290), 0, 0, [], [], Counter())
+
+    ticks, found = predict_cycles.with_first_look("best", kernel, predicted)
+    assert (ticks, found.cycles) == (300, 5020)
+    assert tried[0] == 650 and len(set(tried)) == len(tried)  # no wait is modelled twice
+    assert predict_cycles.with_first_look(None, kernel, predicted)[0] == 650
+    assert predict_cycles.with_first_look(0, kernel, predicted)[0] == 0
 
 
 def test_a_kernel_that_waits_for_ever_is_told(nvrtc, monkeypatch):

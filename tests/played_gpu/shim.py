@@ -30,6 +30,7 @@ class Params(ctypes.Structure):
         ("time_limit", ctypes.c_uint64),
         ("t", ctypes.c_int64),
         ("steps", ctypes.c_int32),
+        ("first_look", ctypes.c_uint32),
     ]
 
 
@@ -121,7 +122,7 @@ class ShimKernel:
         stages = [ctypes.POINTER(Launch), ctypes.c_int]
         self.launch.argtypes = [ctypes.POINTER(Params), *stages, ctypes.c_uint, ctypes.c_long]
         self.walk = Walk.of(self.config) if exchange == "launches" else None
-        self.sizes = list((ctypes.c_uint64 * 6).in_dll(library, "srnn_sizes"))
+        self.sizes = list((ctypes.c_uint64 * 7).in_dll(library, "srnn_sizes"))
         self.profile = np.zeros(self.sizes[5] // 8, dtype=np.uint64)
         self.weights = packing.pack_weights(weights, dtype)
         assert self.sizes[:2] == [ctypes.sizeof(Params), len(self.weights)]
@@ -173,6 +174,7 @@ class ShimKernel:
             time_limit=settings.time_limit,
             t=t,
             steps=steps,
+            first_look=self.sizes[6],
         )
         stages = launches(self.walk, t, steps) if self.walk else [Stage("srnn_generate")]
         rows = (Launch * len(stages))(*((stage.kernel.encode(), *stage[1:]) for stage in stages))

@@ -17,7 +17,7 @@ _PARAMETERS_AT = 0x210  # sm_90 keeps a kernel's parameters there, in constant b
 # These are the members of Params in csrc/cuda/params.h.
 _PARAMETERS = (
     *("weights", "hidden", "new_hidden", "history", "forced", "levels", "logits", "temperature", "drawings"),
-    *("workspace", "error", "profile", "time_limit", "t", "steps"),
+    *("workspace", "error", "profile", "time_limit", "t", "steps", "first_look"),
 )
 # These structs of csrc/cuda/device/vectors.cuh stand in the order of their buffers, each with its first place.
 _VECTORS = {"UnitVectors": "0", "InputVectors": "kMlpPlace", "LogitVectors": "kLogitPlace"}
@@ -33,7 +33,8 @@ _OF_VECTOR = (
 )
 _OF_BLOCK = (
     *("kResidents.end", "kResidents.whole_end - kArraysBytes", "kOffsets.end"),
-    *("kLevels", "kOwnBuffers ? kArrays.exchange : 0", "kExchangeBytes", "kTeams * kThreads", "kDrawAll"),
+    *("kLevels", "kOwnBuffers ? kArrays.exchange : 0", "kExchangeBytes", "kTeams * kThreads"),
+    *("kDrawAll", "kFirstLookOfH200"),
 )
 _PROBE = """%s
 using namespace srnn;
@@ -100,42 +101,33 @@ class Kernel:
     weight_bytes: int
     l2_bytes: int
     """About so many of these are read from L2, because no block's shared memory holds them."""
+    first_look: int
+    """The kernel is launched with this `Params::first_look`, the usual one from the start."""
     nvrtc: str
     """The version of the compiler. Another one may make other code."""
 
 
-def compiled(
-    config: PackedConfig,
-    dtype: str,
-    streams: int,
-    exchange: str,
-    threads: int | None = None,
-    first_look: int | None = None,
-) -> Kernel:
+def compiled(config: PackedConfig, dtype: str, streams: int, exchange: str, threads: int | None = None) -> Kernel:
     """Compiles the kernel of a model by NVRTC, for sm_90.
 
-    exchange: "tagged" or "cluster". threads: of a team. first_look: ticks from a warp's packets to its first look at
-    others (packets.cuh). None stands for what the backend takes. Raises BackendUnavailable without NVRTC, SystemExit
-    where no cluster has room, or where blocks exchange levels.
+    exchange: "tagged" or "cluster". threads: of a team, None for those that the backend takes. Raises
+    BackendUnavailable without NVRTC, SystemExit where no cluster has room, or where blocks exchange levels.
     """
-    macros = {} if first_look is None else {"SRNN_FIRST_LOOK": first_look}
     if exchange == "cluster":
         groups = grouping.cluster_groupings(config, dtype, streams, MULTIPROCESSORS, SHARED_BYTES)
         groups = [one for group in groups for one in (group, replace(group, teams=1))]  # a second team takes memory
     else:
         groups = [grouping.grouping(config, dtype, streams, MULTIPROCESSORS, SHARED_BYTES, exchange)]
     for group in groups:
-        kernel = _compiled(config, dtype, group, threads or THREADS, macros)
+        kernel = _compiled(config, dtype, group, threads or THREADS)
         if kernel is not None:
             return kernel
     raise SystemExit(f"no cluster has room for {counted(streams, 'stream')} of {config.dim} units in {dtype}")
 
 
-def _compiled(
-    config: PackedConfig, dtype: str, group: grouping.Grouping, threads: int, macros: dict[str, int]
-) -> Kernel | None:
+def _compiled(config: PackedConfig, dtype: str, group: grouping.Grouping, threads: int) -> Kernel | None:
     """The kernel of one grouping, None where that is a cluster without room (see `Program.build`)."""
-    defines = constants.defines(config, dtype, group, threads, SHARED_BYTES) | macros
+    defines = constants.defines(config, dtype, group, threads, SHARED_BYTES)
     nvrtc, source = open_nvrtc(None, _CAPABILITY), KernelSource.read("persistent.cuh")
     options = ["--gpu-architecture=sm_90", *constants.NVRTC_OPTIONS, "-lineinfo"]
     options += [f"-D{name}={value}" for name, value in defines.items()]
@@ -150,7 +142,8 @@ def _compiled(
         return [next(numbers) for _ in range(count)]
 
     vectors = [Vector(name, *take(len(_OF_VECTOR))) for name in _VECTORS]
-    shared, kept, weight_bytes, levels, pushed_at, exchange_bytes, all_threads, draws_all = take(len(_OF_BLOCK))
+    shared, kept, weight_bytes, levels, pushed_at, exchange_bytes, all_threads, *others = take(len(_OF_BLOCK))
+    draws_all, first_look = others
     in_cluster = group.exchange == "cluster"
     if in_cluster and not grouping.cluster_has_room(group, config, dtype, shared, kept, SHARED_BYTES):
         return None
@@ -163,5 +156,6 @@ def _compiled(
     return Kernel(
         *(program, labels, vectors, levels, parameters, where, exchange_bytes, all_threads, weight_bytes),
         l2_bytes=max(0, weight_bytes - group.blocks * shared),
+        first_look=first_look,
         nvrtc=".".join(map(str, nvrtc.version)),
     )

@@ -43,7 +43,7 @@ class Memory:
         drawings[:, _NUMBER_OF_STREAM] = np.arange(len(drawings))
         self.constants = {0x28: 0, 0x208: 0, 0x20C: 0}
         values = {name: base for name, (base, _) in self._arrays.items()}
-        values |= {"time_limit": _TIME_LIMIT_NS, "steps": steps}
+        values |= {"time_limit": _TIME_LIMIT_NS, "steps": steps, "first_look": kernel.first_look}
         for name, at in kernel.parameters.items():
             value = values.get(name, 0)
             self.constants[at] = value & 0xFFFFFFFF

@@ -41,7 +41,7 @@ struct Block {
   // Whether this sample skips the MLP: every stream's level is given, and no logits are wanted.
   bool forced = true;
   mutable int remaining = kNothing;  // see Remaining
-  mutable uint32_t sent_at = 0;      // when this warp last sent packets; see kFirstLook
+  mutable uint32_t sent_at = 0;      // when this warp last sent packets; see kWaits
   mutable uint32_t passes = 0;       // passes of products so far; see b.parts
   mutable float row_scale = 0.0f;  // int8: the scale of the row that this thread made codes of last
   mutable int output = -1;  // the tier whose output rows are in use, or -1 for the common rows

@@ -5,6 +5,7 @@
 #include "cuda/device/block.cuh"
 #include "cuda/device/cells.cuh"
 #include "cuda/device/memory.cuh"
+#include "cuda/device/packets.cuh"
 #include "cuda/device/prims.h"
 #include "cuda/device/shape.cuh"
 #include "cuda/params.h"
@@ -181,4 +182,5 @@ SRNN_CONSTANT unsigned long long srnn_sizes[srnn::kSizes] = {
     srnn::kWorkspaceEnd,
     srnn::kResidents.end,
     srnn::kResidents.whole_end - srnn::kArraysBytes,
-    srnn::kProfile ? (srnn::kPhases + 1) * srnn::kPhaseNumbers * 8 : 0};
+    srnn::kProfile ? (srnn::kPhases + 1) * srnn::kPhaseNumbers * 8 : 0,
+    srnn::kFirstLookOfH200};

@@ -113,28 +113,24 @@ SRNN_DEVICE void read_packet(const unsigned char* from, bool wanted, Quad& q) {
 // four streams, of which a row has two warps, eight reads would leave two teams too few registers.
 constexpr int kReadsAhead = warps_of_row(kBatch) == 2 ? 4 : 8, kRepeatedReads = 2;
 
-// A warp waits so many ticks after it has last sent packets before it looks for those of other
-// blocks. Packets take some 500 to get there. Looks that come too early are in the way of packets
-// and of weights, and the one that finds them begins later. What is best was measured on an H200. A
-// warp that sends its own number (int8, float32) sends earlier than the one that sends all of a
-// block (bfloat16), so it waits longer. One team that works ahead itself does so after it has sent,
-// so it need not wait.
-constexpr uint32_t kUsualFirstLook = !kTagged || (kTeams == 1 && kWholeInput) ? 0
-                                     : kBatch > 4                             ? 800
-                                     : kBatch > 1                             ? 500
-                                     : kBfloat16                              ? 350
-                                     : kInt8                                  ? 650
-                                                                              : 500;
-// A program that tries other waits (bench/gpu) compiles the kernel with the macro.
-#ifdef SRNN_FIRST_LOOK
-constexpr uint32_t kFirstLook = SRNN_FIRST_LOOK;
-#else
-constexpr uint32_t kFirstLook = kUsualFirstLook;
-#endif
+// A warp waits Params::first_look ticks after it has last sent packets before it looks for those of
+// other blocks. Packets take some 500 to get there. Looks that come too early are in the way of
+// packets and of weights, and the one that finds them begins later. One team that works ahead
+// itself does so after it has sent, so it need not wait.
+constexpr bool kWaits = kTagged && !(kTeams == 1 && kWholeInput);
+// The host measures which wait is best on a GPU (backends/cuda/first_look.py). It starts from what
+// was best on an H200. A warp that sends its own number (int8, float32) sends earlier than the one
+// that sends all of a block (bfloat16), so it waits longer.
+constexpr uint32_t kFirstLookOfH200 = !kWaits      ? 0
+                                      : kBatch > 4 ? 800
+                                      : kBatch > 1 ? 500
+                                      : kBfloat16  ? 350
+                                      : kInt8      ? 650
+                                                   : 500;
 
 // Remembers that this warp has sent its packets.
 SRNN_DEVICE void note_sent(const Block& b) {
-  if constexpr (kFirstLook > 0) b.sent_at = clock_low();
+  if constexpr (kWaits) b.sent_at = clock_low();
 }
 
 // Returns what stands for a read where nothing is wanted: packets of zeros, which count as present.
@@ -214,7 +210,7 @@ template <class V, int kCount, int kRepeated = kRepeatedReads, bool kSure = fals
           class Wanted>
 SRNN_DEVICE bool await_packets(const Block& b, int place, uint32_t sequence, const At& at,
                                const Wanted& wanted, Quad (&q)[kCount]) {
-  if constexpr (kFirstLook > 0) wait_since(b.sent_at, kFirstLook);
+  if constexpr (kWaits) wait_since(b.sent_at, b.p.first_look);
   for (int i = 0; i < kCount; ++i) {
     q[i] = no_packet<V>(sequence);
     read_packet<V>(at(i), wanted(i), q[i]);

@@ -51,12 +51,8 @@ class Call:
     ) -> None:
         self.launcher, self.t, self.logits = launcher, t, logits
         self.streams, self.device, self.config = forced.shape[0], launcher.device, launcher.config
-        if isinstance(drawing, MixedDrawing):
-            # Kernels are compiled for a number of streams, and the streams of several listeners come and go one by one,
-            # so their number is rounded up to a power of two, and few kernels are compiled.
-            how, self.made_for = drawing, 1 << (self.streams - 1).bit_length()
-        else:
-            how, self.made_for = MixedDrawing.of(drawing, t), self.streams
+        self.made_for = self.program_streams(drawing, self.streams)
+        how = drawing if isinstance(drawing, MixedDrawing) else MixedDrawing.of(drawing, t)
         self.steps = launcher.steps(self.made_for)
         self.padded_streams = launcher.program(self.made_for).group.streams
         self.hidden = self._stacked(hidden)
@@ -68,6 +64,15 @@ class Call:
         drawn = self.padded_streams == self.streams and not (forced >= 0).any()
         self.forced = None if drawn else self._on_device(forced.astype(np.int32))
         self.temperature = self._on_device(how.temperature)
+
+    @staticmethod
+    def program_streams(drawing: Drawing | MixedDrawing, streams: int) -> int:
+        """The number of streams of the program that makes so many of them.
+
+        Kernels are compiled for a number of streams, and the streams of several listeners come and go one by one, so
+        their number is rounded up to a power of two, and few kernels are compiled.
+        """
+        return 1 << (streams - 1).bit_length() if isinstance(drawing, MixedDrawing) else streams
 
     def run(self, hidden: Hidden) -> np.ndarray:
         """The levels (B, n) int64; advances `hidden`.

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from samplernn_fast.backends.cuda import constants, cubin_cache
+from samplernn_fast.backends import cache
+from samplernn_fast.backends.cuda import constants
 from samplernn_fast.errors import BackendUnavailable
 from samplernn_fast.native import native
 
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     from samplernn_fast._C import Nvrtc
 
 Capability = tuple[int, int]
+
+CUBINS = cache.Store("cubins", ".cubin", 512 << 20)
+"""The kernels that are kept. One has 0.2 to 0.4 MB, and the tests and benchmarks of a GPU ask for a few hundred."""
 
 # Where pip packages put NVRTC: nvidia-cuda-nvrtc, nvidia-cuda-nvrtc-cu12, and builds of torch that carry their own.
 _PIP_PATTERNS = {
@@ -110,14 +114,14 @@ def compile_kernel(nvrtc: "Nvrtc", source: KernelSource, arch: str, defines: Map
     compiler = Path(nvrtc.path)
     stamp = f"{nvrtc.version} {compiler.stat().st_size if compiler.is_file() else 0}"
     texts = [part for header in sorted(source.headers.items()) for part in header]
-    key = cubin_cache.key([stamp, str(len(options)), *options, source.name, source.text, *texts])
-    cubin = cubin_cache.read(key)
+    key = cache.key([stamp, str(len(options)), *options, source.name, source.text, *texts])
+    cubin = CUBINS.read(key)
     if cubin is None:
         try:
             cubin, _ = nvrtc.compile(source.name, source.text, source.headers, options)
         except native().CudaError as error:
             raise BackendUnavailable(str(error)) from None
-        cubin_cache.write(key, cubin)
+        CUBINS.write(key, cubin)
     return cubin
 
 

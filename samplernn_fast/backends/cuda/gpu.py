@@ -6,8 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from samplernn_fast.backends.cuda import cubin_cache
-from samplernn_fast.backends.cuda.compiler import open_nvrtc
+from samplernn_fast.backends.cuda.compiler import CUBINS, open_nvrtc
 from samplernn_fast.errors import BackendUnavailable, DeviceError
 from samplernn_fast.native import native, why_missing
 
@@ -69,7 +68,7 @@ def describe() -> dict[str, str]:
     except BackendUnavailable as reason:
         found["NVRTC"] = str(reason)
     try:
-        found["compiled kernels"] = str(cubin_cache.folder())
+        found["compiled kernels"] = str(CUBINS.folder())
     except RuntimeError as reason:
         found["compiled kernels"] = f"not kept: {reason}"
     return found

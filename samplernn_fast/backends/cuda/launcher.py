@@ -5,7 +5,7 @@ samplernn_fast._C reaches NVRTC and the driver; this file allocates with torch, 
 
 import logging
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -98,6 +98,14 @@ class Launcher:
                     self._profile = torch.zeros(built.profile_bytes // 8, dtype=torch.int64, device=self.device)
             return self._programs[streams]
 
+    def wait_before_looks(self, streams: int, key: str, ticks: int) -> None:
+        """From now on the program of this key, which is for this number of streams, has another `Program.first_look`.
+        Nothing happens where another program has taken its place, as where the driver has refused it."""
+        with self._lock:
+            program = self._programs.get(streams)
+            if program is not None and program.key == key:
+                self._programs[streams] = replace(program, first_look=ticks)
+
     def steps(self, streams: int) -> int:
         """The largest number of samples of one launch on this GPU."""
         return launch_steps(streams, watched=bool(self._gpu.device.run_time_limit))
@@ -174,6 +182,7 @@ class Launcher:
             error=out.data_ptr(),
             profile=self._profile.data_ptr(),
             time_limit=TIME_LIMIT_NS,
+            first_look=program.first_look,
             **params._asdict(),
         )
         program.launch(queue, packed, params.t, params.steps)

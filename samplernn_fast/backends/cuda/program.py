@@ -1,9 +1,11 @@
 """A model's kernels, compiled and loaded on one GPU, and sized for it."""
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from samplernn_fast.backends import cache
 from samplernn_fast.backends.cuda import constants, grouping
 from samplernn_fast.backends.cuda.compiler import KernelSource, architecture, compile_kernel, open_nvrtc
 from samplernn_fast.backends.cuda.gpu import Gpu, driver_errors_as
@@ -41,6 +43,12 @@ class Program:
     weight_bytes: int
     workspace_bytes: int
     profile_bytes: int
+    waits: bool
+    """This says whether the kernel's warps wait before they look for packets."""
+    first_look: int
+    """The ticks of that wait (`Params::first_look`). A program is built with those that were best on an H200."""
+    key: str
+    """Tells this program on GPUs of this kind from all others."""
 
     @classmethod
     def build(
@@ -65,7 +73,7 @@ class Program:
         machine = (device.multiprocessors, device.shared_bytes)
         group = grouping.grouping(config, dtype, batch, *machine, exchange)
         walk = Walk.of(config) if group.exchange == "launches" else None
-        kernels = _load(gpu, config, dtype, group, profile, walk)
+        kernels, key = _load(gpu, config, dtype, group, profile, walk)
         threads = THREADS * group.teams
         for name, kernel in kernels.items():
             shared_bytes = kernel.sizes["shared"]
@@ -77,7 +85,7 @@ class Program:
                     f"{name} needs {needed} blocks at once, but {device.name} holds {room} of {threads} threads "
                     f"with {kernel.registers} registers and {shared_bytes} bytes of shared memory"
                 )
-        return cls._of(kernels, group, threads, walk)
+        return cls._of(kernels, key, group, threads, walk)
 
     @classmethod
     def _in_clusters(cls, gpu: Gpu, config: PackedConfig, dtype: str, batch: int, profile: bool) -> "Program | None":
@@ -90,7 +98,7 @@ class Program:
         waiting = grouping.cluster_groupings(config, dtype, batch, *machine) if gpu.device.clusters else []
         while waiting:
             group, *waiting = waiting
-            kernels = _load(gpu, config, dtype, group, profile)
+            kernels, key = _load(gpu, config, dtype, group, profile)
             kernel, sizes = kernels[PERSISTENT], kernels[PERSISTENT].sizes
             threads = THREADS * group.teams
             room = (sizes["shared"], sizes["resident"], shared_bytes)
@@ -101,7 +109,7 @@ class Program:
             with driver_errors_as(BackendUnavailable):
                 held = kernel.active_clusters(group.blocks, threads, sizes["shared"])
             if held * group.blocks >= group.launched:
-                return cls._of(kernels, group, threads)
+                return cls._of(kernels, key, group, threads)
             if held > 0:  # smaller clusters may now have fewer streams each
                 fewer = grouping.cluster_grouping(batch, group.blocks, held, shared_bytes)
                 waiting = grouping.in_order_of_clusters([*waiting, fewer])
@@ -109,7 +117,12 @@ class Program:
 
     @classmethod
     def _of(
-        cls, kernels: "Mapping[str, CudaKernel]", group: grouping.Grouping, threads: int, walk: Walk | None = None
+        cls,
+        kernels: "Mapping[str, CudaKernel]",
+        key: str,
+        group: grouping.Grouping,
+        threads: int,
+        walk: Walk | None = None,
     ) -> "Program":
         sizes = next(iter(kernels.values())).sizes
         return cls(
@@ -121,6 +134,9 @@ class Program:
             weight_bytes=sizes["weights"],
             workspace_bytes=sizes["workspace"],
             profile_bytes=sizes["profile"],
+            waits=sizes["first_look"] > 0,
+            first_look=sizes["first_look"],
+            key=key,
         )
 
     def along(self, walk: Walk) -> "Program":
@@ -142,8 +158,9 @@ class Program:
 
 def _load(
     gpu: Gpu, config: PackedConfig, dtype: str, group: grouping.Grouping, profile: bool, walk: Walk | None = None
-) -> "dict[str, CudaKernel]":
-    """The kernels for a grouping by their names, compiled and loaded: the persistent one, or those of a walk."""
+) -> "tuple[dict[str, CudaKernel], str]":
+    """The kernels for a grouping by their names, compiled and loaded: the persistent one, or those of a walk; and
+    `Program.key`."""
     device = gpu.device
     nvrtc = open_nvrtc(gpu.version, device.capability)
     arch = architecture(device.capability, nvrtc.archs())
@@ -155,7 +172,8 @@ def _load(
     with driver_errors_as(BackendUnavailable):
         first, *others = walk.kernels if walk else [PERSISTENT]
         kernels = {first: native().CudaKernel(device, cubin, first)}
-        return kernels | {name: native().CudaKernel(kernels[first], name) for name in others}
+        kernels |= {name: native().CudaKernel(kernels[first], name) for name in others}
+    return kernels, cache.key([device.name, str(device.multiprocessors), hashlib.sha256(cubin).hexdigest()])
 
 
 def _stages(kernels: "Mapping[str, CudaKernel]", walk: Walk) -> "CudaStages":

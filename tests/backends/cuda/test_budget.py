@@ -78,7 +78,7 @@ def check(cubin, log, arch):
     assert len(registers) == len(kernels)
     assert "warning" not in log.lower() and "smem" not in log, log  # all shared memory is asked for at the launch
     sizes = exported_numbers(cubin, "srnn_sizes")
-    assert len(sizes) == 6 and 0 < sizes[SHARED_BYTES] <= GPUS[arch][1]
+    assert len(sizes) == 7 and 0 < sizes[SHARED_BYTES] <= GPUS[arch][1]
 
 
 @pytest.mark.parametrize("arch", GPUS)
@@ -240,7 +240,7 @@ def test_a_cluster_has_fences_only_where_it_begins_and_ends(compiled, arch, dtyp
     [("tagged", PAPER, True), ("cluster", SMALL, False), ("auto", SampleRNNConfig(dim=24), False)],
 )
 def test_warps_wait_by_the_clock_only_for_packets_through_l2(compiled, exchange, config, waits, tmp_path):
-    """A look that comes too early delays packets there (packets.cuh, kFirstLook); in a cluster it does not."""
+    """A look that comes too early delays packets there (packets.cuh, kWaits); in a cluster it does not."""
     cubin, _ = compiled("sm_90", "bfloat16", exchange=exchange, config=config)
     assert ("SR_CLOCKLO" in disassembled(cubin, tmp_path)) == waits
 

@@ -8,7 +8,7 @@ import pytest
 from compilers import nvrtc_or_skip
 from small import assert_one_line
 
-from samplernn_fast.backends.cuda import compiler, constants, cubin_cache
+from samplernn_fast.backends.cuda import compiler, constants
 from samplernn_fast.backends.cuda.compiler import KernelSource, architecture, compile_kernel, open_nvrtc
 from samplernn_fast.backends.cuda.grouping import Grouping
 from samplernn_fast.errors import BackendUnavailable
@@ -224,4 +224,4 @@ def test_a_cubin_of_nvrtc_is_loaded(nvrtc, fake_gpu):
 def test_a_kept_cubin_is_that_of_the_compiler(nvrtc, cache):
     cubin = compile_kernel(nvrtc, KERNEL, "sm_80", {"N": 3})
     [kept] = cache.iterdir()
-    assert cubin_cache.read(kept.stem) == cubin
+    assert compiler.CUBINS.read(kept.stem) == cubin

@@ -29,7 +29,7 @@ __global__ void add(const float* x, float* y, int n) {
 ON_CPU = f"""
 #include "cuda/host/driver_api.h"
 #include "cuda/params.h"
-extern "C" const uint64_t srnn_sizes[srnn::kSizes] = {{sizeof(srnn::Params), 1, 1ull << 40, 3, 4}};
+extern "C" const uint64_t srnn_sizes[srnn::kSizes] = {{sizeof(srnn::Params), 1, 1ull << 40, 3, 4, 0, 650}};
 struct Index {{ unsigned x; }};
 static Index blockIdx, blockDim, threadIdx;
 #define __global__ static
@@ -296,7 +296,7 @@ def test_a_device_that_is_not_there(fake_gpu):
 
 
 def test_sizes_are_those_the_kernel_exports(fake_gpu, cubin):
-    expected = {"weights": 1, "workspace": 1 << 40, "shared": 3, "resident": 4, "profile": 0}
+    expected = {"weights": 1, "workspace": 1 << 40, "shared": 3, "resident": 4, "profile": 0, "first_look": 650}
     assert load(fake_gpu, cubin).sizes == expected
 
 

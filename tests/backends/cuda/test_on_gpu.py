@@ -10,7 +10,7 @@ from cases import make_model, random_levels
 from gpu_shapes import SHAPES
 
 from samplernn_fast.backends.cpu import CpuBackend
-from samplernn_fast.backends.cuda import launcher
+from samplernn_fast.backends.cuda import first_look, launcher
 from samplernn_fast.backends.cuda.backend import CudaBackend
 from samplernn_fast.backends.cuda.gpu import missing
 from samplernn_fast.engine.engine import Engine
@@ -96,3 +96,31 @@ def test_every_exchange_has_the_bits_of_tagged_packets(name, dtype, exchange):
             pytest.skip(str(reason))
         levels.append(engine.run(engine.init_state(9, seed=1), 500))
     assert np.array_equal(*levels)
+
+
+@pytest.mark.kernels(streams=[1])
+@pytest.mark.parametrize("exchange", ["tagged"])
+@pytest.mark.parametrize("dtype", CudaBackend.dtypes)
+@pytest.mark.parametrize("name", ["paper-1024"])
+def test_the_best_wait_for_packets_is_measured_and_changes_no_level(name, dtype, exchange, monkeypatch):
+    """Also prints what was measured."""
+    measured = {}
+
+    def best(program, usual, seconds):
+        def noted(ticks):
+            measured.setdefault(ticks, []).append(seconds(ticks))
+            return measured[ticks][-1]
+
+        return first_look.best(usual, noted)
+
+    monkeypatch.setattr(first_look, "kept_or_best", best)  # what was kept before does not count
+    model = make_model(SHAPES[name])
+    engine = Engine.of(model, CudaBackend(pack(model), GPU, dtype, exchange=exchange))
+    levels = engine.run(engine.init_state(1, seed=1), 2000)
+    launches = engine.backend.launcher
+    found = launches.program(1).first_look
+    print({ticks: f"{1e3 * min(times):.2f} ms" for ticks, times in sorted(measured.items())}, "best:", found)
+    assert found in measured and min(measured[found]) <= min(map(min, measured.values())) / 0.99
+    for ticks in (0, 2000):
+        launches.wait_before_looks(1, launches.program(1).key, ticks)
+        assert np.array_equal(engine.run(engine.init_state(1, seed=1), 2000), levels)

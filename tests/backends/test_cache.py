@@ -1,4 +1,4 @@
-"""The cache of compiled kernels: kernels that several processes keep for each other, and that may be damaged."""
+"""What backends keep between processes: files that several processes write at once, and that may be damaged."""
 
 import os
 import subprocess
@@ -7,25 +7,27 @@ from pathlib import Path
 
 import pytest
 
-from samplernn_fast.backends.cuda import cubin_cache
+from samplernn_fast.backends import cache
 
-CUBIN = bytes(range(256)) * 200
+CONTENT = bytes(range(256)) * 200
+STORE = cache.Store("cubins", ".cubin", 1 << 20)
 
 
 @pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch):
+def kept(tmp_path, monkeypatch):
     monkeypatch.setenv("SAMPLERNN_FAST_CACHE", str(tmp_path / "cache"))
     return tmp_path / "cache" / "cubins"
 
 
-def test_what_was_written_is_read(cache):
-    assert cubin_cache.read("a") is None
-    cubin_cache.write("a", CUBIN)
-    assert cubin_cache.read("a") == CUBIN
-    assert cubin_cache.read("b") is None
-    cubin_cache.write("a", CUBIN[1:])
-    assert cubin_cache.read("a") == CUBIN[1:]
-    assert [path.name for path in cache.iterdir()] == ["a.cubin"]
+def test_what_was_written_is_read(kept):
+    assert STORE.read("a") is None
+    STORE.write("a", CONTENT)
+    assert STORE.read("a") == CONTENT
+    assert STORE.read("b") is None
+    STORE.write("a", CONTENT[1:])
+    assert STORE.read("a") == CONTENT[1:]
+    assert [path.name for path in kept.iterdir()] == ["a.cubin"]
+    assert kept.stat().st_mode & 0o077 == 0  # nobody else may read or change it
 
 
 @pytest.mark.parametrize(
@@ -39,21 +41,21 @@ def test_what_was_written_is_read(cache):
         lambda content: b"S" + content[1:],
         lambda content: content[:48],
     ],
-    ids=["empty", "no head", "cut", "longer", "one bit", "another format", "no code"],
+    ids=["empty", "no head", "cut", "longer", "one bit", "another format", "no content"],
 )
-def test_a_damaged_file_is_none_and_is_replaced(cache, damage):
-    cubin_cache.write("a", CUBIN)
-    path = cache / "a.cubin"
+def test_a_damaged_file_is_none_and_is_replaced(kept, damage):
+    STORE.write("a", CONTENT)
+    path = kept / "a.cubin"
     path.write_bytes(damage(path.read_bytes()))
-    assert cubin_cache.read("a") is None
-    cubin_cache.write("a", CUBIN)
-    assert cubin_cache.read("a") == CUBIN
+    assert STORE.read("a") is None
+    STORE.write("a", CONTENT)
+    assert STORE.read("a") == CONTENT
 
 
 def test_a_key_is_of_the_whole_list():
     keys = [["a", "b"], ["ab"], ["a", "b", ""], ["b", "a"], [], ["", "a", "b"]]
-    assert len({cubin_cache.key(parts) for parts in keys}) == len(keys)
-    assert cubin_cache.key(["é", "b"]) == cubin_cache.key(iter(["é", "b"]))
+    assert len({cache.key(parts) for parts in keys}) == len(keys)
+    assert cache.key(["é", "b"]) == cache.key(iter(["é", "b"]))
 
 
 @pytest.mark.parametrize(
@@ -75,80 +77,81 @@ def test_the_folder_is_the_users(monkeypatch, variables, expected):
     monkeypatch.setenv("HOME", "/users/someone")
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    assert cubin_cache.folder() == Path(expected)
+    assert STORE.folder() == Path(expected)
 
 
 def test_a_folder_that_cannot_be_made_is_no_error(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("in the way")
     monkeypatch.setenv("SAMPLERNN_FAST_CACHE", str(tmp_path / "file"))
-    cubin_cache.write("a", CUBIN)
-    assert cubin_cache.read("a") is None
+    STORE.write("a", CONTENT)
+    assert STORE.read("a") is None
 
 
 def test_no_home_is_no_error(monkeypatch):
     for name in ("SAMPLERNN_FAST_CACHE", "XDG_CACHE_HOME"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr("os.path.expanduser", lambda path: path)  # as where there is no home
-    cubin_cache.write("a", CUBIN)
-    assert cubin_cache.read("a") is None
+    STORE.write("a", CONTENT)
+    assert STORE.read("a") is None
 
 
 def test_without_platformdirs_nothing_is_kept(monkeypatch):
     monkeypatch.delenv("SAMPLERNN_FAST_CACHE", raising=False)
     monkeypatch.setitem(sys.modules, "platformdirs", None)  # importing it now fails
-    cubin_cache.write("a", CUBIN)
-    assert cubin_cache.read("a") is None
+    STORE.write("a", CONTENT)
+    assert STORE.read("a") is None
     with pytest.raises(RuntimeError, match="platformdirs"):
-        cubin_cache.folder()
+        STORE.folder()
 
 
-def test_a_full_disk_leaves_nothing_behind(cache, monkeypatch):
+def test_a_full_disk_leaves_nothing_behind(kept, monkeypatch):
     def full(descriptor):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    cubin_cache.write("a", CUBIN)
-    assert cubin_cache.read("a") is None and list(cache.iterdir()) == []
+    STORE.write("a", CONTENT)
+    assert STORE.read("a") is None and list(kept.iterdir()) == []
 
 
-def test_those_used_last_stay(cache, monkeypatch):
-    monkeypatch.setattr(cubin_cache, "MOST_BYTES", 3 * (len(CUBIN) + 100))
+def test_those_used_last_stay(kept):
+    store = cache.Store("cubins", ".cubin", 3 * (len(CONTENT) + 100))
     for age, name in enumerate("abcd"):
-        cubin_cache.write(name, CUBIN)
-        os.utime(cache / f"{name}.cubin", (1000 + age, 1000 + age))
-    assert sorted(path.stem for path in cache.iterdir()) == ["b", "c", "d"]
-    assert cubin_cache.read("b") == CUBIN  # now it is the one used last
-    cubin_cache.write("e", CUBIN)
-    assert sorted(path.stem for path in cache.iterdir()) == ["b", "d", "e"]
+        store.write(name, CONTENT)
+        os.utime(kept / f"{name}.cubin", (1000 + age, 1000 + age))
+    assert sorted(path.stem for path in kept.iterdir()) == ["b", "c", "d"]
+    assert store.read("b") == CONTENT  # now it is the one used last
+    store.write("e", CONTENT)
+    assert sorted(path.stem for path in kept.iterdir()) == ["b", "d", "e"]
 
 
-def test_what_a_killed_process_left_is_swept(cache):
-    cubin_cache.write("a", CUBIN)
+def test_what_a_killed_process_left_is_swept(kept):
+    STORE.write("a", CONTENT)
     for name, age in ((".old.tmp", 1000), (".new.tmp", None)):
-        (cache / name).write_bytes(CUBIN)
+        (kept / name).write_bytes(CONTENT)
         if age is not None:
-            os.utime(cache / name, (age, age))
-    cubin_cache.write("b", CUBIN)
-    assert sorted(path.name for path in cache.iterdir()) == [".new.tmp", "a.cubin", "b.cubin"]
+            os.utime(kept / name, (age, age))
+    STORE.write("b", CONTENT)
+    assert sorted(path.name for path in kept.iterdir()) == [".new.tmp", "a.cubin", "b.cubin"]
 
 
 WORKER = """
 import sys
-from samplernn_fast.backends.cuda import cubin_cache
+from samplernn_fast.backends import cache
+store = cache.Store("cubins", ".cubin", 1 << 20)
 for round in range(150):
-    cubin = bytes([round]) * 30000
-    cubin_cache.write("shared", cubin)
-    found = cubin_cache.read("shared")
+    content = bytes([round]) * 30000
+    store.write("shared", content)
+    found = store.read("shared")
     assert found is not None and found == found[:1] * 30000, round
 print("whole")
 """
 
 
-def test_processes_that_write_at_once_read_whole_files(cache):
+def test_processes_that_write_at_once_read_whole_files(kept):
     workers = [
         subprocess.Popen([sys.executable, "-c", WORKER], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         for _ in range(3)
     ]
     outputs = [worker.communicate() for worker in workers]
     assert [out for out, _ in outputs] == ["whole\n"] * 3, outputs
-    assert [path.name for path in cache.iterdir()] == ["shared.cubin"]
+    assert [path.name for path in kept.iterdir()] == ["shared.cubin"]
