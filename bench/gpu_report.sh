@@ -4,7 +4,8 @@
 # PyTorch, Triton, NumPy, safetensors, pytest, pytest-xdist, setuptools and pybind11 must be there; the package need not
 # be installed. Where the checkout has no native extension for this Python (samplernn_fast/_C.*.so, which may have been
 # built elsewhere), it is built, which takes a C++ compiler. Kernels that were compiled before are found in the folder
-# that SAMPLERNN_FAST_CACHE names.
+# that SAMPLERNN_FAST_CACHE names. A machine without a GPU makes such a folder for one that has an H200, in half an hour:
+#   SAMPLERNN_FAST_CACHE=kernels COMPILE_FOR=h200 bench/gpu_report.sh --seconds 7200 OUTDIR compile
 #
 # The report runs doctor. It compiles the kernels in parallel while it tests the triton backend, then it tests the cuda
 # backend. At last it measures sampling speed, the stages of a sample, each exchange, styles and training. The most
@@ -143,7 +144,7 @@ line() { printf '%q ' "$@"; }
 
 # compile starts a process for each core; nice keeps them from slowing the tests that run meanwhile.
 compile() {
-  part compile 130 nice -n 10 "$python" bench/gpu/compile_ahead.py "$tests -m telling" \
+  part compile 130 nice -n 10 "$python" bench/gpu/compile_ahead.py ${COMPILE_FOR:+--for "$COMPILE_FOR"} "$tests -m telling" \
     "$(line "${sampling[@]}" --dim 1024 "${batches[@]}" --backend cuda)" "$(line "${profile[@]}")" \
     "$(line "${exchange_1024[@]}" launches)" "$(line "${exchange_256[@]}" tagged cluster launches)" \
     "$(line "${sampling[@]}" --dim 256 "${batches[@]}" --backend cuda)" "$(line "${stages[@]}")" "$tests"

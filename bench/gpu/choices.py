@@ -24,6 +24,7 @@ from unittest import mock
 sys.path.append(str(Path(__file__).resolve().parents[2]))
 
 from bench.common import record
+from bench.gpu.absent import CARDS
 from bench.gpu.compile_ahead import build, with_first_samples
 from bench.gpu.stage_times import checked_backend, make
 from bench.gpu.wanted import Wanted
@@ -162,13 +163,13 @@ def contestants(cases: list[Case]) -> Iterator[Contestant]:
             yield Contestant(case, backend, [])
 
 
-def compile_only(cases: list[Case]) -> list[Case]:
-    """Compiles the kernels of all cases for GPU 0; returns those that were compiled."""
+def compile_only(cases: list[Case], card: str | None = None) -> list[Case]:
+    """Compiles the kernels of all cases for GPU 0, or for one of `absent.CARDS`; returns those that were compiled."""
     compiled = []
     for case in cases:
         kernels = with_first_samples([Wanted(SampleRNNConfig(dim=case.dim), case.dtype, case.streams, case.exchange)])
         with case.chosen():
-            reason = next(filter(None, (build(kernel)[1] for kernel in kernels)), "")
+            reason = next(filter(None, (build(kernel, card)[1] for kernel in kernels)), "")
         if reason:
             print(f"{case.name}: left out: {reason}", flush=True)
         else:
@@ -206,9 +207,14 @@ def main() -> None:
     parser.add_argument("--rounds", type=positive, default=5, help="timed, after one that is not (5)")
     parser.add_argument("--json", type=record.file, help="append the rows to this file")
     parser.add_argument("--compile-only", action="store_true", help="put the kernels into the cache, for a later run")
+    parser.add_argument(
+        "--for", dest="card", choices=list(CARDS), help="with --compile-only: for this GPU, without one"
+    )
     args = parser.parse_args()
+    if args.card and not args.compile_only:
+        parser.error("--for is for --compile-only: a GPU that is not here makes no samples")
     if args.compile_only:
-        done = len(compile_only(args.cases))
+        done = len(compile_only(args.cases, args.card))
     else:
         try:
             device = devices.resolve_device("cuda")

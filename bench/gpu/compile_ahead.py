@@ -1,14 +1,17 @@
 """Compiles the cuda backend's kernels for what will run next, with a process for each core, into the kernel cache.
 
     python bench/gpu/compile_ahead.py "bench/sampling_speed.py --dim 1024" "tests/backends/cuda/test_on_gpu.py -m gpu"
+    SAMPLERNN_FAST_CACHE=kernels python bench/gpu/compile_ahead.py --for h200 "bench/sampling_speed.py --dim 1024"
 
 Each argument is a command line of bench/sampling_speed.py or bench/gpu/stage_times.py, or a test file with pytest's
 options. The kernels are those that the command would ask for itself, in that order. Each is built as the backend builds
-it, on GPU 0, but not run. One that the model or the GPU cannot have is named and left out; the exit status is 1 where a
-compiler fails, and where none was compiled.
+it, on GPU 0, but not run. With --for they are those of another GPU, which need not be in this machine: the cache can
+then be taken there, where they are found if NVRTC is the same. One that the model or the GPU cannot have is named and
+left out; the exit status is 1 where a compiler fails, and where none was compiled.
 """
 
 import argparse
+import contextlib
 import functools
 import multiprocessing
 import os
@@ -25,7 +28,7 @@ import pytest
 sys.path.append(str(Path(__file__).resolve().parents[2]))
 
 from bench import sampling_speed
-from bench.gpu import stage_times
+from bench.gpu import absent, stage_times
 from bench.gpu.wanted import Wanted
 from samplernn_fast.backends.cuda.gpu import Gpu
 from samplernn_fast.backends.cuda.program import NotAtOnce, Program
@@ -39,6 +42,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("commands", nargs="+", help="what will run: a benchmark or a test file, with its options")
     parser.add_argument("--processes", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--for", dest="card", choices=list(absent.CARDS), help="compile for this GPU, without one")
     args = parser.parse_args()
     wanted, understood = [], True
     for command in args.commands:
@@ -47,7 +51,7 @@ def main() -> None:
         except SystemExit as reason:  # the kernels of the other commands are compiled all the same
             print(reason, flush=True)
             understood = False
-    if not compile_all(with_first_samples(wanted), args.processes) or not understood:
+    if not compile_all(with_first_samples(wanted), args.processes, args.card) or not understood:
         raise SystemExit("not everything was compiled; what is missing is compiled when it is asked for")
 
 
@@ -108,25 +112,30 @@ def gpu() -> Gpu:
     return Gpu.open(0)
 
 
-def build(wanted: Wanted) -> tuple[float, str]:
-    """Compiles one kernel, in a process of its own: its seconds, and why it is left out, or "" where it is compiled."""
+def build(wanted: Wanted, card: str | None = None) -> tuple[float, str]:
+    """Compiles one kernel, in a process of its own: its seconds, and why it is left out, or "" where it is compiled.
+
+    card: one of `absent.CARDS`; None is GPU 0."""
     began = time.perf_counter()
-    try:
-        Program.build(gpu(), *wanted)
-    except NotAtOnce:
-        Program.build(gpu(), *wanted._replace(exchange="launches"))  # the backend's fallback
-    except (BackendUnavailable, native().CudaError) as reason:
-        return time.perf_counter() - began, str(reason)
+    with contextlib.ExitStack() as stack:
+        try:
+            there = stack.enter_context(absent.in_place_of_the_driver(absent.CARDS[card])) if card else gpu()
+            try:
+                Program.build(there, *wanted)
+            except NotAtOnce:
+                Program.build(there, *wanted._replace(exchange="launches"))  # the backend's fallback
+        except (BackendUnavailable, native().CudaError) as reason:
+            return time.perf_counter() - began, str(reason)
     return time.perf_counter() - began, ""
 
 
-def compile_all(wanted: list[Wanted], processes: int) -> bool:
+def compile_all(wanted: list[Wanted], processes: int, card: str | None = None) -> bool:
     """Compiles the list in its order, and prints a line for each kernel that is done. False where some failed, or where
     none of them could be compiled, as on a machine without a GPU."""
     began, whole, compiled = time.perf_counter(), True, 0
     print(f"{len(wanted)} kernels by {processes} processes", flush=True)
     with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn")) as pool:
-        futures: dict[Future, Wanted] = {pool.submit(build, one): one for one in wanted}
+        futures: dict[Future, Wanted] = {pool.submit(build, one, card): one for one in wanted}
         for number, future in enumerate(as_completed(futures), 1):
             config, dtype, streams, exchange, profile = futures[future]
             about = f"{number}: dim {config.dim} {config.rnn} {dtype}, {streams} streams, {exchange}"

@@ -132,6 +132,14 @@ def test_it_compiles_ahead_the_kernels_of_what_it_runs(report, capsys):
     assert [ahead[0], ahead[-1]] == [f"{tests[0]} -m telling", tests[1]]
 
 
+def test_it_compiles_for_another_machine(report, monkeypatch):
+    monkeypatch.setenv("COMPILE_FOR", "h200")
+    code, _, statuses, lines, _ = report("compile")
+    assert code == 0 and set(statuses) == {"start", "compile"}
+    ((_, *ahead),) = [line for line in lines if line[0] == "bench/gpu/compile_ahead.py"]
+    assert ahead[:2] == ["--for", "h200"] and ahead[2].endswith(" -m telling")
+
+
 def test_every_contestant_has_a_process_of_its_own(report):
     """A fault of one spoils all that its process does later."""
     from bench import sampling_speed
