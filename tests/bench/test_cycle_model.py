@@ -241,7 +241,7 @@ def test_the_kernel_draws_the_references_levels_within_its_budget(nvrtc, dtype):
 
 def test_a_wait_that_suits_the_time_of_a_packet_is_modelled(nvrtc):
     """Packets of published times are there long before the usual first look of one stream in int8."""
-    kernel = kernels.compiled(SampleRNNConfig(dim=256), "int8", 1, "tagged")
+    kernel = kernels.compiled(SampleRNNConfig(dim=64), "int8", 1, "tagged")
     assert kernel.first_look == 650
     usual, soon = (
         predict_cycles.predict(dataclasses.replace(kernel, first_look=ticks), 2, PUBLISHED) for ticks in (650, 200)
@@ -249,9 +249,8 @@ def test_a_wait_that_suits_the_time_of_a_packet_is_modelled(nvrtc):
     assert usual.levels == soon.levels == usual.expected and soon.cycles < 0.9 * usual.cycles
 
 
-def test_the_best_wait_is_what_the_backend_would_find(nvrtc):
-    kernel = kernels.compiled(SampleRNNConfig(dim=64), "int8", 1, "tagged")
-    tried = []
+def test_the_best_wait_is_what_the_backend_would_find():
+    kernel, tried = dataclasses.replace(made_kernel(), first_look=650), []
 
     def predicted(one):
         tried.append(one.first_look)
@@ -262,6 +261,9 @@ def test_the_best_wait_is_what_the_backend_would_find(nvrtc):
     assert tried[0] == 650 and len(set(tried)) == len(tried)  # no wait is modelled twice
     assert predict_cycles.with_first_look(None, kernel, predicted)[0] == 650
     assert predict_cycles.with_first_look(0, kernel, predicted)[0] == 0
+    tried.clear()
+    at_once = dataclasses.replace(kernel, first_look=0)  # a kernel that does not wait has no other wait
+    assert predict_cycles.with_first_look("best", at_once, predicted)[0] == 0 and tried == [0]
 
 
 def test_a_kernel_that_waits_for_ever_is_told(nvrtc, monkeypatch):

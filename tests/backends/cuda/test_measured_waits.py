@@ -11,6 +11,7 @@ from engines import MODELS
 from fake_gpu import MULTIPROCESSORS, SHARED_BYTES
 from played_gpu import Played
 
+from samplernn_fast.backends import cache
 from samplernn_fast.backends.cuda import backend as module
 from samplernn_fast.backends.cuda import first_look, launcher
 from samplernn_fast.errors import DeviceError, NotFinite
@@ -218,6 +219,7 @@ def test_threads_measure_once_and_do_not_stop_those_that_need_not_measure(backen
         return 200
 
     made, levels = backend(), []
+    monkeypatch.setattr(cache.Store, "write", lambda *about: None)  # Else what one thread has kept would do for others.
     monkeypatch.setattr(first_look, "best", lambda usual, seconds: usual)
     drawn(made, streams=2)
     monkeypatch.setattr(first_look, "best", search)
