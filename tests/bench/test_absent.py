@@ -49,8 +49,9 @@ def test_programs_are_those_of_the_gpu(without_a_driver):
     assert (tagged.group.blocks, tagged.first_look) == (SMALL.dim, 650)
     assert 0 < tagged.shared_bytes <= 227 << 10 and tagged.weight_bytes > SMALL.dim**2
     assert len(list(without_a_driver.iterdir())) == 3
-    built(absent.CARDS["h100"], SMALL, "int8", 1, "tagged")
+    same = built(absent.CARDS["h100"], SMALL, "int8", 1, "tagged")
     assert len(list(without_a_driver.iterdir())) == 3  # an H100 takes the kernels of an H200
+    assert same.key != tagged.key  # but what was measured of one is nothing for the other
 
 
 def test_what_has_no_room_there_is_left_out():
@@ -83,8 +84,8 @@ def test_a_card_tells_what_the_backend_asks_for():
     asked = set(re.findall(r"\bdevice\.([a-z_]+)", text)) - {"type", "index"}
     assert {"name", "multiprocessors", "shared_bytes", "clusters", "capability"} <= asked
     assert all(hasattr(absent.CARDS["h200"], name) for name in asked)
-    text = (ROOT / "csrc" / "python" / "cuda_driver.h").read_text()
-    named = re.findall(r'\{"(\w+)", size\[', native)
+    host = (ROOT / "csrc" / "python" / "cuda_driver.h").read_text()
+    named = re.findall(r'\{"(\w+)", size\[', host)
     assert named == list(absent._SIZES[1:])
 
 
