@@ -209,7 +209,10 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
 
 def main() -> None:
     args = parse()
-    whole, device = args.after == 0, devices.resolve_device("cuda")
+    try:
+        whole, device = args.after == 0, devices.resolve_device("cuda")
+    except SampleRNNError as reason:
+        raise SystemExit(str(reason)) from None
     for number, (kernel, streams, dim, dtype) in enumerate(combinations(args), 1):
         if number <= args.after:
             continue

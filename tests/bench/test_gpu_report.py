@@ -134,7 +134,7 @@ def test_it_compiles_ahead_the_kernels_of_what_it_runs(report, capsys):
 
 def test_it_compiles_for_another_machine(report, monkeypatch):
     monkeypatch.setenv("COMPILE_FOR", "h200")
-    code, _, statuses, lines, _ = report("compile")
+    code, _, statuses, lines, _ = report("--seconds", "540", "compile")
     assert code == 0 and set(statuses) == {"start", "compile"}
     ((_, *ahead),) = [line for line in lines if line[0] == "bench/gpu/compile_ahead.py"]
     assert ahead[:2] == ["--for", "h200"] and ahead[2].endswith(" -m telling")
@@ -230,9 +230,8 @@ def test_without_a_gpu_every_part_says_so(tmp_path):
     assert "no test has passed" in logs["tests"]
     assert re.search(r"^tests +5 +\d+ +0 passed, 0 failed, \d\d+ skipped +see its log$", printed, re.MULTILINE)
     assert re.search(r"^tests-triton +1 +\d+ +\d passed, \d+ failed, 0 skipped +see its log$", printed, re.MULTILINE)
-    for name in ("profile", "styles", *(f"exchanges-{name}" for name in EXCHANGES)):
-        assert "torch sees no CUDA GPU" in logs[name], name
-    assert "CUDA" in logs["training"]
+    for name in ("profile", "styles", "training", *(f"exchanges-{name}" for name in EXCHANGES)):
+        assert "torch sees no CUDA GPU" in logs[name] and "Traceback" not in logs[name], name
 
 
 def test_with_a_played_gpu_every_part_that_can_measures(tmp_path, fake_libcuda, fake_libnvrtc):
