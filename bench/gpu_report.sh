@@ -4,7 +4,7 @@
 # PyTorch, Triton, NumPy, safetensors, pytest, pytest-xdist, setuptools and pybind11 must be there; the package need not
 # be installed. Where the checkout has no native extension for this Python (samplernn_fast/_C.*.so, which may have been
 # built elsewhere), it is built, which takes a C++ compiler. Kernels that were compiled before are found in the folder
-# that SAMPLERNN_FAST_CACHE names. A machine without a GPU makes such a folder for one that has an H200, in half an hour:
+# that SAMPLERNN_FAST_CACHE names. A machine without a GPU makes such a folder for one that has an H200:
 #   SAMPLERNN_FAST_CACHE=kernels COMPILE_FOR=h200 bench/gpu_report.sh --seconds 7200 OUTDIR compile
 #
 # The report runs doctor. It compiles the kernels in parallel while it tests the triton backend, then it tests the cuda
