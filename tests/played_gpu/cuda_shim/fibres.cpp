@@ -2,7 +2,6 @@
 #include "fibres.h"
 
 #include <memory>
-#include <mutex>
 
 namespace simt {
 
@@ -229,8 +228,6 @@ static void schedule() {
 std::string run(int blocks, int threads, int cluster_size,
                 const std::vector<unsigned char*>& shared, void (*kernel)(), unsigned seed,
                 const Faults& faults) {
-  static std::mutex mutex;
-  const std::lock_guard<std::mutex> lock(mutex);
   Runtime r;
   runtime = &r;
   r.random.seed(seed);

@@ -131,7 +131,7 @@ void send(void* to, const void* bytes, int size, int owner = -1);
 void release();
 
 // Runs kernel() in blocks x threads fibres, in clusters of cluster_size blocks. Returns "" or a
-// message that says what went wrong. Callers in several threads wait for each other.
+// message that says what went wrong. It must not run twice at the same time: see run_guarded.
 std::string run(int blocks, int threads, int cluster_size,
                 const std::vector<unsigned char*>& shared, void (*kernel)(), unsigned seed,
                 const Faults& faults);

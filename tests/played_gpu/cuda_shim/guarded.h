@@ -32,7 +32,8 @@ struct Grid {
   void (*kernel)();
 };
 
-// Runs one launch. Returns "" or what went wrong.
+// Runs one launch, and then those of other threads that call it meanwhile. Returns "" or what went
+// wrong.
 std::string run_guarded(const Grid& grid, unsigned seed, const Faults& faults);
 
 }  // namespace simt
