@@ -5,7 +5,7 @@
 # be installed. Where the checkout has no native extension for this Python (samplernn_fast/_C.*.so, which may have been
 # built elsewhere), it is built, which takes a C++ compiler. Kernels that were compiled before are found in the folder
 # that SAMPLERNN_FAST_CACHE names. A machine without a GPU makes such a folder for one that has an H200:
-#   SAMPLERNN_FAST_CACHE=kernels COMPILE_FOR=h200 bench/gpu_report.sh --seconds 7200 OUTDIR compile
+#   SAMPLERNN_FAST_CACHE=$PWD/scratch/cache COMPILE_FOR=h200 bench/gpu_report.sh --seconds 7200 OUTDIR compile
 #
 # The report runs doctor. It compiles the kernels in parallel while it tests the triton backend, then it tests the cuda
 # backend. At last it measures sampling speed, the stages of a sample, each exchange, styles and training. The most
@@ -37,6 +37,8 @@ shift
 for name in "$@"; do
   [[ " $known " == *" $name "* ]] || { echo "there is no part $name, only $known" >&2; exit 2; }
 done
+[[ ${COMPILE_FOR:-h200} =~ ^(a100|h100|h200)$ ]] ||
+  { echo "COMPILE_FOR must be one of a100, h100, h200, got '$COMPILE_FOR'" >&2; exit 2; }
 parts=" start native ${*:-$known} "
 mkdir -p "$out" && out=$(cd "$out" && pwd) || exit 1
 cd "$(dirname "$0")/.." || exit 1

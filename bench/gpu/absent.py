@@ -36,14 +36,14 @@ class Card:
         return int(bool(self.at_a_time))
 
 
-_HOPPER = {"capability": (9, 0), "multiprocessors": 132, "shared_bytes": 227 << 10, "at_a_time": {16: 8, 8: 16, 4: 32}}
+_HOPPER = {"capability": (9, 0), "multiprocessors": 132, "shared_bytes": 227 << 10, "at_a_time": {16: 7, 8: 15, 4: 30}}
 CARDS = {
     "a100": Card("NVIDIA A100-SXM4-80GB", (8, 0), 108, 163 << 10),
     "h100": Card("NVIDIA H100 80GB HBM3", **_HOPPER),
     "h200": Card("NVIDIA H200", **_HOPPER),
 }
-"""The clusters of an H100 are those of one that was measured. The driver of another one may run other numbers of them
-at a time, and then some kernels that are compiled here are not those that it asks for."""
+"""The numbers of clusters were measured on one H100 (docs/predictions.md). Where a driver runs other numbers of them at
+a time, some kernels that are compiled here are not those that it asks for."""
 
 
 class AbsentKernel:

@@ -25,7 +25,7 @@ sys.path.append(str(Path(__file__).resolve().parents[2]))
 
 from bench.common import record
 from bench.gpu.absent import CARDS
-from bench.gpu.compile_ahead import build, with_first_samples
+from bench.gpu.compile_ahead import build, positive, with_first_samples
 from bench.gpu.stage_times import checked_backend, make
 from bench.gpu.wanted import Wanted
 from samplernn_fast.backends import devices
@@ -95,7 +95,9 @@ class Case:
             return "first_look is for the exchange tagged"
         for name, number in self.choices.items():
             if name in _NUMBERS and number not in _NUMBERS[name]:
-                return f"{name} must not be {number}"
+                allowed = _NUMBERS[name]
+                steps = f" in steps of {allowed.step}" if allowed.step > 1 else ""
+                return f"{name} must not be {number}, but {allowed[0]} to {allowed[-1]}{steps}"
             if name not in _NUMBERS and name not in macros_of_kernels():
                 return f"there is no choice {name}"
         return ""
@@ -173,6 +175,7 @@ def compile_only(cases: list[Case], card: str | None = None) -> list[Case]:
         if reason:
             print(f"{case.name}: left out: {reason}", flush=True)
         else:
+            print(f"{case.name}: compiled", flush=True)
             compiled.append(case)
     return compiled
 
@@ -190,13 +193,6 @@ def take_turns(ready: list[Contestant], rounds: int, samples: int) -> list[Conte
             if number == 0:
                 one.times.clear()
     return ready
-
-
-def positive(text: str) -> int:
-    """Parses a number of at least 1. ValueError where it is none."""
-    if int(text) < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, got {text}")
-    return int(text)
 
 
 def main() -> None:

@@ -41,7 +41,8 @@ ROOT = Path(__file__).resolve().parents[2]
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("commands", nargs="+", help="what will run: a benchmark or a test file, with its options")
-    parser.add_argument("--processes", type=int, default=len(os.sched_getaffinity(0)))
+    cores = len(os.sched_getaffinity(0))
+    parser.add_argument("--processes", type=positive, default=cores, help="that compile at once (one for each core)")
     parser.add_argument("--for", dest="card", choices=list(absent.CARDS), help="compile for this GPU, without one")
     args = parser.parse_args()
     wanted, understood = [], True
@@ -53,6 +54,13 @@ def main() -> None:
             understood = False
     if not compile_all(with_first_samples(wanted), args.processes, args.card) or not understood:
         raise SystemExit("not everything was compiled; what is missing is compiled when it is asked for")
+
+
+def positive(text: str) -> int:
+    """Parses a number of at least 1. ValueError where it is none."""
+    if int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, got {text}")
+    return int(text)
 
 
 def kernels_of(command: str) -> list[Wanted]:

@@ -137,7 +137,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
         type=ticks_or_best,
         metavar="TICKS",
         help="from a warp's packets to its first look at those of other blocks, or `best`: what the backend would find "
-        "on a GPU with these times, in at most 14 runs of the model (what was best on an H200)",
+        "on a GPU with these times, in at most 14 runs of the model for each hop (what was best on an H200)",
     )
     parser.add_argument(
         "--timing",
@@ -174,9 +174,9 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
 
 def ticks_or_best(text: str) -> int | str:
     """Parses --first-look. ArgumentTypeError where it is neither."""
-    if text == "best" or text.isdecimal():
+    if text == "best" or (text.isdecimal() and int(text) <= PATIENCE // 10):
         return text if text == "best" else int(text)
-    raise argparse.ArgumentTypeError(f"must be a number of ticks or `best`, got {text!r}")
+    raise argparse.ArgumentTypeError(f"must be 0 to {PATIENCE // 10:,} ticks or `best`, got {text!r}")
 
 
 def run(args: argparse.Namespace) -> bool:

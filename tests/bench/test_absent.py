@@ -97,13 +97,17 @@ def test_the_program_compiles_for_it(monkeypatch, capsys, without_a_driver):
     assert printed.startswith("1 kernels by 1 processes\n1: dim 8 gru int8, 1 streams, auto: ")
     assert "left out" not in printed and len(list(without_a_driver.iterdir())) == 1
     assert "no-libcuda" in compile_ahead.build(Wanted(SMALL, "int8", 1))[1]  # without --for it is GPU 0
+    monkeypatch.setattr(sys, "argv", ["compile_ahead.py", "--processes", "0", command])
+    with pytest.raises(SystemExit):
+        compile_ahead.main()
+    assert "--processes: must be at least 1, got 0" in capsys.readouterr().err
 
 
 def test_so_does_that_of_choices(monkeypatch, capsys, without_a_driver):
     case = "8/int8/1/tagged threads=64 first_look=100"
     monkeypatch.setattr(sys, "argv", ["choices.py", "--compile-only", "--for", "a100", case])
     choices.main()
-    assert len(list(without_a_driver.iterdir())) == 1
+    assert len(list(without_a_driver.iterdir())) == 1 and capsys.readouterr().out == f"{case}: compiled\n"
     monkeypatch.setattr(sys, "argv", ["choices.py", "--for", "a100", case])
     with pytest.raises(SystemExit):
         choices.main()

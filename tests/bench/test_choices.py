@@ -110,7 +110,7 @@ def test_a_case_whose_levels_differ_is_left_out(played, monkeypatch, capsys):
 
 def test_kernels_are_only_compiled(played, monkeypatch, capsys):
     run(monkeypatch, "--compile-only", "24/float32/1/tagged")
-    assert played.calls.count("cuLaunchKernelEx") == 0 and capsys.readouterr().out == ""
+    assert played.calls.count("cuLaunchKernelEx") == 0 and capsys.readouterr().out == "24/float32/1/tagged: compiled\n"
     with pytest.raises(SystemExit, match="left out"):
         run(monkeypatch, "--compile-only", "24/float32/1/cluster")
 
@@ -129,7 +129,9 @@ def test_kernels_are_only_compiled(played, monkeypatch, capsys):
         ("24/int8/1/tagged SRNN_THREAD=3", "there is no choice SRNN_THREAD"),
         ("24/int8/1/tagged SRNN_BATCH=3", "there is no choice SRNN_BATCH"),
         ("24/int8/1/tagged SRNN_MODE=1", "there is no choice SRNN_MODE"),
-        ("24/int8/1/tagged threads=100", "threads must not be 100"),
+        ("24/int8/1/tagged threads=100", "threads must not be 100, but 32 to 1024 in steps of 32"),
+        ("24/int8/1/tagged first_look=-3", "first_look must not be -3, but 0 to 65535"),
+        ("24/int8/1/cluster first_look=3", "first_look is for the exchange tagged"),
         ("24/int8/1/tagged teams=1 teams=2", "twice"),
     ],
 )

@@ -305,3 +305,26 @@ def test_the_program_tells_each_time_of_an_exchange_and_the_mean(nvrtc, monkeypa
 def test_what_is_not_modelled_is_refused(nvrtc, words, reason):
     with pytest.raises(SystemExit, match=reason):
         predict_cycles.main(words.split())
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        ("--first-look -3", "--first-look: must be 0 to 100,000 ticks or `best`, got '-3'"),
+        ("--first-look x", "--first-look: must be 0 to 100,000 ticks or `best`, got 'x'"),
+        ("--first-look 100001", "--first-look: must be 0 to 100,000 ticks or `best`, got '100001'"),
+        ("--first-look 3 --exchange cluster", "--first-look is for the exchange `tagged`"),
+        ("--hop -1", "--hop must be 0 or more, got -1"),
+    ],
+)
+def test_what_is_no_option_is_refused(capsys, words, reason):
+    with pytest.raises(SystemExit):
+        predict_cycles.parse(words.split())
+    assert reason in capsys.readouterr().err
+
+
+def test_a_wait_is_given_in_ticks_or_found():
+    assert [predict_cycles.parse(["--first-look", word]).first_look for word in ("0", "100000", "best")] == [
+        0, 100_000, "best"
+    ]  # fmt: skip
+    assert predict_cycles.parse([]).first_look is None

@@ -14,6 +14,8 @@ import pytest
 from fake_gpu import COMPILE_FOR_CPU
 from warm_python import warm_python
 
+from bench.gpu import absent
+
 ROOT = Path(__file__).parents[2]
 REPORT = ROOT / "bench" / "gpu_report.sh"
 SAMPLING, STAGES = "bench/sampling_speed.py", "bench/gpu/stage_times.py"
@@ -138,6 +140,9 @@ def test_it_compiles_for_another_machine(report, monkeypatch):
     assert code == 0 and set(statuses) == {"start", "compile"}
     ((_, *ahead),) = [line for line in lines if line[0] == "bench/gpu/compile_ahead.py"]
     assert ahead[:2] == ["--for", "h200"] and ahead[2].endswith(" -m telling")
+    monkeypatch.setenv("COMPILE_FOR", "h300")
+    code, printed, *_ = report("--seconds", "540", "compile")
+    assert code == 2 and f"COMPILE_FOR must be one of {', '.join(absent.CARDS)}, got 'h300'" in printed
 
 
 def test_every_contestant_has_a_process_of_its_own(report):

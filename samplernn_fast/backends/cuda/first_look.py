@@ -6,10 +6,12 @@ depends on it.
 """
 
 from collections.abc import Callable, Collection
-
-import torch
+from typing import TYPE_CHECKING
 
 from samplernn_fast.backends import cache
+
+if TYPE_CHECKING:
+    import torch
 
 MOST_STREAMS = 64
 """With more streams in a group of blocks a wait is too small a part of a sample to be measured."""
@@ -19,11 +21,12 @@ _ROUNDS = 3
 _WORTH_IT = 0.99  # A wait that is not faster by so much may be the noise of the clock.
 _STEADY = 1.05  # Where half of the launches with one wait take longer than the quickest by more, others use the GPU.
 _BYTES = 4
-_MEASURED = cache.Store("first-looks", ".ticks", 1 << 20)
+MEASURED = cache.Store("first-looks", ".ticks", 1 << 20)
+"""The waits that were measured on this machine."""
 _VERSION = 1  # of how `best` searches
 
 
-def measurable(device: torch.device) -> bool:
+def measurable(device: "torch.device") -> bool:
     """This says whether launches on a device take the time of a GPU. Those on a GPU that is played do not."""
     return device.type == "cuda"
 
@@ -63,11 +66,11 @@ def kept_or_best(program: str, usual: int, seconds: Callable[[int], float]) -> i
     program: tells the program and the kind of GPU from all others.
     """
     name = cache.key([str(_VERSION), program])
-    content = _MEASURED.read(name)
+    content = MEASURED.read(name)
     if content is not None and len(content) == _BYTES and int.from_bytes(content, "little") <= _MOST_TICKS:
         return int.from_bytes(content, "little")
     found = best(usual, seconds)
     if found is None:
         return usual
-    _MEASURED.write(name, found.to_bytes(_BYTES, "little"))
+    MEASURED.write(name, found.to_bytes(_BYTES, "little"))
     return found

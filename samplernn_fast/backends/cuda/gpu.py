@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from samplernn_fast.backends.cuda.compiler import CUBINS, open_nvrtc
+from samplernn_fast.backends.cuda.first_look import MEASURED
 from samplernn_fast.errors import BackendUnavailable, DeviceError
 from samplernn_fast.native import native, why_missing
 
@@ -52,7 +53,7 @@ def missing(ordinal: int) -> list[str]:
 
 
 def describe() -> dict[str, str]:
-    """The driver, the compiler and the folder of compiled kernels, or why there is none; for `doctor`."""
+    """The driver, the compiler and the folders of what is kept, or why there is none; for `doctor`."""
     if why_missing():
         return {"driver": "not asked: the native part is not built"}
     newest, found = None, {}
@@ -67,10 +68,11 @@ def describe() -> dict[str, str]:
         found["NVRTC"] = f"{nvrtc.version[0]}.{nvrtc.version[1]}, {nvrtc.path}"
     except BackendUnavailable as reason:
         found["NVRTC"] = str(reason)
-    try:
-        found["compiled kernels"] = str(CUBINS.folder())
-    except RuntimeError as reason:
-        found["compiled kernels"] = f"not kept: {reason}"
+    for name, store in (("compiled kernels", CUBINS), ("measured waits", MEASURED)):
+        try:
+            found[name] = str(store.folder())
+        except RuntimeError as reason:
+            found[name] = f"not kept: {reason}"
     return found
 
 

@@ -189,6 +189,7 @@ def test_doctor_tells_what_is_there_and_what_is_not(gpu, fake_nvrtc, monkeypatch
     found = describe()
     assert found["driver"] == f"CUDA 13.0, {gpu.path}" and found["NVRTC"] == f"13.0, {fake_nvrtc.path}"
     assert found["compiled kernels"] == str(compiled / "cubins")
+    assert found["measured waits"] == str(compiled / "first-looks")
     monkeypatch.setenv("SAMPLERNN_FAST_LIBCUDA", "/no/such/libcuda.so.1")
     monkeypatch.setenv("SAMPLERNN_FAST_NVRTC", "/no/such/libnvrtc.so")
     found = describe()
