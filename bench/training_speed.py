@@ -24,8 +24,7 @@ from torch import nn
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 from bench.common import record
-from samplernn_fast.backends import devices
-from samplernn_fast.errors import SampleRNNError
+from bench.common.devices import device_or_exit
 from samplernn_fast.models.base import bits_per_sample
 from samplernn_fast.models.config import SampleRNNConfig
 from samplernn_fast.models.sample_rnn import SampleRNN
@@ -168,10 +167,7 @@ def main() -> None:
     args = parser.parse_args()
     if args.peer and args.device != "cpu":
         parser.error("--peer is for --device cpu")
-    try:
-        devices.resolve_device(args.device)
-    except SampleRNNError as reason:
-        raise SystemExit(str(reason)) from None
+    device_or_exit(args.device)
     if args.threads:
         torch.set_num_threads(args.threads)
     if args.only:

@@ -24,11 +24,11 @@ from unittest import mock
 sys.path.append(str(Path(__file__).resolve().parents[2]))
 
 from bench.common import record
+from bench.common.devices import device_or_exit
 from bench.gpu.absent import CARDS
 from bench.gpu.compile_ahead import build, positive, with_first_samples
 from bench.gpu.stage_times import checked_backend, make
 from bench.gpu.wanted import Wanted
-from samplernn_fast.backends import devices
 from samplernn_fast.backends.cuda import constants, grouping, program
 from samplernn_fast.backends.cuda.backend import CudaBackend
 from samplernn_fast.backends.cuda.compiler import KernelSource
@@ -212,10 +212,7 @@ def main() -> None:
     if args.compile_only:
         done = len(compile_only(args.cases, args.card))
     else:
-        try:
-            device = devices.resolve_device("cuda")
-        except SampleRNNError as reason:
-            raise SystemExit(str(reason)) from None
+        device = device_or_exit("cuda")
         ready = take_turns(list(contestants(args.cases)), args.rounds, args.samples)
         rows, done = [one.row() for one in ready], len(ready)
         for row in rows:

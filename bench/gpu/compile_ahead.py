@@ -1,7 +1,7 @@
 """Compiles the cuda backend's kernels for what will run next, with a process for each core, into the kernel cache.
 
     python bench/gpu/compile_ahead.py "bench/sampling_speed.py --dim 1024" "tests/backends/cuda/test_on_gpu.py -m gpu"
-    SAMPLERNN_FAST_CACHE=kernels python bench/gpu/compile_ahead.py --for h200 "bench/sampling_speed.py --dim 1024"
+    SAMPLERNN_FAST_CACHE=scratch/cache python bench/gpu/compile_ahead.py --for h200 "bench/sampling_speed.py --dim 1024"
 
 Each argument is a command line of bench/sampling_speed.py or bench/gpu/stage_times.py, or a test file with pytest's
 options. The kernels are those that the command would ask for itself, in that order. Each is built as the backend builds

@@ -27,6 +27,7 @@ import torch
 sys.path.append(str(Path(__file__).resolve().parents[2]))
 
 from bench.common import record
+from bench.common.devices import device_or_exit
 from bench.gpu.faults import spoiled
 from bench.gpu.wanted import Wanted
 from samplernn_fast.backends import devices
@@ -209,10 +210,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
 
 def main() -> None:
     args = parse()
-    try:
-        whole, device = args.after == 0, devices.resolve_device("cuda")
-    except SampleRNNError as reason:
-        raise SystemExit(str(reason)) from None
+    whole, device = args.after == 0, device_or_exit("cuda")
     for number, (kernel, streams, dim, dtype) in enumerate(combinations(args), 1):
         if number <= args.after:
             continue

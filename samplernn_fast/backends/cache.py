@@ -37,7 +37,7 @@ class Store:
     kind: str
     """The name of their folder."""
     suffix: str
-    """Of their files."""
+    """The names of the files end in it."""
     most_bytes: int
     """All of them together may have so many; those used last stay."""
 
