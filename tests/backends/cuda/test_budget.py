@@ -95,6 +95,13 @@ def test_one_stream_of_the_papers_model(compiled, arch):
     check(*compiled(arch), arch)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", ["bfloat16", "int8"])
+@pytest.mark.parametrize("arch", ["sm_80", "sm_90", "sm_100"])  # int8 spills 16 bytes on sm_86 (docs/decisions/cuda.md)
+def test_one_stream_in_the_other_modes(compiled, arch, dtype):
+    check(*compiled(arch, dtype), arch)
+
+
 def test_a_profile_costs_nothing_where_there_is_none(compiled, tmp_path):
     plain, (profiled, log) = compiled("sm_90", "bfloat16")[0], compiled("sm_90", "bfloat16", profile=True)
     check(profiled, log, "sm_90")
