@@ -153,10 +153,10 @@ def cuda_params(
     workspace: int,
     error: int,
     profile: int,
+    first_look: int,
     time_limit: int,
     t: int,
     steps: int,
-    first_look: int,
 ) -> bytes: ...
 def cuda_drawings(
     seeds: np.ndarray, streams: np.ndarray, ahead: np.ndarray, top_k: np.ndarray, top_p: np.ndarray

@@ -29,7 +29,7 @@ from bench.gpu.absent import CARDS
 from bench.gpu.compile_ahead import build, positive, with_first_samples
 from bench.gpu.stage_times import checked_backend, make
 from bench.gpu.wanted import Wanted
-from samplernn_fast.backends.cuda import constants, grouping, program
+from samplernn_fast.backends.cuda import constants, first_look, grouping, program
 from samplernn_fast.backends.cuda.backend import CudaBackend
 from samplernn_fast.backends.cuda.compiler import KernelSource
 from samplernn_fast.commands.benchmark.checks import CheckFailed
@@ -117,6 +117,8 @@ class Case:
                 replace(grouping, "block_teams", lambda *about: teams)
             if (blocks := self.choices.get("blocks")) is not None:
                 replace(grouping, "grid_blocks", lambda dim, most: grid_blocks(dim, min(most, blocks)))
+            if (ticks := self.choices.get("first_look")) is not None:
+                replace(first_look, "kept_or_best", lambda *about: ticks)
             if macros := {name: str(number) for name, number in self.choices.items() if name not in _NUMBERS}:
                 replace(constants, "defines", lambda *about, **more: defines(*about, **more) | macros)
             yield
@@ -159,9 +161,9 @@ def contestants(cases: list[Case]) -> Iterator[Contestant]:
         except (SampleRNNError, CheckFailed) as reason:
             print(f"{case.name}: left out: {reason}", flush=True)
         else:
-            if (ticks := case.choices.get("first_look")) is not None:  # the check has measured the best one
-                key = backend.launcher.program(case.streams).key
-                backend.launcher.wait_before_looks(case.streams, key, ticks)
+            if "first_look" in case.choices and not backend.launcher.program(case.streams).waits:
+                print(f"{case.name}: left out: its warps do not wait before they look", flush=True)
+                continue
             yield Contestant(case, backend, [])
 
 

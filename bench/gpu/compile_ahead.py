@@ -57,7 +57,7 @@ def main() -> None:
 
 
 def positive(text: str) -> int:
-    """Parses a number of at least 1. ValueError where it is none."""
+    """Parses a number of at least 1. ValueError where it is no number, ArgumentTypeError where it is less."""
     if int(text) < 1:
         raise argparse.ArgumentTypeError(f"must be at least 1, got {text}")
     return int(text)

@@ -135,7 +135,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--first-look",
         type=ticks_or_best,
-        metavar="TICKS",
+        metavar="{TICKS,best}",
         help="from a warp's packets to its first look at those of other blocks, or `best`: what the backend would find "
         "on a GPU with these times, in at most 14 runs of the model for each hop (what was best on an H200)",
     )

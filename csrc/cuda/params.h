@@ -116,13 +116,13 @@ struct Params {
   const StreamDrawing* drawings;  // (B)
   unsigned char* workspace;       // zero at the start
   uint32_t* error;                // (kErrorWords), zero at the start
-  uint64_t* profile;    // (phases + 1, kPhaseNumbers), zero at the start; with SRNN_PROFILE
-  uint64_t time_limit;  // nanoseconds that one wait may take
-  int64_t t;            // time of the first new sample, of which frames are counted
-  int32_t steps;        // 1 to 2^24 samples
+  uint64_t* profile;  // (phases + 1, kPhaseNumbers), zero at the start; with SRNN_PROFILE
   // Ticks of the multiprocessor's clock from a warp's packets to its first look at those of other
   // blocks (device/packets.cuh). It changes how fast samples are made, and no number.
   uint32_t first_look;
+  uint64_t time_limit;  // nanoseconds that one wait may take
+  int64_t t;            // time of the first new sample, of which frames are counted
+  int32_t steps;        // 1 to 2^24 samples
 };
 
 // Which part of a sample a launch computes, with SRNN_EXCHANGE 3. The time is not part of it: every

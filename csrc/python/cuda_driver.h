@@ -28,7 +28,7 @@ T* pointer_of(uintptr_t number) {
 py::bytes params(uintptr_t weights, uintptr_t hidden, uintptr_t new_hidden, uintptr_t history,
                  uintptr_t forced, uintptr_t levels, uintptr_t logits, uintptr_t temperature,
                  uintptr_t drawings, uintptr_t workspace, uintptr_t error, uintptr_t profile,
-                 uint64_t time_limit, int64_t t, int32_t steps, uint32_t first_look) {
+                 uint32_t first_look, uint64_t time_limit, int64_t t, int32_t steps) {
   Params p = {};
   p.weights = pointer_of<const unsigned char>(weights);
   p.hidden = pointer_of<const float>(hidden);
@@ -42,7 +42,7 @@ py::bytes params(uintptr_t weights, uintptr_t hidden, uintptr_t new_hidden, uint
   p.workspace = pointer_of<unsigned char>(workspace);
   p.error = pointer_of<uint32_t>(error);
   p.profile = pointer_of<uint64_t>(profile);
-  p.time_limit = time_limit, p.t = t, p.steps = steps, p.first_look = first_look;
+  p.first_look = first_look, p.time_limit = time_limit, p.t = t, p.steps = steps;
   return py::bytes(reinterpret_cast<const char*>(&p), sizeof(p));
 }
 
@@ -272,8 +272,8 @@ void bind_params(py::module_& m) {
   m.def("cuda_params", &params, py::kw_only(), py::arg("weights"), py::arg("hidden"),
         py::arg("new_hidden"), py::arg("history"), py::arg("forced"), py::arg("levels"),
         py::arg("logits"), py::arg("temperature"), py::arg("drawings"), py::arg("workspace"),
-        py::arg("error"), py::arg("profile"), py::arg("time_limit"), py::arg("t"), py::arg("steps"),
-        py::arg("first_look"),
+        py::arg("error"), py::arg("profile"), py::arg("first_look"), py::arg("time_limit"),
+        py::arg("t"), py::arg("steps"),
         "The kernels' argument, Params of csrc/cuda/params.h; 0 is no array.");
   m.def("cuda_drawings", &drawings, py::arg("seeds"), py::arg("streams"), py::arg("ahead"),
         py::arg("top_k"), py::arg("top_p"),

@@ -3,6 +3,7 @@
 import functools
 import json
 import sys
+from types import SimpleNamespace
 
 import pytest
 from cases import make_model
@@ -11,7 +12,7 @@ from played_gpu import Played
 
 from bench.gpu import choices, compile_ahead, stage_times
 from samplernn_fast.backends import devices
-from samplernn_fast.backends.cuda import constants, program
+from samplernn_fast.backends.cuda import constants, first_look, program
 from samplernn_fast.commands.benchmark import checks
 from samplernn_fast.engine.engine import Engine
 from samplernn_fast.errors import DeviceError
@@ -106,6 +107,21 @@ def test_a_case_whose_levels_differ_is_left_out(played, monkeypatch, capsys):
     with pytest.raises(SystemExit, match="left out"):
         run(monkeypatch, "24/float32/1/tagged")
     assert "its draws lie on average" in capsys.readouterr().out
+
+
+def test_a_wait_of_a_kernel_that_does_not_wait_is_left_out(played, monkeypatch, capsys):
+    """As that of one team, which works ahead meanwhile; two streams have one on a GPU with little shared memory."""
+    with pytest.raises(SystemExit, match="left out"):
+        run(monkeypatch, "24/float32/2/tagged first_look=300")
+    assert "tagged first_look=300: left out: its warps do not wait before they look" in capsys.readouterr().out
+
+
+def test_a_wait_is_taken_in_place_of_the_best_one(gpu, monkeypatch):
+    case = choices.Case.of("24/float32/1/tagged first_look=300")
+    with case.chosen():
+        assert first_look.kept_or_best("a program", 650, pytest.fail) == 300
+    monkeypatch.setattr(first_look, "MEASURED", SimpleNamespace(read=lambda name: (70).to_bytes(4, "little")))
+    assert first_look.kept_or_best("a program", 650, pytest.fail) == 70
 
 
 def test_kernels_are_only_compiled(played, monkeypatch, capsys):

@@ -27,10 +27,10 @@ class Params(ctypes.Structure):
             for name in ("weights", "hidden", "new_hidden", "history", "forced", "levels", "logits")
         ),
         *((name, ctypes.c_void_p) for name in ("temperature", "drawings", "workspace", "error", "profile")),
+        ("first_look", ctypes.c_uint32),
         ("time_limit", ctypes.c_uint64),
         ("t", ctypes.c_int64),
         ("steps", ctypes.c_int32),
-        ("first_look", ctypes.c_uint32),
     ]
 
 

@@ -19,11 +19,12 @@ _COARSE, _FINE = range(0, 1201, 150), (-100, -50, 50, 100)
 _MOST_TICKS = _COARSE[-1] + _FINE[-1]
 _ROUNDS = 3
 _WORTH_IT = 0.99  # A wait that is not faster by so much may be the noise of the clock.
-_STEADY = 1.05  # Where half of the launches with one wait take longer than the quickest by more, others use the GPU.
+# Where four of six launches with the usual wait take longer than the quickest one by more, others use the GPU.
+_STEADY = 1.05
 _BYTES = 4
 MEASURED = cache.Store("first-looks", ".ticks", 1 << 20)
 """The waits that were measured on this machine."""
-_VERSION = 1  # of how `best` searches
+_VERSION = 1  # It is counted up when `best` searches in another way.
 
 
 def measurable(device: "torch.device") -> bool:

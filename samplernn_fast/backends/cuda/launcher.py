@@ -100,10 +100,11 @@ class Launcher:
 
     def wait_before_looks(self, streams: int, key: str, ticks: int) -> None:
         """From now on the program of this key, which is for this number of streams, has another `Program.first_look`.
-        Nothing happens where another program has taken its place, as where the driver has refused it."""
+        Nothing happens where it does not wait, or where another program has taken its place because the driver has
+        refused it."""
         with self._lock:
             program = self._programs.get(streams)
-            if program is not None and program.key == key:
+            if program is not None and program.key == key and program.waits:
                 self._programs[streams] = replace(program, first_look=ticks)
 
     def steps(self, streams: int) -> int:

@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from samplernn_fast.backends import cache
 from samplernn_fast.backends.cuda import constants, grouping
@@ -73,10 +73,9 @@ class Program:
         machine = (device.multiprocessors, device.shared_bytes)
         group = grouping.grouping(config, dtype, batch, *machine, exchange)
         walk = Walk.of(config) if group.exchange == "launches" else None
-        kernels, key = _load(gpu, config, dtype, group, profile, walk)
-        threads = THREADS * group.teams
-        for name, kernel in kernels.items():
-            shared_bytes = kernel.sizes["shared"]
+        loaded = _Loaded.of(gpu, config, dtype, group, profile, walk)
+        threads, shared_bytes = THREADS * group.teams, loaded.sizes["shared"]
+        for name, kernel in loaded.kernels.items():
             with driver_errors_as(BackendUnavailable):
                 room = kernel.blocks_per_multiprocessor(threads, shared_bytes) * device.multiprocessors
             needed = group.launched if group.cooperative else 1
@@ -85,7 +84,7 @@ class Program:
                     f"{name} needs {needed} blocks at once, but {device.name} holds {room} of {threads} threads "
                     f"with {kernel.registers} registers and {shared_bytes} bytes of shared memory"
                 )
-        return cls._of(kernels, key, group, threads, walk)
+        return cls._of(loaded, group, threads, walk)
 
     @classmethod
     def _in_clusters(cls, gpu: Gpu, config: PackedConfig, dtype: str, batch: int, profile: bool) -> "Program | None":
@@ -98,8 +97,8 @@ class Program:
         waiting = grouping.cluster_groupings(config, dtype, batch, *machine) if gpu.device.clusters else []
         while waiting:
             group, *waiting = waiting
-            kernels, key = _load(gpu, config, dtype, group, profile)
-            kernel, sizes = kernels[PERSISTENT], kernels[PERSISTENT].sizes
+            loaded = _Loaded.of(gpu, config, dtype, group, profile)
+            sizes = loaded.sizes
             threads = THREADS * group.teams
             room = (sizes["shared"], sizes["resident"], shared_bytes)
             if not grouping.cluster_has_room(group, config, dtype, *room):
@@ -107,27 +106,20 @@ class Program:
                     waiting.insert(0, replace(group, teams=1))
                 continue
             with driver_errors_as(BackendUnavailable):
-                held = kernel.active_clusters(group.blocks, threads, sizes["shared"])
+                held = loaded.kernels[PERSISTENT].active_clusters(group.blocks, threads, sizes["shared"])
             if held * group.blocks >= group.launched:
-                return cls._of(kernels, key, group, threads)
+                return cls._of(loaded, group, threads)
             if held > 0:  # smaller clusters may now have fewer streams each
                 fewer = grouping.cluster_grouping(batch, group.blocks, held, shared_bytes)
                 waiting = grouping.in_order_of_clusters([*waiting, fewer])
         return None
 
     @classmethod
-    def _of(
-        cls,
-        kernels: "Mapping[str, CudaKernel]",
-        key: str,
-        group: grouping.Grouping,
-        threads: int,
-        walk: Walk | None = None,
-    ) -> "Program":
-        sizes = next(iter(kernels.values())).sizes
+    def _of(cls, loaded: "_Loaded", group: grouping.Grouping, threads: int, walk: Walk | None = None) -> "Program":
+        sizes = loaded.sizes
         return cls(
-            kernels,
-            _stages(kernels, walk) if walk else None,
+            loaded.kernels,
+            _stages(loaded.kernels, walk) if walk else None,
             group,
             threads,
             shared_bytes=sizes["shared"],
@@ -136,7 +128,7 @@ class Program:
             profile_bytes=sizes["profile"],
             waits=sizes["first_look"] > 0,
             first_look=sizes["first_look"],
-            key=key,
+            key=loaded.key,
         )
 
     def along(self, walk: Walk) -> "Program":
@@ -156,24 +148,42 @@ class Program:
             self.kernels[PERSISTENT].launch(*shape, self.group.cooperative, cuda_stream, [params], cluster)
 
 
-def _load(
-    gpu: Gpu, config: PackedConfig, dtype: str, group: grouping.Grouping, profile: bool, walk: Walk | None = None
-) -> "tuple[dict[str, CudaKernel], str]":
-    """The kernels for a grouping by their names, compiled and loaded: the persistent one, or those of a walk; and
-    `Program.key`."""
-    device = gpu.device
-    nvrtc = open_nvrtc(gpu.version, device.capability)
-    arch = architecture(device.capability, nvrtc.archs())
-    assert arch is not None  # open_nvrtc gives none that does not know the GPU
-    # A kernel of one stage is not profiled: its first block knows only the time of that stage.
-    profile = profile and walk is None
-    defines = constants.defines(config, dtype, group, THREADS, device.shared_bytes, profile=profile)
-    cubin = compile_kernel(nvrtc, KernelSource.read("stages.cuh" if walk else "persistent.cuh"), arch, defines)
-    with driver_errors_as(BackendUnavailable):
-        first, *others = walk.kernels if walk else [PERSISTENT]
-        kernels = {first: native().CudaKernel(device, cubin, first)}
-        kernels |= {name: native().CudaKernel(kernels[first], name) for name in others}
-    return kernels, cache.key([device.name, str(device.multiprocessors), hashlib.sha256(cubin).hexdigest()])
+class _Loaded(NamedTuple):
+    """The kernels for a grouping, compiled and loaded: the persistent one, or those of a walk."""
+
+    kernels: "dict[str, CudaKernel]"
+    """Their names -> the kernels."""
+    sizes: dict[str, int]
+    """All of them export these (`SizeIndex` of csrc/cuda/params.h)."""
+    key: str
+    """As `Program.key`."""
+
+    @classmethod
+    def of(
+        cls,
+        gpu: Gpu,
+        config: PackedConfig,
+        dtype: str,
+        group: grouping.Grouping,
+        profile: bool,
+        walk: Walk | None = None,
+    ) -> "_Loaded":
+        """Compile kernels, or find them in the cache, and load them. BackendUnavailable where that does not work, or
+        where the native part of the package is of another version."""
+        device = gpu.device
+        nvrtc = open_nvrtc(gpu.version, device.capability)
+        arch = architecture(device.capability, nvrtc.archs())
+        assert arch is not None  # open_nvrtc gives none that does not know the GPU
+        # A kernel of one stage is not profiled: its first block knows only the time of that stage.
+        profile = profile and walk is None
+        defines = constants.defines(config, dtype, group, THREADS, device.shared_bytes, profile=profile)
+        cubin = compile_kernel(nvrtc, KernelSource.read("stages.cuh" if walk else "persistent.cuh"), arch, defines)
+        key = cache.key([device.name, str(device.multiprocessors), hashlib.sha256(cubin).hexdigest()])
+        with driver_errors_as(BackendUnavailable):
+            first, *others = walk.kernels if walk else [PERSISTENT]
+            kernels = {first: native().CudaKernel(device, cubin, first)}
+            kernels |= {name: native().CudaKernel(kernels[first], name) for name in others}
+            return cls(kernels, kernels[first].sizes, key)
 
 
 def _stages(kernels: "Mapping[str, CudaKernel]", walk: Walk) -> "CudaStages":

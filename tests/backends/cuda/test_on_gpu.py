@@ -102,16 +102,19 @@ def test_every_exchange_has_the_bits_of_tagged_packets(name, dtype, exchange):
 @pytest.mark.parametrize("exchange", ["tagged"])
 @pytest.mark.parametrize("dtype", CudaBackend.dtypes)
 @pytest.mark.parametrize("name", ["paper-1024"])
-def test_the_best_wait_for_packets_is_measured_and_changes_no_level(name, dtype, exchange, monkeypatch):
-    """Also prints what was measured."""
-    measured = {}
+def test_the_best_wait_for_packets_is_measured_and_changes_no_level(
+    name, dtype, exchange, monkeypatch, record_property
+):
+    """The least time of a launch with each wait is a property of the test, in the file of --junitxml."""
+    measured, told = {}, []
 
     def best(program, usual, seconds):
         def noted(ticks):
             measured.setdefault(ticks, []).append(seconds(ticks))
             return measured[ticks][-1]
 
-        return first_look.best(usual, noted)
+        told.append(first_look.best(usual, noted))
+        return usual if told[0] is None else told[0]  # None where other tests run beside this one
 
     monkeypatch.setattr(first_look, "kept_or_best", best)  # what was kept before does not count
     model = make_model(SHAPES[name])
@@ -119,8 +122,11 @@ def test_the_best_wait_for_packets_is_measured_and_changes_no_level(name, dtype,
     levels = engine.run(engine.init_state(1, seed=1), 2000)
     launches = engine.backend.launcher
     found = launches.program(1).first_look
-    print({ticks: f"{1e3 * min(times):.2f} ms" for ticks, times in sorted(measured.items())}, "best:", found)
-    assert found in measured and min(measured[found]) <= min(map(min, measured.values())) / 0.99
+    least = {ticks: min(times) for ticks, times in sorted(measured.items())}
+    record_property("milliseconds_by_wait", {ticks: round(1e3 * time, 3) for ticks, time in least.items()})
+    record_property("best_wait", told[0])
+    assert found in least and launches.program(1).waits
+    assert told[0] is None or least[found] <= min(least.values()) / 0.99
     for ticks in (0, 2000):
         launches.wait_before_looks(1, launches.program(1).key, ticks)
         assert np.array_equal(engine.run(engine.init_state(1, seed=1), 2000), levels)

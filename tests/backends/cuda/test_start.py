@@ -12,8 +12,9 @@ from played_gpu import Played, engines
 from small import assert_one_line
 
 from samplernn_fast.backends import registry
-from samplernn_fast.backends.cuda import grouping
+from samplernn_fast.backends.cuda import grouping, program
 from samplernn_fast.backends.cuda.backend import CudaBackend
+from samplernn_fast.backends.cuda.compiler import KernelSource
 from samplernn_fast.backends.cuda.gpu import describe, missing
 from samplernn_fast.engine.engine import Engine
 from samplernn_fast.errors import BackendUnavailable, ConfigError
@@ -78,6 +79,18 @@ def test_a_kernel_that_does_not_compile_is_unavailable_and_auto_moves_on(gpu, mo
     with caplog.at_level(logging.WARNING):
         assert Engine(model, device="cpu").backend.name == "cpu"
     assert "too small" in caplog.text
+
+
+def test_a_native_part_of_another_version_is_unavailable(gpu, monkeypatch):
+    """As where the package was changed and its extension was not built again."""
+    source = KernelSource.read("persistent.cuh")
+    for name, text in source.headers.items():
+        source.headers[name] = text.replace("uint64_t time_limit;", "uint64_t later, time_limit;")
+    monkeypatch.setattr(program.KernelSource, "read", lambda *about: source)
+    with pytest.raises(
+        BackendUnavailable, match=r"takes \d+ bytes of parameters, the host has \d+; install the package"
+    ):
+        Played(pack(make_model(MODELS["two-levels"])), "cpu", "float32")
 
 
 def test_where_nothing_is_left_every_reason_is_told(gpu, monkeypatch):
