@@ -19,7 +19,7 @@ _SIZES = ("params", "weights", "workspace", "shared", "resident", "profile", "fi
 
 @dataclass(frozen=True)
 class Card:
-    """What the driver tells of a GPU. The names of the members are those of `_C.CudaDevice`."""
+    """This is what the driver tells of a GPU. The names of the members are those of `_C.CudaDevice`."""
 
     name: str
     capability: tuple[int, int]
@@ -27,7 +27,7 @@ class Card:
     shared_bytes: int
     """The most shared memory of a block."""
     at_a_time: dict[int, int] = field(default_factory=dict)
-    """Blocks of a thread block cluster -> the clusters that run at a time."""
+    """It maps the blocks of a thread block cluster to the number of such clusters that run at a time."""
     cooperative: int = 1
     run_time_limit: int = 0
 

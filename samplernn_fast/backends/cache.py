@@ -39,14 +39,14 @@ class Store:
     suffix: str
     """The names of the files end in it."""
     most_bytes: int
-    """All of them together may have so many; those used last stay."""
+    """The files together may have so many; those used last stay."""
 
     def folder(self) -> Path:
         """Where the files are. RuntimeError where there is no such place."""
         return folder(self.kind)
 
     def read(self, name: str) -> bytes | None:
-        """What is kept under `name`, or None if there is nothing that is whole."""
+        """Returns what is kept under `name`, or None if there is nothing that is whole."""
         try:
             path = self._path(name)
             content = path.read_bytes()

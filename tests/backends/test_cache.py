@@ -1,4 +1,4 @@
-"""What backends keep between processes: files that several processes write at once, and that may be damaged."""
+"""Backends keep files between processes, which several of them write at once, and which may be damaged."""
 
 import os
 import subprocess

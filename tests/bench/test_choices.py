@@ -110,7 +110,7 @@ def test_a_case_whose_levels_differ_is_left_out(played, monkeypatch, capsys):
 
 
 def test_a_wait_of_a_kernel_that_does_not_wait_is_left_out(played, monkeypatch, capsys):
-    """As that of one team, which works ahead meanwhile; two streams have one on a GPU with little shared memory."""
+    """A single team works ahead meanwhile, and two streams have one team on a GPU with little shared memory."""
     with pytest.raises(SystemExit, match="left out"):
         run(monkeypatch, "24/float32/2/tagged first_look=300")
     assert "tagged first_look=300: left out: its warps do not wait before they look" in capsys.readouterr().out

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 
+from bench.gpu.absent import CARDS
 from bench.gpu.cycle_model.machine_code import Instruction, decode, exported_numbers
 from samplernn_fast.backends.cuda import constants, grouping
 from samplernn_fast.backends.cuda.compiler import KernelSource, open_nvrtc
@@ -9,9 +10,9 @@ from samplernn_fast.backends.cuda.program import PERSISTENT, THREADS
 from samplernn_fast.models.config import PackedConfig
 from samplernn_fast.terminal import counted
 
-MULTIPROCESSORS, SHARED_BYTES, CLOCK_MHZ = 132, 227 << 10, 1980
-"""An H100 SXM has these."""
-_CAPABILITY = (9, 0)
+CLOCK_MHZ = 1980
+"""An H100 SXM has this clock."""
+_CARD = CARDS["h100"]
 _PARAMETERS_AT = 0x210  # sm_90 keeps a kernel's parameters there, in constant bank 0
 
 # These are the members of Params in csrc/cuda/params.h.
@@ -114,10 +115,10 @@ def compiled(config: PackedConfig, dtype: str, streams: int, exchange: str, thre
     BackendUnavailable without NVRTC, SystemExit where no cluster has room, or where blocks exchange levels.
     """
     if exchange == "cluster":
-        groups = grouping.cluster_groupings(config, dtype, streams, MULTIPROCESSORS, SHARED_BYTES)
+        groups = grouping.cluster_groupings(config, dtype, streams, _CARD.multiprocessors, _CARD.shared_bytes)
         groups = [one for group in groups for one in (group, replace(group, teams=1))]  # a second team takes memory
     else:
-        groups = [grouping.grouping(config, dtype, streams, MULTIPROCESSORS, SHARED_BYTES, exchange)]
+        groups = [grouping.grouping(config, dtype, streams, _CARD.multiprocessors, _CARD.shared_bytes, exchange)]
     for group in groups:
         kernel = _compiled(config, dtype, group, threads or THREADS)
         if kernel is not None:
@@ -127,8 +128,8 @@ def compiled(config: PackedConfig, dtype: str, streams: int, exchange: str, thre
 
 def _compiled(config: PackedConfig, dtype: str, group: grouping.Grouping, threads: int) -> Kernel | None:
     """The kernel of one grouping, None where that is a cluster without room (see `Program.build`)."""
-    defines = constants.defines(config, dtype, group, threads, SHARED_BYTES)
-    nvrtc, source = open_nvrtc(None, _CAPABILITY), KernelSource.read("persistent.cuh")
+    defines = constants.defines(config, dtype, group, threads, _CARD.shared_bytes)
+    nvrtc, source = open_nvrtc(None, _CARD.capability), KernelSource.read("persistent.cuh")
     options = ["--gpu-architecture=sm_90", *constants.NVRTC_OPTIONS, "-lineinfo"]
     options += [f"-D{name}={value}" for name, value in defines.items()]
     includes = "\n".join(line for line in source.text.splitlines() if line.startswith("#include"))
@@ -145,7 +146,7 @@ def _compiled(config: PackedConfig, dtype: str, group: grouping.Grouping, thread
     shared, kept, weight_bytes, levels, pushed_at, exchange_bytes, all_threads, *others = take(len(_OF_BLOCK))
     draws_all, first_look = others
     in_cluster = group.exchange == "cluster"
-    if in_cluster and not grouping.cluster_has_room(group, config, dtype, shared, kept, SHARED_BYTES):
+    if in_cluster and not grouping.cluster_has_room(group, config, dtype, shared, kept, _CARD.shared_bytes):
         return None
     if not draws_all:
         raise SystemExit(f"{group.batch} streams are too many: the model is of blocks that draw all streams themselves")

@@ -152,11 +152,11 @@ class _Loaded(NamedTuple):
     """The kernels for a grouping, compiled and loaded: the persistent one, or those of a walk."""
 
     kernels: "dict[str, CudaKernel]"
-    """Their names -> the kernels."""
+    """It maps their names to the kernels."""
     sizes: dict[str, int]
-    """All of them export these (`SizeIndex` of csrc/cuda/params.h)."""
+    """Every kernel exports these sizes (`SizeIndex` of csrc/cuda/params.h)."""
     key: str
-    """As `Program.key`."""
+    """It becomes `Program.key`."""
 
     @classmethod
     def of(

@@ -58,7 +58,7 @@ def test_where_another_program_has_the_gpu_nothing_is_kept(kept):
 
 
 def test_a_clock_that_gets_faster_does_not_matter():
-    """As that of a GPU which was idle."""
+    """A GPU that was idle begins with a slow clock."""
     speeds = iter([0.5 + 0.01 * min(launch, 25) for launch in range(100)])
     assert first_look.best(650, lambda ticks: with_least_at(300)(ticks) / next(speeds)) == 300
 

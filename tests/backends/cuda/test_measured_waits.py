@@ -86,7 +86,7 @@ def test_the_wait_is_measured_before_streams_are_first_drawn_and_then_used(backe
 
 @pytest.mark.parametrize(("watched", "samples"), [(0, 15), (1, 12)])
 def test_launches_are_long_enough_to_be_timed(backend, gpu, launches, monkeypatch, watched, samples):
-    """Also where a system allows only short ones, of which a quarter is too short."""
+    """They are not cut where a system allows only short ones, of which a quarter is too short."""
     made = backend()
     gpu.set_device(RUN_TIME_LIMIT, watched)
     monkeypatch.setattr(launcher, "LAUNCH_STEPS", 60)

@@ -82,7 +82,7 @@ def test_a_kernel_that_does_not_compile_is_unavailable_and_auto_moves_on(gpu, mo
 
 
 def test_a_native_part_of_another_version_is_unavailable(gpu, monkeypatch):
-    """As where the package was changed and its extension was not built again."""
+    """This happens where the package was changed and its extension was not built again."""
     source = KernelSource.read("persistent.cuh")
     for name, text in source.headers.items():
         source.headers[name] = text.replace("uint64_t time_limit;", "uint64_t later, time_limit;")
